@@ -1,0 +1,433 @@
+//! What a node may be told and what it may ask for.
+//!
+//! A protocol is written once, as a [`Node`]: a deterministic state machine that performs no I/O. Somebody
+//! else, the *driver*, owns sockets, files and the clock (or makes them up), feeds the node one [`Input`] at a
+//! time and performs the [`Effect`]s that it leaves in the [`Outbox`], in order. The whole contract:
+//!
+//! The **node** promises that
+//! 1. it is a function of its boot, its inputs and the times told to it: no clock, no randomness but
+//!    [`Boot::entropy`], no threads, no iteration over hashed containers;
+//! 2. [`Node::step`] is total: bad messages are dropped and reported, a bad disk makes it [`Effect::Halt`], and
+//!    only its own bugs panic;
+//! 3. it shows nothing to anyone (no `Send`, no `Reply`) that depends on a disk operation whose barrier has not
+//!    completed successfully; the gate is inside the node, because a gate that every driver re-implements is one
+//!    that some driver gets wrong;
+//! 4. it reads its disk at boot only, and trusts nothing that it read there to be durable before a barrier of
+//!    its own has made it so: after a mere process kill the page cache still shows what was never synced;
+//! 5. it has at most one barrier under way per lane (the log is one, the snapshot another);
+//! 6. once a barrier has failed, it emits nothing but `Halt`, and never retries the sync;
+//! 7. it never sends to itself;
+//! 8. [`Node::deadline`] is a function of its state, and after a `Wake` at or past it, it is later than the time
+//!    of that wake, or `None`.
+//!
+//! The **driver** promises that
+//! 1. it performs the effects of a step in order, all of them before the next input, unless the process dies in
+//!    between: a crash may fall between any two effects;
+//! 2. `now` never runs backwards within a life;
+//! 3. it calls `Wake` at or after the deadline, never needs to be told to cancel one, and may wake too early;
+//! 4. disk operations never complete, barriers do: each `Sync` and `SyncDir` is answered by exactly one
+//!    [`Input::DiskDone`] with its `op`, or by none if the process dies first;
+//! 5. `Append` creates the file if need be and writes at its current end; `Sync` covers data, length and
+//!    truncations of that file, not its name; `SyncDir` covers every creation, rename and removal issued before
+//!    it;
+//! 6. the first failed or short write latches: a prefix of it may remain, no later disk operation of that life is
+//!    performed, every barrier not yet completed may fail and every later one does;
+//! 7. messages may be lost, delayed without bound, duplicated and reordered, and may outlive both ends.
+
+use std::fmt::{self, Debug};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::codec;
+use crate::id::{NodeId, RequestId, Time};
+
+/// A protocol, as a deterministic state machine. See the [module](self) for the duties on both sides.
+pub trait Node: Clone + Debug + Sized {
+    /// What an operator sets; the same for every life.
+    type Config: Clone + Debug;
+    /// What nodes say to each other.
+    type Message: Clone + Debug + Label + Serialize + DeserializeOwned;
+    /// What a client asks.
+    type Request: Clone + Debug + Label + Serialize + DeserializeOwned;
+    /// What a client is told.
+    type Response: Clone + Debug + Label + Serialize + DeserializeOwned;
+    /// What an operator might want to know; nothing depends on it.
+    type Event: Clone + Debug + Label + Serialize + DeserializeOwned;
+
+    /// Begins a life from what survived of the last one. Repairs are effects like any other.
+    ///
+    /// # Errors
+    /// [`BootError`] if what the disk holds cannot be trusted; nothing has been changed then.
+    fn boot(config: &Self::Config, boot: Boot<'_>, out: &mut Outbox<Self>) -> Result<Self, BootError>;
+
+    /// Handles one input.
+    fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>);
+
+    /// When to send [`Input::Wake`]: O(1), a function of the state, nothing to cancel.
+    fn deadline(&self) -> Option<Time>;
+}
+
+/// What a node is born with.
+pub struct Boot<'a> {
+    /// Its own name.
+    pub id: NodeId,
+    /// The time on its clock; unrelated to the times of an earlier life.
+    pub now: Time,
+    /// Random bits of this life, for jitter and the like. Correctness never depends on them.
+    pub entropy: u64,
+    /// What survived.
+    pub disk: &'a dyn ReadDisk,
+}
+
+/// The files of one node, readable at boot.
+pub trait ReadDisk {
+    /// Every file that exists, in ascending order.
+    fn files(&self) -> Vec<FileId>;
+    /// The whole content of a file, `None` if there is no such file.
+    ///
+    /// # Errors
+    /// [`DiskError`] if the file exists but cannot be read.
+    fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError>;
+}
+
+/// The one thing that happens to a node in a step.
+#[derive(Clone, Debug)]
+pub enum Input<N: Node> {
+    /// Another node said something, at some time, perhaps not for the first time.
+    Message {
+        /// Who said it.
+        from: NodeId,
+        /// What was said.
+        message: N::Message,
+    },
+    /// A client asks. Queries about a request bear that request's name.
+    Request {
+        /// The name under which the answer goes back.
+        id: RequestId,
+        /// What is asked.
+        request: N::Request,
+    },
+    /// A barrier has completed.
+    DiskDone {
+        /// Which one.
+        op: OpId,
+        /// Whether everything it covers is durable.
+        result: Result<(), DiskError>,
+    },
+    /// Time has passed; perhaps a deadline with it.
+    Wake,
+}
+
+/// The one thing that a node wants done.
+#[derive(Clone, Debug)]
+pub enum Effect<N: Node> {
+    /// Say something to another node.
+    Send {
+        /// To whom. Never oneself.
+        to: NodeId,
+        /// What.
+        message: N::Message,
+    },
+    /// Touch the disk.
+    Disk(DiskOp),
+    /// Answer a client.
+    Reply {
+        /// The request that is answered.
+        id: RequestId,
+        /// With what.
+        response: N::Response,
+    },
+    /// Tell the operator.
+    Report(N::Event),
+    /// Stop this life. No further input is delivered.
+    Halt(HaltReason),
+}
+
+/// An operation on the node's files. Only the two barriers ever complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskOp {
+    /// Write at the end of a file, creating it if need be.
+    Append {
+        /// Which file.
+        file: FileId,
+        /// Where in the outbox the bytes are: [`Outbox::bytes`].
+        bytes: Chunk,
+        /// What they mean, for coordinates and traces. A driver for real ignores it.
+        about: About,
+    },
+    /// Cut a file to `len` bytes.
+    Truncate {
+        /// Which file.
+        file: FileId,
+        /// Its length afterwards.
+        len: u64,
+    },
+    /// Give a file another name, replacing whatever bore it.
+    Rename {
+        /// The old name.
+        from: FileId,
+        /// The new name.
+        to: FileId,
+    },
+    /// Remove a file; removing one that is not there is no error.
+    Remove {
+        /// Which file.
+        file: FileId,
+    },
+    /// Barrier: data, length and truncations of one file issued so far.
+    Sync {
+        /// Comes back in [`Input::DiskDone`].
+        op: OpId,
+        /// Which file.
+        file: FileId,
+    },
+    /// Barrier: all creations, renames and removals issued so far.
+    SyncDir {
+        /// Comes back in [`Input::DiskDone`].
+        op: OpId,
+    },
+}
+
+/// A file by its role. The driver maps roles to paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum FileId {
+    /// A segment of the write-ahead log.
+    Wal(u32),
+    /// A snapshot of the whole state.
+    Snapshot(u32),
+    /// What will be a snapshot once it is complete.
+    Scratch,
+}
+
+/// Names a barrier within one life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OpId(pub u64);
+
+/// A range of bytes in the [`Outbox`] that an `Append` refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    start: u32,
+    end: u32,
+}
+
+impl Chunk {
+    /// How many bytes.
+    pub fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// What a message or record is about: its kind and, if it concerns one, its subject (`Vote c1.4`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct About {
+    /// A word: `Vote`, `Prepared`.
+    pub kind: &'static str,
+    /// Whom it concerns.
+    pub subject: Option<Subject>,
+}
+
+/// Whom a message or record concerns, by a name that no node has made up where there is one: coordinates of
+/// faults are told in these names, and must mean the same when a node counts differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Subject {
+    /// A client's request.
+    Request(RequestId),
+    /// Anything else that can be counted.
+    Serial(u64),
+}
+
+/// Says what a message, request, response, record or event is about, for coordinates and traces.
+pub trait Label {
+    /// A word: `Vote`, `Prepared`.
+    fn kind(&self) -> &'static str;
+    /// Whom it concerns.
+    fn subject(&self) -> Option<Subject>;
+    /// What else a reader of a trace wants to know, in few words (`no: holder n0.1#7`).
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    fn detail(&self, _f: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
+    /// Kind and subject together.
+    fn about(&self) -> About {
+        About { kind: self.kind(), subject: self.subject() }
+    }
+}
+
+/// Why a disk operation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+pub enum DiskError {
+    /// The device gave up.
+    #[error("input/output error")]
+    Io,
+    /// There is no room.
+    #[error("no space left")]
+    NoSpace,
+}
+
+/// Why a node stops itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HaltReason {
+    /// A barrier failed; what it covered is unknown for good in this life.
+    #[error("a disk barrier failed: {0}")]
+    DiskFailed(DiskError),
+}
+
+/// Why a node refuses to begin a life.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootError {
+    /// Something that was durable is gone or changed.
+    #[error("{file} is damaged at byte {at}: {what}")]
+    Damaged {
+        /// Which file.
+        file: FileId,
+        /// The offset of the first byte that cannot be trusted.
+        at: u64,
+        /// In plain words.
+        what: String,
+    },
+    /// The file was written by another version of this program.
+    #[error("{file} has format version {found}, this program reads {readable}")]
+    Version {
+        /// Which file.
+        file: FileId,
+        /// What it says.
+        found: u16,
+        /// What would be readable.
+        readable: u16,
+    },
+    /// The disk could not be read.
+    #[error("{file} cannot be read: {error}")]
+    Unreadable {
+        /// Which file.
+        file: FileId,
+        /// Why.
+        error: DiskError,
+    },
+}
+
+/// Where a node leaves its effects. The driver owns it and reuses it, so that a warm step allocates nothing.
+#[derive(Clone, Debug)]
+pub struct Outbox<N: Node> {
+    effects: Vec<Effect<N>>,
+    bytes: Vec<u8>,
+}
+
+impl<N: Node> Default for Outbox<N> {
+    fn default() -> Self {
+        Outbox { effects: Vec::new(), bytes: Vec::new() }
+    }
+}
+
+/// For the node: one verb per effect.
+impl<N: Node> Outbox<N> {
+    /// Says something to another node.
+    pub fn send(&mut self, to: NodeId, message: N::Message) {
+        self.effects.push(Effect::Send { to, message });
+    }
+
+    /// Answers a client.
+    pub fn reply(&mut self, id: RequestId, response: N::Response) {
+        self.effects.push(Effect::Reply { id, response });
+    }
+
+    /// Tells the operator.
+    pub fn report(&mut self, event: N::Event) {
+        self.effects.push(Effect::Report(event));
+    }
+
+    /// Stops this life.
+    pub fn halt(&mut self, reason: HaltReason) {
+        self.effects.push(Effect::Halt(reason));
+    }
+
+    /// Appends whatever `write` adds to the buffer it is given (to its end; what is there stays).
+    pub fn append_with(&mut self, file: FileId, about: About, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let bytes = Chunk { start: offset(start), end: offset(self.bytes.len()) };
+        self.effects.push(Effect::Disk(DiskOp::Append { file, bytes, about }));
+    }
+
+    /// Appends `bytes`.
+    pub fn append(&mut self, file: FileId, about: About, bytes: &[u8]) {
+        self.append_with(file, about, |buffer| buffer.extend_from_slice(bytes));
+    }
+
+    /// Appends the encoding of `value`, with no frame or checksum of any kind.
+    pub fn append_value<T: Serialize + Label>(&mut self, file: FileId, value: &T) {
+        self.append_with(file, value.about(), |buffer| codec::encode_into(value, buffer));
+    }
+
+    /// Any other disk operation: barriers, names, truncations.
+    pub fn disk(&mut self, op: DiskOp) {
+        self.effects.push(Effect::Disk(op));
+    }
+}
+
+/// For the driver: look, take, reuse.
+impl<N: Node> Outbox<N> {
+    /// Takes the effects out, in order, with the bytes that their appends refer to.
+    pub fn drain(&mut self) -> (std::vec::Drain<'_, Effect<N>>, &[u8]) {
+        (self.effects.drain(..), &self.bytes)
+    }
+
+    /// The effects, in order.
+    pub fn effects(&self) -> &[Effect<N>] {
+        &self.effects
+    }
+
+    /// The bytes that a chunk refers to.
+    pub fn bytes(&self, chunk: Chunk) -> &[u8] {
+        &self.bytes[chunk.start as usize..chunk.end as usize]
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.effects.clear();
+        self.bytes.clear();
+    }
+}
+
+impl Chunk {
+    /// The bytes of this chunk in the buffer that [`Outbox::drain`] hands out.
+    pub fn of(self, buffer: &[u8]) -> &[u8] {
+        &buffer[self.start as usize..self.end as usize]
+    }
+}
+
+fn offset(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("one step writes less than 4 GiB")
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FileId::Wal(k) => write!(f, "wal.{k}"),
+            FileId::Snapshot(k) => write!(f, "snapshot.{k}"),
+            FileId::Scratch => f.write_str("scratch"),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Request(id) => write!(f, "{id}"),
+            Subject::Serial(serial) => write!(f, "#{serial}"),
+        }
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind)?;
+        if let Some(subject) = self.subject { write!(f, " {subject}") } else { Ok(()) }
+    }
+}
