@@ -7,6 +7,7 @@
 pub mod codec;
 pub mod contract;
 pub mod id;
+pub mod wire;
 
 pub use contract::{
     About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, OpId, Outbox,

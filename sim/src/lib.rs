@@ -1,1 +1,15 @@
-//! The storm.
+//! The storm: one deterministic world of networks, disks, crashes and clocks for sans-IO nodes, and the judges who
+//! watch it.
+
+pub mod chooser;
+mod digest;
+pub mod disk;
+pub mod fault;
+pub mod mix;
+pub mod oracle;
+pub mod plan;
+pub mod profile;
+pub mod queue;
+pub mod tally;
+pub mod workload;
+pub mod world;

@@ -1,0 +1,112 @@
+//! Whenever something could go more than one way, the world names the point and asks a chooser; it never draws a
+//! random number itself. Every point has a benign answer: `None`.
+
+mod recording;
+mod scripted;
+mod seeded;
+
+pub use recording::Recording;
+pub use scripted::Scripted;
+pub use seeded::Seeded;
+
+use stormglass::{About, DiskOp, Effect, Node, NodeId};
+
+use crate::fault::{BarrierFault, Crash, Deed, End, MessageFault, Skew, Weather, WriteFault};
+
+/// Decides what goes wrong.
+pub trait Chooser {
+    /// What happens at given times. Asked once, before anything else.
+    fn weather(&mut self) -> Vec<(u64, Weather)>;
+    /// A message is sent.
+    fn message(&mut self, at: &SendPoint) -> Option<MessageFault>;
+    /// An effect has been performed: does the process end here?
+    fn crash<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<Crash>;
+    /// A barrier was issued.
+    fn barrier<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<BarrierFault>;
+    /// Something is about to be written.
+    fn write<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<WriteFault>;
+    /// A life begins: how wrong is its clock?
+    fn skew(&mut self, node: NodeId, life: u32) -> Skew;
+}
+
+/// The point at which a message is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct SendPoint {
+    /// Who sends.
+    pub from: End,
+    /// To whom.
+    pub to: End,
+    /// A dense number of this directed link.
+    pub link: u32,
+    /// Which message on this link, from 0.
+    pub ordinal: u32,
+    /// What it is about.
+    pub about: About,
+    /// How many messages are under way on this link.
+    pub queued: u32,
+}
+
+/// The point at which an effect is performed. The deed's name is worked out only for choosers that want it.
+#[derive(Clone, Copy, Debug)]
+pub struct DeedPoint<'a, N: Node> {
+    /// Who.
+    pub node: NodeId,
+    /// In which life, counted by the world from 1.
+    pub life: u32,
+    /// Which deed of that life, from 0.
+    pub ordinal: u32,
+    /// Whether there is unsynced work on the disk: that is where the bugs are.
+    pub in_flight: bool,
+    /// The effect.
+    pub effect: &'a Effect<N>,
+    /// The last append of this life before it.
+    pub after: Option<About>,
+}
+
+impl<N: Node> DeedPoint<'_, N>
+where
+    N::Message: stormglass::Label,
+{
+    /// The effect by name; `None` for reports and halts, which are never counted.
+    pub fn deed(&self) -> Option<Deed> {
+        use stormglass::Label;
+        Some(match self.effect {
+            Effect::Send { to, message } => Deed::Send(message.about(), *to),
+            Effect::Reply { id, .. } => Deed::Reply(*id),
+            Effect::Disk(op) => match op {
+                DiskOp::Append { about, .. } => Deed::Append(*about),
+                DiskOp::Sync { .. } => Deed::Sync(self.after),
+                DiskOp::SyncDir { .. } => Deed::SyncDir(self.after),
+                DiskOp::Rename { .. } => Deed::Rename(self.after),
+                DiskOp::Remove { .. } => Deed::Remove(self.after),
+                DiskOp::Truncate { .. } => Deed::Truncate(self.after),
+            },
+            Effect::Report(_) | Effect::Halt(_) => return None,
+        })
+    }
+}
+
+/// The chooser of a run without faults.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Benign;
+
+impl Chooser for Benign {
+    fn weather(&mut self) -> Vec<(u64, Weather)> {
+        Vec::new()
+    }
+    fn message(&mut self, _at: &SendPoint) -> Option<MessageFault> {
+        None
+    }
+    fn crash<N: Node>(&mut self, _at: &DeedPoint<'_, N>) -> Option<Crash> {
+        None
+    }
+    fn barrier<N: Node>(&mut self, _at: &DeedPoint<'_, N>) -> Option<BarrierFault> {
+        None
+    }
+    fn write<N: Node>(&mut self, _at: &DeedPoint<'_, N>) -> Option<WriteFault> {
+        None
+    }
+    fn skew(&mut self, _node: NodeId, _life: u32) -> Skew {
+        Skew::default()
+    }
+}

@@ -1,0 +1,95 @@
+//! What of a fact goes into the fingerprint: kinds, subjects, lengths, and every byte that is written.
+
+use stormglass::{About, DiskOp, Effect, Input, Label, Node, RequestId, Subject};
+
+use crate::fault::{End, MessageFault};
+use crate::mix::{Fingerprint, mix};
+use crate::oracle::Fact;
+
+/// A tag and a word for a fact. Long contents are folded into `print` directly.
+#[inline]
+pub(crate) fn of<N: Node>(fact: &Fact<'_, N>, print: &mut Fingerprint) -> (u8, u64) {
+    match fact {
+        Fact::Input(input) => match input {
+            Input::Message { from, message } => (1, about(message.about()) ^ (u64::from(from.0) << 40)),
+            Input::Request { id, request } => (2, about(request.about()) ^ name(*id)),
+            Input::DiskDone { op, result } => (3, op.0 ^ (u64::from(result.is_err()) << 48)),
+            Input::Wake => (4, 0),
+        },
+        Fact::Effect(effect, bytes) => match effect {
+            Effect::Send { to, message } => (5, about(message.about()) ^ (u64::from(to.0) << 40)),
+            Effect::Disk(op) => (6, disk_op(op, bytes, print)),
+            Effect::Reply { id, response } => (7, about(response.about()) ^ name(*id)),
+            Effect::Report(event) => (8, about(event.about())),
+            Effect::Halt(_) => (9, 0),
+        },
+        Fact::Boot => (10, 0),
+        Fact::Refused(_) => (11, 0),
+        Fact::Killed(report) => (12, report.digest()),
+        Fact::PowerCut(report) => (13, report.digest()),
+        Fact::Halted(_) => (14, 0),
+        Fact::Damaged(_) => (15, 0),
+        Fact::MessageFault { from, to, about: of, fault } => {
+            (16, about(*of) ^ mix(end(*from), end(*to)) ^ message_fault(*fault))
+        }
+        Fact::Lost { from, to, about: of, .. } => (17, about(*of) ^ mix(end(*from), end(*to))),
+        Fact::BarrierFault(_) => (18, 0),
+        Fact::WriteFault(_) => (19, 0),
+        Fact::Weather(_) => (20, 0),
+        Fact::Asked { id, request } => (21, about(request.about()) ^ name(*id)),
+        Fact::Answered { id, response } => (22, about(response.about()) ^ name(*id)),
+        Fact::Cleared { .. } => (23, 0),
+        Fact::Settled { quiet } => (24, u64::from(*quiet)),
+        Fact::Ended => (25, 0),
+    }
+}
+
+fn disk_op(op: &DiskOp, bytes: &[u8], print: &mut Fingerprint) -> u64 {
+    match op {
+        DiskOp::Append { about: of, .. } => {
+            print.fold_bytes(bytes);
+            about(*of)
+        }
+        DiskOp::Truncate { len, .. } => (1 << 50) ^ len,
+        DiskOp::Rename { .. } => 2 << 50,
+        DiskOp::Remove { .. } => 3 << 50,
+        DiskOp::Sync { op, .. } => (4 << 50) ^ op.0,
+        DiskOp::SyncDir { op } => (5 << 50) ^ op.0,
+    }
+}
+
+fn message_fault(fault: MessageFault) -> u64 {
+    match fault {
+        MessageFault::Lose => 1 << 40,
+        MessageFault::Duplicate { after_us } => (2 << 40) ^ after_us,
+        MessageFault::Delay { by_us } => (3 << 40) ^ by_us,
+        MessageFault::Flip { bit } => (4 << 40) ^ u64::from(bit),
+        MessageFault::Evict { victim } => (5 << 40) ^ u64::from(victim),
+    }
+}
+
+fn end(end: End) -> u64 {
+    match end {
+        End::Node(node) => node.0.into(),
+        End::Client(client) => (1 << 32) | u64::from(client),
+    }
+}
+
+#[inline]
+fn about(about: About) -> u64 {
+    let subject = match about.subject {
+        None => 0,
+        Some(Subject::Request(id)) => name(id),
+        Some(Subject::Serial(serial)) => !serial,
+    };
+    let bytes = about.kind.as_bytes();
+    let mut word = [0; 8];
+    let taken = bytes.len().min(8);
+    word[..taken].copy_from_slice(&bytes[..taken]);
+    u64::from_le_bytes(word).rotate_left(bytes.len() as u32) ^ subject.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[inline]
+fn name(id: RequestId) -> u64 {
+    (u64::from(id.client) << 44) ^ (u64::from(id.serial) << 12) ^ u64::from(id.attempt)
+}

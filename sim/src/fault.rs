@@ -1,0 +1,261 @@
+//! The vocabulary of faults, and where each one happens.
+//!
+//! A coordinate counts only things of its own kind and subject (`the 2nd Vote c1.4 from n1 to n0`), in names that
+//! the workload gave. Reports and wakes are never counted. So an added log line, timer or harmless message leaves
+//! the meaning of a recorded fault as it was.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use stormglass::{About, DiskError, NodeId, RequestId, Subject};
+
+use crate::disk::{Damage, Survival};
+
+/// Who is at the end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum End {
+    /// A node of the cluster.
+    Node(NodeId),
+    /// A client, counted from 1.
+    Client(u32),
+}
+
+/// A message, as a fault means it: the `nth` (from 1) of its kind and subject on its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MessageAt {
+    /// Who sent it.
+    pub from: End,
+    /// To whom.
+    pub to: End,
+    /// What it is about.
+    pub about: About,
+    /// Which one, from 1.
+    pub nth: u32,
+}
+
+/// An effect of a node, by name: what it did, not when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deed {
+    /// Sent a message to a node.
+    Send(About, NodeId),
+    /// Appended a record (or a header, or a piece of a snapshot).
+    Append(About),
+    /// Issued a sync after that append (the last one before it; `None` if this life had not appended yet).
+    Sync(Option<About>),
+    /// Issued a directory sync after that append.
+    SyncDir(Option<About>),
+    /// Renamed a file, after that append.
+    Rename(Option<About>),
+    /// Removed a file, after that append.
+    Remove(Option<About>),
+    /// Cut a file short, after that append.
+    Truncate(Option<About>),
+    /// Answered a client.
+    Reply(RequestId),
+}
+
+/// The moment after an effect: the `nth` (from 1) of that name in that life of that node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeedAt {
+    /// Who did it.
+    pub node: NodeId,
+    /// In which of its lives, counted by the world from 1.
+    pub life: u32,
+    /// What it did.
+    pub deed: Deed,
+    /// Which one, from 1.
+    pub nth: u32,
+}
+
+/// What can happen to one message (N1-N4, N8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageFault {
+    /// N2: it is lost.
+    Lose,
+    /// N3: a copy arrives too, `after_us` after it was sent.
+    Duplicate {
+        /// The delay of the copy, in microseconds.
+        after_us: u64,
+    },
+    /// N1: it takes very long, `by_us` more than it would have.
+    Delay {
+        /// The additional delay, in microseconds.
+        by_us: u64,
+    },
+    /// N4: a bit of its encoding is flipped on the way.
+    Flip {
+        /// Which bit, modulo the length of the frame.
+        bit: u32,
+    },
+    /// N8: the queue was full, and this queued message of the link is lost instead.
+    Evict {
+        /// Counted from the oldest that is under way on this link.
+        victim: u32,
+    },
+}
+
+/// How a process ends, and how it comes back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Crash {
+    /// What the disk remembers.
+    pub how: CrashKind,
+    /// How long until it boots again, in microseconds; `None` for never in this storm (P6).
+    pub down_us: Option<u64>,
+    /// D10: what happens to the resting bytes while it is down.
+    pub damage: Option<Damage>,
+}
+
+/// What a crash leaves.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CrashKind {
+    /// P1: the process dies; of the operations that may not have reached the page cache, the first `keep_permille`
+    /// thousandths did.
+    Kill {
+        /// 0 to 1000.
+        keep_permille: u16,
+    },
+    /// P2: the machine loses power.
+    PowerCut(Survival),
+}
+
+/// What can happen to a barrier (D7, D9, D11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BarrierFault {
+    /// D7: it fails, once, and the pages count as clean.
+    Fail(DiskError),
+    /// D9: it takes `by_us` longer.
+    Slow {
+        /// The additional time, in microseconds.
+        by_us: u64,
+    },
+    /// D11: it reports success and does nothing.
+    Lie,
+}
+
+/// What can happen to a write (D8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteFault {
+    /// What is reported at the next barrier.
+    pub error: DiskError,
+    /// How much of an append is written all the same, in thousandths.
+    pub keep_permille: u16,
+    /// For how long every later write of this node fails too, in microseconds; 0 for this one only.
+    pub lasts_us: u64,
+}
+
+/// What happens at a time, whatever the nodes are doing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Weather {
+    /// N6: what `from` sends to `to` is lost. One-way; a symmetric partition is two of these.
+    Cut {
+        /// Senders.
+        from: Vec<End>,
+        /// Receivers.
+        to: Vec<End>,
+        /// How long, in microseconds.
+        for_us: u64,
+    },
+    /// N5, N7: a link holds everything, then lets go.
+    Clog {
+        /// Sender.
+        from: End,
+        /// Receiver.
+        to: End,
+        /// How long, in microseconds.
+        for_us: u64,
+    },
+    /// P4: time passes for everybody else.
+    Pause {
+        /// Who is paused.
+        node: NodeId,
+        /// How long, in microseconds.
+        for_us: u64,
+    },
+    /// C3: a clock jumps forward.
+    Jump {
+        /// Whose.
+        node: NodeId,
+        /// By how much, in microseconds.
+        by_us: u64,
+    },
+    /// P1, P2 between two steps.
+    Crash {
+        /// Who. P3 is several of these at one time.
+        node: NodeId,
+        /// How.
+        crash: Crash,
+    },
+}
+
+/// One entry of a schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// Something happens to a message.
+    Message(MessageAt, MessageFault),
+    /// A process ends right after an effect.
+    Crash(DeedAt, Crash),
+    /// Something happens to the barrier that this `Sync` or `SyncDir` issued.
+    Barrier(DeedAt, BarrierFault),
+    /// A write fails; the deed is the write.
+    Write(DeedAt, WriteFault),
+    /// C1, C2: the clock of one life is off.
+    Skew {
+        /// Whose.
+        node: NodeId,
+        /// In which life.
+        life: u32,
+        /// How.
+        skew: Skew,
+    },
+    /// Something happens at a time, in microseconds from the beginning.
+    At(u64, Weather),
+}
+
+/// How a clock of one life differs from true time (C1, C2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skew {
+    /// What it shows when the world shows 0, in microseconds.
+    pub offset_us: u64,
+    /// How fast it runs: parts per million ahead of (or behind) true time. -100,000 to 100,000.
+    pub drift_ppm: i32,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Node(node) => write!(f, "{node}"),
+            End::Client(client) => write!(f, "c{client}"),
+        }
+    }
+}
+
+impl Deed {
+    /// What it concerns, if that has a name.
+    pub fn subject(&self) -> Option<Subject> {
+        match self {
+            Deed::Send(about, _) | Deed::Append(about) => about.subject,
+            Deed::Sync(after) | Deed::SyncDir(after) | Deed::Rename(after) | Deed::Remove(after)
+            | Deed::Truncate(after) => after.and_then(|about| about.subject),
+            Deed::Reply(id) => Some(Subject::Request(*id)),
+        }
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let following = |f: &mut fmt::Formatter<'_>, what: &str, after: &Option<About>| match after {
+            Some(about) => write!(f, "{what} following append {about}"),
+            None => write!(f, "{what} before any append"),
+        };
+        match self {
+            Deed::Send(about, to) => write!(f, "send {about} to {to}"),
+            Deed::Append(about) => write!(f, "append {about}"),
+            Deed::Sync(after) => following(f, "sync", after),
+            Deed::SyncDir(after) => following(f, "sync-dir", after),
+            Deed::Rename(after) => following(f, "rename", after),
+            Deed::Remove(after) => following(f, "remove", after),
+            Deed::Truncate(after) => following(f, "truncate", after),
+            Deed::Reply(id) => write!(f, "reply {id}"),
+        }
+    }
+}

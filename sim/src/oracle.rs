@@ -1,0 +1,218 @@
+//! Judges: claims about what nodes did and what disks hold.
+//!
+//! A judge is fed every fact of a run as it happens, effects *before* they are performed, so that a rule like "durable
+//! before it is sent" is judged at the moment of sending and not only after a lucky crash. It never looks into a node.
+
+use std::fmt;
+
+use stormglass::{BootError, Effect, HaltReason, Input, Node, NodeId, RequestId};
+
+use crate::disk::{CutReport, Disk, KillReport, LedgerEntry};
+use crate::fault::{BarrierFault, End, MessageFault, Weather, WriteFault};
+
+/// `Ok`, or in one sentence why the claim does not hold.
+pub type Verdict = Result<(), String>;
+
+/// A claim with a name. What a user writes for a protocol of their own.
+pub trait Oracle<N: Node>: Clone {
+    /// The claim, as a name: `NoForgottenAdd`.
+    const CLAIM: &'static str;
+    /// Whether the claim is that something good happens in the end, not that something bad never does.
+    const LIVENESS: bool = false;
+    /// Looks at one fact.
+    ///
+    /// # Errors
+    /// Why the claim does not hold, in one sentence.
+    fn on(&mut self, seen: &Seen<'_, N>) -> Verdict;
+    /// What the ensemble of all runs must have seen at least once, beside what no run may see.
+    fn sometimes(&self, _tally: &mut Sometimes) {}
+}
+
+/// One or more oracles, as the world sees them. Every [`Oracle`] becomes one in [`Sole`]; pairs judge in order.
+pub trait Judge<N: Node>: Clone {
+    /// Looks at one fact.
+    ///
+    /// # Errors
+    /// The claim that does not hold.
+    fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken>;
+    /// Adds what was seen in this run.
+    fn sometimes(&self, _tally: &mut Sometimes) {}
+}
+
+/// A claim that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Its name.
+    pub claim: &'static str,
+    /// Why, in one sentence.
+    pub why: String,
+    /// Whether it is a claim of liveness.
+    pub liveness: bool,
+}
+
+impl Broken {
+    /// A safety claim does not hold.
+    pub fn safety(claim: &'static str, why: impl Into<String>) -> Broken {
+        Broken { claim, why: why.into(), liveness: false }
+    }
+
+    /// A liveness claim does not hold.
+    pub fn liveness(claim: &'static str, why: impl Into<String>) -> Broken {
+        Broken { claim, why: why.into(), liveness: true }
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.claim, self.why)
+    }
+}
+
+/// One fact, when and where.
+pub struct Seen<'a, N: Node> {
+    /// True time since the beginning, in microseconds. No node knows it.
+    pub at_us: u64,
+    /// The node it happened to, or at which it begins. For facts of the whole world, node 0.
+    pub node: NodeId,
+    /// Which life of that node, counted by the world from 1; 0 before the first.
+    pub life: u32,
+    /// That node's disk, as it is before the effect is performed.
+    pub disk: &'a Disk,
+    /// What happened.
+    pub fact: &'a Fact<'a, N>,
+}
+
+/// What can happen.
+#[derive(Debug)]
+pub enum Fact<'a, N: Node> {
+    /// A process starts; its boot effects follow.
+    Boot,
+    /// A process refused to start.
+    Refused(&'a BootError),
+    /// A node is about to handle this.
+    Input(&'a Input<N>),
+    /// A node does this; it is performed right after. The bytes are those of an append.
+    Effect(&'a Effect<N>, &'a [u8]),
+    /// The process was killed.
+    Killed(&'a KillReport),
+    /// The machine lost power.
+    PowerCut(&'a CutReport),
+    /// The node halted itself.
+    Halted(HaltReason),
+    /// Bytes at rest were damaged while the node was down (D10).
+    Damaged(&'a LedgerEntry),
+    /// Something happened to a message.
+    MessageFault {
+        /// Who sent it.
+        from: End,
+        /// To whom.
+        to: End,
+        /// What it was about.
+        about: stormglass::About,
+        /// What happened.
+        fault: MessageFault,
+    },
+    /// A message came to nobody: the node is down, or the link is cut.
+    Lost {
+        /// Who sent it.
+        from: End,
+        /// To whom.
+        to: End,
+        /// What it was about.
+        about: stormglass::About,
+        /// Why.
+        why: &'static str,
+    },
+    /// A barrier of this node will fail, take long or lie.
+    BarrierFault(BarrierFault),
+    /// A write of this node fails.
+    WriteFault(WriteFault),
+    /// The weather changed.
+    Weather(&'a Weather),
+    /// A client asks this node.
+    Asked {
+        /// The name of the request.
+        id: RequestId,
+        /// What it asks.
+        request: &'a N::Request,
+    },
+    /// A client learns this node's answer.
+    Answered {
+        /// The name of the request.
+        id: RequestId,
+        /// What it learns.
+        response: &'a N::Response,
+    },
+    /// The storm is over: no new faults, everybody boots but those who are dead for good.
+    Cleared {
+        /// Dead for good.
+        dead: &'a [NodeId],
+    },
+    /// Nothing more will happen by itself (`quiet`), or the time for that is over.
+    Settled {
+        /// Whether the queue ran empty.
+        quiet: bool,
+    },
+    /// The run is over, the probe included.
+    Ended,
+}
+
+/// How often each thing that should sometimes happen did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sometimes {
+    rows: Vec<(&'static str, u64)>,
+}
+
+impl Sometimes {
+    /// Names a thing, and adds how often it was seen (0 is worth saying: it makes a hunt that never saw it fail).
+    pub fn add(&mut self, what: &'static str, times: u64) {
+        match self.rows.iter_mut().find(|(name, _)| *name == what) {
+            Some((_, count)) => *count += times,
+            None => self.rows.push((what, times)),
+        }
+    }
+
+    /// Adds all of another tally.
+    pub fn merge(&mut self, other: &Sometimes) {
+        for &(what, times) in &other.rows {
+            self.add(what, times);
+        }
+    }
+
+    /// Every row, in the order in which it was first named.
+    pub fn rows(&self) -> &[(&'static str, u64)] {
+        &self.rows
+    }
+}
+
+/// One [`Oracle`] as a [`Judge`].
+#[derive(Clone, Debug, Default)]
+pub struct Sole<O>(pub O);
+
+impl<N: Node, O: Oracle<N>> Judge<N> for Sole<O> {
+    fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
+        self.0.on(seen).map_err(|why| Broken { claim: O::CLAIM, why, liveness: O::LIVENESS })
+    }
+
+    fn sometimes(&self, tally: &mut Sometimes) {
+        self.0.sometimes(tally);
+    }
+}
+
+impl<N: Node> Judge<N> for () {
+    fn judge(&mut self, _seen: &Seen<'_, N>) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+impl<N: Node, A: Judge<N>, B: Judge<N>> Judge<N> for (A, B) {
+    fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
+        self.0.judge(seen)?;
+        self.1.judge(seen)
+    }
+
+    fn sometimes(&self, tally: &mut Sometimes) {
+        self.0.sometimes(tally);
+        self.1.sometimes(tally);
+    }
+}

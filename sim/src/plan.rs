@@ -1,0 +1,99 @@
+//! The frame of a run: how large, how long, and the timing that is not a fault.
+
+use stormglass::NodeId;
+
+use crate::mix::{below, between, exponential, mix};
+
+/// Everything about a run that is neither workload nor fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// How many nodes, 1 to 64.
+    pub nodes: u16,
+    /// How many clients, 1 to 64.
+    pub clients: u32,
+    /// Delays of messages, barriers and boots.
+    pub timing: Timing,
+    /// When the sky clears, in microseconds.
+    pub storm_us: u64,
+    /// How long after the clearing the world waits for quiet, in microseconds.
+    pub patience_us: u64,
+    /// Who stays dead after the clearing.
+    pub dead: Vec<NodeId>,
+    /// Whether every message travels as its encoded bytes (N4).
+    pub wire: bool,
+}
+
+/// How long things take when nothing is wrong: a stateless function of a key and a place, so that dropping one
+/// fault re-times nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// What the delays are mixed from; `None` for base timing, everything at its least.
+    pub key: Option<u64>,
+    /// Least and greatest delay of a message between nodes, in microseconds.
+    pub latency_us: (u64, u64),
+    /// Mean of the exponential tail on top (N1), in microseconds, until the sky clears; 0 for none.
+    pub tail_us: u64,
+    /// Least and greatest delay between a client and a node, in microseconds.
+    pub client_us: (u64, u64),
+    /// Least and greatest length of a barrier, in microseconds.
+    pub sync_us: (u64, u64),
+    /// Greatest time from the clearing, or from a halt, to a boot, in microseconds.
+    pub reboot_us: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            key: None,
+            latency_us: (500, 5_000),
+            tail_us: 0,
+            client_us: (100, 1_000),
+            sync_us: (100, 2_000),
+            reboot_us: 50_000,
+        }
+    }
+}
+
+/// Places in the timing key's space that are no links.
+const BARRIERS: u64 = 1 << 40;
+const BOOTS: u64 = 2 << 40;
+
+impl Timing {
+    #[inline]
+    fn draw(&self, place: u64, ordinal: u32) -> u64 {
+        match self.key {
+            Some(key) => mix(key ^ (place << 16), u64::from(ordinal)),
+            None => 0,
+        }
+    }
+
+    /// The delay of the `ordinal`th message on a link.
+    #[inline]
+    pub fn delay_us(&self, link: u32, ordinal: u32, clients: bool, stormy: bool) -> u64 {
+        let random = self.draw(u64::from(link), ordinal);
+        let (low, high) = if clients { self.client_us } else { self.latency_us };
+        let base = between(random, low, high);
+        if stormy && self.tail_us > 0 && self.key.is_some() {
+            base + exponential(random.rotate_left(32), self.tail_us)
+        } else {
+            base
+        }
+    }
+
+    /// The length of the `ordinal`th barrier of a node's life.
+    #[inline]
+    pub fn barrier_us(&self, node: NodeId, life: u32, ordinal: u32) -> u64 {
+        let place = BARRIERS | (u64::from(node.0) << 20) | u64::from(life);
+        between(self.draw(place, ordinal), self.sync_us.0, self.sync_us.1)
+    }
+
+    /// How long a node takes from the clearing, or from a halt, to its boot.
+    pub fn boot_us(&self, node: NodeId, life: u32) -> u64 {
+        1 + below(self.draw(BOOTS | u64::from(node.0), life), self.reboot_us)
+    }
+
+    /// The entropy that a life is given.
+    pub fn entropy(&self, node: NodeId, life: u32) -> u64 {
+        mix(self.draw(BOOTS | (1 << 20) | u64::from(node.0), life), 1)
+    }
+}

@@ -1,0 +1,102 @@
+//! Counters: how often each rule of the storm bit, and how much happened at all.
+
+use std::fmt;
+
+/// A rule of the fault model. The text beside each is what `cargo sim profiles` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the table below says of each what it means")]
+pub enum Rule {
+    N1, N2, N3, N4, N5, N6, N7, N8,
+    P1, P2, P3, P4, P5, P6,
+    C1, C2, C3,
+    D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, D11, D12,
+}
+
+/// How many rules there are.
+pub const RULES: usize = 29;
+
+impl Rule {
+    /// Every rule, its meaning, and the range its rate is drawn from.
+    pub const TABLE: [(Rule, &'static str, &'static str); RULES] = [
+        (Rule::N1, "message delayed by very long (beside the exponential tail)", "chance 0..=4.6 %, 5 ms to the storm's length"),
+        (Rule::N2, "message lost", "chance 0..=20 %"),
+        (Rule::N3, "message duplicated, the copy with a delay of its own", "chance 0..=20 %"),
+        (Rule::N4, "bit of an encoded message flipped (profile garbled)", "chance 0.5..=10 %"),
+        (Rule::N5, "link clogged: it holds everything, then lets go", "0..=6 a run, 2 ms to a third of the storm"),
+        (Rule::N6, "partition: any sides, one node, a bridge; one-way or not; clients too", "0..=4 a run"),
+        (Rule::N7, "swizzle: half of the nodes clogged one by one and let go in another order", "0..=2 a run"),
+        (Rule::N8, "queue full: a random queued message lost", "limit 2..=8 messages a link, or none"),
+        (Rule::P1, "process killed: the page cache keeps a prefix", "0..=6 a run after an effect, 0..=2 at a time"),
+        (Rule::P2, "power cut: only what was synced is sure to survive", "as P1"),
+        (Rule::P3, "power cut of all nodes at once", "0..=1 a run"),
+        (Rule::P4, "pause: time passes for everybody else", "0..=4 a run, 2 ms to a third of the storm"),
+        (Rule::P5, "crash before a boot was complete", "chance 0..=46 % of boots, up to the 7th"),
+        (Rule::P6, "node that never comes back", "0..=1 a run, in 1 of 8 with crashes"),
+        (Rule::C1, "life with a clock offset", "0..=10 s"),
+        (Rule::C2, "life with a clock drift", "-10..=10 %"),
+        (Rule::C3, "clock jumped forward", "0..=4 a run, 1 ms..=5 s"),
+        (Rule::D1, "crash split unsynced work into sectors and names", "every power cut with unsynced work"),
+        (Rule::D2, "torn sector", "in half of the power cuts"),
+        (Rule::D3, "length survived without its data (zeros, garbage, old blocks)", "in half of the power cuts"),
+        (Rule::D4, "synced data of a file whose name was lost", "as D5"),
+        (Rule::D5, "creation or rename lost", "each survives or not on its own"),
+        (Rule::D6, "removal or truncation undone", "each survives or not on its own"),
+        (Rule::D7, "sync failed once, the next one lies", "chance 0..=3 %"),
+        (Rule::D8, "write failed: no space, short or broken; once or for a while", "chance 0..=1.5 %, up to 200 ms"),
+        (Rule::D9, "slow barrier", "chance 0..=20 %, 5..=150 ms"),
+        (Rule::D10, "damage at rest (profile rotten)", "chance 15..=100 % of crashes"),
+        (Rule::D11, "sync that lied (profile lying)", "chance 1.5..=20 %"),
+        (Rule::D12, "crash during a barrier", "whenever one is under way"),
+    ];
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{self:?}"))
+    }
+}
+
+/// What happened in a run, or in many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How often each rule bit, in the order of [`Rule::TABLE`].
+    pub rules: [u64; RULES],
+    /// Events taken from the queue.
+    pub events: u64,
+    /// Messages delivered from node to node.
+    pub delivered: u64,
+    /// Of these, copies (N3).
+    pub duplicates: u64,
+    /// Of these, messages that have outlived a crash of either end.
+    pub late: u64,
+    /// Virtual time, in microseconds.
+    pub virtual_us: u64,
+    /// Lives begun.
+    pub boots: u64,
+}
+
+impl Tally {
+    /// Counts one bite of a rule.
+    #[inline]
+    pub fn bite(&mut self, rule: Rule) {
+        self.rules[rule as usize] += 1;
+    }
+
+    /// How often a rule bit.
+    pub fn of(&self, rule: Rule) -> u64 {
+        self.rules[rule as usize]
+    }
+
+    /// Adds another tally.
+    pub fn merge(&mut self, other: &Tally) {
+        for (mine, theirs) in self.rules.iter_mut().zip(other.rules) {
+            *mine += theirs;
+        }
+        self.events += other.events;
+        self.delivered += other.delivered;
+        self.duplicates += other.duplicates;
+        self.late += other.late;
+        self.virtual_us += other.virtual_us;
+        self.boots += other.boots;
+    }
+}

@@ -1,0 +1,467 @@
+//! The one loop: a queue of timed events, a network, disks, clocks and processes around sans-IO nodes.
+//!
+//! The world is generic over the node, the clients, the judge and the chooser, all statically dispatched. Whatever
+//! could go more than one way is asked of the [`Chooser`]; how long things take when nothing is wrong is
+//! [`Timing`](crate::plan::Timing)'s; what clients want is the [`Workload`]'s. The world itself draws nothing.
+//!
+//! A run has two phases. In the *storm* faults happen. Then the sky *clears*: partitions heal, crashed nodes boot, disks
+//! have space again, clocks stop jumping, what is in flight is re-timed, and no new fault happens. Once nothing more
+//! happens by itself, clients may probe; then the run is over.
+
+mod clock;
+mod crash;
+mod network;
+mod perform;
+
+use std::panic::{self, AssertUnwindSafe};
+
+use stormglass::{Boot, Input, Node, NodeId, OpId, Outbox};
+
+use crate::chooser::Chooser;
+use crate::disk::Disk;
+use crate::fault::Weather;
+use crate::mix::Fingerprint;
+use crate::oracle::{Broken, Fact, Judge, Seen};
+use crate::plan::Plan;
+use crate::tally::{Rule, Tally};
+use crate::workload::{Calls, ClientEvent, Workload};
+use clock::Clock;
+use network::Network;
+
+/// A cluster in a glass.
+#[derive(Clone, Debug)]
+pub struct World<N: Node, W, J, C> {
+    config: N::Config,
+    plan: Plan,
+    workload: W,
+    judge: J,
+    chooser: C,
+    now_us: u64,
+    queue: crate::queue::Queue<Event>,
+    network: Network<N>,
+    hosts: Vec<Host<N>>,
+    weather: Vec<(u64, Weather)>,
+    outbox: Outbox<N>,
+    calls: Calls<N>,
+    phase: Phase,
+    /// Who is being stepped: a panic now is this node's.
+    stepping: Option<NodeId>,
+    print: Fingerprint,
+    tally: Tally,
+    broken: Option<Broken>,
+}
+
+/// A machine with, now and then, a process on it.
+#[derive(Clone, Debug)]
+struct Host<N> {
+    node: Option<N>,
+    /// Lives begun, the present one included.
+    life: u32,
+    disk: Disk,
+    clock: Clock,
+    /// The time of the wake that is in the queue, `u64::MAX` if there is none.
+    armed_us: u64,
+    paused_until_us: u64,
+    /// Until when every write fails (D8).
+    broken_until_us: u64,
+    last_append: Option<stormglass::About>,
+    deeds: u32,
+    barriers: u32,
+    /// Whether this life has got through its boot: a crash before that is P5.
+    booted: bool,
+    /// Whether the last boot was refused: nobody tries again.
+    refused: bool,
+}
+
+/// What can be in the queue.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Deliver { slot: u32 },
+    Barrier { node: u16, life: u32, op: OpId, fate: BarrierFate },
+    Wake { node: u16 },
+    Boot { node: u16 },
+    Timer { client: u32 },
+    Weather { index: u32 },
+    WeatherEnds { index: u32 },
+    Clear,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum BarrierFate {
+    Done,
+    Failed(stormglass::DiskError),
+    Lied,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Storm,
+    Clear,
+    Probe,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The claim that broke, if one did.
+    pub broken: Option<Broken>,
+    /// A number that any difference in what happened would change.
+    pub fingerprint: u64,
+    /// What happened, counted.
+    pub tally: Tally,
+}
+
+impl<N: Node> Default for Host<N> {
+    fn default() -> Self {
+        Host {
+            node: None,
+            life: 0,
+            disk: Disk::default(),
+            clock: Clock::default(),
+            armed_us: u64::MAX,
+            paused_until_us: 0,
+            broken_until_us: 0,
+            last_append: None,
+            deeds: 0,
+            barriers: 0,
+            booted: false,
+            refused: false,
+        }
+    }
+}
+
+impl<N, W, J, C> World<N, W, J, C>
+where
+    N: Node,
+    W: Workload<N>,
+    J: Judge<N>,
+    C: Chooser,
+{
+    /// A world before its first moment.
+    pub fn new(config: N::Config, plan: Plan, workload: W, judge: J, chooser: C) -> Self {
+        let mut world = World {
+            config,
+            network: Network::default(),
+            plan,
+            workload,
+            judge,
+            chooser,
+            now_us: 0,
+            queue: crate::queue::Queue::default(),
+            hosts: Vec::new(),
+            weather: Vec::new(),
+            outbox: Outbox::default(),
+            calls: Calls::default(),
+            phase: Phase::Storm,
+            stepping: None,
+            print: Fingerprint::default(),
+            tally: Tally::default(),
+            broken: None,
+        };
+        world.begin();
+        world
+    }
+
+    /// Another run in the same memory.
+    pub fn reset(&mut self, config: N::Config, plan: Plan, workload: W, judge: J, chooser: C) {
+        (self.config, self.plan, self.workload, self.judge, self.chooser) = (config, plan, workload, judge, chooser);
+        self.now_us = 0;
+        self.queue.reset();
+        self.outbox.clear();
+        self.calls.asks.clear();
+        self.calls.timers.clear();
+        self.phase = Phase::Storm;
+        self.stepping = None;
+        self.print = Fingerprint::default();
+        self.tally = Tally::default();
+        self.broken = None;
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        let nodes = usize::from(self.plan.nodes);
+        self.network.reset(nodes, self.plan.clients as usize);
+        self.hosts.truncate(nodes);
+        for host in &mut self.hosts {
+            let mut disk = std::mem::take(&mut host.disk);
+            disk.reset();
+            *host = Host { disk, ..Host::default() };
+        }
+        self.hosts.resize_with(nodes, Host::default);
+        self.weather = self.chooser.weather();
+        for index in 0..self.weather.len() {
+            self.queue.push(self.weather[index].0, Event::Weather { index: index as u32 });
+        }
+        self.queue.push(self.plan.storm_us, Event::Clear);
+    }
+
+    /// Runs to the end, or to the first broken claim.
+    pub fn run(&mut self) -> Ending {
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.run_through()));
+        if let Err(cause) = outcome {
+            let Some(node) = self.stepping else { panic::resume_unwind(cause) };
+            let text = cause.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
+            self.broken = Some(Broken::safety("NodeNeverPanics", format!("{node} panicked: {text}")));
+        }
+        self.tally.virtual_us = self.now_us;
+        Ending { broken: self.broken.clone(), fingerprint: self.print.value(), tally: self.tally.clone() }
+    }
+
+    /// The judge, after the run.
+    pub fn judge(&self) -> &J {
+        &self.judge
+    }
+
+    /// The chooser, after the run.
+    pub fn chooser(&self) -> &C {
+        &self.chooser
+    }
+
+    /// The clients, after the run.
+    pub fn workload(&self) -> &W {
+        &self.workload
+    }
+
+    /// The disk of a node.
+    pub fn disk(&self, node: NodeId) -> &Disk {
+        &self.hosts[usize::from(node.0)].disk
+    }
+
+    /// Takes the world apart, for the sake of the chooser.
+    pub fn into_chooser(self) -> C {
+        self.chooser
+    }
+
+    fn run_through(&mut self) {
+        for node in 0..self.plan.nodes {
+            self.boot(NodeId(node));
+        }
+        self.clients(ClientEvent::Start);
+        while self.broken.is_none() {
+            match self.queue.pop() {
+                Some((at_us, event)) if at_us <= self.end_us() => {
+                    self.now_us = at_us;
+                    self.tally.events += 1;
+                    self.on(event);
+                }
+                Some(_) => {
+                    self.settle(false);
+                    return;
+                }
+                None => {
+                    self.settle(true);
+                    if self.phase == Phase::Probe || !self.plan.dead.is_empty() {
+                        return;
+                    }
+                    self.phase = Phase::Probe;
+                    self.clients(ClientEvent::Probe);
+                    if self.queue.is_empty() {
+                        self.end();
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When patience ends.
+    fn end_us(&self) -> u64 {
+        if self.phase == Phase::Storm { u64::MAX } else { self.plan.storm_us + self.plan.patience_us }
+    }
+
+    fn settle(&mut self, quiet: bool) {
+        if self.phase != Phase::Probe {
+            self.see(NodeId(0), &Fact::Settled { quiet });
+        }
+        if self.phase == Phase::Probe || !quiet || !self.plan.dead.is_empty() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.see(NodeId(0), &Fact::Ended);
+    }
+
+    fn on(&mut self, event: Event) {
+        match event {
+            Event::Deliver { slot } => self.deliver(slot),
+            Event::Barrier { node, life, op, fate } => self.barrier_done(NodeId(node), life, op, fate),
+            Event::Wake { node } => self.wake(NodeId(node)),
+            Event::Boot { node } => self.boot(NodeId(node)),
+            Event::Timer { client } => self.clients(ClientEvent::Timer { client }),
+            Event::Weather { index } => self.weather_begins(index),
+            Event::WeatherEnds { index } => self.weather_ends(index),
+            Event::Clear => self.clear(),
+        }
+    }
+
+    fn boot(&mut self, id: NodeId) {
+        let host = &mut self.hosts[usize::from(id.0)];
+        if host.node.is_some() || host.refused || (self.phase != Phase::Storm && self.plan.dead.contains(&id)) {
+            return;
+        }
+        host.life += 1;
+        (host.deeds, host.barriers, host.last_append, host.booted) = (0, 0, None, false);
+        host.armed_us = u64::MAX;
+        let skew = self.chooser.skew(id, host.life);
+        host.clock = Clock::new(skew);
+        self.tally.boots += 1;
+        if skew.offset_us > 0 {
+            self.tally.bite(Rule::C1);
+        }
+        if skew.drift_ppm != 0 {
+            self.tally.bite(Rule::C2);
+        }
+        self.see(id, &Fact::Boot);
+        self.boot_node(id);
+    }
+
+    fn boot_node(&mut self, id: NodeId) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let host = &self.hosts[usize::from(id.0)];
+        let entropy = self.plan.timing.entropy(id, host.life);
+        let boot = Boot { id, now: host.clock.shows(self.now_us), entropy, disk: &host.disk };
+        self.stepping = Some(id);
+        let born = N::boot(&self.config, boot, &mut outbox);
+        self.stepping = None;
+        match born {
+            Ok(node) => {
+                self.hosts[usize::from(id.0)].node = Some(node);
+                self.perform(id, &mut outbox);
+                self.arm(id);
+            }
+            Err(error) => {
+                self.hosts[usize::from(id.0)].refused = true;
+                self.see(id, &Fact::Refused(&error));
+            }
+        }
+        outbox.clear();
+        self.outbox = outbox;
+    }
+
+    /// Feeds one input to a running node and performs what it wants done.
+    fn step(&mut self, id: NodeId, input: Input<N>) {
+        self.see(id, &Fact::Input(&input));
+        if self.broken.is_some() {
+            return;
+        }
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let host = &mut self.hosts[usize::from(id.0)];
+        let now = host.clock.shows(self.now_us);
+        let node = host.node.as_mut().expect("only running nodes are stepped");
+        self.stepping = Some(id);
+        node.step(now, input, &mut outbox);
+        self.stepping = None;
+        self.perform(id, &mut outbox);
+        outbox.clear();
+        self.outbox = outbox;
+        self.arm(id);
+    }
+
+    /// Puts a wake into the queue if the node's deadline is nearer than the one that is there already.
+    #[inline]
+    fn arm(&mut self, id: NodeId) {
+        let host = &mut self.hosts[usize::from(id.0)];
+        let Some(deadline) = host.node.as_ref().and_then(Node::deadline) else { return };
+        let at_us = host.clock.when(deadline, self.now_us);
+        if at_us < host.armed_us {
+            host.armed_us = at_us;
+            self.queue.push(at_us, Event::Wake { node: id.0 });
+        }
+    }
+
+    fn wake(&mut self, id: NodeId) {
+        if self.postponed(id, Event::Wake { node: id.0 }) {
+            return;
+        }
+        let now_us = self.now_us;
+        let host = &mut self.hosts[usize::from(id.0)];
+        if host.armed_us > now_us {
+            return; // A nearer deadline, or another life, has made this one stale.
+        }
+        host.armed_us = u64::MAX;
+        let now = host.clock.shows(now_us);
+        let Some(node) = &host.node else { return };
+        if node.deadline().is_none_or(|deadline| deadline > now) {
+            self.arm(id);
+            return;
+        }
+        self.step(id, Input::Wake);
+        let host = &self.hosts[usize::from(id.0)];
+        if let Some(late) = host.node.as_ref().and_then(Node::deadline).filter(|deadline| *deadline <= now) {
+            let why = format!("{id} was woken at {now} and still wants to be woken at {late}");
+            self.broken.get_or_insert(Broken::liveness("WakeMovesTheDeadline", why));
+        }
+    }
+
+    /// A paused node (P4) handles nothing: its events wait until it resumes.
+    #[inline]
+    fn postponed(&mut self, id: NodeId, event: Event) -> bool {
+        let host = &mut self.hosts[usize::from(id.0)];
+        if host.paused_until_us <= self.now_us {
+            return false;
+        }
+        if let Event::Wake { .. } = event {
+            host.armed_us = host.paused_until_us;
+        }
+        self.queue.push(host.paused_until_us, event);
+        true
+    }
+
+    fn barrier_done(&mut self, id: NodeId, life: u32, op: OpId, fate: BarrierFate) {
+        let host = &self.hosts[usize::from(id.0)];
+        if host.node.is_none() || host.life != life {
+            return;
+        }
+        if self.postponed(id, Event::Barrier { node: id.0, life, op, fate }) {
+            return;
+        }
+        let disk = &mut self.hosts[usize::from(id.0)].disk;
+        let result = match fate {
+            BarrierFate::Done => disk.complete(op, Ok(())),
+            BarrierFate::Failed(error) => disk.complete(op, Err(error)),
+            BarrierFate::Lied => {
+                disk.complete_lying(op);
+                Ok(())
+            }
+        };
+        self.step(id, Input::DiskDone { op, result });
+    }
+
+    /// Lets the clients react, and their requests set off.
+    fn clients(&mut self, event: ClientEvent<'_, N>) {
+        let mut calls = std::mem::take(&mut self.calls);
+        self.workload.on(self.now_us, event, &mut calls);
+        for (at_us, client) in calls.timers.drain(..) {
+            self.queue.push(at_us.max(self.now_us + 1), Event::Timer { client });
+        }
+        for (id, node, request) in calls.asks.drain(..) {
+            self.see(node, &Fact::Asked { id, request: &request });
+            self.ask(id, node, request);
+        }
+        self.calls = calls;
+    }
+
+    /// One fact, for the fingerprint and the judge.
+    #[inline]
+    fn see(&mut self, id: NodeId, fact: &Fact<'_, N>) {
+        let host = &self.hosts[usize::from(id.0)];
+        fold(&mut self.print, self.now_us, id, fact);
+        if self.broken.is_some() {
+            return;
+        }
+        let seen = Seen { at_us: self.now_us, node: id, life: host.life, disk: &host.disk, fact };
+        if let Err(broken) = self.judge.judge(&seen) {
+            self.broken = Some(broken);
+        }
+    }
+}
+
+/// Folds a fact into a fingerprint: integers only, never the text of a `Debug`.
+#[inline]
+fn fold<N: Node>(print: &mut Fingerprint, at_us: u64, node: NodeId, fact: &Fact<'_, N>) {
+    let (tag, word) = crate::digest::of(fact, print);
+    print.fold((at_us << 16) ^ u64::from(node.0));
+    print.fold(word ^ (u64::from(tag) << 56));
+}

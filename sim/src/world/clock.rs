@@ -1,0 +1,64 @@
+use stormglass::Time;
+
+use crate::fault::Skew;
+
+/// The clock of one life of one node: off by an offset (C1), too fast or too slow (C2), and jumping (C3). It never
+/// runs backwards within a life; between lives it may.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clock {
+    skew: Skew,
+    jumped_us: u64,
+}
+
+const MILLION: u64 = 1_000_000;
+
+impl Clock {
+    pub(crate) fn new(skew: Skew) -> Clock {
+        Clock { skew, jumped_us: 0 }
+    }
+
+    pub(crate) fn jump(&mut self, by_us: u64) {
+        self.jumped_us += by_us;
+    }
+
+    /// What the clock shows at a true time.
+    #[inline]
+    pub(crate) fn shows(&self, true_us: u64) -> Time {
+        let base = self.skew.offset_us + self.jumped_us + true_us;
+        if self.skew.drift_ppm == 0 {
+            return Time(base);
+        }
+        let drift = true_us * u64::from(self.skew.drift_ppm.unsigned_abs()) / MILLION;
+        Time(if self.skew.drift_ppm > 0 { base + drift } else { base - drift })
+    }
+
+    /// A true time, not before `now_us`, at which the clock shows at least `local` (at most a few microseconds more).
+    #[inline]
+    pub(crate) fn when(&self, local: Time, now_us: u64) -> u64 {
+        let shown = local.0.saturating_sub(self.skew.offset_us + self.jumped_us);
+        if self.skew.drift_ppm == 0 {
+            return shown.max(now_us);
+        }
+        let rate = MILLION.saturating_add_signed(i64::from(self.skew.drift_ppm));
+        let at_us = u64::try_from(u128::from(shown) * u128::from(MILLION) / u128::from(rate)).unwrap_or(u64::MAX);
+        at_us.saturating_add(2).max(now_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_reached_when_the_world_says_so_whatever_the_drift() {
+        for drift_ppm in [-100_000, -37, 0, 1, 99_999] {
+            let mut clock = Clock::new(Skew { offset_us: 12_345, drift_ppm });
+            clock.jump(777);
+            for local in (0..5_000_000).step_by(3_331) {
+                let at_us = clock.when(Time(local), 5);
+                assert!(clock.shows(at_us).0 >= local, "{drift_ppm} {local}");
+                assert!(at_us <= 7 || clock.shows(at_us - 5).0 < local + 1, "{drift_ppm} {local}: not much too late");
+            }
+        }
+    }
+}

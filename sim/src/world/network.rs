@@ -1,0 +1,323 @@
+use stormglass::{About, Input, Label, Node, NodeId, RequestId};
+
+use super::{Event, Phase, World};
+use crate::chooser::{Chooser, SendPoint};
+use crate::fault::{End, MessageFault};
+use crate::oracle::{Fact, Judge};
+use crate::tally::Rule;
+use stormglass::wire;
+use crate::workload::{ClientEvent, Workload};
+
+/// The links, and what is under way on them. Ends are numbered densely: nodes first, then clients.
+#[derive(Clone, Debug)]
+pub(super) struct Network<N: Node> {
+    ends: usize,
+    nodes: usize,
+    links: Vec<Link>,
+    /// What is under way, or a free place.
+    flights: Vec<Option<Flight<N>>>,
+    free: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    /// Messages sent so far.
+    sent: u32,
+    /// Messages under way.
+    queued: u32,
+    /// Partitions that cut this link now (N6).
+    cuts: u32,
+    /// It holds everything until then (N5).
+    clogged_until_us: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Flight<N: Node> {
+    from: u16,
+    to: u16,
+    /// The lives of sender and receiver when it was sent: it may outlive both.
+    lives: (u32, u32),
+    copy: bool,
+    flipped: Option<u32>,
+    cargo: Cargo<N>,
+}
+
+#[derive(Clone, Debug)]
+enum Cargo<N: Node> {
+    Peer(N::Message),
+    Ask(RequestId, N::Request),
+    Answer(RequestId, N::Response),
+}
+
+impl<N: Node> Cargo<N> {
+    fn about(&self) -> About {
+        match self {
+            Cargo::Peer(message) => message.about(),
+            Cargo::Ask(_, request) => request.about(),
+            Cargo::Answer(_, response) => response.about(),
+        }
+    }
+}
+
+impl<N: Node> Default for Network<N> {
+    fn default() -> Self {
+        Network { ends: 0, nodes: 0, links: Vec::new(), flights: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<N: Node> Network<N> {
+    pub(super) fn reset(&mut self, nodes: usize, clients: usize) {
+        (self.ends, self.nodes) = (nodes + clients, nodes);
+        self.links.clear();
+        self.links.resize(self.ends * self.ends, Link::default());
+        self.flights.clear();
+        self.free.clear();
+    }
+
+    fn link(&self, from: u16, to: u16) -> usize {
+        usize::from(from) * self.ends + usize::from(to)
+    }
+
+    fn end(&self, index: u16) -> End {
+        if usize::from(index) < self.nodes {
+            End::Node(NodeId(index))
+        } else {
+            End::Client(u32::from(index) - self.nodes as u32 + 1)
+        }
+    }
+
+    fn index(&self, end: End) -> u16 {
+        match end {
+            End::Node(node) => node.0,
+            End::Client(client) => (self.nodes as u32 + client - 1) as u16,
+        }
+    }
+
+    fn board(&mut self, flight: Flight<N>) -> u32 {
+        let link = self.link(flight.from, flight.to);
+        self.links[link].queued += 1;
+        match self.free.pop() {
+            Some(slot) => {
+                self.flights[slot as usize] = Some(flight);
+                slot
+            }
+            None => {
+                self.flights.push(Some(flight));
+                (self.flights.len() - 1) as u32
+            }
+        }
+    }
+
+    /// Takes a message off its link; `None` if it was lost from the queue meanwhile.
+    fn land(&mut self, slot: u32) -> Option<Flight<N>> {
+        self.free.push(slot);
+        let flight = self.flights[slot as usize].take()?;
+        let link = self.link(flight.from, flight.to);
+        self.links[link].queued -= 1;
+        Some(flight)
+    }
+
+    /// N8: the `victim`th message under way on a link is lost; its slot stays taken until its time comes.
+    fn evict(&mut self, from: u16, to: u16, victim: u32) -> Option<Flight<N>> {
+        let on_link = |flight: &&mut Option<Flight<N>>| {
+            flight.as_ref().is_some_and(|flight| (flight.from, flight.to) == (from, to))
+        };
+        let flight = self.flights.iter_mut().filter(on_link).nth(victim as usize)?.take();
+        let link = self.link(from, to);
+        self.links[link].queued -= 1;
+        flight
+    }
+
+    pub(super) fn cut(&mut self, from: &[End], to: &[End], cuts: impl Fn(u32) -> u32) {
+        for &a in from {
+            for &b in to {
+                let link = self.link(self.index(a), self.index(b));
+                self.links[link].cuts = cuts(self.links[link].cuts);
+            }
+        }
+    }
+
+    pub(super) fn clog(&mut self, from: End, to: End, until_us: u64) {
+        let link = self.link(self.index(from), self.index(to));
+        self.links[link].clogged_until_us = self.links[link].clogged_until_us.max(until_us);
+    }
+
+    pub(super) fn heal(&mut self) {
+        for link in &mut self.links {
+            (link.cuts, link.clogged_until_us) = (0, 0);
+        }
+    }
+
+    /// The link of a message under way, its place in the timing, and whether a client is at one end.
+    pub(super) fn place(&self, slot: u32) -> Option<(u32, u32, bool)> {
+        let flight = self.flights[slot as usize].as_ref()?;
+        let link = self.link(flight.from, flight.to);
+        let clients = usize::from(flight.from.max(flight.to)) >= self.nodes;
+        Some((link as u32, self.links[link].sent + slot, clients))
+    }
+}
+
+impl<N, W, J, C> World<N, W, J, C>
+where
+    N: Node,
+    W: Workload<N>,
+    J: Judge<N>,
+    C: Chooser,
+{
+    pub(super) fn send(&mut self, from: NodeId, to: NodeId, message: N::Message) {
+        assert!(from != to, "a node never sends to itself");
+        assert!(to.0 < self.plan.nodes, "{to} is no node of this cluster");
+        self.launch(from.0, to.0, Cargo::Peer(message));
+    }
+
+    pub(super) fn ask(&mut self, id: RequestId, node: NodeId, request: N::Request) {
+        let from = self.network.index(End::Client(id.client));
+        self.launch(from, node.0, Cargo::Ask(id, request));
+    }
+
+    pub(super) fn answer(&mut self, node: NodeId, id: RequestId, response: N::Response) {
+        if id.client == 0 || id.client > self.plan.clients {
+            return;
+        }
+        let to = self.network.index(End::Client(id.client));
+        self.launch(node.0, to, Cargo::Answer(id, response));
+    }
+
+    fn launch(&mut self, from: u16, to: u16, cargo: Cargo<N>) {
+        let link = self.network.link(from, to);
+        let place = &mut self.network.links[link];
+        let ordinal = place.sent;
+        place.sent += 1;
+        let (queued, cut) = (place.queued, place.cuts > 0);
+        let clients = usize::from(from.max(to)) >= self.network.nodes;
+        let stormy = self.phase == Phase::Storm;
+        let delay_us = self.plan.timing.delay_us(link as u32, ordinal, clients, stormy);
+        let lives = (self.life_at(from), self.life_at(to));
+        let flight = Flight { from, to, lives, copy: false, flipped: None, cargo };
+        if !stormy {
+            self.fly(flight, delay_us);
+            return;
+        }
+        let (a, b) = (self.network.end(from), self.network.end(to));
+        let point =
+            SendPoint { from: a, to: b, link: link as u32, ordinal, about: flight.cargo.about(), queued };
+        match self.chooser.message(&point) {
+            _ if cut => self.lose(&flight, "partition"),
+            None => self.fly(flight, delay_us),
+            Some(fault) => self.mishap(flight, delay_us, &point, fault),
+        }
+    }
+
+    fn fly(&mut self, flight: Flight<N>, delay_us: u64) {
+        let slot = self.network.board(flight);
+        self.queue.push(self.now_us + delay_us, Event::Deliver { slot });
+    }
+
+    fn mishap(&mut self, mut flight: Flight<N>, delay_us: u64, at: &SendPoint, fault: MessageFault) {
+        self.see(self.nearest(at.from, at.to), &Fact::MessageFault { from: at.from, to: at.to, about: at.about, fault });
+        match fault {
+            MessageFault::Lose => self.tally.bite(Rule::N2),
+            MessageFault::Duplicate { after_us } => {
+                self.tally.bite(Rule::N3);
+                self.fly(Flight { copy: true, ..flight.clone() }, after_us);
+                self.fly(flight, delay_us);
+            }
+            MessageFault::Delay { by_us } => {
+                self.tally.bite(Rule::N1);
+                self.fly(flight, delay_us + by_us);
+            }
+            MessageFault::Flip { bit } => {
+                flight.flipped = Some(bit);
+                self.fly(flight, delay_us);
+            }
+            MessageFault::Evict { victim } => {
+                self.tally.bite(Rule::N8);
+                if let Some(lost) = self.network.evict(flight.from, flight.to, victim) {
+                    self.lose(&lost, "queue full");
+                }
+                self.fly(flight, delay_us);
+            }
+        }
+    }
+
+    fn lose(&mut self, flight: &Flight<N>, why: &'static str) {
+        let (from, to) = (self.network.end(flight.from), self.network.end(flight.to));
+        if why == "partition" {
+            self.tally.bite(Rule::N6);
+        }
+        self.see(self.nearest(from, to), &Fact::Lost { from, to, about: flight.cargo.about(), why });
+    }
+
+    /// The node that a fact about a message is told of: the sender, unless that is a client.
+    fn nearest(&self, from: End, to: End) -> NodeId {
+        match (from, to) {
+            (End::Node(node), _) | (End::Client(_), End::Node(node)) => node,
+            (End::Client(_), End::Client(_)) => NodeId(0),
+        }
+    }
+
+    fn life_at(&self, end: u16) -> u32 {
+        self.hosts.get(usize::from(end)).map_or(0, |host| host.life)
+    }
+
+    pub(super) fn deliver(&mut self, slot: u32) {
+        let Some(flight) = &self.network.flights[slot as usize] else {
+            self.network.free.push(slot);
+            return;
+        };
+        let (from, to) = (flight.from, flight.to);
+        let link = &self.network.links[self.network.link(from, to)];
+        let (clogged_until_us, cut) = (link.clogged_until_us, link.cuts > 0);
+        if clogged_until_us > self.now_us {
+            self.queue.push(clogged_until_us, Event::Deliver { slot });
+            return;
+        }
+        if usize::from(to) < self.hosts.len() && self.postponed(NodeId(to), Event::Deliver { slot }) {
+            return;
+        }
+        let flight = self.network.land(slot).expect("it was there a moment ago");
+        if cut {
+            self.lose(&flight, "partition");
+            return;
+        }
+        self.arrive(flight);
+    }
+
+    fn arrive(&mut self, flight: Flight<N>) {
+        let (from, to) = (NodeId(flight.from), NodeId(flight.to));
+        if usize::from(flight.to) >= self.hosts.len() {
+            let Cargo::Answer(id, response) = &flight.cargo else { return };
+            self.see(from, &Fact::Answered { id: *id, response });
+            self.clients(ClientEvent::Answer { from, id: *id, response });
+            return;
+        }
+        if self.hosts[usize::from(to.0)].node.is_none() {
+            self.lose(&flight, "down");
+            return;
+        }
+        match flight.cargo {
+            Cargo::Ask(id, request) => self.step(to, Input::Request { id, request }),
+            Cargo::Peer(message) => {
+                self.tally.delivered += 1;
+                self.tally.duplicates += u64::from(flight.copy);
+                self.tally.late += u64::from(flight.lives != (self.life_at(from.0), self.life_at(to.0)));
+                let message = if self.plan.wire || flight.flipped.is_some() { self.carry(message, flight.flipped) } else { Some(message) };
+                if let Some(message) = message {
+                    self.step(to, Input::Message { from, message });
+                }
+            }
+            Cargo::Answer(..) => {}
+        }
+    }
+
+    /// N4: carries a message as the bytes that would be on the wire; a damaged frame is dropped by the receiver.
+    fn carry(&mut self, message: N::Message, flipped: Option<u32>) -> Option<N::Message> {
+        let mut frame = wire::seal(&message);
+        if let Some(bit) = flipped {
+            let bit = bit as usize % (frame.len() * 8);
+            frame[bit / 8] ^= 1 << (bit % 8);
+            self.tally.bite(Rule::N4);
+        }
+        wire::open(&frame).ok()
+    }
+}

@@ -1,0 +1,110 @@
+//! What a message looks like between two machines: a frame with version, length and checksum.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 2 | `SG` |
+//! | 1 | version, 1 |
+//! | 4 | length of the payload, little-endian |
+//! | 4 | CRC-32C of all of the above and the payload |
+//! | n | the message, through [`codec`] |
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::codec::{self, CodecError};
+
+/// The version that this program writes and reads.
+pub const VERSION: u8 = 1;
+
+/// Bytes before the payload.
+pub const HEADER_BYTES: usize = 11;
+
+const MAGIC: [u8; 2] = *b"SG";
+
+/// Why a frame is not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Fewer bytes than a frame has, or than its length says, or more.
+    #[error("a frame of {0} bytes has the wrong length")]
+    Length(usize),
+    /// Not the first bytes of a frame.
+    #[error("not a frame")]
+    Magic,
+    /// Written by another version.
+    #[error("wire version {found}, this program speaks {VERSION}")]
+    Version {
+        /// What it says.
+        found: u8,
+    },
+    /// Damaged on the way.
+    #[error("checksum does not match")]
+    Checksum,
+    /// A whole frame around something that is no such message.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// Puts a message into a frame.
+pub fn seal<M: Serialize>(message: &M) -> Vec<u8> {
+    let mut frame = vec![0; HEADER_BYTES];
+    codec::encode_into(message, &mut frame);
+    let length = u32::try_from(frame.len() - HEADER_BYTES).expect("messages are far below 4 GiB");
+    frame[..2].copy_from_slice(&MAGIC);
+    frame[2] = VERSION;
+    frame[3..7].copy_from_slice(&length.to_le_bytes());
+    let sum = checksum(&frame);
+    frame[7..11].copy_from_slice(&sum.to_le_bytes());
+    frame
+}
+
+/// Takes a message out of a frame.
+///
+/// # Errors
+/// [`WireError`] says what is wrong with it; the receiver drops it and goes on.
+pub fn open<M: DeserializeOwned>(frame: &[u8]) -> Result<M, WireError> {
+    let Some((header, payload)) = frame.split_at_checked(HEADER_BYTES) else {
+        return Err(WireError::Length(frame.len()));
+    };
+    if header[..2] != MAGIC {
+        return Err(WireError::Magic);
+    }
+    if header[2] != VERSION {
+        return Err(WireError::Version { found: header[2] });
+    }
+    if header[3..7] != (payload.len() as u64).to_le_bytes()[..4] {
+        return Err(WireError::Length(frame.len()));
+    }
+    if header[7..11] != checksum(frame).to_le_bytes() {
+        return Err(WireError::Checksum);
+    }
+    Ok(codec::decode(payload)?)
+}
+
+fn checksum(frame: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&frame[..7]), &frame[HEADER_BYTES..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_single_flipped_bit_gets_through() {
+        let frame = seal(&(7u64, "prepare".to_string()));
+        assert_eq!(open::<(u64, String)>(&frame), Ok((7, "prepare".into())));
+        for bit in 0..frame.len() * 8 {
+            let mut damaged = frame.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(open::<(u64, String)>(&damaged).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_frame_cut_short_or_run_on_is_refused() {
+        let frame = seal(&7u64);
+        for len in 0..frame.len() {
+            assert!(open::<u64>(&frame[..len]).is_err(), "{len} bytes");
+        }
+        let longer = [frame, vec![0]].concat();
+        assert_eq!(open::<u64>(&longer), Err(WireError::Length(longer.len())));
+    }
+}
