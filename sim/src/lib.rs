@@ -1,1 +1,3 @@
 //! The storm.
+
+pub mod disk;
