@@ -1,0 +1,105 @@
+//! How a life ends: the process dies and the page cache stays (P1), or the power goes and the platter stays (P2).
+
+use super::Disk;
+use super::image::Image;
+use super::inode::Ino;
+use super::names::{self, Fated};
+use super::queue::{self, Change, Entry};
+use super::report::{self, CutReport, KillReport};
+use super::survival::{Judge, Survival, role};
+
+impl Disk {
+    /// P1: the process dies. Of the operations issued since the issue of the last completed barrier the first
+    /// `keep` had reached the page cache; the rest were still in the driver's queue, and never happened. Barriers
+    /// under way are dropped. What is unsynced stays so: the next life reads it, and must not take it for durable.
+    /// A latch is cleared; what a failed sync has given up stays given up (D7).
+    pub fn kill(&mut self, keep: usize) -> KillReport {
+        let (first, unsettled) = (self.queue.len() - self.unsettled(), self.unsettled());
+        let kept = keep.min(unsettled);
+        let bytes = |index: usize| if index < kept { usize::MAX } else { 0 };
+        let mut appends = report::appends(&self.queue[first..], bytes);
+        appends.iter_mut().for_each(|fate| fate.kept = fate.kept.min(fate.bytes));
+        for entry in self.queue.drain(first + kept..).rev().collect::<Vec<_>>() {
+            self.undo(entry);
+        }
+        self.end_life();
+        self.bury_unnamed();
+        KillReport { unsettled, kept, appends }
+    }
+
+    /// P2: the power goes. The durable state stays, and of the unsynced micro-operations what `survival` says, a
+    /// barrier under way or not (D12). That is the durable state of the next life: nothing is pending, and a
+    /// second power cut changes nothing.
+    pub fn power_cut(&mut self, survival: &Survival) -> CutReport {
+        let queue = std::mem::take(&mut self.queue);
+        let judge = Judge::new(survival, &queue);
+        let mut report = CutReport { unmatched: judge.is_beside_the_point(), ..CutReport::default() };
+        let mut kept = vec![0; queue.len()];
+        let used: Vec<bool> = self.inodes.iter().map(|inode| inode.used).collect();
+        for at in (0..self.inodes.len()).filter(|at| used[*at]) {
+            self.cut_bytes(Ino(at as u32), &queue, &judge, &mut kept, &mut report);
+        }
+        report.appends = report::appends(&queue, |index| kept[index]);
+        self.cut_names(&queue, &judge);
+        report.names = report::name_losses(&self.seen, &self.durable);
+        self.seen.copy_from(&self.durable);
+        self.queue = queue;
+        self.queue.clear();
+        self.name_changes = 0;
+        self.end_life();
+        self.bury_unnamed();
+        report
+    }
+
+    /// D1-D4, D6, D7: what becomes of the bytes of one file, whatever becomes of its name.
+    fn cut_bytes(
+        &mut self,
+        ino: Ino,
+        queue: &[Entry],
+        judge: &Judge<'_>,
+        kept: &mut [usize],
+        report: &mut CutReport,
+    ) {
+        let role = self.seen.name_of(ino).or_else(|| self.durable.name_of(ino)).map_or(0, role);
+        let inode = &mut self.inodes[ino.0 as usize];
+        let steps = queue::steps(queue, ino, &inode.cache);
+        let mut image = Image::of(inode, &steps, judge, report);
+        image.fill_holes(judge, role, &self.graveyard, report);
+        image.kept().for_each(|(index, bytes)| kept[index] += bytes);
+        report.failed_sync_bytes += inode.forsaken_bytes;
+        inode.reborn(image.base, &image.bytes);
+        let len = inode.platter.len();
+        self.blots.retain(|blot| blot.ino != ino || blot.range.start < len);
+    }
+
+    /// D5, D6: what becomes of the names, whatever becomes of the bytes.
+    fn cut_names(&mut self, queue: &[Entry], judge: &Judge<'_>) {
+        let fated = |(index, entry): (usize, &Entry)| {
+            let Change::Name(change) = entry.change else { return None };
+            Some(Fated { ino: entry.ino, change, kept: !entry.forsaken && judge.keeps(index) })
+        };
+        let changes: Vec<Fated> = queue.iter().enumerate().filter_map(fated).collect();
+        names::replay(&mut self.durable, &changes);
+    }
+
+    fn undo(&mut self, entry: Entry) {
+        let inode = &mut self.inodes[entry.ino.0 as usize];
+        match entry.change {
+            Change::Append(append) => inode.cache.truncate(append.start),
+            Change::Truncate { tail, .. } => {
+                inode.cache.extend_from_slice(&tail);
+                inode.truncates -= 1;
+            }
+            Change::Name(change) => {
+                change.undo(entry.ino, &mut self.seen);
+                self.name_changes -= 1;
+            }
+        }
+    }
+
+    fn end_life(&mut self) {
+        self.barriers.clear();
+        self.latched = None;
+        self.settled = self.issued;
+    }
+}

@@ -1,0 +1,230 @@
+//! The disk of one node, and everything that can become of it. `FAULTS.md` states the rules; each is named beside
+//! the code that makes it so.
+//!
+//! The node sees the *volatile* state. A power cut leaves the *durable* state plus some of the unsynced
+//! micro-operations (D1): each 512-byte sector written, each extension of a size, each truncation, each creation,
+//! rename and removal. Completed barriers order them; nothing else does, but writes to one sector keep their order.
+//! Operations are expanded to sectors only when a crash happens.
+//!
+//! A disk is data: it draws no randomness and knows no time. Whoever drives it says when a barrier completes and
+//! how (D7, D11; D9, a slow disk, is entirely a matter of when), which write fails (D8), and what survives a crash.
+
+mod crash;
+mod damage;
+mod graveyard;
+mod image;
+mod inode;
+mod names;
+mod perform;
+mod queue;
+mod report;
+mod survival;
+#[cfg(test)]
+mod tests;
+
+use stormglass::{About, DiskError, DiskOp, FileId, OpId, ReadDisk};
+
+pub use self::damage::{Damage, Harm, LedgerEntry, Role};
+pub use self::report::{AppendFate, CutReport, FileFate, KillReport, NameLoss};
+pub use self::survival::{AppendName, HEADER_BYTES, Holes, SECTOR_BYTES, Survival, Tear};
+
+use self::damage::Blot;
+use self::graveyard::Graveyard;
+use self::inode::Inode;
+use self::names::Names;
+use self::queue::{Barrier, Change, Entry, Reach};
+
+/// The files of one node. Reading it ([`ReadDisk`]) shows the volatile state.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    inodes: Vec<Inode>,
+    /// The names that the node sees.
+    seen: Names,
+    /// The names that survive every power cut, but for what the queue may add.
+    durable: Names,
+    /// What is performed on the volatile state and not durable, in the order of issue.
+    queue: Vec<Entry>,
+    /// How many changes of names are in the queue; none, when the log is warm.
+    name_changes: usize,
+    barriers: Vec<Barrier>,
+    /// Counts operations. `settled <= issued`
+    issued: u64,
+    /// Operations numbered below have reached the page cache: a barrier issued after them has completed, or the
+    /// process that issued them is dead. A kill cannot cut them (P1).
+    settled: u64,
+    latched: Option<DiskError>,
+    graveyard: Graveyard,
+    blots: Vec<Blot>,
+}
+
+/// For the driver: operations and barriers.
+impl Disk {
+    /// An empty disk again; the memory is kept.
+    pub fn reset(&mut self) {
+        self.inodes.iter_mut().for_each(Inode::clear);
+        self.seen.clear();
+        self.durable.clear();
+        self.queue.clear();
+        self.name_changes = 0;
+        self.barriers.clear();
+        (self.issued, self.settled, self.latched) = (0, 0, None);
+        self.graveyard.clear();
+        self.blots.clear();
+    }
+
+    /// Performs an operation on the volatile state, or notes that a barrier is under way, which covers what was
+    /// issued before it. `bytes` are those of an `Append`, and no others.
+    ///
+    /// To rename, truncate or sync a file that is not there fails as it would for a driver for real: the disk
+    /// latches with [`DiskError::Io`].
+    pub fn issue(&mut self, op: &DiskOp, bytes: &[u8]) {
+        match *op {
+            DiskOp::Append { file, about, bytes: chunk } => {
+                assert_eq!(chunk.len(), bytes.len(), "the bytes are those of the append");
+                self.append(file, about, bytes);
+            }
+            DiskOp::Truncate { file, len } => self.truncate(file, len),
+            DiskOp::Rename { from, to } => self.rename(from, to),
+            DiskOp::Remove { file } => self.remove(file),
+            DiskOp::Sync { op, file } => self.sync(op, file),
+            DiskOp::SyncDir { op } => self.sync_dir(op),
+        }
+    }
+
+    /// D8: this operation fails with `error`, and the life is latched: no later operation is performed, and every
+    /// barrier that has not completed fails. Of a failed append the first `keep` bytes remain.
+    pub fn issue_failing(&mut self, op: &DiskOp, bytes: &[u8], keep: usize, error: DiskError) {
+        match *op {
+            DiskOp::Append { file, about, .. } => {
+                if keep > 0 {
+                    self.append(file, about, &bytes[..keep.min(bytes.len())]);
+                }
+                self.latch(error);
+            }
+            DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } => self.latch(error),
+            DiskOp::Sync { .. } | DiskOp::SyncDir { .. } => {
+                self.latch(error);
+                self.issue(op, bytes);
+            }
+        }
+    }
+
+    /// D8: the first failure of this life, if there was one.
+    pub fn latched(&self) -> Option<DiskError> {
+        self.latched
+    }
+
+    /// A barrier completes; the node must be told what this returns.
+    ///
+    /// With `Ok`, everything it covers is durable. With `Err` (D7), the pages it covers count as clean: reads still
+    /// show the data, a later sync reports success without writing them, and every power cut loses them, to the
+    /// byte (a real one rewrites a page that is dirtied again, which only a node that retries would ever notice).
+    /// On a latched disk (D8) `Ok` is never reported: the sync is not performed, and nothing is lost by that.
+    ///
+    /// # Panics
+    /// If no such barrier is under way.
+    pub fn complete(&mut self, op: OpId, result: Result<(), DiskError>) -> Result<(), DiskError> {
+        let barrier = self.end_barrier(op);
+        match (result, self.latched, barrier.reach) {
+            (Ok(()), Some(error), _) => return Err(error),
+            (_, _, Reach::Nothing) => {}
+            (Ok(()), None, Reach::File(ino)) => self.sync_file_now(ino, barrier.before),
+            (Ok(()), None, Reach::Names) => self.sync_names_now(barrier.before),
+            (Err(_), _, Reach::File(ino)) => self.forsake_file(ino, barrier.before),
+            (Err(_), _, Reach::Names) => self.forsake_names(barrier.before),
+        }
+        result
+    }
+
+    /// D11: a lying drive. The barrier completes, nothing happens, and the node is told what this returns: success,
+    /// but for a latched disk.
+    ///
+    /// # Panics
+    /// If no such barrier is under way.
+    pub fn complete_lying(&mut self, op: OpId) -> Result<(), DiskError> {
+        self.end_barrier(op);
+        self.latched.map_or(Ok(()), Err)
+    }
+}
+
+/// For the chooser and for oracles.
+impl Disk {
+    /// P1: how many operations a kill may cut: those issued since the issue of the last completed barrier.
+    pub fn unsettled(&self) -> usize {
+        self.queue.len() - self.queue.partition_point(|entry| entry.at < self.settled)
+    }
+
+    /// P2: how many operations are not durable, and may survive a power cut.
+    pub fn unsynced(&self) -> usize {
+        self.queue.iter().filter(|entry| !entry.forsaken).count()
+    }
+
+    /// The unsynced appends in the order of issue, by the names that a [`Survival`] gives them.
+    pub fn unsynced_appends(&self) -> Vec<AppendName> {
+        let abouts: Vec<About> = self.queue.iter().filter_map(Entry::about).collect();
+        let nth = |at: usize| abouts[..at].iter().filter(|about| **about == abouts[at]).count();
+        (0..abouts.len()).map(|at| AppendName::new(abouts[at], nth(at) as u32)).collect()
+    }
+
+    /// Whether work is unsynced or a barrier is under way: that is where crashes find bugs.
+    pub fn in_flight(&self) -> bool {
+        !self.barriers.is_empty() || self.queue.iter().any(|entry| !entry.forsaken)
+    }
+
+    /// Whether the file under this name, its name, and its bytes below `end` as the node sees them would survive
+    /// the worst power cut.
+    pub fn is_durable(&self, file: FileId, end: u64) -> bool {
+        let Some(ino) = self.seen.find(file).filter(|_| self.name_is_durable(file)) else { return false };
+        let truncated = |entry: &Entry| match entry.change {
+            Change::Truncate { len, .. } if entry.ino == ino => Some(len),
+            Change::Truncate { .. } | Change::Append(_) | Change::Name(_) => None,
+        };
+        let inode = self.at(ino);
+        let cut = if inode.truncates > 0 { self.queue.iter().filter_map(truncated).min() } else { None };
+        end <= inode.agreed().min(cut.unwrap_or(usize::MAX)) as u64
+    }
+
+    /// Whether the file under this name will bear it, and no other will, after the worst power cut.
+    pub fn name_is_durable(&self, file: FileId) -> bool {
+        let ino = self.seen.find(file);
+        let open = |entry: &Entry| match entry.change {
+            Change::Name(change) => !entry.forsaken && (Some(entry.ino) == ino || change.touches(file)),
+            Change::Append(_) | Change::Truncate { .. } => false,
+        };
+        let closed = || self.name_changes == 0 || !self.queue.iter().any(open);
+        ino.is_some() && self.durable.find(file) == ino && closed()
+    }
+
+    /// The length of a file as the node sees it, in bytes.
+    pub fn len(&self, file: FileId) -> Option<u64> {
+        self.seen.find(file).map(|ino| self.at(ino).cache.len() as u64)
+    }
+
+    /// What a power cut would leave of which nothing unsynced survives ([`Survival::None`]).
+    pub fn durable(&self) -> impl ReadDisk + '_ {
+        Durable(self)
+    }
+}
+
+impl ReadDisk for Disk {
+    fn files(&self) -> Vec<FileId> {
+        self.seen.iter().map(|(file, _)| file).collect()
+    }
+
+    fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
+        Ok(self.seen.find(file).map(|ino| self.at(ino).cache.as_slice()))
+    }
+}
+
+/// The durable state of a disk.
+struct Durable<'a>(&'a Disk);
+
+impl ReadDisk for Durable<'_> {
+    fn files(&self) -> Vec<FileId> {
+        self.0.durable.iter().map(|(file, _)| file).collect()
+    }
+
+    fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
+        Ok(self.0.durable.find(file).map(|ino| self.0.at(ino).platter.as_slice()))
+    }
+}

@@ -1,0 +1,237 @@
+//! How operations change the volatile state, and barriers the durable one.
+
+use stormglass::{About, DiskError, FileId, OpId};
+
+use super::Disk;
+use super::inode::{Ino, Inode};
+use super::names::{self, Fated, NameChange};
+use super::queue::{self, Append, Barrier, Change, Entry, Past, Reach};
+
+/// Operations.
+impl Disk {
+    /// Writes at the volatile end of a file. D5: the creation of the file is an operation of its own.
+    pub(super) fn append(&mut self, file: FileId, about: About, bytes: &[u8]) {
+        if self.latched.is_some() {
+            return;
+        }
+        let ino = self.seen.find(file).unwrap_or_else(|| self.create(file));
+        if bytes.is_empty() {
+            return;
+        }
+        let durable_then = if self.durable.find(file) == Some(ino) { self.at(ino).agreed() } else { 0 };
+        let inode = &mut self.inodes[ino.0 as usize];
+        let start = inode.cache.len();
+        inode.cache.extend_from_slice(bytes);
+        self.enqueue(ino, Change::Append(Append { file, about, start, len: bytes.len(), durable_then }));
+    }
+
+    pub(super) fn truncate(&mut self, file: FileId, len: u64) {
+        let Some(ino) = self.existing(file) else { return };
+        let inode = &mut self.inodes[ino.0 as usize];
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        if len < inode.cache.len() {
+            let tail = inode.cache.split_off(len);
+            inode.truncates += 1;
+            self.enqueue(ino, Change::Truncate { file, len, tail });
+        }
+    }
+
+    pub(super) fn rename(&mut self, from: FileId, to: FileId) {
+        let Some(ino) = self.existing(from) else { return };
+        if from == to {
+            return;
+        }
+        let replaced = self.seen.find(to);
+        self.seen.take(from);
+        self.seen.put(to, ino);
+        self.enqueue(ino, Change::Name(NameChange::Rename { from, to, replaced }));
+    }
+
+    pub(super) fn remove(&mut self, file: FileId) {
+        if self.latched.is_some() {
+            return;
+        }
+        if let Some(ino) = self.seen.find(file) {
+            self.seen.take(file);
+            self.enqueue(ino, Change::Name(NameChange::Remove { file }));
+        }
+    }
+
+    pub(super) fn sync(&mut self, op: OpId, file: FileId) {
+        let reach = self.existing(file).map_or(Reach::Nothing, Reach::File);
+        self.barriers.push(Barrier { op, before: self.issued, reach });
+    }
+
+    pub(super) fn sync_dir(&mut self, op: OpId) {
+        let reach = if self.latched.is_some() { Reach::Nothing } else { Reach::Names };
+        self.barriers.push(Barrier { op, before: self.issued, reach });
+    }
+
+    pub(super) fn latch(&mut self, error: DiskError) {
+        self.latched.get_or_insert(error);
+    }
+
+    /// The file under a name, for an operation that needs one; latches if there is none.
+    fn existing(&mut self, file: FileId) -> Option<Ino> {
+        if self.latched.is_some() {
+            return None;
+        }
+        let ino = self.seen.find(file);
+        if ino.is_none() {
+            self.latch(DiskError::Io);
+        }
+        ino
+    }
+
+    fn create(&mut self, file: FileId) -> Ino {
+        let free = self.inodes.iter().position(|inode| !inode.used).unwrap_or_else(|| {
+            self.inodes.push(Inode::default());
+            self.inodes.len() - 1
+        });
+        let ino = Ino(u32::try_from(free).expect("a handful of files"));
+        self.inodes[free].used = true;
+        self.seen.put(file, ino);
+        self.enqueue(ino, Change::Name(NameChange::Create { file }));
+        ino
+    }
+
+    fn enqueue(&mut self, ino: Ino, change: Change) {
+        self.name_changes += usize::from(matches!(change, Change::Name(_)));
+        self.queue.push(Entry { at: self.issued, ino, change, forsaken: false });
+        self.issued += 1;
+    }
+
+    pub(super) fn at(&self, ino: Ino) -> &Inode {
+        &self.inodes[ino.0 as usize]
+    }
+}
+
+/// Barriers.
+impl Disk {
+    /// Whatever the result, the driver performs in order: what was issued before has reached the page cache (P1).
+    pub(super) fn end_barrier(&mut self, op: OpId) -> Barrier {
+        let at = self.barriers.iter().position(|barrier| barrier.op == op);
+        let barrier = self.barriers.remove(at.expect("a completion without a barrier"));
+        self.settled = self.settled.max(barrier.before);
+        barrier
+    }
+
+    /// D4: data, size and truncations of one file are durable now, its name is not.
+    pub(super) fn sync_file_now(&mut self, ino: Ino, before: u64) {
+        let inode = &mut self.inodes[ino.0 as usize];
+        if inode.truncates > 0 {
+            return self.sync_steps_now(ino, before);
+        }
+        let (mut from, mut to) = (usize::MAX, 0);
+        self.queue.retain(|entry| {
+            let Change::Append(append) = &entry.change else { return true };
+            if entry.ino != ino || entry.at >= before {
+                return true;
+            }
+            (from, to) = (from.min(append.start), append.start + append.len);
+            inode.vouched = inode.vouched.max(append.durable_then);
+            false
+        });
+        if from < to {
+            inode.write_through(from..to);
+        }
+    }
+
+    /// The same where truncations are pending: what was appended may no longer be in the cache.
+    fn sync_steps_now(&mut self, ino: Ino, before: u64) {
+        let inode = &mut self.inodes[ino.0 as usize];
+        for step in queue::steps(&self.queue, ino, &inode.cache) {
+            let entry = &self.queue[step.index];
+            if entry.at >= before {
+                break;
+            }
+            match (&step.what, &entry.change) {
+                (Past::Cut { len }, _) => inode.cut(*len),
+                (Past::Write { start, bytes }, Change::Append(append)) => {
+                    inode.write(*start, bytes);
+                    inode.vouched = inode.vouched.max(append.durable_then);
+                }
+                (Past::Write { .. }, Change::Truncate { .. } | Change::Name(_)) => {
+                    unreachable!("only appends write")
+                }
+            }
+        }
+        let len = inode.platter.len();
+        self.blots.retain(|blot| blot.ino != ino || blot.range.start < len);
+        self.drop_covered(ino, before, |_, _| {});
+    }
+
+    /// D5: creates, renames and removes are durable now.
+    pub(super) fn sync_names_now(&mut self, before: u64) {
+        let fated = |entry: &Entry| match entry.change {
+            Change::Name(change) if entry.at < before => {
+                Some(Fated { ino: entry.ino, change, kept: !entry.forsaken })
+            }
+            Change::Name(_) | Change::Append(_) | Change::Truncate { .. } => None,
+        };
+        if self.name_changes == 0 {
+            return;
+        }
+        let changes: Vec<Fated> = self.queue.iter().filter_map(fated).collect();
+        names::replay(&mut self.durable, &changes);
+        // A forsaken change is of interest until something durable has been said about the same file.
+        let settled = |ino: Ino| changes.iter().any(|fated| fated.kept && fated.ino == ino);
+        self.queue.retain(|entry| {
+            !matches!(entry.change, Change::Name(_)) || entry.at >= before || !settled(entry.ino)
+        });
+        self.name_changes = self.queue.iter().filter(|entry| matches!(entry.change, Change::Name(_))).count();
+        self.bury_unnamed();
+    }
+
+    /// D7, for a file: its pages are clean, and not on the platter.
+    pub(super) fn forsake_file(&mut self, ino: Ino, before: u64) {
+        self.drop_covered(ino, before, |inode, change| match change {
+            Change::Append(append) => {
+                inode.forsake(append.start);
+                inode.forsaken_bytes += append.len as u64;
+            }
+            Change::Truncate { len, .. } => inode.forsake(*len),
+            Change::Name(_) => {}
+        });
+    }
+
+    /// D7, for names: they look settled, and are not on the platter.
+    pub(super) fn forsake_names(&mut self, before: u64) {
+        for entry in self.queue.iter_mut().filter(|entry| entry.at < before) {
+            entry.forsaken |= matches!(entry.change, Change::Name(_));
+        }
+    }
+
+    /// Takes what a barrier on a file covers out of the queue.
+    fn drop_covered(&mut self, ino: Ino, before: u64, mut and: impl FnMut(&mut Inode, &Change)) {
+        let inode = &mut self.inodes[ino.0 as usize];
+        self.queue.retain(|entry| {
+            let covered = entry.ino == ino && entry.at < before && !matches!(entry.change, Change::Name(_));
+            if covered {
+                and(inode, &entry.change);
+                inode.truncates -= u32::from(matches!(entry.change, Change::Truncate { .. }));
+            }
+            !covered
+        });
+    }
+
+    /// D3: files that nothing can bring back any more; their blocks may turn up in a hole.
+    pub(super) fn bury_unnamed(&mut self) {
+        for at in 0..self.inodes.len() {
+            let ino = Ino(at as u32);
+            if !self.inodes[at].used || self.is_spoken_of(ino) {
+                continue;
+            }
+            self.graveyard.bury(&mut self.inodes[at].platter);
+            self.inodes[at].clear();
+            self.blots.retain(|blot| blot.ino != ino);
+        }
+    }
+
+    fn is_spoken_of(&self, ino: Ino) -> bool {
+        self.seen.name_of(ino).is_some()
+            || self.durable.name_of(ino).is_some()
+            || self.queue.iter().any(|entry| entry.speaks_of(ino))
+            || self.barriers.iter().any(|barrier| barrier.reaches(ino))
+    }
+}

@@ -1,0 +1,123 @@
+//! What has been issued and is not settled: operations with all it takes to undo them, and barriers.
+
+use stormglass::{About, FileId, OpId};
+
+use super::inode::Ino;
+use super::names::NameChange;
+
+/// An operation that is performed on what the node sees, and is not durable yet.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Counts operations; ascending in the queue.
+    pub(super) at: u64,
+    pub(super) ino: Ino,
+    pub(super) change: Change,
+    /// D7, changes of names only: a failed `SyncDir` has given it up. Lost data leaves the queue at once; a lost
+    /// change of names stays, since a later one may bring it along.
+    pub(super) forsaken: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Append(Append),
+    /// `tail` is what was cut off: whoever looks back beyond the truncation needs it.
+    Truncate {
+        file: FileId,
+        len: usize,
+        tail: Vec<u8>,
+    },
+    Name(NameChange),
+}
+
+/// An append. Its bytes are in the cache, or in the tail of a later truncation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Append {
+    pub(super) file: FileId,
+    pub(super) about: About,
+    pub(super) start: usize,
+    pub(super) len: usize,
+    /// How much of the file was durable, name and all, when it was issued.
+    pub(super) durable_then: usize,
+}
+
+/// A barrier under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Barrier {
+    pub(super) op: OpId,
+    /// It covers the operations numbered below.
+    pub(super) before: u64,
+    pub(super) reach: Reach,
+}
+
+/// What a barrier covers.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reach {
+    /// D4: data, size and truncations of one file.
+    File(Ino),
+    /// D5: creates, renames and removes.
+    Names,
+    /// Nothing: it was issued to a latched disk (D8).
+    Nothing,
+}
+
+impl Entry {
+    pub(super) fn about(&self) -> Option<About> {
+        let Change::Append(append) = &self.change else { return None };
+        Some(append.about)
+    }
+
+    pub(super) fn speaks_of(&self, ino: Ino) -> bool {
+        let Change::Name(NameChange::Rename { replaced, .. }) = self.change else { return self.ino == ino };
+        self.ino == ino || replaced == Some(ino)
+    }
+}
+
+impl Barrier {
+    pub(super) fn reaches(&self, ino: Ino) -> bool {
+        matches!(self.reach, Reach::File(it) if it == ino)
+    }
+}
+
+/// One step in the past of a file, with the bytes it wrote then.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    /// The place in the queue.
+    pub(super) index: usize,
+    pub(super) what: Past,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Past {
+    Write { start: usize, bytes: Vec<u8> },
+    Cut { len: usize },
+}
+
+/// The unsettled steps of a file in the order of their issue, found by walking back from what the cache holds.
+/// The queue always holds the *latest* operations on a file without a gap, so the walk never misses one.
+pub(super) fn steps(queue: &[Entry], ino: Ino, cache: &[u8]) -> Vec<Step> {
+    let lowest = |entry: &Entry| match &entry.change {
+        Change::Append(append) => Some(append.start),
+        Change::Truncate { len, .. } => Some(*len),
+        Change::Name(_) => None,
+    };
+    let of_file = || queue.iter().enumerate().filter(|(_, entry)| entry.ino == ino);
+    let Some(base) = of_file().filter_map(|(_, entry)| lowest(entry)).min() else { return Vec::new() };
+    let mut image = cache[base..].to_vec();
+    let mut steps = Vec::new();
+    for (index, entry) in of_file().rev() {
+        match &entry.change {
+            Change::Append(append) => {
+                let bytes = image.split_off(append.start - base);
+                assert_eq!(bytes.len(), append.len, "an append is what the file ended with then");
+                steps.push(Step { index, what: Past::Write { start: append.start, bytes } });
+            }
+            Change::Truncate { len, tail, .. } => {
+                image.extend_from_slice(tail);
+                steps.push(Step { index, what: Past::Cut { len: *len } });
+            }
+            Change::Name(_) => {}
+        }
+    }
+    steps.reverse();
+    steps
+}

@@ -1,0 +1,136 @@
+//! What a crash did, for counters and traces.
+
+use stormglass::{About, FileId};
+
+use super::inode::Ino;
+use super::names::Names;
+use super::queue::{Change, Entry};
+
+/// What a power cut did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CutReport {
+    /// Every append that was unsynced, in the order of issue.
+    pub appends: Vec<AppendFate>,
+    /// Every name that is not what the node had made it, in ascending order.
+    pub names: Vec<NameLoss>,
+    /// Sectors whose write did not survive.
+    pub lost_sectors: u32,
+    /// Sectors whose write survived in part, or as garbage (D2).
+    pub torn_sectors: u32,
+    /// Sectors with a size and no data that hold zeros (D3).
+    pub holes_with_zeros: u32,
+    /// Likewise, with garbage.
+    pub holes_with_garbage: u32,
+    /// Likewise, with a block of a dead file.
+    pub holes_with_old_blocks: u32,
+    /// Truncations that did not survive, so that a tail came back (D6).
+    pub resurrected_tails: u32,
+    /// Bytes that a failed sync had given up, and that are gone now (D7).
+    pub failed_sync_bytes: u64,
+    /// The survival spoke of an append that was not there; everything has survived.
+    pub unmatched: bool,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendFate {
+    /// To which file, by the name it had then.
+    pub file: FileId,
+    /// What it was about.
+    pub about: About,
+    /// How long it was, in bytes.
+    pub bytes: u64,
+    /// How many bytes of it are still there.
+    pub kept: u64,
+}
+
+/// A name that a power cut has changed (D5, D6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NameLoss {
+    /// The file of that name has vanished: its creation was lost.
+    Create(FileId),
+    /// The file was renamed, and bears its old name again.
+    Rename {
+        /// The old name.
+        from: FileId,
+        /// The name that it had been given.
+        to: FileId,
+    },
+    /// The file was removed or replaced, and is there again.
+    Remove(FileId),
+}
+
+/// What a kill did (P1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KillReport {
+    /// How many operations could have been cut.
+    pub unsettled: usize,
+    /// How many of them, from the first, had reached the page cache.
+    pub kept: usize,
+    /// The appends among them, in the order of issue; each kept whole or not at all.
+    pub appends: Vec<AppendFate>,
+}
+
+/// How much of the unsynced bytes of one file has survived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileFate {
+    /// Which file, by the name it had when they were appended.
+    pub file: FileId,
+    /// How many there were.
+    pub bytes: u64,
+    /// How many of them are still there.
+    pub kept: u64,
+}
+
+impl CutReport {
+    /// The appends by file, in ascending order: `kept 9 of 61 B in wal.0`.
+    pub fn files(&self) -> Vec<FileFate> {
+        by_file(&self.appends)
+    }
+}
+
+impl KillReport {
+    /// The appends by file, in ascending order.
+    pub fn files(&self) -> Vec<FileFate> {
+        by_file(&self.appends)
+    }
+}
+
+fn by_file(appends: &[AppendFate]) -> Vec<FileFate> {
+    let mut files: Vec<FileFate> = Vec::new();
+    for fate in appends {
+        match files.iter_mut().find(|file| file.file == fate.file) {
+            Some(file) => {
+                file.bytes += fate.bytes;
+                file.kept += fate.kept;
+            }
+            None => files.push(FileFate { file: fate.file, bytes: fate.bytes, kept: fate.kept }),
+        }
+    }
+    files.sort_by_key(|file| file.file);
+    files
+}
+
+/// The appends in `queue`; `kept` tells how many bytes of the operation at an index are still there.
+pub(super) fn appends(queue: &[Entry], kept: impl Fn(usize) -> usize) -> Vec<AppendFate> {
+    let fate = |(index, entry): (usize, &Entry)| {
+        let Change::Append(append) = &entry.change else { return None };
+        let (bytes, kept) = (append.len as u64, kept(index) as u64);
+        Some(AppendFate { file: append.file, about: append.about, bytes, kept })
+    };
+    queue.iter().enumerate().filter_map(fate).collect()
+}
+
+/// How the names that survived differ from those that the node saw, judged by the outcome.
+pub(super) fn name_losses(seen: &Names, survived: &Names) -> Vec<NameLoss> {
+    let gone = |(name, ino): (FileId, Ino)| match survived.name_of(ino) {
+        None => Some(NameLoss::Create(name)),
+        Some(old) if old != name => Some(NameLoss::Rename { from: old, to: name }),
+        Some(_) => None,
+    };
+    let back = |(name, ino): (FileId, Ino)| seen.name_of(ino).is_none().then_some(NameLoss::Remove(name));
+    let mut losses: Vec<NameLoss> =
+        seen.iter().filter_map(gone).chain(survived.iter().filter_map(back)).collect();
+    losses.sort();
+    losses
+}

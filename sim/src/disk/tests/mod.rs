@@ -1,0 +1,105 @@
+//! The rules, each with a test that fails if the rule is switched off, and what holds for all histories.
+
+mod data;
+mod failures;
+mod history;
+mod lives;
+mod names;
+
+use stormglass::{About, DiskError, FileId, OpId, ReadDisk};
+
+use super::{AppendName, Disk, Holes, Survival};
+
+const LOG: FileId = FileId::Wal(0);
+const OTHER: FileId = FileId::Wal(1);
+const SCRATCH: FileId = FileId::Scratch;
+const SNAPSHOT: FileId = FileId::Snapshot(1);
+
+const BARRIER: OpId = OpId(u64::MAX);
+
+/// Verbs for stories.
+impl Disk {
+    fn write(&mut self, file: FileId, kind: &'static str, bytes: &[u8]) {
+        self.append(file, about(kind), bytes);
+    }
+
+    fn synced(&mut self, file: FileId) {
+        self.sync(BARRIER, file);
+        self.complete(BARRIER, Ok(())).expect("nothing has failed");
+    }
+
+    fn dir_synced(&mut self) {
+        self.sync_dir(BARRIER);
+        self.complete(BARRIER, Ok(())).expect("nothing has failed");
+    }
+
+    fn sync_fails(&mut self, file: FileId) {
+        self.sync(BARRIER, file);
+        self.complete(BARRIER, Err(DiskError::Io)).expect_err("it fails");
+    }
+
+    /// A file that is there for good.
+    fn with(file: FileId, bytes: &[u8]) -> Disk {
+        let mut disk = Disk::default();
+        disk.write(file, "Old", bytes);
+        disk.synced(file);
+        disk.dir_synced();
+        disk
+    }
+
+    /// What the disk would hold after a power cut.
+    fn after(&self, survival: &Survival) -> Disk {
+        let mut disk = self.clone();
+        disk.power_cut(survival);
+        disk
+    }
+
+    fn text(&self, file: FileId) -> Option<String> {
+        self.bytes(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn bytes(&self, file: FileId) -> Option<Vec<u8>> {
+        self.read(file).expect("it can be read").map(<[u8]>::to_vec)
+    }
+}
+
+fn about(kind: &'static str) -> About {
+    About { kind, subject: None }
+}
+
+fn named(kind: &'static str) -> AppendName {
+    AppendName::new(about(kind), 0)
+}
+
+/// Everything that is there, by name.
+fn contents(disk: &impl ReadDisk) -> Vec<(FileId, Vec<u8>)> {
+    let read = |file: FileId| (file, disk.read(file).expect("readable").expect("it exists").to_vec());
+    disk.files().into_iter().map(read).collect()
+}
+
+fn subset(key: u64) -> Survival {
+    Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Zeros }
+}
+
+/// Whether some of a few hundred subsets leaves what `wanted` describes.
+fn some_subset(disk: &Disk, wanted: impl Fn(&Disk) -> bool) -> bool {
+    (0..300).any(|key| wanted(&disk.after(&subset(key))))
+}
+
+/// Every profile of survival, a few times over.
+fn profiles(keys: u64) -> Vec<Survival> {
+    let mut all = vec![Survival::None, Survival::All];
+    all.extend((0..8).map(Survival::Prefix));
+    all.push(Survival::AllBut(named("New")));
+    for how in [super::Tear::Header, super::Tear::Half, super::Tear::LastSectorMissing] {
+        for hole in [None, Some(Holes::Zeros), Some(Holes::Garbage)] {
+            all.push(Survival::Torn { at: named("New"), how, hole });
+        }
+    }
+    for key in 0..keys {
+        let holes = [Holes::Zeros, Holes::Garbage, Holes::OldBlocks, Holes::Mixed][key as usize % 4];
+        let keep_permille = [500, 100, 900][key as usize % 3];
+        all.push(Survival::Subset { key, keep_permille, tear: key & 1 == 0, holes });
+    }
+    all
+}

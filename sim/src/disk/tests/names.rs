@@ -1,0 +1,162 @@
+//! D5, D6: what becomes of names, and what comes back.
+
+use super::*;
+use crate::disk::NameLoss;
+
+/// A snapshot in the making: written and synced as scratch, renamed over the old one, no `SyncDir` yet.
+fn replacing() -> Disk {
+    let mut disk = Disk::with(SNAPSHOT, b"old");
+    disk.write(SCRATCH, "State", b"new");
+    disk.synced(SCRATCH);
+    disk.dir_synced();
+    disk.rename(SCRATCH, SNAPSHOT);
+    disk
+}
+
+/// D5. The data was synced, the name was not: the file has vanished.
+#[test]
+fn d5_a_synced_file_vanishes_if_its_creation_is_lost() {
+    let mut disk = Disk::default();
+    disk.write(LOG, "New", b"new");
+    disk.synced(LOG);
+    assert!(!disk.is_durable(LOG, 0));
+    let report = disk.power_cut(&Survival::None);
+    assert_eq!(report.names, [NameLoss::Create(LOG)]);
+    assert_eq!(contents(&disk), []);
+}
+
+/// D5. After `SyncDir` the name is there for good; the contents may not be.
+#[test]
+fn d5_a_name_can_survive_without_contents() {
+    let mut disk = Disk::default();
+    disk.write(LOG, "New", b"new");
+    disk.dir_synced();
+    assert!(disk.name_is_durable(LOG));
+    assert!(!disk.is_durable(LOG, 1));
+    assert_eq!(contents(&disk.after(&Survival::None)), [(LOG, vec![])]);
+}
+
+/// D5. Before `SyncDir` a rename survives or not; the name is of the old file or of the new one, never of none.
+#[test]
+fn d5_a_rename_is_old_or_new_and_never_neither() {
+    let disk = replacing();
+    let outcomes: Vec<_> = (0..50).map(|key| contents(&disk.after(&subset(key)))).collect();
+    let old = vec![(SNAPSHOT, b"old".to_vec()), (SCRATCH, b"new".to_vec())];
+    let new = vec![(SNAPSHOT, b"new".to_vec())];
+    assert!(outcomes.iter().all(|outcome| *outcome == old || *outcome == new), "{outcomes:?}");
+    assert!(outcomes.contains(&old));
+    assert!(outcomes.contains(&new));
+    let report = disk.clone().power_cut(&Survival::None);
+    let lost = [NameLoss::Rename { from: SCRATCH, to: SNAPSHOT }, NameLoss::Remove(SNAPSHOT)];
+    assert_eq!(report.names, lost);
+}
+
+/// D5. After `SyncDir` it is the new one, whatever else is lost.
+#[test]
+fn d5_a_rename_is_durable_after_sync_dir() {
+    let mut disk = replacing();
+    disk.dir_synced();
+    for survival in profiles(50) {
+        assert_eq!(contents(&disk.after(&survival)), [(SNAPSHOT, b"new".to_vec())]);
+    }
+}
+
+/// D5. A rename can survive although nobody has synced the contents: the snapshot is there, and empty.
+#[test]
+fn d5_a_rename_can_survive_without_the_contents() {
+    let mut disk = Disk::with(SNAPSHOT, b"old");
+    disk.write(SCRATCH, "State", b"new");
+    disk.rename(SCRATCH, SNAPSHOT);
+    disk.dir_synced();
+    assert_eq!(contents(&disk.after(&Survival::None)), [(SNAPSHOT, vec![])]);
+}
+
+/// D5.
+/// 1. Scratch is renamed to a snapshot, and a new scratch is begun.
+/// 2. `SyncDir` was issued between the two, and completes after both.
+/// 3. It is the first file that bears the snapshot's name, not the second.
+#[test]
+fn d5_a_rename_moves_the_file_and_not_whatever_bears_the_name_later() {
+    let mut disk = Disk::default();
+    disk.write(SCRATCH, "State", b"first");
+    disk.synced(SCRATCH);
+    disk.rename(SCRATCH, SNAPSHOT);
+    disk.sync_dir(OpId(1));
+    disk.write(SCRATCH, "State", b"second");
+    disk.synced(SCRATCH);
+    disk.complete(OpId(1), Ok(())).expect("nothing has failed");
+    assert_eq!(contents(&disk.after(&Survival::None)), [(SNAPSHOT, b"first".to_vec())]);
+    let all = [(SNAPSHOT, b"first".to_vec()), (SCRATCH, b"second".to_vec())];
+    assert_eq!(contents(&disk.after(&Survival::All)), all);
+}
+
+/// D5, never neither.
+/// 1. Scratch is there for good; it is renamed, and a new scratch is created.
+/// 2. Whatever survives of the two, the first file is there under one of its names.
+#[test]
+fn d5_a_file_is_not_lost_between_its_names_when_the_old_one_is_taken() {
+    let mut disk = Disk::with(SCRATCH, b"first");
+    disk.rename(SCRATCH, SNAPSHOT);
+    disk.write(SCRATCH, "State", b"second");
+    for key in 0..300 {
+        let left = contents(&disk.after(&subset(key)));
+        assert_eq!(left.iter().filter(|(_, bytes)| bytes == b"first").count(), 1, "{left:?}");
+    }
+}
+
+/// D5. Two changes of names without a barrier between them: the later one survives alone.
+#[test]
+fn d5_nothing_but_a_barrier_orders_changes_of_names() {
+    let mut disk = Disk::with(LOG, b"old");
+    disk.write(SCRATCH, "State", b"new");
+    disk.synced(SCRATCH);
+    disk.dir_synced();
+    disk.rename(SCRATCH, SNAPSHOT);
+    disk.remove(LOG);
+    let both_gone = |disk: &Disk| disk.len(LOG).is_none() && disk.len(SNAPSHOT).is_none();
+    assert!(some_subset(&disk, both_gone), "removed because of a snapshot that was only visible");
+}
+
+/// D6. A removed file comes back with its old contents, until the barrier.
+#[test]
+fn d6_a_removed_file_can_come_back_until_the_barrier() {
+    let mut disk = Disk::with(LOG, b"old");
+    disk.remove(LOG);
+    assert_eq!(contents(&disk), []);
+    let report = disk.clone().power_cut(&Survival::None);
+    assert_eq!(report.names, [NameLoss::Remove(LOG)]);
+    assert!(some_subset(&disk, |disk| disk.text(LOG).as_deref() == Some("old")));
+    assert!(some_subset(&disk, |disk| disk.len(LOG).is_none()));
+    disk.dir_synced();
+    assert!(profiles(50).iter().all(|survival| disk.after(survival).len(LOG).is_none()));
+}
+
+/// D6. A file is removed and written anew under the same name; the old one comes back whole, unmixed with the new.
+#[test]
+fn d6_an_old_file_comes_back_unmixed() {
+    let mut disk = Disk::with(LOG, b"an old file");
+    disk.remove(LOG);
+    disk.write(LOG, "New", b"new");
+    disk.synced(LOG);
+    assert_eq!(disk.after(&Survival::None).text(LOG).as_deref(), Some("an old file"));
+    assert_eq!(disk.after(&Survival::All).text(LOG).as_deref(), Some("new"));
+}
+
+/// D6. A cut tail comes back until the barrier, also under what was appended since.
+#[test]
+fn d6_a_truncated_tail_can_come_back_until_the_barrier() {
+    let mut disk = Disk::with(LOG, b"head and old tail");
+    disk.truncate(LOG, 4);
+    disk.write(LOG, "New", b"-new");
+    let report = disk.clone().power_cut(&Survival::None);
+    assert_eq!(report.resurrected_tails, 1);
+    assert!(some_subset(&disk, |disk| disk.text(LOG).as_deref() == Some("head and old tail")));
+    assert!(some_subset(&disk, |disk| disk.text(LOG).as_deref() == Some("head-new old tail")));
+    assert!(some_subset(&disk, |disk| disk.text(LOG).as_deref() == Some("head\0\0\0\0")));
+    assert!(disk.is_durable(LOG, 4));
+    assert!(!disk.is_durable(LOG, 5));
+    disk.synced(LOG);
+    assert!(
+        profiles(50).iter().all(|survival| disk.after(survival).text(LOG).as_deref() == Some("head-new"))
+    );
+}
