@@ -5,6 +5,7 @@
 //! under the seeded, scripted and exhaustive engines of `stormglass-sim` and, for real, over TCP and files.
 
 pub mod codec;
+pub mod commit;
 pub mod contract;
 pub mod id;
 
