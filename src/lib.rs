@@ -8,9 +8,11 @@ pub mod codec;
 pub mod commit;
 pub mod contract;
 pub mod id;
+pub mod wal;
 
 pub use contract::{
     About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, OpId, Outbox,
     ReadDisk, Subject,
 };
 pub use id::{Incarnation, Micros, NodeId, RequestId, Time, TxId};
+pub use wal::{Durable, Ticket, Wal, WalOptions};
