@@ -5,12 +5,15 @@
 //! under the seeded, scripted and exhaustive engines of `stormglass-sim` and, for real, over TCP and files.
 
 pub mod codec;
+pub mod commit;
 pub mod contract;
 pub mod id;
 pub mod wire;
+pub mod wal;
 
 pub use contract::{
     About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, OpId, Outbox,
     ReadDisk, Subject,
 };
 pub use id::{Incarnation, Micros, NodeId, RequestId, Time, TxId};
+pub use wal::{Durable, Ticket, Wal, WalOptions};

@@ -1,0 +1,187 @@
+//! What a transaction does: actions on the keys of nodes, and what its reads found.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::id::NodeId;
+
+/// A key: a text of at most [`Key::BYTES_MAX`] bytes, kept inline so that locks and operations are `Copy`.
+/// Ordered as text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    // Zero beyond `len`, so the derived order is that of the text; `len` parts "a" from "a\0".
+    text: [u8; Key::BYTES_MAX],
+    len: u8,
+}
+
+/// A text is too long to be a [`Key`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key has at most {max} bytes, not {0}", max = Key::BYTES_MAX)]
+pub struct KeyTooLong(pub usize);
+
+impl Key {
+    /// The longest key, in bytes of UTF-8.
+    pub const BYTES_MAX: usize = 23;
+
+    /// The key that reads `text`.
+    ///
+    /// # Errors
+    /// [`KeyTooLong`] if `text` has more than [`Key::BYTES_MAX`] bytes.
+    pub fn new(text: &str) -> Result<Key, KeyTooLong> {
+        let bytes = text.as_bytes();
+        let len = u8::try_from(bytes.len()).map_err(|_| KeyTooLong(bytes.len()))?;
+        let mut inline = [0; Key::BYTES_MAX];
+        inline.get_mut(..bytes.len()).ok_or(KeyTooLong(bytes.len()))?.copy_from_slice(bytes);
+        Ok(Key { text: inline, len })
+    }
+
+    /// The text again.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..usize::from(self.len)]).expect("a key is made from a text")
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = Key;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a text of at most {} bytes", Key::BYTES_MAX)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Key, E> {
+                Key::new(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// What is done to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Action {
+    /// Sets it.
+    Put(i64),
+    /// Removes it; removing what is not there is no error.
+    Delete,
+    /// Reads it. Takes a shared lock; every other action takes an exclusive one.
+    Get,
+    /// Adds `by` to it (a missing key counts as 0), provided that the sum is `at_least` so much: a participant's
+    /// honest reason to vote No.
+    Add {
+        /// The change.
+        by: i64,
+        /// The lower bound of the sum.
+        at_least: i64,
+    },
+}
+
+/// One action on one key of one node. The operations of a transaction on the same key apply in the order in
+/// which the client wrote them, and a `Get` sees those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Op {
+    /// Who keeps the key.
+    pub node: NodeId,
+    /// Which key.
+    pub key: Key,
+    /// What to do.
+    pub action: Action,
+}
+
+impl Op {
+    /// Whether it takes an exclusive lock.
+    pub fn writes(&self) -> bool {
+        self.action != Action::Get
+    }
+}
+
+/// What the `Get`s of some operations found, one entry each, in the order of the operations; `None` is a
+/// missing key. Takes no memory when there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Reads(
+    // `None` rather than an empty slice.
+    Option<Arc<[Option<i64>]>>,
+);
+
+impl From<&[Option<i64>]> for Reads {
+    fn from(found: &[Option<i64>]) -> Reads {
+        Reads((!found.is_empty()).then(|| found.into()))
+    }
+}
+
+impl Deref for Reads {
+    type Target = [Option<i64>];
+    fn deref(&self) -> &[Option<i64>] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl Serialize for Reads {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.deref().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reads {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Reads, D::Error> {
+        let found = Vec::deserialize(deserializer)?;
+        Ok(Reads::from(found.as_slice()))
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Op { node, key, action } = self;
+        match action {
+            Action::Put(value) => write!(f, "{node}/{key}={value}"),
+            Action::Delete => write!(f, "{node}/{key} delete"),
+            Action::Get => write!(f, "{node}/{key}?"),
+            Action::Add { by, at_least } => write!(f, "{node}/{key}{by:+}>={at_least}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn keys_are_ordered_as_text_and_survive_encoding() {
+        let texts = ["", "a", "a\0", "aa", "b", "x23456789012345678901-23"];
+        for pair in texts[..5].windows(2) {
+            assert!(Key::new(pair[0]).unwrap() < Key::new(pair[1]).unwrap());
+        }
+        let longest = Key::new(&texts[5][..23]).unwrap();
+        assert_eq!(codec::decode::<Key>(&codec::encode(&longest)), Ok(longest));
+        assert_eq!(Key::new(texts[5]), Err(KeyTooLong(24)));
+        assert!(codec::decode::<Key>(&codec::encode(texts[5])).is_err());
+    }
+
+    #[test]
+    fn no_reads_take_no_memory() {
+        assert_eq!(Reads::from(&[][..]).0, None);
+        assert_eq!(codec::decode::<Reads>(&codec::encode(&Reads::default())), Ok(Reads::default()));
+    }
+}

@@ -1,0 +1,266 @@
+//! Who takes part in a transaction, and the part that each has to play.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::op::Op;
+use crate::id::{NodeId, RequestId};
+
+/// How old a wish is, for wait-die: smaller is older, and the older one wins in the end. It survives the
+/// client's retries, so that whoever is refused for a conflict has grown older by the next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Age {
+    /// When the wish was first uttered, in microseconds of the client's clock. Only fairness depends on it.
+    pub at: u64,
+    /// The name of its first attempt: no two wishes are equally old.
+    pub by: RequestId,
+}
+
+/// Why operations are not a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+pub enum Invalid {
+    /// There are none.
+    #[error("no operations")]
+    NoOps,
+    /// More than [`Part::OPS_MAX`].
+    #[error("more than {} operations", Part::OPS_MAX)]
+    TooManyOps,
+    /// More than [`Participants::MAX`] nodes.
+    #[error("more than {} nodes", Participants::MAX)]
+    TooManyNodes,
+    /// A node that is not of this cluster.
+    #[error("there is no {0}")]
+    NoSuchNode(NodeId),
+}
+
+/// All nodes with operations of one transaction, the coordinator included if it has some. Sorted, distinct,
+/// at most [`Participants::MAX`], so that a set of them is one word of bits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Participants(Arc<[NodeId]>);
+
+impl Participants {
+    /// The most nodes that can take part in one transaction.
+    pub const MAX: usize = 64;
+
+    /// These nodes, in any order, perhaps repeated.
+    ///
+    /// # Errors
+    /// [`Invalid`] if there are none or too many.
+    pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Result<Participants, Invalid> {
+        let mut nodes: Vec<NodeId> = nodes.into_iter().collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        match nodes.len() {
+            0 => Err(Invalid::NoOps),
+            1..=Participants::MAX => Ok(Participants(nodes.into())),
+            _ => Err(Invalid::TooManyNodes),
+        }
+    }
+
+    /// The bit that stands for `node`, `None` if it does not take part.
+    pub fn bit(&self, node: NodeId) -> Option<u64> {
+        self.0.binary_search(&node).ok().map(|index| 1 << index)
+    }
+
+    /// The bits of all.
+    pub fn all(&self) -> u64 {
+        u64::MAX >> (Participants::MAX - self.0.len())
+    }
+
+    /// The bits of all but `coordinator`: its subordinates.
+    pub fn subordinates(&self, coordinator: NodeId) -> u64 {
+        self.all() & !self.bit(coordinator).unwrap_or(0)
+    }
+
+    /// The nodes whose bits are set, in ascending order.
+    pub fn among(&self, bits: u64) -> impl Iterator<Item = NodeId> + '_ {
+        self.0.iter().enumerate().filter(move |(index, _)| bits >> index & 1 == 1).map(|(_, node)| *node)
+    }
+}
+
+impl Deref for Participants {
+    type Target = [NodeId];
+    fn deref(&self) -> &[NodeId] {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Participants {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Participants, D::Error> {
+        let nodes = <Arc<[NodeId]>>::deserialize(deserializer)?;
+        let proper = (1..=Participants::MAX).contains(&nodes.len()) && nodes.is_sorted_by(|a, b| a < b);
+        if proper { Ok(Participants(nodes)) } else { Err(de::Error::custom("not a sorted set of nodes")) }
+    }
+}
+
+/// One participant's operations, with what it has to know about the whole: its age and all participants. Cutting
+/// a part out of the whole shares its memory; encoding a part encodes no other.
+#[derive(Clone)]
+pub struct Part {
+    plan: Arc<Plan>,
+    // from <= to <= plan.ops.len()
+    from: u32,
+    to: u32,
+}
+
+struct Plan {
+    age: Age,
+    participants: Participants,
+    // Sorted by node; operations of one node stay in the client's order.
+    ops: Arc<[Op]>,
+}
+
+impl Part {
+    /// The most operations of one transaction.
+    pub const OPS_MAX: usize = 1 << 16;
+
+    /// A whole transaction. The operations are sorted by node, those of one node stay in their order.
+    ///
+    /// # Errors
+    /// [`Invalid`] if there are no operations, or too many, or of too many nodes.
+    pub fn whole(age: Age, ops: &Arc<[Op]>) -> Result<Part, Invalid> {
+        if ops.len() > Part::OPS_MAX {
+            return Err(Invalid::TooManyOps);
+        }
+        let participants = Participants::new(ops.iter().map(|op| op.node))?;
+        let ops = if ops.is_sorted_by_key(|op| op.node) { Arc::clone(ops) } else { sorted(ops) };
+        Ok(Part::all_of(Plan { age, participants, ops }))
+    }
+
+    /// What `node` has to do; nothing, if it does not take part.
+    pub fn of(&self, node: NodeId) -> Part {
+        let ops = self.ops();
+        let from = ops.partition_point(|op| op.node < node);
+        let to = from + ops[from..].partition_point(|op| op.node == node);
+        let (from, to) = (self.from + index(from), self.from + index(to));
+        Part { plan: Arc::clone(&self.plan), from, to }
+    }
+
+    /// The operations, those of one node in the client's order.
+    pub fn ops(&self) -> &[Op] {
+        &self.plan.ops[self.from as usize..self.to as usize]
+    }
+
+    /// The age of the whole.
+    pub fn age(&self) -> Age {
+        self.plan.age
+    }
+
+    /// The participants of the whole.
+    pub fn participants(&self) -> &Participants {
+        &self.plan.participants
+    }
+
+    fn all_of(plan: Plan) -> Part {
+        let to = index(plan.ops.len());
+        Part { plan: Arc::new(plan), from: 0, to }
+    }
+}
+
+fn sorted(ops: &[Op]) -> Arc<[Op]> {
+    let mut ops = ops.to_vec();
+    ops.sort_by_key(|op| op.node);
+    ops.into()
+}
+
+fn index(at: usize) -> u32 {
+    u32::try_from(at).expect("a part has at most OPS_MAX operations")
+}
+
+impl PartialEq for Part {
+    fn eq(&self, other: &Part) -> bool {
+        self.age() == other.age() && self.participants() == other.participants() && self.ops() == other.ops()
+    }
+}
+
+impl Eq for Part {}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Part")
+            .field("age", &self.age())
+            .field("participants", self.participants())
+            .field("ops", &self.ops())
+            .finish()
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, op) in self.ops().iter().enumerate() {
+            write!(f, "{}{op}", if i > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename = "Part")]
+        struct Encoded<'a> {
+            age: Age,
+            participants: &'a Participants,
+            ops: &'a [Op],
+        }
+        Encoded { age: self.age(), participants: self.participants(), ops: self.ops() }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Part, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename = "Part")]
+        struct Encoded {
+            age: Age,
+            participants: Participants,
+            ops: Arc<[Op]>,
+        }
+        let Encoded { age, participants, ops } = Encoded::deserialize(deserializer)?;
+        if ops.len() > Part::OPS_MAX || !ops.is_sorted_by_key(|op| op.node) {
+            return Err(de::Error::custom("not a list of operations sorted by node"));
+        }
+        Ok(Part::all_of(Plan { age, participants, ops }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::op::{Action, Key};
+    use super::*;
+    use crate::codec;
+
+    fn op(node: u16, put: i64) -> Op {
+        Op { node: NodeId(node), key: Key::new("k").unwrap(), action: Action::Put(put) }
+    }
+
+    fn age() -> Age {
+        Age { at: 7, by: RequestId { client: 1, serial: 1, attempt: 0 } }
+    }
+
+    #[test]
+    fn a_part_is_cut_out_of_the_whole_in_the_clients_order() {
+        let whole = Part::whole(age(), &Arc::from([op(2, 1), op(0, 2), op(2, 3), op(0, 4)])).unwrap();
+        assert_eq!(whole.of(NodeId(2)).ops(), [op(2, 1), op(2, 3)]);
+        assert_eq!(whole.of(NodeId(0)).ops(), [op(0, 2), op(0, 4)]);
+        assert!(whole.of(NodeId(1)).ops().is_empty());
+        assert_eq!(whole.participants()[..], [NodeId(0), NodeId(2)]);
+        let part = whole.of(NodeId(2));
+        assert_eq!(codec::decode::<Part>(&codec::encode(&part)).as_ref(), Ok(&part));
+    }
+
+    #[test]
+    fn participants_are_a_set_of_at_most_sixty_four() {
+        let all = Participants::new((0..64).rev().map(NodeId)).unwrap();
+        assert_eq!(all.all(), u64::MAX);
+        assert_eq!(all.bit(NodeId(63)), Some(1 << 63));
+        assert_eq!(all.subordinates(NodeId(0)), u64::MAX - 1);
+        assert_eq!(all.among(0b101).collect::<Vec<_>>(), [NodeId(0), NodeId(2)]);
+        assert_eq!(Participants::new((0..65).map(NodeId)), Err(Invalid::TooManyNodes));
+        assert_eq!(Part::whole(age(), &Arc::from([])), Err(Invalid::NoOps));
+        assert!(codec::decode::<Participants>(&codec::encode(&[NodeId(2), NodeId(1)][..])).is_err());
+    }
+}

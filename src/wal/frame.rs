@@ -1,0 +1,113 @@
+//! One record in a segment, little-endian:
+//!
+//! ```text
+//!  0  magic 4 | checksum 4 | link 4 | payload checksum 4 | length 4 | position 8 | watermark 8 | payload
+//! ```
+//!
+//! The checksum covers everything from `link` to the watermark, hence the payload through its own, and is what
+//! the next frame holds as its `link`. So a frame can be judged in two ways. It is *self-valid* if its header's
+//! checksum is right: then it tells a true watermark, even behind a break. It *continues the log* if besides its
+//! link and position follow from the frame before and its payload is intact.
+//!
+//! What must not pass for a frame, and why it does not:
+//! - zeros, in a hole where the size survived and the data did not: the magic is not zero;
+//! - blocks of a removed file in such a hole, frames copied to the wrong place, and values that happen to hold a
+//!   log: the checksum is *placed*, it starts from the life, the segment's number and the offset in the file. For
+//!   the same segment at another offset it differs for certain, not just probably, as CRCs are linear;
+//! - a value made up by a client to look like a frame: it would have to foretell the life's fingerprint, which
+//!   is made from [`WalOptions::entropy`](super::WalOptions::entropy) and the whole state. Even then it is only looked
+//!   at if the true header around it is lost.
+
+use super::head::{u32_at, u64_at};
+
+/// How long a frame is without its payload.
+pub(super) const FRAME_BYTES: usize = 36;
+
+const MAGIC: [u8; 4] = [0xF7, b'r', b'e', 0xC0];
+const COVERED_FROM: usize = 8;
+
+/// Where a segment's checksums start: differs by life and by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seed(u32);
+
+impl Seed {
+    pub(super) fn of(life: u32, number: u32) -> Seed {
+        Seed(crc32c::crc32c_append(life, &number.to_le_bytes()))
+    }
+
+    /// The seed of the frame at one offset: injective in the offset, up to segments of 4 GiB.
+    fn at(self, offset: u64) -> u32 {
+        self.0 ^ (offset as u32) ^ ((offset >> 32) as u32)
+    }
+}
+
+/// What is to be framed: everything but the payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    pub(super) seed: Seed,
+    /// Where in the segment.
+    pub(super) offset: u64,
+    /// The chain before it.
+    pub(super) link: u32,
+    pub(super) position: u64,
+    pub(super) watermark: u64,
+}
+
+impl Frame {
+    /// Appends the frame around what `encode` adds to `buffer`; returns the chain after it.
+    pub(super) fn write(self, buffer: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) -> u32 {
+        let start = buffer.len();
+        buffer.extend_from_slice(&[0; FRAME_BYTES]);
+        encode(buffer);
+        let (header, payload) = buffer[start..].split_at_mut(FRAME_BYTES);
+        assert!(payload.len() <= crate::codec::VALUE_BYTES_MAX, "a record of {} bytes", payload.len());
+        header[0..4].copy_from_slice(&MAGIC);
+        header[8..12].copy_from_slice(&self.link.to_le_bytes());
+        header[12..16].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+        header[16..20].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        header[20..28].copy_from_slice(&self.position.to_le_bytes());
+        header[28..36].copy_from_slice(&self.watermark.to_le_bytes());
+        let checksum = crc32c::crc32c_append(self.seed.at(self.offset), &header[COVERED_FROM..]);
+        header[4..8].copy_from_slice(&checksum.to_le_bytes());
+        checksum
+    }
+}
+
+/// A self-valid header found in a segment, and the payload if that is intact too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Read<'a> {
+    pub(super) link: u32,
+    pub(super) position: u64,
+    pub(super) watermark: u64,
+    /// The chain after it.
+    pub(super) chain: u32,
+    pub(super) payload: Option<&'a [u8]>,
+}
+
+impl<'a> Read<'a> {
+    /// The frame at `at` of a segment, if there is a self-valid one.
+    pub(super) fn at(segment: &'a [u8], at: usize, seed: Seed) -> Option<Read<'a>> {
+        let header = segment.get(at..)?.get(..FRAME_BYTES)?;
+        let chain = u32_at(header, 4);
+        if header[0..4] != MAGIC
+            || chain != crc32c::crc32c_append(seed.at(at as u64), &header[COVERED_FROM..])
+        {
+            return None;
+        }
+        let body = &segment[at + FRAME_BYTES..];
+        let payload = body.get(..u32_at(header, 16) as usize);
+        Some(Read {
+            link: u32_at(header, 8),
+            position: u64_at(header, 20),
+            watermark: u64_at(header, 28),
+            chain,
+            payload: payload.filter(|payload| crc32c::crc32c(payload) == u32_at(header, 12)),
+        })
+    }
+}
+
+/// The next offset from `at` on where a frame might begin.
+pub(super) fn next_candidate(segment: &[u8], at: usize) -> Option<usize> {
+    let rest = segment.get(at..)?;
+    rest.windows(MAGIC.len()).position(|window| window == MAGIC).map(|skip| at + skip)
+}

@@ -1,0 +1,480 @@
+//! The log while a node lives: what is appended, what is forced, what is durable, and the snapshot lane beside it.
+
+use std::mem;
+
+use serde::Serialize;
+
+use super::durable::{Durable, Ticket};
+use super::frame::{Frame, Seed};
+use super::group::{Barrier, Completion, Group};
+use super::head::{HEAD_BYTES, Head, Kind};
+use super::recovery::Found;
+use super::snapshot::Image;
+use crate::codec;
+use crate::contract::{About, DiskError, DiskOp, FileId, Label, Node, OpId, Outbox};
+
+/// What an operator may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalOptions {
+    /// A segment longer than this many bytes wants compaction.
+    pub compact_at: u64,
+    /// A snapshot is written in appends of at most this many bytes; at least 1.
+    pub chunk_bytes_max: usize,
+    /// [`Boot::entropy`](crate::Boot::entropy). Makes the checksums of this life unforeseeable to a client that would
+    /// like to write a frame into a value. Nothing else depends on it.
+    pub entropy: u64,
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        WalOptions { compact_at: 1 << 20, chunk_bytes_max: 64 << 10, entropy: 0 }
+    }
+}
+
+/// The write-ahead log of one life. See the [module](super) for what it promises and what it expects.
+#[derive(Clone, Debug)]
+pub struct Wal {
+    options: WalOptions,
+    phase: Phase,
+    /// The fingerprint of this life.
+    life: u32,
+    /// The chain after the last record.
+    chain: u32,
+    group: Group,
+    /// Where appends go.
+    segment: Segment,
+    // The segment before, with its last record, as long as not all of it is durable: left.end > durable.
+    left: Option<Left>,
+    lane: SnapshotLane,
+    // What the snapshot under way covers; its name waits until the log is durable so far.
+    covers: u64,
+    /// Files that the next durable snapshot makes superfluous.
+    outdated: Vec<FileId>,
+    /// Appends from before the boot barrier.
+    held: Vec<Held>,
+    next_op: u64,
+    stats: Stats,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing that was read is durable yet, and nothing is written but the snapshot.
+    Booting,
+    Working,
+    /// A barrier has failed: for good.
+    Failed(DiskError),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    number: u32,
+    seed: Seed,
+    /// Appended so far. The head comes with the first record, so an idle segment has no file.
+    bytes: u64,
+    /// Whether its name is durable.
+    named: bool,
+}
+
+impl Segment {
+    fn new(life: u32, number: u32) -> Segment {
+        Segment { number, seed: Seed::of(life, number), bytes: 0, named: false }
+    }
+
+    fn file(&self) -> FileId {
+        FileId::Wal(self.number)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    segment: Segment,
+    end: u64,
+}
+
+/// The snapshot bears the number of the current segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SnapshotLane {
+    Idle,
+    /// The scratch file is being synced.
+    Syncing(OpId),
+    /// It is durable under its old name, and waits for the log.
+    Synced,
+    /// It has its name; the directory is being synced.
+    Naming(OpId),
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    about: About,
+    bytes: Vec<u8>,
+}
+
+/// What a completed disk operation has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The boot snapshot is durable: the node may speak.
+    Ready,
+    /// More records are durable.
+    Advanced,
+    /// Nothing that anybody waits for.
+    Nothing,
+    /// A compaction is complete.
+    Compacted,
+}
+
+/// What the log has done in this life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Records appended.
+    pub records: u64,
+    /// Bytes appended to segments, heads and frames included.
+    pub log_bytes: u64,
+    /// Barriers issued for the log: one may be a `Sync` and a `SyncDir`.
+    pub log_barriers: u64,
+    /// Snapshots begun, the boot's included.
+    pub snapshots: u64,
+    /// Bytes appended to them.
+    pub snapshot_bytes: u64,
+}
+
+/// The life of a log.
+impl Wal {
+    /// Begins a life: writes `state`, which is all that `found` was made of and whatever the new life adds, to a
+    /// snapshot of its own. The log is not [`Wal::ready`] until that is durable.
+    ///
+    /// # Panics
+    /// If the state's encoding is longer than [`codec::VALUE_BYTES_MAX`].
+    pub fn begin<N: Node, S: Serialize>(
+        found: Found,
+        options: WalOptions,
+        state: &S,
+        out: &mut Outbox<N>,
+    ) -> Wal {
+        let number = found.next_number();
+        let image = Image::of(state);
+        let life = fingerprint(&found, options.entropy, image.body());
+        let mut outdated = found.files;
+        if outdated.last() == Some(&FileId::Scratch) {
+            outdated.pop();
+            out.disk(DiskOp::Remove { file: FileId::Scratch });
+        }
+        let mut wal = Wal {
+            options,
+            phase: Phase::Booting,
+            life,
+            chain: life,
+            group: Group::after(found.position),
+            segment: Segment::new(life, number),
+            left: None,
+            lane: SnapshotLane::Idle,
+            covers: found.position,
+            outdated,
+            held: Vec::new(),
+            next_op: 0,
+            stats: Stats::default(),
+        };
+        wal.write_snapshot(image, out);
+        wal
+    }
+
+    /// Whether the boot snapshot is durable and no barrier has failed.
+    pub fn ready(&self) -> bool {
+        self.phase == Phase::Working
+    }
+
+    /// Takes note that a barrier has completed or failed, and issues what comes next.
+    ///
+    /// # Errors
+    /// The first failure, now and for ever: the node must emit nothing but `Halt`, and the log emits nothing.
+    ///
+    /// # Panics
+    /// If `op` is not a barrier of this log under way.
+    pub fn on_disk_done<N: Node>(
+        &mut self,
+        op: OpId,
+        result: Result<(), DiskError>,
+        out: &mut Outbox<N>,
+    ) -> Result<Progress, DiskError> {
+        if let Phase::Failed(error) = self.phase {
+            return Err(error);
+        }
+        if let Err(error) = result {
+            self.phase = Phase::Failed(error);
+            return Err(error);
+        }
+        Ok(match self.group.on_done(op) {
+            Completion::Whole(barrier) => self.on_log_durable(barrier, out),
+            Completion::Half => Progress::Nothing,
+            Completion::Foreign => self.on_snapshot_done(op, out),
+        })
+    }
+}
+
+/// Appending and forcing.
+impl Wal {
+    /// Appends a record. It is not forced; the ticket can be redeemed once some barrier has covered it.
+    pub fn append<N: Node, R: Serialize + Label, T>(
+        &mut self,
+        record: &R,
+        token: T,
+        out: &mut Outbox<N>,
+    ) -> Ticket<T> {
+        if let Phase::Failed(_) = self.phase {
+            return Ticket::new(u64::MAX, token);
+        }
+        if self.segment.bytes == 0 {
+            self.append_head(out);
+        }
+        self.group.appended += 1;
+        let frame = Frame {
+            seed: self.segment.seed,
+            offset: self.segment.bytes,
+            link: self.chain,
+            position: self.group.appended,
+            watermark: self.group.durable(),
+        };
+        self.stats.records += 1;
+        self.chain = self.put(record.about(), out, |buffer| {
+            frame.write(buffer, |buffer| codec::encode_into(record, buffer))
+        });
+        Ticket::new(self.group.appended, token)
+    }
+
+    /// Asks that everything appended so far becomes durable. If a barrier is under way, what it does not cover is
+    /// remembered and shares the next.
+    pub fn force<N: Node>(&mut self, out: &mut Outbox<N>) {
+        self.group.force();
+        self.issue_barrier(out);
+    }
+
+    /// A ticket for something that was read back at boot: it can be redeemed once the boot snapshot is durable.
+    pub fn recovered<T>(&self, token: T) -> Ticket<T> {
+        Ticket::new(0, token)
+    }
+
+    /// Whether `ticket` can be redeemed.
+    pub fn is_durable<T>(&self, ticket: &Ticket<T>) -> bool {
+        self.ready() && ticket.position() <= self.group.durable()
+    }
+
+    /// Turns a ticket into the proof that its record is durable.
+    ///
+    /// # Errors
+    /// Gives the ticket back if that is not so yet.
+    pub fn redeem<T>(&self, ticket: Ticket<T>) -> Result<Durable<T>, Ticket<T>> {
+        if self.is_durable(&ticket) { Ok(ticket.proven()) } else { Err(ticket) }
+    }
+}
+
+/// Compaction.
+impl Wal {
+    /// Whether the segment has grown beyond [`WalOptions::compact_at`] and no compaction is under way.
+    pub fn wants_compaction(&self) -> bool {
+        self.segment.bytes > self.options.compact_at && self.can_compact()
+    }
+
+    /// Switches to a new segment and begins a snapshot of `state`, which is what all records appended so far,
+    /// durable or not, have made of it. Records up to the switch are forced: the snapshot gets its name when they
+    /// are durable, and the files before it go when its name is.
+    ///
+    /// # Panics
+    /// If the boot barrier or another compaction is under way.
+    pub fn compact<N: Node, S: Serialize>(&mut self, state: &S, out: &mut Outbox<N>) {
+        if let Phase::Failed(_) = self.phase {
+            return;
+        }
+        assert!(self.can_compact(), "a second snapshot in the lane");
+        self.covers = self.group.appended;
+        self.outdated.push(FileId::Snapshot(self.segment.number));
+        if self.segment.bytes > 0 {
+            self.outdated.push(self.segment.file());
+        }
+        if self.group.durable() < self.group.appended {
+            self.left = Some(Left { segment: self.segment, end: self.group.appended });
+        }
+        let number = self.segment.number.checked_add(1).expect("four billion compactions");
+        self.segment = Segment::new(self.life, number);
+        self.write_snapshot(Image::of(state), out);
+        self.force(out);
+    }
+
+    fn can_compact(&self) -> bool {
+        self.phase == Phase::Working && self.lane == SnapshotLane::Idle
+    }
+}
+
+/// Statistics.
+impl Wal {
+    /// What the log has done in this life.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// The number of the last record appended, counted from the first one ever.
+    pub fn appended(&self) -> u64 {
+        self.group.appended
+    }
+
+    /// The number of the last record that is durable.
+    pub fn durable(&self) -> u64 {
+        self.group.durable()
+    }
+
+    /// The current segment: appended bytes, head included.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment.bytes
+    }
+
+    /// The number of the current segment.
+    pub fn segment_number(&self) -> u32 {
+        self.segment.number
+    }
+}
+
+/// The log lane.
+impl Wal {
+    fn append_head<N: Node>(&mut self, out: &mut Outbox<N>) {
+        let head = Head {
+            number: self.segment.number,
+            life: self.life,
+            chain: self.chain,
+            position: self.group.appended,
+            last: self.group.durable(),
+        };
+        let bytes = head.encode(Kind::Segment, &[]);
+        assert!(bytes.len() == HEAD_BYTES, "a head of another length");
+        self.put(About { kind: "Header", subject: None }, out, |buffer| buffer.extend_from_slice(&bytes));
+    }
+
+    /// Appends to the segment what `write` adds to its buffer, or holds it back while booting.
+    fn put<N: Node, T>(
+        &mut self,
+        about: About,
+        out: &mut Outbox<N>,
+        write: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> T {
+        let mut written = None;
+        let measured = |buffer: &mut Vec<u8>| {
+            let start = buffer.len();
+            let result = write(buffer);
+            written = Some((result, (buffer.len() - start) as u64));
+        };
+        if self.phase == Phase::Booting {
+            let mut bytes = Vec::new();
+            measured(&mut bytes);
+            self.held.push(Held { about, bytes });
+        } else {
+            out.append_with(self.segment.file(), about, measured);
+        }
+        let (result, bytes) = written.expect("the outbox has called the writer");
+        self.segment.bytes += bytes;
+        self.stats.log_bytes += bytes;
+        result
+    }
+
+    /// Issues the next barrier if one is owed and none is under way. What was left behind in the segment before
+    /// comes first: a record is durable only if all before it are.
+    fn issue_barrier<N: Node>(&mut self, out: &mut Outbox<N>) {
+        if self.phase != Phase::Working || !self.group.owes_barrier() {
+            return;
+        }
+        let (segment, to) = match self.left {
+            Some(left) => (left.segment, left.end),
+            None => (self.segment, self.group.appended),
+        };
+        let data = self.next_op();
+        out.disk(DiskOp::Sync { op: data, file: segment.file() });
+        let name = if segment.named { None } else { Some(self.sync_dir(out)) };
+        self.group.issue(Barrier { segment: segment.number, to, data: Some(data), name });
+        self.stats.log_barriers += 1;
+    }
+
+    fn on_log_durable<N: Node>(&mut self, barrier: Barrier, out: &mut Outbox<N>) -> Progress {
+        if let Some(left) = &mut self.left {
+            assert!(left.segment.number == barrier.segment, "a barrier that overtook the segment before");
+            left.segment.named = true;
+            if left.end <= barrier.to {
+                self.left = None;
+            }
+        } else if self.segment.number == barrier.segment {
+            self.segment.named = true;
+        }
+        self.name_snapshot(out);
+        self.issue_barrier(out);
+        Progress::Advanced
+    }
+}
+
+/// The snapshot lane.
+impl Wal {
+    fn write_snapshot<N: Node>(&mut self, image: Image, out: &mut Outbox<N>) {
+        let head = Head {
+            number: self.segment.number,
+            life: self.life,
+            chain: self.chain,
+            position: self.covers,
+            last: image.body().len() as u64,
+        };
+        self.stats.snapshots += 1;
+        self.stats.snapshot_bytes += image.write(head, self.options.chunk_bytes_max, out);
+        let op = self.next_op();
+        out.disk(DiskOp::Sync { op, file: FileId::Scratch });
+        self.lane = SnapshotLane::Syncing(op);
+    }
+
+    fn on_snapshot_done<N: Node>(&mut self, op: OpId, out: &mut Outbox<N>) -> Progress {
+        if self.lane == SnapshotLane::Syncing(op) {
+            self.lane = SnapshotLane::Synced;
+            self.name_snapshot(out);
+            return Progress::Nothing;
+        }
+        assert!(self.lane == SnapshotLane::Naming(op), "a completion without a barrier");
+        self.lane = SnapshotLane::Idle;
+        for file in self.outdated.drain(..) {
+            out.disk(DiskOp::Remove { file });
+        }
+        if self.phase == Phase::Working {
+            return Progress::Compacted;
+        }
+        self.phase = Phase::Working;
+        for held in mem::take(&mut self.held) {
+            out.append(self.segment.file(), held.about, &held.bytes);
+        }
+        self.issue_barrier(out);
+        Progress::Ready
+    }
+
+    /// Names the snapshot, if it is synced and everything that it covers is durable in the log. So the position in
+    /// a snapshot's head is a true watermark, like every other; and a segment is never removed while a barrier
+    /// on it is under way.
+    fn name_snapshot<N: Node>(&mut self, out: &mut Outbox<N>) {
+        if self.lane != SnapshotLane::Synced || self.group.durable() < self.covers {
+            return;
+        }
+        out.disk(DiskOp::Rename { from: FileId::Scratch, to: FileId::Snapshot(self.segment.number) });
+        let op = self.sync_dir(out);
+        self.lane = SnapshotLane::Naming(op);
+    }
+
+    fn sync_dir<N: Node>(&mut self, out: &mut Outbox<N>) -> OpId {
+        let op = self.next_op();
+        out.disk(DiskOp::SyncDir { op });
+        op
+    }
+
+    fn next_op(&mut self) -> OpId {
+        self.next_op += 1;
+        OpId(self.next_op)
+    }
+}
+
+/// Of the lives that append to segments of one number, at most one began with that number, and at most one,
+/// earlier, had switched to it by compaction; so a checksum over the number a life began with and what it began
+/// from tells them apart, even with the same entropy.
+fn fingerprint(found: &Found, entropy: u64, state: &[u8]) -> u32 {
+    let mut sum = crc32c::crc32c(&entropy.to_le_bytes());
+    sum = crc32c::crc32c_append(sum, &found.next_number().to_le_bytes());
+    sum = crc32c::crc32c_append(sum, &found.position.to_le_bytes());
+    sum = crc32c::crc32c_append(sum, &found.chain.to_le_bytes());
+    crc32c::crc32c_append(sum, state)
+}

@@ -1,0 +1,49 @@
+//! The whole state in one file: a [head](super::head), then the encoded state, nothing behind it.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::head::{HEAD_BYTES, Head, Kind};
+use crate::codec;
+use crate::contract::{About, BootError, FileId, Node, Outbox};
+
+/// A state, encoded with room for the head before it.
+pub(super) struct Image(Vec<u8>);
+
+impl Image {
+    pub(super) fn of<S: Serialize>(state: &S) -> Image {
+        let mut bytes = vec![0; HEAD_BYTES];
+        codec::encode_into(state, &mut bytes);
+        let body = bytes.len() - HEAD_BYTES;
+        assert!(body <= codec::VALUE_BYTES_MAX, "a state of {body} bytes cannot be read back");
+        Image(bytes)
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.0[HEAD_BYTES..]
+    }
+
+    /// Puts `head` in front, then appends all of it to the scratch file, at most `chunk_bytes_max` at a time.
+    pub(super) fn write<N: Node>(mut self, head: Head, chunk_bytes_max: usize, out: &mut Outbox<N>) -> u64 {
+        let head = Head { last: self.body().len() as u64, ..head }.encode(Kind::Snapshot, self.body());
+        self.0[..HEAD_BYTES].copy_from_slice(&head);
+        for chunk in self.0.chunks(chunk_bytes_max) {
+            out.append(FileId::Scratch, About { kind: "Snapshot", subject: None }, chunk);
+        }
+        self.0.len() as u64
+    }
+}
+
+/// Reads `snapshot.number`. It was synced before it got this name, so whatever is wrong with it is damage.
+pub(super) fn read<S: DeserializeOwned>(number: u32, bytes: &[u8]) -> Result<(Head, S), BootError> {
+    let file = FileId::Snapshot(number);
+    let damaged = |at: usize, what: &str| BootError::Damaged { file, at: at as u64, what: what.to_owned() };
+    let (head, body) = Head::of_snapshot(bytes).map_err(|flaw| flaw.refusal(file))?;
+    if head.number != number {
+        return Err(damaged(0, &format!("it says that it is snapshot.{}", head.number)));
+    }
+    if head.last != body.len() as u64 {
+        return Err(damaged(bytes.len(), "its length is not what its head says"));
+    }
+    let state = codec::decode(body).map_err(|error| damaged(HEAD_BYTES, &error.to_string()))?;
+    Ok((head, state))
+}
