@@ -8,8 +8,8 @@ pub mod codec;
 pub mod commit;
 pub mod contract;
 pub mod id;
-pub mod wire;
 pub mod wal;
+pub mod wire;
 
 pub use contract::{
     About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, OpId, Outbox,

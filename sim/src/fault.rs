@@ -234,7 +234,10 @@ impl Deed {
     pub fn subject(&self) -> Option<Subject> {
         match self {
             Deed::Send(about, _) | Deed::Append(about) => about.subject,
-            Deed::Sync(after) | Deed::SyncDir(after) | Deed::Rename(after) | Deed::Remove(after)
+            Deed::Sync(after)
+            | Deed::SyncDir(after)
+            | Deed::Rename(after)
+            | Deed::Remove(after)
             | Deed::Truncate(after) => after.and_then(|about| about.subject),
             Deed::Reply(id) => Some(Subject::Request(*id)),
         }

@@ -8,7 +8,8 @@
 /// "Fast splittable pseudorandom number generators", figure 15), over key and place combined by odd multiples.
 #[inline]
 pub fn mix(key: u64, place: u64) -> u64 {
-    let mut z = key.wrapping_add(place.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z =
+        key.wrapping_add(place.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -34,8 +35,8 @@ pub fn exponential(random: u64, mean: u64) -> u64 {
 
 /// `-ln(1 - (i + 1/2) / 32)`, in 256ths.
 const QUANTILES: [u16; 32] = [
-    4, 12, 21, 30, 39, 48, 58, 68, 79, 90, 102, 114, 127, 141, 155, 170, 186, 203, 222, 242, 263, 287, 312, 341, 373,
-    410, 452, 502, 564, 650, 780, 1065,
+    4, 12, 21, 30, 39, 48, 58, 68, 79, 90, 102, 114, 127, 141, 155, 170, 186, 203, 222, 242, 263, 287, 312,
+    341, 373, 410, 452, 502, 564, 650, 780, 1065,
 ];
 
 /// Folds integers, as little-endian u64, into one number: the fingerprint of a run.

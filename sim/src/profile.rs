@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rand::{Rng, SeedableRng};
+use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::plan::{Plan, Timing};
@@ -245,8 +245,15 @@ pub fn draw(setup: &Setup, draw: &mut Draw) -> (Plan, Rates) {
         sync_us: (100, *draw.pick(&[500, 2_000, 8_000])),
         ..Timing::default()
     };
-    let mut plan =
-        Plan { nodes: draw.nodes, clients, timing, storm_us, patience_us: 30_000_000, dead: Vec::new(), wire: false };
+    let mut plan = Plan {
+        nodes: draw.nodes,
+        clients,
+        timing,
+        storm_us,
+        patience_us: 30_000_000,
+        dead: Vec::new(),
+        wire: false,
+    };
     let mut rates = Rates { down_us_max: 1, ..Rates::default() };
     let on = Kinds::of(setup.profile, draw);
     if on.network {
@@ -289,7 +296,8 @@ impl Kinds {
 }
 
 fn network(draw: &mut Draw, rates: &mut Rates, plan: &mut Plan) {
-    let mut some = |draw: &mut Draw, out: u64, low, high| if draw.chance(1, out) { draw.size(low, high) } else { 0 };
+    let some =
+        |draw: &mut Draw, out: u64, low, high| if draw.chance(1, out) { draw.size(low, high) } else { 0 };
     plan.timing.tail_us = u64::from(some(draw, 2, 500, 20_000));
     rates.lose = some(draw, 2, 200, 13_000);
     rates.duplicate = some(draw, 2, 200, 13_000);

@@ -98,7 +98,9 @@ impl<N: Node> Workload<N> for Repeat<N> {
             return;
         }
         match event {
-            ClientEvent::Start => (1..self.at.len()).for_each(|client| self.ask(now_us, client as u32, calls)),
+            ClientEvent::Start => {
+                (1..self.at.len()).for_each(|client| self.ask(now_us, client as u32, calls))
+            }
             ClientEvent::Answer { id, .. } => {
                 if self.current(id.client).is_some_and(|(current, ..)| *current == id) {
                     self.at[id.client as usize] += 1;

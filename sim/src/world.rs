@@ -164,7 +164,8 @@ where
 
     /// Another run in the same memory.
     pub fn reset(&mut self, config: N::Config, plan: Plan, workload: W, judge: J, chooser: C) {
-        (self.config, self.plan, self.workload, self.judge, self.chooser) = (config, plan, workload, judge, chooser);
+        (self.config, self.plan, self.workload, self.judge, self.chooser) =
+            (config, plan, workload, judge, chooser);
         self.now_us = 0;
         self.queue.reset();
         self.outbox.clear();
@@ -298,7 +299,8 @@ where
 
     fn boot(&mut self, id: NodeId) {
         let host = &mut self.hosts[usize::from(id.0)];
-        if host.node.is_some() || host.refused || (self.phase != Phase::Storm && self.plan.dead.contains(&id)) {
+        if host.node.is_some() || host.refused || (self.phase != Phase::Storm && self.plan.dead.contains(&id))
+        {
             return;
         }
         host.life += 1;
@@ -372,14 +374,14 @@ where
     }
 
     fn wake(&mut self, id: NodeId) {
+        let now_us = self.now_us;
+        if self.hosts[usize::from(id.0)].armed_us > now_us {
+            return; // A nearer deadline, or another life, has made this one stale.
+        }
         if self.postponed(id, Event::Wake { node: id.0 }) {
             return;
         }
-        let now_us = self.now_us;
         let host = &mut self.hosts[usize::from(id.0)];
-        if host.armed_us > now_us {
-            return; // A nearer deadline, or another life, has made this one stale.
-        }
         host.armed_us = u64::MAX;
         let now = host.clock.shows(now_us);
         let Some(node) = &host.node else { return };
@@ -421,10 +423,7 @@ where
         let result = match fate {
             BarrierFate::Done => disk.complete(op, Ok(())),
             BarrierFate::Failed(error) => disk.complete(op, Err(error)),
-            BarrierFate::Lied => {
-                disk.complete_lying(op);
-                Ok(())
-            }
+            BarrierFate::Lied => disk.complete_lying(op),
         };
         self.step(id, Input::DiskDone { op, result });
     }

@@ -22,7 +22,13 @@ pub struct Recording<C> {
 impl<C: Chooser> Recording<C> {
     /// Records what `inner` answers.
     pub fn new(inner: C) -> Self {
-        Recording { inner, faults: Vec::new(), messages: BTreeMap::new(), deeds: BTreeMap::new(), counted: None }
+        Recording {
+            inner,
+            faults: Vec::new(),
+            messages: BTreeMap::new(),
+            deeds: BTreeMap::new(),
+            counted: None,
+        }
     }
 
     /// What has been answered so far, benign answers left out.

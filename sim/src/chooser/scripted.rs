@@ -22,7 +22,8 @@ struct Entry {
 impl Scripted {
     /// Plays these faults.
     pub fn new(faults: &[Fault]) -> Self {
-        let entries = faults.iter().map(|fault| Entry { fault: fault.clone(), seen: 0, fired: false }).collect();
+        let entries =
+            faults.iter().map(|fault| Entry { fault: fault.clone(), seen: 0, fired: false }).collect();
         Scripted { entries, counted: None }
     }
 
@@ -56,10 +57,14 @@ impl Scripted {
         let due = |entry: &&mut Entry| {
             !entry.fired
                 && entry.fault.deed().is_some_and(|place| {
-                    place.node == at.node && place.life == at.life && place.deed == deed && entry.seen == place.nth
+                    place.node == at.node
+                        && place.life == at.life
+                        && place.deed == deed
+                        && entry.seen == place.nth
                 })
         };
-        let mut found = self.entries.iter_mut().filter(due).filter_map(|entry| Some((answer(&entry.fault)?, entry)));
+        let mut found =
+            self.entries.iter_mut().filter(due).filter_map(|entry| Some((answer(&entry.fault)?, entry)));
         let (answer, entry) = found.next()?;
         entry.fired = true;
         Some(answer)

@@ -1,7 +1,7 @@
 use stormglass::{DiskError, DiskOp, Effect, Node, NodeId};
 
 use super::{Chooser, DeedPoint, SendPoint};
-use crate::disk::{Damage, Holes, Survival};
+use crate::disk::{Damage, Harm, Holes, Role, Survival};
 use crate::fault::{BarrierFault, Crash, CrashKind, End, MessageFault, Skew, Weather, WriteFault};
 use crate::mix::{below, between, mix};
 use crate::plan::Plan;
@@ -76,14 +76,15 @@ impl Seeded {
     }
 
     fn draw_crash(&self, node: NodeId, nth: u32) -> Crash {
-        let random = |salt: u64| mix(self.key ^ place::CRASH ^ salt, (u64::from(node.0) << 32) | u64::from(nth));
+        let random =
+            |salt: u64| mix(self.key ^ place::CRASH ^ salt, (u64::from(node.0) << 32) | u64::from(nth));
         let how = if below(random(1), 3) == 0 {
             CrashKind::Kill { keep_permille: *pick(random(2), &[0, 1000, 500, 900]) }
         } else {
             CrashKind::PowerCut(draw_survival(random(3), random(4)))
         };
         let down_us = Some(1 + below(random(5), self.rates.down_us_max));
-        let damage = (below(random(6), 65_536) < self.rates.damage.into()).then(|| Damage::drawn(random(7)));
+        let damage = (below(random(6), 65_536) < self.rates.damage.into()).then(|| draw_damage(random(7)));
         Crash { how, down_us, damage }
     }
 
@@ -117,11 +118,24 @@ fn draw_survival(random: u64, key: u64) -> Survival {
     }
 }
 
+/// D10: somewhere in a log or a snapshot, one kind of harm.
+fn draw_damage(random: u64) -> Damage {
+    let harm = match below(random, 4) {
+        0 => Harm::FlippedBit((random & 7) as u8),
+        1 => Harm::ZeroedSector,
+        2 => Harm::WrongPlace { meant_permille: below(random.rotate_left(11), 1000) as u16 },
+        _ => Harm::NeverWritten,
+    };
+    let role = *pick(random.rotate_left(23), &[Role::Wal, Role::Snapshot]);
+    Damage { role, back: 0, at_permille: below(random.rotate_left(37), 1000) as u16, harm }
+}
+
 impl Chooser for Seeded {
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault> {
         let rates = &self.rates;
         if rates.queue_max > 0 && at.queued >= rates.queue_max {
-            let random = mix(self.key ^ place::MESSAGE ^ 1, (u64::from(at.link) << 32) | u64::from(at.ordinal));
+            let random =
+                mix(self.key ^ place::MESSAGE ^ 1, (u64::from(at.link) << 32) | u64::from(at.ordinal));
             return Some(MessageFault::Evict { victim: below(random, at.queued.into()) as u32 });
         }
         let any = rates.lose + rates.duplicate + rates.delay + rates.flip;
@@ -142,7 +156,9 @@ impl Chooser for Seeded {
             return Some(MessageFault::Duplicate { after_us });
         }
         if chance < rates.lose + rates.duplicate + rates.delay {
-            return Some(MessageFault::Delay { by_us: between(random, 5_000, rates.delay_us_max.max(5_000)) });
+            return Some(MessageFault::Delay {
+                by_us: between(random, 5_000, rates.delay_us_max.max(5_000)),
+            });
         }
         Some(MessageFault::Flip { bit: (random >> 32) as u32 })
     }
@@ -261,7 +277,9 @@ impl Sky<'_> {
             let bridge = (shape == 2).then_some(alone);
             let on = |wanted: bool| {
                 let all = ends.iter().enumerate().filter(|(_, end)| Some(**end) != bridge);
-                all.filter(|(index, end)| side(end, *index) == wanted).map(|(_, end)| *end).collect::<Vec<_>>()
+                all.filter(|(index, end)| side(end, *index) == wanted)
+                    .map(|(_, end)| *end)
+                    .collect::<Vec<_>>()
             };
             let (here, there) = (on(true), on(false));
             let one_way = below(self.random(), 3) == 0;

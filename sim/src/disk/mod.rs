@@ -166,6 +166,11 @@ impl Disk {
         (0..abouts.len()).map(|at| AppendName::new(abouts[at], nth(at) as u32)).collect()
     }
 
+    /// D12: whether a barrier is under way.
+    pub fn barrier_pending(&self) -> bool {
+        !self.barriers.is_empty()
+    }
+
     /// Whether work is unsynced or a barrier is under way: that is where crashes find bugs.
     pub fn in_flight(&self) -> bool {
         !self.barriers.is_empty() || self.queue.iter().any(|entry| !entry.forsaken)

@@ -5,6 +5,8 @@ use stormglass::{About, FileId};
 use super::inode::Ino;
 use super::names::Names;
 use super::queue::{Change, Entry};
+use crate::mix::Fingerprint;
+use crate::tally::Rule;
 
 /// What a power cut did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,6 +85,34 @@ pub struct FileFate {
 }
 
 impl CutReport {
+    /// How often each rule bit in this power cut.
+    pub fn bites(&self) -> [(Rule, u64); 6] {
+        let names =
+            |wanted: fn(&NameLoss) -> bool| self.names.iter().filter(|loss| wanted(loss)).count() as u64;
+        let holes = self.holes_with_zeros + self.holes_with_garbage + self.holes_with_old_blocks;
+        let nameless = self.appends.is_empty() && !self.names.is_empty();
+        let removals = names(|loss| matches!(loss, NameLoss::Remove(_)));
+        [
+            (Rule::D1, u64::from(!self.appends.is_empty())),
+            (Rule::D2, self.torn_sectors.into()),
+            (Rule::D3, holes.into()),
+            (Rule::D4, nameless.into()),
+            (Rule::D5, names(|loss| !matches!(loss, NameLoss::Remove(_)))),
+            (Rule::D6, removals + u64::from(self.resurrected_tails)),
+        ]
+    }
+
+    /// A number that depends on all of it.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut print = Fingerprint::default();
+        fates(&self.appends, &mut print);
+        print.fold(self.names.len() as u64);
+        for count in [self.lost_sectors, self.torn_sectors, self.holes_with_zeros, self.holes_with_garbage] {
+            print.fold(count.into());
+        }
+        print.value()
+    }
+
     /// The appends by file, in ascending order: `kept 9 of 61 B in wal.0`.
     pub fn files(&self) -> Vec<FileFate> {
         by_file(&self.appends)
@@ -90,9 +120,24 @@ impl CutReport {
 }
 
 impl KillReport {
+    /// A number that depends on all of it.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut print = Fingerprint::default();
+        fates(&self.appends, &mut print);
+        print.fold(self.kept as u64);
+        print.value()
+    }
+
     /// The appends by file, in ascending order.
     pub fn files(&self) -> Vec<FileFate> {
         by_file(&self.appends)
+    }
+}
+
+fn fates(appends: &[AppendFate], print: &mut Fingerprint) {
+    for fate in appends {
+        print.fold(fate.bytes);
+        print.fold(fate.kept);
     }
 }
 

@@ -40,7 +40,8 @@ impl Clock {
             return shown.max(now_us);
         }
         let rate = MILLION.saturating_add_signed(i64::from(self.skew.drift_ppm));
-        let at_us = u64::try_from(u128::from(shown) * u128::from(MILLION) / u128::from(rate)).unwrap_or(u64::MAX);
+        let at_us =
+            u64::try_from(u128::from(shown) * u128::from(MILLION) / u128::from(rate)).unwrap_or(u64::MAX);
         at_us.saturating_add(2).max(now_us)
     }
 }
@@ -57,7 +58,10 @@ mod tests {
             for local in (0..5_000_000).step_by(3_331) {
                 let at_us = clock.when(Time(local), 5);
                 assert!(clock.shows(at_us).0 >= local, "{drift_ppm} {local}");
-                assert!(at_us <= 7 || clock.shows(at_us - 5).0 < local + 1, "{drift_ppm} {local}: not much too late");
+                assert!(
+                    at_us <= 7 || clock.shows(at_us - 5).0 < local + 1,
+                    "{drift_ppm} {local}: not much too late"
+                );
             }
         }
     }

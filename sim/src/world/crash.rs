@@ -39,7 +39,7 @@ where
         }
         host.node = None;
         host.paused_until_us = 0;
-        if host.disk.barriers_pending() {
+        if host.disk.barrier_pending() {
             self.tally.bite(Rule::D12);
         }
         match &crash.how {
@@ -65,15 +65,7 @@ where
     fn cut_power(&mut self, id: NodeId, survival: &Survival) {
         let report = self.hosts[usize::from(id.0)].disk.power_cut(survival);
         self.tally.bite(Rule::P2);
-        let bites = [
-            (Rule::D1, report.split() as u64),
-            (Rule::D2, report.torn_sectors as u64),
-            (Rule::D3, report.holes() as u64),
-            (Rule::D4, report.nameless as u64),
-            (Rule::D5, (report.lost_creates + report.lost_renames) as u64),
-            (Rule::D6, (report.undone_removes + report.undone_truncates) as u64),
-        ];
-        for (rule, times) in bites {
+        for (rule, times) in report.bites() {
             self.tally.rules[rule as usize] += times;
         }
         self.see(id, &Fact::PowerCut(&report));
@@ -159,7 +151,11 @@ where
             Event::Barrier { node, life, op, fate } => {
                 let fair = matches!(fate, BarrierFate::Done);
                 let length_us = timing.barrier_us(NodeId(node), life, op.0 as u32);
-                Some(if fair { at_us.clamp(now_us, now_us + length_us) } else { at_us.min(now_us + length_us) })
+                Some(if fair {
+                    at_us.clamp(now_us, now_us + length_us)
+                } else {
+                    at_us.min(now_us + length_us)
+                })
             }
             Event::Timer { .. } => Some(at_us.max(now_us)),
             Event::Wake { .. } | Event::Boot { .. } | Event::Weather { .. } => None,

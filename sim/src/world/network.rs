@@ -5,8 +5,8 @@ use crate::chooser::{Chooser, SendPoint};
 use crate::fault::{End, MessageFault};
 use crate::oracle::{Fact, Judge};
 use crate::tally::Rule;
-use stormglass::wire;
 use crate::workload::{ClientEvent, Workload};
+use stormglass::wire;
 
 /// The links, and what is under way on them. Ends are numbered densely: nodes first, then clients.
 #[derive(Clone, Debug)]
@@ -214,7 +214,10 @@ where
     }
 
     fn mishap(&mut self, mut flight: Flight<N>, delay_us: u64, at: &SendPoint, fault: MessageFault) {
-        self.see(self.nearest(at.from, at.to), &Fact::MessageFault { from: at.from, to: at.to, about: at.about, fault });
+        self.see(
+            self.nearest(at.from, at.to),
+            &Fact::MessageFault { from: at.from, to: at.to, about: at.about, fault },
+        );
         match fault {
             MessageFault::Lose => self.tally.bite(Rule::N2),
             MessageFault::Duplicate { after_us } => {
@@ -301,7 +304,11 @@ where
                 self.tally.delivered += 1;
                 self.tally.duplicates += u64::from(flight.copy);
                 self.tally.late += u64::from(flight.lives != (self.life_at(from.0), self.life_at(to.0)));
-                let message = if self.plan.wire || flight.flipped.is_some() { self.carry(message, flight.flipped) } else { Some(message) };
+                let message = if self.plan.wire || flight.flipped.is_some() {
+                    self.carry(message, flight.flipped)
+                } else {
+                    Some(message)
+                };
                 if let Some(message) = message {
                     self.step(to, Input::Message { from, message });
                 }

@@ -29,7 +29,9 @@ where
                     self.halt(id, *reason);
                     false
                 }
-                Effect::Send { .. } | Effect::Disk(_) | Effect::Reply { .. } => self.perform_deed(id, effect, bytes),
+                Effect::Send { .. } | Effect::Disk(_) | Effect::Reply { .. } => {
+                    self.perform_deed(id, effect, bytes)
+                }
             };
             if !alive || self.broken.is_some() {
                 return;
