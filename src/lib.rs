@@ -8,6 +8,7 @@ pub mod codec;
 pub mod commit;
 pub mod contract;
 pub mod id;
+pub mod store;
 pub mod wal;
 pub mod wire;
 

@@ -94,6 +94,6 @@ impl Timing {
 
     /// The entropy that a life is given.
     pub fn entropy(&self, node: NodeId, life: u32) -> u64 {
-        mix(self.draw(BOOTS | (1 << 20) | u64::from(node.0), life), 1)
+        mix(self.key.unwrap_or(0) ^ BOOTS, (u64::from(node.0) << 32) | u64::from(life))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::op::{Action, Key, Op};
+use super::op::Key;
 use super::part::{Part, Participants};
 use super::record::Record;
 use super::request::Turn;
@@ -122,7 +122,7 @@ impl State {
         }
     }
 
-    fn remember(&mut self, tx: TxId, name: RequestId) {
+    pub(super) fn remember(&mut self, tx: TxId, name: RequestId) {
         let at = self.clients.partition_point(|known| known.client < name.client);
         if self.clients.get(at).is_none_or(|known| known.client != name.client) {
             let nobody = Client { client: name.client, floor: Turn::default(), committed: Vec::new() };
@@ -155,20 +155,4 @@ impl State {
 ///
 /// # Panics
 /// If a sum overflows, which was checked, too.
-pub(crate) fn apply_ops(values: &mut BTreeMap<Key, i64>, ops: &[Op]) {
-    for op in ops {
-        match op.action {
-            Action::Get => {}
-            Action::Put(value) => {
-                values.insert(op.key, value);
-            }
-            Action::Delete => {
-                values.remove(&op.key);
-            }
-            Action::Add { by, .. } => {
-                let value = values.entry(op.key).or_default();
-                *value = value.checked_add(by).expect("no overflow: checked under the lock");
-            }
-        }
-    }
-}
+pub(crate) use crate::store::perform as apply_ops;

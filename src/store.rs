@@ -1,0 +1,219 @@
+//! Keyed values and their locks, behind a narrow interface: prepare, commit, abort, snapshot.
+//!
+//! Reads take shared locks, everything else exclusive ones; a transaction gets all its locks at once or none. Who
+//! meets a lock waits or dies by age (Rosenkrantz, Stearns, Lewis 1978, "System level concurrency control for
+//! distributed database systems", section 4): only an older one may wait for a younger, so no cycle of waits can
+//! form, within a node or across nodes.
+
+use std::collections::BTreeMap;
+
+use crate::commit::{Action, Age, Key, No, Op, Reads};
+use crate::id::TxId;
+
+/// The values of one node, and who has locked which.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    values: BTreeMap<Key, i64>,
+    // Sorted by (key, holder). Either one exclusive lock on a key, or any number of shared ones.
+    locks: Vec<Lock>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lock {
+    key: Key,
+    holder: TxId,
+    age: Age,
+    exclusive: bool,
+}
+
+/// What came of an attempt to prepare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// Everything is locked, and this is what the reads found.
+    Locked(Reads),
+    /// Nothing is locked; all who are in the way are younger, so waiting is allowed.
+    Wait,
+    /// Nothing is locked, and never will be under this age.
+    No(No),
+}
+
+impl Store {
+    /// A store with these values and no locks.
+    pub fn new(values: BTreeMap<Key, i64>) -> Store {
+        Store { values, locks: Vec::new() }
+    }
+
+    /// Locks all that `ops` touch, if nothing is in the way and no bound would be broken.
+    pub fn prepare(&mut self, tx: TxId, age: Age, ops: &[Op]) -> Grant {
+        let mut blocked = false;
+        for op in ops {
+            for lock in self.locks_on(op.key) {
+                if lock.holder == tx || !(lock.exclusive || op.writes()) {
+                    continue;
+                }
+                if lock.age <= age {
+                    return Grant::No(No::Conflict { holder: lock.holder });
+                }
+                blocked = true;
+            }
+        }
+        if blocked {
+            return Grant::Wait;
+        }
+        if let Some(no) = self.refusal(ops) {
+            return Grant::No(no);
+        }
+        self.lock(tx, age, ops);
+        Grant::Locked(self.read(ops))
+    }
+
+    /// Locks what a transaction that was prepared in an earlier life had locked.
+    pub fn lock(&mut self, tx: TxId, age: Age, ops: &[Op]) {
+        for op in ops {
+            let place = self.locks.binary_search_by_key(&(op.key, tx), |lock| (lock.key, lock.holder));
+            match place {
+                Ok(at) => self.locks[at].exclusive |= op.writes(),
+                Err(at) => {
+                    self.locks.insert(at, Lock { key: op.key, holder: tx, age, exclusive: op.writes() })
+                }
+            }
+        }
+    }
+
+    /// Performs the operations and lets the locks go.
+    pub fn commit(&mut self, tx: TxId, ops: &[Op]) {
+        perform(&mut self.values, ops);
+        self.abort(tx, ops);
+    }
+
+    /// Lets the locks go.
+    pub fn abort(&mut self, tx: TxId, ops: &[Op]) {
+        for op in ops {
+            if let Ok(at) = self.locks.binary_search_by_key(&(op.key, tx), |lock| (lock.key, lock.holder)) {
+                self.locks.remove(at);
+            }
+        }
+    }
+
+    /// The values, without regard to locks.
+    pub fn values(&self) -> &BTreeMap<Key, i64> {
+        &self.values
+    }
+
+    /// Who holds which lock: key, holder, whether it is exclusive.
+    pub fn locks(&self) -> impl Iterator<Item = (Key, TxId, bool)> + '_ {
+        self.locks.iter().map(|lock| (lock.key, lock.holder, lock.exclusive))
+    }
+
+    fn locks_on(&self, key: Key) -> impl Iterator<Item = &Lock> {
+        let from = self.locks.partition_point(|lock| lock.key < key);
+        self.locks[from..].iter().take_while(move |lock| lock.key == key)
+    }
+
+    /// What the operations before `at` have made of its key; `None` inside if it is not there.
+    fn value_at(&self, ops: &[Op], at: usize) -> Option<i64> {
+        let key = ops[at].key;
+        let mut value = self.values.get(&key).copied();
+        for op in ops[..at].iter().filter(|op| op.key == key) {
+            match op.action {
+                Action::Get => {}
+                Action::Put(put) => value = Some(put),
+                Action::Delete => value = None,
+                Action::Add { by, .. } => value = value.unwrap_or(0).checked_add(by),
+            }
+        }
+        value
+    }
+
+    fn refusal(&self, ops: &[Op]) -> Option<No> {
+        ops.iter().enumerate().find_map(|(at, op)| {
+            let Action::Add { by, at_least } = op.action else { return None };
+            let key = op.key;
+            match self.value_at(ops, at).unwrap_or(0).checked_add(by) {
+                None => Some(No::Overflow { key }),
+                Some(sum) if sum < at_least => Some(No::Bound { key }),
+                Some(_) => None,
+            }
+        })
+    }
+
+    fn read(&self, ops: &[Op]) -> Reads {
+        if ops.iter().all(Op::writes) {
+            return Reads::default();
+        }
+        let gets = ops.iter().enumerate().filter(|(_, op)| !op.writes());
+        Reads::from(&gets.map(|(at, _)| self.value_at(ops, at)).collect::<Vec<_>>()[..])
+    }
+}
+
+/// Performs operations on values: what a commit does, and what a replay of its record does.
+pub(crate) fn perform(values: &mut BTreeMap<Key, i64>, ops: &[Op]) {
+    for op in ops {
+        match op.action {
+            Action::Get => {}
+            Action::Put(value) => {
+                values.insert(op.key, value);
+            }
+            Action::Delete => {
+                values.remove(&op.key);
+            }
+            Action::Add { by, .. } => {
+                let value = values.entry(op.key).or_default();
+                *value = value.checked_add(by).expect("no overflow: checked under the lock");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Incarnation, NodeId, RequestId};
+
+    fn tx(serial: u64) -> (TxId, Age) {
+        let tx = TxId { coordinator: NodeId(0), incarnation: Incarnation(1), serial };
+        (tx, Age { at: serial, by: RequestId { client: 1, serial: 1, attempt: 0 } })
+    }
+
+    fn op(key: &str, action: Action) -> Op {
+        Op { node: NodeId(1), key: Key::new(key).unwrap(), action }
+    }
+
+    #[test]
+    fn the_older_waits_and_the_younger_dies() {
+        let mut store = Store::default();
+        let ((old, old_age), (mid, mid_age), (young, young_age)) = (tx(1), tx(2), tx(3));
+        let put = [op("a", Action::Put(1))];
+        assert!(matches!(store.prepare(mid, mid_age, &put), Grant::Locked(_)));
+        assert_eq!(store.prepare(old, old_age, &put), Grant::Wait);
+        assert_eq!(store.prepare(young, young_age, &put), Grant::No(No::Conflict { holder: mid }));
+        store.commit(mid, &put);
+        assert!(matches!(store.prepare(old, old_age, &put), Grant::Locked(_)));
+    }
+
+    #[test]
+    fn readers_share_and_a_refused_transaction_leaves_no_lock() {
+        let mut store = Store::default();
+        let ((a, a_age), (b, b_age)) = (tx(1), tx(2));
+        let get = [op("a", Action::Get)];
+        assert!(matches!(store.prepare(a, a_age, &get), Grant::Locked(_)));
+        assert!(matches!(store.prepare(b, b_age, &get), Grant::Locked(_)));
+        let (c, c_age) = tx(3);
+        let mixed = [op("z", Action::Put(1)), op("a", Action::Put(2))];
+        assert_eq!(store.prepare(c, c_age, &mixed), Grant::No(No::Conflict { holder: a }));
+        assert_eq!(store.locks().count(), 2);
+    }
+
+    #[test]
+    fn bounds_and_reads_see_what_the_transaction_itself_did_before() {
+        let mut store = Store::default();
+        let (a, age) = tx(1);
+        let add = |by| op("a", Action::Add { by, at_least: 0 });
+        assert_eq!(store.prepare(a, age, &[add(-1)]), Grant::No(No::Bound { key: Key::new("a").unwrap() }));
+        let ops = [op("a", Action::Put(5)), add(-5), op("a", Action::Get), op("b", Action::Get)];
+        assert_eq!(store.prepare(a, age, &ops), Grant::Locked(Reads::from(&[Some(0), None][..])));
+        store.commit(a, &ops);
+        assert_eq!(store.values().get(&Key::new("a").unwrap()), Some(&0));
+        assert_eq!(store.locks().count(), 0);
+    }
+}
