@@ -9,6 +9,7 @@ pub mod mix;
 pub mod oracle;
 pub mod plan;
 pub mod profile;
+pub mod protocol;
 pub mod queue;
 pub mod tally;
 pub mod workload;

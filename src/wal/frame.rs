@@ -111,3 +111,8 @@ pub(super) fn next_candidate(segment: &[u8], at: usize) -> Option<usize> {
     let rest = segment.get(at..)?;
     rest.windows(MAGIC.len()).position(|window| window == MAGIC).map(|skip| at + skip)
 }
+
+/// What a frame carries: for judges that look at what is appended. `None` if it is too short to be a frame.
+pub fn payload(frame: &[u8]) -> Option<&[u8]> {
+    frame.get(FRAME_BYTES..)
+}

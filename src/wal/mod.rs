@@ -39,6 +39,7 @@ mod snapshot;
 mod tests;
 
 pub use durable::{Durable, Ticket};
+pub use frame::payload;
 pub use head::FORMAT_VERSION;
 pub use log::{Progress, Stats, Wal, WalOptions};
 pub use recovery::{Found, Recovered, TornTail, recover};

@@ -1,0 +1,69 @@
+//! What makes a protocol huntable: a node, clients who want something of it, and judges.
+
+use stormglass::Node;
+
+use crate::chooser::{Chooser, Seeded};
+use crate::oracle::Judge;
+use crate::plan::Plan;
+use crate::profile::{Draw, Rates, Setup, draw};
+use crate::workload::Workload;
+use crate::world::World;
+
+/// A bundle of node, workload and judges: all that the command line needs (`cli::main`).
+pub trait Protocol: Sized + 'static {
+    /// The name of the protocol, for help and reports.
+    const NAME: &'static str;
+    /// The state machine.
+    type Node: Node;
+    /// Its clients.
+    type Workload: Workload<Self::Node>;
+    /// The claims.
+    type Judge: Judge<Self::Node>;
+
+    /// What an operator would set for this cluster.
+    fn config(plan: &Plan) -> <Self::Node as Node>::Config;
+    /// An explicit list of requests, drawn from the seed. May adjust the plan (`patience_us`, say).
+    fn workload(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Self::Workload;
+    /// The judges of one run.
+    fn judge(plan: &Plan) -> Self::Judge;
+}
+
+/// The world of a protocol under some chooser and some judge.
+pub type WorldOf<P, J, C> = World<<P as Protocol>::Node, <P as Protocol>::Workload, J, C>;
+
+/// Everything that a seed has drawn before its first moment.
+#[derive(Clone, Debug)]
+pub struct Drawn<W> {
+    /// Size and length.
+    pub plan: Plan,
+    /// How hard it blows.
+    pub rates: Rates,
+    /// What clients want.
+    pub workload: W,
+    /// What goes wrong.
+    pub chooser: Seeded,
+}
+
+/// Draws a run from its seed.
+pub fn drawn<P: Protocol>(setup: &Setup, seed: u64) -> Drawn<P::Workload> {
+    let mut source = Draw::new(seed);
+    let (mut plan, rates) = draw(setup, &mut source);
+    let workload = P::workload(setup, &mut plan, &mut source);
+    let chooser = Seeded::new(&plan, rates, &mut source);
+    Drawn { plan, rates, workload, chooser }
+}
+
+/// A world that is about to run a seed, watched by the protocol's judge and `watch` besides.
+pub fn world<P, C, T>(
+    drawn: Drawn<P::Workload>,
+    wrap: impl FnOnce(Seeded) -> C,
+    watch: T,
+) -> WorldOf<P, (P::Judge, T), C>
+where
+    P: Protocol,
+    C: Chooser,
+    T: Judge<P::Node>,
+{
+    let judge = P::judge(&drawn.plan);
+    World::new(P::config(&drawn.plan), drawn.plan, drawn.workload, (judge, watch), wrap(drawn.chooser))
+}
