@@ -163,6 +163,8 @@ pub enum Weather {
         to: End,
         /// How long, in microseconds.
         for_us: u64,
+        /// Whether it is part of a swizzle (N7).
+        swizzle: bool,
     },
     /// P4: time passes for everybody else.
     Pause {

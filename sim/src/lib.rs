@@ -2,6 +2,7 @@
 //! watch it.
 
 pub mod chooser;
+pub mod commit;
 mod digest;
 pub mod disk;
 pub mod fault;

@@ -297,7 +297,7 @@ impl Sky<'_> {
             let ends = self.ends();
             let from = *pick(self.random(), &ends);
             let to = End::Node(self.node());
-            self.weather.push((at_us, Weather::Clog { from, to, for_us }));
+            self.weather.push((at_us, Weather::Clog { from, to, for_us, swizzle: false }));
         }
     }
 
@@ -311,8 +311,10 @@ impl Sky<'_> {
                 for other in (0..self.chooser.nodes).filter(|other| *other != node) {
                     let ends = [End::Node(NodeId(node)), End::Node(NodeId(other))];
                     let for_us = until - from;
-                    self.weather.push((from, Weather::Clog { from: ends[0], to: ends[1], for_us }));
-                    self.weather.push((from, Weather::Clog { from: ends[1], to: ends[0], for_us }));
+                    self.weather
+                        .push((from, Weather::Clog { from: ends[0], to: ends[1], for_us, swizzle: true }));
+                    self.weather
+                        .push((from, Weather::Clog { from: ends[1], to: ends[0], for_us, swizzle: true }));
                 }
             }
         }

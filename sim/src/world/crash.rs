@@ -82,8 +82,8 @@ where
                 self.network.cut(&from, &to, |cuts| cuts + 1);
                 self.queue.push(self.now_us + for_us, Event::WeatherEnds { index });
             }
-            Weather::Clog { from, to, for_us } => {
-                self.tally.bite(Rule::N5);
+            Weather::Clog { from, to, for_us, swizzle } => {
+                self.tally.bite(if swizzle { Rule::N7 } else { Rule::N5 });
                 self.network.clog(from, to, self.now_us + for_us);
             }
             Weather::Pause { node, for_us } => {
@@ -96,8 +96,23 @@ where
                 self.hosts[usize::from(node.0)].clock.jump(by_us);
                 self.arm(node);
             }
-            Weather::Crash { node, crash } => self.crash(node, &crash),
+            Weather::Crash { node, crash } => {
+                if node == NodeId(0) && self.is_blackout(index) {
+                    self.tally.bite(Rule::P3);
+                }
+                self.crash(node, &crash);
+            }
         }
+    }
+
+    /// P3: whether every node loses power at the moment of this weather.
+    fn is_blackout(&self, index: u32) -> bool {
+        let (now, _) = &self.weather[index as usize];
+        let dark = |id: NodeId| {
+            let mut here = self.weather.iter().filter(|(at, _)| at == now);
+            here.any(|(_, weather)| matches!(weather, Weather::Crash { node, .. } if *node == id))
+        };
+        (0..self.plan.nodes).map(NodeId).all(dark)
     }
 
     pub(super) fn weather_ends(&mut self, index: u32) {

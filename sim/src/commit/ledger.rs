@@ -1,0 +1,211 @@
+//! The claims of two-phase commit, by their names in the specification of atomic commitment: AC1-AC5, W1-W11, I1-I5,
+//! L1-L3.
+//!
+//! One row per transaction, updated once per event from what nodes do and what disks hold. Durability is judged at
+//! the moment of sending: a record counts as durable when the disk says that it would survive the worst power cut.
+
+mod boots;
+mod finale;
+mod promises;
+mod records;
+
+use std::collections::BTreeMap;
+
+use stormglass::commit::{Key, Message, Outcome, Part, Reads, Request, Response, State};
+use stormglass::{DiskOp, Effect, FileId, Incarnation, Input, NodeId, RequestId, TxId};
+
+use super::row::Rows;
+use crate::oracle::{Broken, Fact, Judge, Seen, Sometimes};
+use crate::plan::Plan;
+
+/// All claims of atomic commitment in one pass.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    plan: Plan,
+    rows: Rows,
+    nodes: Vec<Track>,
+    /// What became of each request, as far as it shows.
+    names: BTreeMap<RequestId, Told>,
+    cleared_us: Option<u64>,
+    /// The greatest share of the liveness bound that was used, in thousandths.
+    share_permille: u64,
+    counts: Counts,
+}
+
+/// One node, as seen from outside.
+#[derive(Clone, Debug, Default)]
+struct Track {
+    /// Log records that are appended and not durable, in order.
+    undurable: Vec<Undurable>,
+    /// Whether this life has said anything yet: then its boot must have been durable.
+    spoke: bool,
+    /// The greatest life that was ever spoken of.
+    life: Incarnation,
+    /// The state with which this life began, and what it has appended since: the log as it must be found again.
+    base: State,
+    log: Vec<Vec<u8>>,
+    /// How many of `log` are durable. `durable <= log.len()`
+    durable: usize,
+    /// Undecided and prepared here: these hold locks.
+    held: Vec<(TxId, Part)>,
+    /// The values after everything that is appended.
+    values: BTreeMap<Key, i64>,
+    /// What the reads of a transaction must have found here.
+    expected: BTreeMap<TxId, Reads>,
+    /// A disk that was damaged at rest or that lied: what it holds proves nothing.
+    tainted: bool,
+    boots: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Undurable {
+    file: FileId,
+    end: u64,
+    tx: TxId,
+    kind: stormglass::commit::RecordKind,
+}
+
+/// What is known of one request.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    committed: Option<TxId>,
+    told_committed: bool,
+    told_aborted: bool,
+}
+
+/// What was sometimes seen.
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    commits: u64,
+    refused_bound: u64,
+    refused_conflict: u64,
+    timed_out: u64,
+    restarted: u64,
+    resolved_by_coordinator: u64,
+    resolved_by_peer: u64,
+    boots_in_doubt: u64,
+    torn_tails: u64,
+    prepared_in_snapshot: u64,
+    justified: u64,
+    unknown: u64,
+    probes: u64,
+    inquiries: u64,
+}
+
+impl Ledger {
+    /// Judges one run.
+    pub fn new(plan: &Plan) -> Ledger {
+        let nodes = usize::from(plan.nodes);
+        Ledger {
+            plan: plan.clone(),
+            rows: Rows::new(nodes),
+            nodes: vec![Track::default(); nodes],
+            names: BTreeMap::new(),
+            cleared_us: None,
+            share_permille: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    fn track(&mut self, node: NodeId) -> &mut Track {
+        &mut self.nodes[usize::from(node.0)]
+    }
+
+    /// The greatest share of the liveness bound that was used, in thousandths.
+    pub fn share_permille(&self) -> u64 {
+        self.share_permille
+    }
+}
+
+/// Facts of any node that speaks the words of atomic commitment, be it whole or with a bug planted.
+impl<N> Judge<N> for Ledger
+where
+    N: stormglass::Node<Message = Message, Request = Request, Response = Response>,
+{
+    fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
+        let node = seen.node;
+        match &seen.fact {
+            Fact::Effect(effect, bytes) => match effect {
+                Effect::Disk(DiskOp::Append { file: file @ FileId::Wal(_), .. }) => {
+                    self.on_speech(node, seen.disk)?;
+                    self.on_append(seen.at_us, node, *file, bytes, seen.disk)
+                }
+                Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => Ok(()),
+                Effect::Send { to, message } => {
+                    self.on_speech(node, seen.disk)?;
+                    self.on_send(seen.at_us, node, *to, message)
+                }
+                Effect::Reply { id, response } => {
+                    self.on_speech(node, seen.disk)?;
+                    self.on_reply(node, *id, response)
+                }
+            },
+            Fact::Input(input) => {
+                match input {
+                    Input::DiskDone { result, .. } => self.on_disk_done(node, result.is_ok(), seen.disk)?,
+                    Input::Message { from, message } => self.on_message(node, *from, message),
+                    Input::Request { .. } | Input::Wake => {}
+                }
+                Ok(())
+            }
+            Fact::Boot => {
+                self.track(node).boots += 1;
+                Ok(())
+            }
+            Fact::Refused(error) => self.on_refused(node, error),
+            Fact::Killed(_) | Fact::Halted(_) => {
+                self.on_crash(node);
+                Ok(())
+            }
+            Fact::PowerCut(report) => {
+                self.counts.torn_tails += u64::from(report.torn_sectors > 0);
+                self.on_crash(node);
+                Ok(())
+            }
+            Fact::Damaged(_) => {
+                self.track(node).tainted = true;
+                Ok(())
+            }
+            Fact::Cleared { .. } => {
+                self.cleared_us = Some(seen.at_us);
+                Ok(())
+            }
+            Fact::Answered { id, response } => {
+                self.on_answer(*id, response);
+                Ok(())
+            }
+            Fact::Settled { quiet } => self.on_settled(*quiet),
+            Fact::Ended => self.on_ended(),
+            Fact::MessageFault { .. }
+            | Fact::Lost { .. }
+            | Fact::BarrierFault(_)
+            | Fact::WriteFault(_)
+            | Fact::Weather(_)
+            | Fact::Asked { .. } => Ok(()),
+        }
+    }
+
+    fn sometimes(&self, tally: &mut Sometimes) {
+        let counts = &self.counts;
+        tally.add("commit", counts.commits);
+        tally.add("abort: bound broken", counts.refused_bound);
+        tally.add("abort: conflict", counts.refused_conflict);
+        tally.add("abort: timeout", counts.timed_out);
+        tally.add("abort: coordinator restarted", counts.restarted);
+        tally.add("boot with transactions in doubt", counts.boots_in_doubt);
+        tally.add("in doubt, resolved by the coordinator", counts.resolved_by_coordinator);
+        tally.add("in doubt, resolved by a peer", counts.resolved_by_peer);
+        tally.add("inquiry", counts.inquiries);
+        tally.add("torn write", counts.torn_tails);
+        tally.add("snapshot with prepared transactions", counts.prepared_in_snapshot);
+        tally.add("justified blocking", counts.justified);
+        tally.add("unknown answered", counts.unknown);
+        tally.add("probe committed", counts.probes);
+    }
+}
+
+impl Ledger {
+    fn on_answer(&mut self, _id: RequestId, response: &Response) {
+        self.counts.unknown += u64::from(response.outcome == Outcome::Unknown);
+    }
+}

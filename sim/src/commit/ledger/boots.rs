@@ -1,0 +1,162 @@
+//! Crashes and what comes after: W6, W7, W8, W10, and that a torn tail never keeps a node from starting.
+
+use stormglass::commit::{Decision, Record, State};
+use stormglass::{BootError, NodeId, codec, wal};
+
+use super::{Ledger, Track};
+use crate::commit::row::Mark;
+use crate::disk::Disk;
+use crate::oracle::Broken;
+
+impl Ledger {
+    pub(super) fn on_crash(&mut self, node: NodeId) {
+        self.rows.crash(node);
+        let track = self.track(node);
+        track.spoke = false;
+        track.undurable.clear();
+        track.held.clear();
+        track.expected.clear();
+    }
+
+    /// Only damage keeps a node from starting.
+    pub(super) fn on_refused(&mut self, node: NodeId, error: &BootError) -> Result<(), Broken> {
+        if self.track(node).tainted {
+            return Ok(());
+        }
+        Err(Broken::safety("W6 OnlyDamageRefuses", format!("{node} does not start: {error}")))
+    }
+
+    /// The node says something. For the first time in this life? Then its boot must have become durable: what the
+    /// worst power cut would leave is read back, and must be a prefix of what this node has ever appended, at
+    /// least up to the last completed sync, under a life that was never spoken of before.
+    pub(super) fn on_speech(&mut self, node: NodeId, disk: &Disk) -> Result<(), Broken> {
+        if self.track(node).spoke {
+            return Ok(());
+        }
+        let recovered = wal::recover::<State, Record>(&disk.durable());
+        let recovered = recovered.map_err(|error| {
+            let why = format!("{node} speaks, and a power cut now would keep it from starting: {error}");
+            Broken::safety("W10 SilentUntilTheBootIsDurable", why)
+        })?;
+        let mut state = recovered.snapshot.unwrap_or_default();
+        for record in recovered.records {
+            state.apply(node, record);
+        }
+        let track = self.track(node);
+        if state.incarnation <= track.life {
+            let why = format!("{node} speaks, and a power cut now would make it use {} again", track.life);
+            return Err(Broken::safety("W10 SilentUntilTheBootIsDurable", why));
+        }
+        if !track.tainted {
+            claim_prefix(node, track, &state)?;
+        }
+        self.begin_life(node, state)
+    }
+
+    fn begin_life(&mut self, node: NodeId, state: State) -> Result<(), Broken> {
+        self.counts.boots_in_doubt += u64::from(!state.prepared.is_empty());
+        self.counts.prepared_in_snapshot += u64::from(!state.prepared.is_empty());
+        for prepared in &state.prepared {
+            let row = self.rows.row(prepared.tx);
+            row.know_part(node, &prepared.part, prepared.tx.coordinator);
+            row.stand(node).prepared = Mark::Durable;
+        }
+        for known in &state.outcomes {
+            self.decide(node, known.tx, known.decision)?;
+        }
+        for committing in &state.committing {
+            let row = self.rows.row(committing.tx);
+            row.commit = Mark::Durable;
+            row.committed = true;
+            self.on_committed_name(node, committing.tx, Some(committing.name))?;
+        }
+        for client in &state.clients {
+            for (turn, tx) in &client.committed {
+                let row = self.rows.row(*tx);
+                row.committed = true;
+                let name = row.name.filter(|name| name.serial == turn.serial);
+                self.on_committed_name(node, *tx, name)?;
+            }
+        }
+        let track = self.track(node);
+        track.spoke = true;
+        track.life = state.incarnation;
+        track.held = state.prepared.iter().map(|prepared| (prepared.tx, prepared.part.clone())).collect();
+        // What was prepared before this life was read before this life: its reads were judged then.
+        track.expected.clear();
+        track.values = state.values.clone();
+        track.base = state;
+        track.log.clear();
+        track.durable = 0;
+        Ok(())
+    }
+}
+
+/// W6, W7: what is found is the fold of the first so many records, all that were durable among them.
+fn claim_prefix(node: NodeId, track: &Track, found: &State) -> Result<(), Broken> {
+    let mut model = track.base.clone();
+    for (count, payload) in track.log.iter().enumerate() {
+        if count >= track.durable && same(&model, found) {
+            return Ok(());
+        }
+        let record = codec::decode::<Record>(payload).expect("it was decoded when it was appended");
+        model.apply(node, record);
+    }
+    if same(&model, found) {
+        return Ok(());
+    }
+    let (all, durable) = (track.log.len(), track.durable);
+    let why = format!(
+        "{node} recovered a state that is no prefix of its {all} records ({durable} durable): {}",
+        difference(&model, found)
+    );
+    Err(Broken::safety("W6 RecoveredIsAPrefix", why))
+}
+
+/// Whether two states are the same, but for what may be forgotten: outcomes that have ended, and names that are
+/// seen or too many.
+fn same(model: &State, found: &State) -> bool {
+    model.values == found.values
+        && model.prepared == found.prepared
+        && model.committing == found.committing
+        && outcomes(model, found).eq(outcomes(found, found))
+        && names(model, found) == names(found, found)
+}
+
+fn outcomes<'a>(of: &'a State, found: &'a State) -> impl Iterator<Item = (stormglass::TxId, Decision)> + 'a {
+    let ended = |tx: stormglass::TxId| {
+        let by = found.ended.iter().find(|ended| ended.coordinator == tx.coordinator);
+        by.is_some_and(|ended| ended.contains(stormglass::commit::Position::of(tx)))
+    };
+    of.outcomes.iter().filter(move |known| !ended(known.tx)).map(|known| (known.tx, known.decision))
+}
+
+fn names(of: &State, found: &State) -> Vec<(u32, stormglass::commit::Turn, stormglass::TxId)> {
+    let floor = |client: u32| {
+        let known = found.clients.iter().find(|known| known.client == client);
+        known.map(|known| known.floor).unwrap_or_default()
+    };
+    let all = of
+        .clients
+        .iter()
+        .flat_map(|known| known.committed.iter().map(move |(turn, tx)| (known.client, *turn, *tx)));
+    all.filter(|(client, turn, _)| *turn > floor(*client)).collect()
+}
+
+fn difference(model: &State, found: &State) -> String {
+    if model.values != found.values {
+        return format!("values {:?}, not {:?}", found.values, model.values);
+    }
+    if model.prepared != found.prepared {
+        let list = |state: &State| state.prepared.iter().map(|p| p.tx.to_string()).collect::<Vec<_>>();
+        return format!("prepared {:?}, not {:?}", list(found), list(model));
+    }
+    if model.committing != found.committing {
+        let list = |state: &State| state.committing.iter().map(|c| c.tx.to_string()).collect::<Vec<_>>();
+        return format!("committing {:?}, not {:?}", list(found), list(model));
+    }
+    if names(model, found) != names(found, found) {
+        return format!("names {:?}, not {:?}", names(found, found), names(model, found));
+    }
+    format!("outcomes {:?}, not {:?}", found.outcomes, model.outcomes)
+}

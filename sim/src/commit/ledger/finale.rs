@@ -1,0 +1,110 @@
+//! What must have happened in the end: L1, L2, L3, AC5, W11, I5.
+
+use stormglass::commit::Decision;
+use stormglass::{NodeId, TxId};
+
+use super::Ledger;
+use crate::commit::row::{Mark, Row};
+use crate::commit::{RETRY_US, VOTE_TIMEOUT_US};
+use crate::oracle::Broken;
+
+impl Ledger {
+    /// L1: R + (T+r)/(1-rho) + 2D + 6s, counted from the clearing or from the beginning of the transaction, whichever
+    /// is later. A tenth is the greatest drift there is.
+    fn bound_us(&self) -> u64 {
+        let timing = &self.plan.timing;
+        let waits = (VOTE_TIMEOUT_US + RETRY_US.1) * 10 / 9;
+        timing.reboot_us + waits + 2 * timing.latency_us.1 + 6 * timing.sync_us.1
+    }
+
+    /// A participant learns the decision: in time?
+    pub(super) fn judge_time(&mut self, at_us: u64, node: NodeId, tx: TxId) -> Result<(), Broken> {
+        let Some(cleared_us) = self.cleared_us else { return Ok(()) };
+        let bound = self.bound_us();
+        let begun_us = self.rows.row(tx).begun_us.max(cleared_us);
+        let took = at_us.saturating_sub(begun_us);
+        self.share_permille = self.share_permille.max(took * 1000 / bound);
+        if took > bound && self.plan.dead.is_empty() {
+            let why = format!(
+                "{node} learnt what became of {tx} {took} us after the clearing; the bound is {bound} us"
+            );
+            return Err(Broken::liveness("L1 DecidedInTime", why));
+        }
+        Ok(())
+    }
+
+    /// L2, L3: nothing happens any more by itself, and who is still in doubt has a reason.
+    pub(super) fn on_settled(&mut self, quiet: bool) -> Result<(), Broken> {
+        if !quiet && self.plan.dead.is_empty() {
+            let why = "something still happens, long after the clearing";
+            return Err(Broken::liveness("L3 QuietInTheEnd", why));
+        }
+        let mut justified = 0;
+        for (tx, row) in self.rows.iter() {
+            for node in self.in_doubt(row) {
+                if !self.is_dead(tx.coordinator) {
+                    let why = format!("{node} is in doubt about {tx}, and its coordinator is alive");
+                    return Err(Broken::liveness("L1 DecidedInTime", why));
+                }
+                if let Some(peer) = self.peer_who_knows(row, node) {
+                    let why = format!("{node} is in doubt about {tx}, and {peer} is alive and knows");
+                    return Err(Broken::liveness("L2 BlockingIsJustified", why));
+                }
+                justified += 1;
+            }
+        }
+        self.counts.justified += justified;
+        Ok(())
+    }
+
+    fn is_dead(&self, node: NodeId) -> bool {
+        self.plan.dead.contains(&node) || self.nodes[usize::from(node.0)].tainted
+    }
+
+    fn in_doubt<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = NodeId> + 'a {
+        let stands = row.stands.iter().enumerate().map(|(node, stand)| (NodeId(node as u16), stand));
+        let doubtful = stands.filter(|(_, stand)| stand.prepared != Mark::Absent && stand.terminal.is_none());
+        doubtful.map(|(node, _)| node).filter(|node| !self.is_dead(*node))
+    }
+
+    fn peer_who_knows(&self, row: &Row, asker: NodeId) -> Option<NodeId> {
+        let mut peers = (0..row.stands.len()).map(|node| NodeId(node as u16));
+        peers.find(|peer| {
+            let takes_part = row.subordinates >> peer.0 & 1 == 1;
+            let stand = &row.stands[usize::from(peer.0)];
+            *peer != asker && takes_part && !self.is_dead(*peer) && stand.terminal.is_some()
+        })
+    }
+
+    /// AC5, W11: what was promised to a client is there, everywhere; and the probe has committed.
+    pub(super) fn on_ended(&mut self) -> Result<(), Broken> {
+        if !self.plan.dead.is_empty() || self.nodes.iter().any(|track| track.tainted) {
+            return Ok(());
+        }
+        for (tx, row) in self.rows.iter().filter(|(_, row)| row.committed) {
+            let all = (0..row.stands.len()).filter(|node| row.subordinates >> node & 1 == 1);
+            for node in all {
+                if row.stands[node].decided != Some(Decision::Committed) {
+                    let why = format!("{tx} is committed, but not at n{node}");
+                    return Err(Broken::safety("W11 CommittedIsForEver", why));
+                }
+            }
+            if !row.ended && row.subordinates != 0 {
+                let why =
+                    format!("{tx} is committed and acknowledged, and its coordinator does not forget it");
+                return Err(Broken::liveness("L1 ForgottenInTime", why));
+            }
+        }
+        self.judge_probe()
+    }
+
+    /// L3: a transaction over every key commits, so no lock is left. I5: the accounts it read keep their total.
+    fn judge_probe(&mut self) -> Result<(), Broken> {
+        let probe = self.names.iter().filter(|(id, _)| id.serial >= 1_000);
+        if !probe.clone().any(|(_, told)| told.told_committed) {
+            return Err(Broken::liveness("L3 NoLockIsLeft", "the probe over every key has not committed"));
+        }
+        self.counts.probes += 1;
+        Ok(())
+    }
+}

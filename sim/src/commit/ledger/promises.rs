@@ -1,0 +1,212 @@
+//! What is said, judged at the moment of saying it: W1, W2, W3, W5, W10, W11, AC4.
+
+use stormglass::commit::{Decision, Message, No, Outcome, Response, Said, Vote, Why};
+use stormglass::{NodeId, RequestId, TxId};
+
+use super::Ledger;
+use crate::commit::row::Mark;
+use crate::oracle::Broken;
+
+impl Ledger {
+    pub(super) fn on_send(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        to: NodeId,
+        message: &Message,
+    ) -> Result<(), Broken> {
+        let tx = message.tx();
+        match message {
+            Message::Prepare { part, .. } => {
+                let row = self.rows.row(tx);
+                row.know_part(to, part, tx.coordinator);
+                row.name.get_or_insert(message.name());
+                if row.begun_us == 0 {
+                    row.begun_us = at_us;
+                }
+                Ok(())
+            }
+            Message::Vote { vote: Vote::Yes { reads }, .. } => self.on_yes(node, tx, reads),
+            Message::Vote { vote: Vote::No(no), .. } => self.on_no(node, tx, *no),
+            Message::Commit { .. } => self.on_commit_said(node, tx),
+            Message::Abort { .. } => self.on_abort_said(node, tx),
+            Message::Ack { .. } => self.on_ack_said(node, tx),
+            Message::Inquire { .. } => {
+                self.counts.inquiries += 1;
+                Ok(())
+            }
+            Message::Tell { said, .. } => self.on_told(node, tx, *said),
+        }
+    }
+
+    /// W1: the operations are durable before Yes is said; I4: the reads are of the last writes.
+    fn on_yes(&mut self, node: NodeId, tx: TxId, reads: &stormglass::commit::Reads) -> Result<(), Broken> {
+        let row = self.rows.row(tx);
+        if row.stand(node).prepared != Mark::Durable {
+            let why = format!("{node} says Yes to {tx}, and a power cut now would make it forget");
+            return Err(Broken::safety("W1 PreparedIsDurableBeforeYes", why));
+        }
+        if row.stand(node).terminal.is_some_and(|(decision, _)| decision == Decision::Aborted) {
+            let why = format!("{node} says Yes to {tx}, which it has aborted");
+            return Err(Broken::safety("AC2 NoDecisionIsReversed", why));
+        }
+        row.yes |= 1 << node.0;
+        match self.track(node).expected.get(&tx) {
+            Some(expected) if expected != reads && !reads.is_empty() => {
+                let why =
+                    format!("{node} read {:?} for {tx}, where {:?} was written", &reads[..], &expected[..]);
+                Err(Broken::safety("I4 ReadsAreOfTheLastWrites", why))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// AC4, I3: a conflict is with somebody who is undecided here.
+    fn on_no(&mut self, node: NodeId, tx: TxId, no: No) -> Result<(), Broken> {
+        let No::Conflict { holder } = no else { return Ok(()) };
+        let terminal = self.rows.row(holder).stand(node).terminal;
+        if let Some((decision, _)) = terminal {
+            let why = format!("{node} refuses {tx} for a lock of {holder}, which is {decision:?} there");
+            return Err(Broken::safety("I3 NoLockOutlivesItsTransaction", why));
+        }
+        Ok(())
+    }
+
+    /// W2: COMMIT is durable before anything shows it.
+    fn on_commit_said(&mut self, node: NodeId, tx: TxId) -> Result<(), Broken> {
+        if tx.coordinator != node || self.rows.row(tx).commit != Mark::Durable {
+            let why = format!("{node} says Commit of {tx}, and a power cut now would make it forget");
+            return Err(Broken::safety("W2 CommitIsDurableFirst", why));
+        }
+        Ok(())
+    }
+
+    /// W5: "Abort" comes from the transaction's own coordinator, never with a COMMIT in its log unless W4 has allowed END.
+    fn on_abort_said(&mut self, node: NodeId, tx: TxId) -> Result<(), Broken> {
+        let row = self.rows.row(tx);
+        if tx.coordinator != node {
+            let why = format!("{node} says that {tx} is aborted, which is not its own");
+            return Err(Broken::safety("W5 PresumptionIsTheCoordinators", why));
+        }
+        if (row.committed || row.commit != Mark::Absent) && row.subordinates & !row.acked != 0 {
+            let why = format!("{node} says that {tx} is aborted, and has COMMIT in its log");
+            return Err(Broken::safety("W5 NoAbortWhileUndecided", why));
+        }
+        if row.commit == Mark::Absent && !row.committed {
+            row.abort_said = true;
+        }
+        Ok(())
+    }
+
+    /// W3: the terminal record is durable before Ack; who has no record may acknowledge what has ended.
+    fn on_ack_said(&mut self, node: NodeId, tx: TxId) -> Result<(), Broken> {
+        let row = self.rows.row(tx);
+        let durable = row.stand(node).terminal == Some((Decision::Committed, Mark::Durable));
+        let over = row.stand(node).decided == Some(Decision::Committed) && row.subordinates & !row.acked == 0;
+        if durable || over {
+            return Ok(());
+        }
+        let why = format!("{node} acknowledges {tx}, and a power cut now would make it forget");
+        Err(Broken::safety("W3 OutcomeIsDurableBeforeAck", why))
+    }
+
+    /// W10: what is told to a peer is durable, and true.
+    fn on_told(&mut self, node: NodeId, tx: TxId, said: Said) -> Result<(), Broken> {
+        let decision = match said {
+            Said::Uncertain => return Ok(()),
+            Said::Committed => Decision::Committed,
+            Said::Aborted => Decision::Aborted,
+        };
+        if self.rows.row(tx).stand(node).terminal == Some((decision, Mark::Durable)) {
+            return Ok(());
+        }
+        let why = format!("{node} tells a peer that {tx} is {decision:?}, and has no durable record of it");
+        Err(Broken::safety("W10 NothingUndurableIsTold", why))
+    }
+
+    pub(super) fn on_message(&mut self, node: NodeId, from: NodeId, message: &Message) {
+        let tx = message.tx();
+        match message {
+            Message::Ack { .. } if tx.coordinator == node => self.rows.row(tx).acked |= 1 << from.0,
+            Message::Tell { said: Said::Committed | Said::Aborted, .. } => {
+                let in_doubt = self.rows.row(tx).stand(node).terminal.is_none();
+                self.counts.resolved_by_peer += u64::from(in_doubt);
+            }
+            Message::Commit { .. } | Message::Abort { .. } => {
+                let recovered = self.track(node).base.prepared.iter().any(|prepared| prepared.tx == tx);
+                let in_doubt = self.rows.row(tx).stand(node).terminal.is_none();
+                self.counts.resolved_by_coordinator += u64::from(recovered && in_doubt);
+            }
+            Message::Prepare { .. }
+            | Message::Vote { .. }
+            | Message::Ack { .. }
+            | Message::Inquire { .. }
+            | Message::Tell { .. } => {}
+        }
+    }
+
+    /// W2, W11: a client is told what is durable, and nothing else ever after.
+    pub(super) fn on_reply(
+        &mut self,
+        node: NodeId,
+        id: RequestId,
+        response: &Response,
+    ) -> Result<(), Broken> {
+        let told = self.names.entry(id).or_default();
+        match &response.outcome {
+            Outcome::Unknown => Ok(()),
+            Outcome::Committed { .. } => {
+                told.told_committed = true;
+                let tx = told.committed;
+                if tx.is_none_or(|tx| {
+                    self.rows.row(tx).commit != Mark::Durable && !self.rows.row(tx).committed
+                }) {
+                    let why = format!(
+                        "{node} tells the client that {id} is committed, and its COMMIT is not durable"
+                    );
+                    return Err(Broken::safety("W2 CommitIsDurableFirst", why));
+                }
+                Ok(())
+            }
+            Outcome::Aborted { why } => {
+                told.told_aborted = true;
+                match why {
+                    Why::Refused { no: No::Bound { .. }, .. } => self.counts.refused_bound += 1,
+                    Why::Refused { no: No::Conflict { .. }, .. } => self.counts.refused_conflict += 1,
+                    Why::TimedOut { .. } => self.counts.timed_out += 1,
+                    Why::Restarted => self.counts.restarted += 1,
+                    Why::Refused { .. } | Why::Invalid(_) => {}
+                }
+                match told.committed {
+                    Some(tx) => {
+                        let why =
+                            format!("{node} tells the client that {id} is aborted, and {tx} committed it");
+                        Err(Broken::safety("W11 CommittedIsForEver", why))
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// W11: one request commits at most once, and never after its client was told "aborted".
+    pub(super) fn on_committed_name(
+        &mut self,
+        node: NodeId,
+        tx: TxId,
+        name: Option<RequestId>,
+    ) -> Result<(), Broken> {
+        let Some(name) = name else { return Ok(()) };
+        let told = self.names.entry(name).or_default();
+        if let Some(other) = told.committed.filter(|other| *other != tx) {
+            let why = format!("{node} commits {name} as {tx}, after {other}");
+            return Err(Broken::safety("W11 ExactlyOnce", why));
+        }
+        if told.told_aborted {
+            let why = format!("{node} commits {name} as {tx}, after its client was told that it is aborted");
+            return Err(Broken::safety("W11 CommittedIsForEver", why));
+        }
+        told.committed = Some(tx);
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! What is written, and when it is durable: AC3, W4, W5, I1, I2, I4.
+
+use stormglass::codec;
+use stormglass::commit::{Action, Decision, Op, Part, Reads, Record, RecordKind};
+use stormglass::{FileId, NodeId, TxId, wal};
+
+use super::{Ledger, Undurable};
+use crate::commit::row::Mark;
+use crate::disk::Disk;
+use crate::oracle::Broken;
+
+impl Ledger {
+    /// A record is about to be appended.
+    pub(super) fn on_append(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        file: FileId,
+        bytes: &[u8],
+        disk: &Disk,
+    ) -> Result<(), Broken> {
+        let Some(record) = wal::payload(bytes).and_then(|payload| codec::decode::<Record>(payload).ok())
+        else {
+            return Ok(()); // The head of a segment.
+        };
+        let head = record.head();
+        let end = disk.len(file).unwrap_or(0) + bytes.len() as u64;
+        let track = self.track(node);
+        track.log.push(wal::payload(bytes).expect("just decoded").to_vec());
+        track.undurable.push(Undurable { file, end, tx: head.tx, kind: head.kind });
+        let row = self.rows.row(head.tx);
+        row.name.get_or_insert(head.name);
+        match record {
+            Record::Prepared { tx, part, .. } => self.on_prepared(node, tx, &part),
+            Record::Commit { tx, part, .. } => self.on_commit_record(at_us, node, tx, &part),
+            Record::Committed { tx, .. } => self.on_terminal(at_us, node, tx, Decision::Committed),
+            Record::Aborted { tx, .. } => self.on_terminal(at_us, node, tx, Decision::Aborted),
+            Record::End { tx, .. } => self.on_end_record(tx),
+        }
+    }
+
+    fn on_prepared(&mut self, node: NodeId, tx: TxId, part: &Part) -> Result<(), Broken> {
+        self.claim_no_conflict(node, tx, part.ops())?;
+        let row = self.rows.row(tx);
+        row.know_part(node, part, tx.coordinator);
+        row.stand(node).prepared = Mark::Appended;
+        let track = self.track(node);
+        let reads = reads_of(&track.values, part.ops());
+        track.expected.insert(tx, reads);
+        track.held.push((tx, part.clone()));
+        Ok(())
+    }
+
+    /// I1, I2: nobody gets a lock that an undecided transaction holds, not even after a restart.
+    fn claim_no_conflict(&mut self, node: NodeId, tx: TxId, ops: &[Op]) -> Result<(), Broken> {
+        let conflict = |(_, held): &&(TxId, Part)| {
+            held.ops().iter().any(|a| ops.iter().any(|b| a.key == b.key && (a.writes() || b.writes())))
+        };
+        let track = self.track(node);
+        match track.held.iter().filter(|(other, _)| *other != tx).find(conflict) {
+            Some((other, _)) => {
+                let why = format!("{node} locked for {tx} what {other}, undecided, holds");
+                Err(Broken::safety("I2 NoTwoUndecidedConflict", why))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn on_commit_record(&mut self, at_us: u64, node: NodeId, tx: TxId, own: &Part) -> Result<(), Broken> {
+        self.claim_no_conflict(node, tx, own.ops())?;
+        let row = self.rows.row(tx);
+        row.know_part(node, own, node);
+        row.commit = Mark::Appended;
+        if row.begun_us == 0 {
+            row.begun_us = at_us;
+        }
+        if tx.coordinator != node {
+            return Err(Broken::safety(
+                "AC3 CommitNeedsEveryYes",
+                format!("{node} decided {tx}, which is not its own"),
+            ));
+        }
+        if row.abort_said {
+            let why = format!("{node} commits {tx}, of which it has said that it is aborted");
+            return Err(Broken::safety("W5 NoAbortWhileUndecided", why));
+        }
+        let missing = row.subordinates & !row.yes;
+        if missing != 0 {
+            let who = NodeId(missing.trailing_zeros() as u16);
+            let why = format!("{node} commits {tx} without a Yes of {who}");
+            return Err(Broken::safety("AC3 CommitNeedsEveryYes", why));
+        }
+        let track = self.track(node);
+        let reads = reads_of(&track.values, own.ops());
+        track.expected.insert(tx, reads);
+        perform(&mut track.values, own.ops());
+        Ok(())
+    }
+
+    fn on_terminal(&mut self, at_us: u64, node: NodeId, tx: TxId, decision: Decision) -> Result<(), Broken> {
+        self.judge_time(at_us, node, tx)?;
+        let track = self.track(node);
+        if let Some(at) = track.held.iter().position(|(held, _)| *held == tx) {
+            let (_, part) = track.held.remove(at);
+            if decision == Decision::Committed {
+                perform(&mut track.values, part.ops());
+            }
+        }
+        let stand = self.rows.row(tx).stand(node);
+        if let Some((before, _)) = stand.terminal
+            && before != decision
+        {
+            let why = format!("{node} wrote {decision:?} for {tx} after {before:?}");
+            return Err(Broken::safety("AC2 NoDecisionIsReversed", why));
+        }
+        stand.terminal = Some((decision, Mark::Appended));
+        Ok(())
+    }
+
+    /// W4: the coordinator forgets a commit only after the Acks of all distinct participants.
+    fn on_end_record(&mut self, tx: TxId) -> Result<(), Broken> {
+        let row = self.rows.row(tx);
+        let missing = row.subordinates & !row.acked;
+        if missing != 0 {
+            let who = NodeId(missing.trailing_zeros() as u16);
+            let why = format!("{} forgets {tx} before {who} has acknowledged", tx.coordinator);
+            return Err(Broken::safety("W4 ForgetAfterAllAcks", why));
+        }
+        row.ended = true;
+        Ok(())
+    }
+
+    /// A barrier has completed: what is durable now?
+    pub(super) fn on_disk_done(&mut self, node: NodeId, ok: bool, disk: &Disk) -> Result<(), Broken> {
+        if !ok {
+            return Ok(());
+        }
+        let mut undurable = std::mem::take(&mut self.track(node).undurable);
+        let count = undurable.iter().take_while(|record| disk.is_durable(record.file, record.end)).count();
+        for record in undurable.drain(..count) {
+            self.track(node).durable += 1;
+            self.on_durable(node, record.tx, record.kind)?;
+        }
+        self.track(node).undurable = undurable;
+        Ok(())
+    }
+
+    fn on_durable(&mut self, node: NodeId, tx: TxId, kind: RecordKind) -> Result<(), Broken> {
+        match kind {
+            RecordKind::Prepared => self.rows.row(tx).stand(node).prepared = Mark::Durable,
+            RecordKind::Commit => {
+                let row = self.rows.row(tx);
+                row.commit = Mark::Durable;
+                row.committed = true;
+                let name = row.name;
+                self.counts.commits += 1;
+                return self.on_committed_name(node, tx, name);
+            }
+            RecordKind::Committed => return self.decide(node, tx, Decision::Committed),
+            RecordKind::Aborted => return self.decide(node, tx, Decision::Aborted),
+            RecordKind::End => {}
+        }
+        Ok(())
+    }
+
+    /// AC1, AC2: a terminal record is durable, and binds everybody for ever.
+    pub(super) fn decide(&mut self, node: NodeId, tx: TxId, decision: Decision) -> Result<(), Broken> {
+        let row = self.rows.row(tx);
+        row.stand(node).terminal = Some((decision, Mark::Durable));
+        if let Some(before) = row.stand(node).decided.replace(decision)
+            && before != decision
+        {
+            let why = format!("{node} had decided {before:?} for {tx}, and now {decision:?}");
+            return Err(Broken::safety("AC2 NoDecisionIsReversed", why));
+        }
+        let other = row.stands.iter().position(|stand| stand.decided.is_some_and(|other| other != decision));
+        if let Some(other) = other {
+            let why = format!("{node} decided {decision:?} for {tx}, and n{other} the opposite");
+            return Err(Broken::safety("AC1 NoTwoDecideDifferently", why));
+        }
+        if decision == Decision::Committed && !row.committed {
+            let why = format!("{node} committed {tx}, whose COMMIT was never durable");
+            return Err(Broken::safety("W2 CommitIsDurableFirst", why));
+        }
+        if decision == Decision::Aborted && row.committed {
+            let why = format!("{node} aborted {tx}, whose COMMIT is durable");
+            return Err(Broken::safety("AC1 NoTwoDecideDifferently", why));
+        }
+        Ok(())
+    }
+}
+
+fn reads_of(values: &std::collections::BTreeMap<stormglass::commit::Key, i64>, ops: &[Op]) -> Reads {
+    if ops.iter().all(Op::writes) {
+        return Reads::default();
+    }
+    let mut after = values.clone();
+    let mut found = Vec::new();
+    for op in ops {
+        if op.writes() {
+            perform(&mut after, std::slice::from_ref(op));
+        } else {
+            found.push(after.get(&op.key).copied());
+        }
+    }
+    Reads::from(&found[..])
+}
+
+/// The meaning of operations, once more and apart from the node's own code.
+pub(super) fn perform(values: &mut std::collections::BTreeMap<stormglass::commit::Key, i64>, ops: &[Op]) {
+    for op in ops {
+        match op.action {
+            Action::Get => {}
+            Action::Put(value) => {
+                values.insert(op.key, value);
+            }
+            Action::Delete => {
+                values.remove(&op.key);
+            }
+            Action::Add { by, .. } => *values.entry(op.key).or_insert(0) += by,
+        }
+    }
+}
