@@ -7,7 +7,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use stormglass::{About, DiskError, NodeId, RequestId, Subject};
+use stormglass::{About, DiskError, Micros, NodeId, RequestId, Subject};
 
 use crate::disk::{Damage, Survival};
 
@@ -261,6 +261,45 @@ impl fmt::Display for Deed {
             Deed::Remove(after) => following(f, "remove", after),
             Deed::Truncate(after) => following(f, "truncate", after),
             Deed::Reply(id) => write!(f, "reply {id}"),
+        }
+    }
+}
+
+impl fmt::Display for MessageFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MessageFault::Lose => f.write_str("lose"),
+            MessageFault::Duplicate { after_us } => write!(f, "duplicate after {} ms", Micros(*after_us)),
+            MessageFault::Delay { by_us } => write!(f, "delay by {} ms", Micros(*by_us)),
+            MessageFault::Flip { bit } => write!(f, "flip bit {bit} of"),
+            MessageFault::Evict { victim } => write!(f, "evict message {victim} of the queue for"),
+        }
+    }
+}
+
+impl fmt::Display for BarrierFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BarrierFault::Fail(error) => write!(f, "sync will fail: {error}"),
+            BarrierFault::Slow { by_us } => write!(f, "sync takes {} ms longer", Micros(*by_us)),
+            BarrierFault::Lie => f.write_str("sync will lie"),
+        }
+    }
+}
+
+impl fmt::Display for Weather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = |ends: &[End]| ends.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        match self {
+            Weather::Cut { from, to, for_us } => {
+                write!(f, "cut {{{}}} -> {{{}}} for {} ms", side(from), side(to), Micros(*for_us))
+            }
+            Weather::Clog { from, to, for_us, .. } => {
+                write!(f, "clog {from} -> {to} for {} ms", Micros(*for_us))
+            }
+            Weather::Pause { node, for_us } => write!(f, "pause {node} for {} ms", Micros(*for_us)),
+            Weather::Jump { node, by_us } => write!(f, "clock of {node} jumps by {} ms", Micros(*by_us)),
+            Weather::Crash { node, .. } => write!(f, "crash {node}"),
         }
     }
 }

@@ -2,10 +2,12 @@
 //! watch it.
 
 pub mod chooser;
+pub mod cli;
 pub mod commit;
 mod digest;
 pub mod disk;
 pub mod fault;
+pub mod hunt;
 pub mod mix;
 pub mod oracle;
 pub mod plan;
@@ -13,5 +15,6 @@ pub mod profile;
 pub mod protocol;
 pub mod queue;
 pub mod tally;
+pub mod trace;
 pub mod workload;
 pub mod world;

@@ -179,3 +179,13 @@ pub(super) fn name_losses(seen: &Names, survived: &Names) -> Vec<NameLoss> {
     losses.sort();
     losses
 }
+
+impl std::fmt::Display for NameLoss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NameLoss::Create(file) => write!(f, "{file} vanished"),
+            NameLoss::Rename { from, to } => write!(f, "{to} is {from} again"),
+            NameLoss::Remove(file) => write!(f, "{file} is back"),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The command line, as a library function: whoever has a [`Protocol`] has `hunt`, `replay`, `check` and `profiles`.
+
+mod args;
+mod check;
+mod hunt;
+mod replay;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::oracle::Broken;
+use crate::profile::Profile;
+use crate::protocol::Protocol;
+use crate::tally::Rule;
+use args::{Args, Command};
+
+/// How a command ends. The numbers are the exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Clean = 0,
+    Other = 1,
+    Safety = 10,
+    Liveness = 11,
+    Undetermined = 12,
+    Interrupted = 130,
+}
+
+impl Exit {
+    fn of(broken: &Broken) -> Exit {
+        if broken.liveness { Exit::Liveness } else { Exit::Safety }
+    }
+}
+
+/// Runs the command line of a protocol. Exit codes: 0 clean, 2 usage, 10 a safety claim broke, 11 a liveness claim
+/// broke, 12 not deterministic, 130 interrupted without a failure, 1 other.
+pub fn main<P: Protocol>() -> ExitCode {
+    let args = Args::parse();
+    // The world turns a node's panic into a broken claim; its default message would only tear the progress bar.
+    let exit = match args.command {
+        Command::Hunt(hunt) => {
+            std::panic::set_hook(Box::new(|_| {}));
+            hunt::run::<P>(&hunt)
+        }
+        Command::Replay(replay) => {
+            std::panic::set_hook(Box::new(|_| {}));
+            replay::run::<P>(&replay)
+        }
+        Command::Check(check) => check::run::<P>(&check),
+        Command::Profiles => {
+            profiles();
+            Exit::Clean
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn profiles() {
+    println!("profiles (--profile NAME):");
+    for profile in Profile::ALL {
+        println!("  {profile:<12} {}", profile.meaning());
+    }
+    println!("\nfaults, and the ranges from which a seed draws:");
+    for (rule, meaning, range) in Rule::TABLE {
+        println!("  {rule:<4} {meaning}: {range}");
+    }
+}

@@ -1,0 +1,137 @@
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use clap::{Args as Flags, Parser, Subcommand};
+use stormglass::{NodeId, RequestId};
+
+use crate::profile::{Profile, Setup};
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Hunts for broken promises in seeded storms, and replays what it finds")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run many seeds, on all cores, until one breaks a claim
+    #[command(
+        after_help = "Examples:\n  cargo sim hunt --seeds 100000\n  cargo sim hunt --seconds 60 --profile crashy"
+    )]
+    Hunt(Hunt),
+    /// Run one seed and print what happens
+    #[command(after_help = "Examples:\n  cargo sim replay 7\n  cargo sim replay 7 --request c1.4 --node 0")]
+    Replay(Replay),
+    /// Run seeds twice, and from their own records: every fingerprint must be the same
+    Check(Check),
+    /// List profiles and faults, with meaning and ranges
+    Profiles,
+}
+
+#[derive(Clone, Copy, Debug, Flags)]
+pub(super) struct Storm {
+    /// What kind of storm; `profiles` lists them
+    #[arg(long, value_enum, default_value_t = Profile::Swarm)]
+    pub(super) profile: Profile,
+    /// Nodes, 1 to 64; each seed draws its own number if not given
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) nodes: Option<u16>,
+    /// Transactions, 1 to 1,000,000; each seed draws its own number if not given
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) txns: Option<u32>,
+}
+
+impl Storm {
+    pub(super) fn setup(&self) -> Setup {
+        Setup { profile: self.profile, nodes: self.nodes, txns: self.txns }
+    }
+
+    /// The options that are not default, as one would type them.
+    pub(super) fn typed(&self) -> String {
+        let mut typed = String::new();
+        if self.profile != Profile::Swarm {
+            typed += &format!(" --profile {}", self.profile);
+        }
+        if let Some(nodes) = self.nodes {
+            typed += &format!(" --nodes {nodes}");
+        }
+        if let Some(txns) = self.txns {
+            typed += &format!(" --txns {txns}");
+        }
+        typed
+    }
+}
+
+#[derive(Debug, Flags)]
+pub(super) struct Hunt {
+    /// How many seeds [default: 10000, or as many as there is time for]
+    #[arg(long)]
+    pub(super) seeds: Option<NonZeroU32>,
+    /// For how many seconds of wall time at most
+    #[arg(long)]
+    pub(super) seconds: Option<NonZeroU32>,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    pub(super) first_seed: u64,
+    /// Threads [default: all cores]
+    #[arg(long)]
+    pub(super) jobs: Option<NonZeroUsize>,
+    /// Go on after a failure, and list the failing seeds
+    #[arg(long)]
+    pub(super) keep_going: bool,
+    /// Fail if something that should sometimes happen never did
+    #[arg(long)]
+    pub(super) require_sometimes: bool,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) storm: Storm,
+}
+
+#[derive(Debug, Flags)]
+pub(super) struct Replay {
+    /// Which seed
+    pub(super) seed: u64,
+    /// Print JSON lines
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Only what happens to this node (its number)
+    #[arg(long, value_parser = node)]
+    pub(super) node: Option<NodeId>,
+    /// Only what concerns this request (c1.4)
+    #[arg(long, value_parser = request)]
+    pub(super) request: Option<RequestId>,
+    /// Only from this virtual time on, in milliseconds
+    #[arg(long, default_value_t = 0)]
+    pub(super) from_ms: u64,
+    /// Only up to this virtual time, in milliseconds
+    #[arg(long, default_value_t = 1_000_000_000)]
+    pub(super) to_ms: u64,
+    #[command(flatten)]
+    pub(super) storm: Storm,
+}
+
+#[derive(Debug, Flags)]
+pub(super) struct Check {
+    /// How many seeds
+    #[arg(long, default_value_t = 1_000)]
+    pub(super) seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    pub(super) first_seed: u64,
+    #[command(flatten)]
+    pub(super) storm: Storm,
+}
+
+fn node(text: &str) -> Result<NodeId, String> {
+    let number = text.strip_prefix('n').unwrap_or(text);
+    number.parse().map(NodeId).map_err(|_| "expected a node's number, like 0 or n0".to_string())
+}
+
+fn request(text: &str) -> Result<RequestId, String> {
+    let parts = text.strip_prefix('c').and_then(|rest| rest.split_once('.'));
+    let parsed = parts.and_then(|(client, serial)| Some((client.parse().ok()?, serial.parse().ok()?)));
+    let (client, serial) = parsed.ok_or("expected a request's name, like c1.4")?;
+    Ok(RequestId { client, serial, attempt: 0 })
+}

@@ -1,0 +1,25 @@
+use super::Exit;
+use super::args::Check;
+use crate::chooser::{Recording, Scripted};
+use crate::protocol::{Protocol, drawn, world};
+
+/// Runs each seed twice, and once more from the record of its own faults.
+pub(super) fn run<P: Protocol>(args: &Check) -> Exit {
+    let setup = args.storm.setup();
+    let mut faults = 0;
+    for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
+        let once = world::<P, _, _>(drawn::<P>(&setup, seed), |chooser| chooser, ()).run();
+        let mut recorded = world::<P, _, _>(drawn::<P>(&setup, seed), Recording::new, ());
+        let again = recorded.run();
+        let record = recorded.into_chooser().into_faults();
+        faults += record.len();
+        let rerun = world::<P, _, _>(drawn::<P>(&setup, seed), |_| Scripted::new(&record), ()).run();
+        let prints = [once.fingerprint, again.fingerprint, rerun.fingerprint];
+        if prints.iter().any(|print| *print != prints[0]) {
+            println!("seed {seed}: fingerprints {prints:016x?} of two runs and of the record differ");
+            return Exit::Undetermined;
+        }
+    }
+    println!("{} seeds, {faults} recorded faults: two runs and the record of each agree", args.seeds);
+    Exit::Clean
+}

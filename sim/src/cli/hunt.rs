@@ -1,0 +1,172 @@
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a progress bar and a time limit need the wall clock"
+)]
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Exit;
+use super::args::Hunt;
+use crate::hunt::{Catch, Progress, Quarry, hunt};
+use crate::protocol::Protocol;
+use crate::tally::Rule;
+
+const SEEDS: u64 = 10_000;
+/// Failing seeds that are listed, at most.
+const LISTED: usize = 20;
+
+/// Hunts, shows how it goes, and reports.
+pub(super) fn run<P: Protocol>(args: &Hunt) -> Exit {
+    let endless = if args.seconds.is_some() { u64::MAX - args.first_seed } else { SEEDS };
+    let count = args.seeds.map_or(endless, |seeds| seeds.get().into());
+    let Some(end) = args.first_seed.checked_add(count) else {
+        eprintln!(
+            "error: seeds go up to {}; --first-seed {} is too great for {count} of them",
+            u64::MAX,
+            args.first_seed
+        );
+        std::process::exit(2);
+    };
+    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
+    let quarry =
+        Quarry { setup: args.storm.setup(), seeds: args.first_seed..end, jobs, keep_going: args.keep_going };
+    let progress = Arc::new(Progress::default());
+    let on_interrupt = Arc::clone(&progress);
+    // Without a handler Ctrl-C ends the process, which is no harm.
+    let _handler = ctrlc::set_handler(move || on_interrupt.stop.store(true, Ordering::Relaxed));
+    let began = Instant::now();
+    let (catch, timed_out) = watch::<P>(args, &quarry, &progress, began);
+    let wall = began.elapsed();
+    if args.json {
+        report_json(args, &catch, wall)
+    } else {
+        report(&catch, wall)
+    }
+    exit_of(args, &catch, progress.stop.load(Ordering::Relaxed) && !timed_out)
+}
+
+fn watch<P: Protocol>(
+    args: &Hunt,
+    quarry: &Quarry,
+    progress: &Arc<Progress>,
+    began: Instant,
+) -> (Catch, bool) {
+    let limit = args.seconds.map(|seconds| Duration::from_secs(seconds.get().into()));
+    let bar = bar(args, quarry);
+    let mut timed_out = false;
+    let catch = std::thread::scope(|scope| {
+        let hunter = scope.spawn(|| hunt::<P>(quarry, progress));
+        while !hunter.is_finished() {
+            std::thread::sleep(Duration::from_millis(20));
+            let (seeds, events) =
+                (progress.seeds.load(Ordering::Relaxed), progress.events.load(Ordering::Relaxed));
+            let ms = began.elapsed().as_millis().max(1) as u64;
+            bar.set_position(seeds);
+            bar.set_message(format!("{} seeds/s, {} events/s", seeds * 1000 / ms, events * 1000 / ms));
+            if limit.is_some_and(|limit| began.elapsed() >= limit) {
+                timed_out = true;
+                progress.stop.store(true, Ordering::Relaxed);
+            }
+        }
+        hunter.join().expect("the hunter has no reason to panic")
+    });
+    bar.finish_and_clear();
+    (catch, timed_out)
+}
+
+fn bar(args: &Hunt, quarry: &Quarry) -> ProgressBar {
+    if !std::io::stderr().is_terminal() || args.json {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len} {msg}").expect("a fixed template");
+    let seeds = if args.seconds.is_some() && args.seeds.is_none() {
+        0
+    } else {
+        quarry.seeds.end - quarry.seeds.start
+    };
+    ProgressBar::new(seeds).with_style(style)
+}
+
+fn exit_of(args: &Hunt, catch: &Catch, interrupted: bool) -> Exit {
+    if let Some((seed, broken)) = catch.failures.first() {
+        if !args.json {
+            println!("\nseed {seed} breaks {}", broken.claim);
+            println!("  {}", broken.why);
+            println!("replay it with");
+            println!("  cargo sim replay {seed}{}", args.storm.typed());
+        }
+        for (seed, broken) in catch.failures.iter().skip(1).take(LISTED) {
+            eprintln!("also seed {seed}: {broken}");
+        }
+        return Exit::of(broken);
+    }
+    let never: Vec<_> =
+        catch.sometimes.rows().iter().filter(|(_, times)| *times == 0).map(|(what, _)| *what).collect();
+    if args.require_sometimes && !never.is_empty() {
+        eprintln!("never seen: {}", never.join("; "));
+        return Exit::Other;
+    }
+    if interrupted { Exit::Interrupted } else { Exit::Clean }
+}
+
+fn report(catch: &Catch, wall: Duration) {
+    let ms = wall.as_millis().max(1) as u64;
+    let tally = &catch.tally;
+    let verdict = if catch.failures.is_empty() { "clean" } else { "BROKEN" };
+    println!("{} seeds in {}.{:03} s: {verdict}", catch.seeds, ms / 1000, ms % 1000);
+    println!("  {} seeds/s, {} events/s", catch.seeds * 1000 / ms, tally.events * 1000 / ms);
+    println!(
+        "  {} s of virtual time, {} times the wall's",
+        tally.virtual_us / 1_000_000,
+        tally.virtual_us / 1000 / ms
+    );
+    println!(
+        "  {} events, {} messages ({} copies, {} late), {} boots",
+        tally.events, tally.delivered, tally.duplicates, tally.late, tally.boots
+    );
+    println!("faults");
+    for (rule, meaning, _) in Rule::TABLE {
+        println!("  {:>9}  {rule:<4} {meaning}", tally.of(rule));
+    }
+    println!("sometimes");
+    for (what, times) in catch.sometimes.rows() {
+        let times = if *times == 0 { "never".to_string() } else { times.to_string() };
+        println!("  {times:>9}  {what}");
+    }
+    if let Some(print) = catch.fingerprint {
+        println!("fingerprint {print:016x}");
+    }
+}
+
+fn report_json(args: &Hunt, catch: &Catch, wall: Duration) {
+    let rules: serde_json::Map<_, _> =
+        Rule::TABLE.iter().map(|(rule, ..)| (rule.to_string(), catch.tally.of(*rule).into())).collect();
+    let sometimes: serde_json::Map<_, _> =
+        catch.sometimes.rows().iter().map(|(what, times)| ((*what).to_string(), (*times).into())).collect();
+    let failures: Vec<_> = catch
+        .failures
+        .iter()
+        .take(LISTED)
+        .map(|(seed, broken)| serde_json::json!({"seed": seed, "claim": broken.claim, "why": broken.why, "liveness": broken.liveness, "replay": format!("cargo sim replay {seed}{}", args.storm.typed())}))
+        .collect();
+    let report = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "seeds": catch.seeds,
+        "wall_ms": wall.as_millis() as u64,
+        "virtual_ms": catch.tally.virtual_us / 1000,
+        "events": catch.tally.events,
+        "messages": catch.tally.delivered,
+        "faults": rules,
+        "sometimes": sometimes,
+        "failures": failures,
+        "fingerprint": catch.fingerprint.map(|print| format!("{print:016x}")),
+    });
+    println!("{report}");
+}

@@ -1,0 +1,216 @@
+//! One fact per line: virtual time first, then who, then what, in the words of the contract.
+
+use std::fmt::{self, Write};
+
+use stormglass::{DiskOp, Effect, Input, Label, Node, NodeId, RequestId, Subject};
+
+use crate::disk::{CutReport, KillReport};
+use crate::oracle::{Broken, Fact, Judge, Seen};
+
+/// Which lines are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only what happens to this node.
+    pub node: Option<NodeId>,
+    /// Only what concerns this request (any attempt of it).
+    pub request: Option<RequestId>,
+    /// Only what happens in this span of virtual time, in microseconds.
+    pub span_us: Option<(u64, u64)>,
+}
+
+/// A judge that never breaks a claim and writes down what it sees.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    filter: Filter,
+    json: bool,
+    text: String,
+    line: String,
+}
+
+impl Trace {
+    /// Writes text for people, or JSON lines for programs.
+    pub fn new(filter: Filter, json: bool) -> Trace {
+        Trace { filter, json, ..Trace::default() }
+    }
+
+    /// What was seen, one fact per line.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn wants<N: Node>(&self, seen: &Seen<'_, N>) -> bool {
+        let Filter { node, request, span_us } = self.filter;
+        let in_span = span_us.is_none_or(|(from, to)| (from..=to).contains(&seen.at_us));
+        let of_node = node.is_none_or(|node| node == seen.node);
+        let about = |wanted: RequestId| {
+            concerns(seen.fact).is_some_and(|id| (id.client, id.serial) == (wanted.client, wanted.serial))
+        };
+        in_span && of_node && request.is_none_or(about)
+    }
+}
+
+impl<N: Node> Judge<N> for Trace {
+    fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
+        if !self.wants(seen) {
+            return Ok(());
+        }
+        self.line.clear();
+        say(seen.fact, &mut self.line).expect("writing to a string");
+        if self.line.is_empty() {
+            return Ok(());
+        }
+        let (at_us, node, life) = (seen.at_us, seen.node, seen.life);
+        let written = if self.json {
+            let (verb, rest) = self.line.split_at(self.line.find(' ').unwrap_or(self.line.len()));
+            let line = serde_json::json!({"at_us": at_us, "node": node.0, "life": life, "what": verb, "text": rest.trim()});
+            writeln!(self.text, "{line}")
+        } else {
+            writeln!(
+                self.text,
+                "{:>5}.{:03}  {:<3} {}",
+                at_us / 1000,
+                at_us % 1000,
+                node.to_string(),
+                self.line
+            )
+        };
+        written.expect("writing to a string");
+        Ok(())
+    }
+}
+
+/// The request that a fact concerns, if it has a name.
+fn concerns<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
+    let of = |subject: Option<Subject>| match subject {
+        Some(Subject::Request(id)) => Some(id),
+        Some(Subject::Serial(_)) | None => None,
+    };
+    match fact {
+        Fact::Input(Input::Message { message, .. }) => of(message.subject()),
+        Fact::Input(Input::Request { id, .. }) | Fact::Asked { id, .. } | Fact::Answered { id, .. } => {
+            Some(*id)
+        }
+        Fact::Effect(effect, _) => match effect {
+            Effect::Send { message, .. } => of(message.subject()),
+            Effect::Disk(DiskOp::Append { about, .. }) => of(about.subject),
+            Effect::Reply { id, .. } => Some(*id),
+            Effect::Report(event) => of(event.subject()),
+            Effect::Disk(_) | Effect::Halt(_) => None,
+        },
+        Fact::MessageFault { about, .. } | Fact::Lost { about, .. } => of(about.subject),
+        Fact::Input(Input::DiskDone { .. } | Input::Wake)
+        | Fact::Boot
+        | Fact::Refused(_)
+        | Fact::Killed(_)
+        | Fact::PowerCut(_)
+        | Fact::Halted(_)
+        | Fact::Damaged(_)
+        | Fact::BarrierFault(_)
+        | Fact::WriteFault(_)
+        | Fact::Weather(_)
+        | Fact::Cleared { .. }
+        | Fact::Settled { .. }
+        | Fact::Ended => None,
+    }
+}
+
+/// A verb, padded, and what comes behind it.
+fn say<N: Node>(fact: &Fact<'_, N>, line: &mut String) -> fmt::Result {
+    match fact {
+        Fact::Boot => write!(line, "boot"),
+        Fact::Refused(error) => write!(line, "REFUSES   to start: {error}"),
+        Fact::Input(input) => say_input(input, line),
+        Fact::Effect(effect, _) => say_effect(effect, line),
+        Fact::Killed(report) => say_killed(report, line),
+        Fact::PowerCut(report) => say_power_cut(report, line),
+        Fact::Halted(reason) => write!(line, "HALTED    {reason}"),
+        Fact::Damaged(entry) => {
+            write!(
+                line,
+                "DAMAGE    {} bytes {}..{}: {:?}",
+                entry.file, entry.bytes.start, entry.bytes.end, entry.harm
+            )
+        }
+        Fact::MessageFault { from, to, about, fault } => {
+            write!(line, "FAULT     {fault} {about} from {from} to {to}")
+        }
+        Fact::Lost { from, to, about, why } => write!(line, "LOST      {about} from {from} to {to}: {why}"),
+        Fact::BarrierFault(fault) => write!(line, "FAULT     {fault}"),
+        Fact::WriteFault(fault) => write!(line, "FAULT     write fails: {}", fault.error),
+        Fact::Weather(weather) => write!(line, "WEATHER   {weather}"),
+        Fact::Asked { id, request } => {
+            write!(line, "asked     {id} {} ", request.kind())?;
+            request.detail(line)
+        }
+        Fact::Answered { id, response } => {
+            write!(line, "answered  {id} {} ", response.kind())?;
+            response.detail(line)
+        }
+        Fact::Cleared { dead } if dead.is_empty() => write!(line, "CLEAR     the storm is over"),
+        Fact::Cleared { dead } => write!(line, "CLEAR     the storm is over; dead for good: {}", list(dead)),
+        Fact::Settled { quiet: true } => write!(line, "QUIET     nothing more happens by itself"),
+        Fact::Settled { quiet: false } => write!(line, "PATIENCE  is over"),
+        Fact::Ended => write!(line, "END"),
+    }
+}
+
+fn list(nodes: &[NodeId]) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn say_input<N: Node>(input: &Input<N>, line: &mut String) -> fmt::Result {
+    match input {
+        Input::Message { from, message } => {
+            write!(line, "<- {from:<6} {} ", message.about())?;
+            message.detail(line)
+        }
+        Input::Request { id, request } => write!(line, "<- c{:<5} {} {id}", id.client, request.kind()),
+        Input::DiskDone { op, result: Ok(()) } => write!(line, "done      op {}", op.0),
+        Input::DiskDone { op, result: Err(error) } => write!(line, "FAILED    op {}: {error}", op.0),
+        Input::Wake => write!(line, "wake"),
+    }
+}
+
+fn say_effect<N: Node>(effect: &Effect<N>, line: &mut String) -> fmt::Result {
+    match effect {
+        Effect::Send { to, message } => {
+            write!(line, "-> {to:<6} {} ", message.about())?;
+            message.detail(line)
+        }
+        Effect::Reply { id, response } => {
+            write!(line, "-> c{:<5} {} {id} ", id.client, response.kind())?;
+            response.detail(line)
+        }
+        Effect::Report(event) => {
+            write!(line, "report    {} ", event.about())?;
+            event.detail(line)
+        }
+        Effect::Halt(reason) => write!(line, "halt      {reason}"),
+        Effect::Disk(op) => match op {
+            DiskOp::Append { file, bytes, about } => {
+                write!(line, "append    {file}  {about}  {} B", bytes.len())
+            }
+            DiskOp::Truncate { file, len } => write!(line, "truncate  {file} to {len} B"),
+            DiskOp::Rename { from, to } => write!(line, "rename    {from} to {to}"),
+            DiskOp::Remove { file } => write!(line, "remove    {file}"),
+            DiskOp::Sync { op, file } => write!(line, "sync      {file}, op {}", op.0),
+            DiskOp::SyncDir { op } => write!(line, "sync-dir  op {}", op.0),
+        },
+    }
+}
+
+fn say_killed(report: &KillReport, line: &mut String) -> fmt::Result {
+    write!(line, "KILLED    the page cache has {} of {} operations", report.kept, report.unsettled)
+}
+
+fn say_power_cut(report: &CutReport, line: &mut String) -> fmt::Result {
+    line.push_str("POWER CUT");
+    for (at, fate) in report.files().iter().enumerate() {
+        let lead = if at == 0 { " kept" } else { "," };
+        write!(line, "{lead} {} of {} B in {}", fate.kept, fate.bytes, fate.file)?;
+    }
+    for loss in &report.names {
+        write!(line, "; {loss}")?;
+    }
+    Ok(())
+}
