@@ -11,7 +11,7 @@ mod records;
 
 use std::collections::BTreeMap;
 
-use stormglass::commit::{Key, Message, Outcome, Part, Reads, Request, Response, State};
+use stormglass::commit::{Ended, Key, Message, Outcome, Part, Reads, Request, Response, State};
 use stormglass::{DiskOp, Effect, FileId, Incarnation, Input, NodeId, RequestId, TxId};
 
 use super::row::Rows;
@@ -55,6 +55,8 @@ struct Track {
     /// A disk that was damaged at rest or that lied: what it holds proves nothing.
     tainted: bool,
     boots: u32,
+    /// What coordinators have told it to be over. Who knows no more than that may stay silent (L2).
+    heard: Vec<Ended>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -137,6 +137,7 @@ where
             self.crash(id, &Crash { how: survival, down_us: None, damage: None });
         }
         self.plan.dead = dead;
+        self.end_latched_lives();
         self.retime();
         for id in (0..self.plan.nodes).map(NodeId) {
             let host = &self.hosts[usize::from(id.0)];
@@ -148,6 +149,19 @@ where
         let dead = self.plan.dead.clone();
         self.see(NodeId(0), &Fact::Cleared { dead: &dead });
         self.clients(ClientEvent::Cleared);
+    }
+
+    /// A life whose disk has failed is over, even if no barrier has told it yet (D8).
+    fn end_latched_lives(&mut self) {
+        for id in (0..self.plan.nodes).map(NodeId) {
+            let host = &self.hosts[usize::from(id.0)];
+            if host.node.is_some() && host.disk.latched().is_some() {
+                self.crash(
+                    id,
+                    &Crash { how: CrashKind::Kill { keep_permille: 1000 }, down_us: None, damage: None },
+                );
+            }
+        }
     }
 
     /// What is in flight arrives within the bounds of fair weather, counted from now.

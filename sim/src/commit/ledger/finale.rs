@@ -1,6 +1,6 @@
 //! What must have happened in the end: L1, L2, L3, AC5, W11, I5.
 
-use stormglass::commit::Decision;
+use stormglass::commit::{Decision, Position};
 use stormglass::{NodeId, TxId};
 
 use super::Ledger;
@@ -46,7 +46,7 @@ impl Ledger {
                     let why = format!("{node} is in doubt about {tx}, and its coordinator is alive");
                     return Err(Broken::liveness("L1 DecidedInTime", why));
                 }
-                if let Some(peer) = self.peer_who_knows(row, node) {
+                if let Some(peer) = self.peer_who_knows(tx, row, node) {
                     let why = format!("{node} is in doubt about {tx}, and {peer} is alive and knows");
                     return Err(Broken::liveness("L2 BlockingIsJustified", why));
                 }
@@ -67,12 +67,15 @@ impl Ledger {
         doubtful.map(|(node, _)| node).filter(|node| !self.is_dead(*node))
     }
 
-    fn peer_who_knows(&self, row: &Row, asker: NodeId) -> Option<NodeId> {
+    fn peer_who_knows(&self, tx: TxId, row: &Row, asker: NodeId) -> Option<NodeId> {
         let mut peers = (0..row.stands.len()).map(|node| NodeId(node as u16));
         peers.find(|peer| {
             let takes_part = row.subordinates >> peer.0 & 1 == 1;
             let stand = &row.stands[usize::from(peer.0)];
-            *peer != asker && takes_part && !self.is_dead(*peer) && stand.terminal.is_some()
+            let mut heard = self.nodes[usize::from(peer.0)].heard.iter();
+            let over =
+                heard.any(|ended| ended.coordinator == tx.coordinator && ended.contains(Position::of(tx)));
+            *peer != asker && takes_part && !over && !self.is_dead(*peer) && stand.terminal.is_some()
         })
     }
 

@@ -1,6 +1,6 @@
 //! What is said, judged at the moment of saying it: W1, W2, W3, W5, W10, W11, AC4.
 
-use stormglass::commit::{Decision, Message, No, Outcome, Response, Said, Vote, Why};
+use stormglass::commit::{Decision, Ended, Message, No, Outcome, Response, Said, Vote, Why};
 use stormglass::{NodeId, RequestId, TxId};
 
 use super::Ledger;
@@ -126,6 +126,19 @@ impl Ledger {
 
     pub(super) fn on_message(&mut self, node: NodeId, from: NodeId, message: &Message) {
         let tx = message.tx();
+        if let Some(word) = message.word().filter(|_| tx.coordinator == from) {
+            let heard = &mut self.track(node).heard;
+            match heard.iter_mut().find(|ended| ended.coordinator == from) {
+                Some(ended) => {
+                    ended.absorb(word);
+                }
+                None => {
+                    let mut ended = Ended::nothing(from);
+                    ended.absorb(word);
+                    heard.push(ended);
+                }
+            }
+        }
         match message {
             Message::Ack { .. } if tx.coordinator == node => self.rows.row(tx).acked |= 1 << from.0,
             Message::Tell { said: Said::Committed | Said::Aborted, .. } => {

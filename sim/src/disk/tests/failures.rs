@@ -91,6 +91,23 @@ fn d7_a_later_durable_name_brings_the_rename_that_made_room_along() {
     assert_eq!(contents(&disk.after(&Survival::None)), both);
 }
 
+/// D7 and D5: a rename is given up, and undone by one that is durable; then the file is replaced. What was given up
+/// is of no interest any more: the file is gone.
+#[test]
+fn d7_a_rename_that_was_given_up_and_taken_back_stays_so() {
+    let mut disk = Disk::with(SNAPSHOT, b"first");
+    disk.rename(SNAPSHOT, OTHER);
+    disk.sync_dir(OpId(1));
+    disk.complete(OpId(1), Err(DiskError::Io)).expect_err("it fails");
+    disk.rename(OTHER, SNAPSHOT);
+    disk.dir_synced();
+    disk.write(SCRATCH, "State", b"second");
+    disk.synced(SCRATCH);
+    disk.rename(SCRATCH, SNAPSHOT);
+    disk.dir_synced();
+    assert_eq!(contents(&disk.after(&Survival::None)), [(SNAPSHOT, b"second".to_vec())]);
+}
+
 /// D8. The third append finds no room: a prefix of it remains, later operations are not performed, barriers fail,
 /// those under way too. The next life finds a disk that works, and everything that had been appended.
 #[test]

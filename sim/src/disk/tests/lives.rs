@@ -92,20 +92,28 @@ fn d12_a_crash_during_a_barrier_leaves_any_subset() {
 #[test]
 fn a_reset_disk_is_as_good_as_new() {
     let story = |disk: &mut Disk| {
-        for (key, file) in [LOG, OTHER, SCRATCH].into_iter().enumerate() {
+        let mut found = 0;
+        disk.write(SNAPSHOT, "Old", &[3; 2000]);
+        disk.synced(SNAPSHOT);
+        disk.power_cut(&Survival::None);
+        for (key, file) in [LOG, OTHER, SCRATCH].into_iter().cycle().take(12).enumerate() {
             disk.write(file, "New", &[8 + key as u8; 1500]);
             disk.synced(file);
             disk.write(file, "Next", &[28 + key as u8; 1500]);
-            let survival =
-                Survival::Subset { key: key as u64, keep_permille: 400, tear: true, holes: Holes::Mixed };
-            disk.power_cut(&survival);
+            let (key, keep_permille) = (key as u64, 500);
+            let survival = Survival::Subset { key, keep_permille, tear: true, holes: Holes::OldBlocks };
+            found += disk.power_cut(&survival).holes_with_old_blocks;
         }
         disk.sync_fails(LOG);
-        contents(disk)
+        (found, contents(disk))
     };
     let mut disk = Disk::default();
     let first = story(&mut disk);
-    disk.sync(OpId(9), OTHER);
+    assert!(first.0 > 0);
+    disk.remove(LOG);
+    disk.dir_synced();
+    disk.sync_dir(OpId(9));
+    assert!(disk.in_flight(), "a barrier is under way, though it covers nothing");
     disk.reset();
     assert!(!disk.in_flight());
     assert_eq!(contents(&disk), []);

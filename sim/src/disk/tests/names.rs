@@ -160,3 +160,29 @@ fn d6_a_truncated_tail_can_come_back_until_the_barrier() {
         profiles(50).iter().all(|survival| disk.after(survival).text(LOG).as_deref() == Some("head-new"))
     );
 }
+
+/// D6. The size grows again over a cut tail, without data: what had been cut off does not show, noise does.
+#[test]
+fn d6_a_cut_tail_does_not_show_in_a_later_hole() {
+    let mut disk = Disk::with(LOG, b"head and old tail");
+    disk.truncate(LOG, 4);
+    disk.write(LOG, "New", b"-new");
+    let noisy = |key| {
+        let survival = Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Garbage };
+        let bytes = disk.after(&survival).bytes(LOG).expect("synced name");
+        bytes.len() == 8 && &bytes[4..] != b"-new" && bytes[4..] != [0; 4]
+    };
+    assert!((0..300).any(noisy));
+}
+
+/// D5, D6. A file is renamed over another, and then removed. If the rename is lost and the removal is not, the
+/// removal is not of the other file.
+#[test]
+fn d6_a_removal_is_of_the_file_and_not_of_whatever_bore_the_name() {
+    let mut disk = replacing();
+    disk.remove(SNAPSHOT);
+    for key in 0..100 {
+        let left = disk.after(&subset(key));
+        assert!(left.len(SCRATCH).is_none() || left.text(SNAPSHOT).as_deref() == Some("old"), "{left:?}");
+    }
+}
