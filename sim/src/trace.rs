@@ -146,7 +146,7 @@ fn say<N: Node>(fact: &Fact<'_, N>, line: &mut String) -> fmt::Result {
             write!(line, "answered  {id} {} ", response.kind())?;
             response.detail(line)
         }
-        Fact::Cleared { dead } if dead.is_empty() => write!(line, "CLEAR     the storm is over"),
+        Fact::Cleared { dead: [] } => write!(line, "CLEAR     the storm is over"),
         Fact::Cleared { dead } => write!(line, "CLEAR     the storm is over; dead for good: {}", list(dead)),
         Fact::Settled { quiet: true } => write!(line, "QUIET     nothing more happens by itself"),
         Fact::Settled { quiet: false } => write!(line, "PATIENCE  is over"),

@@ -67,7 +67,7 @@ struct Host<N> {
     last_append: Option<stormglass::About>,
     deeds: u32,
     barriers: u32,
-    /// Whether this life has got through its boot: a crash before that is P5.
+    /// Whether this life has got through its boot (all barriers of it have completed): a crash before that is P5.
     booted: bool,
     /// Whether the last boot was refused: nobody tries again.
     refused: bool,
@@ -426,6 +426,8 @@ where
             BarrierFate::Lied => disk.complete_lying(op),
         };
         self.step(id, Input::DiskDone { op, result });
+        let host = &mut self.hosts[usize::from(id.0)];
+        host.booted |= !host.disk.barrier_pending();
     }
 
     /// Lets the clients react, and their requests set off.

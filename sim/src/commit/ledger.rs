@@ -52,7 +52,7 @@ struct Track {
     values: BTreeMap<Key, i64>,
     /// What the reads of a transaction must have found here.
     expected: BTreeMap<TxId, Reads>,
-    /// A disk that was damaged at rest or that lied: what it holds proves nothing.
+    /// A disk that was damaged at rest: what it holds proves nothing.
     tainted: bool,
     boots: u32,
     /// What coordinators have told it to be over. Who knows no more than that may stay silent (L2).

@@ -45,10 +45,8 @@ where
         let host = &mut self.hosts[usize::from(id.0)];
         let (life, ordinal, after) = (host.life, host.deeds, host.last_append);
         host.deeds += 1;
-        let bytes = match &effect {
-            Effect::Disk(DiskOp::Append { bytes, .. }) => bytes.of(buffer),
-            _ => &[],
-        };
+        let bytes =
+            if let Effect::Disk(DiskOp::Append { bytes, .. }) = &effect { bytes.of(buffer) } else { &[] };
         let in_flight = host.disk.in_flight();
         let point = DeedPoint { node: id, life, ordinal, in_flight, effect: &effect, after };
         if let Effect::Disk(op) = &effect {
