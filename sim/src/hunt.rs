@@ -109,7 +109,7 @@ fn block<P: Protocol>(
         let world = match &mut glass {
             None => glass.insert(world::<P, _, _>(drawn, |chooser| chooser, ())),
             Some(world) => {
-                world.reset(config, drawn.plan, drawn.workload, (judge, ()), drawn.chooser);
+                world.reset(config, drawn.plan, drawn.workload, ((), judge), drawn.chooser);
                 world
             }
         };

@@ -53,17 +53,18 @@ pub fn drawn<P: Protocol>(setup: &Setup, seed: u64) -> Drawn<P::Workload> {
     Drawn { plan, rates, workload, chooser }
 }
 
-/// A world that is about to run a seed, watched by the protocol's judge and `watch` besides.
+/// A world that is about to run a seed, watched by `watch` first, so that it sees what breaks a claim, and then by
+/// the protocol's judge.
 pub fn world<P, C, T>(
     drawn: Drawn<P::Workload>,
     wrap: impl FnOnce(Seeded) -> C,
     watch: T,
-) -> WorldOf<P, (P::Judge, T), C>
+) -> WorldOf<P, (T, P::Judge), C>
 where
     P: Protocol,
     C: Chooser,
     T: Judge<P::Node>,
 {
     let judge = P::judge(&drawn.plan);
-    World::new(P::config(&drawn.plan), drawn.plan, drawn.workload, (judge, watch), wrap(drawn.chooser))
+    World::new(P::config(&drawn.plan), drawn.plan, drawn.workload, (watch, judge), wrap(drawn.chooser))
 }

@@ -23,7 +23,7 @@ pub(super) fn run<P: Protocol>(args: &Replay) -> Exit {
     let filter = Filter { node: args.node, request: args.request, span_us };
     let mut glass = world::<P, _, _>(drawn, |chooser| chooser, Trace::new(filter, args.json));
     let ending = glass.run();
-    let trace = glass.judge().1.text();
+    let trace = glass.judge().0.text();
     let (verdict, exit) = match &ending.broken {
         None => ("clean".to_string(), Exit::Clean),
         Some(broken) => (format!("BROKEN {broken}"), Exit::of(broken)),

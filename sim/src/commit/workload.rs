@@ -3,13 +3,18 @@
 
 use std::sync::Arc;
 
-use stormglass::commit::{Action, Age, CommitNode, Key, Op, Outcome, Request, Response, Turn, Why};
-use stormglass::{Incarnation, NodeId, RequestId};
+use stormglass::commit::{Action, Age, Key, Op, Outcome, Request, Response, Turn, Why};
+use stormglass::{Incarnation, Node, NodeId, RequestId};
 
 use super::VOTE_TIMEOUT_US;
 use crate::plan::Plan;
 use crate::profile::{Draw, Setup};
 use crate::workload::{Calls, ClientEvent, Workload};
+
+/// A node that can be asked for transactions, be it whole or with a bug planted.
+pub trait Asked: Node<Request = Request, Response = Response> {}
+
+impl<N: Node<Request = Request, Response = Response>> Asked for N {}
 
 /// One thing that a client wants: the request `serial`, whatever attempt it takes.
 #[derive(Clone, Debug)]
@@ -171,14 +176,14 @@ impl Client {
     }
 
     /// Asks for the wish, under a name that was never used.
-    fn ask(&mut self, now_us: u64, wish: &Wish, calls: &mut Calls<CommitNode>) {
+    fn ask<N: Asked>(&mut self, now_us: u64, wish: &Wish, calls: &mut Calls<N>) {
         self.addressed = self.lives[usize::from(wish.coordinator.0)];
         self.asked = 0;
         self.was_unknown = false;
         self.send(now_us, wish, calls);
     }
 
-    fn send(&mut self, now_us: u64, wish: &Wish, calls: &mut Calls<CommitNode>) {
+    fn send<N: Asked>(&mut self, now_us: u64, wish: &Wish, calls: &mut Calls<N>) {
         let id = self.name(wish);
         let by = RequestId { attempt: 0, ..id };
         let age = Age { at: self.first_asked_us, by };
@@ -188,19 +193,19 @@ impl Client {
         self.wait(now_us, PATIENCE_US, wish.client, Stage::Waiting, calls);
     }
 
-    fn wait(&mut self, now_us: u64, for_us: u64, client: u32, stage: Stage, calls: &mut Calls<CommitNode>) {
+    fn wait<N: Asked>(&mut self, now_us: u64, for_us: u64, client: u32, stage: Stage, calls: &mut Calls<N>) {
         self.stage = stage;
         self.due_us = now_us + for_us;
         calls.wake_at(self.due_us, client);
     }
 
-    fn go_on(&mut self, now_us: u64, wishes: &[Wish], cleared: bool, calls: &mut Calls<CommitNode>) {
+    fn go_on<N: Asked>(&mut self, now_us: u64, wishes: &[Wish], cleared: bool, calls: &mut Calls<N>) {
         self.at += 1;
         self.attempt = 0;
         self.think(now_us, wishes, cleared, calls);
     }
 
-    fn think(&mut self, now_us: u64, wishes: &[Wish], cleared: bool, calls: &mut Calls<CommitNode>) {
+    fn think<N: Asked>(&mut self, now_us: u64, wishes: &[Wish], cleared: bool, calls: &mut Calls<N>) {
         match self.wish(wishes) {
             Some(wish) if !cleared => {
                 self.wait(now_us, wish.think_us + 1, wish.client, Stage::Thinking, calls)
@@ -210,8 +215,8 @@ impl Client {
     }
 }
 
-impl Workload<CommitNode> for Clients {
-    fn on(&mut self, now_us: u64, event: ClientEvent<'_, CommitNode>, calls: &mut Calls<CommitNode>) {
+impl<N: Asked> Workload<N> for Clients {
+    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, calls: &mut Calls<N>) {
         match event {
             ClientEvent::Start => {
                 for client in &mut self.clients {
@@ -227,7 +232,7 @@ impl Workload<CommitNode> for Clients {
 }
 
 impl Clients {
-    fn on_timer(&mut self, now_us: u64, number: u32, calls: &mut Calls<CommitNode>) {
+    fn on_timer<N: Asked>(&mut self, now_us: u64, number: u32, calls: &mut Calls<N>) {
         let client = &mut self.clients[number as usize - 1];
         let Some(wish) = client.wish(&self.wishes) else { return };
         if client.due_us > now_us {
@@ -260,13 +265,13 @@ impl Clients {
         }
     }
 
-    fn on_answer(
+    fn on_answer<N: Asked>(
         &mut self,
         now_us: u64,
         from: NodeId,
         id: RequestId,
         response: &Response,
-        calls: &mut Calls<CommitNode>,
+        calls: &mut Calls<N>,
     ) {
         let client = &mut self.clients[id.client as usize - 1];
         let known = &mut client.lives[usize::from(from.0)];
@@ -294,7 +299,7 @@ impl Clients {
     }
 
     /// One transaction over every key of every node: it commits only if no lock is left.
-    fn probe(&mut self, now_us: u64, calls: &mut Calls<CommitNode>) {
+    fn probe<N: Asked>(&mut self, now_us: u64, calls: &mut Calls<N>) {
         let key_ops = |node| all_keys().map(move |key| Op { node, key, action: Action::Get });
         let add = |node| all_keys().map(move |key| Op { node, key, action: Action::Put(0) });
         let ops = (0..self.nodes).map(NodeId).flat_map(|node| key_ops(node).chain(add(node))).collect();

@@ -1,0 +1,40 @@
+//! A short hunt of each kind of storm: the node is clean, and the opt-in storms are noticed.
+
+use stormglass_sim::commit::Commit;
+use stormglass_sim::hunt::{Catch, Progress, Quarry, hunt};
+use stormglass_sim::profile::{Profile, Setup};
+
+fn caught(profile: Profile, jobs: usize) -> Catch {
+    let setup = Setup { profile, ..Setup::default() };
+    hunt::<Commit>(&Quarry { setup, seeds: 0..1_000, jobs, keep_going: false }, &Progress::default())
+}
+
+#[test]
+fn no_claim_breaks_in_any_storm_that_the_node_promises_to_survive() {
+    use Profile::{Calm, Crashy, FaultyDisk, Garbled, Lossy, Skewed, Stormy, Swarm};
+    for profile in [Swarm, Calm, Lossy, Crashy, FaultyDisk, Skewed, Stormy, Garbled] {
+        let catch = caught(profile, 2);
+        assert_eq!(catch.failures, [], "{profile}");
+        assert_eq!(catch.seeds, 1_000);
+    }
+}
+
+#[test]
+fn the_swarm_sees_everything_that_should_sometimes_happen() {
+    for (what, times) in caught(Profile::Swarm, 2).sometimes.rows() {
+        assert!(*times > 0, "never seen in a thousand storms: {what}");
+    }
+}
+
+#[test]
+fn a_drive_that_lies_does_not_go_unnoticed() {
+    let catch = caught(Profile::Lying, 2);
+    assert!(!catch.failures.is_empty());
+}
+
+#[test]
+fn a_hunt_finds_the_same_whatever_the_number_of_hunters() {
+    let (one, two) = (caught(Profile::Stormy, 1), caught(Profile::Stormy, 2));
+    assert_eq!((one.fingerprint, one.tally, one.sometimes), (two.fingerprint, two.tally, two.sometimes));
+    assert_eq!(caught(Profile::Lying, 1).failures[0], caught(Profile::Lying, 2).failures[0]);
+}

@@ -1,0 +1,8 @@
+//! Storms over the real node: stories, costs, determinism, planted bugs. One binary.
+
+mod costs;
+mod determinism;
+mod hunts;
+mod planted;
+mod rig;
+mod stories;

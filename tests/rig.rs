@@ -1,0 +1,91 @@
+//! A world by hand: these wishes, these faults, base timing, and a count of what was said and written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use stormglass::commit::{Action, CommitNode, Key, Op};
+use stormglass::{DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
+use stormglass_sim::chooser::Scripted;
+use stormglass_sim::commit::workload::Wish;
+use stormglass_sim::commit::{Clients, Commit, Ledger};
+use stormglass_sim::fault::Fault;
+use stormglass_sim::oracle::{Broken, Fact, Judge, Seen};
+use stormglass_sim::plan::{Plan, Timing};
+use stormglass_sim::protocol::Protocol;
+use stormglass_sim::world::{Ending, World};
+
+/// How often what was sent, written and answered, for request c1.1 only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) sent: BTreeMap<&'static str, usize>,
+    pub(crate) written: BTreeMap<&'static str, usize>,
+    pub(crate) answered: Vec<&'static str>,
+}
+
+pub(crate) const C1_1: RequestId = RequestId { client: 1, serial: 1, attempt: 0 };
+
+impl<N: Node> Judge<N> for Counts {
+    fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
+        let ours = |subject: Option<Subject>| subject == Some(Subject::Request(C1_1));
+        match seen.fact {
+            Fact::Effect(Effect::Send { message, .. }, _) if ours(message.subject()) => {
+                *self.sent.entry(message.kind()).or_default() += 1;
+            }
+            Fact::Effect(Effect::Disk(DiskOp::Append { about, .. }), _) if ours(about.subject) => {
+                *self.written.entry(about.kind).or_default() += 1;
+            }
+            Fact::Answered { id, response } if *id == C1_1 => self.answered.push(response.kind()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// One node's operation on key `k`.
+pub(crate) fn op(node: u16, action: Action) -> Op {
+    Op { node: NodeId(node), key: Key::new("k").expect("short"), action }
+}
+
+/// An operation that its node has an honest reason to refuse.
+pub(crate) fn impossible(node: u16) -> Op {
+    op(node, Action::Add { by: -1, at_least: 0 })
+}
+
+/// Client 1 asks node 0 for this, after a second's hundredth.
+pub(crate) fn wish(ops: &[Op]) -> Wish {
+    let ops = Arc::from(ops);
+    Wish { client: 1, serial: 1, coordinator: NodeId(0), ops, think_us: 10_000, stubborn: false }
+}
+
+pub(crate) fn plan(nodes: u16) -> Plan {
+    let (storm_us, patience_us) = (500_000, 4_000_000);
+    Plan {
+        nodes,
+        clients: 1,
+        timing: Timing::default(),
+        storm_us,
+        patience_us,
+        dead: Vec::new(),
+        wire: false,
+    }
+}
+
+/// Runs these wishes under these faults; every fault must have come up.
+pub(crate) fn run(plan: Plan, wishes: Vec<Wish>, faults: &[Fault]) -> (Ending, Counts) {
+    let clients = Clients::new(plan.nodes, plan.clients, wishes);
+    let judge = (Ledger::new(&plan), Counts::default());
+    let config = Commit::config(&plan);
+    let mut world: World<CommitNode, _, _, _> =
+        World::new(config, plan, clients, judge, Scripted::new(faults));
+    let ending = world.run();
+    let unused: Vec<_> = world.chooser().unused().collect();
+    assert!(unused.is_empty(), "never came up: {unused:?}");
+    (ending, world.judge().1.clone())
+}
+
+/// The same, and no claim may break.
+pub(crate) fn run_clean(plan: Plan, wishes: Vec<Wish>, faults: &[Fault]) -> Counts {
+    let (ending, counts) = run(plan, wishes, faults);
+    assert_eq!(ending.broken, None);
+    counts
+}
