@@ -104,6 +104,8 @@ pub mod record;
 pub mod request;
 pub mod state;
 mod table;
+#[cfg(test)]
+mod tests;
 mod timers;
 pub mod words;
 

@@ -166,17 +166,25 @@ fn load_segments<'a>(disk: &'a dyn ReadDisk, files: &[FileId]) -> Result<Vec<Seg
 
 /// A segment above the snapshot was begun by a compaction of the snapshot's own life. If another life wrote it,
 /// that life's snapshot was durable once, and is gone.
+///
+/// Only a head that bears the file's own number tells so. One with another number is an old block in a hole, and
+/// legal. An old block with this very number is not: a life writes segments up to the one after its durable
+/// snapshot and the next life sees that snapshot, so it begins at or above them all.
 fn refuse_what_is_not_ours(newest: &Head, segments: &[Segment<'_>]) -> Result<(), BootError> {
     for segment in segments.iter().filter(|segment| segment.number >= newest.number) {
         match segment.head {
             Err(flaw @ Flaw::Version(_)) => return Err(flaw.refusal(segment.file())),
-            Ok(head) if segment.number > newest.number && head.life != newest.life => {
+            Ok(head) if is_foreign(newest, segment.number, head) => {
                 return Err(missing_snapshot(segment.number));
             }
             Ok(_) | Err(Flaw::Broken(_)) => {}
         }
     }
     Ok(())
+}
+
+fn is_foreign(newest: &Head, number: u32, head: Head) -> bool {
+    number > newest.number && head.number == number && head.life != newest.life
 }
 
 /// The log as far as it has been followed.

@@ -1,0 +1,318 @@
+//! A disk that forgets: names and data are volatile until their barrier, and a power cut asks a [`Fate`] about
+//! every sector, size and name that was not synced.
+
+use std::collections::BTreeMap;
+
+use super::Dice;
+use crate::contract::{DiskError, FileId, ReadDisk};
+
+pub(super) const SECTOR: usize = 512;
+
+/// Decides what survives a power cut.
+pub(super) trait Fate {
+    /// Whether a creation, rename or removal under this name survives.
+    fn keeps_name(&mut self, name: FileId) -> bool;
+    /// Whether a file's extension survives.
+    fn keeps_size(&mut self, file: FileId) -> bool;
+    /// How many of the bytes that one append has written to one sector survive; what is left is a hole.
+    fn keeps_bytes(&mut self, file: FileId, at: usize, len: usize) -> usize;
+    /// What is found in a hole: zeros, garbage, or one of the old blocks.
+    fn fills(&mut self, sector: usize, old_blocks: &[(usize, Vec<u8>)]) -> Vec<u8>;
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    /// What a reader sees.
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Write>,
+}
+
+#[derive(Clone, Debug)]
+struct Write {
+    when: u64,
+    at: usize,
+    bytes: Vec<u8>,
+    /// A sync of it has failed: no later sync will try again.
+    given_up: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Naming {
+    when: u64,
+    from: Option<FileId>,
+    to: Option<FileId>,
+    inode: usize,
+    given_up: bool,
+}
+
+impl Naming {
+    fn apply(self, names: &mut BTreeMap<FileId, usize>) {
+        if let Some(from) = self.from
+            && names.get(&from) == Some(&self.inode)
+        {
+            names.remove(&from);
+        }
+        if let Some(to) = self.to {
+            names.insert(to, self.inode);
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    clock: u64,
+    inodes: Vec<Inode>,
+    names: BTreeMap<FileId, usize>,
+    durable_names: BTreeMap<FileId, usize>,
+    unsynced_names: Vec<Naming>,
+    /// Sectors of files that are gone, with their place in the file.
+    old_blocks: Vec<(usize, Vec<u8>)>,
+}
+
+impl ReadDisk for Disk {
+    fn files(&self) -> Vec<FileId> {
+        self.names.keys().copied().collect()
+    }
+    fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
+        Ok(self.names.get(&file).map(|inode| self.inodes[*inode].seen.as_slice()))
+    }
+}
+
+/// What a process does to it.
+impl Disk {
+    pub(super) fn append(&mut self, file: FileId, bytes: &[u8]) {
+        let when = self.tick();
+        let inode = match self.names.get(&file) {
+            Some(inode) => *inode,
+            None => {
+                self.inodes.push(Inode::default());
+                self.name(when, None, Some(file), self.inodes.len() - 1);
+                self.inodes.len() - 1
+            }
+        };
+        let inode = &mut self.inodes[inode];
+        let at = inode.seen.len();
+        inode.seen.extend_from_slice(bytes);
+        inode.unsynced.push(Write { when, at, bytes: bytes.to_vec(), given_up: false });
+    }
+
+    pub(super) fn rename(&mut self, from: FileId, to: FileId) {
+        let when = self.tick();
+        let inode = self.names[&from];
+        self.name(when, Some(from), Some(to), inode);
+    }
+
+    pub(super) fn remove(&mut self, file: FileId) {
+        let when = self.tick();
+        if let Some(inode) = self.names.get(&file).copied() {
+            self.name(when, Some(file), None, inode);
+        }
+    }
+
+    /// The moment of now: a barrier covers what happened before it was issued.
+    pub(super) fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    pub(super) fn inode(&self, file: FileId) -> usize {
+        self.names[&file]
+    }
+
+    /// A sync that was issued at `when` has succeeded, or failed and given up.
+    pub(super) fn synced(&mut self, inode: usize, when: u64, success: bool) {
+        let inode = &mut self.inodes[inode];
+        for write in inode.unsynced.iter_mut().filter(|write| write.when < when && !write.given_up) {
+            write.given_up = !success;
+            if success {
+                overwrite(&mut inode.durable, write.at, &write.bytes);
+            }
+        }
+        inode.unsynced.retain(|write| write.when >= when || write.given_up);
+    }
+
+    /// The same for a sync of the directory.
+    pub(super) fn synced_names(&mut self, when: u64, success: bool) {
+        for naming in self.unsynced_names.iter_mut().filter(|naming| naming.when < when && !naming.given_up) {
+            naming.given_up = !success;
+            if success {
+                naming.apply(&mut self.durable_names);
+            }
+        }
+        self.unsynced_names.retain(|naming| naming.when >= when || naming.given_up);
+    }
+
+    fn name(&mut self, when: u64, from: Option<FileId>, to: Option<FileId>, inode: usize) {
+        let naming = Naming { when, from, to, inode, given_up: false };
+        naming.apply(&mut self.names);
+        self.unsynced_names.push(naming);
+    }
+}
+
+/// What the world does to it.
+impl Disk {
+    pub(super) fn power_cut(&mut self, fate: &mut dyn Fate) {
+        let before = self.names.clone();
+        self.names = self.durable_names.clone();
+        for naming in std::mem::take(&mut self.unsynced_names) {
+            if fate.keeps_name(naming.to.or(naming.from).expect("a name")) {
+                naming.apply(&mut self.names);
+            }
+        }
+        self.remember_old_blocks(&before);
+        for (file, inode) in &self.names {
+            self.inodes[*inode].power_cut(*file, &self.old_blocks, fate);
+        }
+        self.durable_names = self.names.clone();
+    }
+
+    fn remember_old_blocks(&mut self, before: &BTreeMap<FileId, usize>) {
+        for inode in before.values().filter(|inode| !self.names.values().any(|kept| kept == *inode)) {
+            let sectors = self.inodes[*inode].seen.chunks(SECTOR).enumerate();
+            self.old_blocks.extend(sectors.map(|(place, bytes)| (place, bytes.to_vec())));
+        }
+        let surplus = self.old_blocks.len().saturating_sub(32);
+        self.old_blocks.drain(..surplus);
+    }
+
+    /// Damage at rest, or a convenient way of writing a story.
+    pub(super) fn edit(&mut self, file: FileId, change: impl FnOnce(&mut Vec<u8>)) {
+        let inode = &mut self.inodes[self.names[&file]];
+        change(&mut inode.seen);
+        inode.durable = inode.seen.clone();
+        inode.unsynced.clear();
+    }
+
+    /// Loses a file without a trace.
+    pub(super) fn lose(&mut self, file: FileId) {
+        self.names.remove(&file);
+        self.durable_names.remove(&file);
+    }
+
+    /// The content of a file that exists.
+    pub(super) fn bytes(&self, file: FileId) -> &[u8] {
+        &self.inodes[self.names[&file]].seen
+    }
+}
+
+impl Inode {
+    fn power_cut(&mut self, file: FileId, old_blocks: &[(usize, Vec<u8>)], fate: &mut dyn Fate) {
+        let mut size = self.durable.len();
+        for write in &self.unsynced {
+            if fate.keeps_size(file) {
+                size = size.max(write.at + write.bytes.len());
+            }
+        }
+        let mut bytes = std::mem::take(&mut self.durable);
+        while bytes.len() < size {
+            let (sector, within) = (bytes.len() / SECTOR, bytes.len() % SECTOR);
+            let block = fate.fills(sector, old_blocks);
+            bytes.extend_from_slice(&block[within..]);
+        }
+        bytes.truncate(size);
+        for write in std::mem::take(&mut self.unsynced) {
+            write.survive(file, &mut bytes, fate);
+        }
+        self.seen = bytes.clone();
+        self.durable = bytes;
+    }
+}
+
+impl Write {
+    /// Sector by sector. Two appends never overlap, so their order within one sector does not matter here.
+    fn survive(&self, file: FileId, into: &mut [u8], fate: &mut dyn Fate) {
+        let mut at = self.at;
+        let end = self.at + self.bytes.len();
+        while at < end {
+            let stop = end.min((at / SECTOR + 1) * SECTOR);
+            let kept = at + fate.keeps_bytes(file, at, stop - at);
+            let kept = kept.min(into.len()).max(at.min(into.len()));
+            if at < kept {
+                into[at..kept].copy_from_slice(&self.bytes[at - self.at..kept - self.at]);
+            }
+            at = stop;
+        }
+    }
+}
+
+fn overwrite(bytes: &mut Vec<u8>, at: usize, with: &[u8]) {
+    bytes.resize(bytes.len().max(at + with.len()), 0);
+    bytes[at..at + with.len()].copy_from_slice(with);
+}
+
+/// Everything that was not synced is lost.
+pub(super) struct Nothing;
+/// Everything survives.
+pub(super) struct Everything;
+/// Names survive and sizes too, but no data: holes of zeros.
+pub(super) struct Hollow;
+
+macro_rules! plain_fate {
+    ($fate:ty, name: $name:expr, size: $size:expr, bytes: $bytes:expr) => {
+        impl Fate for $fate {
+            fn keeps_name(&mut self, _: FileId) -> bool {
+                $name
+            }
+            fn keeps_size(&mut self, _: FileId) -> bool {
+                $size
+            }
+            fn keeps_bytes(&mut self, _: FileId, _: usize, len: usize) -> usize {
+                if $bytes { len } else { 0 }
+            }
+            fn fills(&mut self, _: usize, _: &[(usize, Vec<u8>)]) -> Vec<u8> {
+                vec![0; SECTOR]
+            }
+        }
+    };
+}
+
+plain_fate!(Nothing, name: false, size: false, bytes: false);
+plain_fate!(Everything, name: true, size: true, bytes: true);
+plain_fate!(Hollow, name: true, size: true, bytes: false);
+
+/// All that is written at or above this offset of any file is lost, but its size.
+pub(super) struct LostFrom(pub(super) usize);
+
+impl Fate for LostFrom {
+    fn keeps_name(&mut self, _: FileId) -> bool {
+        true
+    }
+    fn keeps_size(&mut self, _: FileId) -> bool {
+        true
+    }
+    fn keeps_bytes(&mut self, _: FileId, at: usize, len: usize) -> usize {
+        self.0.saturating_sub(at).min(len)
+    }
+    fn fills(&mut self, _: usize, _: &[(usize, Vec<u8>)]) -> Vec<u8> {
+        vec![0; SECTOR]
+    }
+}
+
+/// Any subset, with torn sectors and all kinds of holes.
+impl Fate for Dice {
+    fn keeps_name(&mut self, _: FileId) -> bool {
+        self.one_in(2)
+    }
+    fn keeps_size(&mut self, _: FileId) -> bool {
+        !self.one_in(3)
+    }
+    fn keeps_bytes(&mut self, _: FileId, _: usize, len: usize) -> usize {
+        match self.below(4) {
+            0 => 0,
+            1 => self.below(len + 1),
+            _ => len,
+        }
+    }
+    fn fills(&mut self, sector: usize, old_blocks: &[(usize, Vec<u8>)]) -> Vec<u8> {
+        let same_place = old_blocks.iter().filter(|(place, _)| *place == sector).collect::<Vec<_>>();
+        let mut block = match self.below(4) {
+            0 => Vec::new(),
+            1 => (0..SECTOR).map(|_| self.roll() as u8).collect(),
+            _ if !same_place.is_empty() => same_place[self.below(same_place.len())].1.clone(),
+            _ => Vec::new(),
+        };
+        block.resize(SECTOR, 0);
+        block
+    }
+}

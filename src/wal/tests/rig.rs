@@ -1,0 +1,246 @@
+//! A driver: queues what the log asks for, performs it when told to, completes barriers when told to.
+
+use std::collections::VecDeque;
+
+use super::disk::{Disk, Everything, Fate};
+use super::{Record, State, Toy};
+use crate::contract::{BootError, DiskError, DiskOp, Effect, FileId, OpId, Outbox, ReadDisk};
+use crate::wal::{Progress, Recovered, Ticket, Wal, WalOptions, recover};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    Append { file: FileId, kind: &'static str, bytes: Vec<u8> },
+    Rename { from: FileId, to: FileId },
+    Remove { file: FileId },
+    Sync { op: OpId, file: FileId },
+    SyncDir { op: OpId },
+}
+
+/// A barrier that has been issued to the disk.
+#[derive(Clone, Copy, Debug)]
+struct Barrier {
+    op: OpId,
+    /// `None`: the directory.
+    inode: Option<usize>,
+    when: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Rig {
+    pub(super) disk: Disk,
+    pub(super) options: WalOptions,
+    wal: Option<Wal>,
+    pub(super) queue: VecDeque<Job>,
+    barriers: Vec<Barrier>,
+    /// The device has failed in this life: nothing is performed, every barrier fails.
+    latched: bool,
+    next_id: u32,
+    /// What the node knows.
+    pub(super) state: State,
+}
+
+impl Rig {
+    /// A node on an empty disk, before its first life.
+    pub(super) fn new() -> Rig {
+        Rig {
+            disk: Disk::default(),
+            options: WalOptions { compact_at: 1000, chunk_bytes_max: 64, entropy: 7 },
+            wal: None,
+            queue: VecDeque::new(),
+            barriers: Vec::new(),
+            latched: false,
+            next_id: 1,
+            state: State::default(),
+        }
+    }
+
+    /// A node that is ready.
+    pub(super) fn started() -> Rig {
+        let mut rig = Rig::new();
+        rig.start();
+        rig
+    }
+
+    pub(super) fn start(&mut self) {
+        self.boot().expect("the disk is fine");
+        self.settle();
+        assert!(self.wal().ready());
+    }
+
+    pub(super) fn wal(&self) -> &Wal {
+        self.wal.as_ref().expect("the node lives")
+    }
+
+    pub(super) fn recover(&self) -> Result<Recovered<State, Record>, BootError> {
+        recover::<State, Record>(&self.disk)
+    }
+
+    /// All ids on the disk, in order.
+    pub(super) fn ids(&self) -> Vec<u32> {
+        fold(&self.recover().expect("the disk is fine")).ids
+    }
+
+    pub(super) fn boot(&mut self) -> Result<(), BootError> {
+        self.kill();
+        let recovered = self.recover()?;
+        self.state = fold(&recovered);
+        self.state.life += 1;
+        let mut out = Outbox::default();
+        self.wal = Some(Wal::begin(recovered.found, self.options, &self.state, &mut out));
+        self.take(&mut out);
+        Ok(())
+    }
+}
+
+/// What the node does.
+impl Rig {
+    pub(super) fn append(&mut self, len: usize) -> Ticket<u32> {
+        self.append_value(vec![0x5A; len])
+    }
+
+    pub(super) fn append_value(&mut self, value: Vec<u8>) -> Ticket<u32> {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.state.ids.push(id);
+        self.with(|wal, out| wal.append(&Record { id, value }, id, out))
+    }
+
+    pub(super) fn force(&mut self) {
+        self.with(|wal, out| wal.force(out));
+    }
+
+    /// Appends, forces, and waits.
+    pub(super) fn keep(&mut self, len: usize) {
+        let ticket = self.append(len);
+        self.force();
+        self.settle();
+        assert!(self.wal().is_durable(&ticket));
+    }
+
+    pub(super) fn compact(&mut self) {
+        let state = self.state.clone();
+        self.with(|wal, out| wal.compact(&state, out));
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut Wal, &mut Outbox<Toy>) -> T) -> T {
+        let mut out = Outbox::default();
+        let result = act(self.wal.as_mut().expect("the node lives"), &mut out);
+        self.take(&mut out);
+        result
+    }
+
+    fn take(&mut self, out: &mut Outbox<Toy>) {
+        let (effects, buffer) = out.drain();
+        self.queue.extend(effects.map(|effect| {
+            let Effect::Disk(op) = effect else { panic!("the log only touches the disk") };
+            match op {
+                DiskOp::Append { file, bytes, about } => {
+                    Job::Append { file, kind: about.kind, bytes: bytes.of(buffer).to_vec() }
+                }
+                DiskOp::Truncate { .. } => panic!("the log truncates nothing"),
+                DiskOp::Rename { from, to } => Job::Rename { from, to },
+                DiskOp::Remove { file } => Job::Remove { file },
+                DiskOp::Sync { op, file } => Job::Sync { op, file },
+                DiskOp::SyncDir { op } => Job::SyncDir { op },
+            }
+        }));
+    }
+}
+
+/// What the driver does.
+impl Rig {
+    /// Performs the next operation in the queue.
+    pub(super) fn perform(&mut self) -> Option<Job> {
+        let job = self.queue.pop_front()?;
+        match &job {
+            Job::Sync { op, file } => {
+                let inode = (!self.latched).then(|| self.disk.inode(*file));
+                self.barriers.push(Barrier { op: *op, inode, when: self.disk.tick() });
+            }
+            Job::SyncDir { op } => {
+                self.barriers.push(Barrier { op: *op, inode: None, when: self.disk.tick() });
+            }
+            Job::Append { .. } | Job::Rename { .. } | Job::Remove { .. } if self.latched => {}
+            Job::Append { file, bytes, .. } => self.disk.append(*file, bytes),
+            Job::Rename { from, to } => self.disk.rename(*from, *to),
+            Job::Remove { file } => self.disk.remove(*file),
+        }
+        Some(job)
+    }
+
+    pub(super) fn perform_all(&mut self) {
+        while self.perform().is_some() {}
+    }
+
+    /// The device gives up; of the next append, the first `kept` bytes are written.
+    pub(super) fn latch(&mut self, kept: usize) {
+        if let Some(Job::Append { file, bytes, .. }) = self.queue.front() {
+            let (file, bytes) = (*file, bytes[..kept.min(bytes.len())].to_vec());
+            self.disk.append(file, &bytes);
+            self.queue.pop_front();
+        }
+        self.latched = true;
+    }
+
+    pub(super) fn barriers(&self) -> usize {
+        self.barriers.len()
+    }
+
+    /// Completes one barrier of those that have been performed.
+    pub(super) fn complete(
+        &mut self,
+        which: usize,
+        result: Result<(), DiskError>,
+    ) -> Result<Progress, DiskError> {
+        let barrier = self.barriers.remove(which);
+        let result = if self.latched { Err(DiskError::NoSpace) } else { result };
+        match barrier.inode {
+            _ if self.latched => {}
+            Some(inode) => self.disk.synced(inode, barrier.when, result.is_ok()),
+            None => self.disk.synced_names(barrier.when, result.is_ok()),
+        }
+        self.with(|wal, out| wal.on_disk_done(barrier.op, result, out))
+    }
+
+    /// Performs and completes until nothing is left to do.
+    pub(super) fn settle(&mut self) {
+        loop {
+            self.perform_all();
+            if self.barriers.is_empty() {
+                return;
+            }
+            self.complete(0, Ok(())).expect("no barrier has failed");
+        }
+    }
+
+    /// The process dies; what it had queued dies with it.
+    pub(super) fn kill(&mut self) {
+        self.wal = None;
+        self.queue.clear();
+        self.barriers.clear();
+        self.latched = false;
+    }
+
+    pub(super) fn power_cut(&mut self, fate: &mut dyn Fate) {
+        self.kill();
+        self.disk.power_cut(fate);
+    }
+
+    /// Everything reaches the disk, then the process dies.
+    pub(super) fn stop(&mut self) {
+        self.perform_all();
+        self.power_cut(&mut Everything);
+    }
+}
+
+/// What the node makes of what it reads back.
+pub(super) fn fold(recovered: &Recovered<State, Record>) -> State {
+    let mut state = recovered.snapshot.clone().unwrap_or_default();
+    state.ids.extend(recovered.records.iter().map(|record| record.id));
+    state
+}
+
+/// The files of a disk, as they are told in a trace.
+pub(super) fn files(rig: &Rig) -> String {
+    rig.disk.files().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
