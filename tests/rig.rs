@@ -27,15 +27,18 @@ pub(crate) const C1_1: RequestId = RequestId { client: 1, serial: 1, attempt: 0 
 impl<N: Node> Judge<N> for Counts {
     fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
         let ours = |subject: Option<Subject>| subject == Some(Subject::Request(C1_1));
-        match seen.fact {
-            Fact::Effect(Effect::Send { message, .. }, _) if ours(message.subject()) => {
-                *self.sent.entry(message.kind()).or_default() += 1;
-            }
-            Fact::Effect(Effect::Disk(DiskOp::Append { about, .. }), _) if ours(about.subject) => {
-                *self.written.entry(about.kind).or_default() += 1;
-            }
-            Fact::Answered { id, response } if *id == C1_1 => self.answered.push(response.kind()),
-            _ => {}
+        if let Fact::Effect(Effect::Send { message, .. }, _) = seen.fact
+            && ours(message.subject())
+        {
+            *self.sent.entry(message.kind()).or_default() += 1;
+        }
+        if let Fact::Effect(Effect::Disk(DiskOp::Append { about, .. }), _) = seen.fact
+            && ours(about.subject)
+        {
+            *self.written.entry(about.kind).or_default() += 1;
+        }
+        if let Fact::Answered { id: C1_1, response } = seen.fact {
+            self.answered.push(response.kind());
         }
         Ok(())
     }
