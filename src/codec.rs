@@ -54,3 +54,15 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
     bincode::serde::decode_from_slice(bytes, CONFIG).map_err(|error| CodecError::Malformed(error.to_string()))
 }
+
+/// Like [`decode`], for bytes that a checksum vouches for, and of any length. The limit counts what a value takes
+/// up decoded, eight bytes for a small integer that was written as one; a state of ten megabytes that we have
+/// written ourselves must not be refused for that at the next boot.
+///
+/// # Errors
+/// [`CodecError`] if the bytes are no such value, or more than one.
+pub fn decode_verified<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let decoded = bincode::serde::decode_from_slice(bytes, CONFIG.with_no_limit());
+    let (value, used) = decoded.map_err(|error| CodecError::Malformed(error.to_string()))?;
+    if used < bytes.len() { Err(CodecError::Trailing(bytes.len() - used)) } else { Ok(value) }
+}

@@ -5,7 +5,7 @@ use std::ops::Deref;
 /// A claim on the durability of one record, made when the record was appended. [`Wal::redeem`](super::Wal::redeem)
 /// turns it into a [`Durable`] once the record's barrier has completed. Means something to the log that made it only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[must_use = "a record that nobody waits for needs no token"]
+#[must_use = "if nobody waits for this record, say so: `let _ = ...`"]
 pub struct Ticket<T> {
     position: u64,
     token: T,

@@ -1,8 +1,11 @@
-//! The log while a node lives: what is appended, what is forced, what is durable, and the snapshot lane beside it.
+//! The log while a node lives: what is appended, what is forced, what is durable. The snapshot lane beside it
+//! is in `compaction`.
 
-use std::mem;
+mod compaction;
 
 use serde::Serialize;
+
+use compaction::{SnapshotLane, fingerprint};
 
 use super::durable::{Durable, Ticket};
 use super::frame::{Frame, Seed};
@@ -91,18 +94,6 @@ struct Left {
     end: u64,
 }
 
-/// The snapshot bears the number of the current segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SnapshotLane {
-    Idle,
-    /// The scratch file is being synced.
-    Syncing(OpId),
-    /// It is durable under its old name, and waits for the log.
-    Synced,
-    /// It has its name; the directory is being synced.
-    Naming(OpId),
-}
-
 #[derive(Clone, Debug)]
 struct Held {
     about: About,
@@ -143,7 +134,7 @@ impl Wal {
     /// snapshot of its own. The log is not [`Wal::ready`] until that is durable.
     ///
     /// # Panics
-    /// If the state's encoding is longer than [`codec::VALUE_BYTES_MAX`].
+    /// If the state's encoding is longer than 4 GiB, which is what one step can write.
     pub fn begin<N: Node, S: Serialize>(
         found: Found,
         options: WalOptions,
@@ -266,43 +257,6 @@ impl Wal {
     }
 }
 
-/// Compaction.
-impl Wal {
-    /// Whether the segment has grown beyond [`WalOptions::compact_at`] and no compaction is under way.
-    pub fn wants_compaction(&self) -> bool {
-        self.segment.bytes > self.options.compact_at && self.can_compact()
-    }
-
-    /// Switches to a new segment and begins a snapshot of `state`, which is what all records appended so far,
-    /// durable or not, have made of it. Records up to the switch are forced: the snapshot gets its name when they
-    /// are durable, and the files before it go when its name is.
-    ///
-    /// # Panics
-    /// If the boot barrier or another compaction is under way.
-    pub fn compact<N: Node, S: Serialize>(&mut self, state: &S, out: &mut Outbox<N>) {
-        if let Phase::Failed(_) = self.phase {
-            return;
-        }
-        assert!(self.can_compact(), "a second snapshot in the lane");
-        self.covers = self.group.appended;
-        self.outdated.push(FileId::Snapshot(self.segment.number));
-        if self.segment.bytes > 0 {
-            self.outdated.push(self.segment.file());
-        }
-        if self.group.durable() < self.group.appended {
-            self.left = Some(Left { segment: self.segment, end: self.group.appended });
-        }
-        let number = self.segment.number.checked_add(1).expect("four billion compactions");
-        self.segment = Segment::new(self.life, number);
-        self.write_snapshot(Image::of(state), out);
-        self.force(out);
-    }
-
-    fn can_compact(&self) -> bool {
-        self.phase == Phase::Working && self.lane == SnapshotLane::Idle
-    }
-}
-
 /// Statistics.
 impl Wal {
     /// What the log has done in this life.
@@ -396,64 +350,13 @@ impl Wal {
             if left.end <= barrier.to {
                 self.left = None;
             }
-        } else if self.segment.number == barrier.segment {
+        } else {
+            assert!(self.segment.number == barrier.segment, "a barrier on a segment that is gone");
             self.segment.named = true;
         }
         self.name_snapshot(out);
         self.issue_barrier(out);
         Progress::Advanced
-    }
-}
-
-/// The snapshot lane.
-impl Wal {
-    fn write_snapshot<N: Node>(&mut self, image: Image, out: &mut Outbox<N>) {
-        let head = Head {
-            number: self.segment.number,
-            life: self.life,
-            chain: self.chain,
-            position: self.covers,
-            last: image.body().len() as u64,
-        };
-        self.stats.snapshots += 1;
-        self.stats.snapshot_bytes += image.write(head, self.options.chunk_bytes_max, out);
-        let op = self.next_op();
-        out.disk(DiskOp::Sync { op, file: FileId::Scratch });
-        self.lane = SnapshotLane::Syncing(op);
-    }
-
-    fn on_snapshot_done<N: Node>(&mut self, op: OpId, out: &mut Outbox<N>) -> Progress {
-        if self.lane == SnapshotLane::Syncing(op) {
-            self.lane = SnapshotLane::Synced;
-            self.name_snapshot(out);
-            return Progress::Nothing;
-        }
-        assert!(self.lane == SnapshotLane::Naming(op), "a completion without a barrier");
-        self.lane = SnapshotLane::Idle;
-        for file in self.outdated.drain(..) {
-            out.disk(DiskOp::Remove { file });
-        }
-        if self.phase == Phase::Working {
-            return Progress::Compacted;
-        }
-        self.phase = Phase::Working;
-        for held in mem::take(&mut self.held) {
-            out.append(self.segment.file(), held.about, &held.bytes);
-        }
-        self.issue_barrier(out);
-        Progress::Ready
-    }
-
-    /// Names the snapshot, if it is synced and everything that it covers is durable in the log. So the position in
-    /// a snapshot's head is a true watermark, like every other; and a segment is never removed while a barrier
-    /// on it is under way.
-    fn name_snapshot<N: Node>(&mut self, out: &mut Outbox<N>) {
-        if self.lane != SnapshotLane::Synced || self.group.durable() < self.covers {
-            return;
-        }
-        out.disk(DiskOp::Rename { from: FileId::Scratch, to: FileId::Snapshot(self.segment.number) });
-        let op = self.sync_dir(out);
-        self.lane = SnapshotLane::Naming(op);
     }
 
     fn sync_dir<N: Node>(&mut self, out: &mut Outbox<N>) -> OpId {
@@ -466,15 +369,4 @@ impl Wal {
         self.next_op += 1;
         OpId(self.next_op)
     }
-}
-
-/// Of the lives that append to segments of one number, at most one began with that number, and at most one,
-/// earlier, had switched to it by compaction; so a checksum over the number a life began with and what it began
-/// from tells them apart, even with the same entropy.
-fn fingerprint(found: &Found, entropy: u64, state: &[u8]) -> u32 {
-    let mut sum = crc32c::crc32c(&entropy.to_le_bytes());
-    sum = crc32c::crc32c_append(sum, &found.next_number().to_le_bytes());
-    sum = crc32c::crc32c_append(sum, &found.position.to_le_bytes());
-    sum = crc32c::crc32c_append(sum, &found.chain.to_le_bytes());
-    crc32c::crc32c_append(sum, state)
 }

@@ -26,7 +26,8 @@
 //! # Known limits
 //!
 //! Damage in the last synced group cannot be told from a torn tail: no frame behind it says that it was durable.
-//! The state, encoded, must fit [`codec::VALUE_BYTES_MAX`](crate::codec::VALUE_BYTES_MAX).
+//! The state, encoded, must fit 4 GiB, since one step writes it; a record
+//! [`codec::VALUE_BYTES_MAX`](crate::codec::VALUE_BYTES_MAX).
 
 mod durable;
 mod frame;
@@ -42,4 +43,4 @@ pub use durable::{Durable, Ticket};
 pub use frame::payload;
 pub use head::FORMAT_VERSION;
 pub use log::{Progress, Stats, Wal, WalOptions};
-pub use recovery::{Found, Recovered, TornTail, recover};
+pub use recovery::{Found, Recovered, Sighting, TornTail, recover, survey};

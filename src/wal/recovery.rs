@@ -147,9 +147,28 @@ struct Segment<'a> {
     head: Result<Head, Flaw>,
 }
 
-impl Segment<'_> {
+impl<'a> Segment<'a> {
     fn file(&self) -> FileId {
         FileId::Wal(self.number)
+    }
+
+    /// Every self-valid frame that one of `lives` wrote: at every place where one might begin, except inside
+    /// intact frames.
+    fn frames(&self, lives: &[u32]) -> impl Iterator<Item = (usize, Read<'a>)> + use<'a> {
+        let seeds = lives.iter().map(|life| Seed::of(*life, self.number)).collect::<Vec<_>>();
+        let bytes = self.bytes;
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            loop {
+                let candidate = frame::next_candidate(bytes, at)?;
+                let Some(read) = seeds.iter().find_map(|seed| Read::at(bytes, candidate, *seed)) else {
+                    at = candidate + 1;
+                    continue;
+                };
+                at = candidate + FRAME_BYTES + read.payload.map_or(0, <[u8]>::len);
+                return Some((candidate, read));
+            }
+        })
     }
 }
 
@@ -165,26 +184,23 @@ fn load_segments<'a>(disk: &'a dyn ReadDisk, files: &[FileId]) -> Result<Vec<Seg
 }
 
 /// A segment above the snapshot was begun by a compaction of the snapshot's own life. If another life wrote it,
-/// that life's snapshot was durable once, and is gone.
-///
-/// Only a head that bears the file's own number tells so. One with another number is an old block in a hole, and
-/// legal. An old block with this very number is not: a life writes segments up to the one after its durable
-/// snapshot and the next life sees that snapshot, so it begins at or above them all.
+/// that life's snapshot was durable once, and is gone. A head with another number is an old block in a hole, and
+/// proves nothing.
 fn refuse_what_is_not_ours(newest: &Head, segments: &[Segment<'_>]) -> Result<(), BootError> {
     for segment in segments.iter().filter(|segment| segment.number >= newest.number) {
         match segment.head {
             Err(flaw @ Flaw::Version(_)) => return Err(flaw.refusal(segment.file())),
-            Ok(head) if is_foreign(newest, segment.number, head) => {
+            Ok(head)
+                if head.number > newest.number
+                    && head.number == segment.number
+                    && head.life != newest.life =>
+            {
                 return Err(missing_snapshot(segment.number));
             }
             Ok(_) | Err(Flaw::Broken(_)) => {}
         }
     }
     Ok(())
-}
-
-fn is_foreign(newest: &Head, number: u32, head: Head) -> bool {
-    number > newest.number && head.number == number && head.life != newest.life
 }
 
 /// The log as far as it has been followed.
@@ -241,7 +257,6 @@ impl<R: DeserializeOwned> Walk<R> {
             Err(Flaw::Broken(what)) => Err(what),
             Err(Flaw::Version(_)) => Err("another format version"),
             Ok(head) if head.number != segment.number => Err("the head is that of another segment"),
-            Ok(head) if head.life != self.life => Err("the head is that of another life"),
             Ok(head) if (head.position, head.chain) != (self.position, self.chain) => {
                 Err("the segment does not continue the log")
             }
@@ -263,7 +278,7 @@ impl<R: DeserializeOwned> Walk<R> {
 
     /// An intact frame with a record that makes no sense was written so: not for a crash to explain.
     fn take(&mut self, payload: &[u8]) -> Result<(), BootError> {
-        let record = codec::decode(payload).map_err(|error| BootError::Damaged {
+        let record = codec::decode_verified(payload).map_err(|error| BootError::Damaged {
             file: self.file,
             at: self.at - payload.len() as u64,
             what: format!("record {} is intact but no record: {error}", self.position),
@@ -290,30 +305,62 @@ impl<R: DeserializeOwned> Walk<R> {
 }
 
 /// The largest watermark that anything on the disk tells.
-///
-/// Behind a broken head the life is unknown that its frames' checksums start from; it is one of those that some
-/// other file names.
 fn watermark(newest: &Head, segments: &[Segment<'_>]) -> u64 {
-    let mut lives = vec![newest.life];
-    let mut highest = newest.position;
-    for head in segments.iter().filter_map(|segment| segment.head.ok()) {
-        highest = highest.max(head.last);
-        if !lives.contains(&head.life) {
-            lives.push(head.life);
-        }
-    }
-    segments.iter().map(|segment| told_by(segment, &lives)).fold(highest, u64::max)
+    let heads = segments.iter().filter_map(|segment| segment.head.ok()).map(|head| head.last);
+    let lives = lives(Some(newest), segments);
+    let frames = segments.iter().flat_map(|segment| segment.frames(&lives)).map(|(_, frame)| frame.watermark);
+    heads.chain(frames).fold(newest.position, u64::max)
 }
 
-/// Looks at every place where a frame might begin, except inside intact frames.
-fn told_by(segment: &Segment<'_>, lives: &[u32]) -> u64 {
-    let seeds = lives.iter().map(|life| Seed::of(*life, segment.number)).collect::<Vec<_>>();
-    let mut highest = 0;
-    let mut at = 0;
-    while let Some(candidate) = frame::next_candidate(segment.bytes, at) {
-        let read = seeds.iter().find_map(|seed| Read::at(segment.bytes, candidate, *seed));
-        highest = highest.max(read.map_or(0, |frame| frame.watermark));
-        at = candidate + read.map_or(1, |frame| FRAME_BYTES + frame.payload.map_or(0, <[u8]>::len));
+/// Behind a broken head the life is unknown that its frames' checksums start from; it is one of those that some
+/// other file names.
+fn lives(newest: Option<&Head>, segments: &[Segment<'_>]) -> Vec<u32> {
+    let heads = segments.iter().filter_map(|segment| segment.head.ok()).map(|head| head.life);
+    let mut lives = newest.map(|head| head.life).into_iter().chain(heads).collect::<Vec<_>>();
+    lives.sort_unstable();
+    lives.dedup();
+    lives
+}
+
+/// A frame as it lies on the disk, whether or not the log reaches it; for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Which segment.
+    pub file: FileId,
+    /// The offset of its header.
+    pub at: u64,
+    /// Its record's number.
+    pub position: u64,
+    /// The last record that was durable when it was written.
+    pub watermark: u64,
+    /// The length of its payload, `None` if that is not intact.
+    pub payload_bytes: Option<u64>,
+}
+
+/// Every self-valid frame in every segment, in the order of the files, behind breaks too: what there is to look at
+/// when [`recover`] refuses.
+///
+/// # Errors
+/// [`BootError::Unreadable`].
+pub fn survey(disk: &dyn ReadDisk) -> Result<Vec<Sighting>, BootError> {
+    let files = disk.files();
+    let segments = load_segments(disk, &files)?;
+    let mut lives = lives(None, &segments);
+    if let Some(newest) = newest_snapshot(&files).ok().flatten()
+        && let Ok((head, _)) = Head::of_snapshot(load(disk, FileId::Snapshot(newest))?)
+    {
+        lives.push(head.life);
     }
-    highest
+    let sight = |file, at, frame: Read<'_>| Sighting {
+        file,
+        at,
+        position: frame.position,
+        watermark: frame.watermark,
+        payload_bytes: frame.payload.map(|payload| payload.len() as u64),
+    };
+    let in_segment = |segment: &Segment<'_>| {
+        let file = segment.file();
+        segment.frames(&lives).map(|(at, frame)| sight(file, at as u64, frame)).collect::<Vec<_>>()
+    };
+    Ok(segments.iter().flat_map(in_segment).collect())
 }

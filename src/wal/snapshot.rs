@@ -13,8 +13,6 @@ impl Image {
     pub(super) fn of<S: Serialize>(state: &S) -> Image {
         let mut bytes = vec![0; HEAD_BYTES];
         codec::encode_into(state, &mut bytes);
-        let body = bytes.len() - HEAD_BYTES;
-        assert!(body <= codec::VALUE_BYTES_MAX, "a state of {body} bytes cannot be read back");
         Image(bytes)
     }
 
@@ -44,6 +42,6 @@ pub(super) fn read<S: DeserializeOwned>(number: u32, bytes: &[u8]) -> Result<(He
     if head.last != body.len() as u64 {
         return Err(damaged(bytes.len(), "its length is not what its head says"));
     }
-    let state = codec::decode(body).map_err(|error| damaged(HEAD_BYTES, &error.to_string()))?;
+    let state = codec::decode_verified(body).map_err(|error| damaged(HEAD_BYTES, &error.to_string()))?;
     Ok((head, state))
 }

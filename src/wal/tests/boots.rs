@@ -1,127 +1,271 @@
-//! How lives begin, and how they end in the middle of beginning.
+//! How a life begins: nothing that was read is durable until it has been written anew.
 
-use super::Dice;
-use super::disk::{Everything, Fate, Hollow, Nothing};
-use super::rig::{Rig, files, fold};
-use crate::contract::{FileId, ReadDisk};
-use crate::wal::recover;
+use super::disk::{Everything, Hollow, Nothing};
+use super::rig::{Job, Rig, files};
+use super::{Dice, State};
+use crate::contract::{BootError, DiskError, FileId};
+use crate::wal::Progress;
 
-/// An empty disk is the disk of a node that never lived; whatever it had scribbled may go.
+fn kinds(rig: &Rig) -> Vec<String> {
+    let word = |job: &Job| match job {
+        Job::Append { file, kind, .. } => format!("append {file} {kind}"),
+        Job::Rename { from, to } => format!("rename {from} {to}"),
+        Job::Remove { file } => format!("remove {file}"),
+        Job::Sync { file, .. } => format!("sync {file}"),
+        Job::SyncDir { .. } => "syncdir".to_owned(),
+    };
+    rig.queue.iter().map(word).collect()
+}
+
+/// The first life of all writes a snapshot, too: otherwise a kill and a power cut could forget that it ever spoke.
 #[test]
-fn the_first_life_finds_nothing() {
+fn the_first_life_writes_a_snapshot() {
     let mut rig = Rig::new();
-    rig.disk.append(FileId::Scratch, b"half a snap");
-    let recovered = rig.recover().expect("a leftover is no damage");
-    assert_eq!(recovered.snapshot, None);
-    assert_eq!(recovered.found.position(), 0);
-    rig.start();
-    assert_eq!(files(&rig), "snapshot.1");
-    assert_eq!(fold(&rig.recover().expect("the disk is fine")).life, 1);
-}
-
-/// Each life leaves one snapshot and at most one segment, however many there were before.
-#[test]
-fn lives_do_not_pile_up() {
-    let mut rig = Rig::new();
-    for life in 1..20 {
-        rig.start();
-        assert_eq!(files(&rig), format!("snapshot.{life}"));
-        rig.keep(10);
-        assert_eq!(files(&rig), format!("wal.{life} snapshot.{life}"));
-    }
-    assert_eq!(rig.ids().len(), 19);
-}
-
-/// The same entropy twice, the same state but for the life's number: the fingerprints differ all the same, so what
-/// one life wrote is never taken for the other's.
-#[test]
-fn lives_with_one_entropy_differ() {
-    let mut rig = Rig::started();
-    rig.keep(10);
-    let first = rig.disk.bytes(FileId::Wal(1))[16..20].to_vec();
-    rig.start();
-    rig.keep(10);
-    let second = rig.disk.bytes(FileId::Wal(2))[16..20].to_vec();
-    assert_ne!(first, second);
-}
-
-/// Reading changes nothing, and gives the same twice.
-#[test]
-fn recovering_twice_is_recovering_once() {
-    let mut rig = Rig::started();
-    rig.keep(600);
-    let _torn = rig.append(900);
+    rig.boot().expect("an empty disk is fine");
+    assert_eq!(kinds(&rig), ["append scratch Snapshot", "sync scratch"]);
     rig.perform_all();
+    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Nothing));
+    assert_eq!(kinds(&rig), ["rename scratch snapshot.1", "syncdir"]);
+    rig.perform_all();
+    assert!(!rig.wal().ready());
+    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Ready));
+    rig.power_cut(&mut Nothing);
+    let recovered = rig.recover().expect("fine");
+    assert_eq!(recovered.snapshot, Some(State { life: 1, ids: Vec::new() }));
+    assert_eq!(recovered.found.position(), 0);
+}
+
+/// A snapshot gets its name after its contents are durable. Before that, a power cut that keeps every name and no
+/// data must find the old state.
+#[test]
+fn a_snapshot_is_named_after_its_sync() {
+    let mut rig = Rig::started();
+    rig.keep(20);
+    rig.boot().expect("fine");
+    rig.perform_all();
+    assert_eq!(files(&rig), "wal.1 snapshot.1 scratch");
     rig.power_cut(&mut Hollow);
-    let before = files(&rig);
-    let once = recover::<super::State, super::Record>(&rig.disk).expect("a torn tail is legal");
-    let twice = recover::<super::State, super::Record>(&rig.disk).expect("a torn tail is legal");
-    assert_eq!(once.records, twice.records);
-    assert_eq!(once.torn, twice.torn);
-    assert_eq!(files(&rig), before);
+    assert_eq!(rig.ids(), [1]);
+    rig.boot().expect("fine");
+    assert_eq!(kinds(&rig)[0], "remove scratch");
 }
 
-/// Runs `rig` for `moments` operations or completions, whichever is due; false if there was less to do.
-fn run(rig: &mut Rig, moments: usize) -> bool {
-    (0..moments).all(|_| {
-        if rig.perform().is_some() {
-            return true;
-        }
-        rig.barriers() > 0 && rig.complete(0, Ok(())).is_ok()
-    })
-}
-
-/// Lets `act` begin, ends the process after every number of moments in every way, and looks at what is left.
-fn at_every_moment(rig: &Rig, act: impl Fn(&mut Rig), ids: &[u32]) -> usize {
-    for moments in 0.. {
-        let fates: [Option<&mut dyn Fate>; 5] = [
-            None,
-            Some(&mut Nothing),
-            Some(&mut Everything),
-            Some(&mut Hollow),
-            Some(&mut Dice(moments as u64)),
-        ];
-        let mut over = false;
-        for fate in fates {
-            let mut rig = rig.clone();
-            act(&mut rig);
-            over = !run(&mut rig, moments);
-            match fate {
-                Some(fate) => rig.power_cut(fate),
-                None => rig.kill(),
-            }
-            assert_eq!(rig.ids(), ids, "after {moments} moments");
-            rig.start();
-            assert_eq!(rig.disk.files().len(), 1, "after {moments} moments: {}", files(&rig));
-            assert_eq!(rig.ids(), ids, "after {moments} moments and a life");
-        }
-        if over {
-            return moments;
-        }
-    }
-    unreachable!("a boot ends")
-}
-
-/// Whenever a boot is cut short, the next one finds all that was there.
+/// Old files go after the new name is durable: until then, a power cut that loses every unsynced name must find
+/// the old state whole.
 #[test]
-fn a_crash_at_any_moment_of_a_boot_loses_nothing() {
+fn old_files_are_removed_after_the_directory_is_synced() {
     let mut rig = Rig::started();
-    for _ in 0..20 {
-        rig.keep(100);
+    rig.keep(20);
+    rig.boot().expect("fine");
+    rig.perform_all();
+    rig.complete(0, Ok(())).expect("fine");
+    rig.perform_all();
+    assert_eq!(files(&rig), "wal.1 snapshot.1 snapshot.2");
+    let mut cut = rig.clone();
+    cut.power_cut(&mut Nothing);
+    assert_eq!(files(&cut), "wal.1 snapshot.1");
+    assert_eq!(cut.ids(), [1]);
+    rig.complete(0, Ok(())).expect("fine");
+    assert_eq!(kinds(&rig), ["remove wal.1", "remove snapshot.1"]);
+}
+
+/// 1. Record 1 is appended and never forced.
+/// 2. The process is killed; the page cache keeps the record.
+/// 3. The next life reads it, and is asked about it during its boot barrier: there is no proof.
+/// 4. The power cut takes it.
+#[test]
+fn what_was_read_back_is_not_therefore_durable() {
+    let mut rig = Rig::started();
+    rig.jot(20);
+    rig.perform_all();
+    rig.boot().expect("fine");
+    assert_eq!(rig.state.ids, [1]);
+    let ticket = rig.wal().recovered(1);
+    assert_eq!(rig.wal().redeem(ticket), Err(ticket));
+    let mut cut = rig.clone();
+    rig.settle();
+    assert_eq!(rig.wal().redeem(ticket).map(|proof| *proof), Ok(1));
+    rig.power_cut(&mut Nothing);
+    assert_eq!(rig.ids(), [1]);
+    cut.perform_all();
+    cut.power_cut(&mut Nothing);
+    assert_eq!(cut.ids(), [0; 0]);
+}
+
+/// 1. The sync of record 1 fails; its pages count as clean from now on, and are readable.
+/// 2. The node halts and boots, with no power cut, reads record 1 back, and becomes ready.
+/// 3. The power cut. A life that had only synced the old file again would have lost the record here; that
+///    is why it is written anew.
+#[test]
+fn a_restart_does_not_retry_a_failed_sync() {
+    let mut rig = Rig::started();
+    rig.jot(20);
+    rig.force();
+    rig.perform_all();
+    while rig.barriers() > 0 {
+        assert_eq!(rig.complete(0, Err(DiskError::Io)), Err(DiskError::Io));
     }
+    rig.start();
+    assert_eq!(rig.state.ids, [1]);
+    rig.power_cut(&mut Nothing);
+    assert_eq!(rig.ids(), [1]);
+}
+
+/// The same for the directory: the boot's rename is visible, its sync has failed, and no later sync repeats it.
+#[test]
+fn a_restart_does_not_trust_a_name_whose_sync_failed() {
+    let mut rig = Rig::started();
+    rig.keep(20);
+    rig.boot().expect("fine");
+    rig.perform_all();
+    rig.complete(0, Ok(())).expect("the contents are synced");
+    rig.perform_all();
+    assert_eq!(rig.complete(0, Err(DiskError::Io)), Err(DiskError::Io));
+    rig.start();
+    assert_eq!(files(&rig), "snapshot.3");
+    rig.power_cut(&mut Nothing);
+    assert_eq!(rig.ids(), [1]);
+}
+
+/// Appends of a life that is not ready are held back: had they been written, and the snapshot been lost, the log
+/// would hold records of a life that nobody remembers.
+#[test]
+fn a_life_that_is_not_ready_writes_no_records() {
+    let mut rig = Rig::started();
+    rig.boot().expect("fine");
+    let ticket = rig.append(20);
+    rig.force();
+    assert!(kinds(&rig).iter().all(|kind| !kind.contains("wal")));
+    rig.perform_all();
+    rig.complete(0, Ok(())).expect("fine");
+    rig.perform_all();
+    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Ready));
+    assert!(!rig.wal().is_durable(&ticket));
+    let expected =
+        ["remove snapshot.1", "append wal.2 Header", "append wal.2 Record", "sync wal.2", "syncdir"];
+    assert_eq!(kinds(&rig), expected);
+    rig.settle();
+    assert!(rig.wal().is_durable(&ticket));
+    rig.power_cut(&mut Nothing);
+    assert_eq!(rig.ids(), [1]);
+}
+
+/// A compaction that was cut short leaves a segment above its snapshot: the next life goes above both, so that no
+/// number stands for two files at a time.
+#[test]
+fn a_life_begins_above_every_number_seen() {
+    let mut rig = Rig::started();
+    rig.keep(20);
+    rig.compact();
+    rig.jot(20);
     rig.stop();
-    let moments = at_every_moment(&rig, |rig| rig.boot().expect("the disk is fine"), &rig.ids());
-    assert!(moments > 8, "a boot of {moments} moments");
+    assert_eq!(files(&rig), "wal.1 wal.2 snapshot.1 scratch");
+    rig.start();
+    assert_eq!(files(&rig), "snapshot.3");
+    assert_eq!(rig.state.ids, [1, 2]);
 }
 
-/// The same for a compaction.
+/// A crash after every single operation of a boot, kill or power cut of any kind, and again in the boot after
+/// that: recovering twice gives what recovering once gives.
 #[test]
-fn a_crash_at_any_moment_of_a_compaction_loses_nothing() {
+fn a_boot_can_be_cut_short_anywhere() {
     let mut rig = Rig::started();
-    for _ in 0..20 {
-        rig.keep(100);
+    rig.keep(20);
+    rig.compact();
+    rig.keep(900);
+    rig.jot(20);
+    rig.compact();
+    rig.perform_all();
+    for seed in 0..2000 {
+        let mut dice = Dice(seed);
+        let mut rig = rig.clone();
+        rig.settle();
+        for _ in 0..3 {
+            rig.boot().expect("nothing is damaged");
+            for _ in 0..dice.below(30) {
+                if rig.perform().is_none() && rig.barriers() > 0 {
+                    rig.complete(0, Ok(())).expect("fine");
+                }
+            }
+            match dice.below(3) {
+                0 => rig.kill(),
+                1 => rig.power_cut(&mut Nothing),
+                _ => rig.power_cut(&mut dice),
+            }
+            assert_eq!(rig.ids(), [1, 2, 3]);
+        }
     }
-    assert!(rig.wal().wants_compaction());
-    let moments = at_every_moment(&rig, Rig::compact, &rig.ids());
-    assert!(moments > 8, "a compaction of {moments} moments");
+}
+
+/// A snapshot without a log, a log with no record but a head: nothing is missing.
+#[test]
+fn an_idle_life_leaves_nothing_to_read() {
+    let mut rig = Rig::started();
+    assert_eq!(files(&rig), "snapshot.1");
+    rig.jot(20);
+    rig.perform();
+    rig.power_cut(&mut Everything);
+    assert_eq!(files(&rig), "wal.1 snapshot.1");
+    assert_eq!(rig.ids(), [0; 0]);
+    assert_eq!(rig.recover().expect("fine").torn, None);
+}
+
+/// The newest snapshot was durable under its name, so damage to it is damage, even with an older one beside it.
+#[test]
+fn a_damaged_snapshot_refuses_to_start() {
+    let mut rig = Rig::started();
+    rig.keep(20);
+    rig.boot().expect("fine");
+    rig.perform_all();
+    rig.complete(0, Ok(())).expect("fine");
+    rig.perform_all();
+    assert_eq!(files(&rig), "wal.1 snapshot.1 snapshot.2");
+    let length = rig.disk.bytes(FileId::Snapshot(2)).len();
+    for bit in 0..length * 8 {
+        let mut rig = rig.clone();
+        rig.disk.edit(FileId::Snapshot(2), |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        let Err(BootError::Damaged { file, .. }) = rig.boot() else { panic!("bit {bit} is not covered") };
+        assert_eq!(file, FileId::Snapshot(2));
+    }
+    for kept in 0..length {
+        let mut rig = rig.clone();
+        rig.disk.edit(FileId::Snapshot(2), |bytes| bytes.truncate(kept));
+        assert!(matches!(rig.boot(), Err(BootError::Damaged { .. })));
+    }
+}
+
+/// A life that wrote to its segment had a durable snapshot. If that is gone, the log of the life before looks whole,
+/// and going on from it would forget that the life ever was.
+#[test]
+fn a_missing_snapshot_refuses_to_start() {
+    let mut rig = Rig::started();
+    rig.keep(20);
+    let mut older = rig.clone();
+    older.disk.lose(FileId::Snapshot(1));
+    assert!(matches!(older.boot(), Err(BootError::Damaged { file: FileId::Snapshot(1), .. })));
+    rig.boot().expect("fine");
+    rig.perform_all();
+    rig.complete(0, Ok(())).expect("fine");
+    rig.perform_all();
+    rig.complete(0, Ok(())).expect("ready");
+    rig.queue.clear();
+    rig.jot(20);
+    rig.perform_all();
+    assert_eq!(files(&rig), "wal.1 wal.2 snapshot.1 snapshot.2");
+    rig.disk.lose(FileId::Snapshot(2));
+    assert!(matches!(rig.boot(), Err(BootError::Damaged { file: FileId::Snapshot(2), .. })));
+}
+
+/// A state of ten million small numbers takes a byte for each on the disk, and four when it is read: what a life can
+/// write, the next one can read.
+#[test]
+fn a_large_state_can_be_read_back() {
+    let mut rig = Rig::new();
+    rig.options.chunk_bytes_max = 1 << 20;
+    rig.boot().expect("fine");
+    rig.settle();
+    rig.state.ids = vec![1; 20_000_000];
+    rig.compact();
+    rig.settle();
+    assert_eq!(rig.ids().len(), 20_000_000);
 }

@@ -1,112 +1,199 @@
-//! What may be believed, and when: proofs, barriers, and the silence after a failure.
+//! What is durable when: group commit, segments, compaction, and a disk that fails.
 
-use super::disk::{Everything, Nothing};
+use super::disk::{Everything, Hollow, Nothing};
 use super::rig::{Job, Rig, files};
 use crate::contract::{DiskError, FileId};
 use crate::wal::Progress;
 
-const FAILED: Result<(), DiskError> = Err(DiskError::Io);
+fn syncs(rig: &Rig) -> usize {
+    rig.queue.iter().filter(|job| matches!(job, Job::Sync { .. })).count()
+}
 
-/// A record is appended and forced, and the disk performs all of it. Of the first barrier's halves, data and name,
-/// either comes first. Only the second makes the proof.
+/// Three records are forced while the first one's barrier is under way: they share the next, which is issued as
+/// soon as the first completes.
 #[test]
-fn only_a_whole_barrier_proves() {
+fn what_is_forced_meanwhile_shares_the_next_barrier() {
+    let mut rig = Rig::started();
+    rig.keep(20);
+    let first = rig.append(20);
+    rig.force();
+    rig.perform_all();
+    let others = [20, 20, 20].map(|len| {
+        let ticket = rig.append(len);
+        rig.force();
+        ticket
+    });
+    assert_eq!(syncs(&rig), 0);
+    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Advanced));
+    assert!(rig.wal().is_durable(&first));
+    assert!(others.iter().all(|ticket| !rig.wal().is_durable(ticket)));
+    assert_eq!(syncs(&rig), 1);
+    rig.settle();
+    assert!(others.iter().all(|ticket| rig.wal().is_durable(ticket)));
+    assert_eq!(rig.wal().stats().log_barriers, 3);
+}
+
+/// A record that nobody forces causes no barrier, neither at once nor when another completes, but any barrier
+/// issued after it covers it.
+#[test]
+fn an_unforced_record_only_rides_along() {
+    let mut rig = Rig::started();
+    rig.keep(20);
+    let forced = rig.append(20);
+    rig.force();
+    let late = rig.append(20);
+    rig.settle();
+    assert!(rig.wal().is_durable(&forced));
+    assert!(!rig.wal().is_durable(&late));
+    assert_eq!(rig.wal().stats().log_barriers, 2);
+    rig.keep(20);
+    assert!(rig.wal().is_durable(&late));
+    rig.force();
+    assert_eq!(syncs(&rig), 0, "there is nothing to force");
+}
+
+/// A record is forced while a barrier is under way, and an unforced one follows it: the next barrier takes both.
+#[test]
+fn a_barrier_covers_all_that_was_appended_before_it() {
+    let mut rig = Rig::started();
+    rig.jot(20);
+    rig.force();
+    rig.jot(20);
+    rig.force();
+    let end = rig.append(20);
+    rig.settle();
+    assert!(rig.wal().is_durable(&end));
+    assert_eq!(rig.wal().stats().log_barriers, 2);
+}
+
+/// A new segment's data are synced and its name is not: the power cut may take the whole file, so nothing in it is
+/// durable yet. In either order.
+#[test]
+fn a_new_segment_needs_its_name_to_be_durable() {
     for first in [0, 1] {
         let mut rig = Rig::started();
-        let ticket = rig.append(10);
-        assert_eq!(rig.wal().redeem(ticket), Err(ticket));
+        let ticket = rig.append(20);
         rig.force();
         rig.perform_all();
-        assert_eq!(rig.barriers(), 2);
         assert_eq!(rig.complete(first, Ok(())), Ok(Progress::Nothing));
-        assert_eq!(rig.wal().redeem(ticket), Err(ticket));
+        assert!(!rig.wal().is_durable(&ticket));
+        let mut cut = rig.clone();
+        cut.power_cut(&mut Nothing);
+        assert_eq!(cut.ids(), [0; 0]);
         assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Advanced));
-        assert!(rig.wal().redeem(ticket).is_ok_and(|proof| *proof == 1));
+        assert!(rig.wal().is_durable(&ticket));
         rig.power_cut(&mut Nothing);
         assert_eq!(rig.ids(), [1]);
     }
 }
 
-/// A barrier promises what was appended before it was issued, not what came while it was under way.
+/// The same after a compaction's switch.
 #[test]
-fn a_barrier_proves_nothing_that_came_after_it() {
+fn a_compaction_s_segment_needs_its_name_to_be_durable() {
     let mut rig = Rig::started();
-    rig.keep(10);
-    let covered = rig.append(10);
+    rig.keep(20);
+    rig.compact();
+    rig.settle();
+    rig.jot(20);
     rig.force();
     rig.perform_all();
-    let late = rig.append(10);
-    rig.perform_all();
+    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Nothing));
     assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Advanced));
-    assert!(rig.wal().is_durable(&covered));
-    assert!(!rig.wal().is_durable(&late));
     rig.power_cut(&mut Nothing);
     assert_eq!(rig.ids(), [1, 2]);
 }
 
-/// The slower the disk, the larger the group: a hundred forces during one barrier make one more.
+/// Record 2 is left unforced in the old segment, record 3 is forced in the new one: the old segment is synced
+/// first, and only then the new one.
 #[test]
-fn forces_during_a_barrier_share_the_next() {
+fn the_old_segment_is_synced_before_the_new_one() {
     let mut rig = Rig::started();
-    rig.keep(10);
-    let before = rig.wal().stats().log_barriers;
-    for _ in 0..100 {
-        let _shared = rig.append(10);
-        rig.force();
-    }
-    rig.settle();
-    assert_eq!(rig.wal().stats().log_barriers, before + 2);
-    assert_eq!(rig.wal().durable(), 101);
-}
-
-/// Only a segment's first barrier syncs the directory: its name is durable from then on.
-#[test]
-fn a_name_is_synced_once() {
-    let mut rig = Rig::started();
-    rig.keep(10);
-    let _ticket = rig.append(10);
+    rig.keep(20);
+    rig.jot(20);
+    rig.compact();
+    let ticket = rig.append(20);
     rig.force();
-    let wal = FileId::Wal(1);
-    let jobs = std::mem::take(&mut rig.queue);
-    assert!(matches!(jobs[0], Job::Append { file, kind: "Record", .. } if file == wal));
-    assert!(matches!(jobs[1], Job::Sync { file, .. } if file == wal));
-    assert_eq!(jobs.len(), 2);
-}
-
-/// What is appended before the boot barrier is held back: the log it would go to has no ground yet.
-#[test]
-fn nothing_is_logged_before_the_boot_barrier() {
-    let mut rig = Rig::new();
-    rig.boot().expect("an empty disk is fine");
-    let ticket = rig.append(10);
-    let read_back = rig.wal().recovered(());
-    rig.force();
-    while !rig.wal().ready() {
-        assert!(!rig.wal().is_durable(&read_back));
-        assert!(!files(&rig).contains("wal"));
-        if rig.perform().is_none() {
-            rig.complete(0, Ok(())).expect("no barrier has failed");
-        }
-    }
-    assert!(rig.wal().is_durable(&read_back));
+    let is_log_sync = |job: &&Job| matches!(job, Job::Sync { file: FileId::Wal(_), .. });
+    let synced = |rig: &Rig| rig.queue.iter().filter(is_log_sync).cloned().collect::<Vec<_>>();
+    assert!(matches!(synced(&rig)[..], [Job::Sync { file: FileId::Wal(1), .. }]));
+    rig.perform_all();
+    assert_eq!(rig.barriers(), 2);
+    assert_eq!(rig.complete(1, Ok(())), Ok(Progress::Advanced));
     assert!(!rig.wal().is_durable(&ticket));
+    assert!(matches!(synced(&rig)[..], [Job::Sync { file: FileId::Wal(2), .. }]));
     rig.settle();
     assert!(rig.wal().is_durable(&ticket));
     rig.power_cut(&mut Nothing);
-    assert_eq!(rig.ids(), [1]);
+    assert_eq!(rig.ids(), [1, 2, 3]);
 }
 
-/// After a failure the log tells the same error for ever, writes nothing and proves nothing, not even what was
-/// durable before.
+/// The snapshot is synced long before the log's barrier completes: it waits for its name, and nothing is removed.
 #[test]
-fn a_failed_log_is_silent() {
+fn a_snapshot_waits_until_the_log_is_durable_up_to_the_switch() {
     let mut rig = Rig::started();
-    rig.keep(10);
-    let ticket = rig.append(10);
+    rig.keep(20);
+    rig.jot(20);
+    rig.compact();
+    rig.perform_all();
+    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Nothing));
+    assert!(rig.queue.is_empty(), "the log is not durable yet");
+    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Advanced));
+    assert_eq!(rig.queue[0], Job::Rename { from: FileId::Scratch, to: FileId::Snapshot(2) });
+    rig.perform_all();
+    assert_eq!(files(&rig), "wal.1 snapshot.1 snapshot.2");
+    assert!(!rig.wal().wants_compaction());
+    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Compacted));
+    rig.perform_all();
+    assert_eq!(files(&rig), "snapshot.2");
+}
+
+/// A power cut at every step of a compaction, keeping nothing or all of what was not synced: every record that was
+/// durable is there, exactly once, whether from the snapshot, from the log, or from both.
+#[test]
+fn a_compaction_can_be_cut_short_anywhere() {
+    let mut rig = Rig::started();
+    rig.keep(20);
+    rig.keep(20);
+    rig.compact();
+    rig.jot(20);
+    let mut overlaps = 0;
+    loop {
+        for fate in 0..3 {
+            let mut cut = rig.clone();
+            match fate {
+                0 => cut.power_cut(&mut Nothing),
+                1 => cut.power_cut(&mut Hollow),
+                _ => cut.power_cut(&mut Everything),
+            }
+            overlaps += usize::from(files(&cut).contains("wal.1") && files(&cut).contains("snapshot.2"));
+            let ids = cut.ids();
+            assert!(ids == [1, 2] || ids == [1, 2, 3], "{ids:?}");
+            cut.start();
+            assert_eq!(cut.state.ids, ids);
+        }
+        if rig.perform().is_none() {
+            if rig.barriers() == 0 {
+                break;
+            }
+            rig.complete(0, Ok(())).expect("fine");
+        }
+    }
+    assert!(overlaps > 0, "no crash fell between the rename and the removals");
+}
+
+/// Once a barrier has failed the log is silent, says the same for ever, and proves nothing more.
+#[test]
+fn a_failure_is_for_good() {
+    let mut rig = Rig::started();
+    rig.keep(20);
+    let ticket = rig.append(20);
     rig.force();
     rig.perform_all();
-    assert_eq!(rig.complete(0, FAILED), Err(DiskError::Io));
-    let late = rig.append(10);
+    rig.compact();
+    rig.perform_all();
+    assert_eq!(rig.complete(0, Err(DiskError::NoSpace)), Err(DiskError::NoSpace));
+    assert_eq!(rig.complete(0, Ok(())), Err(DiskError::NoSpace));
+    let late = rig.append(20);
     rig.force();
     rig.compact();
     assert!(rig.queue.is_empty());
@@ -114,74 +201,49 @@ fn a_failed_log_is_silent() {
     assert!(!rig.wal().wants_compaction());
     assert!(rig.wal().redeem(ticket).is_err());
     assert!(rig.wal().redeem(late).is_err());
+    assert!(rig.wal().redeem(rig.wal().recovered(0)).is_err());
 }
 
-/// Restart is a retry.
-/// 1. A record is appended, its sync fails, and the node halts. The page cache still shows the record.
-/// 2. The node is started again without a power cut, reads the record back, and is ready.
-/// 3. The power fails. A life that had synced the same file again would have lost the record now.
+/// An append is cut short for want of space, and all later ones are not performed. The barrier says so; the next
+/// life forgets the stump.
 #[test]
-fn what_a_life_read_back_is_its_own_to_keep() {
+fn a_short_write_shows_at_the_barrier() {
     let mut rig = Rig::started();
-    rig.keep(10);
-    let _lost = rig.append(10);
+    rig.keep(20);
+    rig.jot(20);
+    rig.jot(20);
     rig.force();
+    rig.latch(30);
     rig.perform_all();
-    assert_eq!(rig.complete(0, FAILED), Err(DiskError::Io));
+    assert_eq!(rig.complete(0, Ok(())), Err(DiskError::NoSpace));
     rig.start();
-    rig.power_cut(&mut Nothing);
-    assert_eq!(rig.ids(), [1, 2]);
+    assert_eq!(rig.state.ids, [1]);
 }
 
-/// A segment is left before all of it is durable. The new segment's records wait for the rest of the old one, whose
-/// barrier comes first.
+/// A segment wants compaction when it has grown, and not twice.
 #[test]
-fn a_new_segment_does_not_overtake_the_old_one() {
+fn a_long_segment_wants_compaction() {
     let mut rig = Rig::started();
-    rig.keep(10);
-    let old = rig.append(10);
+    assert!(!rig.wal().wants_compaction());
+    rig.keep(2000);
+    assert!(rig.wal().wants_compaction());
     rig.compact();
-    let new = rig.append(10);
-    rig.force();
-    rig.perform_all();
-    while !rig.wal().is_durable(&new) {
-        assert!(rig.barriers() > 0, "somebody waits for ever");
-        rig.complete(rig.barriers() - 1, Ok(())).expect("no barrier has failed");
-        rig.perform_all();
-        assert!(rig.wal().is_durable(&old) || !rig.wal().is_durable(&new));
-    }
-    rig.power_cut(&mut Nothing);
-    assert_eq!(rig.ids(), [1, 2, 3]);
+    rig.jot(2000);
+    assert!(!rig.wal().wants_compaction());
+    rig.settle();
+    assert!(rig.wal().wants_compaction());
+    assert_eq!(rig.wal().segment_number(), 2);
 }
 
-/// Write, sync, rename, sync the directory, and only then drop the old files.
+/// Head and first record are two appends: a crash can fall between them, and coordinates name the record.
 #[test]
-fn a_snapshot_is_durable_before_anything_goes() {
+fn the_head_is_an_append_of_its_own() {
     let mut rig = Rig::started();
-    rig.keep(10);
-    rig.compact();
-    rig.perform_all();
-    assert_eq!(files(&rig), "wal.1 snapshot.1 scratch");
-    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Nothing));
-    rig.perform_all();
-    assert_eq!(files(&rig), "wal.1 snapshot.1 snapshot.2");
-    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Compacted));
-    rig.perform_all();
-    assert_eq!(files(&rig), "snapshot.2");
-    rig.power_cut(&mut Everything);
-    assert_eq!(rig.ids(), [1]);
-}
-
-/// A snapshot's position is a watermark, so it gets its name only when the log is durable so far.
-#[test]
-fn a_snapshot_waits_for_the_log() {
-    let mut rig = Rig::started();
-    rig.keep(10);
-    let _ticket = rig.append(10);
-    rig.compact();
-    rig.perform_all();
-    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Nothing));
-    assert!(rig.queue.is_empty(), "the snapshot is synced, the record it covers is not");
-    assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Advanced));
-    assert!(matches!(rig.queue[0], Job::Rename { to: FileId::Snapshot(2), .. }));
+    rig.jot(20);
+    rig.jot(20);
+    let kinds = rig.queue.iter().map(|job| match job {
+        Job::Append { kind, .. } => *kind,
+        Job::Rename { .. } | Job::Remove { .. } | Job::Sync { .. } | Job::SyncDir { .. } => "other",
+    });
+    assert_eq!(kinds.collect::<Vec<_>>(), ["Header", "Record", "Record"]);
 }

@@ -98,7 +98,16 @@ impl Rig {
         self.append_value(vec![0x5A; len])
     }
 
-    pub(super) fn append_value(&mut self, value: Vec<u8>) -> Ticket<u32> {
+    /// Appends a record that nobody waits for.
+    pub(super) fn jot(&mut self, len: usize) {
+        let _ = self.append(len);
+    }
+
+    pub(super) fn jot_value(&mut self, value: Vec<u8>) {
+        let _ = self.append_value(value);
+    }
+
+    fn append_value(&mut self, value: Vec<u8>) -> Ticket<u32> {
         let id = self.next_id;
         self.next_id += 1;
         self.state.ids.push(id);

@@ -28,8 +28,6 @@ struct Storm {
     promised: usize,
     /// The life that was last fit to speak.
     spoken: u32,
-    /// One crash in so many comes to pass: some storms let lives grow old enough to compact, others hardly let one boot.
-    mildness: usize,
     seen: Seen,
 }
 
@@ -41,14 +39,13 @@ impl Storm {
             tickets: Vec::new(),
             promised: 0,
             spoken: 0,
-            mildness: 1 + (seed % 12) as usize,
             seen: Seen::default(),
         };
         storm.rig.options.entropy = storm.dice.below(2) as u64;
         storm.rig.options.chunk_bytes_max = 1 + storm.dice.below(200);
         storm.rig.options.compact_at = 1 + storm.dice.below(4000) as u64;
         storm.boot();
-        for _ in 0..storm.dice.below(160) {
+        for _ in 0..storm.dice.below(120) {
             storm.step();
         }
         storm.end();
@@ -56,26 +53,28 @@ impl Storm {
     }
 
     fn step(&mut self) {
-        match self.dice.below(32) {
-            0..6 => {
+        match self.dice.below(64) {
+            0..12 => {
                 let len = if self.dice.one_in(4) { self.dice.below(1500) } else { self.dice.below(60) };
                 let ticket = self.rig.append(len);
                 self.tickets.push(ticket);
             }
-            6..10 => self.rig.force(),
-            10..18 => drop(self.rig.perform()),
-            18..20 => self.rig.perform_all(),
-            20..28 => self.complete(Ok(())),
-            28..30 if self.rig.wal().wants_compaction() => self.rig.compact(),
-            28 if self.dice.one_in(4) => self.complete(Err(DiskError::Io)),
-            28 if self.dice.one_in(4) => {
+            12..20 => self.rig.force(),
+            20..36 => drop(self.rig.perform()),
+            36..42 => self.rig.perform_all(),
+            42..59 => self.complete(Ok(())),
+            59 if self.rig.wal().wants_compaction() => self.rig.compact(),
+            59 => {}
+            60 if self.dice.one_in(4) => self.complete(Err(DiskError::Io)),
+            60 if self.dice.one_in(4) => {
                 let kept = self.dice.below(100);
                 self.rig.latch(kept);
             }
-            30 if self.dice.one_in(self.mildness) => self.boot(),
-            31 if self.dice.one_in(self.mildness) => self.power_cut(),
-            28..32 => {}
-            _ => unreachable!("the dice has 32 sides"),
+            60 => {}
+            61 => self.settle(),
+            62 => self.boot(),
+            63 => self.power_cut(),
+            _ => unreachable!("the dice has 64 sides"),
         }
     }
 
@@ -90,6 +89,13 @@ impl Storm {
             Ok(Progress::Compacted) => self.seen.compacted += 1,
             Ok(Progress::Nothing) => {}
             Err(_) => self.on_failure(),
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            self.rig.perform_all();
+            self.complete(Ok(()));
         }
     }
 
