@@ -159,6 +159,11 @@ fn account(draw: &mut Draw) -> Key {
     Key::new(&format!("a{}", draw.between(0, 2))).expect("short")
 }
 
+/// The keys of all accounts; every node has each of them.
+pub(super) fn accounts() -> impl Iterator<Item = Key> {
+    (0..3).map(|n| Key::new(&format!("a{n}")).expect("short"))
+}
+
 /// Every key that a drawn workload may touch.
 pub(super) fn all_keys() -> impl Iterator<Item = Key> {
     let names =

@@ -5,6 +5,7 @@ use stormglass::{NodeId, TxId};
 
 use super::Ledger;
 use crate::commit::row::{Mark, Row};
+use crate::commit::workload::accounts;
 use crate::commit::{RETRY_US, VOTE_TIMEOUT_US};
 use crate::oracle::Broken;
 
@@ -54,7 +55,21 @@ impl Ledger {
             }
         }
         self.counts.justified += justified;
-        Ok(())
+        self.judge_total(quiet)
+    }
+
+    /// I5: money is moved, never made: once all is decided, the accounts add up to nothing.
+    fn judge_total(&self, quiet: bool) -> Result<(), Broken> {
+        if !quiet || !self.plan.dead.is_empty() || self.nodes.iter().any(|track| track.tainted) {
+            return Ok(());
+        }
+        let of = |track: &super::Track| -> i64 { accounts().filter_map(|key| track.values.get(&key)).sum() };
+        match self.nodes.iter().map(of).sum::<i64>() {
+            0 => Ok(()),
+            total => {
+                Err(Broken::safety("I5 TransfersKeepTheTotal", format!("the accounts add up to {total}")))
+            }
+        }
     }
 
     fn is_dead(&self, node: NodeId) -> bool {
@@ -101,7 +116,7 @@ impl Ledger {
         self.judge_probe()
     }
 
-    /// L3: a transaction over every key commits, so no lock is left. I5: the accounts it read keep their total.
+    /// L3: a transaction over every key commits, so no lock is left.
     fn judge_probe(&mut self) -> Result<(), Broken> {
         let probe = self.names.iter().filter(|(id, _)| id.serial >= 1_000);
         if !probe.clone().any(|(_, told)| told.told_committed) {
