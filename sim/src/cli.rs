@@ -1,6 +1,7 @@
 //! The command line, as a library function: whoever has a [`Protocol`] has `hunt`, `replay`, `check` and `profiles`.
 
 mod args;
+mod bench;
 mod check;
 mod hunt;
 mod replay;
@@ -47,6 +48,7 @@ pub fn main<P: Protocol>() -> ExitCode {
             replay::run::<P>(&replay)
         }
         Command::Check(check) => check::run::<P>(&check),
+        Command::Bench(bench) => bench::run::<P>(&bench),
         Command::Profiles => {
             profiles();
             Exit::Clean

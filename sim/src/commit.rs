@@ -1,6 +1,7 @@
 //! Atomic commitment in the storm: clients, and the claims of two-phase commit. The only part of this crate that
 //! knows two-phase commit.
 
+mod bench;
 pub mod ledger;
 mod row;
 pub mod workload;
@@ -13,7 +14,7 @@ use stormglass::{Micros, NodeId};
 
 use crate::plan::Plan;
 use crate::profile::{Draw, Setup};
-use crate::protocol::Protocol;
+use crate::protocol::{BenchRun, Benched, Protocol};
 
 /// Two-phase commit, its clients and its claims.
 #[derive(Clone, Copy, Debug)]
@@ -47,5 +48,9 @@ impl Protocol for Commit {
 
     fn judge(plan: &Plan) -> Ledger {
         Ledger::new(plan)
+    }
+
+    fn bench(run: &BenchRun, seed: u64) -> Option<Benched> {
+        Some(bench::run(run, seed))
     }
 }

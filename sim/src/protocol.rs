@@ -7,7 +7,7 @@ use crate::oracle::Judge;
 use crate::plan::Plan;
 use crate::profile::{Draw, Rates, Setup, draw};
 use crate::workload::Workload;
-use crate::world::World;
+use crate::world::{Ending, World};
 
 /// A bundle of node, workload and judges: all that the command line needs (`cli::main`).
 pub trait Protocol: Sized + 'static {
@@ -26,6 +26,34 @@ pub trait Protocol: Sized + 'static {
     fn workload(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Self::Workload;
     /// The judges of one run.
     fn judge(plan: &Plan) -> Self::Judge;
+    /// Runs one seed of this protocol's benchmark, if it has one.
+    fn bench(_run: &BenchRun, _seed: u64) -> Option<Benched> {
+        None
+    }
+}
+
+/// How large a benchmark is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BenchRun {
+    /// Nodes, all of which take part.
+    pub nodes: u16,
+    /// Transactions, one after another.
+    pub txns: u32,
+    /// Chance that a message is lost, in 65,536ths.
+    pub lose: u32,
+}
+
+/// What one seed of a benchmark has done.
+#[derive(Clone, Debug)]
+pub struct Benched {
+    /// How the run ended.
+    pub ending: Ending,
+    /// Transactions committed.
+    pub committed: u64,
+    /// Transactions aborted.
+    pub aborted: u64,
+    /// Virtual time until the last decision, in microseconds.
+    pub virtual_us: u64,
 }
 
 /// The world of a protocol under some chooser and some judge.

@@ -24,6 +24,8 @@ pub(super) enum Command {
     Replay(Replay),
     /// Run seeds twice, and from their own records: every fingerprint must be the same
     Check(Check),
+    /// Measure: one transaction after another, on one thread; prints one line of JSON
+    Bench(Bench),
     /// List profiles and faults, with meaning and ranges
     Profiles,
 }
@@ -134,4 +136,32 @@ fn request(text: &str) -> Result<RequestId, String> {
     let parsed = parts.and_then(|(client, serial)| Some((client.parse().ok()?, serial.parse().ok()?)));
     let (client, serial) = parsed.ok_or("expected a request's name, like c1.4")?;
     Ok(RequestId { client, serial, attempt: 0 })
+}
+
+#[derive(Debug, Flags)]
+pub(super) struct Bench {
+    /// Nodes, 1 to 64; all take part in every transaction
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) nodes: u16,
+    /// Transactions a seed, 1 to 100,000
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) txns: u32,
+    /// How many seeds
+    #[arg(long, default_value_t = 1_000)]
+    pub(super) seeds: u64,
+    /// Chance that a message is lost, 0 to 0.5
+    #[arg(long, default_value_t = 0.0, value_parser = chance)]
+    pub(super) loss: f64,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    pub(super) first_seed: u64,
+}
+
+fn chance(text: &str) -> Result<f64, String> {
+    let chance: f64 = text.parse().map_err(|_| "expected a number from 0 to 0.5".to_string())?;
+    if (0.0..=0.5).contains(&chance) {
+        Ok(chance)
+    } else {
+        Err("expected a number from 0 to 0.5".to_string())
+    }
 }

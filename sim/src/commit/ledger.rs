@@ -30,6 +30,8 @@ pub struct Ledger {
     /// The greatest share of the liveness bound that was used, in thousandths.
     share_permille: u64,
     counts: Counts,
+    /// Whether clients probe in the end.
+    probes: bool,
 }
 
 /// One node, as seen from outside.
@@ -106,7 +108,13 @@ impl Ledger {
             cleared_us: None,
             share_permille: 0,
             counts: Counts::default(),
+            probes: true,
         }
+    }
+
+    /// For workloads that do not probe in the end.
+    pub fn without_probe(self) -> Ledger {
+        Ledger { probes: false, ..self }
     }
 
     fn track(&mut self, node: NodeId) -> &mut Track {

@@ -1,0 +1,58 @@
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a benchmark looks at the wall clock"
+)]
+#![allow(clippy::float_arithmetic, reason = "rates of a report")]
+
+use std::time::Instant;
+
+use super::Exit;
+use super::args::Bench;
+use crate::protocol::{BenchRun, Protocol};
+use crate::tally::Tally;
+
+/// Runs the benchmark on one thread and prints one line of JSON.
+pub(super) fn run<P: Protocol>(args: &Bench) -> Exit {
+    let run = BenchRun { nodes: args.nodes, txns: args.txns, lose: (args.loss * 65_536.0) as u32 };
+    let (mut tally, mut committed, mut aborted, mut virtual_us) = (Tally::default(), 0, 0, 0);
+    let began = Instant::now();
+    for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
+        let Some(benched) = P::bench(&run, seed) else {
+            eprintln!("error: {} has no benchmark", P::NAME);
+            return Exit::Other;
+        };
+        if let Some(broken) = benched.ending.broken {
+            eprintln!("error: seed {seed}: {broken}");
+            return Exit::of(&broken);
+        }
+        tally.merge(&benched.ending.tally);
+        committed += benched.committed;
+        aborted += benched.aborted;
+        virtual_us += benched.virtual_us;
+    }
+    let wall_s = began.elapsed().as_secs_f64();
+    let per_s = |count: u64| (count as f64 / wall_s) as u64;
+    let line = serde_json::json!({
+        "peer": "stormglass",
+        "nodes": args.nodes, "txns": args.txns, "seeds": args.seeds, "loss": args.loss, "first_seed": args.first_seed,
+        "messages_delivered": tally.delivered,
+        "events": tally.events,
+        "committed": committed,
+        "aborted": aborted,
+        "wall_s": wall_s,
+        "msgs_per_s": per_s(tally.delivered),
+        "seeds_per_s": per_s(args.seeds),
+        "sim_s_per_wall_s": per_s(virtual_us / 1_000_000),
+        "peak_rss_kib": peak_rss_kib(),
+    });
+    println!("{line}");
+    Exit::Clean
+}
+
+/// What the kernel says of this process; `None` where it does not say.
+fn peak_rss_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
