@@ -1,14 +1,22 @@
 //! What of a fact goes into the fingerprint: kinds, subjects, lengths, and every byte that is written.
 
-use stormglass::{About, DiskOp, Effect, Input, Label, Node, RequestId, Subject};
+use stormglass::{About, DiskOp, Effect, Input, Label, Node, NodeId, RequestId, Subject};
 
 use crate::fault::{End, MessageFault};
 use crate::mix::{Fingerprint, mix};
 use crate::oracle::Fact;
 
+/// Folds a fact into a fingerprint: integers only, never the text of a `Debug`.
+#[inline]
+pub(crate) fn fold<N: Node>(print: &mut Fingerprint, at_us: u64, node: NodeId, fact: &Fact<'_, N>) {
+    let (tag, word) = of(fact, print);
+    print.fold((at_us << 16) ^ u64::from(node.0));
+    print.fold(word ^ (u64::from(tag) << 56));
+}
+
 /// A tag and a word for a fact. Long contents are folded into `print` directly.
 #[inline]
-pub(crate) fn of<N: Node>(fact: &Fact<'_, N>, print: &mut Fingerprint) -> (u8, u64) {
+fn of<N: Node>(fact: &Fact<'_, N>, print: &mut Fingerprint) -> (u8, u64) {
     match fact {
         Fact::Input(input) => match input {
             Input::Message { from, message } => (1, about(message.about()) ^ (u64::from(from.0) << 40)),

@@ -448,7 +448,7 @@ where
     #[inline]
     fn see(&mut self, id: NodeId, fact: &Fact<'_, N>) {
         let host = &self.hosts[usize::from(id.0)];
-        fold(&mut self.print, self.now_us, id, fact);
+        crate::digest::fold(&mut self.print, self.now_us, id, fact);
         if self.broken.is_some() {
             return;
         }
@@ -457,12 +457,4 @@ where
             self.broken = Some(broken);
         }
     }
-}
-
-/// Folds a fact into a fingerprint: integers only, never the text of a `Debug`.
-#[inline]
-fn fold<N: Node>(print: &mut Fingerprint, at_us: u64, node: NodeId, fact: &Fact<'_, N>) {
-    let (tag, word) = crate::digest::of(fact, print);
-    print.fold((at_us << 16) ^ u64::from(node.0));
-    print.fold(word ^ (u64::from(tag) << 56));
 }

@@ -140,6 +140,13 @@ where
                     self.on_speech(node, seen.disk)?;
                     self.on_append(seen.at_us, node, *file, bytes, seen.disk)
                 }
+                Effect::Disk(DiskOp::Append { file: FileId::Scratch, .. }) => {
+                    // A compaction, not the snapshot that every life begins with.
+                    let track = self.track(node);
+                    let prepared = track.spoke && !track.held.is_empty();
+                    self.counts.prepared_in_snapshot += u64::from(prepared);
+                    Ok(())
+                }
                 Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => Ok(()),
                 Effect::Send { to, message } => {
                     self.on_speech(node, seen.disk)?;

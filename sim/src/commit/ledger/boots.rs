@@ -55,7 +55,6 @@ impl Ledger {
 
     fn begin_life(&mut self, node: NodeId, state: State) -> Result<(), Broken> {
         self.counts.boots_in_doubt += u64::from(!state.prepared.is_empty());
-        self.counts.prepared_in_snapshot += u64::from(!state.prepared.is_empty());
         for prepared in &state.prepared {
             let row = self.rows.row(prepared.tx);
             row.know_part(node, &prepared.part, prepared.tx.coordinator);
