@@ -3,6 +3,8 @@
 //! encoding changes is a day of one diff.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// No encoded value is longer than this (64 MiB): a damaged length must not become an allocation.
@@ -28,7 +30,18 @@ pub enum CodecError {
 /// If the value's own `Serialize` fails, or its encoding is longer than [`VALUE_BYTES_MAX`]: both are ours to
 /// prevent.
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) {
-    bincode::serde::encode_into_std_write(value, into, CONFIG).expect("our own values can be encoded");
+    bincode::serde::encode_into_writer(value, Tail(into), CONFIG).expect("our own values can be encoded");
+}
+
+/// The end of a buffer, as bincode wants it. Its adapter for `std::io::Write` asks of every byte what came of it.
+struct Tail<'a>(&'a mut Vec<u8>);
+
+impl Writer for Tail<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// The encoding of `value` on its own.
@@ -65,4 +78,96 @@ pub fn decode_verified<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecErro
     let decoded = bincode::serde::decode_from_slice(bytes, CONFIG.with_no_limit());
     let (value, used) = decoded.map_err(|error| CodecError::Malformed(error.to_string()))?;
     if used < bytes.len() { Err(CodecError::Trailing(bytes.len() - used)) } else { Ok(value) }
+}
+
+/// Reads an encoding piece by piece, in place: for those who look at every record that is written and must not build
+/// each. The pieces are those of bincode's specification, "Varint encoding": one byte below 251; else a byte that
+/// says how many follow; signed integers are zigzagged first.
+#[derive(Clone, Copy, Debug)]
+pub struct Pieces<'a>(&'a [u8]);
+
+impl<'a> Pieces<'a> {
+    /// From the first byte of `bytes` on.
+    pub fn of(bytes: &'a [u8]) -> Pieces<'a> {
+        Pieces(bytes)
+    }
+
+    /// What is left.
+    pub fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// An unsigned integer of any width up to 64 bits, a length, or the number of an enum's variant. `None` if there is
+    /// none.
+    #[inline]
+    pub fn unsigned(&mut self) -> Option<u64> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        if first < 251 { Some(first.into()) } else { self.wide(first) }
+    }
+
+    fn wide(&mut self, first: u8) -> Option<u64> {
+        let width = match first {
+            251 => 2,
+            252 => 4,
+            253 => 8,
+            _ => return None,
+        };
+        let mut word = [0; 8];
+        word[..width].copy_from_slice(self.bytes(width)?);
+        Some(u64::from_le_bytes(word))
+    }
+
+    /// The same, but none that does not fit into fewer bits.
+    #[inline]
+    pub fn narrow<T: TryFrom<u64>>(&mut self) -> Option<T> {
+        T::try_from(self.unsigned()?).ok()
+    }
+
+    /// A signed integer.
+    #[inline]
+    pub fn signed(&mut self) -> Option<i64> {
+        let zigzag = self.unsigned()?;
+        Some((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
+    }
+
+    /// So many bytes as they are.
+    #[inline]
+    pub fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    /// A text.
+    #[inline]
+    pub fn text(&mut self) -> Option<&'a str> {
+        let len = self.narrow()?;
+        std::str::from_utf8(self.bytes(len)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_what_was_encoded() {
+        let unsigned = [0, 250, 251, 65_535, 65_536, u64::from(u32::MAX), 1 << 32, u64::MAX];
+        let signed = [0, -1, 1, 125, -126, 40_000, i64::MIN, i64::MAX];
+        let bytes = encode(&(unsigned, signed, "text"));
+        let mut pieces = Pieces::of(&bytes);
+        for number in unsigned {
+            assert_eq!(pieces.unsigned(), Some(number));
+        }
+        for number in signed {
+            assert_eq!(pieces.signed(), Some(number));
+        }
+        assert_eq!(pieces.text(), Some("text"));
+        assert!(pieces.rest().is_empty());
+        assert_eq!(pieces.unsigned(), None);
+        assert_eq!(Pieces::of(&[251, 1]).unsigned(), None);
+        assert_eq!(Pieces::of(&encode(&300u64)).narrow::<u8>(), None);
+        assert_eq!(Pieces::of(&[2, 0xff, 0xff]).text(), None);
+    }
 }

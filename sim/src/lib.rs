@@ -14,6 +14,7 @@ pub mod plan;
 pub mod profile;
 pub mod protocol;
 pub mod queue;
+mod sorted;
 pub mod tally;
 pub mod trace;
 pub mod workload;

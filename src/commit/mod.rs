@@ -115,7 +115,7 @@ pub use message::{Message, No, Said, Vote};
 pub use node::CommitNode;
 pub use op::{Action, Key, KeyTooLong, Op, Reads};
 pub use part::{Age, Invalid, Part, Participants};
-pub use record::{Record, RecordHead, RecordKind};
+pub use record::{Record, RecordHead, RecordKind, RecordView};
 pub use request::{Outcome, Request, Response, Turn, Why};
 pub use state::{Client, Committing, Decision, Known, Prepared, State};
 pub use words::{Ended, Position, Word};

@@ -4,10 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::op::{Action, Key, Op};
 use super::part::Part;
-use crate::codec::{self, CodecError};
+use crate::codec::{CodecError, Pieces};
 use crate::contract::{Label, Subject};
-use crate::id::{RequestId, TxId};
+use crate::id::{Incarnation, NodeId, RequestId, TxId};
 
 /// One record. Kind, transaction and name come first in every encoding, so that [`RecordHead`] can read them
 /// without the rest.
@@ -86,17 +87,91 @@ impl RecordHead {
     /// # Errors
     /// [`CodecError`] if the bytes do not begin like a record.
     pub fn decode(bytes: &[u8]) -> Result<RecordHead, CodecError> {
-        let ((variant, tx, name), _) = codec::decode_prefix::<(u32, TxId, RequestId)>(bytes)?;
-        let kind = match variant {
+        RecordHead::take(&mut Pieces::of(bytes)).ok_or_else(no_record)
+    }
+
+    fn take(pieces: &mut Pieces<'_>) -> Option<RecordHead> {
+        let kind = match pieces.unsigned()? {
             0 => RecordKind::Prepared,
             1 => RecordKind::Commit,
             2 => RecordKind::Committed,
             3 => RecordKind::Aborted,
             4 => RecordKind::End,
-            other => return Err(CodecError::Malformed(format!("there is no record kind {other}"))),
+            _ => return None,
         };
-        Ok(RecordHead { kind, tx, name })
+        let coordinator = NodeId(pieces.narrow()?);
+        let incarnation = Incarnation(pieces.narrow()?);
+        let tx = TxId { coordinator, incarnation, serial: pieces.unsigned()? };
+        Some(RecordHead { kind, tx, name: take_name(pieces)? })
     }
+}
+
+fn take_name(pieces: &mut Pieces<'_>) -> Option<RequestId> {
+    let (client, serial) = (pieces.narrow()?, pieces.narrow()?);
+    Some(RequestId { client, serial, attempt: pieces.narrow()? })
+}
+
+fn no_record() -> CodecError {
+    CodecError::Malformed("not a record".to_owned())
+}
+
+/// A record read in place: what a judge wants to know of every record that is written. It allocates nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordView<'a> {
+    /// Kind, transaction and name.
+    pub head: RecordHead,
+    rest: Pieces<'a>,
+}
+
+impl<'a> RecordView<'a> {
+    /// Reads an encoded [`Record`]'s front; its part, if it has one, is read when it is asked for.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the bytes do not begin like a record.
+    pub fn of(bytes: &'a [u8]) -> Result<RecordView<'a>, CodecError> {
+        let mut rest = Pieces::of(bytes);
+        let head = RecordHead::take(&mut rest).ok_or_else(no_record)?;
+        Ok(RecordView { head, rest })
+    }
+
+    /// Adds the operations of the record's part to `ops` and gives its participants; nothing for the kinds
+    /// that have no part.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the bytes do not go on like a part.
+    pub fn part(&self, ops: &mut Vec<Op>) -> Result<impl Iterator<Item = NodeId> + use<'a>, CodecError> {
+        let has_part = matches!(self.head.kind, RecordKind::Prepared | RecordKind::Commit);
+        let (count, mut nodes) = match has_part {
+            true => take_part(self.rest, ops).ok_or_else(no_record)?,
+            false => (0, self.rest),
+        };
+        // They were all read once, on the way to the operations.
+        Ok((0..count).map_while(move |_| nodes.narrow().map(NodeId)))
+    }
+}
+
+fn take_part<'a>(mut pieces: Pieces<'a>, ops: &mut Vec<Op>) -> Option<(usize, Pieces<'a>)> {
+    let _age_at = pieces.unsigned()?;
+    let _age_by = take_name(&mut pieces)?;
+    let count = pieces.narrow()?;
+    let nodes = pieces;
+    for _ in 0..count {
+        pieces.narrow::<u16>()?;
+    }
+    let many: usize = pieces.narrow()?;
+    for _ in 0..many {
+        let node = NodeId(pieces.narrow()?);
+        let key = Key::new(pieces.text()?).ok()?;
+        let action = match pieces.unsigned()? {
+            0 => Action::Put(pieces.signed()?),
+            1 => Action::Delete,
+            2 => Action::Get,
+            3 => Action::Add { by: pieces.signed()?, at_least: pieces.signed()? },
+            _ => return None,
+        };
+        ops.push(Op { node, key, action });
+    }
+    pieces.rest().is_empty().then_some((count, nodes))
 }
 
 impl Record {
@@ -140,26 +215,44 @@ impl Label for Record {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::op::{Action, Key, Op};
     use super::super::part::Age;
     use super::*;
-    use crate::id::{Incarnation, NodeId};
+    use crate::codec;
 
     #[test]
-    fn the_head_of_every_record_can_be_read_from_its_front() {
-        let tx = TxId { coordinator: NodeId(3), incarnation: Incarnation(300), serial: 1 << 40 };
+    fn every_record_can_be_read_in_place() {
+        let tx = TxId { coordinator: NodeId(300), incarnation: Incarnation(300), serial: 1 << 40 };
         let name = RequestId { client: 1, serial: 70_000, attempt: 2 };
-        let op = Op { node: NodeId(1), key: Key::new("k").unwrap(), action: Action::Get };
-        let part = Part::whole(Age { at: 5, by: name }, &Arc::from([op])).unwrap();
+        let op = |node, action| Op { node: NodeId(node), key: Key::new("key").unwrap(), action };
+        let add = Action::Add { by: -1, at_least: i64::MIN };
+        let ops = [op(1, Action::Get), op(1, Action::Put(-300)), op(260, Action::Delete), op(260, add)];
+        let part = Part::whole(Age { at: u64::MAX, by: name }, &Arc::from(ops)).unwrap();
         let records = [
-            Record::Prepared { tx, name, part: part.clone() },
+            Record::Prepared { tx, name, part: part.of(NodeId(260)) },
             Record::Commit { tx, name, part },
             Record::Committed { tx, name },
             Record::Aborted { tx, name },
             Record::End { tx, name },
         ];
         for record in records {
-            assert_eq!(RecordHead::decode(&codec::encode(&record)), Ok(record.head()));
+            let bytes = codec::encode(&record);
+            assert_eq!(RecordHead::decode(&bytes), Ok(record.head()));
+            let view = RecordView::of(&bytes).unwrap();
+            assert_eq!(view.head, record.head());
+            let mut found = Vec::new();
+            let nodes: Vec<NodeId> = view.part(&mut found).unwrap().collect();
+            match &record {
+                Record::Prepared { part, .. } | Record::Commit { part, .. } => {
+                    assert_eq!((&nodes[..], &found[..]), (&part.participants()[..], part.ops()));
+                    for len in 0..bytes.len() {
+                        let cut = RecordView::of(&bytes[..len]);
+                        assert!(cut.is_err() || cut.unwrap().part(&mut Vec::new()).is_err(), "{len}");
+                    }
+                }
+                Record::Committed { .. } | Record::Aborted { .. } | Record::End { .. } => {
+                    assert_eq!((nodes.len(), found.len()), (0, 0));
+                }
+            }
         }
         assert!(RecordHead::decode(&[5, 0, 0, 0, 0, 0, 0]).is_err());
     }

@@ -9,14 +9,13 @@ mod finale;
 mod promises;
 mod records;
 
-use std::collections::BTreeMap;
-
-use stormglass::commit::{Ended, Key, Message, Outcome, Part, Reads, Request, Response, State};
+use stormglass::commit::{Ended, Key, Message, Op, Outcome, Reads, Request, Response, State};
 use stormglass::{DiskOp, Effect, FileId, Incarnation, Input, NodeId, RequestId, TxId};
 
 use super::row::Rows;
 use crate::oracle::{Broken, Fact, Judge, Seen, Sometimes};
 use crate::plan::Plan;
+use crate::sorted::Sorted;
 
 /// All claims of atomic commitment in one pass.
 #[derive(Clone, Debug)]
@@ -25,13 +24,15 @@ pub struct Ledger {
     rows: Rows,
     nodes: Vec<Track>,
     /// What became of each request, as far as it shows.
-    names: BTreeMap<RequestId, Told>,
+    names: Sorted<RequestId, Told>,
     cleared_us: Option<u64>,
     /// The greatest share of the liveness bound that was used, in thousandths.
     share_permille: u64,
     counts: Counts,
     /// Whether clients probe in the end.
     probes: bool,
+    /// Empty lists of operations, kept for their memory.
+    spare: Vec<Vec<Op>>,
 }
 
 /// One node, as seen from outside.
@@ -45,20 +46,50 @@ struct Track {
     life: Incarnation,
     /// The state with which this life began, and what it has appended since: the log as it must be found again.
     base: State,
-    log: Vec<Vec<u8>>,
+    log: Payloads,
     /// How many of `log` are durable. `durable <= log.len()`
     durable: usize,
     /// Undecided and prepared here: these hold locks.
-    held: Vec<(TxId, Part)>,
+    held: Vec<(TxId, Vec<Op>)>,
     /// The values after everything that is appended.
-    values: BTreeMap<Key, i64>,
-    /// What the reads of a transaction must have found here.
-    expected: BTreeMap<TxId, Reads>,
+    values: Values,
+    /// What the reads of a transaction must have found here, if it reads.
+    expected: Sorted<TxId, Reads>,
     /// A disk that was damaged at rest: what it holds proves nothing.
     tainted: bool,
     boots: u32,
     /// What coordinators have told it to be over. Who knows no more than that may stay silent (L2).
     heard: Vec<Ended>,
+}
+
+type Values = Sorted<Key, i64>;
+
+/// The payloads of a log, one behind the other.
+#[derive(Clone, Debug, Default)]
+struct Payloads {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Payloads {
+    fn push(&mut self, payload: &[u8]) {
+        self.bytes.extend_from_slice(payload);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,17 +130,32 @@ struct Counts {
 impl Ledger {
     /// Judges one run.
     pub fn new(plan: &Plan) -> Ledger {
-        let nodes = usize::from(plan.nodes);
-        Ledger {
+        let mut ledger = Ledger {
             plan: plan.clone(),
-            rows: Rows::new(nodes),
-            nodes: vec![Track::default(); nodes],
-            names: BTreeMap::new(),
+            rows: Rows::default(),
+            nodes: Vec::new(),
+            names: Sorted::default(),
             cleared_us: None,
             share_permille: 0,
             counts: Counts::default(),
             probes: true,
+            spare: Vec::new(),
+        };
+        ledger.reset(plan);
+        ledger
+    }
+
+    /// Judges another run in the same memory.
+    pub fn reset(&mut self, plan: &Plan) {
+        let nodes = usize::from(plan.nodes);
+        self.plan.clone_from(plan);
+        self.rows.reset(nodes);
+        self.nodes.resize_with(nodes, Track::default);
+        for track in &mut self.nodes {
+            track.reset(&mut self.spare);
         }
+        self.names.clear();
+        (self.cleared_us, self.share_permille, self.counts) = (None, 0, Counts::default());
     }
 
     /// For workloads that do not probe in the end.
@@ -127,6 +173,27 @@ impl Ledger {
     }
 }
 
+impl Track {
+    fn reset(&mut self, spare: &mut Vec<Vec<Op>>) {
+        self.forget(spare);
+        self.spoke = false;
+        self.life = Incarnation::default();
+        self.base = State::default();
+        self.log.clear();
+        self.durable = 0;
+        self.values.clear();
+        (self.tainted, self.boots) = (false, 0);
+        self.heard.clear();
+    }
+
+    /// What only this life knew is gone.
+    fn forget(&mut self, spare: &mut Vec<Vec<Op>>) {
+        self.undurable.clear();
+        spare.extend(self.held.drain(..).map(|(_, ops)| ops));
+        self.expected.clear();
+    }
+}
+
 /// Facts of any node that speaks the words of atomic commitment, be it whole or with a bug planted.
 impl<N> Judge<N> for Ledger
 where
@@ -136,8 +203,11 @@ where
         let node = seen.node;
         match &seen.fact {
             Fact::Effect(effect, bytes) => match effect {
-                Effect::Disk(DiskOp::Append { file: file @ FileId::Wal(_), .. }) => {
+                Effect::Disk(DiskOp::Append { file: file @ FileId::Wal(_), about, .. }) => {
                     self.on_speech(node, seen.disk)?;
+                    if about.subject.is_none() {
+                        return Ok(()); // The head of a segment.
+                    }
                     self.on_append(seen.at_us, node, *file, bytes, seen.disk)
                 }
                 Effect::Disk(DiskOp::Append { file: FileId::Scratch, .. }) => {
@@ -148,9 +218,9 @@ where
                     Ok(())
                 }
                 Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => Ok(()),
-                Effect::Send { to, message } => {
+                Effect::Send { message, .. } => {
                     self.on_speech(node, seen.disk)?;
-                    self.on_send(seen.at_us, node, *to, message)
+                    self.on_send(seen.at_us, node, message)
                 }
                 Effect::Reply { id, response } => {
                     self.on_speech(node, seen.disk)?;

@@ -1,6 +1,8 @@
 //! One row per transaction: what everybody did about it, as far as anybody can see.
 
-use stormglass::commit::{Decision, Part};
+use std::ops::{Deref, DerefMut};
+
+use stormglass::commit::Decision;
 use stormglass::{Incarnation, NodeId, RequestId, TxId};
 
 /// How far a record has come.
@@ -25,12 +27,12 @@ pub(super) struct Stand {
 }
 
 /// One transaction.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
+    pub(super) tx: TxId,
     pub(super) name: Option<RequestId>,
-    /// Each participant's part, by node; nothing for those who take no part.
-    pub(super) parts: Vec<Option<Part>>,
-    pub(super) stands: Vec<Stand>,
+    /// Whether anybody has said who takes part.
+    known: bool,
     /// Nodes that take part, but for the coordinator. By node number.
     pub(super) subordinates: u64,
     /// Who has said Yes, durably prepared.
@@ -50,16 +52,43 @@ pub(super) struct Row {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
     nodes: usize,
-    by_coordinator: Vec<Vec<(Incarnation, Vec<Row>)>>,
+    rows: Vec<Row>,
+    /// `nodes` for each row.
+    stands: Vec<Stand>,
+    /// By coordinator, then by life: the places of its rows, by serial from 1.
+    places: Vec<Vec<(Incarnation, Vec<u32>)>>,
+    /// The place of the row that was looked at last: one event asks for the same a few times.
+    last: usize,
+}
+
+/// One row, with where everybody stands.
+pub(super) struct RowMut<'a> {
+    row: &'a mut Row,
+    pub(super) stands: &'a mut [Stand],
 }
 
 impl Rows {
-    pub(super) fn new(nodes: usize) -> Rows {
-        Rows { nodes, by_coordinator: vec![Vec::new(); nodes] }
+    /// No rows yet, of a cluster of so many nodes; the memory is kept.
+    pub(super) fn reset(&mut self, nodes: usize) {
+        (self.nodes, self.last) = (nodes, 0);
+        self.rows.clear();
+        self.stands.clear();
+        self.places.iter_mut().for_each(Vec::clear);
+        self.places.resize(nodes, Vec::new());
     }
 
-    pub(super) fn row(&mut self, tx: TxId) -> &mut Row {
-        let lives = &mut self.by_coordinator[usize::from(tx.coordinator.0)];
+    #[inline]
+    pub(super) fn row(&mut self, tx: TxId) -> RowMut<'_> {
+        if self.rows.get(self.last).is_none_or(|row| row.tx != tx) {
+            self.last = self.find(tx);
+        }
+        let stands = self.last * self.nodes;
+        let stands = &mut self.stands[stands..stands + self.nodes];
+        RowMut { row: &mut self.rows[self.last], stands }
+    }
+
+    fn find(&mut self, tx: TxId) -> usize {
+        let lives = &mut self.places[usize::from(tx.coordinator.0)];
         let at = match lives.iter().rposition(|(life, _)| *life == tx.incarnation) {
             Some(at) => at,
             None => {
@@ -67,54 +96,78 @@ impl Rows {
                 lives.len() - 1
             }
         };
-        let rows = &mut lives[at].1;
+        let places = &mut lives[at].1;
         let serial = usize::try_from(tx.serial).expect("serials count up from 1");
-        while rows.len() < serial {
-            rows.push(Row { stands: vec![Stand::default(); self.nodes], ..Row::default() });
+        while places.len() < serial {
+            places.push(u32::try_from(self.rows.len()).expect("a run has fewer than 2^32 transactions"));
+            self.rows.push(Row::new(TxId { serial: places.len() as u64, ..tx }));
+            self.stands.resize(self.rows.len() * self.nodes, Stand::default());
         }
-        &mut rows[serial - 1]
+        places[serial - 1] as usize
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (TxId, &Row)> {
-        self.by_coordinator.iter().enumerate().flat_map(|(coordinator, lives)| {
-            let coordinator = NodeId(coordinator as u16);
-            lives.iter().flat_map(move |(incarnation, rows)| {
-                let tx =
-                    move |at: usize| TxId { coordinator, incarnation: *incarnation, serial: at as u64 + 1 };
-                rows.iter().enumerate().map(move |(at, row)| (tx(at), row))
-            })
-        })
+    /// All rows, in the order in which they were first heard of.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Row, &[Stand])> {
+        self.rows.iter().zip(self.stands.chunks(self.nodes.max(1)))
     }
 
     /// A crash: what this node had only appended is not to be relied on any more.
     pub(super) fn crash(&mut self, node: NodeId) {
-        for (coordinator, lives) in self.by_coordinator.iter_mut().enumerate() {
-            for row in lives.iter_mut().flat_map(|(_, rows)| rows) {
-                let stand = &mut row.stands[usize::from(node.0)];
-                (stand.prepared, stand.terminal) = (Mark::Absent, None);
-                if coordinator == usize::from(node.0) {
-                    row.commit = Mark::Absent;
-                }
+        for (row, stands) in self.rows.iter_mut().zip(self.stands.chunks_mut(self.nodes.max(1))) {
+            let stand = &mut stands[usize::from(node.0)];
+            (stand.prepared, stand.terminal) = (Mark::Absent, None);
+            if row.tx.coordinator == node {
+                row.commit = Mark::Absent;
             }
         }
     }
 }
 
 impl Row {
+    fn new(tx: TxId) -> Row {
+        Row {
+            tx,
+            name: None,
+            known: false,
+            subordinates: 0,
+            yes: 0,
+            acked: 0,
+            commit: Mark::Absent,
+            committed: false,
+            ended: false,
+            abort_said: false,
+            begun_us: 0,
+        }
+    }
+
+    /// Somebody says who takes part.
+    pub(super) fn know(&mut self, participants: impl Iterator<Item = NodeId>) {
+        if self.known {
+            return;
+        }
+        self.known = true;
+        let coordinator = self.tx.coordinator;
+        self.subordinates =
+            participants.filter(|node| *node != coordinator).fold(0, |bits, node| bits | 1 << node.0);
+    }
+}
+
+impl RowMut<'_> {
+    #[inline]
     pub(super) fn stand(&mut self, node: NodeId) -> &mut Stand {
         &mut self.stands[usize::from(node.0)]
     }
+}
 
-    pub(super) fn know_part(&mut self, node: NodeId, part: &Part, coordinator: NodeId) {
-        if self.parts.is_empty() {
-            self.parts = vec![None; self.stands.len()];
-            for other in part.participants().iter().filter(|other| **other != coordinator) {
-                self.subordinates |= 1 << other.0;
-            }
-        }
-        let slot = &mut self.parts[usize::from(node.0)];
-        if slot.is_none() {
-            *slot = Some(part.clone());
-        }
+impl Deref for RowMut<'_> {
+    type Target = Row;
+    fn deref(&self) -> &Row {
+        self.row
+    }
+}
+
+impl DerefMut for RowMut<'_> {
+    fn deref_mut(&mut self) -> &mut Row {
+        self.row
     }
 }

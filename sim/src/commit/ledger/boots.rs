@@ -11,11 +11,9 @@ use crate::oracle::Broken;
 impl Ledger {
     pub(super) fn on_crash(&mut self, node: NodeId) {
         self.rows.crash(node);
-        let track = self.track(node);
+        let track = &mut self.nodes[usize::from(node.0)];
         track.spoke = false;
-        track.undurable.clear();
-        track.held.clear();
-        track.expected.clear();
+        track.forget(&mut self.spare);
     }
 
     /// Only damage keeps a node from starting.
@@ -56,22 +54,22 @@ impl Ledger {
     fn begin_life(&mut self, node: NodeId, state: State) -> Result<(), Broken> {
         self.counts.boots_in_doubt += u64::from(!state.prepared.is_empty());
         for prepared in &state.prepared {
-            let row = self.rows.row(prepared.tx);
-            row.know_part(node, &prepared.part, prepared.tx.coordinator);
+            let mut row = self.rows.row(prepared.tx);
+            row.know(prepared.part.participants().iter().copied());
             row.stand(node).prepared = Mark::Durable;
         }
         for known in &state.outcomes {
             self.decide(node, known.tx, known.decision)?;
         }
         for committing in &state.committing {
-            let row = self.rows.row(committing.tx);
+            let mut row = self.rows.row(committing.tx);
             row.commit = Mark::Durable;
             row.committed = true;
             self.on_committed_name(node, committing.tx, Some(committing.name))?;
         }
         for client in &state.clients {
             for (turn, tx) in &client.committed {
-                let row = self.rows.row(*tx);
+                let mut row = self.rows.row(*tx);
                 row.committed = true;
                 let name = row.name.filter(|name| name.serial == turn.serial);
                 self.on_committed_name(node, *tx, name)?;
@@ -80,10 +78,13 @@ impl Ledger {
         let track = self.track(node);
         track.spoke = true;
         track.life = state.incarnation;
-        track.held = state.prepared.iter().map(|prepared| (prepared.tx, prepared.part.clone())).collect();
+        let held = state.prepared.iter().map(|prepared| (prepared.tx, prepared.part.ops().to_vec()));
+        track.held.clear();
+        track.held.extend(held);
         // What was prepared before this life was read before this life: its reads were judged then.
         track.expected.clear();
-        track.values = state.values.clone();
+        track.values.clear();
+        track.values.extend(state.values.iter().map(|(key, value)| (*key, *value)));
         track.base = state;
         track.log.clear();
         track.durable = 0;

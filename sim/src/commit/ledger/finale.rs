@@ -4,7 +4,7 @@ use stormglass::commit::{Decision, Position};
 use stormglass::{NodeId, TxId};
 
 use super::Ledger;
-use crate::commit::row::{Mark, Row};
+use crate::commit::row::{Mark, Row, Stand};
 use crate::commit::workload::accounts;
 use crate::commit::{RETRY_US, VOTE_TIMEOUT_US};
 use crate::oracle::Broken;
@@ -41,13 +41,14 @@ impl Ledger {
             return Err(Broken::liveness("L3 QuietInTheEnd", why));
         }
         let mut justified = 0;
-        for (tx, row) in self.rows.iter() {
-            for node in self.in_doubt(row) {
+        for (row, stands) in self.rows.iter() {
+            let tx = row.tx;
+            for node in self.in_doubt(stands) {
                 if !self.is_dead(tx.coordinator) {
                     let why = format!("{node} is in doubt about {tx}, and its coordinator is alive");
                     return Err(Broken::liveness("L1 DecidedInTime", why));
                 }
-                if let Some(peer) = self.peer_who_knows(tx, row, node) {
+                if let Some(peer) = self.peer_who_knows(row, stands, node) {
                     let why = format!("{node} is in doubt about {tx}, and {peer} is alive and knows");
                     return Err(Broken::liveness("L2 BlockingIsJustified", why));
                 }
@@ -63,7 +64,7 @@ impl Ledger {
         if !quiet || !self.plan.dead.is_empty() || self.nodes.iter().any(|track| track.tainted) {
             return Ok(());
         }
-        let of = |track: &super::Track| -> i64 { accounts().filter_map(|key| track.values.get(&key)).sum() };
+        let of = |track: &super::Track| -> i64 { accounts().filter_map(|key| track.values.get(key)).sum() };
         match self.nodes.iter().map(of).sum::<i64>() {
             0 => Ok(()),
             total => {
@@ -76,17 +77,18 @@ impl Ledger {
         self.plan.dead.contains(&node) || self.nodes[usize::from(node.0)].tainted
     }
 
-    fn in_doubt<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = NodeId> + 'a {
-        let stands = row.stands.iter().enumerate().map(|(node, stand)| (NodeId(node as u16), stand));
+    fn in_doubt<'a>(&'a self, stands: &'a [Stand]) -> impl Iterator<Item = NodeId> + 'a {
+        let stands = stands.iter().enumerate().map(|(node, stand)| (NodeId(node as u16), stand));
         let doubtful = stands.filter(|(_, stand)| stand.prepared != Mark::Absent && stand.terminal.is_none());
         doubtful.map(|(node, _)| node).filter(|node| !self.is_dead(*node))
     }
 
-    fn peer_who_knows(&self, tx: TxId, row: &Row, asker: NodeId) -> Option<NodeId> {
-        let mut peers = (0..row.stands.len()).map(|node| NodeId(node as u16));
+    fn peer_who_knows(&self, row: &Row, stands: &[Stand], asker: NodeId) -> Option<NodeId> {
+        let tx = row.tx;
+        let mut peers = (0..stands.len()).map(|node| NodeId(node as u16));
         peers.find(|peer| {
             let takes_part = row.subordinates >> peer.0 & 1 == 1;
-            let stand = &row.stands[usize::from(peer.0)];
+            let stand = &stands[usize::from(peer.0)];
             let mut heard = self.nodes[usize::from(peer.0)].heard.iter();
             let over =
                 heard.any(|ended| ended.coordinator == tx.coordinator && ended.contains(Position::of(tx)));
@@ -99,10 +101,11 @@ impl Ledger {
         if !self.plan.dead.is_empty() || self.nodes.iter().any(|track| track.tainted) {
             return Ok(());
         }
-        for (tx, row) in self.rows.iter().filter(|(_, row)| row.committed) {
-            let all = (0..row.stands.len()).filter(|node| row.subordinates >> node & 1 == 1);
+        for (row, stands) in self.rows.iter().filter(|(row, _)| row.committed) {
+            let tx = row.tx;
+            let all = (0..stands.len()).filter(|node| row.subordinates >> node & 1 == 1);
             for node in all {
-                if row.stands[node].decided != Some(Decision::Committed) {
+                if stands[node].decided != Some(Decision::Committed) {
                     let why = format!("{tx} is committed, but not at n{node}");
                     return Err(Broken::safety("W11 CommittedIsForEver", why));
                 }

@@ -8,18 +8,12 @@ use crate::commit::row::Mark;
 use crate::oracle::Broken;
 
 impl Ledger {
-    pub(super) fn on_send(
-        &mut self,
-        at_us: u64,
-        node: NodeId,
-        to: NodeId,
-        message: &Message,
-    ) -> Result<(), Broken> {
+    pub(super) fn on_send(&mut self, at_us: u64, node: NodeId, message: &Message) -> Result<(), Broken> {
         let tx = message.tx();
         match message {
             Message::Prepare { part, .. } => {
-                let row = self.rows.row(tx);
-                row.know_part(to, part, tx.coordinator);
+                let mut row = self.rows.row(tx);
+                row.know(part.participants().iter().copied());
                 row.name.get_or_insert(message.name());
                 if row.begun_us == 0 {
                     row.begun_us = at_us;
@@ -41,7 +35,7 @@ impl Ledger {
 
     /// W1: the operations are durable before Yes is said; I4: the reads are of the last writes.
     fn on_yes(&mut self, node: NodeId, tx: TxId, reads: &stormglass::commit::Reads) -> Result<(), Broken> {
-        let row = self.rows.row(tx);
+        let mut row = self.rows.row(tx);
         if row.stand(node).prepared != Mark::Durable {
             let why = format!("{node} says Yes to {tx}, and a power cut now would make it forget");
             return Err(Broken::safety("W1 PreparedIsDurableBeforeYes", why));
@@ -51,7 +45,7 @@ impl Ledger {
             return Err(Broken::safety("AC2 NoDecisionIsReversed", why));
         }
         row.yes |= 1 << node.0;
-        match self.track(node).expected.get(&tx) {
+        match self.track(node).expected.get(tx) {
             Some(expected) if expected != reads && !reads.is_empty() => {
                 let why =
                     format!("{node} read {:?} for {tx}, where {:?} was written", &reads[..], &expected[..]);
@@ -83,7 +77,7 @@ impl Ledger {
 
     /// W5: "Abort" comes from the transaction's own coordinator, never with a COMMIT in its log unless W4 has allowed END.
     fn on_abort_said(&mut self, node: NodeId, tx: TxId) -> Result<(), Broken> {
-        let row = self.rows.row(tx);
+        let mut row = self.rows.row(tx);
         if tx.coordinator != node {
             let why = format!("{node} says that {tx} is aborted, which is not its own");
             return Err(Broken::safety("W5 PresumptionIsTheCoordinators", why));
@@ -100,7 +94,7 @@ impl Ledger {
 
     /// W3: the terminal record is durable before Ack; who has no record may acknowledge what has ended.
     fn on_ack_said(&mut self, node: NodeId, tx: TxId) -> Result<(), Broken> {
-        let row = self.rows.row(tx);
+        let mut row = self.rows.row(tx);
         let durable = row.stand(node).terminal == Some((Decision::Committed, Mark::Durable));
         let over = row.stand(node).decided == Some(Decision::Committed) && row.subordinates & !row.acked == 0;
         if durable || over {
@@ -165,7 +159,7 @@ impl Ledger {
         id: RequestId,
         response: &Response,
     ) -> Result<(), Broken> {
-        let told = self.names.entry(id).or_default();
+        let told = self.names.or_default(id);
         match &response.outcome {
             Outcome::Unknown => Ok(()),
             Outcome::Committed { .. } => {
@@ -210,7 +204,7 @@ impl Ledger {
         name: Option<RequestId>,
     ) -> Result<(), Broken> {
         let Some(name) = name else { return Ok(()) };
-        let told = self.names.entry(name).or_default();
+        let told = self.names.or_default(name);
         if let Some(other) = told.committed.filter(|other| *other != tx) {
             let why = format!("{node} commits {name} as {tx}, after {other}");
             return Err(Broken::safety("W11 ExactlyOnce", why));

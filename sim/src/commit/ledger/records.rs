@@ -1,10 +1,9 @@
 //! What is written, and when it is durable: AC3, W4, W5, I1, I2, I4.
 
-use stormglass::codec;
-use stormglass::commit::{Action, Decision, Op, Part, Reads, Record, RecordKind};
+use stormglass::commit::{Action, Decision, Op, Reads, RecordKind, RecordView};
 use stormglass::{FileId, NodeId, TxId, wal};
 
-use super::{Ledger, Undurable};
+use super::{Ledger, Undurable, Values};
 use crate::commit::row::Mark;
 use crate::disk::Disk;
 use crate::oracle::Broken;
@@ -19,42 +18,58 @@ impl Ledger {
         bytes: &[u8],
         disk: &Disk,
     ) -> Result<(), Broken> {
-        let Some(record) = wal::payload(bytes).and_then(|payload| codec::decode::<Record>(payload).ok())
-        else {
-            return Ok(()); // The head of a segment.
-        };
-        let head = record.head();
+        let payload = wal::payload(bytes).unwrap_or_default();
+        let mut ops = self.spare.pop().unwrap_or_default();
+        ops.clear();
+        let read = RecordView::of(payload).and_then(|view| Ok((view.head, view.part(&mut ops)?)));
+        let (head, participants) = read.map_err(|error| {
+            let why = format!("{node} appends to its log what is no record: {error}");
+            Broken::safety("W6 RecoveredIsAPrefix", why)
+        })?;
         let end = disk.len(file).unwrap_or(0) + bytes.len() as u64;
+        let (tx, kind) = (head.tx, head.kind);
         let track = self.track(node);
-        track.log.push(wal::payload(bytes).expect("just decoded").to_vec());
-        track.undurable.push(Undurable { file, end, tx: head.tx, kind: head.kind });
-        let row = self.rows.row(head.tx);
+        track.log.push(payload);
+        track.undurable.push(Undurable { file, end, tx, kind });
+        let mut row = self.rows.row(tx);
         row.name.get_or_insert(head.name);
-        match record {
-            Record::Prepared { tx, part, .. } => self.on_prepared(node, tx, &part),
-            Record::Commit { tx, part, .. } => self.on_commit_record(at_us, node, tx, &part),
-            Record::Committed { tx, .. } => self.on_terminal(at_us, node, tx, Decision::Committed),
-            Record::Aborted { tx, .. } => self.on_terminal(at_us, node, tx, Decision::Aborted),
-            Record::End { tx, .. } => self.on_end_record(tx),
-        }
+        let verdict = match kind {
+            RecordKind::Prepared => {
+                row.know(participants);
+                return self.on_prepared(node, tx, ops);
+            }
+            RecordKind::Commit => {
+                row.know(participants);
+                self.on_commit_record(at_us, node, tx, &ops)
+            }
+            RecordKind::Committed => self.on_terminal(at_us, node, tx, Decision::Committed),
+            RecordKind::Aborted => self.on_terminal(at_us, node, tx, Decision::Aborted),
+            RecordKind::End => self.on_end_record(tx),
+        };
+        self.spare.push(ops);
+        verdict
     }
 
-    fn on_prepared(&mut self, node: NodeId, tx: TxId, part: &Part) -> Result<(), Broken> {
-        self.claim_no_conflict(node, tx, part.ops())?;
-        let row = self.rows.row(tx);
-        row.know_part(node, part, tx.coordinator);
-        row.stand(node).prepared = Mark::Appended;
-        let track = self.track(node);
-        let reads = reads_of(&track.values, part.ops());
-        track.expected.insert(tx, reads);
-        track.held.push((tx, part.clone()));
+    fn on_prepared(&mut self, node: NodeId, tx: TxId, ops: Vec<Op>) -> Result<(), Broken> {
+        self.claim_no_conflict(node, tx, &ops)?;
+        self.rows.row(tx).stand(node).prepared = Mark::Appended;
+        self.expect_reads(node, tx, &ops);
+        self.track(node).held.push((tx, ops));
         Ok(())
+    }
+
+    /// I4: what the reads of `tx` find here, under its locks.
+    fn expect_reads(&mut self, node: NodeId, tx: TxId, ops: &[Op]) {
+        if !ops.iter().all(Op::writes) {
+            let track = self.track(node);
+            track.expected.insert(tx, reads_of(&track.values, ops));
+        }
     }
 
     /// I1, I2: nobody gets a lock that an undecided transaction holds, not even after a restart.
     fn claim_no_conflict(&mut self, node: NodeId, tx: TxId, ops: &[Op]) -> Result<(), Broken> {
-        let conflict = |(_, held): &&(TxId, Part)| {
-            held.ops().iter().any(|a| ops.iter().any(|b| a.key == b.key && (a.writes() || b.writes())))
+        let conflict = |(_, held): &&(TxId, Vec<Op>)| {
+            held.iter().any(|a| ops.iter().any(|b| a.key == b.key && (a.writes() || b.writes())))
         };
         let track = self.track(node);
         match track.held.iter().filter(|(other, _)| *other != tx).find(conflict) {
@@ -66,10 +81,9 @@ impl Ledger {
         }
     }
 
-    fn on_commit_record(&mut self, at_us: u64, node: NodeId, tx: TxId, own: &Part) -> Result<(), Broken> {
-        self.claim_no_conflict(node, tx, own.ops())?;
-        let row = self.rows.row(tx);
-        row.know_part(node, own, node);
+    fn on_commit_record(&mut self, at_us: u64, node: NodeId, tx: TxId, own: &[Op]) -> Result<(), Broken> {
+        self.claim_no_conflict(node, tx, own)?;
+        let mut row = self.rows.row(tx);
         row.commit = Mark::Appended;
         if row.begun_us == 0 {
             row.begun_us = at_us;
@@ -90,10 +104,8 @@ impl Ledger {
             let why = format!("{node} commits {tx} without a Yes of {who}");
             return Err(Broken::safety("AC3 CommitNeedsEveryYes", why));
         }
-        let track = self.track(node);
-        let reads = reads_of(&track.values, own.ops());
-        track.expected.insert(tx, reads);
-        perform(&mut track.values, own.ops());
+        self.expect_reads(node, tx, own);
+        perform(&mut self.track(node).values, own);
         Ok(())
     }
 
@@ -101,12 +113,14 @@ impl Ledger {
         self.judge_time(at_us, node, tx)?;
         let track = self.track(node);
         if let Some(at) = track.held.iter().position(|(held, _)| *held == tx) {
-            let (_, part) = track.held.remove(at);
+            let (_, ops) = track.held.remove(at);
             if decision == Decision::Committed {
-                perform(&mut track.values, part.ops());
+                perform(&mut track.values, &ops);
             }
+            self.spare.push(ops);
         }
-        let stand = self.rows.row(tx).stand(node);
+        let mut row = self.rows.row(tx);
+        let stand = row.stand(node);
         if let Some((before, _)) = stand.terminal
             && before != decision
         {
@@ -119,7 +133,7 @@ impl Ledger {
 
     /// W4: the coordinator forgets a commit only after the Acks of all distinct participants.
     fn on_end_record(&mut self, tx: TxId) -> Result<(), Broken> {
-        let row = self.rows.row(tx);
+        let mut row = self.rows.row(tx);
         let missing = row.subordinates & !row.acked;
         if missing != 0 {
             let who = NodeId(missing.trailing_zeros() as u16);
@@ -149,7 +163,7 @@ impl Ledger {
         match kind {
             RecordKind::Prepared => self.rows.row(tx).stand(node).prepared = Mark::Durable,
             RecordKind::Commit => {
-                let row = self.rows.row(tx);
+                let mut row = self.rows.row(tx);
                 row.commit = Mark::Durable;
                 row.committed = true;
                 let name = row.name;
@@ -165,7 +179,7 @@ impl Ledger {
 
     /// AC1, AC2: a terminal record is durable, and binds everybody for ever.
     pub(super) fn decide(&mut self, node: NodeId, tx: TxId, decision: Decision) -> Result<(), Broken> {
-        let row = self.rows.row(tx);
+        let mut row = self.rows.row(tx);
         row.stand(node).terminal = Some((decision, Mark::Durable));
         if let Some(before) = row.stand(node).decided.replace(decision)
             && before != decision
@@ -190,34 +204,31 @@ impl Ledger {
     }
 }
 
-fn reads_of(values: &std::collections::BTreeMap<stormglass::commit::Key, i64>, ops: &[Op]) -> Reads {
-    if ops.iter().all(Op::writes) {
-        return Reads::default();
-    }
-    let mut after = values.clone();
+/// What each read finds: the last write to its key before it, of the same transaction or of all before.
+fn reads_of(values: &Values, ops: &[Op]) -> Reads {
     let mut found = Vec::new();
-    for op in ops {
-        if op.writes() {
-            perform(&mut after, std::slice::from_ref(op));
-        } else {
-            found.push(after.get(&op.key).copied());
-        }
+    for (at, op) in ops.iter().enumerate().filter(|(_, op)| !op.writes()) {
+        let before = ops[..at].iter().filter(|before| before.key == op.key);
+        found.push(before.fold(values.get(op.key).copied(), |value, before| after(value, before.action)));
     }
     Reads::from(&found[..])
 }
 
 /// The meaning of operations, once more and apart from the node's own code.
-pub(super) fn perform(values: &mut std::collections::BTreeMap<stormglass::commit::Key, i64>, ops: &[Op]) {
-    for op in ops {
-        match op.action {
-            Action::Get => {}
-            Action::Put(value) => {
-                values.insert(op.key, value);
-            }
-            Action::Delete => {
-                values.remove(&op.key);
-            }
-            Action::Add { by, .. } => *values.entry(op.key).or_insert(0) += by,
+fn after(value: Option<i64>, action: Action) -> Option<i64> {
+    match action {
+        Action::Get => value,
+        Action::Put(put) => Some(put),
+        Action::Delete => None,
+        Action::Add { by, .. } => Some(value.unwrap_or(0) + by),
+    }
+}
+
+fn perform(values: &mut Values, ops: &[Op]) {
+    for op in ops.iter().filter(|op| op.writes()) {
+        match after(values.get(op.key).copied(), op.action) {
+            Some(value) => values.insert(op.key, value),
+            None => drop(values.remove(op.key)),
         }
     }
 }
