@@ -50,7 +50,11 @@ impl Protocol for Commit {
         Ledger::new(plan)
     }
 
-    fn bench(run: &BenchRun, seed: u64) -> Option<Benched> {
-        Some(bench::run(run, seed))
+    fn judge_again(judge: &mut Ledger, plan: &Plan) {
+        judge.reset(plan);
+    }
+
+    fn bench(run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
+        Some(Box::new(bench::bench(run)))
     }
 }

@@ -19,8 +19,9 @@ pub(crate) fn fold<N: Node>(print: &mut Fingerprint, at_us: u64, node: NodeId, f
 fn of<N: Node>(fact: &Fact<'_, N>, print: &mut Fingerprint) -> (u8, u64) {
     match fact {
         Fact::Input(input) => match input {
-            Input::Message { from, message } => (1, about(message.about()) ^ (u64::from(from.0) << 40)),
-            Input::Request { id, request } => (2, about(request.about()) ^ name(*id)),
+            // What arrives is what was sent; that was folded in when it was sent.
+            Input::Message { from, .. } => (1, from.0.into()),
+            Input::Request { id, .. } => (2, name(*id)),
             Input::DiskDone { op, result } => (3, op.0 ^ (u64::from(result.is_err()) << 48)),
             Input::Wake => (4, 0),
         },
@@ -90,11 +91,17 @@ fn about(about: About) -> u64 {
         Some(Subject::Request(id)) => name(id),
         Some(Subject::Serial(serial)) => !serial,
     };
-    let bytes = about.kind.as_bytes();
-    let mut word = [0; 8];
-    let taken = bytes.len().min(8);
-    word[..taken].copy_from_slice(&bytes[..taken]);
-    u64::from_le_bytes(word).rotate_left(bytes.len() as u32) ^ subject.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    word(about.kind.as_bytes()) ^ subject.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Length, beginning and end of a word of a few letters.
+#[inline]
+fn word(bytes: &[u8]) -> u64 {
+    let (first, last) = match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => (u32::from_le_bytes(*first), u32::from_le_bytes(*last)),
+        _ => bytes.iter().fold((0, 0), |(_, all), byte| (0, all << 8 | u32::from(*byte))),
+    };
+    (u64::from(last) << 32 | u64::from(first)).rotate_left(bytes.len() as u32)
 }
 
 #[inline]

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::mix::Fingerprint;
 use crate::oracle::{Broken, Judge, Sometimes};
+use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::protocol::{Protocol, drawn, world};
 use crate::tally::Tally;
@@ -105,11 +106,13 @@ fn block<P: Protocol>(
     let mut glass = None;
     for seed in seeds {
         let drawn = drawn::<P>(&quarry.setup, seed);
-        let (config, judge) = (P::config(&drawn.plan), P::judge(&drawn.plan));
+        let config = P::config(&drawn.plan);
         let world = match &mut glass {
             None => glass.insert(world::<P, _, _>(drawn, |chooser| chooser, ())),
             Some(world) => {
-                world.reset(config, drawn.plan, drawn.workload, ((), judge), drawn.chooser);
+                let judge_again =
+                    |judge: &mut ((), P::Judge), plan: &Plan| P::judge_again(&mut judge.1, plan);
+                world.reset(config, drawn.plan, drawn.workload, drawn.chooser, judge_again);
                 world
             }
         };

@@ -26,8 +26,12 @@ pub trait Protocol: Sized + 'static {
     fn workload(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Self::Workload;
     /// The judges of one run.
     fn judge(plan: &Plan) -> Self::Judge;
-    /// Runs one seed of this protocol's benchmark, if it has one.
-    fn bench(_run: &BenchRun, _seed: u64) -> Option<Benched> {
+    /// The same judges for another run: those that are worth it keep their memory.
+    fn judge_again(judge: &mut Self::Judge, plan: &Plan) {
+        *judge = Self::judge(plan);
+    }
+    /// This protocol's benchmark, if it has one: runs one seed after another.
+    fn bench(_run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
         None
     }
 }

@@ -73,11 +73,11 @@ struct Host<N> {
     refused: bool,
 }
 
-/// What can be in the queue.
+/// What can be in the queue. Twelve bytes: the queue moves a few of these for each event.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Deliver { slot: u32 },
-    Barrier { node: u16, life: u32, op: OpId, fate: BarrierFate },
+    Barrier { node: u16, life: u32, op: u32, fate: BarrierFate },
     Wake { node: u16 },
     Boot { node: u16 },
     Timer { client: u32 },
@@ -162,10 +162,17 @@ where
         world
     }
 
-    /// Another run in the same memory.
-    pub fn reset(&mut self, config: N::Config, plan: Plan, workload: W, judge: J, chooser: C) {
-        (self.config, self.plan, self.workload, self.judge, self.chooser) =
-            (config, plan, workload, judge, chooser);
+    /// Another run in the same memory. `judge_again` makes the judge ready for it.
+    pub fn reset(
+        &mut self,
+        config: N::Config,
+        plan: Plan,
+        workload: W,
+        chooser: C,
+        judge_again: impl FnOnce(&mut J, &Plan),
+    ) {
+        judge_again(&mut self.judge, &plan);
+        (self.config, self.plan, self.workload, self.chooser) = (config, plan, workload, chooser);
         self.now_us = 0;
         self.queue.reset();
         self.outbox.clear();
@@ -411,7 +418,7 @@ where
         true
     }
 
-    fn barrier_done(&mut self, id: NodeId, life: u32, op: OpId, fate: BarrierFate) {
+    fn barrier_done(&mut self, id: NodeId, life: u32, op: u32, fate: BarrierFate) {
         let host = &self.hosts[usize::from(id.0)];
         if host.node.is_none() || host.life != life {
             return;
@@ -419,6 +426,7 @@ where
         if self.postponed(id, Event::Barrier { node: id.0, life, op, fate }) {
             return;
         }
+        let op = OpId(op.into());
         let disk = &mut self.hosts[usize::from(id.0)].disk;
         let result = match fate {
             BarrierFate::Done => disk.complete(op, Ok(())),

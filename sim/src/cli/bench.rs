@@ -15,13 +15,14 @@ use crate::tally::Tally;
 /// Runs the benchmark on one thread and prints one line of JSON.
 pub(super) fn run<P: Protocol>(args: &Bench) -> Exit {
     let run = BenchRun { nodes: args.nodes, txns: args.txns, lose: (args.loss * 65_536.0) as u32 };
+    let Some(mut bench) = P::bench(run) else {
+        eprintln!("error: {} has no benchmark", P::NAME);
+        return Exit::Other;
+    };
     let (mut tally, mut committed, mut aborted, mut virtual_us) = (Tally::default(), 0, 0, 0);
     let began = Instant::now();
     for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
-        let Some(benched) = P::bench(&run, seed) else {
-            eprintln!("error: {} has no benchmark", P::NAME);
-            return Exit::Other;
-        };
+        let benched = bench(seed);
         if let Some(broken) = benched.ending.broken {
             eprintln!("error: seed {seed}: {broken}");
             return Exit::of(&broken);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use stormglass::commit::{Action, Age, Config, Key, Op, Outcome, Request, Turn};
+use stormglass::commit::{Action, Age, CommitNode, Config, Key, Op, Outcome, Request, Turn};
 use stormglass::{Incarnation, Micros, NodeId, RequestId};
 
 use super::workload::Asked;
@@ -95,8 +95,15 @@ impl<N: Asked> Workload<N> for Rotation {
     }
 }
 
-/// Runs one seed of the benchmark.
-pub(super) fn run(bench: &BenchRun, seed: u64) -> Benched {
+type Glass = World<CommitNode, Rotation, Ledger, Seeded>;
+
+/// The benchmark: runs one seed after another in the same memory.
+pub(super) fn bench(bench: BenchRun) -> impl FnMut(u64) -> Benched {
+    let mut glass = None;
+    move |seed| run(&bench, seed, &mut glass)
+}
+
+fn run(bench: &BenchRun, seed: u64, glass: &mut Option<Glass>) -> Benched {
     let mut draw = Draw::new(seed);
     let timing = Timing {
         key: Some(draw.key()),
@@ -129,9 +136,16 @@ pub(super) fn run(bench: &BenchRun, seed: u64) -> Benched {
     let (nodes, left) = (bench.nodes, bench.txns);
     let clients = Rotation { nodes, left, serial: 0, key, due_us: 0, committed: 0, aborted: 0, ended_us: 0 };
     let chooser = Seeded::new(&plan, rates, &mut draw);
-    let judge = Ledger::new(&plan).without_probe();
-    let mut world =
-        World::<stormglass::commit::CommitNode, _, _, _>::new(config, plan, clients, judge, chooser);
+    let world = match glass {
+        Some(world) => {
+            world.reset(config, plan, clients, chooser, Ledger::reset);
+            world
+        }
+        None => {
+            let judge = Ledger::new(&plan).without_probe();
+            glass.insert(World::new(config, plan, clients, judge, chooser))
+        }
+    };
     let ending = world.run();
     let clients = world.workload();
     let (committed, aborted, virtual_us) = (clients.committed, clients.aborted, clients.ended_us);

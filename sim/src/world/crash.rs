@@ -179,7 +179,7 @@ where
             }
             Event::Barrier { node, life, op, fate } => {
                 let fair = matches!(fate, BarrierFate::Done);
-                let length_us = timing.barrier_us(NodeId(node), life, op.0 as u32);
+                let length_us = timing.barrier_us(NodeId(node), life, op);
                 Some(if fair {
                     at_us.clamp(now_us, now_us + length_us)
                 } else {

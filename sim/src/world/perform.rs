@@ -132,7 +132,8 @@ where
                     Some(BarrierFault::Slow { by_us }) => length_us += by_us,
                     Some(BarrierFault::Lie) => fate = BarrierFate::Lied,
                 }
-                self.queue.push(self.now_us + length_us, Event::Barrier { node: id.0, life, op: *op, fate });
+                let op = u32::try_from(op.0).expect("a life has fewer than 2^32 barriers");
+                self.queue.push(self.now_us + length_us, Event::Barrier { node: id.0, life, op, fate });
             }
             DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } => {}
         }
