@@ -12,9 +12,9 @@ use crate::id::NodeId;
 /// Ordered as text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    // Zero beyond `len`, so the derived order is that of the text; `len` parts "a" from "a\0".
-    text: [u8; Key::BYTES_MAX],
-    len: u8,
+    // The text, zero beyond its end, then its length: as three big-endian numbers, whose order is that of the text.
+    // The length parts "a" from "a\0". Comparing three numbers is what locks and values do all day.
+    words: [u64; 3],
 }
 
 /// A text is too long to be a [`Key`].
@@ -31,34 +31,40 @@ impl Key {
     /// # Errors
     /// [`KeyTooLong`] if `text` has more than [`Key::BYTES_MAX`] bytes.
     pub fn new(text: &str) -> Result<Key, KeyTooLong> {
-        let bytes = text.as_bytes();
-        let len = u8::try_from(bytes.len()).map_err(|_| KeyTooLong(bytes.len()))?;
-        let mut inline = [0; Key::BYTES_MAX];
-        inline.get_mut(..bytes.len()).ok_or(KeyTooLong(bytes.len()))?.copy_from_slice(bytes);
-        Ok(Key { text: inline, len })
+        let mut inline = [0; Key::BYTES_MAX + 1];
+        inline[..Key::BYTES_MAX]
+            .get_mut(..text.len())
+            .ok_or(KeyTooLong(text.len()))?
+            .copy_from_slice(text.as_bytes());
+        inline[Key::BYTES_MAX] = text.len() as u8;
+        let (words, _) = inline.as_chunks();
+        Ok(Key { words: [0, 1, 2].map(|at| u64::from_be_bytes(words[at])) })
     }
 
-    /// The text again.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.text[..usize::from(self.len)]).expect("a key is made from a text")
+    /// What `use_it` makes of the text.
+    pub fn with_str<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
+        let inline = self.words.map(u64::to_be_bytes);
+        let inline = inline.as_flattened();
+        let text = &inline[..usize::from(inline[Key::BYTES_MAX])];
+        use_it(std::str::from_utf8(text).expect("a key is made from a text"))
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        self.with_str(|text| f.pad(text))
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
+        self.with_str(|text| fmt::Debug::fmt(text, f))
     }
 }
 
 impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
+        self.with_str(|text| serializer.serialize_str(text))
     }
 }
 
