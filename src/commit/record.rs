@@ -90,6 +90,7 @@ impl RecordHead {
         RecordHead::take(&mut Pieces::of(bytes)).ok_or_else(no_record)
     }
 
+    #[inline]
     fn take(pieces: &mut Pieces<'_>) -> Option<RecordHead> {
         let kind = match pieces.unsigned()? {
             0 => RecordKind::Prepared,
@@ -106,6 +107,7 @@ impl RecordHead {
     }
 }
 
+#[inline]
 fn take_name(pieces: &mut Pieces<'_>) -> Option<RequestId> {
     let (client, serial) = (pieces.narrow()?, pieces.narrow()?);
     Some(RequestId { client, serial, attempt: pieces.narrow()? })

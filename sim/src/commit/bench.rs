@@ -23,6 +23,9 @@ struct Rotation {
     left: u32,
     serial: u32,
     key: u64,
+    /// The one before may still hold its locks elsewhere, and conflicts are not what is measured here: keys in turn.
+    puts: [Key; 16],
+    empty: [Key; 16],
     due_us: u64,
     committed: u64,
     aborted: u64,
@@ -35,6 +38,15 @@ const AGAIN_US: u64 = 400_000;
 const NO_PERMILLE: u64 = 50;
 
 impl Rotation {
+    fn new(nodes: u16, left: u32, key: u64) -> Rotation {
+        let keys = |prefix: &str| {
+            std::array::from_fn(|turn| Key::new(&format!("{prefix}{turn}")).expect("a short name"))
+        };
+        let (puts, empty) = (keys("k"), keys("empty"));
+        let (serial, due_us, committed, aborted, ended_us) = (0, 0, 0, 0, 0);
+        Rotation { nodes, left, serial, key, puts, empty, due_us, committed, aborted, ended_us }
+    }
+
     fn next<N: Asked>(&mut self, now_us: u64, calls: &mut Calls<N>) {
         let Some(left) = self.left.checked_sub(1) else {
             self.due_us = u64::MAX;
@@ -51,9 +63,8 @@ impl Rotation {
         calls.wake_at(self.due_us, 1);
         let id = RequestId { client: 1, serial: self.serial, attempt: 0 };
         let coordinator = (self.serial - 1) % u32::from(self.nodes);
-        // The one before may still hold its locks elsewhere: conflicts are not what is measured here.
-        let key = |prefix: &str| Key::new(&format!("{prefix}{}", self.serial % 16)).expect("short");
-        let (puts, empty) = (key("k"), key("empty"));
+        let turn = self.serial as usize % self.puts.len();
+        let (puts, empty) = (self.puts[turn], self.empty[turn]);
         let op = |node: u16| {
             let random = mix(self.key, (u64::from(self.serial) << 16) | u64::from(node));
             let refuses = u32::from(node) != coordinator && below(random, 1000) < NO_PERMILLE;
@@ -134,7 +145,7 @@ fn run(bench: &BenchRun, seed: u64, glass: &mut Option<Glass>) -> Benched {
     let config = Config { compact_at_bytes: 1 << 20, ..config };
     let key = draw.key();
     let (nodes, left) = (bench.nodes, bench.txns);
-    let clients = Rotation { nodes, left, serial: 0, key, due_us: 0, committed: 0, aborted: 0, ended_us: 0 };
+    let clients = Rotation::new(nodes, left, key);
     let chooser = Seeded::new(&plan, rates, &mut draw);
     let world = match glass {
         Some(world) => {
