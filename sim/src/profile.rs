@@ -235,7 +235,7 @@ impl Draw {
 
 /// Draws the frame and the rates of one seed.
 pub fn draw(setup: &Setup, draw: &mut Draw) -> (Plan, Rates) {
-    let nodes = draw.size(2, 6);
+    let nodes = draw.size(2, 8);
     draw.nodes = setup.nodes.unwrap_or(u16::try_from(nodes).expect("a small number"));
     let clients = draw.size(1, 4);
     let storm_us = draw.between(300_000, 1_500_000);

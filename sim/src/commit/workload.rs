@@ -81,7 +81,7 @@ const ACCOUNT_MIN: i64 = -60;
 impl Clients {
     /// Draws the wishes of a run.
     pub fn draw(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Clients {
-        let count = setup.txns.unwrap_or_else(|| u32::try_from(draw.between(8, 36)).expect("small"));
+        let count = setup.txns.unwrap_or_else(|| u32::try_from(draw.between(16, 56)).expect("small"));
         plan.patience_us = 4_000_000;
         let hot = draw.chance(1, 2);
         let pause_us = plan.storm_us * u64::from(plan.clients) / u64::from(count);
@@ -125,7 +125,8 @@ impl Clients {
     }
 }
 
-/// One to three operations on one to three nodes: a transfer between accounts, or puts, deletes, adds and reads.
+/// A transfer between two accounts, or up to three operations for each node there is, on any of them: puts, deletes, adds
+/// and reads.
 fn draw_ops(plan: &Plan, draw: &mut Draw, hot: bool) -> Arc<[Op]> {
     if draw.chance(1, 4) {
         let by = i64::try_from(draw.between(1, 30)).expect("small");
@@ -137,7 +138,9 @@ fn draw_ops(plan: &Plan, draw: &mut Draw, hot: bool) -> Arc<[Op]> {
         let to = Op { node: draw.node(), key: account(draw), action: Action::Add { by, at_least: i64::MIN } };
         return Arc::from([from, to]);
     }
-    let count = draw.between(1, 2 * u64::from(plan.nodes));
+    let nodes = u64::from(plan.nodes);
+    let least = if draw.chance(1, 3) { 1 } else { nodes };
+    let count = draw.between(least, 3 * nodes);
     let reads_only = draw.chance(1, 6);
     let op = |_| {
         let key =
