@@ -12,9 +12,11 @@ pub use workload::Clients;
 use stormglass::commit::{CommitNode, Config};
 use stormglass::{Micros, NodeId};
 
+use crate::oracle::Sometimes;
 use crate::plan::Plan;
 use crate::profile::{Draw, Setup};
 use crate::protocol::{BenchRun, Benched, Protocol};
+use crate::tally::{Rule, Tally};
 
 /// Two-phase commit, its clients and its claims.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,14 @@ impl Protocol for Commit {
 
     fn judge_again(judge: &mut Ledger, plan: &Plan) {
         judge.reset(plan);
+    }
+
+    fn sometimes(tally: &Tally, rows: &mut Sometimes) {
+        rows.add("duplicate message delivered", tally.duplicates);
+        rows.add("late message delivered", tally.late);
+        rows.add("message lost to a one-way partition", tally.one_way);
+        rows.add("crash in recovery", tally.of(Rule::P5));
+        rows.add("clock jump", tally.of(Rule::C3));
     }
 
     fn bench(run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {

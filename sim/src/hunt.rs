@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::protocol::{Protocol, drawn, world};
 use crate::tally::Tally;
+use crate::workload::Workload;
 
 /// Seeds in a block.
 const BLOCK: u64 = 64;
@@ -121,6 +122,8 @@ fn block<P: Protocol>(
         mine.seeds += 1;
         mine.tally.merge(&ending.tally);
         world.judge().sometimes(&mut mine.sometimes);
+        world.workload().sometimes(&mut mine.sometimes);
+        P::sometimes(&ending.tally, &mut mine.sometimes);
         progress.seeds.fetch_add(1, Ordering::Relaxed);
         progress.events.fetch_add(ending.tally.events, Ordering::Relaxed);
         if let Some(broken) = ending.broken {

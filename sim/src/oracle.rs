@@ -157,10 +157,11 @@ pub enum Fact<'a, N: Node> {
     Ended,
 }
 
-/// How often each thing that should sometimes happen did.
+/// How often each thing that should sometimes happen did, and how far some things went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sometimes {
     rows: Vec<(&'static str, u64)>,
+    peaks: Vec<(&'static str, u64)>,
 }
 
 impl Sometimes {
@@ -172,11 +173,32 @@ impl Sometimes {
         }
     }
 
+    /// Names a thing that has a measure, and keeps the greatest that was seen.
+    pub fn peak(&mut self, what: &'static str, measure: u64) {
+        match self.peaks.iter_mut().find(|(name, _)| *name == what) {
+            Some((_, greatest)) => *greatest = measure.max(*greatest),
+            None => self.peaks.push((what, measure)),
+        }
+    }
+
     /// Adds all of another tally.
     pub fn merge(&mut self, other: &Sometimes) {
         for &(what, times) in &other.rows {
             self.add(what, times);
         }
+        for &(what, measure) in &other.peaks {
+            self.peak(what, measure);
+        }
+    }
+
+    /// The greatest measures, in the order in which they were first named.
+    pub fn peaks(&self) -> &[(&'static str, u64)] {
+        &self.peaks
+    }
+
+    /// What was never seen.
+    pub fn never(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.rows.iter().filter(|(_, times)| *times == 0).map(|(what, _)| *what)
     }
 
     /// Every row, in the order in which it was first named.

@@ -80,6 +80,12 @@ impl Timing {
         }
     }
 
+    /// The longest that a message takes without its tail.
+    #[inline]
+    pub fn base_us_max(&self, clients: bool) -> u64 {
+        if clients { self.client_us.1 } else { self.latency_us.1 }
+    }
+
     /// The length of the `ordinal`th barrier of a node's life.
     #[inline]
     pub fn barrier_us(&self, node: NodeId, life: u32, ordinal: u32) -> u64 {

@@ -3,9 +3,10 @@
 use stormglass::Node;
 
 use crate::chooser::{Chooser, Seeded};
-use crate::oracle::Judge;
+use crate::oracle::{Judge, Sometimes};
 use crate::plan::Plan;
 use crate::profile::{Draw, Rates, Setup, draw};
+use crate::tally::Tally;
 use crate::workload::Workload;
 use crate::world::{Ending, World};
 
@@ -26,6 +27,8 @@ pub trait Protocol: Sized + 'static {
     fn workload(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Self::Workload;
     /// The judges of one run.
     fn judge(plan: &Plan) -> Self::Judge;
+    /// What of the storm itself should sometimes reach this protocol, beside what judges and clients name.
+    fn sometimes(_tally: &Tally, _rows: &mut Sometimes) {}
     /// The same judges for another run: those that are worth it keep their memory.
     fn judge_again(judge: &mut Self::Judge, plan: &Plan) {
         *judge = Self::judge(plan);

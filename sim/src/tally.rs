@@ -45,21 +45,21 @@ impl Rule {
     pub const TABLE: [(Rule, &'static str, &'static str); RULES] = [
         (
             Rule::N1,
-            "message delayed by very long (beside the exponential tail)",
-            "chance 0..=4.6 %, 5 ms to the storm's length",
+            "message delayed beyond its base: an exponential tail, or very long",
+            "tail of mean 0.5..=20 ms; very long: chance 0..=4.6 %, 5 ms to the storm's length",
         ),
         (Rule::N2, "message lost", "chance 0..=20 %"),
         (Rule::N3, "message duplicated, the copy with a delay of its own", "chance 0..=20 %"),
         (Rule::N4, "bit of an encoded message flipped (profile garbled)", "chance 0.5..=10 %"),
         (
             Rule::N5,
-            "link clogged: it holds everything, then lets go",
+            "message held by a clogged link, which lets go later",
             "0..=6 a run, 2 ms to a third of the storm",
         ),
         (Rule::N6, "partition: any sides, one node, a bridge; one-way or not; clients too", "0..=4 a run"),
         (
             Rule::N7,
-            "swizzle: half of the nodes clogged one by one and let go in another order",
+            "message held by a swizzle: half of the nodes clogged and let go in another order",
             "0..=2 a run",
         ),
         (Rule::N8, "queue full: a random queued message lost", "limit 2..=8 messages a link, or none"),
@@ -83,7 +83,7 @@ impl Rule {
             "length survived without its data (zeros, garbage, old blocks)",
             "in half of the power cuts",
         ),
-        (Rule::D4, "synced data of a file whose name was lost", "as D5"),
+        (Rule::D4, "synced data of a file whose last name was lost", "as D5"),
         (Rule::D5, "creation or rename lost", "each survives or not on its own"),
         (Rule::D6, "removal or truncation undone", "each survives or not on its own"),
         (Rule::D7, "sync failed once, the next one lies", "chance 0..=3 %"),
@@ -118,6 +118,8 @@ pub struct Tally {
     pub duplicates: u64,
     /// Of these, messages that have outlived a crash of either end.
     pub late: u64,
+    /// Messages lost to a partition that let the other direction through (N6).
+    pub one_way: u64,
     /// Virtual time, in microseconds.
     pub virtual_us: u64,
     /// Lives begun.
@@ -145,6 +147,7 @@ impl Tally {
         self.delivered += other.delivered;
         self.duplicates += other.duplicates;
         self.late += other.late;
+        self.one_way += other.one_way;
         self.virtual_us += other.virtual_us;
         self.boots += other.boots;
     }

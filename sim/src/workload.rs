@@ -3,10 +3,14 @@
 
 use stormglass::{Node, NodeId, RequestId};
 
+use crate::oracle::Sometimes;
+
 /// The clients of a run.
 pub trait Workload<N: Node>: Clone {
     /// Reacts to one event; what is to be done goes into `calls`.
     fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, calls: &mut Calls<N>);
+    /// Adds what the clients saw in this run and should sometimes see.
+    fn sometimes(&self, _rows: &mut Sometimes) {}
 }
 
 /// What can happen to the clients.

@@ -89,6 +89,7 @@ enum Event {
 #[derive(Clone, Copy, Debug)]
 enum BarrierFate {
     Done,
+    Slow,
     Failed(stormglass::DiskError),
     Lied,
 }
@@ -430,8 +431,18 @@ where
         let disk = &mut self.hosts[usize::from(id.0)].disk;
         let result = match fate {
             BarrierFate::Done => disk.complete(op, Ok(())),
-            BarrierFate::Failed(error) => disk.complete(op, Err(error)),
-            BarrierFate::Lied => disk.complete_lying(op),
+            BarrierFate::Slow => {
+                self.tally.bite(Rule::D9);
+                disk.complete(op, Ok(()))
+            }
+            BarrierFate::Failed(error) => {
+                self.tally.bite(Rule::D7);
+                disk.complete(op, Err(error))
+            }
+            BarrierFate::Lied => {
+                self.tally.bite(Rule::D11);
+                disk.complete_lying(op)
+            }
         };
         self.step(id, Input::DiskDone { op, result });
         let host = &mut self.hosts[usize::from(id.0)];

@@ -17,6 +17,9 @@ use crate::oracle::{Broken, Fact, Judge, Seen, Sometimes};
 use crate::plan::Plan;
 use crate::sorted::Sorted;
 
+/// A measure of hunts: how close L1 came to breaking.
+const SHARE: &str = "thousandths of the liveness bound used (L1)";
+
 /// All claims of atomic commitment in one pass.
 #[derive(Clone, Debug)]
 pub struct Ledger {
@@ -58,6 +61,9 @@ struct Track {
     /// A disk that was damaged at rest: what it holds proves nothing.
     tainted: bool,
     boots: u32,
+    /// What the power cuts since the last life left in the log, to be counted if the next life accepts it.
+    torn: bool,
+    torn_before_intact: bool,
     /// What coordinators have told it to be over. Who knows no more than that may stay silent (L2).
     heard: Vec<Ended>,
 }
@@ -112,19 +118,32 @@ struct Told {
 #[derive(Clone, Debug, Default)]
 struct Counts {
     commits: u64,
-    refused_bound: u64,
-    refused_conflict: u64,
-    timed_out: u64,
-    restarted: u64,
+    aborts: Aborts,
     resolved_by_coordinator: u64,
     resolved_by_peer: u64,
     boots_in_doubt: u64,
     torn_tails: u64,
+    torn_before_intact: u64,
+    lost_renames: u64,
+    failed_syncs: u64,
+    full_disks: u64,
     prepared_in_snapshot: u64,
     justified: u64,
     unknown: u64,
     probes: u64,
     inquiries: u64,
+}
+
+/// Requests of which a client was told that they are aborted, by the reason that it was first given.
+#[derive(Clone, Debug, Default)]
+struct Aborts {
+    bound: u64,
+    overflow: u64,
+    conflict: u64,
+    aborted_earlier: u64,
+    timed_out: u64,
+    restarted: u64,
+    invalid: u64,
 }
 
 impl Ledger {
@@ -245,8 +264,7 @@ where
                 Ok(())
             }
             Fact::PowerCut(report) => {
-                self.counts.torn_tails += u64::from(report.torn_sectors > 0);
-                self.on_crash(node);
+                self.on_power_cut(node, report);
                 Ok(())
             }
             Fact::Damaged(_) => {
@@ -275,19 +293,27 @@ where
     fn sometimes(&self, tally: &mut Sometimes) {
         let counts = &self.counts;
         tally.add("commit", counts.commits);
-        tally.add("abort: bound broken", counts.refused_bound);
-        tally.add("abort: conflict", counts.refused_conflict);
-        tally.add("abort: timeout", counts.timed_out);
-        tally.add("abort: coordinator restarted", counts.restarted);
+        tally.add("abort: bound broken", counts.aborts.bound);
+        tally.add("abort: overflow", counts.aborts.overflow);
+        tally.add("abort: conflict", counts.aborts.conflict);
+        tally.add("abort: aborted earlier by a participant", counts.aborts.aborted_earlier);
+        tally.add("abort: timeout", counts.aborts.timed_out);
+        tally.add("abort: coordinator restarted", counts.aborts.restarted);
+        tally.add("abort: not a transaction", counts.aborts.invalid);
         tally.add("boot with transactions in doubt", counts.boots_in_doubt);
         tally.add("in doubt, resolved by the coordinator", counts.resolved_by_coordinator);
         tally.add("in doubt, resolved by a peer", counts.resolved_by_peer);
         tally.add("inquiry", counts.inquiries);
-        tally.add("torn write", counts.torn_tails);
+        tally.add("torn tail", counts.torn_tails);
+        tally.add("torn tail with intact records behind it", counts.torn_before_intact);
+        tally.add("lost rename", counts.lost_renames);
+        tally.add("failed sync", counts.failed_syncs);
+        tally.add("disk full", counts.full_disks);
         tally.add("snapshot with prepared transactions", counts.prepared_in_snapshot);
         tally.add("justified blocking", counts.justified);
         tally.add("unknown answered", counts.unknown);
         tally.add("probe committed", counts.probes);
+        tally.peak(SHARE, self.share_permille);
     }
 }
 

@@ -7,6 +7,7 @@ use stormglass::commit::{Action, Age, Key, Op, Outcome, Request, Response, Turn,
 use stormglass::{Incarnation, Node, NodeId, RequestId};
 
 use super::VOTE_TIMEOUT_US;
+use crate::oracle::Sometimes;
 use crate::plan::Plan;
 use crate::profile::{Draw, Setup};
 use crate::workload::{Calls, ClientEvent, Workload};
@@ -150,11 +151,17 @@ fn draw_ops(plan: &Plan, draw: &mut Draw, hot: bool) -> Arc<[Op]> {
             0 | 1 => Action::Get,
             2 => Action::Delete,
             3 => Action::Add { by: 1, at_least: i64::MIN },
+            4 if draw.chance(1, 40) => Action::Put(i64::MAX),
             _ => Action::Put(i64::try_from(draw.between(0, 1_000_000)).expect("small")),
         };
         Op { node: draw.node(), key, action }
     };
-    (0..count).map(op).collect()
+    let mut ops: Vec<Op> = (0..count).map(op).collect();
+    if draw.chance(1, 200) {
+        // Nobody keeps this key: not a transaction.
+        ops.push(Op { node: NodeId(plan.nodes), key: account(draw), action: Action::Get });
+    }
+    ops.into()
 }
 
 /// One of the accounts, the sum over all of which stays zero.
@@ -236,6 +243,10 @@ impl<N: Asked> Workload<N> for Clients {
             ClientEvent::Cleared => self.cleared = true,
             ClientEvent::Probe => self.probe(now_us, calls),
         }
+    }
+
+    fn sometimes(&self, rows: &mut Sometimes) {
+        rows.add("unknown answered, and later resolved", self.resolved);
     }
 }
 

@@ -1,5 +1,7 @@
 //! How a life ends: the process dies and the page cache stays (P1), or the power goes and the platter stays (P2).
 
+use stormglass::FileId;
+
 use super::Disk;
 use super::image::Image;
 use super::inode::Ino;
@@ -36,12 +38,16 @@ impl Disk {
         let mut report = CutReport { unmatched: judge.is_beside_the_point(), ..CutReport::default() };
         let mut kept = vec![0; queue.len()];
         let used: Vec<bool> = self.inodes.iter().map(|inode| inode.used).collect();
+        let synced: Vec<bool> = self.inodes.iter().map(|inode| !inode.platter.is_empty()).collect();
         for at in (0..self.inodes.len()).filter(|at| used[*at]) {
             self.cut_bytes(Ino(at as u32), &queue, &judge, &mut kept, &mut report);
         }
         report.appends = report::appends(&queue, |index| kept[index]);
         self.cut_names(&queue, &judge);
         report.names = report::name_losses(&self.seen, &self.durable);
+        let misnamed = |(file, ino): &(FileId, Ino)| self.durable.find(*file) != Some(*ino);
+        let misnamed = self.seen.iter().filter(misnamed);
+        report.synced_misnamed = misnamed.filter(|(_, ino)| synced[ino.0 as usize]).count() as u32;
         self.seen.copy_from(&self.durable);
         self.queue = queue;
         self.queue.clear();

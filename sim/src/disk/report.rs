@@ -15,6 +15,8 @@ pub struct CutReport {
     pub appends: Vec<AppendFate>,
     /// Every name that is not what the node had made it, in ascending order.
     pub names: Vec<NameLoss>,
+    /// Files whose data was synced and whose last name did not survive (D4).
+    pub synced_misnamed: u32,
     /// Sectors whose write did not survive.
     pub lost_sectors: u32,
     /// Sectors whose write survived in part, or as garbage (D2).
@@ -90,16 +92,40 @@ impl CutReport {
         let names =
             |wanted: fn(&NameLoss) -> bool| self.names.iter().filter(|loss| wanted(loss)).count() as u64;
         let holes = self.holes_with_zeros + self.holes_with_garbage + self.holes_with_old_blocks;
-        let nameless = self.appends.is_empty() && !self.names.is_empty();
         let removals = names(|loss| matches!(loss, NameLoss::Remove(_)));
         [
             (Rule::D1, u64::from(!self.appends.is_empty())),
             (Rule::D2, self.torn_sectors.into()),
             (Rule::D3, holes.into()),
-            (Rule::D4, nameless.into()),
+            (Rule::D4, self.synced_misnamed.into()),
             (Rule::D5, names(|loss| !matches!(loss, NameLoss::Remove(_)))),
             (Rule::D6, removals + u64::from(self.resurrected_tails)),
         ]
+    }
+
+    /// Whether a log holds a record that was written in part: where the node will find it torn.
+    pub fn tore_a_record(&self) -> bool {
+        self.logged().any(|fate| 0 < fate.kept && fate.kept < fate.bytes)
+    }
+
+    /// Whether a log holds a whole record behind one that was lost or torn. Legal: sectors survive in any order, and
+    /// nothing of either was synced.
+    pub fn kept_a_record_behind_a_lost_one(&self) -> bool {
+        let broken = |fate: &AppendFate| fate.kept < fate.bytes;
+        let lost =
+            |at: usize, file: FileId| self.appends[..at].iter().any(|fate| fate.file == file && broken(fate));
+        self.appends.iter().enumerate().any(|(at, fate)| {
+            matches!(fate.file, FileId::Wal(_)) && !broken(fate) && self.has(fate.file) && lost(at, fate.file)
+        })
+    }
+
+    /// The unsynced appends to logs that still bear their names.
+    fn logged(&self) -> impl Iterator<Item = &AppendFate> {
+        self.appends.iter().filter(|fate| matches!(fate.file, FileId::Wal(_)) && self.has(fate.file))
+    }
+
+    fn has(&self, file: FileId) -> bool {
+        !self.names.contains(&NameLoss::Create(file))
     }
 
     /// A number that depends on all of it.

@@ -83,18 +83,22 @@ where
                 self.queue.push(self.now_us + for_us, Event::WeatherEnds { index });
             }
             Weather::Clog { from, to, for_us, swizzle } => {
-                self.tally.bite(if swizzle { Rule::N7 } else { Rule::N5 });
-                self.network.clog(from, to, self.now_us + for_us);
+                self.network.clog(from, to, self.now_us + for_us, swizzle);
             }
             Weather::Pause { node, for_us } => {
-                self.tally.bite(Rule::P4);
                 let host = &mut self.hosts[usize::from(node.0)];
-                host.paused_until_us = host.paused_until_us.max(self.now_us + for_us);
+                if host.node.is_some() {
+                    self.tally.bite(Rule::P4);
+                    host.paused_until_us = host.paused_until_us.max(self.now_us + for_us);
+                }
             }
             Weather::Jump { node, by_us } => {
-                self.tally.bite(Rule::C3);
-                self.hosts[usize::from(node.0)].clock.jump(by_us);
-                self.arm(node);
+                let host = &mut self.hosts[usize::from(node.0)];
+                if host.node.is_some() {
+                    self.tally.bite(Rule::C3);
+                    host.clock.jump(by_us);
+                    self.arm(node);
+                }
             }
             Weather::Crash { node, crash } => {
                 if node == NodeId(0) && self.is_blackout(index) {
@@ -178,7 +182,7 @@ where
                 Some(at_us.clamp(now_us, now_us + timing.delay_us(link, ordinal, clients, false)))
             }
             Event::Barrier { node, life, op, fate } => {
-                let fair = matches!(fate, BarrierFate::Done);
+                let fair = matches!(fate, BarrierFate::Done | BarrierFate::Slow);
                 let length_us = timing.barrier_us(NodeId(node), life, op);
                 Some(if fair {
                     at_us.clamp(now_us, now_us + length_us)

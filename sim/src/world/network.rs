@@ -29,6 +29,8 @@ struct Link {
     cuts: u32,
     /// It holds everything until then (N5).
     clogged_until_us: u64,
+    /// Whether that is a swizzle's doing (N7).
+    swizzled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -137,9 +139,12 @@ impl<N: Node> Network<N> {
         }
     }
 
-    pub(super) fn clog(&mut self, from: End, to: End, until_us: u64) {
+    pub(super) fn clog(&mut self, from: End, to: End, until_us: u64, swizzle: bool) {
         let link = self.link(self.index(from), self.index(to));
-        self.links[link].clogged_until_us = self.links[link].clogged_until_us.max(until_us);
+        let link = &mut self.links[link];
+        if until_us > link.clogged_until_us {
+            (link.clogged_until_us, link.swizzled) = (until_us, swizzle);
+        }
     }
 
     pub(super) fn heal(&mut self) {
@@ -192,6 +197,9 @@ where
         let clients = usize::from(from.max(to)) >= self.network.nodes;
         let stormy = self.phase == Phase::Storm;
         let delay_us = self.plan.timing.delay_us(link as u32, ordinal, clients, stormy);
+        if stormy && delay_us > self.plan.timing.base_us_max(clients) {
+            self.tally.bite(Rule::N1);
+        }
         let lives = (self.life_at(from), self.life_at(to));
         let flight = Flight { from, to, lives, copy: false, flipped: None, cargo };
         if !stormy {
@@ -247,6 +255,8 @@ where
         let (from, to) = (self.network.end(flight.from), self.network.end(flight.to));
         if why == "partition" {
             self.tally.bite(Rule::N6);
+            let back = self.network.link(flight.to, flight.from);
+            self.tally.one_way += u64::from(self.network.links[back].cuts == 0);
         }
         self.see(self.nearest(from, to), &Fact::Lost { from, to, about: flight.cargo.about(), why });
     }
@@ -272,6 +282,7 @@ where
         let link = &self.network.links[self.network.link(from, to)];
         let (clogged_until_us, cut) = (link.clogged_until_us, link.cuts > 0);
         if clogged_until_us > self.now_us {
+            self.tally.bite(if link.swizzled { Rule::N7 } else { Rule::N5 });
             self.queue.push(clogged_until_us, Event::Deliver { slot });
             return;
         }

@@ -93,11 +93,6 @@ where
     fn barrier_fault(&mut self, point: &DeedPoint<'_, N>, op: &DiskOp) -> Option<BarrierFault> {
         let (DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) = op else { return None };
         let fault = self.chooser.barrier(point)?;
-        self.tally.bite(match fault {
-            BarrierFault::Fail(_) => Rule::D7,
-            BarrierFault::Slow { .. } => Rule::D9,
-            BarrierFault::Lie => Rule::D11,
-        });
         self.see(point.node, &Fact::BarrierFault(fault));
         Some(fault)
     }
@@ -129,7 +124,9 @@ where
                 match barrier {
                     None => {}
                     Some(BarrierFault::Fail(error)) => fate = BarrierFate::Failed(error),
-                    Some(BarrierFault::Slow { by_us }) => length_us += by_us,
+                    Some(BarrierFault::Slow { by_us }) => {
+                        (length_us, fate) = (length_us + by_us, BarrierFate::Slow)
+                    }
                     Some(BarrierFault::Lie) => fate = BarrierFate::Lied,
                 }
                 let op = u32::try_from(op.0).expect("a life has fewer than 2^32 barriers");

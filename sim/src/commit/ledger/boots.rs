@@ -5,7 +5,7 @@ use stormglass::{BootError, NodeId, codec, wal};
 
 use super::{Ledger, Track};
 use crate::commit::row::Mark;
-use crate::disk::Disk;
+use crate::disk::{CutReport, Disk, NameLoss};
 use crate::oracle::Broken;
 
 impl Ledger {
@@ -14,6 +14,15 @@ impl Ledger {
         let track = &mut self.nodes[usize::from(node.0)];
         track.spoke = false;
         track.forget(&mut self.spare);
+    }
+
+    pub(super) fn on_power_cut(&mut self, node: NodeId, report: &CutReport) {
+        let renamed = report.names.iter().filter(|loss| matches!(loss, NameLoss::Rename { .. })).count();
+        self.counts.lost_renames += renamed as u64;
+        let track = self.track(node);
+        track.torn |= report.tore_a_record();
+        track.torn_before_intact |= report.kept_a_record_behind_a_lost_one();
+        self.on_crash(node);
     }
 
     /// Only damage keeps a node from starting.
@@ -75,6 +84,10 @@ impl Ledger {
                 self.on_committed_name(node, *tx, name)?;
             }
         }
+        let track = self.track(node);
+        let torn = (std::mem::take(&mut track.torn), std::mem::take(&mut track.torn_before_intact));
+        self.counts.torn_tails += u64::from(torn.0);
+        self.counts.torn_before_intact += u64::from(torn.1);
         let track = self.track(node);
         track.spoke = true;
         track.life = state.incarnation;

@@ -3,7 +3,7 @@
 use stormglass::commit::{Decision, Ended, Message, No, Outcome, Response, Said, Vote, Why};
 use stormglass::{NodeId, RequestId, TxId};
 
-use super::Ledger;
+use super::{Aborts, Ledger};
 use crate::commit::row::Mark;
 use crate::oracle::Broken;
 
@@ -136,13 +136,14 @@ impl Ledger {
         match message {
             Message::Ack { .. } if tx.coordinator == node => self.rows.row(tx).acked |= 1 << from.0,
             Message::Tell { said: Said::Committed | Said::Aborted, .. } => {
-                let in_doubt = self.rows.row(tx).stand(node).terminal.is_none();
+                let in_doubt = self.track(node).held.iter().any(|(held, _)| *held == tx);
                 self.counts.resolved_by_peer += u64::from(in_doubt);
             }
             Message::Commit { .. } | Message::Abort { .. } => {
-                let recovered = self.track(node).base.prepared.iter().any(|prepared| prepared.tx == tx);
-                let in_doubt = self.rows.row(tx).stand(node).terminal.is_none();
-                self.counts.resolved_by_coordinator += u64::from(recovered && in_doubt);
+                let track = self.track(node);
+                let recovered = track.base.prepared.iter().any(|prepared| prepared.tx == tx);
+                let in_doubt = recovered && track.held.iter().any(|(held, _)| *held == tx);
+                self.counts.resolved_by_coordinator += u64::from(in_doubt);
             }
             Message::Prepare { .. }
             | Message::Vote { .. }
@@ -176,13 +177,8 @@ impl Ledger {
                 Ok(())
             }
             Outcome::Aborted { why } => {
-                told.told_aborted = true;
-                match why {
-                    Why::Refused { no: No::Bound { .. }, .. } => self.counts.refused_bound += 1,
-                    Why::Refused { no: No::Conflict { .. }, .. } => self.counts.refused_conflict += 1,
-                    Why::TimedOut { .. } => self.counts.timed_out += 1,
-                    Why::Restarted => self.counts.restarted += 1,
-                    Why::Refused { .. } | Why::Invalid(_) => {}
+                if !std::mem::replace(&mut told.told_aborted, true) {
+                    self.counts.aborts.count(why);
                 }
                 match told.committed {
                     Some(tx) => {
@@ -215,5 +211,19 @@ impl Ledger {
         }
         told.committed = Some(tx);
         Ok(())
+    }
+}
+
+impl Aborts {
+    fn count(&mut self, why: &Why) {
+        *match why {
+            Why::Refused { no: No::Bound { .. }, .. } => &mut self.bound,
+            Why::Refused { no: No::Overflow { .. }, .. } => &mut self.overflow,
+            Why::Refused { no: No::Conflict { .. }, .. } => &mut self.conflict,
+            Why::Refused { no: No::Aborted, .. } => &mut self.aborted_earlier,
+            Why::TimedOut { .. } => &mut self.timed_out,
+            Why::Restarted => &mut self.restarted,
+            Why::Invalid(_) => &mut self.invalid,
+        } += 1;
     }
 }

@@ -1,7 +1,7 @@
 //! What is written, and when it is durable: AC3, W4, W5, I1, I2, I4.
 
 use stormglass::commit::{Action, Decision, Op, Reads, RecordKind, RecordView};
-use stormglass::{FileId, NodeId, TxId, wal};
+use stormglass::{DiskError, FileId, NodeId, TxId, wal};
 
 use super::{Ledger, Undurable, Values};
 use crate::commit::row::Mark;
@@ -147,6 +147,11 @@ impl Ledger {
     /// A barrier has completed: what is durable now?
     pub(super) fn on_disk_done(&mut self, node: NodeId, ok: bool, disk: &Disk) -> Result<(), Broken> {
         if !ok {
+            match disk.latched() {
+                Some(DiskError::NoSpace) => self.counts.full_disks += 1,
+                Some(DiskError::Io) => {}
+                None => self.counts.failed_syncs += 1,
+            }
             return Ok(());
         }
         let mut undurable = std::mem::take(&mut self.track(node).undurable);
