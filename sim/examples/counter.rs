@@ -200,6 +200,14 @@ mod tests {
     }
 
     #[test]
+    fn a_failing_hunt_prints_this_examples_own_command() {
+        let command = std::env::args().next().expect("started under some name");
+        let setup = Setup { nodes: Some(3), ..Setup::default() };
+        let line = stormglass_sim::cli::replay_line::<CounterProtocol<false>>(7, &setup);
+        assert_eq!(line, format!("{command} replay 7 --nodes 3"));
+    }
+
+    #[test]
     fn a_forgotten_sync_dir_is_found_and_the_same_seed_by_any_number_of_hunters() {
         let (one, three) = (caught::<CounterProtocol<true>>(1), caught::<CounterProtocol<true>>(3));
         assert_eq!(one.failures[0].1.claim, "NoForgottenAdd");

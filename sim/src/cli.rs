@@ -5,13 +5,14 @@ mod bench;
 mod check;
 mod hunt;
 mod replay;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::oracle::Broken;
-use crate::profile::Profile;
+use crate::profile::{Profile, Setup};
 use crate::protocol::Protocol;
 use crate::tally::Rule;
 use args::{Args, Command};
@@ -21,6 +22,7 @@ use args::{Args, Command};
 enum Exit {
     Clean = 0,
     Other = 1,
+    Usage = 2,
     Safety = 10,
     Liveness = 11,
     Undetermined = 12,
@@ -33,10 +35,20 @@ impl Exit {
     }
 }
 
+/// The line that runs a seed again, as one would type it: `cargo sim replay 7 --profile crashy`.
+pub fn replay_line<P: Protocol>(seed: u64, setup: &Setup) -> String {
+    let own = || std::env::args().next().unwrap_or_else(|| P::NAME.to_string());
+    let command = P::COMMAND.map_or_else(own, str::to_string);
+    format!("{command} replay {seed}{}", setup.typed())
+}
+
 /// Runs the command line of a protocol. Exit codes: 0 clean, 2 usage, 10 a safety claim broke, 11 a liveness claim
 /// broke, 12 not deterministic, 130 interrupted without a failure, 1 other.
 pub fn main<P: Protocol>() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage::explain(&error),
+    };
     // The world turns a node's panic into a broken claim; its default message would only tear the progress bar.
     let exit = match args.command {
         Command::Hunt(hunt) => {

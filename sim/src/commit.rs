@@ -29,6 +29,7 @@ pub const RETRY_US: (u64, u64) = (50_000, 100_000);
 
 impl Protocol for Commit {
     const NAME: &'static str = "two-phase commit";
+    const COMMAND: Option<&'static str> = Some("cargo sim");
     type Node = CommitNode;
     type Workload = Clients;
     type Judge = Ledger;

@@ -94,6 +94,23 @@ pub struct Setup {
     pub txns: Option<u32>,
 }
 
+impl Setup {
+    /// What is not default, as one would type it behind a command: ` --profile crashy --nodes 3`.
+    pub fn typed(&self) -> String {
+        let mut typed = String::new();
+        if self.profile != Profile::Swarm {
+            typed += &format!(" --profile {}", self.profile);
+        }
+        if let Some(nodes) = self.nodes {
+            typed += &format!(" --nodes {nodes}");
+        }
+        if let Some(txns) = self.txns {
+            typed += &format!(" --txns {txns}");
+        }
+        typed
+    }
+}
+
 /// How hard it blows: the rates that one seed has drawn. Chances are in 65,536ths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {

@@ -14,6 +14,9 @@ use crate::world::{Ending, World};
 pub trait Protocol: Sized + 'static {
     /// The name of the protocol, for help and reports.
     const NAME: &'static str;
+    /// What one types to run this protocol's command line, up to the first argument. `None` for the path under which
+    /// it was started.
+    const COMMAND: Option<&'static str> = None;
     /// The state machine.
     type Node: Node;
     /// Its clients.

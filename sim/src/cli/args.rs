@@ -1,5 +1,3 @@
-use std::num::{NonZeroU32, NonZeroUsize};
-
 use clap::{Args as Flags, Parser, Subcommand};
 use stormglass::{NodeId, RequestId};
 
@@ -47,37 +45,22 @@ impl Storm {
     pub(super) fn setup(&self) -> Setup {
         Setup { profile: self.profile, nodes: self.nodes, txns: self.txns }
     }
-
-    /// The options that are not default, as one would type them.
-    pub(super) fn typed(&self) -> String {
-        let mut typed = String::new();
-        if self.profile != Profile::Swarm {
-            typed += &format!(" --profile {}", self.profile);
-        }
-        if let Some(nodes) = self.nodes {
-            typed += &format!(" --nodes {nodes}");
-        }
-        if let Some(txns) = self.txns {
-            typed += &format!(" --txns {txns}");
-        }
-        typed
-    }
 }
 
 #[derive(Debug, Flags)]
 pub(super) struct Hunt {
     /// How many seeds [default: 10000, or as many as there is time for]
-    #[arg(long)]
-    pub(super) seeds: Option<NonZeroU32>,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) seeds: Option<u32>,
     /// For how many seconds of wall time at most
-    #[arg(long)]
-    pub(super) seconds: Option<NonZeroU32>,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) seconds: Option<u32>,
     /// The first seed
     #[arg(long, default_value_t = 0)]
     pub(super) first_seed: u64,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    pub(super) jobs: Option<NonZeroUsize>,
+    /// Threads, 1 to 1,024 [default: all cores]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub(super) jobs: Option<u16>,
     /// Go on after a failure, and list the failing seeds
     #[arg(long)]
     pub(super) keep_going: bool,
@@ -90,6 +73,9 @@ pub(super) struct Hunt {
     #[command(flatten)]
     pub(super) storm: Storm,
 }
+
+/// No run is longer, in milliseconds.
+const MS_MAX: u64 = 1_000_000_000;
 
 #[derive(Debug, Flags)]
 pub(super) struct Replay {
@@ -105,10 +91,10 @@ pub(super) struct Replay {
     #[arg(long, value_parser = request)]
     pub(super) request: Option<RequestId>,
     /// Only from this virtual time on, in milliseconds
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
     pub(super) from_ms: u64,
     /// Only up to this virtual time, in milliseconds
-    #[arg(long, default_value_t = 1_000_000_000)]
+    #[arg(long, default_value_t = MS_MAX, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
     pub(super) to_ms: u64,
     #[command(flatten)]
     pub(super) storm: Storm,
@@ -117,7 +103,7 @@ pub(super) struct Replay {
 #[derive(Debug, Flags)]
 pub(super) struct Check {
     /// How many seeds
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) seeds: u64,
     /// The first seed
     #[arg(long, default_value_t = 0)]
@@ -147,7 +133,7 @@ pub(super) struct Bench {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) txns: u32,
     /// How many seeds
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) seeds: u64,
     /// Chance that a message is lost, 0 to 0.5
     #[arg(long, default_value_t = 0.0, value_parser = chance)]

@@ -7,13 +7,17 @@
 
 use std::time::Instant;
 
-use super::Exit;
 use super::args::Bench;
+use super::{Exit, usage};
 use crate::protocol::{BenchRun, Protocol};
 use crate::tally::Tally;
 
 /// Runs the benchmark on one thread and prints one line of JSON.
 pub(super) fn run<P: Protocol>(args: &Bench) -> Exit {
+    let end = match usage::last_seed(args.first_seed, args.seeds) {
+        Ok(end) => end,
+        Err(exit) => return exit,
+    };
     let run = BenchRun { nodes: args.nodes, txns: args.txns, lose: (args.loss * 65_536.0) as u32 };
     let Some(mut bench) = P::bench(run) else {
         eprintln!("error: {} has no benchmark", P::NAME);
@@ -21,7 +25,7 @@ pub(super) fn run<P: Protocol>(args: &Bench) -> Exit {
     };
     let (mut tally, mut committed, mut aborted, mut virtual_us) = (Tally::default(), 0, 0, 0);
     let began = Instant::now();
-    for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
+    for seed in args.first_seed..end {
         let benched = bench(seed);
         if let Some(broken) = benched.ending.broken {
             eprintln!("error: seed {seed}: {broken}");

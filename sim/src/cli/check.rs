@@ -1,13 +1,17 @@
-use super::Exit;
 use super::args::Check;
+use super::{Exit, usage};
 use crate::chooser::{Recording, Scripted};
 use crate::protocol::{Protocol, drawn, world};
 
 /// Runs each seed twice, and once more from the record of its own faults.
 pub(super) fn run<P: Protocol>(args: &Check) -> Exit {
+    let end = match usage::last_seed(args.first_seed, args.seeds) {
+        Ok(end) => end,
+        Err(exit) => return exit,
+    };
     let setup = args.storm.setup();
     let mut faults = 0;
-    for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
+    for seed in args.first_seed..end {
         let once = world::<P, _, _>(drawn::<P>(&setup, seed), |chooser| chooser, ()).run();
         let mut recorded = world::<P, _, _>(drawn::<P>(&setup, seed), Recording::new, ());
         let again = recorded.run();

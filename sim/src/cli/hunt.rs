@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Exit;
 use super::args::Hunt;
+use super::{Exit, replay_line, usage};
 use crate::hunt::{Catch, Progress, Quarry, hunt};
 use crate::profile::Setup;
 use crate::protocol::Protocol;
@@ -27,16 +27,13 @@ const LISTED: usize = 20;
 /// Hunts, shows how it goes, and reports.
 pub(super) fn run<P: Protocol>(args: &Hunt) -> Exit {
     let endless = if args.seconds.is_some() { u64::MAX - args.first_seed } else { SEEDS };
-    let count = args.seeds.map_or(endless, |seeds| seeds.get().into());
-    let Some(end) = args.first_seed.checked_add(count) else {
-        eprintln!(
-            "error: seeds go up to {}; --first-seed {} is too great for {count} of them",
-            u64::MAX,
-            args.first_seed
-        );
-        std::process::exit(2);
+    let count = args.seeds.map_or(endless, u64::from);
+    let end = match usage::last_seed(args.first_seed, count) {
+        Ok(end) => end,
+        Err(exit) => return exit,
     };
-    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = args.jobs.map_or_else(cores, usize::from);
     let quarry =
         Quarry { setup: args.storm.setup(), seeds: args.first_seed..end, jobs, keep_going: args.keep_going };
     let progress = Arc::new(Progress::default());
@@ -47,11 +44,11 @@ pub(super) fn run<P: Protocol>(args: &Hunt) -> Exit {
     let (catch, timed_out) = watch::<P>(args, &quarry, &progress, began);
     let wall = began.elapsed();
     if args.json {
-        report_json(args, &catch, wall)
+        report_json::<P>(args, &catch, wall)
     } else {
         report(&catch, wall)
     }
-    exit_of(args, &catch, progress.stop.load(Ordering::Relaxed) && !timed_out)
+    exit_of::<P>(args, &catch, progress.stop.load(Ordering::Relaxed) && !timed_out)
 }
 
 fn watch<P: Protocol>(
@@ -60,7 +57,7 @@ fn watch<P: Protocol>(
     progress: &Arc<Progress>,
     began: Instant,
 ) -> (Catch, bool) {
-    let limit = args.seconds.map(|seconds| Duration::from_secs(seconds.get().into()));
+    let limit = args.seconds.map(|seconds| Duration::from_secs(seconds.into()));
     let bar = bar(args, quarry);
     let mut timed_out = false;
     let catch = std::thread::scope(|scope| {
@@ -97,13 +94,13 @@ fn bar(args: &Hunt, quarry: &Quarry) -> ProgressBar {
     ProgressBar::new(seeds).with_style(style)
 }
 
-fn exit_of(args: &Hunt, catch: &Catch, interrupted: bool) -> Exit {
+fn exit_of<P: Protocol>(args: &Hunt, catch: &Catch, interrupted: bool) -> Exit {
     if let Some((seed, broken)) = catch.failures.first() {
         if !args.json {
             println!("\nseed {seed} breaks {}", broken.claim);
             println!("  {}", broken.why);
             println!("replay it with");
-            println!("  cargo sim replay {seed}{}", args.storm.typed());
+            println!("  {}", replay_line::<P>(*seed, &args.storm.setup()));
         }
         for (seed, broken) in catch.failures.iter().skip(1).take(LISTED) {
             eprintln!("also seed {seed}: {broken}");
@@ -154,7 +151,7 @@ fn report(catch: &Catch, wall: Duration) {
     }
 }
 
-fn report_json(args: &Hunt, catch: &Catch, wall: Duration) {
+fn report_json<P: Protocol>(args: &Hunt, catch: &Catch, wall: Duration) {
     let rules: serde_json::Map<_, _> =
         Rule::TABLE.iter().map(|(rule, ..)| (rule.to_string(), catch.tally.of(*rule).into())).collect();
     let sometimes: serde_json::Map<_, _> =
@@ -165,7 +162,7 @@ fn report_json(args: &Hunt, catch: &Catch, wall: Duration) {
         .failures
         .iter()
         .take(LISTED)
-        .map(|(seed, broken)| serde_json::json!({"seed": seed, "claim": broken.claim, "why": broken.why, "liveness": broken.liveness, "replay": format!("cargo sim replay {seed}{}", args.storm.typed())}))
+        .map(|(seed, broken)| serde_json::json!({"seed": seed, "claim": broken.claim, "why": broken.why, "liveness": broken.liveness, "replay": replay_line::<P>(*seed, &args.storm.setup())}))
         .collect();
     let report = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -1,7 +1,7 @@
 use std::io::Write;
 
-use super::Exit;
 use super::args::Replay;
+use super::{Exit, usage};
 use crate::protocol::{Protocol, drawn, world};
 use crate::trace::{Filter, Trace};
 
@@ -9,17 +9,36 @@ use crate::trace::{Filter, Trace};
 pub(super) fn run<P: Protocol>(args: &Replay) -> Exit {
     let drawn = drawn::<P>(&args.storm.setup(), args.seed);
     let plan = &drawn.plan;
+    if let Some(node) = args.node.filter(|node| node.0 >= plan.nodes) {
+        return usage::refuse(format_args!(
+            "there is no {node}: seed {} has {} nodes",
+            args.seed, plan.nodes
+        ));
+    }
+    if let Some(request) = args.request.filter(|request| request.client > plan.clients || request.client == 0)
+    {
+        let (seed, clients) = (args.seed, plan.clients);
+        return usage::refuse(format_args!(
+            "there is no {request}: seed {seed} has clients c1 to c{clients}"
+        ));
+    }
+    if args.from_ms > args.to_ms {
+        let (from, to) = (args.from_ms, args.to_ms);
+        return usage::refuse(format_args!(
+            "--from-ms {from} is after --to-ms {to}: nothing would be printed"
+        ));
+    }
     let header = format!(
         "stormglass {} seed {}{}\n{} nodes, {} clients, storm of {} ms; {}\n",
         env!("CARGO_PKG_VERSION"),
         args.seed,
-        args.storm.typed(),
+        args.storm.setup().typed(),
         plan.nodes,
         plan.clients,
         plan.storm_us / 1000,
         drawn.rates,
     );
-    let span_us = Some((args.from_ms * 1000, args.to_ms.saturating_mul(1000)));
+    let span_us = Some((args.from_ms * 1000, args.to_ms * 1000));
     let filter = Filter { node: args.node, request: args.request, span_us };
     let mut glass = world::<P, _, _>(drawn, |chooser| chooser, Trace::new(filter, args.json));
     let ending = glass.run();

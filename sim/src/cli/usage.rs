@@ -1,0 +1,48 @@
+//! What makes no sense gets one line that says what is wrong, on standard error, and exit code 2.
+
+use std::fmt::Arguments;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+use super::Exit;
+
+/// Says what is wrong with the arguments; help and version are no errors.
+pub(super) fn explain(error: &clap::Error) -> ExitCode {
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A reader that has seen enough (`| head`) is no error.
+        let _closed = error.print();
+        return ExitCode::from(Exit::Clean as u8);
+    }
+    if matches!(kind, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
+        let commands = "hunt, replay, check, bench or profiles";
+        eprintln!("error: a command is missing: {commands} (--help says more)");
+    } else {
+        eprintln!("{}", one_line(&error.render().to_string()));
+    }
+    ExitCode::from(Exit::Usage as u8)
+}
+
+/// One line, and the exit code of wrong usage.
+pub(super) fn refuse(why: Arguments<'_>) -> Exit {
+    eprintln!("error: {why}");
+    Exit::Usage
+}
+
+/// The seed behind the last of `count` seeds.
+pub(super) fn last_seed(first: u64, count: u64) -> Result<u64, Exit> {
+    let max = u64::MAX;
+    let too_great = || {
+        refuse(format_args!(
+            "seeds go up to {max}: there are fewer than {count} from --first-seed {first} on"
+        ))
+    };
+    first.checked_add(count).ok_or_else(too_great)
+}
+
+/// The first paragraph of what the parser says, which is what is wrong; usage and hints come behind it.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().take_while(|line| !line.trim().is_empty());
+    lines.map(str::trim).collect::<Vec<_>>().join(" ")
+}
