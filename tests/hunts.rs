@@ -11,8 +11,8 @@ fn caught(profile: Profile, jobs: usize) -> Catch {
 
 #[test]
 fn no_claim_breaks_in_any_storm_that_the_node_promises_to_survive() {
-    use Profile::{Calm, Crashy, FaultyDisk, Garbled, Lossy, Skewed, Stormy, Swarm};
-    for profile in [Swarm, Calm, Lossy, Crashy, FaultyDisk, Skewed, Stormy, Garbled] {
+    use Profile::{Calm, Crashy, FaultyDisk, Garbled, Lossy, Rotten, Skewed, Stormy, Swarm};
+    for profile in [Swarm, Calm, Lossy, Crashy, FaultyDisk, Skewed, Stormy, Garbled, Rotten] {
         let catch = caught(profile, 2);
         assert_eq!(catch.failures, [], "{profile}");
         assert_eq!(catch.seeds, 1_000);
@@ -24,6 +24,16 @@ fn the_swarm_sees_everything_that_should_sometimes_happen() {
     let quarry = Quarry { setup: Setup::default(), seeds: 0..5_000, jobs: 2, keep_going: false };
     let never: Vec<_> = hunt::<Commit>(&quarry, &Progress::default()).sometimes.never().collect();
     assert_eq!(never, [""; 0], "never seen in five thousand storms");
+}
+
+/// Damage that can be told from a torn tail keeps a node from starting, and that is judged: most storms with damage
+/// are judged to the end.
+#[test]
+fn damage_at_rest_is_refused_and_rarely_beyond_judging() {
+    let catch = caught(Profile::Rotten, 2);
+    let times = |what: &str| catch.sometimes.rows().iter().find(|row| row.0 == what).map_or(0, |row| row.1);
+    assert!(times("refused to start: damaged") > 500);
+    assert!((1..350).contains(&times("damage like a torn tail, judged no further")));
 }
 
 #[test]

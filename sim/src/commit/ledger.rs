@@ -5,6 +5,7 @@
 //! the moment of sending: a record counts as durable when the disk says that it would survive the worst power cut.
 
 mod boots;
+mod damage;
 mod finale;
 mod promises;
 mod records;
@@ -34,6 +35,8 @@ pub struct Ledger {
     counts: Counts,
     /// Whether clients probe in the end.
     probes: bool,
+    /// A promise was lost in a way that no node could have noticed (D10): nothing more is judged.
+    beyond_promise: bool,
     /// Empty lists of operations, kept for their memory.
     spare: Vec<Vec<Op>>,
 }
@@ -58,8 +61,10 @@ struct Track {
     values: Values,
     /// What the reads of a transaction must have found here, if it reads.
     expected: Sorted<TxId, Reads>,
-    /// A disk that was damaged at rest: what it holds proves nothing.
-    tainted: bool,
+    /// What damage at rest its next life will find (D10).
+    damage: damage::Damage,
+    /// It has refused to start, and nobody tries again.
+    refused: bool,
     boots: u32,
     /// What the power cuts since the last life left in the log, to be counted if the next life accepts it.
     torn: bool,
@@ -132,6 +137,7 @@ struct Counts {
     unknown: u64,
     probes: u64,
     inquiries: u64,
+    refusals: u64,
 }
 
 /// Requests of which a client was told that they are aborted, by the reason that it was first given.
@@ -158,6 +164,7 @@ impl Ledger {
             share_permille: 0,
             counts: Counts::default(),
             probes: true,
+            beyond_promise: false,
             spare: Vec::new(),
         };
         ledger.reset(plan);
@@ -175,6 +182,7 @@ impl Ledger {
         }
         self.names.clear();
         (self.cleared_us, self.share_permille, self.counts) = (None, 0, Counts::default());
+        self.beyond_promise = false;
     }
 
     /// For workloads that do not probe in the end.
@@ -201,7 +209,8 @@ impl Track {
         self.log.clear();
         self.durable = 0;
         self.values.clear();
-        (self.tainted, self.boots) = (false, 0);
+        (self.damage, self.refused, self.boots) = (damage::Damage::None, false, 0);
+        (self.torn, self.torn_before_intact) = (false, false);
         self.heard.clear();
     }
 
@@ -220,12 +229,14 @@ where
 {
     fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
         let node = seen.node;
+        if self.beyond_promise {
+            return Ok(());
+        }
         match &seen.fact {
             Fact::Effect(effect, bytes) => match effect {
                 Effect::Disk(DiskOp::Append { file: file @ FileId::Wal(_), about, .. }) => {
-                    self.on_speech(node, seen.disk)?;
-                    if about.subject.is_none() {
-                        return Ok(()); // The head of a segment.
+                    if !self.on_speech(node, seen.disk)? || about.subject.is_none() {
+                        return Ok(()); // Judged no further; or the head of a segment.
                     }
                     self.on_append(seen.at_us, node, *file, bytes, seen.disk)
                 }
@@ -238,11 +249,15 @@ where
                 }
                 Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => Ok(()),
                 Effect::Send { message, .. } => {
-                    self.on_speech(node, seen.disk)?;
+                    if !self.on_speech(node, seen.disk)? {
+                        return Ok(());
+                    }
                     self.on_send(seen.at_us, node, message)
                 }
                 Effect::Reply { id, response } => {
-                    self.on_speech(node, seen.disk)?;
+                    if !self.on_speech(node, seen.disk)? {
+                        return Ok(());
+                    }
                     self.on_reply(node, *id, response)
                 }
             },
@@ -258,7 +273,7 @@ where
                 self.track(node).boots += 1;
                 Ok(())
             }
-            Fact::Refused(error) => self.on_refused(node, error),
+            Fact::Refused(error) => self.on_refused(node, error, seen.disk),
             Fact::Killed(_) | Fact::Halted(_) => {
                 self.on_crash(node);
                 Ok(())
@@ -267,8 +282,8 @@ where
                 self.on_power_cut(node, report);
                 Ok(())
             }
-            Fact::Damaged(_) => {
-                self.track(node).tainted = true;
+            Fact::Damaged(entry) => {
+                self.on_damaged(node, entry);
                 Ok(())
             }
             Fact::Cleared { .. } => {
@@ -313,6 +328,13 @@ where
         tally.add("justified blocking", counts.justified);
         tally.add("unknown answered", counts.unknown);
         tally.add("probe committed", counts.probes);
+        // Of profile `rotten` only: elsewhere it would be wrong.
+        if counts.refusals > 0 {
+            tally.add("refused to start: damaged", counts.refusals);
+        }
+        if self.beyond_promise {
+            tally.add("damage like a torn tail, judged no further", 1);
+        }
         tally.peak(SHARE, self.share_permille);
     }
 }

@@ -1,7 +1,7 @@
-//! Crashes and what comes after: W6, W7, W8, W10, and that a torn tail never keeps a node from starting.
+//! Crashes and what comes after: W6, W7, W8, W10.
 
 use stormglass::commit::{Decision, Record, State};
-use stormglass::{BootError, NodeId, codec, wal};
+use stormglass::{NodeId, codec, wal};
 
 use super::{Ledger, Track};
 use crate::commit::row::Mark;
@@ -25,20 +25,12 @@ impl Ledger {
         self.on_crash(node);
     }
 
-    /// Only damage keeps a node from starting.
-    pub(super) fn on_refused(&mut self, node: NodeId, error: &BootError) -> Result<(), Broken> {
-        if self.track(node).tainted {
-            return Ok(());
-        }
-        Err(Broken::safety("W6 OnlyDamageRefuses", format!("{node} does not start: {error}")))
-    }
-
     /// The node says something. For the first time in this life? Then its boot must have become durable: what the
     /// worst power cut would leave is read back, and must be a prefix of what this node has ever appended, at
-    /// least up to the last completed sync, under a life that was never spoken of before.
-    pub(super) fn on_speech(&mut self, node: NodeId, disk: &Disk) -> Result<(), Broken> {
+    /// least up to the last completed sync, under a life that was never spoken of before. Says whether judging goes on.
+    pub(super) fn on_speech(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Broken> {
         if self.track(node).spoke {
-            return Ok(());
+            return Ok(true);
         }
         let recovered = wal::recover::<State, Record>(&disk.durable());
         let recovered = recovered.map_err(|error| {
@@ -54,10 +46,12 @@ impl Ledger {
             let why = format!("{node} speaks, and a power cut now would make it use {} again", track.life);
             return Err(Broken::safety("W10 SilentUntilTheBootIsDurable", why));
         }
-        if !track.tainted {
-            claim_prefix(node, track, &state)?;
+        self.judge_found(node, &state)?;
+        if self.beyond_promise {
+            return Ok(false);
         }
-        self.begin_life(node, state)
+        self.begin_life(node, state)?;
+        Ok(true)
     }
 
     fn begin_life(&mut self, node: NodeId, state: State) -> Result<(), Broken> {
@@ -106,7 +100,7 @@ impl Ledger {
 }
 
 /// W6, W7: what is found is the fold of the first so many records, all that were durable among them.
-fn claim_prefix(node: NodeId, track: &Track, found: &State) -> Result<(), Broken> {
+pub(super) fn claim_prefix(node: NodeId, track: &Track, found: &State) -> Result<(), Broken> {
     let mut model = track.base.clone();
     for (count, payload) in track.log.iter().enumerate() {
         if count >= track.durable && same(&model, found) {
@@ -124,6 +118,18 @@ fn claim_prefix(node: NodeId, track: &Track, found: &State) -> Result<(), Broken
         difference(&model, found)
     );
     Err(Broken::safety("W6 RecoveredIsAPrefix", why))
+}
+
+/// Whether what is found is the fold of the first so many records, durable or not.
+pub(super) fn is_some_prefix(node: NodeId, track: &Track, found: &State) -> bool {
+    let mut model = track.base.clone();
+    for payload in track.log.iter() {
+        if same(&model, found) {
+            return true;
+        }
+        model.apply(node, codec::decode::<Record>(payload).expect("it was decoded when it was appended"));
+    }
+    same(&model, found)
 }
 
 /// Whether two states are the same, but for what may be forgotten: outcomes that have ended, and names that are

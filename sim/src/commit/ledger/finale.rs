@@ -4,6 +4,7 @@ use stormglass::commit::{Decision, Position};
 use stormglass::{NodeId, TxId};
 
 use super::Ledger;
+use super::damage::Damage;
 use crate::commit::row::{Mark, Row, Stand};
 use crate::commit::workload::accounts;
 use crate::commit::{RETRY_US, VOTE_TIMEOUT_US};
@@ -20,12 +21,12 @@ impl Ledger {
 
     /// A participant learns the decision: in time?
     pub(super) fn judge_time(&mut self, at_us: u64, node: NodeId, tx: TxId) -> Result<(), Broken> {
-        let Some(cleared_us) = self.cleared_us else { return Ok(()) };
+        let Some(cleared_us) = self.cleared_us.filter(|_| !self.mourns()) else { return Ok(()) };
         let bound = self.bound_us();
         let begun_us = self.rows.row(tx).begun_us.max(cleared_us);
         let took = at_us.saturating_sub(begun_us);
         self.share_permille = self.share_permille.max(took * 1000 / bound);
-        if took > bound && self.plan.dead.is_empty() {
+        if took > bound {
             let why = format!(
                 "{node} learnt what became of {tx} {took} us after the clearing; the bound is {bound} us"
             );
@@ -36,7 +37,11 @@ impl Ledger {
 
     /// L2, L3: nothing happens any more by itself, and who is still in doubt has a reason.
     pub(super) fn on_settled(&mut self, quiet: bool) -> Result<(), Broken> {
-        if !quiet && self.plan.dead.is_empty() {
+        if self.nodes.iter().any(|track| track.damage == Damage::LikeATornTail) {
+            self.beyond_promise = true; // Whoever has said nothing since may have lost something all the same.
+            return Ok(());
+        }
+        if !quiet && !self.mourns() {
             let why = "something still happens, long after the clearing";
             return Err(Broken::liveness("L3 QuietInTheEnd", why));
         }
@@ -61,7 +66,7 @@ impl Ledger {
 
     /// I5: money is moved, never made: once all is decided, the accounts add up to nothing.
     fn judge_total(&self, quiet: bool) -> Result<(), Broken> {
-        if !quiet || !self.plan.dead.is_empty() || self.nodes.iter().any(|track| track.tainted) {
+        if !quiet || self.mourns() {
             return Ok(());
         }
         let of = |track: &super::Track| -> i64 { accounts().filter_map(|key| track.values.get(key)).sum() };
@@ -71,10 +76,6 @@ impl Ledger {
                 Err(Broken::safety("I5 TransfersKeepTheTotal", format!("the accounts add up to {total}")))
             }
         }
-    }
-
-    fn is_dead(&self, node: NodeId) -> bool {
-        self.plan.dead.contains(&node) || self.nodes[usize::from(node.0)].tainted
     }
 
     fn in_doubt<'a>(&'a self, stands: &'a [Stand]) -> impl Iterator<Item = NodeId> + 'a {
@@ -98,7 +99,7 @@ impl Ledger {
 
     /// AC5, W11: what was promised to a client is there, everywhere; and the probe has committed.
     pub(super) fn on_ended(&mut self) -> Result<(), Broken> {
-        if !self.plan.dead.is_empty() || self.nodes.iter().any(|track| track.tainted) {
+        if self.mourns() {
             return Ok(());
         }
         for (row, stands) in self.rows.iter().filter(|(row, _)| row.committed) {
