@@ -30,7 +30,8 @@ pub struct Wish {
     pub ops: Arc<[Op]>,
     /// How long it waits after the wish before, in microseconds.
     pub think_us: u64,
-    /// Whether its first reaction to silence is to send the very same request again.
+    /// Whether its first reaction to silence is to send the very same request again, and the second to ask for the
+    /// outcome; or the other way round, and so on in turn.
     pub stubborn: bool,
 }
 
@@ -270,7 +271,7 @@ impl Clients {
                 client.asked += 1;
                 if self.cleared && client.asked > QUESTIONS_MAX {
                     client.stage = Stage::Done;
-                } else if wish.stubborn && client.asked == 1 {
+                } else if wish.stubborn == (client.asked % 2 == 1) {
                     client.send(now_us, wish, calls);
                 } else {
                     calls.ask(

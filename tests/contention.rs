@@ -1,0 +1,90 @@
+//! Contention must not livelock: with four coordinators hammering one key in calm weather, the cluster commits at least
+//! half as much as one coordinator does alone.
+
+use std::sync::Arc;
+
+use stormglass::commit::{Action, CommitNode, Op, Outcome, Response};
+use stormglass::{Node, NodeId};
+use stormglass_sim::chooser::Benign;
+use stormglass_sim::commit::workload::Wish;
+use stormglass_sim::commit::{Clients, Commit, Ledger};
+use stormglass_sim::oracle::{Broken, Fact, Judge, Seen};
+use stormglass_sim::plan::{Plan, Timing};
+use stormglass_sim::protocol::Protocol;
+use stormglass_sim::world::World;
+
+use crate::rig::{op, plan};
+
+const COORDINATORS: u16 = 4;
+/// One more keeps the key: whoever kept its own would need no message alone.
+const NODES: u16 = 5;
+const SECONDS: u64 = 10;
+
+/// Commits answered to each client while the storm, which is none, lasts.
+#[derive(Clone, Debug, Default)]
+struct Commits {
+    by_client: [u64; COORDINATORS as usize],
+    over: bool,
+}
+
+impl<N: Node<Response = Response>> Judge<N> for Commits {
+    fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
+        match seen.fact {
+            Fact::Cleared { .. } => self.over = true,
+            Fact::Answered { id, response } if !self.over => {
+                let committed = matches!(response.outcome, Outcome::Committed { .. });
+                self.by_client[id.client as usize - 1] += u64::from(committed);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Each client hammers a coordinator of its own, all of them with the same operations, one after another.
+fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usize] {
+    let wishes = (0..coordinators).flat_map(|coordinator| {
+        let ops: Arc<[Op]> = ops.into();
+        let client = u32::from(coordinator) + 1;
+        (1..=5_000).map(move |serial| Wish {
+            client,
+            serial,
+            coordinator: NodeId(coordinator),
+            ops: ops.clone(),
+            think_us: if serial == 1 { 10_000 } else { 0 },
+            stubborn: false,
+        })
+    });
+    let timing = Timing { key: Some(key), ..Timing::default() };
+    let storm_us = SECONDS * 1_000_000;
+    let plan = Plan { clients: u32::from(coordinators), timing, storm_us, ..plan(NODES) };
+    let clients = Clients::new(NODES, plan.clients, wishes.collect());
+    let judge = (Ledger::new(&plan).without_probe(), Commits::default());
+    let mut world: World<CommitNode, _, _, _> =
+        World::new(Commit::config(&plan), plan, clients, judge, Benign);
+    assert_eq!(world.run().broken, None);
+    world.judge().1.by_client
+}
+
+fn claim_half(ops: &[Op]) {
+    for key in 1..=3 {
+        let alone: u64 = hammer(1, ops, key).iter().sum();
+        let each = hammer(COORDINATORS, ops, key);
+        let together: u64 = each.iter().sum();
+        println!("alone {alone}, together {together}: {each:?}");
+        assert!(together * 2 >= alone, "alone {alone}, together {together}: {each:?}");
+        assert!(each.iter().all(|one| one * 20 >= together), "somebody starves: {each:?}");
+    }
+}
+
+#[test]
+fn four_coordinators_with_one_key_commit_half_as_much_as_one_alone() {
+    claim_half(&[op(4, Action::Add { by: 1, at_least: i64::MIN })]);
+}
+
+/// The same key of every node, so that each transaction has to win everywhere.
+#[test]
+fn four_coordinators_with_one_key_everywhere_commit_half_as_much_as_one_alone() {
+    let add = |node| op(node, Action::Add { by: 1, at_least: i64::MIN });
+    claim_half(&(0..COORDINATORS).map(add).collect::<Vec<_>>());
+}
