@@ -29,13 +29,12 @@ struct Commits {
 
 impl<N: Node<Response = Response>> Judge<N> for Commits {
     fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
-        match seen.fact {
-            Fact::Cleared { .. } => self.over = true,
-            Fact::Answered { id, response } if !self.over => {
-                let committed = matches!(response.outcome, Outcome::Committed { .. });
-                self.by_client[id.client as usize - 1] += u64::from(committed);
-            }
-            _ => {}
+        self.over |= matches!(seen.fact, Fact::Cleared { .. });
+        if let Fact::Answered { id, response } = seen.fact
+            && !self.over
+        {
+            let committed = matches!(response.outcome, Outcome::Committed { .. });
+            self.by_client[id.client as usize - 1] += u64::from(committed);
         }
         Ok(())
     }
