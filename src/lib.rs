@@ -104,6 +104,9 @@ pub mod codec;
 pub mod commit;
 pub mod contract;
 pub mod id;
+pub mod journal;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod store;
 pub mod wal;
 pub mod wire;

@@ -45,15 +45,51 @@ pub enum WireError {
 
 /// Puts a message into a frame.
 pub fn seal<M: Serialize>(message: &M) -> Vec<u8> {
-    let mut frame = vec![0; HEADER_BYTES];
-    codec::encode_into(message, &mut frame);
+    let mut frame = Vec::new();
+    seal_into(message, &mut frame);
+    frame
+}
+
+/// Appends the frame of a message to `into`.
+pub fn seal_into<M: Serialize>(message: &M, into: &mut Vec<u8>) {
+    let start = into.len();
+    into.extend_from_slice(&[0; HEADER_BYTES]);
+    codec::encode_into(message, into);
+    head(&mut into[start..]);
+}
+
+/// Puts bytes into a frame, whatever they are.
+pub fn seal_payload(payload: &[u8]) -> Vec<u8> {
+    let mut frame = [&[0; HEADER_BYTES], payload].concat();
+    head(&mut frame);
+    frame
+}
+
+fn head(frame: &mut [u8]) {
     let length = u32::try_from(frame.len() - HEADER_BYTES).expect("messages are far below 4 GiB");
     frame[..2].copy_from_slice(&MAGIC);
     frame[2] = VERSION;
     frame[3..7].copy_from_slice(&length.to_le_bytes());
-    let sum = checksum(&frame);
+    let sum = checksum(frame);
     frame[7..11].copy_from_slice(&sum.to_le_bytes());
-    frame
+}
+
+/// How long the frame is that begins with `bytes`, header included; `None` if there are too few bytes to tell. For
+/// whoever reads from a stream, and must know how much to wait for before any checksum can be checked.
+///
+/// # Errors
+/// [`WireError`] if what is there cannot be the beginning of a frame.
+pub fn frame_len(bytes: &[u8]) -> Result<Option<usize>, WireError> {
+    if !bytes.starts_with(&MAGIC[..bytes.len().min(2)]) {
+        return Err(WireError::Magic);
+    }
+    match bytes.get(2) {
+        Some(&version) if version != VERSION => return Err(WireError::Version { found: version }),
+        Some(_) | None => {}
+    }
+    let Some(length) = bytes.get(3..7) else { return Ok(None) };
+    let length = u32::from_le_bytes(length.try_into().expect("four bytes"));
+    Ok(Some(HEADER_BYTES + length as usize))
 }
 
 /// Takes a message out of a frame.
@@ -96,6 +132,16 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(open::<(u64, String)>(&damaged).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn the_length_shows_as_soon_as_it_is_there() {
+        let frame = seal(&7u64);
+        for len in 0..frame.len() {
+            assert_eq!(frame_len(&frame[..len]), Ok((len >= 7).then_some(frame.len())), "{len} bytes");
+        }
+        assert_eq!(frame_len(b"SX"), Err(WireError::Magic));
+        assert_eq!(frame_len(b"SG\x07"), Err(WireError::Version { found: 7 }));
     }
 
     #[test]

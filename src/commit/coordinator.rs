@@ -59,7 +59,23 @@ struct Collecting {
     overdue_at: Time,
 }
 
+/// How far it has come, for who looks on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LedPhase {
+    Collecting,
+    Deciding,
+    Committing,
+}
+
 impl Led {
+    pub(super) fn phase(&self) -> LedPhase {
+        match self.stage {
+            Stage::Collecting(_) => LedPhase::Collecting,
+            Stage::Deciding(_) => LedPhase::Deciding,
+            Stage::Committing(_) | Stage::Recovered => LedPhase::Committing,
+        }
+    }
+
     pub(super) fn recovered(name: RequestId, participants: Participants) -> Led {
         Led { name, participants, heard: 0, tries: 0, repeat_at: Time(0), stage: Stage::Recovered }
     }

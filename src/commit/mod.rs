@@ -107,6 +107,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod timers;
+pub mod view;
 pub mod words;
 
 pub use config::Config;

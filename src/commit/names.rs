@@ -106,6 +106,11 @@ impl Names {
         known.turns.retain(|(turn, fate)| *turn >= seen || matches!(fate, Fate::Undecided));
     }
 
+    /// How many clients are remembered.
+    pub(super) fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
     fn client(&self, client: u32) -> Option<&Remembered> {
         let at = self.clients.binary_search_by_key(&client, |known| known.client).ok()?;
         Some(&self.clients[at])

@@ -172,7 +172,7 @@ impl CommitNode {
         };
         for state::Prepared { tx, name, part } in state.prepared {
             node.store.lock(tx, part.age(), part.ops());
-            node.members.insert(tx, Member::recovered(name, part));
+            node.members.insert(tx, Member::recovered(name, part, now));
         }
         for known in state.outcomes {
             node.outcomes.insert(known.tx, Known::recovered(known));

@@ -21,6 +21,8 @@ pub(super) struct Member {
     pub(super) part: Part,
     stage: Stage,
     reads: Reads,
+    /// Since when its locks are held, in this life; for who looks on.
+    pub(super) since: Time,
     /// How often this node has asked what became of it.
     asked: u32,
     /// When it gives up waiting for a lock, or asks (again).
@@ -47,8 +49,17 @@ pub(super) struct Known {
 }
 
 impl Member {
-    pub(super) fn recovered(name: RequestId, part: Part) -> Member {
-        Member { name, part, stage: Stage::Preparing, reads: Reads::default(), asked: 0, due_at: Time(0) }
+    pub(super) fn recovered(name: RequestId, part: Part, since: Time) -> Member {
+        let reads = Reads::default();
+        Member { name, part, stage: Stage::Preparing, reads, since, asked: 0, due_at: Time(0) }
+    }
+
+    pub(super) fn has_voted(&self) -> bool {
+        matches!(self.stage, Stage::Prepared(_))
+    }
+
+    pub(super) fn asked(&self) -> u32 {
+        self.asked
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -91,7 +102,8 @@ impl CommitNode {
         }
         let waiter = Waiter { age: part.age(), tx };
         let due_at = self.now + self.config.vote_timeout;
-        let member = Member { name, part, stage: Stage::Waiting, reads: Reads::default(), asked: 0, due_at };
+        let (stage, reads, since) = (Stage::Waiting, Reads::default(), self.now);
+        let member = Member { name, part, stage, reads, since, asked: 0, due_at };
         self.members.insert(tx, member);
         if !self.try_member(tx, out) {
             self.start_waiting(waiter);
@@ -112,6 +124,7 @@ impl CommitNode {
             }
             Grant::Locked(reads) => {
                 member.reads = reads;
+                member.since = self.now;
                 member.stage = Stage::Preparing;
                 let record = Record::Prepared { tx, name, part: member.part.clone() };
                 let ticket = self.wal.append(&record, PreparedTx(tx), out);

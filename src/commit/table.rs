@@ -41,6 +41,10 @@ impl<T> Table<T> {
         self.place(tx).ok().map(|at| self.rows.remove(at).1)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     pub(super) fn retain(&mut self, mut keep: impl FnMut(TxId, &mut T) -> bool) {
         self.rows.retain_mut(|(tx, value)| keep(*tx, value));
     }

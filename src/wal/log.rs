@@ -118,6 +118,8 @@ pub enum Progress {
 pub struct Stats {
     /// Records appended.
     pub records: u64,
+    /// How often durability was asked for: the records that had to be durable before anything was said.
+    pub forced: u64,
     /// Bytes appended to segments, heads and frames included.
     pub log_bytes: u64,
     /// Barriers issued for the log: one may be a `Sync` and a `SyncDir`.
@@ -234,6 +236,7 @@ impl Wal {
     /// Asks that everything appended so far becomes durable. If a barrier is under way, what it does not cover is
     /// remembered and shares the next.
     pub fn force<N: Node>(&mut self, out: &mut Outbox<N>) {
+        self.stats.forced += 1;
         self.group.force();
         self.issue_barrier(out);
     }

@@ -1,0 +1,187 @@
+//! `stormglass campaign`: real processes, real kills, and a reckoning in the end.
+//!
+//! Clients move amounts between accounts; each transaction leaves a mark of its own at every node that takes part. Nodes are
+//! killed with SIGKILL at random moments, also while they recover, and started again. In the end nobody may be in doubt, every
+//! mark of an acknowledged commit must be there exactly once at each of its nodes, none of an aborted one, the accounts
+//! must add up to nothing, and every log must verify.
+
+mod clients;
+mod reckoning;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::{Instant, sleep};
+
+use super::cluster::{Cluster, Dice, Place};
+use super::{Complaint, Exit};
+
+#[derive(Debug, Args)]
+pub(super) struct Campaign {
+    /// How many processes to kill
+    #[arg(long, default_value_t = 1_000)]
+    kills: u32,
+    /// Nodes
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
+    nodes: u16,
+    /// Clients
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    clients: u32,
+    /// Mean time between two strokes, in ms
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pause_ms: u64,
+    /// How long a client thinks between two transactions, in ms
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    think_ms: u64,
+    /// What the dice begin with [default: random]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A new directory for everything: data, logs, and the events for `cargo sim judge` [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Write every input and effect of every node, into DIR/events
+    #[arg(long, requires = "data")]
+    events: bool,
+}
+
+/// How long the cluster may take to decide everything after the last kill.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(campaign: &Campaign) -> Result<Exit, Complaint> {
+    let seed = campaign.seed.unwrap_or_else(|| u64::from(std::process::id()) << 32 | 0x5747);
+    let mut place = Place::new(campaign.data.as_deref(), "campaign")?;
+    let events = place.path.join("events").display().to_string();
+    let mut flags = vec![
+        "--log",
+        "warn",
+        "--vote-timeout-ms",
+        "500",
+        "--retry-first-ms",
+        "50",
+        "--retry-max-ms",
+        "400",
+        "--compact-at-bytes",
+        "100000",
+    ];
+    if campaign.events {
+        flags.extend(["--events", &events]);
+    }
+    let mut cluster = Cluster::new(campaign.nodes, &place.path, &flags)?;
+    println!(
+        "{} kills among {} nodes, {} clients, --seed {seed}",
+        campaign.kills, campaign.nodes, campaign.clients
+    );
+    let nodes = usize::from(campaign.nodes);
+    for node in 0..nodes {
+        cluster.start(node)?;
+    }
+    cluster.statuses().await?;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..campaign.clients {
+        let addresses = (0..nodes).map(|node| cluster.address(node)).collect();
+        let dice = Dice::new(seed ^ u64::from(number + 1).rotate_left(48));
+        let think = Duration::from_millis(campaign.think_ms);
+        clients.spawn(clients::live(number + 1, addresses, dice, think, Arc::clone(&over)));
+    }
+    let began = Instant::now();
+    let struck = strike(campaign, &mut cluster, Dice::new(seed)).await;
+    over.store(true, Ordering::Relaxed);
+    let struck = struck.and_then(|strokes| {
+        for node in 0..nodes {
+            if !cluster.is_up(node) {
+                let words = cluster.last_words(node);
+                return Err(format!("n{node} ended by itself: {words}").into());
+            }
+        }
+        Ok(strokes)
+    });
+    let mut wishes = Vec::new();
+    while let Some(client) = clients.join_next().await {
+        wishes.extend(client?);
+    }
+    let strokes = match struck {
+        Ok(strokes) => strokes,
+        Err(complaint) => {
+            place.keep();
+            println!("everything is in {}", place.path.display());
+            return Err(complaint);
+        }
+    };
+    println!("{strokes}, in {} s", began.elapsed().as_secs());
+    let reckoning = reckoning::reckon(&mut cluster, wishes, nodes, PATIENCE).await?;
+    println!("{reckoning}");
+    if reckoning.is_clean() {
+        return Ok(Exit::Fine);
+    }
+    place.keep();
+    println!("everything is in {}", place.path.display());
+    Ok(Exit::Broken)
+}
+
+/// What was done to the cluster.
+#[derive(Debug, Default)]
+struct Strokes {
+    kills: u32,
+    of_one: u32,
+    of_several: u32,
+    of_all: u32,
+    in_recovery: u32,
+}
+
+impl std::fmt::Display for Strokes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} kills: {} strokes at one node, {} at several, {} at all; {} kills during a recovery",
+            self.kills, self.of_one, self.of_several, self.of_all, self.in_recovery
+        )
+    }
+}
+
+async fn strike(campaign: &Campaign, cluster: &mut Cluster, mut dice: Dice) -> Result<Strokes, Complaint> {
+    let nodes = usize::from(campaign.nodes);
+    let mut strokes = Strokes::default();
+    let pause = usize::try_from(campaign.pause_ms)?;
+    while strokes.kills < campaign.kills {
+        sleep(Duration::from_millis(dice.below(2 * pause + 1) as u64)).await;
+        let mut victims: Vec<usize> = (0..nodes).collect();
+        for at in 0..nodes {
+            victims.swap(at, at + dice.below(nodes - at));
+        }
+        match dice.below(10) {
+            0 => strokes.of_all += 1,
+            1 | 2 => {
+                victims.truncate(2 + dice.below(nodes - 1));
+                strokes.of_several += 1;
+            }
+            _ => {
+                victims.truncate(1);
+                strokes.of_one += 1;
+            }
+        }
+        for victim in &victims {
+            if !cluster.is_up(*victim) {
+                return Err(format!("n{victim} ended by itself: {}", cluster.last_words(*victim)).into());
+            }
+            cluster.kill(*victim)?;
+            strokes.kills += 1;
+        }
+        for victim in victims {
+            sleep(Duration::from_millis(dice.below(60) as u64)).await;
+            cluster.start(victim)?;
+            // A life that is cut short while it recovers, perhaps more than once.
+            while strokes.kills < campaign.kills && dice.below(3) == 0 {
+                sleep(Duration::from_micros(dice.below(25_000) as u64)).await;
+                cluster.kill(victim)?;
+                strokes.kills += 1;
+                strokes.in_recovery += 1;
+                cluster.start(victim)?;
+            }
+        }
+    }
+    Ok(strokes)
+}

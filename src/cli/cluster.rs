@@ -1,0 +1,197 @@
+//! A cluster of real processes on this machine, for `bench` and `campaign`.
+
+use std::fs::{self, OpenOptions};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use stormglass::commit::view::View;
+use stormglass::runtime::{Client, ClientOptions, Status};
+
+use super::Complaint;
+
+pub(super) const CLUSTER: &str = "stormglass-local";
+
+/// Nodes, each a process of this very program. They die with it.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    program: PathBuf,
+    directory: PathBuf,
+    from_port: u16,
+    nodes: Vec<Option<Child>>,
+    flags: Vec<String>,
+}
+
+impl Cluster {
+    /// A cluster of `count` nodes with their data in `directory`; none runs yet.
+    pub(super) fn new(count: u16, directory: &Path, flags: &[&str]) -> Result<Cluster, Complaint> {
+        fs::create_dir_all(directory)
+            .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
+        Ok(Cluster {
+            program: std::env::current_exe()?,
+            directory: directory.to_path_buf(),
+            from_port: free_ports(count)?,
+            nodes: (0..count).map(|_| None).collect(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        })
+    }
+
+    pub(super) fn address(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", usize::from(self.from_port) + node)
+    }
+
+    pub(super) fn data(&self, node: usize) -> PathBuf {
+        self.directory.join(format!("n{node}"))
+    }
+
+    /// What a node has written to standard error, in all its lives.
+    pub(super) fn log(&self, node: usize) -> PathBuf {
+        self.directory.join(format!("n{node}.log"))
+    }
+
+    pub(super) fn start(&mut self, node: usize) -> Result<(), Complaint> {
+        let log = OpenOptions::new().create(true).append(true).open(self.log(node))?;
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "--cluster", CLUSTER, "--id", &node.to_string(), "--data"]);
+        command.arg(self.data(node));
+        for peer in 0..self.nodes.len() {
+            command.arg("--peer").arg(format!("{peer}={}", self.address(peer)));
+        }
+        command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.nodes[node] = Some(command.spawn()?);
+        Ok(())
+    }
+
+    pub(super) fn is_up(&mut self, node: usize) -> bool {
+        self.nodes[node].as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// SIGKILL: nothing is finished, nothing is said.
+    pub(super) fn kill(&mut self, node: usize) -> Result<(), Complaint> {
+        if let Some(mut child) = self.nodes[node].take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(super) fn terminate_all(&mut self) -> Result<Vec<ExitStatus>, Complaint> {
+        for child in self.nodes.iter().flatten() {
+            if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+            }
+        }
+        let mut ended = Vec::new();
+        for child in self.nodes.iter_mut().filter_map(Option::take) {
+            let mut child = child;
+            ended.push(child.wait()?);
+        }
+        Ok(ended)
+    }
+
+    pub(super) async fn client(&self, node: usize, options: ClientOptions) -> Result<Client, Complaint> {
+        let options = ClientOptions { cluster: CLUSTER.to_owned(), ..options };
+        Ok(Client::connect(&self.address(node), options).await?)
+    }
+
+    /// What each node says of itself; waits until it is ready.
+    pub(super) async fn statuses(&self) -> Result<Vec<Status<View>>, Complaint> {
+        let mut all = Vec::new();
+        for node in 0..self.nodes.len() {
+            let options = ClientOptions { patience: Duration::from_secs(20), ..ClientOptions::default() };
+            all.push(self.client(node, options).await?.status().await?);
+        }
+        Ok(all)
+    }
+
+    /// The last line that a node has said, for the complaint about it.
+    pub(super) fn last_words(&self, node: usize) -> String {
+        let log = fs::read_to_string(self.log(node)).unwrap_or_default();
+        log.lines().last().unwrap_or("nothing").to_owned()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in self.nodes.iter_mut().flatten() {
+            // Nothing can be done about one that cannot be killed.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Ports below those that the system gives to outgoing connections: one of those could take a node's place while
+/// it is down.
+fn free_ports(count: u16) -> Result<u16, Complaint> {
+    let start = u16::try_from(std::process::id() % 15_000).expect("less than 15,000");
+    for attempt in 0..200 {
+        let from = 12_000 + (start + attempt * 67) % 15_000;
+        if (from..from + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return Ok(from);
+        }
+    }
+    Err(format!("found no {count} free ports in a row between 12000 and 27000").into())
+}
+
+/// A directory that goes when this goes, unless it is kept or was named by the user.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    temporary: bool,
+}
+
+impl Place {
+    pub(super) fn new(named: Option<&Path>, what: &str) -> Result<Place, Complaint> {
+        if let Some(path) = named {
+            if path.exists() && fs::read_dir(path)?.next().is_some() {
+                return Err(format!("{} is not empty; name a new directory", path.display()).into());
+            }
+            return Ok(Place { path: path.to_path_buf(), temporary: false });
+        }
+        let path = std::env::temp_dir().join(format!("stormglass-{what}-{}", std::process::id()));
+        if path.exists() {
+            // Left by a process of the same number that was killed.
+            fs::remove_dir_all(&path)?;
+        }
+        Ok(Place { path, temporary: true })
+    }
+
+    /// Leaves it where it is, for somebody to look at.
+    pub(super) fn keep(&mut self) {
+        self.temporary = false;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.temporary {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Numbers for choices that need not be good, only many: splitmix64.
+#[derive(Clone, Debug)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    pub(super) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+
+    /// Below `bound`, which is at least 1.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        usize::try_from((u128::from(self.roll()) * bound as u128) >> 64).expect("below a usize")
+    }
+}

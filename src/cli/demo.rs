@@ -1,0 +1,295 @@
+//! `stormglass demo`: four nodes in one process, and what happens when one dies in the middle of a transaction.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use stormglass::commit::view::View;
+use stormglass::commit::{Action, CommitNode, Config, Key, Message, Op, Vote};
+use stormglass::runtime::{
+    Client, ClientOptions, Ending, Running, Settings, Settled, Status, Survived, Tap, Then, start,
+};
+use stormglass::{Effect, Input, Micros, NodeId, Time};
+
+use super::{Complaint, Exit};
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Where the nodes keep their data: DIR/n0 to DIR/n3. Run again, it continues
+    #[arg(long, value_name = "DIR", default_value = "logs")]
+    data: PathBuf,
+    /// Four ports on this machine
+    #[arg(long, value_name = "FROM..=TO", default_value = "3000..=3003", value_parser = ports)]
+    ports: Ports,
+    /// How many transactions
+    #[arg(long, default_value_t = 8)]
+    transactions: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    from: u16,
+    count: u16,
+}
+
+fn ports(text: &str) -> Result<Ports, String> {
+    let expected = || "expected FROM..=TO, like 3000..=3003".to_owned();
+    let (from, to) = text.split_once("..=").or_else(|| text.split_once('-')).ok_or_else(expected)?;
+    let (from, to): (u16, u16) = (from.parse().map_err(|_| expected())?, to.parse().map_err(|_| expected())?);
+    let count = to.checked_sub(from).map_or(0, |more| more.saturating_add(1));
+    if from == 0 || !(2..=64).contains(&count) {
+        return Err("2 to 64 ports are needed, one for each node, like 3000..=3003".to_owned());
+    }
+    Ok(Ports { from, count })
+}
+
+const CLUSTER: &str = "stormglass-demo";
+
+pub(super) async fn run(demo: &Demo) -> Result<Exit, Complaint> {
+    let mut cluster = Cluster::start(demo).await?;
+    println!(
+        "{} nodes on 127.0.0.1:{}..={}, data in {}",
+        cluster.count,
+        demo.ports.from,
+        demo.ports.from + (demo.ports.count - 1),
+        demo.data.display()
+    );
+    for (node, running) in &mut cluster.nodes {
+        let life = running.ready().await.ok_or_else(|| format!("{node} did not start"))?;
+        println!("  {node} {life}");
+    }
+    println!("\ntransactions, coordinators in turn");
+    for count in 0..demo.transactions {
+        cluster
+            .transfer(NodeId(u16::try_from(count % u32::from(cluster.count))?), i64::from(count) + 1)
+            .await?;
+    }
+    let settled = cluster.lose_one().await?;
+    println!("\nin the end");
+    let whole = cluster.show_end().await?;
+    cluster.stop().await;
+    let agreed = matches!(settled, Settled::Committed { .. }) && whole;
+    if agreed { Ok(Exit::Fine) } else { Ok(Exit::Broken) }
+}
+
+struct Cluster {
+    settings: BTreeMap<NodeId, Settings>,
+    config: Config,
+    nodes: BTreeMap<NodeId, Running>,
+    count: u16,
+}
+
+impl Cluster {
+    async fn start(demo: &Demo) -> Result<Cluster, Complaint> {
+        let ids = || (0..demo.ports.count).map(NodeId);
+        let address = |id: NodeId| format!("127.0.0.1:{}", u32::from(demo.ports.from) + u32::from(id.0));
+        let peers: BTreeMap<NodeId, String> = ids().map(|id| (id, address(id))).collect();
+        let settings = |id: NodeId| Settings {
+            node: id,
+            cluster: CLUSTER.to_owned(),
+            listen: address(id),
+            peers: peers.clone(),
+            data: demo.data.join(id.to_string()),
+            patience: Duration::from_secs(5),
+        };
+        let settings: BTreeMap<NodeId, Settings> = ids().map(|id| (id, settings(id))).collect();
+        // Short enough that nobody has to wait for the story.
+        let retry_first = Micros::millis(100);
+        let config = Config { retry_first, retry_max: Micros::millis(500), ..Config::new(ids()) };
+        let mut cluster = Cluster { settings, config, nodes: BTreeMap::new(), count: demo.ports.count };
+        for id in ids() {
+            cluster.begin(id, None).await?;
+        }
+        Ok(cluster)
+    }
+
+    async fn begin(&mut self, id: NodeId, tap: Option<Box<dyn Tap<CommitNode>>>) -> Result<(), Complaint> {
+        let running = start::<CommitNode>(self.settings[&id].clone(), &self.config, tap).await?;
+        self.nodes.insert(id, running);
+        Ok(())
+    }
+
+    async fn client(&self, id: NodeId) -> Result<Client, Complaint> {
+        let options = ClientOptions { cluster: CLUSTER.to_owned(), ..ClientOptions::default() };
+        Ok(Client::connect(&self.settings[&id].listen, options).await?)
+    }
+
+    /// Moves an amount from this node to the next two.
+    fn ops(&self, from: NodeId, amount: i64) -> Vec<Op> {
+        let next = |by: u16| NodeId((from.0 + by) % self.count);
+        let add = |node, by| Op {
+            node,
+            key: Key::new("account").expect("short"),
+            action: Action::Add { by, at_least: -1_000_000_000 },
+        };
+        vec![add(from, -2 * amount), add(next(1), amount), add(next(2), amount)]
+    }
+
+    async fn transfer(&self, from: NodeId, amount: i64) -> Result<(), Complaint> {
+        let ops = self.ops(from, amount);
+        let settled = self.client(from).await?.transact(ops.clone()).await?;
+        println!("  {}", told(&settled, &ops));
+        Ok(())
+    }
+
+    /// The story: a participant votes Yes, the Commit comes, and it dies before it has looked at it.
+    async fn lose_one(&mut self) -> Result<Settled, Complaint> {
+        let (coordinator, victim) = (NodeId(1), NodeId(2 % self.count));
+        println!("\n{victim} dies in the middle of a transaction of {coordinator}");
+        self.stop_one(victim).await;
+        self.begin(victim, Some(Box::new(DieBeforeCommit { voted: false }))).await?;
+        self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
+        let ops = self.ops(coordinator, 1);
+        let settled = self.client(coordinator).await?.transact(ops.clone()).await?;
+        println!("  {}", told(&settled, &ops));
+        let mut running = self.nodes.remove(&victim).ok_or("just started")?;
+        match tokio::time::timeout(Duration::from_secs(5), running.ended()).await {
+            Ok(Ending::Died) => {
+                println!("  {victim} has voted yes and is dead: it does not know that this is committed")
+            }
+            Ok(other) => return Err(format!("{victim} was to die, and ended so: {other:?}").into()),
+            Err(_) => return Err(format!("{victim} was to die, and lives").into()),
+        }
+        self.begin(victim, Some(Box::new(TellRecovery { over: false }))).await?;
+        let life = self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
+        let life = life.ok_or_else(|| format!("{victim} did not start again"))?;
+        self.until_idle(victim).await?;
+        println!("  {victim} is in {life}, and in doubt about nothing");
+        Ok(settled)
+    }
+
+    async fn until_idle(&self, id: NodeId) -> Result<Status<View>, Complaint> {
+        let mut client = self.client(id).await?;
+        for _ in 0..250 {
+            let status = client.status().await?;
+            if status.view.in_doubt.is_empty() && status.view.committing == 0 {
+                return Ok(status);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(format!("{id} is still in doubt after 5 s").into())
+    }
+
+    /// Prints every node's account; whether they add up to nothing.
+    async fn show_end(&self) -> Result<bool, Complaint> {
+        let key = Key::new("account")?;
+        let ops: Vec<Op> =
+            self.nodes.keys().map(|node| Op { node: *node, key, action: Action::Get }).collect();
+        let mut total = 0;
+        let Settled::Committed { reads: Some(reads), .. } =
+            self.client(NodeId(0)).await?.transact(ops).await?
+        else {
+            return Err("the accounts could not be read".into());
+        };
+        for (id, value) in self.nodes.keys().zip(reads.iter()) {
+            let status = self.until_idle(*id).await?;
+            let value = value.unwrap_or(0);
+            total += value;
+            println!(
+                "  {id}  account = {value:>5}   {}, {} records in its log, {} locks",
+                status.view.life,
+                status.view.log.appended,
+                status.view.locks.len()
+            );
+        }
+        println!("  the accounts add up to {total}");
+        Ok(total == 0)
+    }
+
+    async fn stop_one(&mut self, id: NodeId) {
+        if let Some(mut running) = self.nodes.remove(&id) {
+            running.stop();
+            running.ended().await;
+        }
+    }
+
+    /// All at once: each may still have to hear from another.
+    async fn stop(mut self) {
+        self.nodes.values().for_each(Running::stop);
+        for (_, mut running) in std::mem::take(&mut self.nodes) {
+            running.ended().await;
+        }
+    }
+}
+
+fn told(settled: &Settled, ops: &[Op]) -> String {
+    let ops: Vec<String> = ops
+        .iter()
+        .map(|op| match op.action {
+            Action::Add { by, .. } => format!("{} {by:+}", op.node),
+            Action::Put(_) | Action::Delete | Action::Get => op.to_string(),
+        })
+        .collect();
+    let ops = ops.join(", ");
+    match settled {
+        Settled::Committed { name, .. } => format!("{}  {ops:<24} committed  ({name})", name.node),
+        Settled::Aborted { name, why } => format!("{}  {ops:<24} aborted    ({name}): {why}", name.node),
+        Settled::Unknown { name } => format!("{}  {ops:<24} unknown    ({name})", name.node),
+    }
+}
+
+/// Kills a participant between its Yes and its learning of the decision.
+struct DieBeforeCommit {
+    voted: bool,
+}
+
+impl Tap<CommitNode> for DieBeforeCommit {
+    fn boot(&mut self, _: NodeId, _: &Survived) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn input(&mut self, _: Time, input: &Input<CommitNode>, _: u64) -> io::Result<Then> {
+        let commit = matches!(input, Input::Message { message: Message::Commit { .. }, .. });
+        Ok(if self.voted && commit { Then::Die } else { Then::GoOn })
+    }
+
+    fn effect(&mut self, _: Time, effect: &Effect<CommitNode>, _: &[u8], _: u64) -> io::Result<Then> {
+        self.voted |=
+            matches!(effect, Effect::Send { message: Message::Vote { vote: Vote::Yes { .. }, .. }, .. });
+        Ok(Then::GoOn)
+    }
+
+    fn stopped(&mut self, _: Time) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Says what a recovering node says and hears, until it has heard enough.
+struct TellRecovery {
+    over: bool,
+}
+
+impl Tap<CommitNode> for TellRecovery {
+    fn boot(&mut self, node: NodeId, _: &Survived) -> io::Result<()> {
+        println!("  {node} starts again");
+        Ok(())
+    }
+
+    fn input(&mut self, _: Time, input: &Input<CommitNode>, _: u64) -> io::Result<Then> {
+        if !self.over
+            && let Input::Message {
+                from,
+                message: message @ (Message::Commit { .. } | Message::Abort { .. }),
+            } = input
+        {
+            self.over = true;
+            println!("  {from} answers: {}", stormglass::Label::kind(message));
+        }
+        Ok(Then::GoOn)
+    }
+
+    fn effect(&mut self, _: Time, effect: &Effect<CommitNode>, _: &[u8], _: u64) -> io::Result<Then> {
+        if !self.over
+            && let Effect::Send { to, message: Message::Inquire { tx, .. } } = effect
+        {
+            println!("  it finds its yes to {tx} and no decision, and asks {to}");
+        }
+        Ok(Then::GoOn)
+    }
+
+    fn stopped(&mut self, _: Time) -> io::Result<()> {
+        Ok(())
+    }
+}

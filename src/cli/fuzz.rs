@@ -1,0 +1,158 @@
+//! `stormglass fuzz`: frames that are no frames, against a node that listens.
+//!
+//! Every frame that is sent is one that must be refused: noise, a damaged header or payload, a length beyond the limit,
+//! a whole frame around nonsense, a frame cut short, somebody who says nothing at all. So nothing may change at the node,
+//! but for the number of lines in its log. In between, the node's peers and clients must be served as if nothing were.
+
+use std::time::Duration;
+
+use clap::Args;
+use stormglass::commit::view::View;
+use stormglass::runtime::{ClientOptions, Noise, Settled, Status};
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, Dice, Place};
+use super::ops::Written;
+use super::{Complaint, Exit};
+
+#[derive(Debug, Args)]
+pub(super) struct Fuzz {
+    /// How many frames
+    #[arg(long, default_value_t = 10_000_000)]
+    frames: u64,
+    /// Connections at one time
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=128))]
+    connections: u64,
+    /// What the dice begin with
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// The node that is listed as a peer and never runs: in its name damaged letters are sent.
+const ABSENT: u16 = 3;
+
+/// A node may grow by this much over the whole of it: buffers of connections, and what the allocator keeps.
+const GROWTH_BYTES_MAX: u64 = 32 << 20;
+
+pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
+    let mut place = Place::new(None, "fuzz")?;
+    let mut cluster = Cluster::new(ABSENT + 1, &place.path, &["--log", "warn"])?;
+    for node in 0..usize::from(ABSENT) {
+        cluster.start(node)?;
+    }
+    let victim = cluster.address(0);
+    serve_one(&cluster, 1).await?;
+    let before = status(&cluster).await?;
+    let began = Instant::now();
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..fuzz.connections {
+        let frames = fuzz.frames / fuzz.connections + u64::from(sender < fuzz.frames % fuzz.connections);
+        senders.spawn(send(victim.clone(), frames, Dice::new(fuzz.seed ^ sender.rotate_left(32))));
+    }
+    let (mut sent, mut connections, mut most_bytes, mut served) = (0, 0, before.memory_bytes, 0u32);
+    let mut slowest = Duration::ZERO;
+    loop {
+        tokio::select! {
+            done = senders.join_next() => match done {
+                None => break,
+                Some(done) => {
+                    let (frames, dialled) = done??;
+                    sent += frames;
+                    connections += dialled;
+                }
+            },
+            () = tokio::time::sleep(Duration::from_millis(500)) => {
+                let asked = Instant::now();
+                serve_one(&cluster, 1 + served % 2).await?;
+                slowest = slowest.max(asked.elapsed());
+                served += 1;
+                most_bytes = most_bytes.max(status(&cluster).await?.memory_bytes);
+            }
+        }
+    }
+    serve_one(&cluster, 1).await?;
+    let after = status(&cluster).await?;
+    println!("{sent} frames over {connections} connections in {} s", began.elapsed().as_secs());
+    println!(
+        "meanwhile {served} transactions across all nodes committed, the slowest in {} ms",
+        slowest.as_millis()
+    );
+    let kib = |bytes: u64| bytes >> 10;
+    println!(
+        "memory of the node: {} KiB before, {} KiB at most, {} KiB after",
+        kib(before.memory_bytes),
+        kib(most_bytes),
+        kib(after.memory_bytes)
+    );
+    let same = judge(&before, &after, u64::from(served) + 1);
+    for complaint in &same {
+        println!("  {complaint}");
+    }
+    let alive = cluster.is_up(0);
+    let ended = cluster.terminate_all()?;
+    let clean = alive && ended.iter().all(std::process::ExitStatus::success);
+    if clean && same.is_empty() && most_bytes < before.memory_bytes + GROWTH_BYTES_MAX {
+        println!("nothing else happened");
+        return Ok(Exit::Fine);
+    }
+    place.keep();
+    println!("the node's last words: {}; everything is in {}", cluster.last_words(0), place.path.display());
+    Ok(Exit::Broken)
+}
+
+/// Only what was really asked has left a trace.
+fn judge(before: &Status<View>, after: &Status<View>, transactions: u64) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut same = |what: &str, before: u64, after: u64| {
+        if before != after {
+            complaints.push(format!("{what}: {before} before, {after} after"));
+        }
+    };
+    same("life", u64::from(before.view.life.0), u64::from(after.view.life.0));
+    same("transactions begun", before.view.begun, after.view.begun);
+    same("keys", before.view.keys, after.view.keys);
+    same("records", before.view.log.appended + 2 * transactions, after.view.log.appended);
+    let peers = |status: &Status<View>| status.links.iter().filter(|link| link.connected).count() as u64;
+    same("peers", peers(before), peers(after));
+    complaints
+}
+
+async fn status(cluster: &Cluster) -> Result<Status<View>, Complaint> {
+    let mut client = cluster.client(0, ClientOptions::default()).await?;
+    // What the last transaction leaves behind it, END and Ack, comes a moment later.
+    loop {
+        let status = client.status().await?;
+        if status.view.in_doubt.is_empty() && status.links.iter().filter(|link| link.connected).count() >= 2 {
+            return Ok(status);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A transaction of another coordinator, in which the victim takes part.
+async fn serve_one(cluster: &Cluster, coordinator: u32) -> Result<(), Complaint> {
+    let mut client = cluster.client(coordinator as usize, ClientOptions::default()).await?;
+    let ops = ["add k=1 @0", "add k=1 @1", "add k=1 @2"];
+    let ops: Result<Vec<_>, String> = ops.iter().map(|op| Ok(op.parse::<Written>()?.0)).collect();
+    match client.transact(ops?).await? {
+        Settled::Committed { .. } => Ok(()),
+        other @ (Settled::Aborted { .. } | Settled::Unknown { .. }) => {
+            Err(format!("a transaction among frames: {other:?}").into())
+        }
+    }
+}
+
+/// Sends so many frames, over as many connections as it takes.
+async fn send(address: String, frames: u64, mut dice: Dice) -> Result<(u64, u64), Complaint> {
+    let (mut sent, mut connections) = (0, 0);
+    while sent < frames {
+        let noise = Noise {
+            cluster: super::cluster::CLUSTER,
+            absent: stormglass::NodeId(ABSENT),
+            wanted: stormglass::NodeId(0),
+        };
+        sent += noise.visit(&address, frames - sent, &mut || dice.roll()).await?;
+        connections += 1;
+    }
+    Ok((sent, connections))
+}

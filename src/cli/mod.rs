@@ -1,0 +1,122 @@
+//! The command line.
+
+mod bench;
+mod campaign;
+mod cluster;
+mod demo;
+mod fuzz;
+mod ops;
+mod serve;
+mod status;
+mod tx;
+mod wal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Two-phase commit that was raised in the storm: nodes, clients and tools")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log on standard error: off, error, warn, info, debug, or a filter like `stormglass=debug`
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// Write logs as JSON lines
+    #[arg(long, global = true)]
+    log_json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Four nodes in one process: transactions, a node killed in the middle of one, and its recovery
+    Demo(demo::Demo),
+    /// Run one node until SIGTERM or SIGINT
+    Serve(serve::Serve),
+    /// Do all of some operations, or nothing
+    Tx(tx::Tx),
+    /// Ask what became of a request, by the name that `tx` printed
+    Outcome(tx::OutcomeOf),
+    /// Read keys, in one transaction
+    Get(tx::Get),
+    /// Show what a node is doing
+    Status(status::StatusOf),
+    /// Look at a node's log, offline
+    #[command(subcommand)]
+    Wal(wal::Wal),
+    /// Measure commits per second and latencies of a cluster of its own
+    Bench(bench::Bench),
+    /// Kill nodes of a cluster of its own at random moments, and check that nothing was lost
+    Campaign(campaign::Campaign),
+    /// Send damaged, random and mutated frames to a node
+    Fuzz(fuzz::Fuzz),
+}
+
+/// How a command ends. The numbers are the exit codes; clap uses 2 for wrong usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Fine = 0,
+    /// It could not be done at all.
+    Failed = 1,
+    /// Nothing was done, and nothing will be.
+    Aborted = 3,
+    /// It may have been done.
+    Unknown = 4,
+    /// A log has a torn tail: it starts, and forgets that.
+    Torn = 5,
+    /// A log is damaged: it does not start.
+    Damaged = 6,
+    /// A promise was broken.
+    Broken = 10,
+}
+
+/// One line for the person at the terminal.
+type Complaint = Box<dyn std::error::Error + Send + Sync>;
+
+pub(crate) fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(complaint) = start_log(&args) {
+        eprintln!("stormglass: {complaint}");
+        return ExitCode::from(2);
+    }
+    let outcome = match args.command {
+        Command::Demo(demo) => on_one_thread(demo::run(&demo)),
+        Command::Serve(serve) => on_one_thread(serve::run(serve)),
+        Command::Tx(tx) => on_one_thread(tx::run(&tx)),
+        Command::Outcome(outcome) => on_one_thread(tx::outcome(&outcome)),
+        Command::Get(get) => on_one_thread(tx::get(&get)),
+        Command::Status(status) => on_one_thread(status::run(&status)),
+        Command::Wal(wal) => wal::run(&wal),
+        Command::Bench(bench) => on_one_thread(bench::run(&bench)),
+        Command::Campaign(campaign) => on_one_thread(campaign::run(&campaign)),
+        Command::Fuzz(fuzz) => on_one_thread(fuzz::run(&fuzz)),
+    };
+    match outcome {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(complaint) => {
+            eprintln!("stormglass: {complaint}");
+            ExitCode::from(Exit::Failed as u8)
+        }
+    }
+}
+
+/// One thread for all of the network; each node's disk has its own.
+fn on_one_thread(future: impl Future<Output = Result<Exit, Complaint>>) -> Result<Exit, Complaint> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+/// Servers say what is remarkable, everybody else is silent unless asked.
+fn start_log(args: &Args) -> Result<(), Complaint> {
+    let usual = if matches!(args.command, Command::Serve(_)) { "info" } else { "off" };
+    let filter = args.log.as_deref().unwrap_or(usual);
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
+    let to_stderr = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if args.log_json {
+        to_stderr.json().try_init()
+    } else {
+        to_stderr.with_target(false).with_ansi(false).try_init()
+    };
+    started.map_err(|error| format!("cannot log: {error}").into())
+}

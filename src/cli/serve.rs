@@ -1,0 +1,220 @@
+//! `stormglass serve`: one node of a cluster, from flags or a file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+use stormglass::commit::{CommitNode, Config};
+use stormglass::runtime::{Ending, Journal, Settings, Tap, start};
+use stormglass::{Micros, NodeId};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::ops::node_of;
+use super::{Complaint, Exit};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  stormglass serve --id 0 --peer 0=127.0.0.1:3000 --peer 1=127.0.0.1:3001 --data data/n0\n\
+    \nThe same as a file, for --config:\n  id = 0\n  data = \"data/n0\"\n  [peers]\n  0 = \"127.0.0.1:3000\"\n  1 = \"127.0.0.1:3001\""
+)]
+pub(super) struct Serve {
+    /// A TOML file with the same settings; flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The number of this node
+    #[arg(long, value_parser = node_of)]
+    id: Option<NodeId>,
+    /// A node of the cluster and where it listens, for every node, this one included
+    #[arg(long = "peer", value_name = "ID=HOST:PORT", value_parser = peer)]
+    peers: Vec<(NodeId, String)>,
+    /// The data directory; belongs to this node for ever
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to listen, if not where the list of peers says
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// The name of the cluster [default: stormglass]
+    #[arg(long)]
+    cluster: Option<String>,
+    /// How long a clean shutdown waits for what is under way, in seconds [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    patience_s: Option<u64>,
+    /// Write every input and effect into this directory, for `judge`
+    #[arg(long, value_name = "DIR")]
+    events: Option<PathBuf>,
+    #[command(flatten)]
+    tuning: Tuning,
+}
+
+/// What seldom needs to be set.
+#[derive(Clone, Copy, Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tuning {
+    /// How long a coordinator waits for votes, in ms [default: 2000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    vote_timeout_ms: Option<u64>,
+    /// After how long a message is first repeated, in ms [default: 500]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    retry_first_ms: Option<u64>,
+    /// The longest time between two repetitions, in ms [default: 2000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    retry_max_ms: Option<u64>,
+    /// Answered requests remembered for each client [default: 1000]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    names_kept: Option<u64>,
+    /// The log is compacted at this many bytes [default: 4194304]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    compact_at_bytes: Option<u64>,
+}
+
+/// The file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    id: Option<u16>,
+    peers: BTreeMap<String, String>,
+    data: Option<PathBuf>,
+    listen: Option<String>,
+    cluster: Option<String>,
+    patience_s: Option<u64>,
+    events: Option<PathBuf>,
+    tuning: Tuning,
+}
+
+fn peer(text: &str) -> Result<(NodeId, String), String> {
+    let (node, address) = text.split_once('=').ok_or("expected ID=HOST:PORT, like 1=127.0.0.1:3001")?;
+    Ok((node_of(node)?, host_and_port(address)?))
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+    match port.and_then(|port| port.parse::<u16>().ok()) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("{text:?} is no address; expected HOST:PORT, like 127.0.0.1:3001")),
+    }
+}
+
+pub(super) async fn run(serve: Serve) -> Result<Exit, Complaint> {
+    let events = serve.events.clone();
+    let (settings, config, events) = resolve(serve, events)?;
+    let node = settings.node;
+    let tap = events.map(|events| Box::new(Journal::new(&events)) as Box<dyn Tap<CommitNode>>);
+    // Before the node starts, so that no signal is missed.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut running = start::<CommitNode>(settings, &config, tap).await?;
+    tracing::info!(%node, address = %running.address, "listening");
+    if let Some(life) = running.ready().await {
+        tracing::info!(%node, %life, "ready");
+    }
+    let ending = tokio::select! {
+        ending = running.ended() => ending,
+        _ = terminate.recv() => close(&mut running).await,
+        _ = interrupt.recv() => close(&mut running).await,
+    };
+    match ending {
+        Ending::Stopped { idle: true } => Ok(Exit::Fine),
+        Ending::Stopped { idle: false } => {
+            Err(format!("{node} stopped with transactions under way; they go on at its next start").into())
+        }
+        Ending::Halted { reason, detail } => {
+            let why = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+            Err(format!("{node} halted: {reason}{why}; see to the disk, then start it again").into())
+        }
+        Ending::Unlogged(error) => Err(format!("{node} stopped: cannot write the event log: {error}").into()),
+        Ending::Died => Err(format!("{node} stopped").into()),
+    }
+}
+
+async fn close(running: &mut stormglass::runtime::Running) -> Ending {
+    running.stop();
+    running.ended().await
+}
+
+/// Flags over file over defaults.
+fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, Option<PathBuf>), Complaint> {
+    let file = serve.config.as_deref().map_or(Ok(File::default()), read)?;
+    let node =
+        serve.id.or(file.id.map(NodeId)).ok_or("which node is this? Give --id, or `id` in the file")?;
+    let data =
+        serve.data.or(file.data).ok_or("where does it keep its data? Give --data, or `data` in the file")?;
+    let mut peers = BTreeMap::new();
+    for (id, address) in &file.peers {
+        peers.insert(node_of(id)?, host_and_port(address)?);
+    }
+    for (id, address) in serve.peers {
+        if peers.insert(id, address).is_some() && serve.config.is_none() {
+            return Err(format!("{id} is twice in the list of peers").into());
+        }
+    }
+    let Some(own) = peers.get(&node) else {
+        return Err(format!(
+            "the list of peers has no {node}, which is this node; add --peer {}=HOST:PORT",
+            node.0
+        )
+        .into());
+    };
+    let listen = serve.listen.or(file.listen).map_or(Ok(own.clone()), |listen| host_and_port(&listen))?;
+    let mut config = Config::new(peers.keys().copied());
+    serve.tuning.over(file.tuning).apply(&mut config)?;
+    let settings = Settings {
+        node,
+        cluster: serve.cluster.or(file.cluster).unwrap_or_else(|| "stormglass".to_owned()),
+        listen,
+        peers,
+        data,
+        patience: Duration::from_secs(serve.patience_s.or(file.patience_s).unwrap_or(10)),
+    };
+    if settings.cluster.len() > 64 {
+        return Err("the name of the cluster is longer than 64 bytes".into());
+    }
+    Ok((settings, config, events.or(file.events)))
+}
+
+fn read(path: &Path) -> Result<File, Complaint> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    toml::from_str(&text).map_err(|error| {
+        let line =
+            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let what = error.message().lines().next().unwrap_or("not understood").to_owned();
+        format!("{}, line {line}: {what}", path.display()).into()
+    })
+}
+
+impl Tuning {
+    fn over(self, file: Tuning) -> Tuning {
+        Tuning {
+            vote_timeout_ms: self.vote_timeout_ms.or(file.vote_timeout_ms),
+            retry_first_ms: self.retry_first_ms.or(file.retry_first_ms),
+            retry_max_ms: self.retry_max_ms.or(file.retry_max_ms),
+            names_kept: self.names_kept.or(file.names_kept),
+            compact_at_bytes: self.compact_at_bytes.or(file.compact_at_bytes),
+        }
+    }
+
+    fn apply(self, config: &mut Config) -> Result<(), Complaint> {
+        let set = |to: &mut Micros, ms: Option<u64>| {
+            if let Some(ms) = ms {
+                *to = Micros::millis(ms.min(1 << 40));
+            }
+        };
+        set(&mut config.vote_timeout, self.vote_timeout_ms);
+        set(&mut config.retry_first, self.retry_first_ms);
+        set(&mut config.retry_max, self.retry_max_ms);
+        if let Some(kept) = self.names_kept {
+            config.names_kept = usize::try_from(kept).unwrap_or(usize::MAX);
+        }
+        config.compact_at_bytes = self.compact_at_bytes.unwrap_or(config.compact_at_bytes);
+        if config.vote_timeout.0 == 0 || config.retry_first.0 == 0 || config.retry_max < config.retry_first {
+            return Err(
+                "times must be at least 1 ms, and the longest repetition not shorter than the first".into()
+            );
+        }
+        if config.names_kept == 0 || config.compact_at_bytes == 0 {
+            return Err("names_kept and compact_at_bytes must be at least 1".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! `stormglass status`: a table for people, JSON for programs.
+
+use clap::Args;
+use stormglass::commit::view::View;
+use stormglass::runtime::Status;
+
+use super::tx::At;
+use super::{Complaint, Exit};
+
+#[derive(Debug, Args)]
+pub(super) struct StatusOf {
+    #[command(flatten)]
+    at: At,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(status: &StatusOf) -> Result<Exit, Complaint> {
+    let mut client = status.at.connect().await?;
+    if status.json {
+        println!("{}", client.status_json().await?);
+    } else {
+        print!("{}", table(&client.status().await?));
+    }
+    Ok(Exit::Fine)
+}
+
+/// Locks and transactions in doubt that are listed; of the rest only the number.
+const LISTED_MAX: usize = 20;
+
+pub(super) fn table(status: &Status<View>) -> String {
+    let view = &status.view;
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| text += &format!("{name:<12} {value}\n");
+    let closing = if status.closing { ", shutting down" } else { "" };
+    row(
+        "node",
+        format!("{} of {:?}, {}, up {} ms{closing}", status.node, status.cluster, view.life, status.up),
+    );
+    row("memory", format!("{} KiB", status.memory_bytes >> 10));
+    let undecided = view.collecting + view.deciding;
+    row("leads", format!("{undecided} undecided, {} committed and not acknowledged by all", view.committing));
+    row("takes part", format!("{} waiting for locks, {} in doubt", view.waiting, view.in_doubt.len()));
+    for doubt in view.in_doubt.iter().take(LISTED_MAX) {
+        let peers: Vec<String> = doubt.peers.iter().map(ToString::to_string).collect();
+        let waits = match (doubt.voted, doubt.asked) {
+            (false, _) => "its own disk".to_owned(),
+            (true, 0 | 1) => format!("{}'s decision", doubt.coordinator),
+            (true, asked) => format!("{} or {}, asked {asked} times", doubt.coordinator, peers.join(", ")),
+        };
+        row("", format!("{} ({}) for {} ms, waits for {waits}", doubt.tx, doubt.name, doubt.age));
+    }
+    row("locks", view.locks.len().to_string());
+    for lock in view.locks.iter().take(LISTED_MAX) {
+        let kind = if lock.exclusive { "exclusive" } else { "shared" };
+        row("", format!("{} {kind}, by {}", lock.key, lock.holder));
+    }
+    row("remembers", format!("{} keys, {} outcomes, {} clients", view.keys, view.outcomes, view.clients));
+    row("requests", format!("{} begun in this life, {} waited for", view.begun, status.asked));
+    let log = &view.log;
+    row(
+        "log",
+        format!(
+            "records {} appended, {} durable; wal.{} has {} B",
+            log.appended, log.durable, log.segment, log.segment_bytes
+        ),
+    );
+    row(
+        "this life",
+        format!(
+            "{} records, {} forced; {} snapshots of {} B",
+            log.records, log.forced, log.snapshots, log.snapshot_bytes
+        ),
+    );
+    let disk = &status.disk;
+    row(
+        "disk",
+        format!(
+            "{} syncs, {} of them of the directory; {} B written",
+            disk.syncs, disk.directory_syncs, disk.bytes
+        ),
+    );
+    for file in &disk.files {
+        row("", format!("{} {} B", file.name, file.bytes));
+    }
+    for link in &status.links {
+        let state = if link.connected { "connected" } else { "not connected" };
+        row(
+            "peer",
+            format!("{} {state}, {} B queued, {} dropped", link.peer, link.queued_bytes, link.dropped),
+        );
+    }
+    text
+}

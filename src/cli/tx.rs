@@ -1,0 +1,114 @@
+//! `tx`, `outcome`, `get`: what a client can want.
+
+use std::time::Duration;
+
+use clap::Args;
+use stormglass::commit::{Action, Op};
+use stormglass::runtime::{Client, ClientOptions, Name, Settled};
+
+use super::ops::{Place, Written};
+use super::{Complaint, Exit};
+
+/// Whom to ask.
+#[derive(Debug, Args)]
+pub(super) struct At {
+    /// Where the node listens that is asked
+    #[arg(long, value_name = "HOST:PORT")]
+    at: String,
+    /// The name of the cluster
+    #[arg(long, default_value = "stormglass")]
+    cluster: String,
+    /// How long to wait for an answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    patience_s: u64,
+}
+
+impl At {
+    pub(super) async fn connect(&self) -> Result<Client, Complaint> {
+        let patience = Duration::from_secs(self.patience_s);
+        let options = ClientOptions { cluster: self.cluster.clone(), patience, ..ClientOptions::default() };
+        Ok(Client::connect(&self.at, options).await?)
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stormglass tx --at 127.0.0.1:3000 'put a=1 @0' 'add b=-5>=0 @2'\n\
+    \nExit codes: 0 committed, 3 aborted, 4 unknown (ask `outcome`), 1 not asked at all")]
+pub(super) struct Tx {
+    #[command(flatten)]
+    at: At,
+    /// Operations: 'put KEY=VALUE @NODE', 'add KEY=CHANGE[>=BOUND] @NODE', 'get KEY @NODE', 'delete KEY @NODE'
+    #[arg(required = true, value_name = "OPERATION")]
+    ops: Vec<Written>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OutcomeOf {
+    #[command(flatten)]
+    at: At,
+    /// The request's name, as `tx` has printed it
+    name: Name,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stormglass get --at 127.0.0.1:3000 a@0 b@2")]
+pub(super) struct Get {
+    #[command(flatten)]
+    at: At,
+    /// Keys of nodes
+    #[arg(required = true, value_name = "KEY@NODE")]
+    keys: Vec<Place>,
+}
+
+pub(super) async fn run(tx: &Tx) -> Result<Exit, Complaint> {
+    let ops: Vec<Op> = tx.ops.iter().map(|written| written.0).collect();
+    let settled = tx.at.connect().await?.transact(ops.clone()).await?;
+    Ok(show(&settled, &ops))
+}
+
+pub(super) async fn outcome(outcome: &OutcomeOf) -> Result<Exit, Complaint> {
+    let settled = outcome.at.connect().await?.outcome(outcome.name).await?;
+    Ok(show(&settled, &[]))
+}
+
+pub(super) async fn get(get: &Get) -> Result<Exit, Complaint> {
+    let op = |place: &Place| Op { node: place.1, key: place.0, action: Action::Get };
+    let ops: Vec<Op> = get.keys.iter().map(op).collect();
+    let settled = get.at.connect().await?.transact(ops.clone()).await?;
+    match &settled {
+        Settled::Committed { reads: Some(_), .. } => {
+            show_reads(&settled, &ops, "");
+            Ok(Exit::Fine)
+        }
+        // A reader's answer that got lost in a restart is worth nothing to it.
+        Settled::Committed { .. } | Settled::Aborted { .. } | Settled::Unknown { .. } => {
+            Ok(show(&settled, &ops))
+        }
+    }
+}
+
+fn show(settled: &Settled, ops: &[Op]) -> Exit {
+    match settled {
+        Settled::Committed { name, .. } => {
+            println!("committed {name}");
+            show_reads(settled, ops, "  ");
+            Exit::Fine
+        }
+        Settled::Aborted { name, why } => {
+            println!("aborted {name}: {why}");
+            Exit::Aborted
+        }
+        Settled::Unknown { name } => {
+            println!("unknown {name}: no answer; ask again with `stormglass outcome {name}`");
+            Exit::Unknown
+        }
+    }
+}
+
+fn show_reads(settled: &Settled, ops: &[Op], indent: &str) {
+    let Settled::Committed { reads: Some(reads), .. } = settled else { return };
+    for (op, value) in ops.iter().filter(|op| !op.writes()).zip(reads.iter()) {
+        let value = value.map_or("-".to_owned(), |value| value.to_string());
+        println!("{indent}{} @{} = {value}", op.key, op.node.0);
+    }
+}

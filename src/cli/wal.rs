@@ -1,0 +1,141 @@
+//! `stormglass wal`: a log, offline. Reading changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use stormglass::commit::{Record, State};
+use stormglass::runtime::Survived;
+use stormglass::wal::{self, Recovered, Sighting};
+use stormglass::{BootError, FileId, Label, ReadDisk, codec};
+
+use super::{Complaint, Exit};
+
+#[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Exit codes: 0 intact, 5 torn tail (the node starts and forgets it), 6 damaged (it does not start)"
+)]
+pub(super) enum Wal {
+    /// Print every record that can be found, one a line
+    Dump(Of),
+    /// Say whether a node would start from it, and what it would forget
+    Verify(Of),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Of {
+    /// The data directory of a node
+    directory: PathBuf,
+}
+
+pub(super) fn run(command: &Wal) -> Result<Exit, Complaint> {
+    let (Wal::Dump(of) | Wal::Verify(of)) = command;
+    let survived = read(&of.directory)?;
+    let recovered = wal::recover::<State, Record>(&survived);
+    if let Wal::Dump(_) = command {
+        dump(&survived, &recovered)?;
+    }
+    Ok(verdict(&of.directory, &recovered))
+}
+
+fn read(directory: &Path) -> Result<Survived, Complaint> {
+    let survived = Survived::read(directory)?;
+    if survived.files().is_empty() {
+        return Err(format!(
+            "there is no log in {}; give the data directory of one node",
+            directory.display()
+        )
+        .into());
+    }
+    Ok(survived)
+}
+
+/// The last line: what a start would make of it.
+fn verdict(directory: &Path, recovered: &Result<Recovered<State, Record>, BootError>) -> Exit {
+    let directory = directory.display();
+    match recovered {
+        Ok(Recovered { torn: None, found, records, .. }) => {
+            println!(
+                "{directory}: intact, {} records, {} of them behind the snapshot",
+                found.position(),
+                records.len()
+            );
+            Exit::Fine
+        }
+        Ok(Recovered { torn: Some(torn), found, .. }) => {
+            println!(
+                "{directory}: torn tail: {} ends at byte {} with record {} ({}); a start forgets {} bytes behind it",
+                torn.file,
+                torn.at,
+                found.position(),
+                torn.reason,
+                torn.dropped_bytes
+            );
+            Exit::Torn
+        }
+        Err(error) => {
+            println!("{directory}: damaged: {error}; a node does not start from it");
+            Exit::Damaged
+        }
+    }
+}
+
+fn dump(
+    survived: &Survived,
+    recovered: &Result<Recovered<State, Record>, BootError>,
+) -> Result<(), Complaint> {
+    let files: BTreeMap<FileId, &[u8]> = survived.iter().collect();
+    for (file, bytes) in &files {
+        if !matches!(file, FileId::Wal(_)) {
+            println!("{file:<12} {} B", bytes.len());
+        }
+    }
+    if let Ok(Recovered { snapshot: Some(state), .. }) = recovered {
+        println!(
+            "  state of the newest: {}, {} values, {} in doubt, {} outcomes, {} to finish, {} clients",
+            state.incarnation,
+            state.values.len(),
+            state.prepared.len(),
+            state.outcomes.len(),
+            state.committing.len(),
+            state.clients.len()
+        );
+    }
+    let torn = recovered.as_ref().ok().and_then(|recovered| recovered.torn);
+    let newest =
+        files.keys().filter_map(|file| if let FileId::Snapshot(k) = file { Some(*k) } else { None }).max();
+    println!("{:<12} {:>8}  {:>7} {:>7}  record", "file", "byte", "number", "durable");
+    for seen in wal::survey(survived)? {
+        let old = matches!((seen.file, newest), (FileId::Wal(k), Some(newest)) if k < newest);
+        let lost = torn.is_some_and(|torn| (seen.file, seen.at) >= (torn.file, torn.at));
+        let note = match (old, lost) {
+            (true, _) => "  (older than the snapshot)",
+            (false, true) => "  (torn tail)",
+            (false, false) => "",
+        };
+        let what = describe(&seen, files.get(&seen.file).copied().unwrap_or_default());
+        println!(
+            "{:<12} {:>8}  {:>7} {:>7}  {what}{note}",
+            seen.file.to_string(),
+            seen.at,
+            seen.position,
+            seen.watermark
+        );
+    }
+    Ok(())
+}
+
+fn describe(seen: &Sighting, segment: &[u8]) -> String {
+    let Some(len) = seen.payload_bytes else { return "damaged payload".to_owned() };
+    let payload = usize::try_from(seen.at).ok().and_then(|at| wal::payload(segment.get(at..)?));
+    let payload = payload.and_then(|rest| rest.get(..usize::try_from(len).ok()?));
+    match payload.map(codec::decode_verified::<Record>) {
+        Some(Ok(record)) => {
+            let mut text = format!("{} {} ", record.about(), record.head().tx);
+            record.detail(&mut text).expect("writing to a string");
+            text.trim_end().to_owned()
+        }
+        Some(Err(error)) => format!("no record: {error}"),
+        None => "damaged payload".to_owned(),
+    }
+}

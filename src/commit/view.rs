@@ -1,0 +1,160 @@
+//! What an operator sees of a node. Looking changes nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::node::CommitNode;
+use super::op::Key;
+use crate::id::{Incarnation, Micros, NodeId, RequestId, Time, TxId};
+
+/// One node at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The present life.
+    pub life: Incarnation,
+    /// Whether its boot is durable: before that it answers nobody.
+    pub ready: bool,
+    /// Transactions begun in this life.
+    pub begun: u64,
+    /// Coordinated here, undecided.
+    pub collecting: u64,
+    /// Coordinated here, COMMIT on its way to the disk.
+    pub deciding: u64,
+    /// Coordinated here, committed, and not acknowledged by all.
+    pub committing: u64,
+    /// Taking part, waiting for locks.
+    pub waiting: u64,
+    /// Taking part, PREPARED, and not told what was decided.
+    pub in_doubt: Vec<InDoubt>,
+    /// Outcomes kept for others who may be in doubt.
+    pub outcomes: u64,
+    /// Clients whose names are remembered.
+    pub clients: u64,
+    /// Keys with a value.
+    pub keys: u64,
+    /// Who holds what.
+    pub locks: Vec<Held>,
+    /// What the log has done in this life.
+    pub log: LogView,
+}
+
+/// A transaction in doubt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InDoubt {
+    /// Which.
+    pub tx: TxId,
+    /// The request behind it.
+    pub name: RequestId,
+    /// Since when: since it was locked, or since this life began.
+    pub age: Micros,
+    /// Who decides.
+    pub coordinator: NodeId,
+    /// Who else may know.
+    pub peers: Vec<NodeId>,
+    /// Whether PREPARED is durable, and Yes said.
+    pub voted: bool,
+    /// How often this node has asked.
+    pub asked: u32,
+}
+
+/// A lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// On which key.
+    pub key: Key,
+    /// By which transaction.
+    pub holder: TxId,
+    /// Not shared with readers.
+    pub exclusive: bool,
+}
+
+/// A log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogView {
+    /// The number of the current segment.
+    pub segment: u32,
+    /// Its length.
+    pub segment_bytes: u64,
+    /// The last record appended, counted from the first one ever.
+    pub appended: u64,
+    /// The last record that is durable.
+    pub durable: u64,
+    /// Records appended in this life.
+    pub records: u64,
+    /// Those of them that had to be durable before anything was said.
+    pub forced: u64,
+    /// Barriers issued for them.
+    pub barriers: u64,
+    /// Snapshots written in this life, the boot's included.
+    pub snapshots: u64,
+    /// Bytes of those.
+    pub snapshot_bytes: u64,
+}
+
+impl CommitNode {
+    /// The present life, once its boot is durable.
+    pub fn life(&self) -> Option<Incarnation> {
+        self.wal.ready().then_some(self.life)
+    }
+
+    /// Whether no transaction is under way here, as coordinator or as participant.
+    pub fn is_idle(&self) -> bool {
+        self.led.is_empty() && self.members.is_empty()
+    }
+
+    /// What is under way at `now`.
+    pub fn view(&self, now: Time) -> View {
+        let (mut collecting, mut deciding, mut committing) = (0, 0, 0);
+        for (_, led) in self.led.iter() {
+            match led.phase() {
+                super::coordinator::LedPhase::Collecting => collecting += 1,
+                super::coordinator::LedPhase::Deciding => deciding += 1,
+                super::coordinator::LedPhase::Committing => committing += 1,
+            }
+        }
+        let in_doubt = self.members.iter().filter(|(_, member)| !member.is_waiting());
+        let lock = |(key, holder, exclusive)| Held { key, holder, exclusive };
+        View {
+            life: self.life,
+            ready: self.wal.ready(),
+            begun: self.serial,
+            collecting,
+            deciding,
+            committing,
+            waiting: self.waiting.len() as u64,
+            in_doubt: in_doubt.map(|(tx, member)| self.in_doubt(tx, member, now)).collect(),
+            outcomes: self.outcomes.iter().count() as u64,
+            clients: self.names.clients() as u64,
+            keys: self.store.values().len() as u64,
+            locks: self.store.locks().map(lock).collect(),
+            log: self.log_view(),
+        }
+    }
+
+    fn in_doubt(&self, tx: TxId, member: &super::participant::Member, now: Time) -> InDoubt {
+        let others = member.part.participants().iter().copied();
+        InDoubt {
+            tx,
+            name: member.name,
+            age: now.since(member.since),
+            coordinator: tx.coordinator,
+            peers: others.filter(|peer| *peer != self.id && *peer != tx.coordinator).collect(),
+            voted: member.has_voted(),
+            asked: member.asked(),
+        }
+    }
+
+    fn log_view(&self) -> LogView {
+        let stats = self.wal.stats();
+        LogView {
+            segment: self.wal.segment_number(),
+            segment_bytes: self.wal.segment_bytes(),
+            appended: self.wal.appended(),
+            durable: self.wal.durable(),
+            records: stats.records,
+            forced: stats.forced,
+            barriers: stats.log_barriers,
+            snapshots: stats.snapshots,
+            snapshot_bytes: stats.snapshot_bytes,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The lines of an event log: every input and every effect of one life, one JSON object each, in the order in which
+//! they happened to the node. The simulator writes them and so does the real engine, each line *before* what it
+//! tells of; so a judge of one can judge the other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{DiskError, DiskOp, Effect, FileId, Input, Label, Node, OpId};
+use crate::id::{NodeId, RequestId, Time};
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line<W> {
+    /// When, in microseconds: of the node's clock, or of the simulator's true time. Says nothing across nodes.
+    pub at_us: u64,
+    /// To whom it happened.
+    pub node: NodeId,
+    /// In which life, counted by whoever drives the node, from 1.
+    pub life: u32,
+    /// What.
+    pub what: W,
+}
+
+/// What happened. `M`, `Q`, `A` and `E` are a node's messages, requests, responses and events, or references to them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What<M, Q, A, E> {
+    /// A life is about to begin, from these files.
+    Boot {
+        /// What was found.
+        files: Vec<Found>,
+    },
+    /// Input: a message.
+    Received {
+        /// From whom.
+        from: NodeId,
+        /// The number that its `Sent` bears: no other letter of that sender does.
+        letter: u64,
+        /// What it says.
+        message: M,
+    },
+    /// Input: a request.
+    Asked {
+        /// Its name.
+        id: RequestId,
+        /// What is asked.
+        request: Q,
+    },
+    /// Input: a barrier has completed.
+    Done {
+        /// Which.
+        op: OpId,
+        /// How.
+        result: Result<(), DiskError>,
+    },
+    /// Input: time has passed.
+    Wake,
+    /// Effect: a message.
+    Sent {
+        /// To whom.
+        to: NodeId,
+        /// Its number.
+        letter: u64,
+        /// What it says.
+        message: M,
+    },
+    /// Effect: an append.
+    Append {
+        /// To which file.
+        file: FileId,
+        /// What it means, in words.
+        about: String,
+        /// The bytes.
+        hex: Hex,
+    },
+    /// Effect.
+    Truncate {
+        /// Which file.
+        file: FileId,
+        /// Its length afterwards.
+        len: u64,
+    },
+    /// Effect.
+    Rename {
+        /// The old name.
+        from: FileId,
+        /// The new name.
+        to: FileId,
+    },
+    /// Effect.
+    Remove {
+        /// Which file.
+        file: FileId,
+    },
+    /// Effect: a barrier on a file.
+    Sync {
+        /// Which barrier.
+        op: OpId,
+        /// Which file.
+        file: FileId,
+    },
+    /// Effect: a barrier on all names.
+    SyncDir {
+        /// Which barrier.
+        op: OpId,
+    },
+    /// Effect: an answer.
+    Replied {
+        /// To which request.
+        id: RequestId,
+        /// The answer.
+        response: A,
+    },
+    /// Effect: a word to the operator.
+    Reported {
+        /// Which.
+        event: E,
+    },
+    /// Effect: the life ends itself.
+    Halted {
+        /// Why.
+        why: String,
+    },
+    /// The life ends cleanly: everything that it was to do has been done.
+    Stopped,
+    /// Something that only a simulator can see.
+    Weather {
+        /// In words.
+        text: String,
+    },
+}
+
+/// The lines of node type `N`.
+pub type LineOf<N> =
+    Line<What<<N as Node>::Message, <N as Node>::Request, <N as Node>::Response, <N as Node>::Event>>;
+
+/// The same, before they are written.
+pub type WhatRef<'a, N> = What<
+    &'a <N as Node>::Message,
+    &'a <N as Node>::Request,
+    &'a <N as Node>::Response,
+    &'a <N as Node>::Event,
+>;
+
+/// A file as a life found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Which.
+    pub file: FileId,
+    /// How long.
+    pub bytes: u64,
+    /// CRC-32C of all of it.
+    pub sum: u32,
+}
+
+impl Found {
+    /// A file with these contents.
+    pub fn new(file: FileId, contents: &[u8]) -> Found {
+        Found { file, bytes: contents.len() as u64, sum: crc32c::crc32c(contents) }
+    }
+}
+
+/// Bytes, written as hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hex(String);
+
+impl Hex {
+    /// These bytes.
+    pub fn of(bytes: &[u8]) -> Hex {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        Hex(digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect())
+    }
+
+    /// The bytes again; `None` if these are no digits, or half a byte is missing.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let pairs = self.0.as_bytes().chunks(2);
+        pairs.map(|pair| u8::try_from(digit(pair[0])? << 4 | digit(*pair.get(1)?)?).ok()).collect()
+    }
+}
+
+/// The line for an input. `letter` is that of a message.
+pub fn of_input<N: Node>(input: &Input<N>, letter: u64) -> WhatRef<'_, N> {
+    match input {
+        Input::Message { from, message } => What::Received { from: *from, letter, message },
+        Input::Request { id, request } => What::Asked { id: *id, request },
+        Input::DiskDone { op, result } => What::Done { op: *op, result: *result },
+        Input::Wake => What::Wake,
+    }
+}
+
+/// The line for an effect. `bytes` are those of an append, `letter` is that of a message.
+pub fn of_effect<'a, N: Node>(effect: &'a Effect<N>, bytes: &[u8], letter: u64) -> WhatRef<'a, N> {
+    match effect {
+        Effect::Send { to, message } => What::Sent { to: *to, letter, message },
+        Effect::Reply { id, response } => What::Replied { id: *id, response },
+        Effect::Report(event) => What::Reported { event },
+        Effect::Halt(reason) => What::Halted { why: reason.to_string() },
+        Effect::Disk(op) => match *op {
+            DiskOp::Append { file, about, .. } => {
+                What::Append { file, about: about.to_string(), hex: Hex::of(bytes) }
+            }
+            DiskOp::Truncate { file, len } => What::Truncate { file, len },
+            DiskOp::Rename { from, to } => What::Rename { from, to },
+            DiskOp::Remove { file } => What::Remove { file },
+            DiskOp::Sync { op, file } => What::Sync { op, file },
+            DiskOp::SyncDir { op } => What::SyncDir { op },
+        },
+    }
+}
+
+/// A word for the kind of line, for messages about it.
+pub fn kind<M: Label, Q: Label, A: Label, E: Label>(what: &What<M, Q, A, E>) -> String {
+    match what {
+        What::Boot { .. } => "boot".to_owned(),
+        What::Received { from, message, .. } => format!("{} from {from}", message.about()),
+        What::Asked { id, request } => format!("request {id} {}", request.about()),
+        What::Done { op, .. } => format!("completion of barrier {}", op.0),
+        What::Wake => "wake".to_owned(),
+        What::Sent { to, message, .. } => format!("{} to {to}", message.about()),
+        What::Append { file, about, .. } => format!("append of {about} to {file}"),
+        What::Truncate { file, .. } => format!("truncation of {file}"),
+        What::Rename { from, to } => format!("renaming of {from} to {to}"),
+        What::Remove { file } => format!("removal of {file}"),
+        What::Sync { file, .. } => format!("sync of {file}"),
+        What::SyncDir { .. } => "sync of the directory".to_owned(),
+        What::Replied { id, response } => format!("answer {id} {}", response.about()),
+        What::Reported { event } => format!("report {}", event.about()),
+        What::Halted { .. } => "halt".to_owned(),
+        What::Stopped => "clean end".to_owned(),
+        What::Weather { text } => text.clone(),
+    }
+}
+
+/// A line for something that happened at `at`.
+pub fn line<W>(at: Time, node: NodeId, life: u32, what: W) -> Line<W> {
+    Line { at_us: at.0, node, life, what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_survive_as_digits() {
+        for bytes in [&[][..], &[0], &[255, 16, 1]] {
+            assert_eq!(Hex::of(bytes).bytes().as_deref(), Some(bytes));
+        }
+        assert_eq!(Hex("0".into()).bytes(), None);
+        assert_eq!(Hex("zz".into()).bytes(), None);
+    }
+}

@@ -1,0 +1,495 @@
+//! A client of atomic commitment over TCP, with typed results.
+//!
+//! # Retries
+//!
+//! Three kinds, each harmless for its own reason:
+//!
+//! 1. *No answer, or the connection is lost.* The very same request, name and life included, is asked again, over a new
+//!    connection if need be. A name is executed at most once and looked up ever after, by whichever life of the node is
+//!    there then; so this is never a second execution.
+//! 2. *Refused for a conflict, timed out, or the coordinator has restarted.* The answer is "aborted", and final for that
+//!    name. The wish is uttered again under a new name (the next attempt) with its old age, so that it wins in the end.
+//!    This is done at most [`ClientOptions::attempts`] times.
+//! 3. *Refused for a bound, an overflow, or not a transaction.* Never tried again: the answer would be the same.
+//!
+//! When [`ClientOptions::patience`] is over without an answer, the result is [`Settled::Unknown`] with the request's name.
+//! [`Client::outcome`] asks for that name later, from any process.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::clock::wall_us;
+use super::driver::entropy;
+use super::packet::{Caller, ClientEcho, ClientPacket, Hello, TurnedAway, Welcome};
+use super::serve::Status;
+use super::stream::{FRAME_BYTES_MAX, Frames, StreamError, say};
+use crate::commit::view::View;
+use crate::commit::{Age, No, Op, Outcome, Reads, Request, Response, Turn, Why};
+use crate::id::{Incarnation, NodeId, RequestId};
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The cluster that the node must be of.
+    pub cluster: String,
+    /// The number under which this client's requests are named; no two clients may share one. Random if `None`.
+    pub number: Option<u32>,
+    /// How long to wait for an answer, and for a connection, all retries included.
+    pub patience: Duration,
+    /// After how long without an answer the same request is asked again.
+    pub ask_again: Duration,
+    /// How often a wish is uttered at most; at least 1.
+    pub attempts: u16,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        ClientOptions {
+            cluster: "stormglass".to_owned(),
+            number: None,
+            patience: Duration::from_secs(10),
+            ask_again: Duration::from_secs(2),
+            attempts: 1_000,
+        }
+    }
+}
+
+/// What became of a wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// All of it is done, once and for ever, under this name.
+    Committed {
+        /// Under which name.
+        name: Name,
+        /// What its reads found, in the order of the operations. `None` if the node has restarted since.
+        reads: Option<Reads>,
+    },
+    /// None of it is done, and none ever will be, whatever attempt one looks at.
+    Aborted {
+        /// The last attempt.
+        name: Name,
+        /// Why that was refused.
+        why: Why,
+    },
+    /// One or the other, and nobody has said which in time. Earlier attempts, if there were any, were aborted.
+    Unknown {
+        /// What to ask for.
+        name: Name,
+    },
+}
+
+/// Everything it takes to ask for a request's outcome: whom, which life of it, and the request. Prints as
+/// `n0.3:c17.1/0`, and is read back from that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    /// The coordinator.
+    pub node: NodeId,
+    /// The life that was addressed.
+    pub life: Incarnation,
+    /// The request.
+    pub id: RequestId,
+}
+
+/// Why a client got no result of any kind.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers there.
+    #[error("no node answers at {address}: {why}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// The last failure.
+        why: String,
+    },
+    /// Another cluster, or something that is no node.
+    #[error("{address} refuses: {why}")]
+    Refused {
+        /// Who.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// The request was not looked at, because the node is shutting down or has too much to do.
+    #[error("{address} takes no requests: it is {why}; nothing was done")]
+    TurnedAway {
+        /// Who.
+        address: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The name belongs to another node.
+    #[error("{name} was asked of {}, and {address} is {node}", name.node)]
+    WrongNode {
+        /// Which name.
+        name: Name,
+        /// Who was asked now.
+        address: String,
+        /// Who that is.
+        node: NodeId,
+    },
+    /// A status that cannot be read.
+    #[error("the status of {address} cannot be read: {why}")]
+    Malformed {
+        /// Whose.
+        address: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A connection to one coordinator, for one wish at a time.
+#[derive(Debug)]
+pub struct Client {
+    address: String,
+    options: ClientOptions,
+    number: u32,
+    serial: u32,
+    node: NodeId,
+    life: Incarnation,
+    /// Turns whose answer nobody has seen: nothing from the first of them on may be forgotten.
+    open: BTreeSet<Turn>,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    frames: Frames<OwnedReadHalf>,
+    out: OwnedWriteHalf,
+}
+
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// First and longest pause before a wish is uttered again.
+const PAUSE_MS: (u64, u64) = (1, 64);
+
+impl Client {
+    /// Connects to the node that listens at `address`.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] or [`ClientError::Refused`].
+    pub async fn connect(address: &str, options: ClientOptions) -> Result<Client, ClientError> {
+        let number = options.number.unwrap_or_else(|| (entropy() as u32).max(1));
+        let mut client = Client {
+            address: address.to_owned(),
+            number,
+            serial: 0,
+            node: NodeId(0),
+            life: Incarnation(0),
+            open: BTreeSet::new(),
+            connection: None,
+            options,
+        };
+        let deadline = Instant::now() + client.options.patience;
+        client.connected(deadline).await?;
+        Ok(client)
+    }
+
+    /// The node at the other end.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The number under which this client's requests are named.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Does all of `ops` or nothing. See the [module](self) for what is tried again.
+    ///
+    /// # Errors
+    /// [`ClientError`] if nothing was done and nothing will be: no node was there, or it took no request.
+    pub async fn transact(&mut self, ops: impl Into<Arc<[Op]>>) -> Result<Settled, ClientError> {
+        self.serial += 1;
+        let ops = ops.into();
+        let serial = self.serial;
+        let deadline = Instant::now() + self.options.patience;
+        let first = RequestId { client: self.number, serial, attempt: 0 };
+        let age = Age { at: wall_us(), by: first };
+        let mut pause_ms = PAUSE_MS.0;
+        let mut attempt = 0;
+        loop {
+            self.connected(deadline).await?;
+            let id = RequestId { attempt, ..first };
+            let name = Name { node: self.node, life: self.life, id };
+            self.open.insert(Turn::of(id));
+            let seen = self.open.first().copied().expect("just inserted");
+            let request = Request::Transact { life: name.life, age, seen, ops: Arc::clone(&ops) };
+            let settled = match self.ask(id, &request, deadline).await {
+                Ok(Some(response)) => settle(name, response.outcome),
+                Ok(None) => return Ok(Settled::Unknown { name }),
+                Err(error) => {
+                    self.open.remove(&Turn::of(id));
+                    return Err(error);
+                }
+            };
+            let Settled::Aborted { why, .. } = settled else {
+                if !matches!(settled, Settled::Unknown { .. }) {
+                    self.open.remove(&Turn::of(id));
+                }
+                return Ok(settled);
+            };
+            self.open.remove(&Turn::of(id));
+            let pause = Duration::from_millis(pause_ms + entropy() % pause_ms);
+            attempt += 1;
+            if !worth_another(why) || attempt >= self.options.attempts || Instant::now() + pause >= deadline {
+                return Ok(settled);
+            }
+            sleep(pause).await;
+            pause_ms = (pause_ms * 2).min(PAUSE_MS.1);
+        }
+    }
+
+    /// What became of a request that some client once made of this node.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the node cannot be asked, or is not the one that the name says.
+    pub async fn outcome(&mut self, name: Name) -> Result<Settled, ClientError> {
+        let deadline = Instant::now() + self.options.patience;
+        self.connected(deadline).await?;
+        if name.node != self.node {
+            return Err(ClientError::WrongNode { name, address: self.address.clone(), node: self.node });
+        }
+        match self.ask(name.id, &Request::Outcome { life: name.life }, deadline).await? {
+            None => Ok(Settled::Unknown { name }),
+            Some(response) => Ok(settle(name, response.outcome)),
+        }
+    }
+
+    /// What the node says of itself, as JSON.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] if it does not answer in time.
+    pub async fn status_json(&mut self) -> Result<String, ClientError> {
+        let deadline = Instant::now() + self.options.patience;
+        loop {
+            self.connected(deadline).await?;
+            match self.status_once().await {
+                Ok(json) => return Ok(json),
+                Err(error) => self.lost(&error),
+            }
+        }
+    }
+
+    /// What the node says of itself.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] if it does not answer in time, [`ClientError::Malformed`] if it is of another version.
+    pub async fn status(&mut self) -> Result<Status<View>, ClientError> {
+        let json = self.status_json().await?;
+        let malformed = |error: serde_json::Error| ClientError::Malformed {
+            address: self.address.clone(),
+            why: error.to_string(),
+        };
+        serde_json::from_str(&json).map_err(malformed)
+    }
+
+    async fn status_once(&mut self) -> Result<String, StreamError> {
+        let patience = self.options.ask_again;
+        let connection = self.connection.as_mut().expect("connected before");
+        say(&mut connection.out, &ClientPacket::<Request>::Status, WRITE_PATIENCE).await?;
+        loop {
+            match connection.frames.next::<ClientEcho<Response>>(patience).await? {
+                None => return Err(StreamError::CutShort),
+                Some(ClientEcho::Status { json }) => return Ok(json),
+                Some(ClientEcho::Answer { .. } | ClientEcho::TurnedAway { .. } | ClientEcho::Pong) => {}
+            }
+        }
+    }
+
+    /// Asks until there is an answer: the same request under the same name. `None` when the time is over.
+    async fn ask(
+        &mut self,
+        id: RequestId,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Option<Response>, ClientError> {
+        let mut asked = false;
+        loop {
+            match self.connected(deadline).await {
+                Ok(()) => {}
+                // Once it was asked, it may have been done.
+                Err(ClientError::Unreachable { .. }) if asked => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            let until = deadline.min(Instant::now() + self.options.ask_again);
+            let answered = timeout_at(until, self.ask_once(id, request)).await;
+            match answered {
+                Ok(Ok(Answer::Response(response))) => {
+                    self.life = self.life.max(response.life);
+                    return Ok(Some(response));
+                }
+                Ok(Ok(Answer::TurnedAway(why))) if !asked => {
+                    let why = match why {
+                        TurnedAway::Closing => "shutting down",
+                        TurnedAway::Busy => "too busy",
+                    };
+                    return Err(ClientError::TurnedAway { address: self.address.clone(), why });
+                }
+                Ok(Ok(Answer::TurnedAway(_))) => sleep(Duration::from_millis(50)).await,
+                Ok(Err(error)) => self.lost(&error),
+                Err(_) => {}
+            }
+            asked = true;
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn ask_once(&mut self, id: RequestId, request: &Request) -> Result<Answer, StreamError> {
+        let patience = self.options.patience;
+        let connection = self.connection.as_mut().expect("connected before");
+        let packet = ClientPacket::Ask { id, request: request.clone() };
+        say(&mut connection.out, &packet, WRITE_PATIENCE).await?;
+        loop {
+            match connection.frames.next::<ClientEcho<Response>>(patience).await? {
+                None => return Err(StreamError::CutShort),
+                Some(ClientEcho::Answer { id: other, response }) if other == id => {
+                    return Ok(Answer::Response(response));
+                }
+                Some(ClientEcho::TurnedAway { id: other, why }) if other == id => {
+                    return Ok(Answer::TurnedAway(why));
+                }
+                // To an earlier question, asked more than once.
+                Some(
+                    ClientEcho::Answer { .. }
+                    | ClientEcho::TurnedAway { .. }
+                    | ClientEcho::Status { .. }
+                    | ClientEcho::Pong,
+                ) => {}
+            }
+        }
+    }
+
+    fn lost(&mut self, error: &StreamError) {
+        tracing::info!(address = %self.address, "connection lost: {error}");
+        self.connection = None;
+    }
+
+    /// Makes sure that there is a connection, trying again until `deadline`.
+    async fn connected(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        let mut backoff = Duration::from_millis(10);
+        let mut last = "no time was left to try".to_owned();
+        while self.connection.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ClientError::Unreachable { address: self.address.clone(), why: last });
+            }
+            match timeout(left, self.dial()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(Dial::Refused(why))) => {
+                    return Err(ClientError::Refused { address: self.address.clone(), why });
+                }
+                Ok(Err(Dial::Failed(why))) => last = why.to_string(),
+                Err(_) => last = "no answer in time".to_owned(),
+            }
+            sleep(backoff.min(deadline.saturating_duration_since(Instant::now()))).await;
+            backoff = (backoff * 2).min(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    async fn dial(&mut self) -> Result<(), Dial> {
+        let stream = TcpStream::connect(&self.address).await?;
+        stream.set_nodelay(true)?;
+        let (from, mut out) = stream.into_split();
+        let mut frames = Frames::new(from, FRAME_BYTES_MAX);
+        let hello = Hello { cluster: self.options.cluster.clone(), caller: Caller::Client };
+        say(&mut out, &hello, WRITE_PATIENCE).await?;
+        match frames.next::<Welcome>(self.options.patience).await? {
+            None => Err(Dial::Failed(StreamError::CutShort)),
+            Some(Welcome::Refused { why }) => Err(Dial::Refused(why)),
+            Some(Welcome::Welcome { node, life }) => {
+                (self.node, self.life) = (node, life);
+                self.connection = Some(Connection { frames, out });
+                Ok(())
+            }
+        }
+    }
+}
+
+enum Answer {
+    Response(Response),
+    TurnedAway(TurnedAway),
+}
+
+enum Dial {
+    Failed(StreamError),
+    Refused(String),
+}
+
+impl From<StreamError> for Dial {
+    fn from(error: StreamError) -> Dial {
+        Dial::Failed(error)
+    }
+}
+
+impl From<std::io::Error> for Dial {
+    fn from(error: std::io::Error) -> Dial {
+        Dial::Failed(StreamError::Io(error))
+    }
+}
+
+fn settle(name: Name, outcome: Outcome) -> Settled {
+    match outcome {
+        Outcome::Committed { reads } => Settled::Committed { name, reads },
+        Outcome::Aborted { why } => Settled::Aborted { name, why },
+        Outcome::Unknown => Settled::Unknown { name },
+    }
+}
+
+fn worth_another(why: Why) -> bool {
+    match why {
+        Why::Refused { no: No::Conflict { .. } | No::Aborted, .. }
+        | Why::TimedOut { .. }
+        | Why::Restarted => true,
+        Why::Refused { no: No::Bound { .. } | No::Overflow { .. }, .. } | Why::Invalid(_) => false,
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let RequestId { client, serial, attempt } = self.id;
+        write!(f, "{}.{}:c{client}.{serial}/{attempt}", self.node, self.life.0)
+    }
+}
+
+/// A text is no request's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a request's name as `tx` prints it, like n0.3:c17.1/0")]
+pub struct NoName;
+
+impl std::str::FromStr for Name {
+    type Err = NoName;
+    fn from_str(text: &str) -> Result<Name, NoName> {
+        fn number<T: std::str::FromStr>(text: &str) -> Result<T, NoName> {
+            text.parse().map_err(|_| NoName)
+        }
+        let (node, request) = text.split_once(':').ok_or(NoName)?;
+        let (node, life) = node.strip_prefix('n').and_then(|rest| rest.split_once('.')).ok_or(NoName)?;
+        let (client, turn) = request.strip_prefix('c').and_then(|rest| rest.split_once('.')).ok_or(NoName)?;
+        let (serial, attempt) = turn.split_once('/').ok_or(NoName)?;
+        let id = RequestId { client: number(client)?, serial: number(serial)?, attempt: number(attempt)? };
+        Ok(Name { node: NodeId(number(node)?), life: Incarnation(number(life)?), id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_back_as_it_was_printed() {
+        let id = RequestId { client: 17, serial: 1, attempt: 2 };
+        let name = Name { node: NodeId(3), life: Incarnation(5), id };
+        assert_eq!(name.to_string().parse(), Ok(name));
+        for text in ["", "n3", "n3.5:c17.1", "n3.5:c17.1/x", "3.5:c17.1/0", "n3.5:c17.1/-1"] {
+            assert_eq!(text.parse::<Name>(), Err(NoName), "{text}");
+        }
+    }
+}

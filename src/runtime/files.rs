@@ -1,0 +1,254 @@
+//! A node's files for real: which name each role has, who owns the directory, and what survived.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{DiskError, FileId, ReadDisk};
+use crate::id::NodeId;
+
+const LOCK: &str = "lock";
+const IDENTITY: &str = "identity.json";
+const FORMAT: u32 = 1;
+
+/// The data directory of one node, locked for this process as long as this lives.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    // Held, not read: the lock goes with the file.
+    _lock: File,
+}
+
+/// Whose directory it is: written once, checked at every start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    format: u32,
+    cluster: String,
+    node: u16,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Another process has it.
+    #[error(
+        "data directory {path} is in use by process {holder}; stop that one first, or choose another --data"
+    )]
+    InUse {
+        /// Which directory.
+        path: PathBuf,
+        /// What the lock file says.
+        holder: String,
+    },
+    /// It belongs to another node.
+    #[error(
+        "data directory {path} belongs to n{found_node} of cluster {found_cluster:?}, not to {node} of {cluster:?}; choose another --data"
+    )]
+    Foreign {
+        /// Which directory.
+        path: PathBuf,
+        /// Whose it is.
+        found_node: u16,
+        /// Of which cluster.
+        found_cluster: String,
+        /// Who wants it.
+        node: NodeId,
+        /// Of which cluster.
+        cluster: String,
+    },
+    /// It has files, and none of them says whose.
+    #[error(
+        "data directory {path} holds {file:?} and is no data directory of stormglass; choose an empty one"
+    )]
+    NotOurs {
+        /// Which directory.
+        path: PathBuf,
+        /// A file that is in it.
+        file: String,
+    },
+    /// It says whose it is in a way that cannot be read.
+    #[error("{path} is damaged: {what}; restore the directory from a copy, or choose an empty --data")]
+    Identity {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {what} {path}: {error}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl Directory {
+    /// Opens the directory of a node, creating it if need be, and keeps everybody else out.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] if it is in use, somebody else's, or cannot be written.
+    pub fn open(path: &Path, cluster: &str, node: NodeId) -> Result<Directory, DirectoryError> {
+        let failed = |what, path: &Path| {
+            let path = path.to_path_buf();
+            move |error| DirectoryError::Io { what, path, error }
+        };
+        fs::create_dir_all(path).map_err(failed("create data directory", path))?;
+        refuse_strangers(path)?;
+        let lock_path = path.join(LOCK);
+        let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path);
+        let mut lock = lock.map_err(failed("open", &lock_path))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            let _ = lock.read_to_string(&mut holder);
+            let holder = if holder.trim().is_empty() { "?".to_owned() } else { holder.trim().to_owned() };
+            return Err(DirectoryError::InUse { path: path.to_path_buf(), holder });
+        }
+        claim(path, cluster, node)?;
+        // Only for the message to whoever comes second. On a full disk that is not worth a refusal.
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        Ok(Directory { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Nobody's directory becomes ours by accident: it must be empty, or say that it is a node's.
+fn refuse_strangers(path: &Path) -> Result<(), DirectoryError> {
+    let failed = |error| DirectoryError::Io { what: "read", path: path.to_path_buf(), error };
+    if path.join(IDENTITY).exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let file = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if file != LOCK && file != format!("{IDENTITY}.new") {
+            return Err(DirectoryError::NotOurs { path: path.to_path_buf(), file });
+        }
+    }
+    Ok(())
+}
+
+/// Checks whose it is; the first to come writes it down, and it is durable before there is any log.
+fn claim(path: &Path, cluster: &str, node: NodeId) -> Result<(), DirectoryError> {
+    let file = path.join(IDENTITY);
+    let io = |what| {
+        let path = file.clone();
+        move |error| DirectoryError::Io { what, path, error }
+    };
+    let wrong = |what: String| DirectoryError::Identity { path: file.clone(), what };
+    if file.exists() {
+        let text = fs::read_to_string(&file).map_err(io("read"))?;
+        let found: Identity = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        if found.format != FORMAT {
+            return Err(wrong(format!("it has format {}, this program reads {FORMAT}", found.format)));
+        }
+        if found.cluster != cluster || found.node != node.0 {
+            let (found_node, found_cluster) = (found.node, found.cluster);
+            let (path, cluster) = (path.to_path_buf(), cluster.to_owned());
+            return Err(DirectoryError::Foreign { path, found_node, found_cluster, node, cluster });
+        }
+        return Ok(());
+    }
+    let identity = Identity { format: FORMAT, cluster: cluster.to_owned(), node: node.0 };
+    let text = serde_json::to_string(&identity).expect("a plain struct") + "\n";
+    let scratch = path.join(format!("{IDENTITY}.new"));
+    let write = || -> io::Result<()> {
+        let mut new = File::create(&scratch)?;
+        new.write_all(text.as_bytes())?;
+        new.sync_all()?;
+        fs::rename(&scratch, &file)?;
+        File::open(path)?.sync_all()
+    };
+    write().map_err(io("write"))
+}
+
+/// The file name of a role.
+pub fn name_of(file: FileId) -> String {
+    file.to_string()
+}
+
+/// The role of a file name; `None` for files that are none of the node's.
+pub fn role_of(name: &str) -> Option<FileId> {
+    let number = |text: &str| text.parse::<u32>().ok().filter(|number| number.to_string() == text);
+    match name.split_once('.') {
+        None if name == "scratch" => Some(FileId::Scratch),
+        Some(("wal", rest)) => number(rest).map(FileId::Wal),
+        Some(("snapshot", rest)) => number(rest).map(FileId::Snapshot),
+        None | Some(_) => None,
+    }
+}
+
+/// Everything that survived in a data directory, read into memory: what a node is booted from. Changes nothing, so the
+/// offline tools use it too.
+#[derive(Debug, Default)]
+pub struct Survived {
+    files: BTreeMap<FileId, Result<Vec<u8>, DiskError>>,
+}
+
+impl Survived {
+    /// Reads all files that have a role.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Io`] if the directory cannot be listed. A file that cannot be read is left to the node.
+    pub fn read(path: &Path) -> Result<Survived, DirectoryError> {
+        let failed =
+            |error| DirectoryError::Io { what: "read data directory", path: path.to_path_buf(), error };
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let Some(role) = entry.file_name().to_str().and_then(role_of) else { continue };
+            let bytes = fs::read(entry.path()).map_err(|error| {
+                tracing::error!(file = %role, %error, "cannot read a file");
+                DiskError::Io
+            });
+            files.insert(role, bytes);
+        }
+        Ok(Survived { files })
+    }
+
+    /// Each readable file with its bytes, in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = (FileId, &[u8])> {
+        self.files.iter().filter_map(|(file, bytes)| Some((*file, bytes.as_deref().ok()?)))
+    }
+}
+
+impl ReadDisk for Survived {
+    fn files(&self) -> Vec<FileId> {
+        self.files.keys().copied().collect()
+    }
+
+    fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
+        match self.files.get(&file) {
+            None => Ok(None),
+            Some(Ok(bytes)) => Ok(Some(bytes)),
+            Some(Err(error)) => Err(*error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_role_has_a_name_and_nothing_else_has_a_role() {
+        for file in [FileId::Wal(0), FileId::Wal(70_000), FileId::Snapshot(3), FileId::Scratch] {
+            assert_eq!(role_of(&name_of(file)), Some(file));
+        }
+        for name in
+            ["wal.", "wal.01", "wal.+1", "wal.-1", "wal.4294967296", "snapshot.1~", "scratch.1", "lock"]
+        {
+            assert_eq!(role_of(name), None, "{name}");
+        }
+    }
+}
