@@ -2,11 +2,12 @@
 
 use stormglass::commit::{CommitNode, Config, Event, Message, Request, Response};
 use stormglass::{Boot, BootError, DiskOp, Effect, Input, Node, Outbox, Time};
-use stormglass_sim::commit::{Clients, Commit, Ledger};
+use stormglass_sim::commit::{Clients, Commit, Ledger, Txn};
 use stormglass_sim::hunt::{Progress, Quarry, hunt};
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Draw, Setup};
 use stormglass_sim::protocol::Protocol;
+use stormglass_sim::workload::Wish;
 
 const NO_SYNC: u8 = 0;
 const NO_SYNC_DIR: u8 = 1;
@@ -104,14 +105,18 @@ struct Planted<const BUG: u8>;
 impl<const BUG: u8> Protocol for Planted<BUG> {
     const NAME: &'static str = "two-phase commit with a bug";
     type Node = Bugged<BUG>;
+    type Order = Txn;
     type Workload = Clients;
     type Judge = Ledger;
 
     fn config(plan: &Plan) -> Config {
         Commit::config(plan)
     }
-    fn workload(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Clients {
-        Clients::draw(setup, plan, draw)
+    fn wishes(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<Txn>> {
+        Commit::wishes(setup, plan, draw)
+    }
+    fn clients(plan: &Plan, wishes: Vec<Wish<Txn>>) -> Clients {
+        Commit::clients(plan, wishes)
     }
     fn judge(plan: &Plan) -> Ledger {
         Ledger::new(plan)

@@ -9,7 +9,9 @@ use stormglass::{
     Subject, Time,
 };
 use stormglass_sim::oracle::{Fact, Oracle, Seen, Sole, Sometimes, Verdict};
-use stormglass_sim::{plan::Plan, profile::Draw, profile::Setup, protocol::Protocol, workload::Repeat};
+use stormglass_sim::{
+    plan::Plan, profile::Draw, profile::Setup, protocol::Protocol, workload::Repeat, workload::Wish,
+};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Word {
@@ -161,16 +163,22 @@ struct CounterProtocol<const FORGETS_SYNC_DIR: bool>;
 impl<const F: bool> Protocol for CounterProtocol<F> {
     const NAME: &'static str = "counter";
     type Node = Counter<F>;
+    type Order = Word;
     type Workload = Repeat<Counter<F>>;
     type Judge = Sole<NoForgottenAdd>;
 
     fn config(_plan: &Plan) {}
 
-    fn workload(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Self::Workload {
-        let adds = setup.txns.unwrap_or(40);
-        let name =
-            |i: u32| RequestId { client: 1 + i % plan.clients, serial: 1 + i / plan.clients, attempt: 0 };
-        Repeat::new((0..adds).map(|i| (name(i), draw.node(), Word::Add)).collect(), 20_000)
+    fn wishes(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<Word>> {
+        let wish = |i: u32, node| {
+            let id = RequestId { client: 1 + i % plan.clients, serial: 1 + i / plan.clients, attempt: 0 };
+            Wish { id, node, after_us: 0, what: Word::Add }
+        };
+        (0..setup.txns.unwrap_or(40)).map(|i| wish(i, draw.node())).collect()
+    }
+
+    fn clients(_plan: &Plan, wishes: Vec<Wish<Word>>) -> Self::Workload {
+        Repeat::new(wishes, 20_000)
     }
 
     fn judge(plan: &Plan) -> Self::Judge {

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod hunt;
 mod replay;
+mod source;
 mod usage;
 
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use clap::Parser;
 
 use crate::oracle::Broken;
 use crate::profile::{Profile, Setup};
-use crate::protocol::Protocol;
+use crate::protocol::{Of, Protocol};
 use crate::tally::Rule;
 use args::{Args, Command};
 
@@ -49,6 +50,7 @@ pub fn main<P: Protocol>() -> ExitCode {
         Ok(args) => args,
         Err(error) => return usage::explain(&error),
     };
+    let scene = &Of::<P>::new();
     // The world turns a node's panic into a broken claim; its default message would only tear the progress bar.
     let exit = match args.command {
         Command::Hunt(hunt) => {
@@ -57,7 +59,7 @@ pub fn main<P: Protocol>() -> ExitCode {
         }
         Command::Replay(replay) => {
             std::panic::set_hook(Box::new(|_| {}));
-            replay::run::<P>(&replay)
+            replay::run(scene, &replay).unwrap_or_else(|exit| exit)
         }
         Command::Check(check) => check::run::<P>(&check),
         Command::Bench(bench) => bench::run::<P>(&bench),

@@ -3,10 +3,12 @@
 
 mod bench;
 pub mod ledger;
+pub mod order;
 mod row;
 pub mod workload;
 
 pub use ledger::Ledger;
+pub use order::Txn;
 pub use workload::Clients;
 
 use stormglass::commit::{CommitNode, Config};
@@ -16,7 +18,9 @@ use crate::oracle::Sometimes;
 use crate::plan::Plan;
 use crate::profile::{Draw, Setup};
 use crate::protocol::{BenchRun, Benched, Protocol};
+use crate::schedule::{Cursor, Problem};
 use crate::tally::{Rule, Tally};
+use crate::workload::Wish;
 
 /// Two-phase commit, its clients and its claims.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +31,35 @@ pub const VOTE_TIMEOUT_US: u64 = 150_000;
 /// First and longest time between repetitions.
 pub const RETRY_US: (u64, u64) = (50_000, 100_000);
 
+/// What messages, requests, responses and records are called.
+const KINDS: [&str; 19] = [
+    "Prepare",
+    "Vote",
+    "Commit",
+    "Abort",
+    "Ack",
+    "Inquire",
+    "Tell",
+    "Transact",
+    "Outcome",
+    "Committed",
+    "Aborted",
+    "Unknown",
+    "Prepared",
+    "End",
+    "Header",
+    "Snapshot",
+    "Ready",
+    "Dropped",
+    "NotReady",
+];
+
 impl Protocol for Commit {
     const NAME: &'static str = "two-phase commit";
     const COMMAND: Option<&'static str> = Some("cargo sim");
+    const KINDS: &'static [&'static str] = &KINDS;
     type Node = CommitNode;
+    type Order = Txn;
     type Workload = Clients;
     type Judge = Ledger;
 
@@ -45,8 +74,12 @@ impl Protocol for Commit {
         }
     }
 
-    fn workload(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Clients {
-        Clients::draw(setup, plan, draw)
+    fn wishes(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<Txn>> {
+        workload::draw_wishes(setup, plan, draw)
+    }
+
+    fn clients(plan: &Plan, wishes: Vec<Wish<Txn>>) -> Clients {
+        Clients::new(plan.nodes, plan.clients, wishes.into_iter().map(Into::into).collect())
     }
 
     fn judge(plan: &Plan) -> Ledger {
@@ -63,6 +96,22 @@ impl Protocol for Commit {
         rows.add("message lost to a one-way partition", tally.one_way);
         rows.add("crash in recovery", tally.of(Rule::P5));
         rows.add("clock jump", tally.of(Rule::C3));
+    }
+
+    fn write_order(order: &Txn, nodes: u16) -> String {
+        order.write(nodes)
+    }
+
+    fn read_order(text: &mut Cursor<'_>) -> Result<Txn, Problem> {
+        order::read(text)
+    }
+
+    fn simpler(order: &Txn) -> Vec<Txn> {
+        order.simpler()
+    }
+
+    fn renumbered(order: &Txn, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
+        order.renumbered(number)
     }
 
     fn bench(run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {

@@ -13,7 +13,7 @@ use crate::mix::Fingerprint;
 use crate::oracle::{Broken, Judge, Sometimes};
 use crate::plan::Plan;
 use crate::profile::Setup;
-use crate::protocol::{Protocol, drawn, world};
+use crate::protocol::{Of, Protocol, Scene, drawn_in, world_in};
 use crate::tally::Tally;
 use crate::workload::Workload;
 
@@ -67,6 +67,11 @@ struct Shared {
 
 /// Hunts; returns when all seeds are run, one has failed, or somebody has said stop.
 pub fn hunt<P: Protocol>(quarry: &Quarry, progress: &Progress) -> Catch {
+    hunt_in(&Of::<P>::new(), quarry, progress)
+}
+
+/// The same in a scene.
+pub fn hunt_in<S: Scene>(scene: &S, quarry: &Quarry, progress: &Progress) -> Catch {
     let next = AtomicU64::new(quarry.seeds.start);
     let lowest = AtomicU64::new(u64::MAX);
     let shared = Mutex::new(Shared::default());
@@ -80,7 +85,7 @@ pub fn hunt<P: Protocol>(quarry: &Quarry, progress: &Progress) -> Catch {
                         return;
                     }
                     let last = quarry.seeds.end.min(first.saturating_add(BLOCK));
-                    block::<P>(quarry, first..last, &lowest, &shared, progress);
+                    block(scene, quarry, first..last, &lowest, &shared, progress);
                 }
             });
         }
@@ -95,7 +100,8 @@ pub fn hunt<P: Protocol>(quarry: &Quarry, progress: &Progress) -> Catch {
     catch
 }
 
-fn block<P: Protocol>(
+fn block<S: Scene>(
+    scene: &S,
     quarry: &Quarry,
     seeds: Range<u64>,
     lowest: &AtomicU64,
@@ -106,14 +112,15 @@ fn block<P: Protocol>(
     let first = seeds.start;
     let mut glass = None;
     for seed in seeds {
-        let drawn = drawn::<P>(&quarry.setup, seed);
-        let config = P::config(&drawn.plan);
+        let drawn = drawn_in(scene, &quarry.setup, seed);
+        let config = scene.config(&drawn.plan);
         let world = match &mut glass {
-            None => glass.insert(world::<P, _, _>(drawn, |chooser| chooser, ())),
+            None => glass.insert(world_in(scene, drawn, |chooser| chooser, ())),
             Some(world) => {
+                let clients = scene.clients(&drawn.plan, drawn.wishes);
                 let judge_again =
-                    |judge: &mut ((), P::Judge), plan: &Plan| P::judge_again(&mut judge.1, plan);
-                world.reset(config, drawn.plan, drawn.workload, drawn.chooser, judge_again);
+                    |judge: &mut ((), S::Judge), plan: &Plan| scene.judge_again(&mut judge.1, plan);
+                world.reset(config, drawn.plan, clients, drawn.chooser, judge_again);
                 world
             }
         };
@@ -123,7 +130,7 @@ fn block<P: Protocol>(
         mine.tally.merge(&ending.tally);
         world.judge().sometimes(&mut mine.sometimes);
         world.workload().sometimes(&mut mine.sometimes);
-        P::sometimes(&ending.tally, &mut mine.sometimes);
+        scene.sometimes(&ending.tally, &mut mine.sometimes);
         progress.seeds.fetch_add(1, Ordering::Relaxed);
         progress.events.fetch_add(ending.tally.events, Ordering::Relaxed);
         if let Some(broken) = ending.broken {

@@ -63,36 +63,67 @@ impl<N: Node> Calls<N> {
     }
 }
 
+/// One thing that a client wants, under a name of its own: a line of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish<O> {
+    /// Client and serial; the attempt is 0.
+    pub id: RequestId,
+    /// Whom it asks.
+    pub node: NodeId,
+    /// How long the client waits before it asks, counted from the end of its last wish, in microseconds.
+    pub after_us: u64,
+    /// What it wants.
+    pub what: O,
+}
+
 /// The simplest workload: each client asks its requests one after another, repeats each until it is answered, and
 /// stops when the storm does.
 #[derive(Clone, Debug)]
 pub struct Repeat<N: Node> {
-    wishes: Vec<(RequestId, NodeId, N::Request)>,
-    /// For each client, from 1: the index of the wish it is at.
-    at: Vec<usize>,
-    /// For each client: when it asks again.
-    due_us: Vec<u64>,
+    wishes: Vec<Wish<N::Request>>,
+    clients: Vec<Repeater>,
     every_us: u64,
     stopped: bool,
 }
 
+/// One client of [`Repeat`].
+#[derive(Clone, Debug, Default)]
+struct Repeater {
+    /// How many of its wishes have been answered.
+    at: usize,
+    /// When it asks, for the first time or again.
+    due_us: u64,
+}
+
 impl<N: Node> Repeat<N> {
     /// These requests, asked again every `every_us` microseconds until answered.
-    pub fn new(wishes: Vec<(RequestId, NodeId, N::Request)>, every_us: u64) -> Self {
-        let clients = wishes.iter().map(|(id, ..)| id.client as usize).max().unwrap_or(0);
-        Repeat { wishes, at: vec![0; clients + 1], due_us: vec![0; clients + 1], every_us, stopped: false }
+    pub fn new(wishes: Vec<Wish<N::Request>>, every_us: u64) -> Self {
+        let clients = wishes.iter().map(|wish| wish.id.client as usize).max().unwrap_or(0);
+        Repeat { wishes, clients: vec![Repeater::default(); clients + 1], every_us, stopped: false }
     }
 
-    fn current(&self, client: u32) -> Option<&(RequestId, NodeId, N::Request)> {
-        let of_client = self.wishes.iter().filter(|(id, ..)| id.client == client);
-        of_client.clone().nth(self.at[client as usize])
+    fn current(&self, client: u32) -> Option<&Wish<N::Request>> {
+        let mut of_client = self.wishes.iter().filter(|wish| wish.id.client == client);
+        of_client.nth(self.clients[client as usize].at)
+    }
+
+    fn think(&mut self, now_us: u64, client: u32, calls: &mut Calls<N>) {
+        match self.current(client).map(|wish| wish.after_us) {
+            None => {}
+            Some(0) => self.ask(now_us, client, calls),
+            Some(after_us) => self.wait(now_us + after_us, client, calls),
+        }
     }
 
     fn ask(&mut self, now_us: u64, client: u32, calls: &mut Calls<N>) {
-        let Some((id, node, request)) = self.current(client).cloned() else { return };
-        calls.ask(id, node, request);
-        self.due_us[client as usize] = now_us + self.every_us;
-        calls.wake_at(now_us + self.every_us, client);
+        let Some(wish) = self.current(client).cloned() else { return };
+        calls.ask(wish.id, wish.node, wish.what);
+        self.wait(now_us + self.every_us, client, calls);
+    }
+
+    fn wait(&mut self, until_us: u64, client: u32, calls: &mut Calls<N>) {
+        self.clients[client as usize].due_us = until_us;
+        calls.wake_at(until_us, client);
     }
 }
 
@@ -103,16 +134,16 @@ impl<N: Node> Workload<N> for Repeat<N> {
         }
         match event {
             ClientEvent::Start => {
-                (1..self.at.len()).for_each(|client| self.ask(now_us, client as u32, calls))
+                (1..self.clients.len()).for_each(|client| self.think(now_us, client as u32, calls));
             }
             ClientEvent::Answer { id, .. } => {
-                if self.current(id.client).is_some_and(|(current, ..)| *current == id) {
-                    self.at[id.client as usize] += 1;
-                    self.ask(now_us, id.client, calls);
+                if self.current(id.client).is_some_and(|current| current.id == id) {
+                    self.clients[id.client as usize].at += 1;
+                    self.think(now_us, id.client, calls);
                 }
             }
             ClientEvent::Timer { client } => {
-                if now_us >= self.due_us[client as usize] {
+                if now_us >= self.clients[client as usize].due_us {
                     self.ask(now_us, client, calls);
                 }
             }

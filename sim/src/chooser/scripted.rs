@@ -32,6 +32,11 @@ impl Scripted {
         self.entries.iter().filter(|entry| !entry.fired).map(|entry| &entry.fault)
     }
 
+    /// Of each fault, in order, whether its coordinate has come up.
+    pub fn reached(&self) -> impl Iterator<Item = bool> + '_ {
+        self.entries.iter().map(|entry| entry.fired)
+    }
+
     /// Counts this deed in every entry that bears its name, once however often the world asks about it.
     fn count<N: Node>(&mut self, at: &DeedPoint<'_, N>) {
         let this = Some((at.node, at.life, at.ordinal));

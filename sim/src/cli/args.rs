@@ -17,8 +17,10 @@ pub(super) enum Command {
         after_help = "Examples:\n  cargo sim hunt --seeds 100000\n  cargo sim hunt --seconds 60 --profile crashy"
     )]
     Hunt(Hunt),
-    /// Run one seed and print what happens
-    #[command(after_help = "Examples:\n  cargo sim replay 7\n  cargo sim replay 7 --request c1.4 --node 0")]
+    /// Run one seed, or one schedule, and print what happens; or every schedule of a directory
+    #[command(
+        after_help = "Examples:\n  cargo sim replay 7\n  cargo sim replay 7 --request c1.4 --node 0\n  cargo sim replay regressions/late-vote.storm\n  cargo sim replay regressions/"
+    )]
     Replay(Replay),
     /// Run seeds twice, and from their own records: every fingerprint must be the same
     Check(Check),
@@ -79,8 +81,9 @@ const MS_MAX: u64 = 1_000_000_000;
 
 #[derive(Debug, Flags)]
 pub(super) struct Replay {
-    /// Which seed
-    pub(super) seed: u64,
+    /// A seed, a schedule (`.storm`), or a directory of them
+    #[arg(value_name = "SEED|FILE|DIR")]
+    pub(super) what: String,
     /// Print JSON lines
     #[arg(long)]
     pub(super) json: bool,

@@ -1,62 +1,146 @@
 use std::io::Write;
+use std::path::Path;
 
 use super::args::Replay;
+use super::source::{self, Source};
 use super::{Exit, usage};
-use crate::protocol::{Protocol, drawn, world};
+use crate::chooser::Chooser;
+use crate::oracle::Judge;
+use crate::plan::Plan;
+use crate::play::{Player, stage};
+use crate::protocol::{Scene, WorldOf, drawn_in, world_in};
+use crate::schedule::{Claim, Schedule};
 use crate::trace::{Filter, Trace};
+use crate::world::Ending;
 
-/// Runs one seed with the trace on.
-pub(super) fn run<P: Protocol>(args: &Replay) -> Exit {
-    let drawn = drawn::<P>(&args.storm.setup(), args.seed);
+/// Runs one seed or schedule with the trace on, or every schedule of a directory without.
+pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
+    let path = Path::new(&args.what);
+    if path.is_dir() {
+        return directory(scene, path);
+    }
+    match source::of(scene, &args.what)? {
+        Source::Seed(seed) => one_seed(scene, args, seed),
+        Source::File(schedule) => one_schedule(scene, args, &schedule),
+    }
+}
+
+fn one_seed<S: Scene>(scene: &S, args: &Replay, seed: u64) -> Result<Exit, Exit> {
+    let drawn = drawn_in(scene, &args.storm.setup(), seed);
     let plan = &drawn.plan;
-    if let Some(node) = args.node.filter(|node| node.0 >= plan.nodes) {
-        return usage::refuse(format_args!(
-            "there is no {node}: seed {} has {} nodes",
-            args.seed, plan.nodes
-        ));
-    }
-    if let Some(request) = args.request.filter(|request| request.client > plan.clients || request.client == 0)
-    {
-        let (seed, clients) = (args.seed, plan.clients);
-        return usage::refuse(format_args!(
-            "there is no {request}: seed {seed} has clients c1 to c{clients}"
-        ));
-    }
-    if args.from_ms > args.to_ms {
-        let (from, to) = (args.from_ms, args.to_ms);
-        return usage::refuse(format_args!(
-            "--from-ms {from} is after --to-ms {to}: nothing would be printed"
-        ));
-    }
-    let header = format!(
-        "stormglass {} seed {}{}\n{} nodes, {} clients, storm of {} ms; {}\n",
+    check_filter(args, &format!("seed {seed}"), plan)?;
+    let head = format!(
+        "stormglass {} seed {seed}{}\n{} nodes, {} clients, storm of {} ms; {}\n",
         env!("CARGO_PKG_VERSION"),
-        args.seed,
         args.storm.setup().typed(),
         plan.nodes,
         plan.clients,
         plan.storm_us / 1000,
         drawn.rates,
     );
-    let span_us = Some((args.from_ms * 1000, args.to_ms * 1000));
-    let filter = Filter { node: args.node, request: args.request, span_us };
-    let mut glass = world::<P, _, _>(drawn, |chooser| chooser, Trace::new(filter, args.json));
+    let (ending, trace) = traced::<S, _>(world_in(scene, drawn, |chooser| chooser, new_trace(args)));
+    let exit = ending.broken.as_ref().map_or(Exit::Clean, Exit::of);
+    print(args, &head, &trace, &ending, "");
+    Ok(exit)
+}
+
+/// Whether what is to be shown exists in this run.
+fn check_filter(args: &Replay, of: &str, plan: &Plan) -> Result<(), Exit> {
+    if let Some(node) = args.node.filter(|node| node.0 >= plan.nodes) {
+        return Err(usage::refuse(format_args!("there is no {node}: {of} has {} nodes", plan.nodes)));
+    }
+    let clients = plan.clients;
+    if let Some(request) = args.request.filter(|request| !(1..=clients).contains(&request.client)) {
+        return Err(usage::refuse(format_args!("there is no {request}: {of} has clients c1 to c{clients}")));
+    }
+    if args.from_ms > args.to_ms {
+        let (from, to) = (args.from_ms, args.to_ms);
+        return Err(usage::refuse(format_args!(
+            "--from-ms {from} is after --to-ms {to}: nothing would be printed"
+        )));
+    }
+    Ok(())
+}
+
+fn one_schedule<S: Scene>(scene: &S, args: &Replay, schedule: &Schedule<S::Order>) -> Result<Exit, Exit> {
+    check_filter(args, &args.what, &schedule.plan)?;
+    let mut glass = stage(scene, schedule, new_trace(args));
     let ending = glass.run();
-    let trace = glass.judge().0.text();
-    let (verdict, exit) = match &ending.broken {
-        None => ("clean".to_string(), Exit::Clean),
-        Some(broken) => (format!("BROKEN {broken}"), Exit::of(broken)),
-    };
+    let head = format!("stormglass {} schedule {}\n", env!("CARGO_PKG_VERSION"), args.what);
+    let mut notes = String::new();
+    for fault in glass.chooser().unused() {
+        notes += &format!("never came up: {fault}\n");
+    }
+    let (exit, note) = judged(&schedule.claim, &ending);
+    notes += &note.map(|note| note + "\n").unwrap_or_default();
+    print(args, &head, glass.judge().0.text(), &ending, &notes);
+    Ok(exit)
+}
+
+/// The exit code, and what is to be said if a run did not end as its schedule says.
+fn judged(claim: &Claim, ending: &Ending) -> (Exit, Option<String>) {
+    match (claim, &ending.broken) {
+        (Claim::Breaks(claim), Some(broken)) if broken.claim == claim => (Exit::of(broken), None),
+        (Claim::Breaks(claim), _) => (Exit::Other, Some(format!("the schedule says that it breaks {claim}"))),
+        (Claim::Holds(_), Some(broken)) => (Exit::of(broken), None),
+        (Claim::Holds(_), None) => (Exit::Clean, None),
+    }
+}
+
+fn new_trace(args: &Replay) -> Trace {
+    let span_us = Some((args.from_ms * 1000, args.to_ms.saturating_mul(1000)));
+    Trace::new(Filter { node: args.node, request: args.request, span_us }, args.json)
+}
+
+fn traced<S: Scene, C: Chooser>(mut glass: WorldOf<S, (Trace, S::Judge), C>) -> (Ending, String)
+where
+    Trace: Judge<S::Node>,
+{
+    let ending = glass.run();
+    (ending, glass.judge().0.text().to_string())
+}
+
+fn print(args: &Replay, head: &str, trace: &str, ending: &Ending, notes: &str) {
+    let verdict = ending.broken.as_ref().map_or("clean".to_string(), |broken| format!("BROKEN {broken}"));
     let print = format!("{:016x}", ending.fingerprint);
     let text = if args.json {
         let head =
-            serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "seed": args.seed, "options": header});
-        let tail = serde_json::json!({"verdict": verdict, "fingerprint": print});
+            serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "what": args.what, "options": head});
+        let notes: Vec<_> = notes.lines().collect();
+        let tail = serde_json::json!({"verdict": verdict, "fingerprint": print, "notes": notes});
         format!("{head}\n{trace}{tail}\n")
     } else {
-        format!("{header}{trace}{verdict}\nfingerprint {print}\n")
+        format!("{head}{trace}{verdict}\n{notes}fingerprint {print}\n")
     };
     // A reader that has seen enough (`| head`) is no error.
     let _closed = std::io::stdout().write_all(text.as_bytes());
-    exit
+}
+
+/// Every schedule of a directory, a line each; the first that does not end as it says decides the exit code.
+fn directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
+    let (mut player, mut worst, mut count) = (Player::new(scene), Exit::Clean, 0);
+    let mut out = std::io::stdout();
+    for file in source::files(path)? {
+        let schedule = source::read(scene, &file)?;
+        let (ending, unreached) = player.play(&schedule);
+        let (exit, note) = judged(&schedule.claim, &ending);
+        let as_said = matches!(schedule.claim, Claim::Breaks(_)) && note.is_none() || exit == Exit::Clean;
+        let verdict = match (&ending.broken, note) {
+            (None, None) => "holds".to_string(),
+            (_, Some(note)) => note,
+            (Some(broken), None) => format!("breaks {broken}"),
+        };
+        let _closed =
+            writeln!(out, "{} {}: {verdict}", if as_said { "ok    " } else { "FAILED" }, file.display());
+        for fault in unreached {
+            let _closed = writeln!(out, "         never came up: {fault}");
+        }
+        if !as_said && worst == Exit::Clean {
+            worst = exit;
+        }
+        count += 1;
+    }
+    let _closed =
+        writeln!(out, "{count} schedules: {}", if worst == Exit::Clean { "as they say" } else { "FAILED" });
+    Ok(worst)
 }

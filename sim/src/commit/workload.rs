@@ -7,6 +7,7 @@ use stormglass::commit::{Action, Age, Key, Op, Outcome, Request, Response, Turn,
 use stormglass::{Incarnation, Node, NodeId, RequestId};
 
 use super::VOTE_TIMEOUT_US;
+use super::order::Txn;
 use crate::oracle::Sometimes;
 use crate::plan::Plan;
 use crate::profile::{Draw, Setup};
@@ -80,29 +81,35 @@ const PATIENCE_US: u64 = 2 * VOTE_TIMEOUT_US;
 /// No account falls below this.
 const ACCOUNT_MIN: i64 = -60;
 
-impl Clients {
-    /// Draws the wishes of a run.
-    pub fn draw(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Clients {
-        let count = setup.txns.unwrap_or_else(|| u32::try_from(draw.between(16, 56)).expect("small"));
-        plan.patience_us = 4_000_000;
-        let hot = draw.chance(1, 2);
-        let pause_us = plan.storm_us * u64::from(plan.clients) / u64::from(count);
-        let mut serials = vec![0; plan.clients as usize + 1];
-        let wishes = (0..count).map(|nth| {
-            let client = nth % plan.clients + 1;
-            serials[client as usize] += 1;
-            Wish {
-                client,
-                serial: serials[client as usize],
-                coordinator: draw.node(),
-                ops: draw_ops(plan, draw, hot),
-                think_us: draw.between(0, pause_us),
-                stubborn: draw.chance(1, 2),
-            }
-        });
-        Clients::new(plan.nodes, plan.clients, wishes.collect())
-    }
+/// Draws the wishes of a run.
+pub(super) fn draw_wishes(
+    setup: &Setup,
+    plan: &mut Plan,
+    draw: &mut Draw,
+) -> Vec<crate::workload::Wish<Txn>> {
+    let count = setup.txns.unwrap_or_else(|| u32::try_from(draw.between(16, 56)).expect("small"));
+    plan.patience_us = 4_000_000;
+    let hot = draw.chance(1, 2);
+    let pause_us = plan.storm_us * u64::from(plan.clients) / u64::from(count);
+    let wishes = (0..count).map(|nth| {
+        let (client, serial) = (nth % plan.clients + 1, nth / plan.clients + 1);
+        let node = draw.node();
+        let ops = draw_ops(plan, draw, hot);
+        let after_us = draw.between(0, pause_us);
+        let what = Txn { ops, stubborn: draw.chance(1, 2) };
+        crate::workload::Wish { id: RequestId { client, serial, attempt: 0 }, node, after_us, what }
+    });
+    wishes.collect()
+}
 
+impl From<crate::workload::Wish<Txn>> for Wish {
+    fn from(wish: crate::workload::Wish<Txn>) -> Wish {
+        let crate::workload::Wish { id, node, after_us, what: Txn { ops, stubborn } } = wish;
+        Wish { client: id.client, serial: id.serial, coordinator: node, ops, think_us: after_us, stubborn }
+    }
+}
+
+impl Clients {
     /// Clients with exactly these wishes, each client's in the order of the list.
     pub fn new(nodes: u16, clients: u32, wishes: Vec<Wish>) -> Clients {
         let client = |number: u32| Client {

@@ -1,4 +1,4 @@
-use stormglass::{About, Input, Label, Node, NodeId, RequestId};
+use stormglass::{About, Input, Label, Node, NodeId, RequestId, Subject};
 
 use super::{Event, Phase, World};
 use crate::chooser::{Chooser, SendPoint};
@@ -55,10 +55,16 @@ impl<N: Node> Cargo<N> {
     fn about(&self) -> About {
         match self {
             Cargo::Peer(message) => message.about(),
-            Cargo::Ask(_, request) => request.about(),
-            Cargo::Answer(_, response) => response.about(),
+            Cargo::Ask(id, request) => named(request.kind(), *id),
+            Cargo::Answer(id, response) => named(response.kind(), *id),
         }
     }
+}
+
+/// What goes between client and node is about its request, whatever else its label says: leaving one request out must
+/// not rename what happens to another.
+fn named(kind: &'static str, id: RequestId) -> About {
+    About { kind, subject: Some(Subject::Request(id)) }
 }
 
 impl<N: Node> Default for Network<N> {

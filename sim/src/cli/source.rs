@@ -1,0 +1,43 @@
+//! What `replay`, `shrink` and `diff` are pointed at: a seed or a file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Exit, usage};
+use crate::protocol::Scene;
+use crate::schedule::Schedule;
+
+pub(super) enum Source<O> {
+    Seed(u64),
+    File(Box<Schedule<O>>),
+}
+
+/// A number is a seed, unless there is a file of that name.
+pub(super) fn of<S: Scene>(scene: &S, what: &str) -> Result<Source<S::Order>, Exit> {
+    let path = Path::new(what);
+    match what.parse() {
+        Ok(seed) if !path.exists() => Ok(Source::Seed(seed)),
+        _ if path.exists() => read(scene, path).map(|schedule| Source::File(Box::new(schedule))),
+        _ => Err(usage::refuse(format_args!("{what} is neither a seed (a number) nor a file that is there"))),
+    }
+}
+
+/// Reads a schedule; what is wrong with it is shown at its place.
+pub(super) fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Order>, Exit> {
+    crate::regress::read(scene, path).map_err(|why| usage::refuse(format_args!("{why}")))
+}
+
+/// The schedules of a directory, by name.
+pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Exit> {
+    crate::regress::files(directory).map_err(|why| usage::refuse(format_args!("{why}")))
+}
+
+/// Writes a file, and the directories above it.
+#[allow(dead_code, reason = "the next commit writes files")]
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Exit> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text)).map_err(|error| {
+        eprintln!("error: cannot write {}: {error}", path.display());
+        Exit::Other
+    })
+}

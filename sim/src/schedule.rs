@@ -1,0 +1,138 @@
+//! Schedules: the story of a run as a text that a person can write by hand and read in a review.
+//!
+//! ```text
+//! stormglass 1
+//! why        n1 says Yes before its PREPARED is durable, and a power cut takes it.
+//! breaks     W1 PreparedIsDurableBeforeYes
+//! cluster    2 nodes, 1 client
+//! storm      100 ms
+//! timing     base
+//!
+//! request    c1.1 to n0 after 10 ms: put n0/k 1, put n1/k 2
+//!
+//! lose       1st Commit c1.1 from n0 to n1            # one fault, one line
+//! power-cut  n1 life 1 after 1st sync following append Prepared c1.1: keeps none, down 20 ms
+//! ```
+//!
+//! Three layers, kept apart: what clients want (`request`), how long things take when nothing is wrong (`timing`),
+//! and what goes wrong (a line each). A fault is told by a *coordinate* in names that the workload gave, and counts
+//! only things of its own kind and subject. So a schedule means the same after a log line, a timer, a harmless message
+//! or a field has been added to the node; one whose coordinate never comes up is named at the end of a run.
+//!
+//! # The words
+//!
+//! | line | meaning | default |
+//! |---|---|---|
+//! | `stormglass 1` | the version of this format | 1 |
+//! | `protocol NAME` | whose schedule it is | any |
+//! | `why TEXT` | the story, one line or more | none |
+//! | `breaks CLAIM` | it must break this claim; for bugs that are there on purpose | |
+//! | `holds [CLAIM]` | no claim may break; names the one that once did | yes |
+//! | `cluster 3 nodes, 1 client` | 1 to 64 of each; comes before all that names one | needed |
+//! | `storm 100 ms` | when the sky clears: no fault afterwards | 500 ms |
+//! | `patience 4000 ms` | how long after that all may take to become quiet | 4000 ms |
+//! | `timing base`, `timing 1f2e` | everything takes its least time, or what is mixed from a key (hex) | base |
+//! | `latency 0.5 to 5 ms` | between nodes; also `client-latency`, `sync`; with `timing base` the least counts | |
+//! | `tail 2 ms`, `reboot 50 ms` | mean of the tail of a message's delay; greatest time to a boot | 0, 50 ms |
+//! | `wire bytes` | messages travel encoded | no |
+//! | `dead n2` | stays dead after the storm | nobody |
+//! | `request c1.1 to n0 after 10 ms: ...` | in the words of the protocol, or in JSON | |
+//!
+//! And the faults, with *message* `1st Vote c1.1 from n1 to n0` and *deed* `1st append Prepared c1.1`, `1st sync following append
+//! Prepared c1.1` (or `sync-dir`, `rename`, `remove`, `truncate`; `sync before any append`), `1st send Vote c1.1 to n0`,
+//! `1st reply c1.1`:
+//!
+//! | line | rule |
+//! |---|---|
+//! | `lose` *message* | N2 |
+//! | `duplicate` *message* `again after 100 ms` | N3 |
+//! | `delay` *message* `by 300 ms` | N1 |
+//! | `flip bit 17 of` *message* | N4 |
+//! | `evict 0 for` *message* | N8: the oldest of its queue is lost |
+//! | `kill n1 life 1 after` *deed*`: keeps 500/1000, down 20 ms` | P1 |
+//! | `power-cut n1 life 1 after` *deed*`: keeps none, down 20 ms` | P2; `down for good` |
+//! | `fail n1 life 1 at` *deed*`: io` | D7, or `no-space` |
+//! | `slow n1 life 1 at` *deed*`: 100 ms` | D9 |
+//! | `lie n1 life 1 at` *deed* | D11 |
+//! | `break n1 life 1 at` *deed*`: no-space, keeps 0/1000, for 0 ms` | D8 |
+//! | `clock n1 life 1: offset 10 ms, drift -100 ppm` | C1, C2 |
+//! | `at 120 ms cut n0 c1 -> n1 for 30 ms` | N6 |
+//! | `at 120 ms clog n0 -> n1 for 30 ms` | N5; `swizzle` for N7 |
+//! | `at 120 ms pause n1 for 30 ms` | P4 |
+//! | `at 120 ms jump n1 by 30 ms` | C3 |
+//! | `at 120 ms power-cut n1: keeps none, down 20 ms` | P2, P3; `kill` likewise |
+//!
+//! What a power cut keeps of what is not synced: `none`, `all`, `first 3`, `all but 1st Prepared c1.1`, `torn 1st Prepared
+//! c1.1` and one of `header`, `half`, `last-sector` (and `with` one of `zeros`, `garbage`, `old-blocks`, `mixed` behind the
+//! tear), or `some 500/1000 key 1f2e with zeros` (and `torn`), each sector on its own.
+//! What damages the disk while it is down (D10): `, damage wal 0 at 500/1000` and one of `flips 3`, `zeroes`, `misplaces 300/1000`,
+//! `unwrites`.
+
+mod cursor;
+mod read;
+mod read_fault;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use stormglass::NodeId;
+
+pub(crate) use cursor::ordinal;
+pub use cursor::{Cursor, Problem};
+
+use crate::fault::Fault;
+use crate::plan::{Plan, Timing};
+use crate::protocol::Scene;
+use crate::workload::Wish;
+
+/// Everything about one run, in a form that outlives the code that it was found in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule<O> {
+    /// The story, one line or more.
+    pub why: Vec<String>,
+    /// What is to be expected of it.
+    pub claim: Claim,
+    /// Size, length and timing.
+    pub plan: Plan,
+    /// What clients want.
+    pub wishes: Vec<Wish<O>>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// What a schedule is kept for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It must break this claim: a bug that is there on purpose.
+    Breaks(String),
+    /// Nothing may break. The name is that of the claim that once did.
+    Holds(Option<String>),
+}
+
+/// The plan that a schedule begins with.
+pub(crate) fn base_plan(nodes: u16, clients: u32) -> Plan {
+    Plan {
+        nodes,
+        clients,
+        timing: Timing::default(),
+        storm_us: 500_000,
+        patience_us: 4_000_000,
+        dead: Vec::<NodeId>::new(),
+        wire: false,
+    }
+}
+
+impl<O> Schedule<O> {
+    /// Reads a schedule of this scene.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn read<S: Scene<Order = O>>(scene: &S, text: &str) -> Result<Schedule<O>, Problem> {
+        read::read(scene, text)
+    }
+
+    /// The schedule as a text. Reading it gives the same schedule.
+    pub fn write<S: Scene<Order = O>>(&self, scene: &S) -> String {
+        write::write(scene, self)
+    }
+}

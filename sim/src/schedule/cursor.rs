@@ -1,0 +1,343 @@
+//! Reading one line, word by word, with every complaint knowing its place.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::sync::Mutex;
+
+use serde::de::DeserializeOwned;
+use stormglass::{About, NodeId, RequestId, Subject};
+
+use crate::fault::End;
+
+/// What is wrong with a schedule, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: expected {expected}, found {found}")]
+pub struct Problem {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What would have been right.
+    pub expected: String,
+    /// What is there.
+    pub found: String,
+}
+
+/// What names in a schedule may refer to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits<'a> {
+    pub(super) nodes: u16,
+    pub(super) clients: u32,
+    /// Every kind there is; empty if any word is to be believed.
+    pub(super) kinds: &'a [&'static str],
+}
+
+/// A place in a line of a schedule. Words are parted by spaces; `,` and `:` are words of their own; what follows a `#`
+/// that is not a subject (`#7`) is a comment.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    text: &'a str,
+    /// In bytes.
+    at: usize,
+    line: usize,
+    limits: Limits<'a>,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(text: &'a str, line: usize, limits: Limits<'a>) -> Cursor<'a> {
+        Cursor { text, at: 0, line, limits }
+    }
+
+    /// How many nodes the cluster has.
+    pub fn nodes(&self) -> u16 {
+        self.limits.nodes
+    }
+
+    /// The next word, which stays where it is; empty at the end of the line.
+    pub fn peek(&self) -> &'a str {
+        let rest = self.text[self.at..].trim_start();
+        let is_sign = |c: char| c == ',' || c == ':';
+        let end = rest.find(|c: char| c.is_whitespace() || is_sign(c)).unwrap_or(rest.len());
+        let word =
+            if end == 0 && !rest.is_empty() && rest.starts_with(is_sign) { &rest[..1] } else { &rest[..end] };
+        let is_subject = word.len() > 1 && word[1..].bytes().all(|byte| byte.is_ascii_digit());
+        if word.starts_with('#') && !is_subject { "" } else { word }
+    }
+
+    /// Takes the next word.
+    ///
+    /// # Errors
+    /// At the end of the line: what was expected there.
+    pub fn word(&mut self, expected: &str) -> Result<&'a str, Problem> {
+        let word = self.peek();
+        if word.is_empty() {
+            return Err(self.problem(expected));
+        }
+        self.skip_space();
+        self.at += word.len();
+        Ok(word)
+    }
+
+    /// Takes the next word if it is this one.
+    pub fn take(&mut self, word: &str) -> bool {
+        let is_next = self.peek() == word;
+        if is_next {
+            self.skip_space();
+            self.at += word.len();
+        }
+        is_next
+    }
+
+    /// Takes this word.
+    ///
+    /// # Errors
+    /// If something else comes next.
+    pub fn must(&mut self, word: &str) -> Result<(), Problem> {
+        if self.take(word) { Ok(()) } else { Err(self.problem(&format!("`{word}`"))) }
+    }
+
+    /// Takes one of these words.
+    ///
+    /// # Errors
+    /// If something else comes next.
+    pub fn one_of<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, Problem> {
+        let next = self.peek();
+        if let Some((word, meaning)) = words.iter().find(|(word, _)| *word == next) {
+            self.take(word);
+            return Ok(*meaning);
+        }
+        let all: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        Err(self.problem(&any_of(&all)))
+    }
+
+    /// Takes a word that reads as a `T` and is accepted.
+    ///
+    /// # Errors
+    /// If it does not, or is not.
+    pub fn parsed<T: FromStr>(
+        &mut self,
+        expected: &str,
+        accepted: impl Fn(&T) -> bool,
+    ) -> Result<T, Problem> {
+        let value = self.peek().parse().ok().filter(accepted);
+        let value = value.ok_or_else(|| self.problem(expected))?;
+        self.word(expected)?;
+        Ok(value)
+    }
+
+    /// A whole number in a range.
+    ///
+    /// # Errors
+    /// If it is none, or out of range.
+    pub fn number(&mut self, what: &str, range: RangeInclusive<u64>) -> Result<u64, Problem> {
+        let expected = format!("{what} ({} to {})", range.start(), range.end());
+        self.parsed(&expected, |number| range.contains(number))
+    }
+
+    /// A node of the cluster.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn node(&mut self) -> Result<NodeId, Problem> {
+        let expected = self.nodes_expected();
+        let node = self.peek().strip_prefix('n').and_then(|number| number.parse().ok());
+        let node = node.filter(|node| *node < self.limits.nodes).ok_or_else(|| self.problem(&expected))?;
+        self.word(&expected)?;
+        Ok(NodeId(node))
+    }
+
+    /// The end of a link: a node or a client.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub fn end(&mut self) -> Result<End, Problem> {
+        let word = self.peek();
+        let clients = self.limits.clients;
+        if word.starts_with('n') {
+            return self.node().map(End::Node);
+        }
+        let expected = format!("{} or a client (c1 to c{clients})", self.nodes_expected());
+        let client = word.strip_prefix('c').and_then(|number| number.parse().ok());
+        let client = client.filter(|client| (1..=clients).contains(client));
+        let client = client.ok_or_else(|| self.problem(&expected))?;
+        self.word(&expected)?;
+        Ok(End::Client(client))
+    }
+
+    /// A length of time, in microseconds: `1.5 ms`, `20 us`, `3 s`.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn time_us(&mut self) -> Result<u64, Problem> {
+        let (expected, start) = ("a time in ms with at most three decimals", self.clone());
+        let number = self.word(expected)?;
+        let unit_us = self.one_of(&[("ms", 1_000), ("us", 1), ("s", 1_000_000)])?;
+        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let fits = whole.len() <= 9 && !whole.is_empty() && part.len() <= 6 && digits(whole) && digits(part);
+        let scaled = || {
+            let part_in_millionths = format!("{part:0<6}").parse::<u64>().ok()? * unit_us;
+            let us = whole.parse::<u64>().ok()? * unit_us + part_in_millionths / 1_000_000;
+            part_in_millionths.is_multiple_of(1_000_000).then_some(us)
+        };
+        let us = if fits { scaled() } else { None };
+        us.ok_or_else(|| start.problem(expected))
+    }
+
+    /// `1st`, `2nd`, ...; the first if nothing is said.
+    ///
+    /// # Errors
+    /// If there is a number that is none of these.
+    pub fn ordinal(&mut self) -> Result<u32, Problem> {
+        let word = self.peek();
+        if !word.starts_with(|c: char| c.is_ascii_digit()) {
+            return Ok(1);
+        }
+        let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let nth = number.parse().ok().filter(|nth: &u32| *nth > 0 && word == ordinal(*nth));
+        let nth = nth.ok_or_else(|| self.problem("which one (1st, 2nd, 3rd, ...)"))?;
+        self.word("which one")?;
+        Ok(nth)
+    }
+
+    /// The name of a request: `c1.4`, or `c1.4/1` for its second attempt.
+    ///
+    /// # Errors
+    /// If it is none, or there is no such client.
+    pub fn request(&mut self) -> Result<RequestId, Problem> {
+        let expected = format!("a request of a client (c1.1, or of up to c{})", self.limits.clients);
+        let id = request(self.peek()).filter(|id| (1..=self.limits.clients).contains(&id.client));
+        let id = id.ok_or_else(|| self.problem(&expected))?;
+        self.word(&expected)?;
+        Ok(id)
+    }
+
+    /// What a message or record is about: `Vote c1.4`, `Value #7`, `Header`.
+    ///
+    /// # Errors
+    /// If the protocol knows no such word.
+    pub fn about(&mut self) -> Result<About, Problem> {
+        let word = self.peek();
+        let known = self.limits.kinds;
+        let kind = if known.is_empty() {
+            let is_word = word.starts_with(char::is_alphabetic)
+                && word.chars().all(|c| c.is_alphanumeric() || c == '_');
+            if is_word { Some(interned(word)) } else { None }
+        } else {
+            known.iter().copied().find(|kind| *kind == word)
+        };
+        let expected =
+            || if known.is_empty() { "the kind of a message or record".into() } else { any_of(known) };
+        let kind = kind.ok_or_else(|| self.problem(&expected()))?;
+        self.word("a kind")?;
+        let next = self.peek();
+        let subject = if let Some(serial) = next.strip_prefix('#') {
+            let serial = serial.parse().map_err(|_| self.problem("a number after #"))?;
+            self.word("a subject")?;
+            Some(Subject::Serial(serial))
+        } else if next.starts_with('c') && next[1..].starts_with(|c: char| c.is_ascii_digit()) {
+            Some(Subject::Request(self.request()?))
+        } else {
+            None
+        };
+        Ok(About { kind, subject })
+    }
+
+    /// One JSON value.
+    ///
+    /// # Errors
+    /// If it is none, or not one that can be read as a `T`.
+    pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, Problem> {
+        self.skip_space();
+        let mut values = serde_json::Deserializer::from_str(&self.text[self.at..]).into_iter();
+        match values.next() {
+            Some(Ok(value)) => {
+                self.at += values.byte_offset();
+                Ok(value)
+            }
+            Some(Err(error)) => Err(self.problem(&format!("a request as JSON ({error})"))),
+            None => Err(self.problem("a request as JSON")),
+        }
+    }
+
+    /// Nothing more may come, but for a comment.
+    ///
+    /// # Errors
+    /// If something does.
+    pub fn done(&self) -> Result<(), Problem> {
+        if self.peek().is_empty() { Ok(()) } else { Err(self.problem("the end of the line")) }
+    }
+
+    /// The rest of the line as it stands.
+    pub(super) fn rest(&mut self) -> &'a str {
+        let rest = self.text[self.at..].trim();
+        self.at = self.text.len();
+        rest
+    }
+
+    /// A complaint about the next word.
+    pub fn problem(&self, expected: &str) -> Problem {
+        let word = self.peek();
+        let rest = &self.text[self.at..];
+        let column_bytes = self.at + rest.len() - rest.trim_start().len();
+        let found = if word.is_empty() { "the end of the line".to_string() } else { format!("`{word}`") };
+        let column = self.text[..column_bytes].chars().count() + 1;
+        Problem { line: self.line, column, expected: expected.to_string(), found }
+    }
+
+    fn skip_space(&mut self) {
+        let rest = &self.text[self.at..];
+        self.at += rest.len() - rest.trim_start().len();
+    }
+
+    fn nodes_expected(&self) -> String {
+        match self.limits.nodes {
+            1 => "a node (there is n0 only)".to_string(),
+            nodes => format!("a node (n0 to n{})", nodes - 1),
+        }
+    }
+}
+
+/// A request by its name.
+pub(super) fn request(text: &str) -> Option<RequestId> {
+    let (client, rest) = text.strip_prefix('c')?.split_once('.')?;
+    let (serial, attempt) = rest.split_once('/').map_or((rest, None), |(serial, rest)| (serial, Some(rest)));
+    let attempt = attempt.map_or(Ok(0), str::parse).ok()?;
+    Some(RequestId { client: client.parse().ok()?, serial: serial.parse().ok()?, attempt })
+}
+
+/// `1st`, `2nd`, `3rd`, `4th`, ...
+pub(crate) fn ordinal(nth: u32) -> String {
+    let suffix = match (nth % 10, nth % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{nth}{suffix}")
+}
+
+fn any_of<T: fmt::Display>(words: &[T]) -> String {
+    let all: Vec<_> = words.iter().map(ToString::to_string).collect();
+    match all.as_slice() {
+        [] => "nothing".to_string(),
+        [one] => one.clone(),
+        [init @ .., last] => format!("{} or {last}", init.join(", ")),
+    }
+}
+
+/// The kinds of a program are `&'static str`; those of a file become so here, once each. That is memory and no state:
+/// nothing depends on what is in it.
+fn interned(word: &str) -> &'static str {
+    static WORDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut words = WORDS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(known) = words.get(word) {
+        return known;
+    }
+    let kept: &'static str = Box::leak(word.into());
+    words.insert(kept);
+    kept
+}

@@ -1,0 +1,184 @@
+//! Text to schedules: the lines that are no faults.
+
+use super::cursor::{Cursor, Limits, Problem};
+use super::{Claim, Schedule, base_plan, read_fault};
+use crate::plan::Plan;
+use crate::protocol::Scene;
+use crate::workload::Wish;
+
+/// Every word that a line may begin with, but for the faults.
+const HEADS: [&str; 17] = [
+    "stormglass",
+    "protocol",
+    "why",
+    "breaks",
+    "holds",
+    "cluster",
+    "storm",
+    "patience",
+    "timing",
+    "latency",
+    "client-latency",
+    "sync",
+    "tail",
+    "reboot",
+    "wire",
+    "dead",
+    "request",
+];
+
+pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Order>, Problem> {
+    let claim = Claim::Holds(None);
+    let mut schedule =
+        Schedule { why: Vec::new(), claim, plan: base_plan(0, 0), wishes: Vec::new(), faults: Vec::new() };
+    let mut last = 1;
+    for (at, line) in text.lines().enumerate() {
+        last = at + 1;
+        let plan = &schedule.plan;
+        let limits = Limits { nodes: plan.nodes, clients: plan.clients, kinds: scene.kinds() };
+        let mut words = Cursor::new(line, at + 1, limits);
+        if !words.peek().is_empty() {
+            read_line(scene, &mut schedule, &mut words)?;
+            words.done()?;
+        }
+    }
+    if schedule.plan.nodes == 0 {
+        let expected = "a line `cluster 3 nodes, 1 client`".to_string();
+        return Err(Problem { line: last, column: 1, expected, found: "the end of the file".to_string() });
+    }
+    Ok(schedule)
+}
+
+fn read_line<S: Scene>(
+    scene: &S,
+    schedule: &mut Schedule<S::Order>,
+    words: &mut Cursor<'_>,
+) -> Result<(), Problem> {
+    let head = words.peek();
+    let is_fault = read_fault::VERBS.contains(&head);
+    if is_fault || head == "request" || head == "dead" {
+        if schedule.plan.nodes == 0 {
+            return Err(words.problem("a line `cluster 3 nodes, 1 client` before what happens in it"));
+        }
+    } else if !HEADS.contains(&head) {
+        let all = [&HEADS[..], &read_fault::VERBS].concat().join(", ");
+        return Err(words.problem(&format!("a line that begins with one of {all}")));
+    }
+    if is_fault {
+        schedule.faults.push(read_fault::read(words)?);
+        return Ok(());
+    }
+    words.take(head);
+    match head {
+        "why" => schedule.why.push(words.rest().to_string()),
+        "breaks" => {
+            schedule.claim = Claim::Breaks(claim(words)?.ok_or_else(|| words.problem("the name of a claim"))?)
+        }
+        "holds" => schedule.claim = Claim::Holds(claim(words)?),
+        "stormglass" => words.must("1")?,
+        "protocol" => {
+            let place = words.clone();
+            if words.rest() != scene.name() {
+                return Err(place.problem(&format!("`{}`, whose command this is", scene.name())));
+            }
+        }
+        "request" => {
+            let start = words.clone();
+            let wish = read_wish(scene, words)?;
+            if schedule.wishes.iter().any(|other| other.id == wish.id) {
+                return Err(start.problem("a name that no other request has"));
+            }
+            schedule.wishes.push(wish);
+        }
+        _ => read_plan(head, &mut schedule.plan, words)?,
+    }
+    Ok(())
+}
+
+fn claim(words: &mut Cursor<'_>) -> Result<Option<String>, Problem> {
+    let mut name = Vec::new();
+    while !words.peek().is_empty() {
+        name.push(words.word("the name of a claim")?);
+    }
+    Ok((!name.is_empty()).then(|| name.join(" ")))
+}
+
+fn read_wish<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Wish<S::Order>, Problem> {
+    let start = words.clone();
+    let id = words.request()?;
+    if id.attempt > 0 {
+        return Err(start.problem("a request without an attempt, like c1.4"));
+    }
+    words.must("to")?;
+    let node = words.node()?;
+    let after_us = if words.take("after") { words.time_us()? } else { 0 };
+    words.must(":")?;
+    Ok(Wish { id, node, after_us, what: scene.read_order(words)? })
+}
+
+fn read_plan(head: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(), Problem> {
+    let positive = |words: &mut Cursor<'_>| {
+        let start = words.clone();
+        let us = words.time_us()?;
+        if us == 0 { Err(start.problem("a time above zero")) } else { Ok(us) }
+    };
+    match head {
+        "cluster" => {
+            plan.nodes = words.number("how many nodes", 1..=64)? as u16;
+            words.one_of(&[("nodes", ()), ("node", ())])?;
+            words.must(",")?;
+            plan.clients = words.number("how many clients", 1..=64)? as u32;
+            words.one_of(&[("clients", ()), ("client", ())])?;
+        }
+        "storm" => plan.storm_us = positive(words)?,
+        "patience" => plan.patience_us = positive(words)?,
+        "timing" => {
+            let key = |words: &mut Cursor<'_>| {
+                let expected = "`base` or a key of up to 16 hexadecimal digits";
+                let key = u64::from_str_radix(words.peek(), 16).map_err(|_| words.problem(expected))?;
+                words.word(expected)?;
+                Ok(Some(key))
+            };
+            plan.timing.key = if words.take("base") { None } else { key(words)? };
+        }
+        "latency" => plan.timing.latency_us = span(words)?,
+        "client-latency" => plan.timing.client_us = span(words)?,
+        "sync" => plan.timing.sync_us = span(words)?,
+        "tail" => plan.timing.tail_us = words.time_us()?,
+        "reboot" => plan.timing.reboot_us = positive(words)?,
+        "wire" => {
+            words.must("bytes")?;
+            plan.wire = true;
+        }
+        "dead" => {
+            plan.dead.push(words.node()?);
+            while !words.peek().is_empty() {
+                plan.dead.push(words.node()?);
+            }
+        }
+        other => unreachable!("`{other}` is a head that nobody reads"),
+    }
+    Ok(())
+}
+
+fn span(words: &mut Cursor<'_>) -> Result<(u64, u64), Problem> {
+    let low = if let Some(number) = bare(words) { number? } else { words.time_us()? };
+    words.must("to")?;
+    let start = words.clone();
+    let high = words.time_us()?;
+    if high < low { Err(start.problem("a time not below the first")) } else { Ok((low, high)) }
+}
+
+/// `0.5 to 5 ms`: the first of two times may do without its unit.
+fn bare(words: &mut Cursor<'_>) -> Option<Result<u64, Problem>> {
+    let mut ahead = words.clone();
+    let number = ahead.word("").ok()?;
+    if ahead.peek() != "to" {
+        return None;
+    }
+    let place = words.clone();
+    *words = ahead;
+    let limits = Limits { nodes: 0, clients: 0, kinds: &[] };
+    let text = format!("{number} ms");
+    Some(Cursor::new(&text, 1, limits).time_us().map_err(|_| place.problem("a time in ms")))
+}

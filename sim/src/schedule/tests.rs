@@ -1,0 +1,316 @@
+//! Whatever can be said is read back as it was said; whatever is wrong is named with its place.
+
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+use stormglass::commit::{Action, Key, Op};
+use stormglass::{About, DiskError, NodeId, RequestId, Subject};
+
+use super::*;
+use crate::commit::{Commit, Txn};
+use crate::disk::{AppendName, Damage, Harm, Holes, Role, Survival, Tear};
+use crate::fault::{
+    BarrierFault, Crash, CrashKind, Deed, DeedAt, End, MessageAt, MessageFault, Skew, Weather, WriteFault,
+};
+use crate::protocol::Of;
+
+const SCENE: Of<Commit> = Of::new();
+
+fn request() -> impl Strategy<Value = RequestId> {
+    (1u32..=2, 1u32..9, 0u16..3).prop_map(|(client, serial, attempt)| RequestId { client, serial, attempt })
+}
+
+fn about() -> impl Strategy<Value = About> {
+    let kind = prop::sample::select(vec!["Vote", "Prepared", "Commit", "Header"]);
+    let subject = prop_oneof![
+        Just(None),
+        request().prop_map(|id| Some(Subject::Request(id))),
+        any::<u64>().prop_map(|serial| Some(Subject::Serial(serial))),
+    ];
+    (kind, subject).prop_map(|(kind, subject)| About { kind, subject })
+}
+
+fn node() -> impl Strategy<Value = NodeId> {
+    (0u16..3).prop_map(NodeId)
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![node().prop_map(End::Node), (1u32..=2).prop_map(End::Client)]
+}
+
+fn us() -> impl Strategy<Value = u64> {
+    0u64..100_000_000
+}
+
+fn permille() -> impl Strategy<Value = u16> {
+    0u16..=1000
+}
+
+fn barrier() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        prop::option::of(about()).prop_map(Deed::Sync),
+        prop::option::of(about()).prop_map(Deed::SyncDir)
+    ]
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        (about(), node()).prop_map(|(about, to)| Deed::Send(about, to)),
+        about().prop_map(Deed::Append),
+        barrier(),
+        prop::option::of(about()).prop_map(Deed::Rename),
+        prop::option::of(about()).prop_map(Deed::Remove),
+        prop::option::of(about()).prop_map(Deed::Truncate),
+        request().prop_map(Deed::Reply),
+    ]
+}
+
+fn at(deed: impl Strategy<Value = Deed>) -> impl Strategy<Value = DeedAt> {
+    (node(), 1u32..5, deed, 1u32..200).prop_map(|(node, life, deed, nth)| DeedAt { node, life, deed, nth })
+}
+
+fn message_fault() -> impl Strategy<Value = MessageFault> {
+    prop_oneof![
+        Just(MessageFault::Lose),
+        us().prop_map(|after_us| MessageFault::Duplicate { after_us }),
+        us().prop_map(|by_us| MessageFault::Delay { by_us }),
+        any::<u32>().prop_map(|bit| MessageFault::Flip { bit }),
+        (0u32..9).prop_map(|victim| MessageFault::Evict { victim }),
+    ]
+}
+
+fn holes() -> impl Strategy<Value = Holes> {
+    prop::sample::select(vec![Holes::Zeros, Holes::Garbage, Holes::OldBlocks, Holes::Mixed])
+}
+
+fn survival() -> impl Strategy<Value = Survival> {
+    let name = || {
+        (about(), 0u32..4).prop_map(|(about, nth)| AppendName {
+            kind: Cow::Borrowed(about.kind),
+            subject: about.subject,
+            nth,
+        })
+    };
+    let tear = prop::sample::select(vec![Tear::Header, Tear::Half, Tear::LastSectorMissing]);
+    prop_oneof![
+        Just(Survival::None),
+        Just(Survival::All),
+        (0u32..20).prop_map(Survival::Prefix),
+        name().prop_map(Survival::AllBut),
+        (name(), tear, prop::option::of(holes())).prop_map(|(at, how, hole)| Survival::Torn {
+            at,
+            how,
+            hole
+        }),
+        (any::<u64>(), permille(), any::<bool>(), holes()).prop_map(|(key, keep_permille, tear, holes)| {
+            Survival::Subset { key, keep_permille, tear, holes }
+        }),
+    ]
+}
+
+fn crash() -> impl Strategy<Value = Crash> {
+    let how = prop_oneof![
+        permille().prop_map(|keep_permille| CrashKind::Kill { keep_permille }),
+        survival().prop_map(CrashKind::PowerCut),
+    ];
+    let harm = prop_oneof![
+        (0u8..8).prop_map(Harm::FlippedBit),
+        Just(Harm::ZeroedSector),
+        permille().prop_map(|meant_permille| Harm::WrongPlace { meant_permille }),
+        Just(Harm::NeverWritten),
+    ];
+    let role = prop::sample::select(vec![Role::Wal, Role::Snapshot, Role::Scratch]);
+    let damage = (role, 0u32..3, permille(), harm).prop_map(|(role, back, at_permille, harm)| Damage {
+        role,
+        back,
+        at_permille,
+        harm,
+    });
+    (how, prop::option::of(us()), prop::option::of(damage)).prop_map(|(how, down_us, damage)| Crash {
+        how,
+        down_us,
+        damage,
+    })
+}
+
+fn weather() -> impl Strategy<Value = Weather> {
+    let ends = || prop::collection::vec(end(), 0..4);
+    prop_oneof![
+        (ends(), ends(), us()).prop_map(|(from, to, for_us)| Weather::Cut { from, to, for_us }),
+        (end(), end(), us(), any::<bool>()).prop_map(|(from, to, for_us, swizzle)| Weather::Clog {
+            from,
+            to,
+            for_us,
+            swizzle
+        }),
+        (node(), us()).prop_map(|(node, for_us)| Weather::Pause { node, for_us }),
+        (node(), us()).prop_map(|(node, by_us)| Weather::Jump { node, by_us }),
+        (node(), crash()).prop_map(|(node, crash)| Weather::Crash { node, crash }),
+    ]
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let error = || prop::sample::select(vec![DiskError::Io, DiskError::NoSpace]);
+    let barrier_fault = prop_oneof![
+        error().prop_map(BarrierFault::Fail),
+        us().prop_map(|by_us| BarrierFault::Slow { by_us }),
+        Just(BarrierFault::Lie),
+    ];
+    prop_oneof![
+        (node(), end(), about(), 1u32..120, message_fault())
+            .prop_filter("a link has two ends", |(from, to, ..)| *to != End::Node(*from))
+            .prop_map(|(from, to, about, nth, fault)| {
+                Fault::Message(MessageAt { from: End::Node(from), to, about, nth }, fault)
+            }),
+        (at(deed()), crash()).prop_map(|(at, crash)| Fault::Crash(at, crash)),
+        (at(barrier()), barrier_fault).prop_map(|(at, fault)| Fault::Barrier(at, fault)),
+        (at(about().prop_map(Deed::Append)), error(), permille(), us()).prop_map(
+            |(at, error, keep_permille, lasts_us)| {
+                Fault::Write(at, WriteFault { error, keep_permille, lasts_us })
+            }
+        ),
+        (node(), 1u32..4, us(), -100_000i32..=100_000).prop_map(|(node, life, offset_us, drift_ppm)| {
+            Fault::Skew { node, life, skew: Skew { offset_us, drift_ppm } }
+        }),
+        (us(), weather()).prop_map(|(at_us, weather)| Fault::At(at_us, weather)),
+    ]
+}
+
+fn order() -> impl Strategy<Value = Txn> {
+    let action = prop_oneof![
+        any::<i64>().prop_map(Action::Put),
+        Just(Action::Delete),
+        Just(Action::Get),
+        (any::<i64>(), any::<i64>()).prop_map(|(by, at_least)| Action::Add { by, at_least }),
+    ];
+    let op = ((0u16..4).prop_map(NodeId), "[a-z][a-z0-9.-]{0,8}", action)
+        .prop_map(|(node, key, action)| Op { node, key: Key::new(&key).expect("short"), action });
+    (prop::collection::vec(op, 1..4), any::<bool>())
+        .prop_map(|(ops, stubborn)| Txn { ops: ops.into(), stubborn })
+}
+
+fn schedule() -> impl Strategy<Value = Schedule<Txn>> {
+    let claim = prop_oneof![
+        Just(Claim::Holds(None)),
+        Just(Claim::Holds(Some("W1 PreparedBeforeYes".into()))),
+        Just(Claim::Breaks("AC1 NoTwoDecideDifferently".into())),
+    ];
+    let why = prop::collection::vec("([a-z]{1,5} #?){0,5}[a-z.]{1,5}", 0..3);
+    let orders = prop::collection::vec((node(), us(), order()), 0..4);
+    let timing = (prop::option::of(any::<u64>()), us(), us(), 1..1_000_000u64);
+    let faults = prop::collection::vec(fault(), 0..8);
+    (claim, why, orders, timing, prop::collection::vec(node(), 0..2), any::<bool>(), faults).prop_map(
+        |(claim, why, orders, (key, low, more, reboot_us), dead, wire, faults)| {
+            let base = base_plan(3, 2);
+            let timing =
+                Timing { key, latency_us: (low, low + more), tail_us: more, reboot_us, ..base.timing };
+            let plan = Plan { timing, dead, wire, storm_us: 1 + low, ..base };
+            let wish = |(at, (node, after_us, what))| {
+                let at = u32::try_from(at).expect("few");
+                let id = RequestId { client: 1 + at % 2, serial: 1 + at, attempt: 0 };
+                Wish { id, node, after_us, what }
+            };
+            let wishes = orders.into_iter().enumerate().map(wish).collect();
+            Schedule { why, claim, plan, wishes, faults }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_as_the_same(schedule in schedule()) {
+        let text = schedule.write(&SCENE);
+        let read = Schedule::read(&SCENE, &text);
+        prop_assert_eq!(read.as_ref(), Ok(&schedule), "{}", text);
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(schedule in schedule(), at in any::<prop::sample::Index>(), with in "[ -~]{0,6}") {
+        let mut text: Vec<char> = schedule.write(&SCENE).chars().collect();
+        let from = at.index(text.len());
+        let to = (from + 3).min(text.len());
+        text.splice(from..to, with.chars());
+        let _any = Schedule::read(&SCENE, &text.iter().collect::<String>());
+    }
+}
+
+fn complaint(lines: &[&str]) -> String {
+    Schedule::read(&SCENE, &lines.join("\n")).expect_err("something is wrong with it").to_string()
+}
+
+const CLUSTER: &str = "cluster 2 nodes, 1 client";
+
+#[test]
+fn a_complaint_has_line_and_column_and_says_what_was_expected() {
+    let of = |line| complaint(&[CLUSTER, "", line]);
+    assert_eq!(
+        of("lose 1st Voet c1.1 from n1 to n0").split(", found").next(),
+        Some(
+            "line 3, column 10: expected Prepare, Vote, Commit, Abort, Ack, Inquire, Tell, Transact, Outcome, Committed, \
+             Aborted, Unknown, Prepared, End, Header, Snapshot, Ready, Dropped or NotReady"
+        )
+    );
+    assert_eq!(
+        of("lose 1st Vote c1.1 from n2 to n0"),
+        "line 3, column 25: expected a node (n0 to n1), found `n2`"
+    );
+    assert_eq!(
+        of("lose 1th Vote c1.1 from n1 to n0"),
+        "line 3, column 6: expected which one (1st, 2nd, 3rd, ...), found `1th`"
+    );
+    assert_eq!(
+        of("lose 1st Vote c1.1 from n1"),
+        "line 3, column 27: expected `to`, found the end of the line"
+    );
+    assert_eq!(
+        of("lose Vote c1.1 from n1 to n0 twice"),
+        "line 3, column 30: expected the end of the line, found `twice`"
+    );
+    assert_eq!(
+        of("kill n1 after append Prepared c1.1: keeps 1001/1000, down 1 ms"),
+        "line 3, column 43: expected so many thousandths (0/1000 to 1000/1000), found `1001/1000`"
+    );
+    assert_eq!(
+        of("delay Vote c1.1 from n1 to n0 by 1.0005 ms"),
+        "line 3, column 34: expected a time in ms with at most three decimals, found `1.0005`"
+    );
+    assert_eq!(
+        of("request c2.1 to n0: put n0/k 1"),
+        "line 3, column 9: expected a request of a client (c1.1, or of up to c1), found `c2.1`"
+    );
+    assert_eq!(
+        of("request c1.1 to n0: put n3/k 1"),
+        "line 3, column 25: expected a node (n0 to n1) and a key of at most 23 bytes, like n0/k, found `n3/k`"
+    );
+    assert!(
+        of("looose Vote")
+            .starts_with("line 3, column 1: expected a line that begins with one of stormglass,")
+    );
+    assert_eq!(
+        complaint(&["dead n1"]),
+        "line 1, column 1: expected a line `cluster 3 nodes, 1 client` before what happens in it, found `dead`"
+    );
+    assert_eq!(
+        complaint(&["holds"]),
+        "line 1, column 1: expected a line `cluster 3 nodes, 1 client`, found the end of the file"
+    );
+    assert_eq!(
+        complaint(&["cluster 65 nodes, 1 client"]),
+        "line 1, column 9: expected how many nodes (1 to 64), found `65`"
+    );
+}
+
+#[test]
+fn a_hand_may_leave_out_what_goes_without_saying() {
+    let text = [
+        "# a comment",
+        CLUSTER,
+        "request c1.1 to n0: put n1/k 1   # another",
+        "lose Vote c1.1 from n1 to n0",
+        "latency 0.5 to 5 ms",
+    ];
+    let schedule = Schedule::read(&SCENE, &text.join("\n")).expect("well said");
+    assert_eq!(schedule.plan, base_plan(2, 1));
+    let Fault::Message(at, MessageFault::Lose) = &schedule.faults[0] else { panic!("a loss") };
+    assert_eq!(at.nth, 1);
+}
