@@ -1,9 +1,13 @@
 //! Stories told in faults: the four that the node's predecessor had tests for, and those that broke it.
 
-use stormglass::commit::Action;
-use stormglass::{About, NodeId, Subject};
+use stormglass::commit::{Action, Key, Op};
+use stormglass::{About, DiskError, NodeId, RequestId, Subject};
+use stormglass_sim::commit::workload::Wish;
 use stormglass_sim::disk::Survival;
-use stormglass_sim::fault::{Crash, CrashKind, Deed, DeedAt, End, Fault, MessageAt, MessageFault};
+use stormglass_sim::fault::{
+    Crash, CrashKind, Deed, DeedAt, End, Fault, MessageAt, MessageFault, WriteFault,
+};
+use stormglass_sim::plan::Plan;
 
 use crate::rig::{C1_1, impossible, op, plan, run_clean, wish};
 
@@ -23,6 +27,11 @@ fn power_cut(node: u16, deed: Deed, survival: Survival) -> Fault {
 fn lose(from: u16, to: u16, kind: &'static str, nth: u32) -> Fault {
     let (from, to) = (End::Node(NodeId(from)), End::Node(NodeId(to)));
     Fault::Message(MessageAt { from, to, about: about(kind), nth }, MessageFault::Lose)
+}
+
+fn delay(from: u16, to: u16, kind: &'static str, by_us: u64) -> Fault {
+    let (from, to) = (End::Node(NodeId(from)), End::Node(NodeId(to)));
+    Fault::Message(MessageAt { from, to, about: about(kind), nth: 1 }, MessageFault::Delay { by_us })
 }
 
 #[test]
@@ -87,5 +96,87 @@ fn a_duplicate_commit_changes_nothing() {
     let again = MessageFault::Duplicate { after_us: 100_000 };
     let fault = Fault::Message(MessageAt { from, to, about: about("Commit"), nth: 1 }, again);
     let counts = run_clean(plan(2), vec![wish(&[put(0), put(1)])], &[fault]);
+    assert_eq!((counts.written["Committed"], counts.sent["Ack"]), (1, 2));
+}
+
+/// 1. n1 votes Yes and is killed; n2's vote is long on its way, so that nothing is decided.
+/// 2. n1 boots in doubt and asks. n0, still collecting votes, says nothing: above all not "aborted".
+/// 3. n2's vote arrives, and all commit.
+#[test]
+fn a_yes_voter_that_restarts_is_not_told_aborted_while_votes_are_out() {
+    let kill = Crash { how: CrashKind::Kill { keep_permille: 1000 }, down_us: Some(5_000), damage: None };
+    let voted = DeedAt { node: NodeId(1), life: 1, deed: Deed::Send(about("Vote"), NodeId(0)), nth: 1 };
+    let faults = [Fault::Crash(voted, kill), delay(2, 0, "Vote", 40_000)];
+    let counts = run_clean(plan(3), vec![wish(&[put(0), put(1), put(2)])], &faults);
+    assert_eq!(counts.answered, ["Committed"]);
+    assert!(counts.sent["Inquire"] >= 1 && !counts.sent.contains_key("Abort"));
+}
+
+/// 1. n1 loses power in doubt, boots, and loses power again in the middle of writing down what it has read back.
+/// 2. The third life finds the Yes of the first and learns the decision.
+#[test]
+fn a_second_crash_during_recovery_forgets_no_yes() {
+    let twice = [Survival::None, Survival::All].map(|survival| {
+        let first = power_cut(1, Deed::Append(about("Committed")), Survival::None);
+        let scratch = Deed::Append(About { kind: "Snapshot", subject: None });
+        let at = DeedAt { node: NodeId(1), life: 2, deed: scratch, nth: 1 };
+        let how = CrashKind::PowerCut(survival);
+        [first, Fault::Crash(at, Crash { how, down_us: Some(5_000), damage: None })]
+    });
+    for faults in twice {
+        let counts = run_clean(plan(3), vec![wish(&[put(0), put(1), put(2)])], &faults);
+        assert_eq!((counts.answered.as_slice(), counts.written["Committed"]), (&["Committed"][..], 3));
+    }
+}
+
+/// 1. n1 is prepared for c1.1, and Commit is long on its way; meanwhile n1 commits c2.1, which is its own.
+/// 2. It loses power: the last records of its log are about c2.1 only. It is in doubt about c1.1 all the same.
+#[test]
+fn an_unrelated_record_behind_a_yes_does_not_hide_it() {
+    let other = Op { key: Key::new("other").expect("short"), ..put(1) };
+    let mine = Wish { client: 2, coordinator: NodeId(1), think_us: 20_000, ..wish(&[other]) };
+    let c2_1 = RequestId { client: 2, serial: 1, attempt: 0 };
+    let cut = power_cut(1, Deed::Reply(c2_1), Survival::None);
+    let faults = [delay(0, 1, "Commit", 60_000), cut];
+    let plan = Plan { clients: 2, ..plan(2) };
+    let counts = run_clean(plan, vec![wish(&[put(0), put(1)]), mine], &faults);
+    assert_eq!((counts.answered.as_slice(), counts.written["Committed"]), (&["Committed"][..], 1));
+    assert!(counts.sent["Inquire"] >= 1);
+}
+
+/// n1 has no room for its PREPARED: it halts and never votes, the client hears "aborted", and n1 starts again once there
+/// is room.
+#[test]
+fn a_full_disk_aborts_and_the_node_starts_again() {
+    let at = DeedAt { node: NodeId(1), life: 1, deed: Deed::Append(about("Prepared")), nth: 1 };
+    let full = WriteFault { error: DiskError::NoSpace, keep_permille: 300, lasts_us: 60_000 };
+    let counts = run_clean(plan(3), vec![wish(&[put(0), put(1), put(2)])], &[Fault::Write(at, full)]);
+    assert_eq!(counts.answered, ["Aborted"]);
+    assert_eq!(counts.sent["Vote"], 1, "n2's");
+}
+
+/// A Prepare that arrives long after the abort finds that its transaction has ended: no vote, no lock.
+#[test]
+fn a_prepare_after_the_abort_locks_nothing() {
+    let faults = [delay(0, 1, "Prepare", 400_000), lose(0, 1, "Prepare", 2)];
+    let counts = run_clean(plan(3), vec![wish(&[put(0), put(1), put(2)])], &faults);
+    assert_eq!(counts.answered, ["Aborted"]);
+    assert_eq!(counts.written["Prepared"], 1, "n2's");
+}
+
+/// 1. c1.1 puts 7, c1.2 puts 8. A copy of the Commit for c1.1 arrives after that.
+/// 2. n1 loses power and boots: it finds 8. (That is judged: what a life begins with is what was written before.)
+#[test]
+fn an_old_commit_does_not_roll_a_value_back() {
+    let (from, to) = (End::Node(NodeId(0)), End::Node(NodeId(1)));
+    let again = MessageFault::Duplicate { after_us: 150_000 };
+    let copy = Fault::Message(MessageAt { from, to, about: about("Commit"), nth: 1 }, again);
+    let acked = Deed::Send(about("Ack"), NodeId(0));
+    let at = DeedAt { node: NodeId(1), life: 1, deed: acked, nth: 2 };
+    let how = CrashKind::PowerCut(Survival::None);
+    let cut = Fault::Crash(at, Crash { how, down_us: Some(5_000), damage: None });
+    let eight = [0, 1].map(|node| op(node, Action::Put(8)));
+    let second = Wish { serial: 2, ..wish(&eight) };
+    let counts = run_clean(plan(2), vec![wish(&[put(0), put(1)]), second], &[copy, cut]);
     assert_eq!((counts.written["Committed"], counts.sent["Ack"]), (1, 2));
 }
