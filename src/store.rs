@@ -137,7 +137,8 @@ impl Store {
         })
     }
 
-    fn read(&self, ops: &[Op]) -> Reads {
+    /// What the reads among `ops` find. Under locks it is the same at every time, over a restart too.
+    pub fn read(&self, ops: &[Op]) -> Reads {
         if ops.iter().all(Op::writes) {
             return Reads::default();
         }

@@ -172,7 +172,8 @@ impl CommitNode {
         };
         for state::Prepared { tx, name, part } in state.prepared {
             node.store.lock(tx, part.age(), part.ops());
-            node.members.insert(tx, Member::recovered(name, part, now));
+            let reads = node.store.read(part.ops());
+            node.members.insert(tx, Member::recovered(name, part, reads, now));
         }
         for known in state.outcomes {
             node.outcomes.insert(known.tx, Known::recovered(known));
@@ -340,9 +341,11 @@ pub(super) fn in_order(ops: &[Op], found: &[(NodeId, Reads)]) -> Reads {
     let mut taken = vec![0; found.len()];
     let mut all = Vec::new();
     for op in ops.iter().filter(|op| !op.writes()) {
-        let Some(at) = found.iter().position(|(node, _)| *node == op.node) else { continue };
-        all.push(found[at].1.get(taken[at]).copied().flatten());
-        taken[at] += 1;
+        let at = found.iter().position(|(node, _)| *node == op.node);
+        all.push(at.and_then(|at| found[at].1.get(taken[at]).copied().flatten()));
+        if let Some(at) = at {
+            taken[at] += 1;
+        }
     }
     Reads::from(&all[..])
 }

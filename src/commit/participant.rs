@@ -49,8 +49,9 @@ pub(super) struct Known {
 }
 
 impl Member {
-    pub(super) fn recovered(name: RequestId, part: Part, since: Time) -> Member {
-        let reads = Reads::default();
+    /// Its locks have been held all the time: `reads` are what they were when it was prepared, and its vote may still
+    /// be asked for.
+    pub(super) fn recovered(name: RequestId, part: Part, reads: Reads, since: Time) -> Member {
         Member { name, part, stage: Stage::Preparing, reads, since, asked: 0, due_at: Time(0) }
     }
 

@@ -120,6 +120,28 @@ fn a_promise_outlives_a_power_cut() {
     net.assert_clean();
 }
 
+/// 1. Node 1 reads a key for a transaction, is prepared, and its Yes is lost.
+/// 2. Its power fails. Its next life holds the locks again, and is asked for its vote again.
+/// 3. The client is told what node 1 has read, not what node 2 has in its stead.
+#[test]
+fn a_vote_that_is_said_again_after_a_power_cut_still_tells_what_was_read() {
+    let mut net = Net::new(2);
+    net.ask(1, &[put(1, 5), put(2, 6)]);
+    net.settle();
+    net.replies.clear();
+    net.lost = |letter| letter.from == NodeId(1) && matches!(letter.message, Message::Vote { .. });
+    let get = |node| Op { node: NodeId(node), key: key(), action: Action::Get };
+    net.ask(2, &[get(1), get(2)]);
+    net.deliver();
+    net.power_cut(1);
+    net.lost = |_| false;
+    net.boot(1);
+    net.settle();
+    let reads = Reads::from(&[Some(5), Some(6)][..]);
+    assert_eq!(net.outcomes(), [Outcome::Committed { reads: Some(reads) }]);
+    net.assert_clean();
+}
+
 /// 1. The coordinator has decided, told its client, and loses its power before anybody else hears of it.
 /// 2. Its next life says it again, unasked, until all have acknowledged, and still knows the answer.
 #[test]

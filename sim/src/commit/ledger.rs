@@ -7,6 +7,7 @@
 mod boots;
 mod damage;
 mod finale;
+mod history;
 mod promises;
 mod records;
 
@@ -39,6 +40,10 @@ pub struct Ledger {
     beyond_promise: bool,
     /// Empty lists of operations, kept for their memory.
     spare: Vec<Vec<Op>>,
+    /// COMMIT records so far: their order is that of the decisions.
+    decisions: u32,
+    /// Used again for its memory.
+    spans: Vec<history::Span>,
 }
 
 /// One node, as seen from outside.
@@ -59,6 +64,8 @@ struct Track {
     held: Vec<(TxId, Vec<Op>)>,
     /// The values after everything that is appended.
     values: Values,
+    /// Which transaction read and wrote what here (I4).
+    history: history::History,
     /// What the reads of a transaction must have found here, if it reads.
     expected: Sorted<TxId, Reads>,
     /// What damage at rest its next life will find (D10).
@@ -117,6 +124,11 @@ struct Told {
     committed: Option<TxId>,
     told_committed: bool,
     told_aborted: bool,
+    /// When it was first asked, and its client first told that it is committed, in true time; 0 for never.
+    asked_us: u64,
+    answered_us: u64,
+    /// What it reads, if anything, in the client's order: the nodes of its `Get`s.
+    reads: Option<std::sync::Arc<[Op]>>,
 }
 
 /// What was sometimes seen.
@@ -166,6 +178,8 @@ impl Ledger {
             probes: true,
             beyond_promise: false,
             spare: Vec::new(),
+            decisions: 0,
+            spans: Vec::new(),
         };
         ledger.reset(plan);
         ledger
@@ -182,7 +196,7 @@ impl Ledger {
         }
         self.names.clear();
         (self.cleared_us, self.share_permille, self.counts) = (None, 0, Counts::default());
-        self.beyond_promise = false;
+        (self.beyond_promise, self.decisions) = (false, 0);
     }
 
     /// For workloads that do not probe in the end.
@@ -209,6 +223,7 @@ impl Track {
         self.log.clear();
         self.durable = 0;
         self.values.clear();
+        self.history.clear();
         (self.damage, self.refused, self.boots) = (damage::Damage::None, false, 0);
         (self.torn, self.torn_before_intact) = (false, false);
         self.heard.clear();
@@ -291,7 +306,7 @@ where
                 Ok(())
             }
             Fact::Answered { id, response } => {
-                self.on_answer(*id, response);
+                self.on_answer(seen.at_us, *id, response);
                 Ok(())
             }
             Fact::Settled { quiet } => self.on_settled(*quiet),
@@ -300,8 +315,11 @@ where
             | Fact::Lost { .. }
             | Fact::BarrierFault(_)
             | Fact::WriteFault(_)
-            | Fact::Weather(_)
-            | Fact::Asked { .. } => Ok(()),
+            | Fact::Weather(_) => Ok(()),
+            Fact::Asked { id, request } => {
+                self.on_asked(seen.at_us, *id, request);
+                Ok(())
+            }
         }
     }
 
@@ -340,7 +358,25 @@ where
 }
 
 impl Ledger {
-    fn on_answer(&mut self, _id: RequestId, response: &Response) {
-        self.counts.unknown += u64::from(response.outcome == Outcome::Unknown);
+    fn on_asked(&mut self, at_us: u64, id: RequestId, request: &Request) {
+        let Request::Transact { ops, .. } = request else { return };
+        let told = self.names.or_default(id);
+        if told.asked_us == 0 {
+            told.asked_us = at_us;
+            told.reads = (!ops.iter().all(Op::writes)).then(|| ops.clone());
+        }
+    }
+
+    fn on_answer(&mut self, at_us: u64, id: RequestId, response: &Response) {
+        match response.outcome {
+            Outcome::Unknown => self.counts.unknown += 1,
+            Outcome::Committed { .. } => {
+                let told = self.names.or_default(id);
+                if told.answered_us == 0 {
+                    told.answered_us = at_us;
+                }
+            }
+            Outcome::Aborted { .. } => {}
+        }
     }
 }

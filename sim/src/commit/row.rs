@@ -46,6 +46,8 @@ pub(super) struct Row {
     /// The coordinator said Abort, to a participant or to the client.
     pub(super) abort_said: bool,
     pub(super) begun_us: u64,
+    /// Which decision to commit it was, from 1, by the order of COMMIT records; 0 if there is none.
+    pub(super) order: u32,
 }
 
 /// All rows, found by coordinator, life and serial in a few steps.
@@ -137,6 +139,7 @@ impl Row {
             ended: false,
             abort_said: false,
             begun_us: 0,
+            order: 0,
         }
     }
 

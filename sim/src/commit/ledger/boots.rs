@@ -3,6 +3,7 @@
 use stormglass::commit::{Decision, Record, State};
 use stormglass::{NodeId, codec, wal};
 
+use super::records::expect_reads;
 use super::{Ledger, Track};
 use crate::commit::row::Mark;
 use crate::disk::{CutReport, Disk, NameLoss};
@@ -46,10 +47,11 @@ impl Ledger {
             let why = format!("{node} speaks, and a power cut now would make it use {} again", track.life);
             return Err(Broken::safety("W10 SilentUntilTheBootIsDurable", why));
         }
-        self.judge_found(node, &state)?;
+        let kept = self.judge_found(node, &state)?;
         if self.beyond_promise {
             return Ok(false);
         }
+        self.track(node).history.begin_life(kept);
         self.begin_life(node, state)?;
         Ok(true)
     }
@@ -88,10 +90,13 @@ impl Ledger {
         let held = state.prepared.iter().map(|prepared| (prepared.tx, prepared.part.ops().to_vec()));
         track.held.clear();
         track.held.extend(held);
-        // What was prepared before this life was read before this life: its reads were judged then.
-        track.expected.clear();
         track.values.clear();
         track.values.extend(state.values.iter().map(|(key, value)| (*key, *value)));
+        track.expected.clear();
+        for prepared in &state.prepared {
+            // Its locks have kept what it reads.
+            expect_reads(track, prepared.tx, prepared.part.ops());
+        }
         track.base = state;
         track.log.clear();
         track.durable = 0;
@@ -99,18 +104,18 @@ impl Ledger {
     }
 }
 
-/// W6, W7: what is found is the fold of the first so many records, all that were durable among them.
-pub(super) fn claim_prefix(node: NodeId, track: &Track, found: &State) -> Result<(), Broken> {
+/// W6, W7: what is found is the fold of the first so many records, all that were durable among them. Says how many.
+pub(super) fn claim_prefix(node: NodeId, track: &Track, found: &State) -> Result<usize, Broken> {
     let mut model = track.base.clone();
     for (count, payload) in track.log.iter().enumerate() {
         if count >= track.durable && same(&model, found) {
-            return Ok(());
+            return Ok(count);
         }
         let record = codec::decode::<Record>(payload).expect("it was decoded when it was appended");
         model.apply(node, record);
     }
     if same(&model, found) {
-        return Ok(());
+        return Ok(track.log.len());
     }
     let (all, durable) = (track.log.len(), track.durable);
     let why = format!(

@@ -48,8 +48,8 @@ impl Ledger {
         Err(Broken::safety("W6 OnlyDamageRefuses", format!("{node} does not start: {error}")))
     }
 
-    /// A life that has begun: was what it found all there?
-    pub(super) fn judge_found(&mut self, node: NodeId, found: &State) -> Result<(), Broken> {
+    /// A life that has begun: was what it found all there? Says how many records of the life before it kept.
+    pub(super) fn judge_found(&mut self, node: NodeId, found: &State) -> Result<usize, Broken> {
         let track = self.track(node);
         let damage = std::mem::take(&mut track.damage);
         let whole = claim_prefix(node, track, found);
@@ -60,7 +60,7 @@ impl Ledger {
             return whole;
         }
         self.beyond_promise = true;
-        Ok(())
+        Ok(0)
     }
 
     /// Whether a node will never answer again.

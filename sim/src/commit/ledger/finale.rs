@@ -5,6 +5,7 @@ use stormglass::{NodeId, TxId};
 
 use super::Ledger;
 use super::damage::Damage;
+use super::history::{self, Span};
 use crate::commit::row::{Mark, Row, Stand};
 use crate::commit::workload::accounts;
 use crate::commit::{RETRY_US, VOTE_TIMEOUT_US};
@@ -99,6 +100,7 @@ impl Ledger {
 
     /// AC5, W11: what was promised to a client is there, everywhere; and the probe has committed.
     pub(super) fn on_ended(&mut self) -> Result<(), Broken> {
+        self.judge_order()?;
         if self.mourns() {
             return Ok(());
         }
@@ -118,6 +120,46 @@ impl Ledger {
             }
         }
         self.judge_probe()
+    }
+
+    /// I4: the committed transactions have an order that explains every read and write, and agrees with time.
+    fn judge_order(&mut self) -> Result<(), Broken> {
+        let mut spans = std::mem::take(&mut self.spans);
+        spans.clear();
+        for (name, told) in self.names.iter() {
+            let Some(tx) = told.committed else { continue };
+            let answered_us = if told.answered_us == 0 { u64::MAX } else { told.answered_us };
+            let order = self.rows.row(tx).order;
+            spans.push(Span { name, order, asked_us: told.asked_us, answered_us });
+        }
+        let mut against = history::against_time(&mut spans);
+        let rows = &mut self.rows;
+        let mut order = |tx| Some(rows.row(tx)).filter(|row| row.committed).map_or(0, |row| row.order);
+        for track in &self.nodes {
+            track.history.edges(&mut order, |(a, b)| against |= a > b);
+        }
+        let verdict = if against { self.judge_cycle(&spans) } else { Ok(()) };
+        self.spans = spans;
+        verdict
+    }
+
+    #[cold]
+    fn judge_cycle(&mut self, spans: &[Span]) -> Result<(), Broken> {
+        let mut edges = Vec::new();
+        let rows = &mut self.rows;
+        let mut order = |tx| Some(rows.row(tx)).filter(|row| row.committed).map_or(0, |row| row.order);
+        for track in &self.nodes {
+            track.history.edges(&mut order, |edge| edges.push(edge));
+        }
+        let Some(cycle) = history::cycle(&edges, spans) else { return Ok(()) };
+        let named =
+            |order: &u32| spans.iter().find(|span| span.order == *order).map(|span| span.name.to_string());
+        let names: Vec<String> = cycle.iter().filter_map(named).collect();
+        let why = format!(
+            "each of these comes before the next, and the last before the first: {}",
+            names.join(", ")
+        );
+        Err(Broken::safety("I4 StrictlySerialisable", why))
     }
 
     /// L3: a transaction over every key commits, so no lock is left.

@@ -1,6 +1,6 @@
 //! What is said, judged at the moment of saying it: W1, W2, W3, W5, W10, W11, AC4.
 
-use stormglass::commit::{Decision, Ended, Message, No, Outcome, Response, Said, Vote, Why};
+use stormglass::commit::{Decision, Ended, Message, No, Outcome, Reads, Response, Said, Vote, Why};
 use stormglass::{NodeId, RequestId, TxId};
 
 use super::{Aborts, Ledger};
@@ -46,7 +46,7 @@ impl Ledger {
         }
         row.yes |= 1 << node.0;
         match self.track(node).expected.get(tx) {
-            Some(expected) if expected != reads && !reads.is_empty() => {
+            Some(expected) if expected != reads => {
                 let why =
                     format!("{node} read {:?} for {tx}, where {:?} was written", &reads[..], &expected[..]);
                 Err(Broken::safety("I4 ReadsAreOfTheLastWrites", why))
@@ -163,18 +163,22 @@ impl Ledger {
         let told = self.names.or_default(id);
         match &response.outcome {
             Outcome::Unknown => Ok(()),
-            Outcome::Committed { .. } => {
+            Outcome::Committed { reads } => {
                 told.told_committed = true;
-                let tx = told.committed;
-                if tx.is_none_or(|tx| {
-                    self.rows.row(tx).commit != Mark::Durable && !self.rows.row(tx).committed
-                }) {
+                let mut durable = |tx| {
+                    let row = self.rows.row(tx);
+                    row.commit == Mark::Durable || row.committed
+                };
+                let Some(tx) = told.committed.filter(|tx| durable(*tx)) else {
                     let why = format!(
                         "{node} tells the client that {id} is committed, and its COMMIT is not durable"
                     );
                     return Err(Broken::safety("W2 CommitIsDurableFirst", why));
+                };
+                match reads {
+                    Some(reads) if !reads.is_empty() => self.claim_reads(id, tx, reads),
+                    Some(_) | None => Ok(()),
                 }
-                Ok(())
             }
             Outcome::Aborted { why } => {
                 if !std::mem::replace(&mut told.told_aborted, true) {
@@ -190,6 +194,23 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// I4: what a client is told to have read are the last writes at each node, as of the locks there.
+    fn claim_reads(&self, id: RequestId, tx: TxId, reads: &Reads) -> Result<(), Broken> {
+        let ops = self.names.get(id).and_then(|told| told.reads.as_deref()).unwrap_or_default();
+        let gets = || ops.iter().filter(|op| !op.writes());
+        for (at, op) in gets().enumerate() {
+            let nth = gets().take(at).filter(|other| other.node == op.node).count();
+            // A node that has lost its memory since was judged when it voted.
+            let expected = self.nodes[usize::from(op.node.0)].expected.get(tx).and_then(|all| all.get(nth));
+            let read = reads.get(at);
+            if expected.is_some() && read != expected {
+                let why = format!("{id} read {read:?} at {op}, where {expected:?} was written");
+                return Err(Broken::safety("I4 ReadsAreOfTheLastWrites", why));
+            }
+        }
+        Ok(())
     }
 
     /// W11: one request commits at most once, and never after its client was told "aborted".

@@ -3,7 +3,7 @@
 use stormglass::commit::{Action, Decision, Op, Reads, RecordKind, RecordView};
 use stormglass::{DiskError, FileId, NodeId, TxId, wal};
 
-use super::{Ledger, Undurable, Values};
+use super::{Ledger, Track, Undurable, Values};
 use crate::commit::row::Mark;
 use crate::disk::Disk;
 use crate::oracle::Broken;
@@ -53,17 +53,11 @@ impl Ledger {
     fn on_prepared(&mut self, node: NodeId, tx: TxId, ops: Vec<Op>) -> Result<(), Broken> {
         self.claim_no_conflict(node, tx, &ops)?;
         self.rows.row(tx).stand(node).prepared = Mark::Appended;
-        self.expect_reads(node, tx, &ops);
-        self.track(node).held.push((tx, ops));
+        expect_reads(self.track(node), tx, &ops);
+        let track = self.track(node);
+        track.history.read(track.log.len() - 1, tx, &ops);
+        track.held.push((tx, ops));
         Ok(())
-    }
-
-    /// I4: what the reads of `tx` find here, under its locks.
-    fn expect_reads(&mut self, node: NodeId, tx: TxId, ops: &[Op]) {
-        if !ops.iter().all(Op::writes) {
-            let track = self.track(node);
-            track.expected.insert(tx, reads_of(&track.values, ops));
-        }
     }
 
     /// I1, I2: nobody gets a lock that an undecided transaction holds, not even after a restart.
@@ -104,8 +98,14 @@ impl Ledger {
             let why = format!("{node} commits {tx} without a Yes of {who}");
             return Err(Broken::safety("AC3 CommitNeedsEveryYes", why));
         }
-        self.expect_reads(node, tx, own);
-        perform(&mut self.track(node).values, own);
+        self.decisions += 1;
+        row.order = self.decisions;
+        expect_reads(self.track(node), tx, own);
+        let track = self.track(node);
+        let record = track.log.len() - 1;
+        track.history.read(record, tx, own);
+        track.history.write(record, tx, own);
+        perform(&mut track.values, own);
         Ok(())
     }
 
@@ -115,6 +115,7 @@ impl Ledger {
         if let Some(at) = track.held.iter().position(|(held, _)| *held == tx) {
             let (_, ops) = track.held.remove(at);
             if decision == Decision::Committed {
+                track.history.write(track.log.len() - 1, tx, &ops);
                 perform(&mut track.values, &ops);
             }
             self.spare.push(ops);
@@ -210,6 +211,13 @@ impl Ledger {
 }
 
 /// What each read finds: the last write to its key before it, of the same transaction or of all before.
+/// I4: what the reads of `tx` find here, under its locks.
+pub(super) fn expect_reads(track: &mut Track, tx: TxId, ops: &[Op]) {
+    if !ops.iter().all(Op::writes) {
+        track.expected.insert(tx, reads_of(&track.values, ops));
+    }
+}
+
 fn reads_of(values: &Values, ops: &[Op]) -> Reads {
     let mut found = Vec::new();
     for (at, op) in ops.iter().enumerate().filter(|(_, op)| !op.writes()) {
