@@ -1,9 +1,11 @@
 //! Storms over the real node: stories, costs, determinism, planted bugs. One binary.
 
+mod clocks;
 mod contention;
 mod costs;
 mod determinism;
 mod hunts;
+mod litmus;
 mod planted;
 mod rig;
 mod stories;
