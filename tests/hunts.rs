@@ -26,6 +26,17 @@ fn the_swarm_sees_everything_that_should_sometimes_happen() {
     assert_eq!(never, [""; 0], "never seen in five thousand storms");
 }
 
+/// AC4: with no fault at all and time enough, nothing aborts but for a participant's No (and what is no transaction).
+#[test]
+fn in_calm_weather_nothing_aborts_without_a_no() {
+    let catch = caught(Profile::Calm, 2);
+    let times = |what: &str| catch.sometimes.rows().iter().find(|row| row.0 == what).map(|row| row.1);
+    for why in ["abort: timeout", "abort: coordinator restarted", "abort: aborted earlier by a participant"] {
+        assert_eq!(times(why), Some(0), "{why}");
+    }
+    assert!(times("abort: conflict") > Some(0) && times("commit") > Some(10_000));
+}
+
 /// Damage that can be told from a torn tail keeps a node from starting, and that is judged: most storms with damage
 /// are judged to the end.
 #[test]

@@ -9,7 +9,9 @@ use stormglass_sim::chooser::{Chooser, Scripted, Seeded, SendPoint};
 use stormglass_sim::commit::workload::Wish;
 use stormglass_sim::commit::{Clients, Commit, Ledger};
 use stormglass_sim::disk::Survival;
-use stormglass_sim::fault::{Crash, CrashKind, Deed, DeedAt, End, Fault, MessageAt, MessageFault, Weather};
+use stormglass_sim::fault::{
+    BarrierFault, Crash, CrashKind, Deed, DeedAt, End, Fault, MessageAt, MessageFault, Weather,
+};
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::profile::{Draw, Rates};
 use stormglass_sim::protocol::Protocol;
@@ -304,6 +306,16 @@ fn p6_a_node_that_is_dead_never_comes_back() {
     assert_eq!(seen.tally.of(Rule::P6), 1);
     assert_eq!(seen.times("n2  boot").len(), 1);
     assert!(seen.times("n2  <-").iter().chain(&seen.times("n2  ->")).all(|at| *at < cleared));
+}
+
+/// The disk knows no time, so this one is told here.
+#[test]
+fn d9_a_slow_sync_takes_longer_and_succeeds() {
+    let at = DeedAt { node: NodeId(1), life: 1, deed: Deed::Sync(Some(about("Prepared"))), nth: 1 };
+    let seen = see(&[Fault::Barrier(at, BarrierFault::Slow { by_us: 30_000 })]);
+    assert_eq!(seen.first("n1  -> n0 Vote"), seen.first(CAME) + 30_100);
+    assert_eq!(seen.first("n2  -> n0 Vote"), seen.first(CAME) + 100, "its disk is as fast as ever");
+    seen.bit(&[(Rule::D9, 1)]);
 }
 
 /// A second client, so that something is asked after the fault: whoever crashes must be as good as new.

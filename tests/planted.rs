@@ -1,7 +1,7 @@
 //! Bugs planted around the real node, each of which makes a claim speak. `sim/bugs/bite` plants more, inside it.
 
 use stormglass::commit::{CommitNode, Config, Event, Message, Request, Response};
-use stormglass::{Boot, BootError, DiskOp, Effect, Input, Node, Outbox, Time};
+use stormglass::{Boot, BootError, DiskOp, Effect, FileId, Input, Node, Outbox, Time};
 use stormglass_sim::commit::{Clients, Commit, Ledger, Txn};
 use stormglass_sim::hunt::{Progress, Quarry, hunt};
 use stormglass_sim::plan::Plan;
@@ -14,6 +14,8 @@ const NO_SYNC_DIR: u8 = 1;
 const EAGER_ACK: u8 = 2;
 const EAGER_ABORT: u8 = 3;
 const PANICS: u8 = 4;
+const DROPS_EARLY: u8 = 5;
+const CHATTERS: u8 = 6;
 
 /// The real node behind a driver that does something wrong.
 #[derive(Clone, Debug)]
@@ -37,7 +39,16 @@ impl<const BUG: u8> Bugged<BUG> {
                     Effect::Disk(DiskOp::Append { file, bytes: chunk, about }) => {
                         out.append(file, about, chunk.of(bytes));
                     }
+                    Effect::Disk(op @ DiskOp::Rename { to: FileId::Snapshot(k), .. })
+                        if BUG == DROPS_EARLY =>
+                    {
+                        out.disk(op);
+                        out.disk(DiskOp::Remove { file: FileId::Wal(k - 1) });
+                    }
                     Effect::Disk(op) => out.disk(op),
+                    Effect::Send { to, message: message @ Message::Commit { .. } } if BUG == CHATTERS => {
+                        (0..3).for_each(|_| out.send(to, message.clone()));
+                    }
                     Effect::Send { to, message } => out.send(to, message),
                     Effect::Reply { id, response } => out.reply(id, response),
                     Effect::Report(event) => out.report(event),
@@ -147,6 +158,16 @@ fn an_ack_before_the_terminal_record_is_noticed_as_it_is_sent() {
 #[test]
 fn an_abort_while_votes_are_collected_is_noticed() {
     assert_eq!(broken::<EAGER_ABORT>(), "W5 NoAbortWhileUndecided");
+}
+
+#[test]
+fn an_old_log_dropped_before_the_snapshot_has_its_name_is_noticed_as_it_is_dropped() {
+    assert_eq!(broken::<DROPS_EARLY>(), "W8 SnapshotIsDurableBeforeDrop");
+}
+
+#[test]
+fn who_says_commit_to_the_dead_too_often_is_noticed() {
+    assert_eq!(broken::<CHATTERS>(), "L2 OneMessagePerRetry");
 }
 
 #[test]

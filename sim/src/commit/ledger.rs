@@ -262,11 +262,13 @@ where
                     self.counts.prepared_in_snapshot += u64::from(prepared);
                     Ok(())
                 }
+                Effect::Disk(DiskOp::Remove { file }) => self.on_remove(node, *file, seen.disk),
                 Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => Ok(()),
-                Effect::Send { message, .. } => {
+                Effect::Send { to, message } => {
                     if !self.on_speech(node, seen.disk)? {
                         return Ok(());
                     }
+                    self.count_what_the_dead_are_told(*to, message);
                     self.on_send(seen.at_us, node, message)
                 }
                 Effect::Reply { id, response } => {
@@ -309,7 +311,7 @@ where
                 self.on_answer(seen.at_us, *id, response);
                 Ok(())
             }
-            Fact::Settled { quiet } => self.on_settled(*quiet),
+            Fact::Settled { quiet } => self.on_settled(seen.at_us, *quiet),
             Fact::Ended => self.on_ended(),
             Fact::MessageFault { .. }
             | Fact::Lost { .. }

@@ -48,6 +48,8 @@ pub(super) struct Row {
     pub(super) begun_us: u64,
     /// Which decision to commit it was, from 1, by the order of COMMIT records; 0 if there is none.
     pub(super) order: u32,
+    /// How often, since the clearing, Commit was said to somebody who is dead for good (L2).
+    pub(super) to_the_dead: u32,
 }
 
 /// All rows, found by coordinator, life and serial in a few steps.
@@ -140,6 +142,7 @@ impl Row {
             abort_said: false,
             begun_us: 0,
             order: 0,
+            to_the_dead: 0,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Crashes and what comes after: W6, W7, W8, W10.
 
 use stormglass::commit::{Decision, Record, State};
-use stormglass::{NodeId, codec, wal};
+use stormglass::{FileId, NodeId, ReadDisk, codec, wal};
 
 use super::records::expect_reads;
 use super::{Ledger, Track};
@@ -15,6 +15,19 @@ impl Ledger {
         let track = &mut self.nodes[usize::from(node.0)];
         track.spoke = false;
         track.forget(&mut self.spare);
+    }
+
+    /// W8: nothing is dropped because of a snapshot that is not durable, contents and name.
+    pub(super) fn on_remove(&mut self, node: NodeId, file: FileId, disk: &Disk) -> Result<(), Broken> {
+        let snapshots = disk.files().into_iter().filter(|file| matches!(file, FileId::Snapshot(_)));
+        let (FileId::Wal(_) | FileId::Snapshot(_), Some(newest)) = (file, snapshots.max()) else {
+            return Ok(());
+        };
+        if newest != file && disk.is_durable(newest, disk.len(newest).unwrap_or(0)) {
+            return Ok(());
+        }
+        let why = format!("{node} drops {file}, and a power cut now would leave no {newest} in its stead");
+        Err(Broken::safety("W8 SnapshotIsDurableBeforeDrop", why))
     }
 
     pub(super) fn on_power_cut(&mut self, node: NodeId, report: &CutReport) {

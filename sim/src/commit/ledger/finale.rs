@@ -1,6 +1,6 @@
 //! What must have happened in the end: L1, L2, L3, AC5, W11, I5.
 
-use stormglass::commit::{Decision, Position};
+use stormglass::commit::{Decision, Message, Position};
 use stormglass::{NodeId, TxId};
 
 use super::Ledger;
@@ -36,8 +36,47 @@ impl Ledger {
         Ok(())
     }
 
+    /// L1: forgotten by its coordinator a further r/(1-rho) + 2D + 4s later.
+    pub(super) fn judge_forgetting(&mut self, at_us: u64, tx: TxId) -> Result<(), Broken> {
+        let Some(cleared_us) = self.cleared_us.filter(|_| !self.mourns()) else { return Ok(()) };
+        let timing = &self.plan.timing;
+        let further_us = RETRY_US.1 * 10 / 9 + 2 * timing.latency_us.1 + 4 * timing.sync_us.1;
+        let bound = self.bound_us() + further_us;
+        let took = at_us.saturating_sub(self.rows.row(tx).begun_us.max(cleared_us));
+        if took > bound {
+            let why = format!("{tx} was forgotten {took} us after the clearing; the bound is {bound} us");
+            return Err(Broken::liveness("L1 ForgottenInTime", why));
+        }
+        Ok(())
+    }
+
+    pub(super) fn count_what_the_dead_are_told(&mut self, to: NodeId, message: &Message) {
+        if self.cleared_us.is_some()
+            && matches!(message, Message::Commit { .. })
+            && self.plan.dead.contains(&to)
+        {
+            self.rows.row(message.tx()).to_the_dead += 1;
+        }
+    }
+
+    /// L2: what cannot be forgotten because somebody is dead costs no more than one message per r. (A few more at first,
+    /// when the time between repetitions still grows; and clocks may run a tenth too fast.)
+    fn judge_rate(&self, at_us: u64) -> Result<(), Broken> {
+        let Some(cleared_us) = self.cleared_us else { return Ok(()) };
+        let periods = (at_us - cleared_us) * 11 / 10 / RETRY_US.1;
+        let most = (periods + 4) * self.plan.dead.len() as u64;
+        match self.rows.iter().find(|(row, _)| u64::from(row.to_the_dead) > most) {
+            Some((row, _)) => {
+                let (tx, told) = (row.tx, row.to_the_dead);
+                let why = format!("the dead were told of {tx} {told} times, at most {most} are due");
+                Err(Broken::liveness("L2 OneMessagePerRetry", why))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// L2, L3: nothing happens any more by itself, and who is still in doubt has a reason.
-    pub(super) fn on_settled(&mut self, quiet: bool) -> Result<(), Broken> {
+    pub(super) fn on_settled(&mut self, at_us: u64, quiet: bool) -> Result<(), Broken> {
         if self.nodes.iter().any(|track| track.damage == Damage::LikeATornTail) {
             self.beyond_promise = true; // Whoever has said nothing since may have lost something all the same.
             return Ok(());
@@ -46,6 +85,7 @@ impl Ledger {
             let why = "something still happens, long after the clearing";
             return Err(Broken::liveness("L3 QuietInTheEnd", why));
         }
+        self.judge_rate(at_us)?;
         let mut justified = 0;
         for (row, stands) in self.rows.iter() {
             let tx = row.tx;

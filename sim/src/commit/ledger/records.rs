@@ -44,7 +44,7 @@ impl Ledger {
             }
             RecordKind::Committed => self.on_terminal(at_us, node, tx, Decision::Committed),
             RecordKind::Aborted => self.on_terminal(at_us, node, tx, Decision::Aborted),
-            RecordKind::End => self.on_end_record(tx),
+            RecordKind::End => self.on_end_record(at_us, tx),
         };
         self.spare.push(ops);
         verdict
@@ -133,7 +133,8 @@ impl Ledger {
     }
 
     /// W4: the coordinator forgets a commit only after the Acks of all distinct participants.
-    fn on_end_record(&mut self, tx: TxId) -> Result<(), Broken> {
+    fn on_end_record(&mut self, at_us: u64, tx: TxId) -> Result<(), Broken> {
+        self.judge_forgetting(at_us, tx)?;
         let mut row = self.rows.row(tx);
         let missing = row.subordinates & !row.acked;
         if missing != 0 {
