@@ -2,10 +2,12 @@
 //! little-endian. Everything that is written to a disk or a wire goes through here, so that the day the
 //! encoding changes is a day of one diff.
 
+mod writer;
+
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use bincode::enc::write::Writer;
-use bincode::error::EncodeError;
 use serde::{Serialize, de::DeserializeOwned};
+
+use writer::Encoder;
 
 /// No encoded value is longer than this (64 MiB): a damaged length must not become an allocation.
 pub const VALUE_BYTES_MAX: usize = 64 << 20;
@@ -27,21 +29,10 @@ pub enum CodecError {
 /// Appends the encoding of `value` to `into`.
 ///
 /// # Panics
-/// If the value's own `Serialize` fails, or its encoding is longer than [`VALUE_BYTES_MAX`]: both are ours to
-/// prevent.
+/// If the value's own `Serialize` fails: that is ours to prevent.
+#[inline]
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) {
-    bincode::serde::encode_into_writer(value, Tail(into), CONFIG).expect("our own values can be encoded");
-}
-
-/// The end of a buffer, as bincode wants it. Its adapter for `std::io::Write` asks of every byte what came of it.
-struct Tail<'a>(&'a mut Vec<u8>);
-
-impl Writer for Tail<'_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
+    value.serialize(&mut Encoder(into)).expect("our own values can be encoded");
 }
 
 /// The encoding of `value` on its own.

@@ -1,0 +1,356 @@
+//! Writing values in bincode's format, without bincode.
+//!
+//! A node encodes a record for most of what it does, and bincode's own serializer spends some twenty-five instructions
+//! on each byte of it: every integer passes through a generic writer and comes back as a `Result` in memory. The format
+//! itself is small: an integer is one byte below 251, else a byte that says how many follow; lengths and variants are
+//! integers; nothing else is written but the values, in their order. Reading stays bincode's, which has to be careful
+//! with foreign bytes; the tests hold the two together.
+
+use std::fmt::{self, Display};
+
+use serde::ser::{self, Serialize};
+
+/// Appends to a buffer.
+pub(super) struct Encoder<'a>(pub(super) &'a mut Vec<u8>);
+
+/// A value's own `Serialize` has refused.
+#[derive(Debug)]
+pub(super) struct Refused(Box<str>);
+
+impl Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl ser::Error for Refused {
+    #[cold]
+    fn custom<T: Display>(why: T) -> Refused {
+        Refused(why.to_string().into())
+    }
+}
+
+impl Encoder<'_> {
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+
+    #[inline]
+    fn unsigned(&mut self, value: u64) {
+        if value < 251 { self.byte(value as u8) } else { self.wide(value) }
+    }
+
+    fn wide(&mut self, value: u64) {
+        let (tag, width) = match value {
+            0..=0xffff => (251, 2),
+            0x1_0000..=0xffff_ffff => (252, 4),
+            0x1_0000_0000.. => (253, 8),
+        };
+        self.byte(tag);
+        self.0.extend_from_slice(&value.to_le_bytes()[..width]);
+    }
+
+    /// Small numbers of either sign become small numbers.
+    #[inline]
+    fn signed(&mut self, value: i64) {
+        self.unsigned(((value << 1) ^ (value >> 63)).cast_unsigned());
+    }
+
+    fn huge(&mut self, value: u128) {
+        match u64::try_from(value) {
+            Ok(value) => self.unsigned(value),
+            Err(_) => {
+                self.byte(254);
+                self.0.extend_from_slice(&value.to_le_bytes());
+            }
+        }
+    }
+
+    #[inline]
+    fn length(&mut self, len: Option<usize>) -> Result<(), Refused> {
+        let Some(len) = len else {
+            return Err(ser::Error::custom("a sequence that does not know its length"));
+        };
+        self.unsigned(len as u64);
+        Ok(())
+    }
+}
+
+/// Writes an integer or a float and is done.
+macro_rules! plain {
+    ($($method:ident($value:ident: $type:ty) => $self:ident $write:expr;)*) => {$(
+        #[inline]
+        fn $method($self, $value: $type) -> Result<(), Refused> {
+            $write;
+            Ok(())
+        }
+    )*};
+}
+
+impl ser::Serializer for &mut Encoder<'_> {
+    type Ok = ();
+    type Error = Refused;
+    type SerializeSeq = Self;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Self;
+    type SerializeStruct = Self;
+    type SerializeStructVariant = Self;
+
+    plain! {
+        serialize_bool(value: bool) => self self.byte(value.into());
+        serialize_i8(value: i8) => self self.byte(value.cast_unsigned());
+        serialize_i16(value: i16) => self self.signed(value.into());
+        serialize_i32(value: i32) => self self.signed(value.into());
+        serialize_i64(value: i64) => self self.signed(value);
+        serialize_i128(value: i128) => self self.huge(((value << 1) ^ (value >> 127)).cast_unsigned());
+        serialize_u8(value: u8) => self self.byte(value);
+        serialize_u16(value: u16) => self self.unsigned(value.into());
+        serialize_u32(value: u32) => self self.unsigned(value.into());
+        serialize_u64(value: u64) => self self.unsigned(value);
+        serialize_u128(value: u128) => self self.huge(value);
+        serialize_f32(value: f32) => self self.0.extend_from_slice(&value.to_le_bytes());
+        serialize_f64(value: f64) => self self.0.extend_from_slice(&value.to_le_bytes());
+        serialize_char(value: char) => self self.0.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
+        serialize_str(value: &str) => self { self.unsigned(value.len() as u64); self.0.extend_from_slice(value.as_bytes()) };
+        serialize_bytes(value: &[u8]) => self { self.unsigned(value.len() as u64); self.0.extend_from_slice(value) };
+    }
+
+    #[inline]
+    fn serialize_none(self) -> Result<(), Refused> {
+        self.byte(0);
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
+        self.byte(1);
+        value.serialize(self)
+    }
+
+    #[inline]
+    fn serialize_unit(self) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_unit_variant(self, _: &'static str, index: u32, _: &'static str) -> Result<(), Refused> {
+        self.unsigned(index.into());
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Refused> {
+        value.serialize(self)
+    }
+
+    #[inline]
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Refused> {
+        self.unsigned(index.into());
+        value.serialize(self)
+    }
+
+    #[inline]
+    fn serialize_seq(self, len: Option<usize>) -> Result<Self, Refused> {
+        self.length(len)?;
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_tuple(self, _len: usize) -> Result<Self, Refused> {
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_tuple_struct(self, _: &'static str, _len: usize) -> Result<Self, Refused> {
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        _len: usize,
+    ) -> Result<Self, Refused> {
+        self.unsigned(index.into());
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_map(self, len: Option<usize>) -> Result<Self, Refused> {
+        self.length(len)?;
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_struct(self, _: &'static str, _len: usize) -> Result<Self, Refused> {
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        _len: usize,
+    ) -> Result<Self, Refused> {
+        self.unsigned(index.into());
+        Ok(self)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+}
+
+/// The parts of a whole, one behind the other.
+macro_rules! parts {
+    ($($trait:ident::$method:ident($($name:ident: $type:ty)?);)*) => {$(
+        impl ser::$trait for &mut Encoder<'_> {
+            type Ok = ();
+            type Error = Refused;
+            #[inline]
+            fn $method<T: Serialize + ?Sized>(&mut self, $($name: $type,)? value: &T) -> Result<(), Refused> {
+                value.serialize(&mut **self)
+            }
+            #[inline]
+            fn end(self) -> Result<(), Refused> {
+                Ok(())
+            }
+        }
+    )*};
+}
+
+parts! {
+    SerializeSeq::serialize_element();
+    SerializeTuple::serialize_element();
+    SerializeTupleStruct::serialize_field();
+    SerializeTupleVariant::serialize_field();
+    SerializeStruct::serialize_field(_name: &'static str);
+    SerializeStructVariant::serialize_field(_name: &'static str);
+}
+
+impl ser::SerializeMap for &mut Encoder<'_> {
+    type Ok = ();
+    type Error = Refused;
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+        key.serialize(&mut **self)
+    }
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        value.serialize(&mut **self)
+    }
+    fn end(self) -> Result<(), Refused> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde::Serialize;
+
+    use super::super::{CONFIG, encode};
+
+    /// Every kind of thing that serde knows.
+    #[derive(Debug, Clone, Serialize)]
+    struct All {
+        unsigned: (u8, u16, u32, u64, u128),
+        signed: (i8, i16, i32, i64, i128),
+        others: (bool, char, f32, f64, ()),
+        text: String,
+        list: Vec<Kind>,
+        map: BTreeMap<u16, Option<String>>,
+        three: [u32; 3],
+    }
+
+    #[derive(Debug, Clone, Serialize)]
+    enum Kind {
+        Unit,
+        Newtype(i64),
+        Tuple(u64, Wrapped),
+        Struct { a: Option<u32>, b: Marker },
+    }
+
+    #[derive(Debug, Clone, Serialize)]
+    struct Wrapped(i32);
+
+    #[derive(Debug, Clone, Serialize)]
+    struct Marker;
+
+    fn kind() -> impl Strategy<Value = Kind> {
+        prop_oneof![
+            Just(Kind::Unit),
+            any::<i64>().prop_map(Kind::Newtype),
+            (any::<u64>(), any::<i32>()).prop_map(|(a, b)| Kind::Tuple(a, Wrapped(b))),
+            any::<Option<u32>>().prop_map(|a| Kind::Struct { a, b: Marker }),
+        ]
+    }
+
+    prop_compose! {
+        fn all()(
+            unsigned: (u8, u16, u32, u64, u128), signed: (i8, i16, i32, i64, i128),
+            others: (bool, char, f32, f64, ()), text: String, list in prop::collection::vec(kind(), 0..5),
+            map: BTreeMap<u16, Option<String>>, three: [u32; 3],
+        ) -> All {
+            All { unsigned, signed, others, text, list, map, three }
+        }
+    }
+
+    fn bincodes<T: Serialize>(value: &T) -> Vec<u8> {
+        bincode::serde::encode_to_vec(value, CONFIG).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn the_bytes_are_bincodes(value in all()) {
+            prop_assert_eq!(encode(&value), bincodes(&value));
+        }
+    }
+
+    #[test]
+    fn integers_change_their_width_where_bincodes_do() {
+        let edges = [0, 125, 126, 250, 251, 252, 0x7fff, 0x8000, 0xffff, 0x1_0000, 0xffff_ffff, 1 << 32];
+        for edge in edges.into_iter().chain([u64::MAX]) {
+            let signed = edge.cast_signed();
+            let values =
+                (edge, signed, signed.wrapping_neg(), u128::from(edge) + 1, edge as u16, edge as u32);
+            assert_eq!(encode(&values), bincodes(&values), "{edge}");
+        }
+    }
+
+    #[test]
+    fn who_refuses_to_be_written_says_why() {
+        struct Shy;
+        impl Serialize for Shy {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("not me"))
+            }
+        }
+        let refused = Shy.serialize(&mut super::Encoder(&mut Vec::new())).unwrap_err();
+        assert_eq!(refused.to_string(), "not me");
+    }
+}
