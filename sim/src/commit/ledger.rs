@@ -242,6 +242,7 @@ impl<N> Judge<N> for Ledger
 where
     N: stormglass::Node<Message = Message, Request = Request, Response = Response>,
 {
+    #[inline(always)]
     fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
         let node = seen.node;
         if self.beyond_promise {

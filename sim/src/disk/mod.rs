@@ -179,14 +179,20 @@ impl Disk {
     /// Whether the file under this name, its name, and its bytes below `end` as the node sees them would survive
     /// the worst power cut.
     pub fn is_durable(&self, file: FileId, end: u64) -> bool {
-        let Some(ino) = self.seen.find(file).filter(|_| self.name_is_durable(file)) else { return false };
+        self.durable_to(file).is_some_and(|to| end <= to)
+    }
+
+    /// How much of the file under this name, from its start, would survive the worst power cut as the node sees it;
+    /// `None` if its name would not.
+    pub fn durable_to(&self, file: FileId) -> Option<u64> {
+        let ino = self.seen.find(file).filter(|_| self.name_is_durable(file))?;
         let truncated = |entry: &Entry| match entry.change {
             Change::Truncate { len, .. } if entry.ino == ino => Some(len),
             Change::Truncate { .. } | Change::Append(_) | Change::Name(_) => None,
         };
         let inode = self.at(ino);
         let cut = if inode.truncates > 0 { self.queue.iter().filter_map(truncated).min() } else { None };
-        end <= inode.agreed().min(cut.unwrap_or(usize::MAX)) as u64
+        Some(inode.agreed().min(cut.unwrap_or(usize::MAX)) as u64)
     }
 
     /// Whether the file under this name will bear it, and no other will, after the worst power cut.

@@ -42,10 +42,13 @@ impl Ledger {
     /// The node says something. For the first time in this life? Then its boot must have become durable: what the
     /// worst power cut would leave is read back, and must be a prefix of what this node has ever appended, at
     /// least up to the last completed sync, under a life that was never spoken of before. Says whether judging goes on.
+    #[inline]
     pub(super) fn on_speech(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Broken> {
-        if self.track(node).spoke {
-            return Ok(true);
-        }
+        if self.track(node).spoke { Ok(true) } else { self.on_first_speech(node, disk) }
+    }
+
+    #[cold]
+    fn on_first_speech(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Broken> {
         let recovered = wal::recover::<State, Record>(&disk.durable());
         let recovered = recovered.map_err(|error| {
             let why = format!("{node} speaks, and a power cut now would keep it from starting: {error}");
@@ -72,22 +75,22 @@ impl Ledger {
     fn begin_life(&mut self, node: NodeId, state: State) -> Result<(), Broken> {
         self.counts.boots_in_doubt += u64::from(!state.prepared.is_empty());
         for prepared in &state.prepared {
-            let mut row = self.rows.row(prepared.tx);
+            let row = self.rows.row(prepared.tx);
             row.know(prepared.part.participants().iter().copied());
-            row.stand(node).prepared = Mark::Durable;
+            row.prepare(node, Mark::Durable);
         }
         for known in &state.outcomes {
             self.decide(node, known.tx, known.decision)?;
         }
         for committing in &state.committing {
-            let mut row = self.rows.row(committing.tx);
+            let row = self.rows.row(committing.tx);
             row.commit = Mark::Durable;
             row.committed = true;
             self.on_committed_name(node, committing.tx, Some(committing.name))?;
         }
         for client in &state.clients {
             for (turn, tx) in &client.committed {
-                let mut row = self.rows.row(*tx);
+                let row = self.rows.row(*tx);
                 row.committed = true;
                 let name = row.name.filter(|name| name.serial == turn.serial);
                 self.on_committed_name(node, *tx, name)?;

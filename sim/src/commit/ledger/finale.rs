@@ -6,7 +6,7 @@ use stormglass::{NodeId, TxId};
 use super::Ledger;
 use super::damage::Damage;
 use super::history::{self, Span};
-use crate::commit::row::{Mark, Row, Stand};
+use crate::commit::row::{Row, nodes};
 use crate::commit::workload::accounts;
 use crate::commit::{RETRY_US, VOTE_TIMEOUT_US};
 use crate::oracle::Broken;
@@ -65,8 +65,8 @@ impl Ledger {
         let Some(cleared_us) = self.cleared_us else { return Ok(()) };
         let periods = (at_us - cleared_us) * 11 / 10 / RETRY_US.1;
         let most = (periods + 4) * self.plan.dead.len() as u64;
-        match self.rows.iter().find(|(row, _)| u64::from(row.to_the_dead) > most) {
-            Some((row, _)) => {
+        match self.rows.iter().find(|row| u64::from(row.to_the_dead) > most) {
+            Some(row) => {
                 let (tx, told) = (row.tx, row.to_the_dead);
                 let why = format!("the dead were told of {tx} {told} times, at most {most} are due");
                 Err(Broken::liveness("L2 OneMessagePerRetry", why))
@@ -87,14 +87,14 @@ impl Ledger {
         }
         self.judge_rate(at_us)?;
         let mut justified = 0;
-        for (row, stands) in self.rows.iter() {
+        for row in self.rows.iter() {
             let tx = row.tx;
-            for node in self.in_doubt(stands) {
+            for node in nodes(row.in_doubt()).filter(|node| !self.is_dead(*node)) {
                 if !self.is_dead(tx.coordinator) {
                     let why = format!("{node} is in doubt about {tx}, and its coordinator is alive");
                     return Err(Broken::liveness("L1 DecidedInTime", why));
                 }
-                if let Some(peer) = self.peer_who_knows(row, stands, node) {
+                if let Some(peer) = self.peer_who_knows(row, node) {
                     let why = format!("{node} is in doubt about {tx}, and {peer} is alive and knows");
                     return Err(Broken::liveness("L2 BlockingIsJustified", why));
                 }
@@ -119,22 +119,13 @@ impl Ledger {
         }
     }
 
-    fn in_doubt<'a>(&'a self, stands: &'a [Stand]) -> impl Iterator<Item = NodeId> + 'a {
-        let stands = stands.iter().enumerate().map(|(node, stand)| (NodeId(node as u16), stand));
-        let doubtful = stands.filter(|(_, stand)| stand.prepared != Mark::Absent && stand.terminal.is_none());
-        doubtful.map(|(node, _)| node).filter(|node| !self.is_dead(*node))
-    }
-
-    fn peer_who_knows(&self, row: &Row, stands: &[Stand], asker: NodeId) -> Option<NodeId> {
+    fn peer_who_knows(&self, row: &Row, asker: NodeId) -> Option<NodeId> {
         let tx = row.tx;
-        let mut peers = (0..stands.len()).map(|node| NodeId(node as u16));
-        peers.find(|peer| {
-            let takes_part = row.subordinates >> peer.0 & 1 == 1;
-            let stand = &stands[usize::from(peer.0)];
+        nodes(row.subordinates & row.settled()).find(|peer| {
             let mut heard = self.nodes[usize::from(peer.0)].heard.iter();
             let over =
                 heard.any(|ended| ended.coordinator == tx.coordinator && ended.contains(Position::of(tx)));
-            *peer != asker && takes_part && !over && !self.is_dead(*peer) && stand.terminal.is_some()
+            *peer != asker && !over && !self.is_dead(*peer)
         })
     }
 
@@ -144,14 +135,11 @@ impl Ledger {
         if self.mourns() {
             return Ok(());
         }
-        for (row, stands) in self.rows.iter().filter(|(row, _)| row.committed) {
+        for row in self.rows.iter().filter(|row| row.committed) {
             let tx = row.tx;
-            let all = (0..stands.len()).filter(|node| row.subordinates >> node & 1 == 1);
-            for node in all {
-                if stands[node].decided != Some(Decision::Committed) {
-                    let why = format!("{tx} is committed, but not at n{node}");
-                    return Err(Broken::safety("W11 CommittedIsForEver", why));
-                }
+            if let Some(node) = nodes(row.subordinates & !row.decided(Decision::Committed)).next() {
+                let why = format!("{tx} is committed, but not at {node}");
+                return Err(Broken::safety("W11 CommittedIsForEver", why));
             }
             if !row.ended && row.subordinates != 0 {
                 let why =

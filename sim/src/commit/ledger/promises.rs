@@ -12,7 +12,7 @@ impl Ledger {
         let tx = message.tx();
         match message {
             Message::Prepare { part, .. } => {
-                let mut row = self.rows.row(tx);
+                let row = self.rows.row(tx);
                 row.know(part.participants().iter().copied());
                 row.name.get_or_insert(message.name());
                 if row.begun_us == 0 {
@@ -35,12 +35,12 @@ impl Ledger {
 
     /// W1: the operations are durable before Yes is said; I4: the reads are of the last writes.
     fn on_yes(&mut self, node: NodeId, tx: TxId, reads: &stormglass::commit::Reads) -> Result<(), Broken> {
-        let mut row = self.rows.row(tx);
-        if row.stand(node).prepared != Mark::Durable {
+        let row = self.rows.row(tx);
+        if row.prepared(node) != Mark::Durable {
             let why = format!("{node} says Yes to {tx}, and a power cut now would make it forget");
             return Err(Broken::safety("W1 PreparedIsDurableBeforeYes", why));
         }
-        if row.stand(node).terminal.is_some_and(|(decision, _)| decision == Decision::Aborted) {
+        if row.terminal(node).is_some_and(|(decision, _)| decision == Decision::Aborted) {
             let why = format!("{node} says Yes to {tx}, which it has aborted");
             return Err(Broken::safety("AC2 NoDecisionIsReversed", why));
         }
@@ -58,7 +58,7 @@ impl Ledger {
     /// AC4, I3: a conflict is with somebody who is undecided here.
     fn on_no(&mut self, node: NodeId, tx: TxId, no: No) -> Result<(), Broken> {
         let No::Conflict { holder } = no else { return Ok(()) };
-        let terminal = self.rows.row(holder).stand(node).terminal;
+        let terminal = self.rows.row(holder).terminal(node);
         if let Some((decision, _)) = terminal {
             let why = format!("{node} refuses {tx} for a lock of {holder}, which is {decision:?} there");
             return Err(Broken::safety("I3 NoLockOutlivesItsTransaction", why));
@@ -77,7 +77,7 @@ impl Ledger {
 
     /// W5: "Abort" comes from the transaction's own coordinator, never with a COMMIT in its log unless W4 has allowed END.
     fn on_abort_said(&mut self, node: NodeId, tx: TxId) -> Result<(), Broken> {
-        let mut row = self.rows.row(tx);
+        let row = self.rows.row(tx);
         if tx.coordinator != node {
             let why = format!("{node} says that {tx} is aborted, which is not its own");
             return Err(Broken::safety("W5 PresumptionIsTheCoordinators", why));
@@ -94,9 +94,9 @@ impl Ledger {
 
     /// W3: the terminal record is durable before Ack; who has no record may acknowledge what has ended.
     fn on_ack_said(&mut self, node: NodeId, tx: TxId) -> Result<(), Broken> {
-        let mut row = self.rows.row(tx);
-        let durable = row.stand(node).terminal == Some((Decision::Committed, Mark::Durable));
-        let over = row.stand(node).decided == Some(Decision::Committed) && row.subordinates & !row.acked == 0;
+        let row = self.rows.row(tx);
+        let durable = row.terminal(node) == Some((Decision::Committed, Mark::Durable));
+        let over = row.decided(Decision::Committed) >> node.0 & 1 == 1 && row.subordinates & !row.acked == 0;
         if durable || over {
             return Ok(());
         }
@@ -111,7 +111,7 @@ impl Ledger {
             Said::Committed => Decision::Committed,
             Said::Aborted => Decision::Aborted,
         };
-        if self.rows.row(tx).stand(node).terminal == Some((decision, Mark::Durable)) {
+        if self.rows.row(tx).terminal(node) == Some((decision, Mark::Durable)) {
             return Ok(());
         }
         let why = format!("{node} tells a peer that {tx} is {decision:?}, and has no durable record of it");

@@ -31,7 +31,7 @@ impl Ledger {
         let track = self.track(node);
         track.log.push(payload);
         track.undurable.push(Undurable { file, end, tx, kind });
-        let mut row = self.rows.row(tx);
+        let row = self.rows.row(tx);
         row.name.get_or_insert(head.name);
         let verdict = match kind {
             RecordKind::Prepared => {
@@ -52,7 +52,7 @@ impl Ledger {
 
     fn on_prepared(&mut self, node: NodeId, tx: TxId, ops: Vec<Op>) -> Result<(), Broken> {
         self.claim_no_conflict(node, tx, &ops)?;
-        self.rows.row(tx).stand(node).prepared = Mark::Appended;
+        self.rows.row(tx).prepare(node, Mark::Appended);
         expect_reads(self.track(node), tx, &ops);
         let track = self.track(node);
         track.history.read(track.log.len() - 1, tx, &ops);
@@ -77,7 +77,7 @@ impl Ledger {
 
     fn on_commit_record(&mut self, at_us: u64, node: NodeId, tx: TxId, own: &[Op]) -> Result<(), Broken> {
         self.claim_no_conflict(node, tx, own)?;
-        let mut row = self.rows.row(tx);
+        let row = self.rows.row(tx);
         row.commit = Mark::Appended;
         if row.begun_us == 0 {
             row.begun_us = at_us;
@@ -120,22 +120,21 @@ impl Ledger {
             }
             self.spare.push(ops);
         }
-        let mut row = self.rows.row(tx);
-        let stand = row.stand(node);
-        if let Some((before, _)) = stand.terminal
+        let row = self.rows.row(tx);
+        if let Some((before, _)) = row.terminal(node)
             && before != decision
         {
             let why = format!("{node} wrote {decision:?} for {tx} after {before:?}");
             return Err(Broken::safety("AC2 NoDecisionIsReversed", why));
         }
-        stand.terminal = Some((decision, Mark::Appended));
+        row.settle(node, decision, Mark::Appended);
         Ok(())
     }
 
     /// W4: the coordinator forgets a commit only after the Acks of all distinct participants.
     fn on_end_record(&mut self, at_us: u64, tx: TxId) -> Result<(), Broken> {
         self.judge_forgetting(at_us, tx)?;
-        let mut row = self.rows.row(tx);
+        let row = self.rows.row(tx);
         let missing = row.subordinates & !row.acked;
         if missing != 0 {
             let who = NodeId(missing.trailing_zeros() as u16);
@@ -156,21 +155,31 @@ impl Ledger {
             }
             return Ok(());
         }
-        let mut undurable = std::mem::take(&mut self.track(node).undurable);
-        let count = undurable.iter().take_while(|record| disk.is_durable(record.file, record.end)).count();
-        for record in undurable.drain(..count) {
-            self.track(node).durable += 1;
+        let mut done = 0;
+        let mut known: Option<(FileId, Option<u64>)> = None;
+        while let Some(record) = self.nodes[usize::from(node.0)].undurable.get(done).copied() {
+            let durable_to = match known {
+                Some((file, end)) if file == record.file => end,
+                _ => disk.durable_to(record.file),
+            };
+            known = Some((record.file, durable_to));
+            if durable_to.is_none_or(|end| record.end > end) {
+                break;
+            }
             self.on_durable(node, record.tx, record.kind)?;
+            done += 1;
         }
-        self.track(node).undurable = undurable;
+        let track = self.track(node);
+        track.durable += done;
+        track.undurable.drain(..done);
         Ok(())
     }
 
     fn on_durable(&mut self, node: NodeId, tx: TxId, kind: RecordKind) -> Result<(), Broken> {
         match kind {
-            RecordKind::Prepared => self.rows.row(tx).stand(node).prepared = Mark::Durable,
+            RecordKind::Prepared => self.rows.row(tx).prepare(node, Mark::Durable),
             RecordKind::Commit => {
-                let mut row = self.rows.row(tx);
+                let row = self.rows.row(tx);
                 row.commit = Mark::Durable;
                 row.committed = true;
                 let name = row.name;
@@ -186,16 +195,20 @@ impl Ledger {
 
     /// AC1, AC2: a terminal record is durable, and binds everybody for ever.
     pub(super) fn decide(&mut self, node: NodeId, tx: TxId, decision: Decision) -> Result<(), Broken> {
-        let mut row = self.rows.row(tx);
-        row.stand(node).terminal = Some((decision, Mark::Durable));
-        if let Some(before) = row.stand(node).decided.replace(decision)
-            && before != decision
-        {
-            let why = format!("{node} had decided {before:?} for {tx}, and now {decision:?}");
+        let row = self.rows.row(tx);
+        row.settle(node, decision, Mark::Durable);
+        row.bind(node, decision);
+        let opposite = match decision {
+            Decision::Committed => Decision::Aborted,
+            Decision::Aborted => Decision::Committed,
+        };
+        let others = row.decided(opposite);
+        if others >> node.0 & 1 == 1 {
+            let why = format!("{node} had decided {opposite:?} for {tx}, and now {decision:?}");
             return Err(Broken::safety("AC2 NoDecisionIsReversed", why));
         }
-        let other = row.stands.iter().position(|stand| stand.decided.is_some_and(|other| other != decision));
-        if let Some(other) = other {
+        if others != 0 {
+            let other = others.trailing_zeros();
             let why = format!("{node} decided {decision:?} for {tx}, and n{other} the opposite");
             return Err(Broken::safety("AC1 NoTwoDecideDifferently", why));
         }
@@ -240,7 +253,8 @@ fn after(value: Option<i64>, action: Action) -> Option<i64> {
 
 fn perform(values: &mut Values, ops: &[Op]) {
     for op in ops.iter().filter(|op| op.writes()) {
-        match after(values.get(op.key).copied(), op.action) {
+        let before = if let Action::Put(_) = op.action { None } else { values.get(op.key).copied() };
+        match after(before, op.action) {
             Some(value) => values.insert(op.key, value),
             None => drop(values.remove(op.key)),
         }
