@@ -11,6 +11,7 @@ pub use seeded::Seeded;
 
 use stormglass::{About, DiskOp, Effect, Node, NodeId};
 
+use crate::disk::Disk;
 use crate::fault::{BarrierFault, Crash, Deed, End, MessageFault, Skew, Weather, WriteFault};
 
 /// Decides what goes wrong.
@@ -55,11 +56,11 @@ pub struct DeedPoint<'a, N: Node> {
     pub life: u32,
     /// Which deed of that life, from 0.
     pub ordinal: u32,
-    /// Whether there is unsynced work on the disk: that is where the bugs are.
-    pub in_flight: bool,
+    /// The node's disk: after the effect for a crash, before it for what may befall the effect itself.
+    pub disk: &'a Disk,
     /// The effect.
     pub effect: &'a Effect<N>,
-    /// The last append of this life before it.
+    /// The last append of this life so far.
     pub after: Option<About>,
 }
 
@@ -67,6 +68,11 @@ impl<N: Node> DeedPoint<'_, N>
 where
     N::Message: stormglass::Label,
 {
+    /// Whether there is unsynced work on the disk: that is where the bugs are.
+    pub fn in_flight(&self) -> bool {
+        self.disk.in_flight()
+    }
+
     /// The effect by name; `None` for reports and halts, which are never counted.
     pub fn deed(&self) -> Option<Deed> {
         use stormglass::Label;

@@ -7,7 +7,7 @@ use crate::mix::{Fingerprint, mix};
 use crate::oracle::Fact;
 
 /// Folds a fact into a fingerprint: integers only, never the text of a `Debug`.
-#[inline]
+#[inline(always)]
 pub(crate) fn fold<N: Node>(print: &mut Fingerprint, at_us: u64, node: NodeId, fact: &Fact<'_, N>) {
     let (tag, word) = of(fact, print);
     print.fold((at_us << 16) ^ u64::from(node.0));
@@ -15,7 +15,7 @@ pub(crate) fn fold<N: Node>(print: &mut Fingerprint, at_us: u64, node: NodeId, f
 }
 
 /// A tag and a word for a fact. Long contents are folded into `print` directly.
-#[inline]
+#[inline(always)]
 fn of<N: Node>(fact: &Fact<'_, N>, print: &mut Fingerprint) -> (u8, u64) {
     match fact {
         Fact::Input(input) => match input {
@@ -53,6 +53,7 @@ fn of<N: Node>(fact: &Fact<'_, N>, print: &mut Fingerprint) -> (u8, u64) {
     }
 }
 
+#[inline]
 fn disk_op(op: &DiskOp, bytes: &[u8], print: &mut Fingerprint) -> u64 {
     match op {
         DiskOp::Append { about: of, .. } => {

@@ -19,6 +19,8 @@ pub struct Queue<E> {
 
 /// `near` never holds more.
 const NEAR_MAX: usize = 64;
+/// Among so many, looking at one after the other is faster than to bisect.
+const FEW: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry<E> {
@@ -39,23 +41,35 @@ impl<E: Copy> Queue<E> {
     pub fn push(&mut self, at_us: u64, event: E) {
         self.sequence = self.sequence.checked_add(1).expect("a run has fewer than 2^32 events");
         let entry = Entry { at_us, sequence: self.sequence, event };
-        // It is the last of its time so far, so it goes before (later than) all of the same time.
-        let place = self.near.partition_point(|other| other.at_us > at_us);
-        if place == 0 && !self.far.is_empty() {
-            self.far.push(Reverse(entry));
-            return;
-        }
-        if self.near.len() == NEAR_MAX {
-            self.far.extend(self.near.drain(..NEAR_MAX / 2).map(Reverse));
+        let count = self.near.len();
+        if count >= NEAR_MAX || !self.far.is_empty() {
             return self.push_again(entry);
         }
-        self.near.insert(place, entry);
+        // It is the last of its time so far, so it goes before (later than) all of the same time. Most are among the
+        // next few: those step aside one by one.
+        self.near.push(entry);
+        let mut place = count;
+        let few = count.saturating_sub(FEW);
+        while place > few && self.near[place - 1].at_us <= at_us {
+            self.near[place] = self.near[place - 1];
+            place -= 1;
+        }
+        if place == few && few > 0 {
+            let far = self.near[..few].partition_point(|other| other.at_us > at_us);
+            self.near.copy_within(far..few, far + 1);
+            place = far;
+        }
+        self.near[place] = entry;
     }
 
+    /// There are so many that some of them wait in the heap.
     #[cold]
     fn push_again(&mut self, entry: Entry<E>) {
+        if self.near.len() >= NEAR_MAX {
+            self.far.extend(self.near.drain(..NEAR_MAX / 2).map(Reverse));
+        }
         match self.near.partition_point(|other| other.at_us > entry.at_us) {
-            0 => self.far.push(Reverse(entry)),
+            0 if !self.far.is_empty() => self.far.push(Reverse(entry)),
             place => self.near.insert(place, entry),
         }
     }
@@ -75,6 +89,18 @@ impl<E: Copy> Queue<E> {
         let next = std::iter::from_fn(|| self.far.pop()).take(NEAR_MAX / 2);
         self.near.extend(next.map(|Reverse(entry)| entry));
         self.near.reverse();
+    }
+
+    /// Takes out an event of this time for which `is_it` holds, if it is among the next ones: what has become
+    /// pointless should not crowd them. Whoever puts it in must be able to bear it all the same.
+    #[inline]
+    pub fn cancel(&mut self, at_us: u64, is_it: impl Fn(E) -> bool) {
+        let from = self.near.partition_point(|entry| entry.at_us > at_us);
+        let same = self.near[from..].iter().take_while(|entry| entry.at_us == at_us);
+        let found = same.into_iter().position(|entry| is_it(entry.event));
+        if let Some(found) = found.filter(|_| self.near.len() > 1) {
+            self.near.remove(from + found);
+        }
     }
 
     /// Whether nothing will happen.

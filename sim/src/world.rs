@@ -41,7 +41,8 @@ pub struct World<N: Node, W, J, C> {
     network: Network<N>,
     hosts: Vec<Host<N>>,
     weather: Vec<(u64, Weather)>,
-    outbox: Outbox<N>,
+    /// Not here while a node is stepped.
+    outbox: Option<Box<Outbox<N>>>,
     calls: Calls<N>,
     phase: Phase,
     /// Who is being stepped: a panic now is this node's.
@@ -151,7 +152,7 @@ where
             queue: crate::queue::Queue::default(),
             hosts: Vec::new(),
             weather: Vec::new(),
-            outbox: Outbox::default(),
+            outbox: None,
             calls: Calls::default(),
             phase: Phase::Storm,
             stepping: None,
@@ -176,7 +177,7 @@ where
         (self.config, self.plan, self.workload, self.chooser) = (config, plan, workload, chooser);
         self.now_us = 0;
         self.queue.reset();
-        self.outbox.clear();
+        self.outbox.get_or_insert_default().clear();
         self.calls.asks.clear();
         self.calls.timers.clear();
         self.phase = Phase::Storm;
@@ -328,7 +329,7 @@ where
     }
 
     fn boot_node(&mut self, id: NodeId) {
-        let mut outbox = std::mem::take(&mut self.outbox);
+        let mut outbox = self.outbox.take().unwrap_or_default();
         let host = &self.hosts[usize::from(id.0)];
         let entropy = self.plan.timing.entropy(id, host.life);
         let boot = Boot { id, now: host.clock.shows(self.now_us), entropy, disk: &host.disk };
@@ -347,16 +348,17 @@ where
             }
         }
         outbox.clear();
-        self.outbox = outbox;
+        self.outbox = Some(outbox);
     }
 
     /// Feeds one input to a running node and performs what it wants done.
+    #[inline(always)]
     fn step(&mut self, id: NodeId, input: Input<N>) {
-        self.see(id, &Fact::Input(&input));
+        self.see_hot(id, &Fact::Input(&input));
         if self.broken.is_some() {
             return;
         }
-        let mut outbox = std::mem::take(&mut self.outbox);
+        let mut outbox = self.outbox.take().unwrap_or_default();
         let host = &mut self.hosts[usize::from(id.0)];
         let now = host.clock.shows(self.now_us);
         let node = host.node.as_mut().expect("only running nodes are stepped");
@@ -365,7 +367,7 @@ where
         self.stepping = None;
         self.perform(id, &mut outbox);
         outbox.clear();
-        self.outbox = outbox;
+        self.outbox = Some(outbox);
         self.arm(id);
     }
 
@@ -375,10 +377,14 @@ where
         let host = &mut self.hosts[usize::from(id.0)];
         let Some(deadline) = host.node.as_ref().and_then(Node::deadline) else { return };
         let at_us = host.clock.when(deadline, self.now_us);
-        if at_us < host.armed_us {
-            host.armed_us = at_us;
-            self.queue.push(at_us, Event::Wake { node: id.0 });
+        if at_us >= host.armed_us {
+            return;
         }
+        let later_us = std::mem::replace(&mut host.armed_us, at_us);
+        if later_us != u64::MAX {
+            self.queue.cancel(later_us, |event| matches!(event, Event::Wake { node } if node == id.0));
+        }
+        self.queue.push(at_us, Event::Wake { node: id.0 });
     }
 
     fn wake(&mut self, id: NodeId) {
@@ -464,8 +470,13 @@ where
     }
 
     /// One fact, for the fingerprint and the judge.
-    #[inline]
     fn see(&mut self, id: NodeId, fact: &Fact<'_, N>) {
+        self.see_hot(id, fact);
+    }
+
+    /// The same where it is clear what kind of fact it is: there, folding and judging need not ask.
+    #[inline(always)]
+    fn see_hot(&mut self, id: NodeId, fact: &Fact<'_, N>) {
         let host = &self.hosts[usize::from(id.0)];
         crate::digest::fold(&mut self.print, self.now_us, id, fact);
         if self.broken.is_some() {

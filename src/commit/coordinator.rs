@@ -28,6 +28,8 @@ use crate::wal::Durable;
 pub(super) struct Led {
     name: RequestId,
     participants: Participants,
+    /// All of them but the coordinator.
+    subordinates: u64,
     /// Who has voted Yes, then who has acknowledged: a set, so nobody counts twice.
     heard: u64,
     tries: u32,
@@ -76,8 +78,11 @@ impl Led {
         }
     }
 
-    pub(super) fn recovered(name: RequestId, participants: Participants) -> Led {
-        Led { name, participants, heard: 0, tries: 0, repeat_at: Time(0), stage: Stage::Recovered }
+    /// Read back at boot by its coordinator, `id`.
+    pub(super) fn recovered(id: NodeId, name: RequestId, participants: Participants) -> Led {
+        let subordinates = participants.subordinates(id);
+        let (heard, tries, repeat_at, stage) = (0, 0, Time(0), Stage::Recovered);
+        Led { name, participants, subordinates, heard, tries, repeat_at, stage }
     }
 }
 
@@ -100,7 +105,8 @@ impl CommitNode {
         let waiter = Waiter { age, tx };
         let collecting = Collecting { whole, ops, own, own_ready, reads: Vec::new(), overdue_at };
         let stage = Stage::Collecting(Box::new(collecting));
-        self.led.insert(tx, Led { name, participants, heard: 0, tries: 0, repeat_at, stage });
+        let (subordinates, heard, tries) = (participants.subordinates(self.id), 0, 0);
+        self.led.insert(tx, Led { name, participants, subordinates, heard, tries, repeat_at, stage });
         self.timers.set(overdue_at, Alarm::Votes, tx);
         self.timers.set(repeat_at, Alarm::Repeat, tx);
         if !own_ready && !self.try_own_part(tx, out) {
@@ -153,12 +159,10 @@ impl CommitNode {
         if tx.coordinator != self.id {
             return self.drop_message(from, tx, name, Nonsense::NotForUs, out);
         }
-        let id = self.id;
         let Some(led) = self.led.get_mut(tx) else {
             return self.on_vote_for_forgotten(from, tx, name, &vote, out);
         };
-        let Some(bit) = led.participants.bit(from).filter(|bit| bit & led.participants.subordinates(id) != 0)
-        else {
+        let Some(bit) = led.participants.bit(from).filter(|bit| bit & led.subordinates != 0) else {
             return self.drop_message(from, tx, name, Nonsense::NotAParticipant, out);
         };
         let Stage::Collecting(collecting) = &mut led.stage else { return };
@@ -203,10 +207,9 @@ impl CommitNode {
 
     /// All votes are Yes and the own part is locked: COMMIT goes into the log, with the own operations.
     fn decide_if_complete(&mut self, tx: TxId, out: &mut Outbox<Self>) {
-        let id = self.id;
         let Some(led) = self.led.get_mut(tx) else { return };
         let Stage::Collecting(collecting) = &led.stage else { return };
-        if !collecting.own_ready || led.heard != led.participants.subordinates(id) {
+        if !collecting.own_ready || led.heard != led.subordinates {
             return;
         }
         let (overdue_at, repeat_at) = (collecting.overdue_at, led.repeat_at);
@@ -225,7 +228,7 @@ impl CommitNode {
     pub(super) fn on_votes_overdue(&mut self, tx: TxId, out: &mut Outbox<Self>) {
         let id = self.id;
         let Some(led) = self.led.get(tx) else { return };
-        let silent = led.participants.subordinates(id) & !led.heard;
+        let silent = led.subordinates & !led.heard;
         let missing = led.participants.among(silent).next().unwrap_or(id);
         self.abort(tx, Why::TimedOut { missing }, out);
     }
@@ -259,14 +262,14 @@ impl CommitNode {
 impl CommitNode {
     /// COMMIT is durable: now the own part may be applied, the others told, and the client answered.
     pub(super) fn on_commit_durable(&mut self, proof: Durable<CommittedTx>, out: &mut Outbox<Self>) {
-        let (tx, id) = (proof.get().0, self.id);
+        let tx = proof.get().0;
         let led = self.led.get_mut(tx).expect("a decided transaction is remembered until END");
         let stage = std::mem::replace(&mut led.stage, Stage::Committing(proof));
         let Stage::Deciding(decided) = stage else { panic!("COMMIT became durable in no {stage:?}") };
         led.heard = 0;
         led.tries = 0;
         let name = led.name;
-        let alone = led.participants.subordinates(id) == 0;
+        let alone = led.subordinates == 0;
         self.store.commit(tx, decided.own.ops());
         self.released = true;
         if alone {
@@ -301,9 +304,9 @@ impl CommitNode {
     }
 
     fn say_again(&mut self, tx: TxId, out: &mut Outbox<Self>) {
-        let (word, id) = (self.word(), self.id);
+        let word = self.word();
         let Some(led) = self.led.get(tx) else { return };
-        let silent = led.participants.subordinates(id) & !led.heard;
+        let silent = led.subordinates & !led.heard;
         let name = led.name;
         for to in led.participants.among(silent) {
             let word = word.clone();
@@ -322,7 +325,6 @@ impl CommitNode {
         if tx.coordinator != self.id {
             return self.drop_message(from, tx, name, Nonsense::NotForUs, out);
         }
-        let id = self.id;
         let Some(led) = self.led.get_mut(tx) else { return };
         let Some(bit) = led.participants.bit(from) else {
             return self.drop_message(from, tx, name, Nonsense::NotAParticipant, out);
@@ -331,7 +333,7 @@ impl CommitNode {
             return self.drop_message(from, tx, name, Nonsense::NotDecided, out);
         };
         led.heard |= bit;
-        if led.heard & led.participants.subordinates(id) == led.participants.subordinates(id) {
+        if led.heard & led.subordinates == led.subordinates {
             self.end(tx, name, out);
         }
     }

@@ -179,7 +179,7 @@ impl CommitNode {
             node.outcomes.insert(known.tx, Known::recovered(known));
         }
         for state::Committing { tx, name, participants } in state.committing {
-            node.led.insert(tx, Led::recovered(name, participants));
+            node.led.insert(tx, Led::recovered(id, name, participants));
         }
         node
     }
@@ -229,7 +229,7 @@ impl CommitNode {
 
     fn on_message(&mut self, from: NodeId, message: Message, out: &mut Outbox<Self>) {
         let (tx, name) = (message.tx(), message.name());
-        if from == self.id || !self.config.nodes.contains(&from) {
+        if from == self.id || !self.is_fellow(from) {
             return self.drop_message(from, tx, name, Nonsense::Stranger, out);
         }
         let from_coordinator = tx.coordinator == from;
@@ -253,6 +253,14 @@ impl CommitNode {
         }
     }
 
+    #[inline]
+    fn is_fellow(&self, node: NodeId) -> bool {
+        let nodes = &self.config.nodes;
+        // Nodes are mostly numbered as they are listed.
+        nodes.get(usize::from(node.0)) == Some(&node) || nodes.contains(&node)
+    }
+
+    #[cold]
     pub(super) fn drop_message(
         &mut self,
         from: NodeId,

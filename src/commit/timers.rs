@@ -31,13 +31,21 @@ impl Timers {
 
     pub(super) fn set(&mut self, at: Time, alarm: Alarm, tx: TxId) {
         let entry = (at, alarm, tx);
+        if self.queue.back().is_none_or(|last| last.0 < at) {
+            return self.queue.push_back(entry);
+        }
         let place = self.queue.partition_point(|other| *other < entry);
         self.queue.insert(place, entry);
     }
 
     /// Takes out what was set for exactly this time; it may have fired already.
     pub(super) fn cancel(&mut self, at: Time, alarm: Alarm, tx: TxId) {
-        if let Ok(place) = self.queue.binary_search(&(at, alarm, tx)) {
+        let entry = (at, alarm, tx);
+        if self.queue.front() == Some(&entry) {
+            self.queue.pop_front();
+        } else if self.queue.back() == Some(&entry) {
+            self.queue.pop_back();
+        } else if let Ok(place) = self.queue.binary_search(&entry) {
             self.queue.remove(place);
         }
     }

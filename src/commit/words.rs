@@ -105,7 +105,18 @@ impl Ended {
     }
 
     /// Adds what `word` ends, and says whether anything was new.
+    #[inline]
     pub fn absorb(&mut self, word: &Word) -> bool {
+        if self.open.is_empty() && word.open.is_none() {
+            // One transaction after another: nothing is open, here or there.
+            let fresh = word.below > self.below;
+            self.below = self.below.max(word.below);
+            return fresh;
+        }
+        self.merge(word)
+    }
+
+    fn merge(&mut self, word: &Word) -> bool {
         let known = (self.below, self.open.len());
         self.open.retain(|x| !word.ends(*x));
         let fresh = word.open().partition_point(|x| *x < self.below);

@@ -16,6 +16,8 @@ pub struct Seeded {
     nodes: u16,
     clients: u32,
     storm_us: u64,
+    /// Whether nothing ever happens to messages.
+    calm_links: bool,
     aims: Vec<Aim>,
 }
 
@@ -60,7 +62,8 @@ impl Seeded {
             aim.left = countdown(key, node as u64, 0);
         }
         let (nodes, clients, storm_us) = (plan.nodes, plan.clients, plan.storm_us);
-        Seeded { rates, key, nodes, clients, storm_us, aims }
+        let trouble = rates.lose + rates.duplicate + rates.delay + rates.flip + rates.queue_max;
+        Seeded { rates, key, nodes, clients, storm_us, calm_links: trouble == 0, aims }
     }
 
     /// A new life begins: perhaps its boot is where the next crash falls (P5).
@@ -86,6 +89,68 @@ impl Seeded {
         let down_us = Some(1 + below(random(5), self.rates.down_us_max));
         let damage = (below(random(6), 65_536) < self.rates.damage.into()).then(|| draw_damage(random(7)));
         Crash { how, down_us, damage }
+    }
+
+    /// One deed nearer to the next crash of this node.
+    fn count_down<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<Crash> {
+        let aim = &mut self.aims[usize::from(at.node.0)];
+        let weight = if at.in_flight() { IN_FLIGHT_WEIGHT } else { 1 };
+        if aim.left > weight {
+            aim.left -= weight;
+            return None;
+        }
+        aim.crashes_to_come -= 1;
+        aim.crashed += 1;
+        let nth = aim.crashed;
+        aim.left = countdown(self.key, at.node.0.into(), nth.into());
+        Some(self.draw_crash(at.node, nth))
+    }
+
+    fn draw_message(&self, at: &SendPoint) -> Option<MessageFault> {
+        let rates = &self.rates;
+        if rates.queue_max > 0 && at.queued >= rates.queue_max {
+            let random =
+                mix(self.key ^ place::MESSAGE ^ 1, (u64::from(at.link) << 32) | u64::from(at.ordinal));
+            return Some(MessageFault::Evict { victim: below(random, at.queued.into()) as u32 });
+        }
+        let any = rates.lose + rates.duplicate + rates.delay + rates.flip;
+        if any == 0 {
+            return None;
+        }
+        let random = mix(self.key ^ place::MESSAGE, (u64::from(at.link) << 32) | u64::from(at.ordinal));
+        let chance = (random & 0xffff) as u32;
+        if chance >= any {
+            return None;
+        }
+        if chance < rates.lose {
+            return Some(MessageFault::Lose);
+        }
+        if chance < rates.lose + rates.duplicate {
+            let long = below(random.rotate_left(16), 4) == 0;
+            let after_us = between(random, 100, if long { self.storm_us / 2 } else { 20_000 });
+            return Some(MessageFault::Duplicate { after_us });
+        }
+        if chance < rates.lose + rates.duplicate + rates.delay {
+            return Some(MessageFault::Delay {
+                by_us: between(random, 5_000, rates.delay_us_max.max(5_000)),
+            });
+        }
+        Some(MessageFault::Flip { bit: (random >> 32) as u32 })
+    }
+
+    fn draw_write<N: Node>(&self, at: &DeedPoint<'_, N>) -> Option<WriteFault> {
+        if !matches!(at.effect, Effect::Disk(DiskOp::Append { .. })) {
+            return None;
+        }
+        let random = self.deed_random(place::WRITE, at);
+        if (random & 0xffff) as u32 >= self.rates.fail_write {
+            return None;
+        }
+        let full = below(random, 2) == 0;
+        let error = if full { DiskError::NoSpace } else { DiskError::Io };
+        let lasts_us = if full { below(random.rotate_left(24), 200_000) } else { 0 };
+        let keep_permille = *pick(random.rotate_left(40), &[0, 300, 900]);
+        Some(WriteFault { error, keep_permille, lasts_us })
     }
 
     fn deed_random<N: Node>(&self, place: u64, at: &DeedPoint<'_, N>) -> u64 {
@@ -131,55 +196,17 @@ fn draw_damage(random: u64) -> Damage {
 }
 
 impl Chooser for Seeded {
+    #[inline(always)]
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault> {
-        let rates = &self.rates;
-        if rates.queue_max > 0 && at.queued >= rates.queue_max {
-            let random =
-                mix(self.key ^ place::MESSAGE ^ 1, (u64::from(at.link) << 32) | u64::from(at.ordinal));
-            return Some(MessageFault::Evict { victim: below(random, at.queued.into()) as u32 });
-        }
-        let any = rates.lose + rates.duplicate + rates.delay + rates.flip;
-        if any == 0 {
-            return None;
-        }
-        let random = mix(self.key ^ place::MESSAGE, (u64::from(at.link) << 32) | u64::from(at.ordinal));
-        let chance = (random & 0xffff) as u32;
-        if chance >= any {
-            return None;
-        }
-        if chance < rates.lose {
-            return Some(MessageFault::Lose);
-        }
-        if chance < rates.lose + rates.duplicate {
-            let long = below(random.rotate_left(16), 4) == 0;
-            let after_us = between(random, 100, if long { self.storm_us / 2 } else { 20_000 });
-            return Some(MessageFault::Duplicate { after_us });
-        }
-        if chance < rates.lose + rates.duplicate + rates.delay {
-            return Some(MessageFault::Delay {
-                by_us: between(random, 5_000, rates.delay_us_max.max(5_000)),
-            });
-        }
-        Some(MessageFault::Flip { bit: (random >> 32) as u32 })
+        if self.calm_links { None } else { self.draw_message(at) }
     }
 
+    #[inline]
     fn crash<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<Crash> {
-        let aim = &mut self.aims[usize::from(at.node.0)];
-        if aim.crashes_to_come == 0 {
-            return None;
-        }
-        let weight = if at.in_flight { IN_FLIGHT_WEIGHT } else { 1 };
-        if aim.left > weight {
-            aim.left -= weight;
-            return None;
-        }
-        aim.crashes_to_come -= 1;
-        aim.crashed += 1;
-        let nth = aim.crashed;
-        aim.left = countdown(self.key, at.node.0.into(), nth.into());
-        Some(self.draw_crash(at.node, nth))
+        if self.aims[usize::from(at.node.0)].crashes_to_come == 0 { None } else { self.count_down(at) }
     }
 
+    #[inline]
     fn barrier<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<BarrierFault> {
         let rates = &self.rates;
         let any = rates.fail_sync + rates.slow_sync + rates.lie;
@@ -197,21 +224,10 @@ impl Chooser for Seeded {
         (chance < any).then_some(BarrierFault::Lie)
     }
 
+    #[inline]
     fn write<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<WriteFault> {
-        if self.rates.fail_write == 0 || !matches!(at.effect, Effect::Disk(DiskOp::Append { .. })) {
-            return None;
-        }
-        let random = self.deed_random(place::WRITE, at);
-        if (random & 0xffff) as u32 >= self.rates.fail_write {
-            return None;
-        }
-        let full = below(random, 2) == 0;
-        let error = if full { DiskError::NoSpace } else { DiskError::Io };
-        let lasts_us = if full { below(random.rotate_left(24), 200_000) } else { 0 };
-        let keep_permille = *pick(random.rotate_left(40), &[0, 300, 900]);
-        Some(WriteFault { error, keep_permille, lasts_us })
+        if self.rates.fail_write == 0 { None } else { self.draw_write(at) }
     }
-
     fn skew(&mut self, node: NodeId, life: u32) -> Skew {
         self.on_life(node, life);
         let random = mix(self.key ^ place::SKEW, (u64::from(node.0) << 32) | u64::from(life));

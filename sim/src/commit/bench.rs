@@ -27,6 +27,8 @@ struct Rotation {
     puts: [Key; 16],
     empty: [Key; 16],
     due_us: u64,
+    /// Whether a timer is set: one is enough, as it never comes after `due_us`.
+    armed: bool,
     committed: u64,
     aborted: u64,
     ended_us: u64,
@@ -44,7 +46,7 @@ impl Rotation {
         };
         let (puts, empty) = (keys("k"), keys("empty"));
         let (serial, due_us, committed, aborted, ended_us) = (0, 0, 0, 0, 0);
-        Rotation { nodes, left, serial, key, puts, empty, due_us, committed, aborted, ended_us }
+        Rotation { nodes, left, serial, key, puts, empty, due_us, armed: false, committed, aborted, ended_us }
     }
 
     fn next<N: Asked>(&mut self, now_us: u64, calls: &mut Calls<N>) {
@@ -57,10 +59,16 @@ impl Rotation {
         self.ask(now_us, calls);
     }
 
+    fn arm<N: Asked>(&mut self, calls: &mut Calls<N>) {
+        if !std::mem::replace(&mut self.armed, true) {
+            calls.wake_at(self.due_us, 1);
+        }
+    }
+
     /// The client's links lose messages too: what is not answered is asked again.
     fn ask<N: Asked>(&mut self, now_us: u64, calls: &mut Calls<N>) {
         self.due_us = now_us + AGAIN_US;
-        calls.wake_at(self.due_us, 1);
+        self.arm(calls);
         let id = RequestId { client: 1, serial: self.serial, attempt: 0 };
         let coordinator = (self.serial - 1) % u32::from(self.nodes);
         let turn = self.serial as usize % self.puts.len();
@@ -87,8 +95,11 @@ impl<N: Asked> Workload<N> for Rotation {
             ClientEvent::Start => calls.wake_at(5_000, 1),
             ClientEvent::Timer { .. } if self.serial == 0 => self.next(now_us, calls),
             ClientEvent::Timer { .. } => {
-                if now_us >= self.due_us {
-                    self.ask(now_us, calls);
+                self.armed = false;
+                match self.due_us {
+                    u64::MAX => {}
+                    due_us if now_us >= due_us => self.ask(now_us, calls),
+                    _ => self.arm(calls),
                 }
             }
             ClientEvent::Answer { id, .. } if id.serial != self.serial => {}

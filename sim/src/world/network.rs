@@ -82,10 +82,12 @@ impl<N: Node> Network<N> {
         self.free.clear();
     }
 
+    #[inline]
     fn link(&self, from: u16, to: u16) -> usize {
         usize::from(from) * self.ends + usize::from(to)
     }
 
+    #[inline]
     fn end(&self, index: u16) -> End {
         if usize::from(index) < self.nodes {
             End::Node(NodeId(index))
@@ -101,22 +103,21 @@ impl<N: Node> Network<N> {
         }
     }
 
+    /// Puts a message on its link. Whoever builds it in the argument builds it in its place.
+    #[inline(always)]
     fn board(&mut self, flight: Flight<N>) -> u32 {
         let link = self.link(flight.from, flight.to);
         self.links[link].queued += 1;
-        match self.free.pop() {
-            Some(slot) => {
-                self.flights[slot as usize] = Some(flight);
-                slot
-            }
-            None => {
-                self.flights.push(Some(flight));
-                (self.flights.len() - 1) as u32
-            }
-        }
+        let Some(slot) = self.free.pop() else {
+            self.flights.push(Some(flight));
+            return (self.flights.len() - 1) as u32;
+        };
+        self.flights[slot as usize] = Some(flight);
+        slot
     }
 
     /// Takes a message off its link; `None` if it was lost from the queue meanwhile.
+    #[inline(always)]
     fn land(&mut self, slot: u32) -> Option<Flight<N>> {
         self.free.push(slot);
         let flight = self.flights[slot as usize].take()?;
@@ -175,6 +176,7 @@ where
     J: Judge<N>,
     C: Chooser,
 {
+    #[inline(always)]
     pub(super) fn send(&mut self, from: NodeId, to: NodeId, message: N::Message) {
         assert!(from != to, "a node never sends to itself");
         assert!(to.0 < self.plan.nodes, "{to} is no node of this cluster");
@@ -194,6 +196,7 @@ where
         self.launch(node.0, to, Cargo::Answer(id, response));
     }
 
+    #[inline(always)]
     fn launch(&mut self, from: u16, to: u16, cargo: Cargo<N>) {
         let link = self.network.link(from, to);
         let place = &mut self.network.links[link];
@@ -207,21 +210,35 @@ where
             self.tally.bite(Rule::N1);
         }
         let lives = (self.life_at(from), self.life_at(to));
-        let flight = Flight { from, to, lives, copy: false, flipped: None, cargo };
-        if !stormy {
-            self.fly(flight, delay_us);
-            return;
+        if stormy {
+            let (a, b) = (self.network.end(from), self.network.end(to));
+            let point =
+                SendPoint { from: a, to: b, link: link as u32, ordinal, about: cargo.about(), queued };
+            let fault = self.chooser.message(&point);
+            if cut || fault.is_some() {
+                let flight = Flight { from, to, lives, copy: false, flipped: None, cargo };
+                return self.launch_badly(flight, delay_us, &point, fault.filter(|_| !cut));
+            }
         }
-        let (a, b) = (self.network.end(from), self.network.end(to));
-        let point =
-            SendPoint { from: a, to: b, link: link as u32, ordinal, about: flight.cargo.about(), queued };
-        match self.chooser.message(&point) {
-            _ if cut => self.lose(&flight, "partition"),
-            None => self.fly(flight, delay_us),
-            Some(fault) => self.mishap(flight, delay_us, &point, fault),
+        self.fly(Flight { from, to, lives, copy: false, flipped: None, cargo }, delay_us);
+    }
+
+    /// The link is cut, or else something happens to the message.
+    #[cold]
+    fn launch_badly(
+        &mut self,
+        flight: Flight<N>,
+        delay_us: u64,
+        point: &SendPoint,
+        fault: Option<MessageFault>,
+    ) {
+        match fault {
+            None => self.lose(&flight, "partition"),
+            Some(fault) => self.mishap(flight, delay_us, point, fault),
         }
     }
 
+    #[inline(always)]
     fn fly(&mut self, flight: Flight<N>, delay_us: u64) {
         let slot = self.network.board(flight);
         self.queue.push(self.now_us + delay_us, Event::Deliver { slot });
@@ -257,6 +274,7 @@ where
         }
     }
 
+    #[cold]
     fn lose(&mut self, flight: &Flight<N>, why: &'static str) {
         let (from, to) = (self.network.end(flight.from), self.network.end(flight.to));
         if why == "partition" {
@@ -275,6 +293,7 @@ where
         }
     }
 
+    #[inline]
     fn life_at(&self, end: u16) -> u32 {
         self.hosts.get(usize::from(end)).map_or(0, |host| host.life)
     }
@@ -303,6 +322,7 @@ where
         self.arrive(flight);
     }
 
+    #[inline(always)]
     fn arrive(&mut self, flight: Flight<N>) {
         let (from, to) = (NodeId(flight.from), NodeId(flight.to));
         if usize::from(flight.to) >= self.hosts.len() {

@@ -1,11 +1,19 @@
 use stormglass::{DiskError, DiskOp, Effect, Node, NodeId, Outbox};
 
-use super::{BarrierFate, Event, Phase, World};
+use super::{BarrierFate, Event, Host, Phase, World};
 use crate::chooser::{Chooser, DeedPoint};
-use crate::fault::{BarrierFault, WriteFault};
+use crate::fault::{BarrierFault, Crash, WriteFault};
 use crate::oracle::{Fact, Judge};
 use crate::tally::Rule;
 use crate::workload::Workload;
+
+impl<N: Node> Host<N> {
+    /// Where the chooser is asked.
+    #[inline]
+    fn point<'a>(&'a self, node: NodeId, ordinal: u32, effect: &'a Effect<N>) -> DeedPoint<'a, N> {
+        DeedPoint { node, life: self.life, ordinal, disk: &self.disk, effect, after: self.last_append }
+    }
+}
 
 impl<N, W, J, C> World<N, W, J, C>
 where
@@ -19,18 +27,17 @@ where
     pub(super) fn perform(&mut self, id: NodeId, outbox: &mut Outbox<N>) {
         let (effects, bytes) = outbox.drain();
         for effect in effects {
-            let alive = match &effect {
+            let alive = match effect {
+                Effect::Send { .. } | Effect::Reply { .. } => self.perform_speech(id, effect),
+                Effect::Disk(op) => self.perform_write(id, &op, &effect, bytes),
                 Effect::Report(_) => {
                     self.see(id, &Fact::Effect(&effect, &[]));
                     true
                 }
                 Effect::Halt(reason) => {
                     self.see(id, &Fact::Effect(&effect, &[]));
-                    self.halt(id, *reason);
+                    self.halt(id, reason);
                     false
-                }
-                Effect::Send { .. } | Effect::Disk(_) | Effect::Reply { .. } => {
-                    self.perform_deed(id, effect, bytes)
                 }
             };
             if !alive || self.broken.is_some() {
@@ -39,65 +46,108 @@ where
         }
     }
 
-    /// Performs an effect that counts as a deed; false if the process ends right after it.
-    fn perform_deed(&mut self, id: NodeId, effect: Effect<N>, buffer: &[u8]) -> bool {
-        let stormy = self.phase == Phase::Storm;
-        let host = &mut self.hosts[usize::from(id.0)];
-        let (life, ordinal, after) = (host.life, host.deeds, host.last_append);
-        host.deeds += 1;
-        let bytes =
-            if let Effect::Disk(DiskOp::Append { bytes, .. }) = &effect { bytes.of(buffer) } else { &[] };
-        let in_flight = host.disk.in_flight();
-        let point = DeedPoint { node: id, life, ordinal, in_flight, effect: &effect, after };
-        if let Effect::Disk(op) = &effect {
-            let broken = if stormy { self.write_fault(&point, op) } else { None };
-            self.see(id, &Fact::Effect(&effect, bytes));
-            let barrier = if stormy { self.barrier_fault(&point, op) } else { None };
-            self.touch(id, op, bytes, broken, barrier);
-        } else {
-            self.see(id, &Fact::Effect(&effect, bytes));
-        }
+    /// A message or an answer; false if the process ends right after it.
+    #[inline(always)]
+    fn perform_speech(&mut self, id: NodeId, effect: Effect<N>) -> bool {
+        let ordinal = self.count_deed(id);
+        self.see_hot(id, &Fact::Effect(&effect, &[]));
         if self.broken.is_some() {
             return false;
         }
-        let in_flight = self.hosts[usize::from(id.0)].disk.in_flight();
-        let point = DeedPoint { node: id, life, ordinal, in_flight, effect: &effect, after };
-        let crash = if stormy { self.chooser.crash(&point) } else { None };
+        let crash = self.crash_after(id, ordinal, &effect);
         match effect {
             Effect::Send { to, message } => self.send(id, to, message),
             Effect::Reply { id: request, response } => self.answer(id, request, response),
             Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => {}
         }
+        self.goes_on(id, crash)
+    }
+
+    /// An operation on the disk; false if the process ends right after it.
+    #[inline(always)]
+    fn perform_write(&mut self, id: NodeId, op: &DiskOp, effect: &Effect<N>, buffer: &[u8]) -> bool {
+        let ordinal = self.count_deed(id);
+        let bytes = if let DiskOp::Append { bytes, .. } = op { bytes.of(buffer) } else { &[] };
+        let stormy = self.phase == Phase::Storm;
+        let broken = if stormy { self.write_fault(id, ordinal, op, effect) } else { None };
+        self.see_hot(id, &Fact::Effect(effect, bytes));
+        let barrier = if stormy { self.barrier_fault(id, ordinal, op, effect) } else { None };
+        self.touch(id, op, bytes, broken, barrier);
+        if self.broken.is_some() {
+            return false;
+        }
+        let crash = self.crash_after(id, ordinal, effect);
+        self.goes_on(id, crash)
+    }
+
+    #[inline]
+    fn count_deed(&mut self, id: NodeId) -> u32 {
+        let host = &mut self.hosts[usize::from(id.0)];
+        host.deeds += 1;
+        host.deeds - 1
+    }
+
+    #[inline]
+    fn crash_after(&mut self, id: NodeId, ordinal: u32, effect: &Effect<N>) -> Option<Crash> {
+        if self.phase != Phase::Storm {
+            return None;
+        }
+        self.chooser.crash(&self.hosts[usize::from(id.0)].point(id, ordinal, effect))
+    }
+
+    #[inline]
+    fn goes_on(&mut self, id: NodeId, crash: Option<Crash>) -> bool {
         let Some(crash) = crash else { return true };
         self.crash(id, &crash);
         false
     }
 
-    fn write_fault(&mut self, point: &DeedPoint<'_, N>, op: &DiskOp) -> Option<WriteFault> {
+    #[inline]
+    fn write_fault(
+        &mut self,
+        id: NodeId,
+        ordinal: u32,
+        op: &DiskOp,
+        effect: &Effect<N>,
+    ) -> Option<WriteFault> {
         let DiskOp::Append { .. } = op else { return None };
-        let host = &self.hosts[usize::from(point.node.0)];
+        let host = &self.hosts[usize::from(id.0)];
         let still = host.broken_until_us > self.now_us;
-        let fresh = self.chooser.write(point);
+        let fresh = self.chooser.write(&host.point(id, ordinal, effect));
+        if fresh.is_none() && !still { None } else { self.begin_write_fault(id, fresh) }
+    }
+
+    #[cold]
+    fn begin_write_fault(&mut self, id: NodeId, fresh: Option<WriteFault>) -> Option<WriteFault> {
+        let host = &mut self.hosts[usize::from(id.0)];
         if host.disk.latched().is_some() {
             return None;
         }
         let error = DiskError::NoSpace;
-        let fault = fresh.or_else(|| still.then_some(WriteFault { error, keep_permille: 0, lasts_us: 0 }))?;
-        let host = &mut self.hosts[usize::from(point.node.0)];
+        let fault = fresh.unwrap_or(WriteFault { error, keep_permille: 0, lasts_us: 0 });
         host.broken_until_us = host.broken_until_us.max(self.now_us + fault.lasts_us);
         self.tally.bite(Rule::D8);
-        self.see(point.node, &Fact::WriteFault(fault));
+        self.see(id, &Fact::WriteFault(fault));
         Some(fault)
     }
 
-    fn barrier_fault(&mut self, point: &DeedPoint<'_, N>, op: &DiskOp) -> Option<BarrierFault> {
+    #[inline]
+    fn barrier_fault(
+        &mut self,
+        id: NodeId,
+        ordinal: u32,
+        op: &DiskOp,
+        effect: &Effect<N>,
+    ) -> Option<BarrierFault> {
         let (DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) = op else { return None };
-        let fault = self.chooser.barrier(point)?;
-        self.see(point.node, &Fact::BarrierFault(fault));
+        let host = &self.hosts[usize::from(id.0)];
+        let fault = self.chooser.barrier(&host.point(id, ordinal, effect))?;
+        self.see(id, &Fact::BarrierFault(fault));
         Some(fault)
     }
 
     /// Hands an operation to the disk, and lets a barrier complete in time.
+    #[inline]
     fn touch(
         &mut self,
         id: NodeId,
