@@ -14,9 +14,33 @@ use stormglass::{About, DiskOp, Effect, Node, NodeId};
 use crate::disk::Disk;
 use crate::fault::{BarrierFault, Crash, Deed, End, MessageFault, Skew, Weather, WriteFault};
 
+/// What a chooser wants to be asked about, in one run. What it has nothing to say about is not even put into words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asks {
+    /// [`Chooser::message`].
+    pub messages: bool,
+    /// [`Chooser::crash`].
+    pub crashes: bool,
+    /// [`Chooser::barrier`].
+    pub barriers: bool,
+    /// [`Chooser::write`].
+    pub writes: bool,
+}
+
+impl Asks {
+    /// About everything.
+    pub const ALL: Asks = Asks { messages: true, crashes: true, barriers: true, writes: true };
+    /// About nothing: the sky is clear.
+    pub const NOTHING: Asks = Asks { messages: false, crashes: false, barriers: false, writes: false };
+}
+
 /// Decides what goes wrong.
 pub trait Chooser {
-    /// What happens at given times. Asked once, before anything else.
+    /// What it may have something to say about. Asked once, before anything else; whatever it leaves out is benign.
+    fn asks(&self) -> Asks {
+        Asks::ALL
+    }
+    /// What happens at given times. Asked once, before anything else happens.
     fn weather(&mut self) -> Vec<(u64, Weather)>;
     /// A message is sent.
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault>;
@@ -97,6 +121,9 @@ where
 pub struct Benign;
 
 impl Chooser for Benign {
+    fn asks(&self) -> Asks {
+        Asks::NOTHING
+    }
     fn weather(&mut self) -> Vec<(u64, Weather)> {
         Vec::new()
     }

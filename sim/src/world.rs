@@ -17,7 +17,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use stormglass::{Boot, Input, Node, NodeId, OpId, Outbox};
 
-use crate::chooser::Chooser;
+use crate::chooser::{Asks, Chooser};
 use crate::disk::Disk;
 use crate::fault::Weather;
 use crate::mix::Fingerprint;
@@ -45,6 +45,8 @@ pub struct World<N: Node, W, J, C> {
     outbox: Option<Box<Outbox<N>>>,
     calls: Calls<N>,
     phase: Phase,
+    /// What the chooser is asked about: nothing, once the sky is clear.
+    asks: Asks,
     /// Who is being stepped: a panic now is this node's.
     stepping: Option<NodeId>,
     print: Fingerprint,
@@ -155,6 +157,7 @@ where
             outbox: None,
             calls: Calls::default(),
             phase: Phase::Storm,
+            asks: Asks::ALL,
             stepping: None,
             print: Fingerprint::default(),
             tally: Tally::default(),
@@ -198,6 +201,7 @@ where
             *host = Host { disk, ..Host::default() };
         }
         self.hosts.resize_with(nodes, Host::default);
+        self.asks = self.chooser.asks();
         self.weather = self.chooser.weather();
         for index in 0..self.weather.len() {
             self.queue.push(self.weather[index].0, Event::Weather { index: index as u32 });

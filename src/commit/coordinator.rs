@@ -120,8 +120,9 @@ impl CommitNode {
 
     fn whole(&self, age: Age, ops: &Arc<[Op]>) -> Result<Part, Invalid> {
         let whole = Part::whole(age, ops)?;
-        let stranger = whole.participants().iter().find(|node| !self.config.nodes.contains(node));
-        stranger.map_or(Ok(whole.clone()), |node| Err(Invalid::NoSuchNode(*node)))
+        let stranger = whole.participants().iter().find(|node| !self.is_member(**node));
+        let stranger = stranger.map(|node| Invalid::NoSuchNode(*node));
+        stranger.map_or(Ok(whole), Err)
     }
 
     fn refuse(&mut self, name: RequestId, why: Why, out: &mut Outbox<Self>) {

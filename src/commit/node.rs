@@ -208,28 +208,30 @@ impl CommitNode {
     }
 
     fn on_durable(&mut self, out: &mut Outbox<Self>) {
-        while let Some(pending) = self.pending.pop_front() {
-            let early = match pending {
+        while let Some(pending) = self.pending.front().copied() {
+            match pending {
                 Pending::Yes(ticket) => {
-                    self.wal.redeem(ticket).map(|proof| self.on_prepared(proof, out)).is_err()
+                    let Ok(proof) = self.wal.redeem(ticket) else { return };
+                    self.pending.pop_front();
+                    self.on_prepared(proof, out);
                 }
                 Pending::Decided(ticket) => {
-                    self.wal.redeem(ticket).map(|proof| self.on_commit_durable(proof, out)).is_err()
+                    let Ok(proof) = self.wal.redeem(ticket) else { return };
+                    self.pending.pop_front();
+                    self.on_commit_durable(proof, out);
                 }
                 Pending::Settled(ticket) => {
-                    self.wal.redeem(ticket).map(|proof| self.on_settled(proof, out)).is_err()
+                    let Ok(proof) = self.wal.redeem(ticket) else { return };
+                    self.pending.pop_front();
+                    self.on_settled(proof, out);
                 }
-            };
-            if early {
-                self.pending.push_front(pending);
-                return;
             }
         }
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, out: &mut Outbox<Self>) {
         let (tx, name) = (message.tx(), message.name());
-        if from == self.id || !self.is_fellow(from) {
+        if from == self.id || !self.is_member(from) {
             return self.drop_message(from, tx, name, Nonsense::Stranger, out);
         }
         let from_coordinator = tx.coordinator == from;
@@ -254,7 +256,7 @@ impl CommitNode {
     }
 
     #[inline]
-    fn is_fellow(&self, node: NodeId) -> bool {
+    pub(super) fn is_member(&self, node: NodeId) -> bool {
         let nodes = &self.config.nodes;
         // Nodes are mostly numbered as they are listed.
         nodes.get(usize::from(node.0)) == Some(&node) || nodes.contains(&node)

@@ -1,6 +1,6 @@
 use stormglass::{DiskError, DiskOp, Effect, Node, NodeId};
 
-use super::{Chooser, DeedPoint, SendPoint};
+use super::{Asks, Chooser, DeedPoint, SendPoint};
 use crate::disk::{Damage, Harm, Holes, Role, Survival};
 use crate::fault::{BarrierFault, Crash, CrashKind, End, MessageFault, Skew, Weather, WriteFault};
 use crate::mix::{below, between, mix};
@@ -16,8 +16,6 @@ pub struct Seeded {
     nodes: u16,
     clients: u32,
     storm_us: u64,
-    /// Whether nothing ever happens to messages.
-    calm_links: bool,
     aims: Vec<Aim>,
 }
 
@@ -62,8 +60,7 @@ impl Seeded {
             aim.left = countdown(key, node as u64, 0);
         }
         let (nodes, clients, storm_us) = (plan.nodes, plan.clients, plan.storm_us);
-        let trouble = rates.lose + rates.duplicate + rates.delay + rates.flip + rates.queue_max;
-        Seeded { rates, key, nodes, clients, storm_us, calm_links: trouble == 0, aims }
+        Seeded { rates, key, nodes, clients, storm_us, aims }
     }
 
     /// A new life begins: perhaps its boot is where the next crash falls (P5).
@@ -104,38 +101,6 @@ impl Seeded {
         let nth = aim.crashed;
         aim.left = countdown(self.key, at.node.0.into(), nth.into());
         Some(self.draw_crash(at.node, nth))
-    }
-
-    fn draw_message(&self, at: &SendPoint) -> Option<MessageFault> {
-        let rates = &self.rates;
-        if rates.queue_max > 0 && at.queued >= rates.queue_max {
-            let random =
-                mix(self.key ^ place::MESSAGE ^ 1, (u64::from(at.link) << 32) | u64::from(at.ordinal));
-            return Some(MessageFault::Evict { victim: below(random, at.queued.into()) as u32 });
-        }
-        let any = rates.lose + rates.duplicate + rates.delay + rates.flip;
-        if any == 0 {
-            return None;
-        }
-        let random = mix(self.key ^ place::MESSAGE, (u64::from(at.link) << 32) | u64::from(at.ordinal));
-        let chance = (random & 0xffff) as u32;
-        if chance >= any {
-            return None;
-        }
-        if chance < rates.lose {
-            return Some(MessageFault::Lose);
-        }
-        if chance < rates.lose + rates.duplicate {
-            let long = below(random.rotate_left(16), 4) == 0;
-            let after_us = between(random, 100, if long { self.storm_us / 2 } else { 20_000 });
-            return Some(MessageFault::Duplicate { after_us });
-        }
-        if chance < rates.lose + rates.duplicate + rates.delay {
-            return Some(MessageFault::Delay {
-                by_us: between(random, 5_000, rates.delay_us_max.max(5_000)),
-            });
-        }
-        Some(MessageFault::Flip { bit: (random >> 32) as u32 })
     }
 
     fn draw_write<N: Node>(&self, at: &DeedPoint<'_, N>) -> Option<WriteFault> {
@@ -196,9 +161,46 @@ fn draw_damage(random: u64) -> Damage {
 }
 
 impl Chooser for Seeded {
-    #[inline(always)]
+    fn asks(&self) -> Asks {
+        let rates = &self.rates;
+        Asks {
+            messages: rates.lose + rates.duplicate + rates.delay + rates.flip + rates.queue_max > 0,
+            crashes: rates.crash_in_boot > 0 || self.aims.iter().any(|aim| aim.crashes_to_come > 0),
+            barriers: rates.fail_sync + rates.slow_sync + rates.lie > 0,
+            writes: rates.fail_write > 0,
+        }
+    }
+
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault> {
-        if self.calm_links { None } else { self.draw_message(at) }
+        let rates = &self.rates;
+        if rates.queue_max > 0 && at.queued >= rates.queue_max {
+            let random =
+                mix(self.key ^ place::MESSAGE ^ 1, (u64::from(at.link) << 32) | u64::from(at.ordinal));
+            return Some(MessageFault::Evict { victim: below(random, at.queued.into()) as u32 });
+        }
+        let any = rates.lose + rates.duplicate + rates.delay + rates.flip;
+        if any == 0 {
+            return None;
+        }
+        let random = mix(self.key ^ place::MESSAGE, (u64::from(at.link) << 32) | u64::from(at.ordinal));
+        let chance = (random & 0xffff) as u32;
+        if chance >= any {
+            return None;
+        }
+        if chance < rates.lose {
+            return Some(MessageFault::Lose);
+        }
+        if chance < rates.lose + rates.duplicate {
+            let long = below(random.rotate_left(16), 4) == 0;
+            let after_us = between(random, 100, if long { self.storm_us / 2 } else { 20_000 });
+            return Some(MessageFault::Duplicate { after_us });
+        }
+        if chance < rates.lose + rates.duplicate + rates.delay {
+            return Some(MessageFault::Delay {
+                by_us: between(random, 5_000, rates.delay_us_max.max(5_000)),
+            });
+        }
+        Some(MessageFault::Flip { bit: (random >> 32) as u32 })
     }
 
     #[inline]

@@ -34,6 +34,7 @@ pub(super) struct Fated {
 }
 
 impl Names {
+    #[inline]
     pub(super) fn find(&self, file: FileId) -> Option<Ino> {
         self.entries.iter().find(|(name, _)| *name == file).map(|(_, ino)| *ino)
     }

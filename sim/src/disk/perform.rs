@@ -95,6 +95,7 @@ impl Disk {
         ino
     }
 
+    #[inline]
     fn enqueue(&mut self, ino: Ino, change: Change) {
         self.name_changes += usize::from(matches!(change, Change::Name(_)));
         self.queue.push(Entry { at: self.issued, ino, change, forsaken: false });

@@ -1,7 +1,7 @@
 use stormglass::{HaltReason, Node, NodeId};
 
 use super::{BarrierFate, Event, Phase, World};
-use crate::chooser::Chooser;
+use crate::chooser::{Asks, Chooser};
 use crate::disk::Survival;
 use crate::fault::{Crash, CrashKind, Weather};
 use crate::oracle::{Fact, Judge};
@@ -129,7 +129,7 @@ where
 
     /// The sky clears: everything heals, boots and is re-timed, but for those who are dead for good.
     pub(super) fn clear(&mut self) {
-        self.phase = Phase::Clear;
+        (self.phase, self.asks) = (Phase::Clear, Asks::NOTHING);
         self.network.heal();
         for host in &mut self.hosts {
             (host.paused_until_us, host.broken_until_us) = (0, 0);

@@ -210,31 +210,26 @@ where
             self.tally.bite(Rule::N1);
         }
         let lives = (self.life_at(from), self.life_at(to));
-        if stormy {
+        let fault = if self.asks.messages {
             let (a, b) = (self.network.end(from), self.network.end(to));
-            let point =
-                SendPoint { from: a, to: b, link: link as u32, ordinal, about: cargo.about(), queued };
-            let fault = self.chooser.message(&point);
-            if cut || fault.is_some() {
-                let flight = Flight { from, to, lives, copy: false, flipped: None, cargo };
-                return self.launch_badly(flight, delay_us, &point, fault.filter(|_| !cut));
-            }
+            let about = cargo.about();
+            self.chooser.message(&SendPoint { from: a, to: b, link: link as u32, ordinal, about, queued })
+        } else {
+            None
+        };
+        if cut || fault.is_some() {
+            let flight = Flight { from, to, lives, copy: false, flipped: None, cargo };
+            return self.launch_badly(flight, delay_us, fault.filter(|_| !cut));
         }
         self.fly(Flight { from, to, lives, copy: false, flipped: None, cargo }, delay_us);
     }
 
     /// The link is cut, or else something happens to the message.
     #[cold]
-    fn launch_badly(
-        &mut self,
-        flight: Flight<N>,
-        delay_us: u64,
-        point: &SendPoint,
-        fault: Option<MessageFault>,
-    ) {
+    fn launch_badly(&mut self, flight: Flight<N>, delay_us: u64, fault: Option<MessageFault>) {
         match fault {
             None => self.lose(&flight, "partition"),
-            Some(fault) => self.mishap(flight, delay_us, point, fault),
+            Some(fault) => self.mishap(flight, delay_us, fault),
         }
     }
 
@@ -244,11 +239,10 @@ where
         self.queue.push(self.now_us + delay_us, Event::Deliver { slot });
     }
 
-    fn mishap(&mut self, mut flight: Flight<N>, delay_us: u64, at: &SendPoint, fault: MessageFault) {
-        self.see(
-            self.nearest(at.from, at.to),
-            &Fact::MessageFault { from: at.from, to: at.to, about: at.about, fault },
-        );
+    fn mishap(&mut self, mut flight: Flight<N>, delay_us: u64, fault: MessageFault) {
+        let (from, to) = (self.network.end(flight.from), self.network.end(flight.to));
+        let about = flight.cargo.about();
+        self.see(self.nearest(from, to), &Fact::MessageFault { from, to, about, fault });
         match fault {
             MessageFault::Lose => self.tally.bite(Rule::N2),
             MessageFault::Duplicate { after_us } => {

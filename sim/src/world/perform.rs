@@ -1,6 +1,6 @@
 use stormglass::{DiskError, DiskOp, Effect, Node, NodeId, Outbox};
 
-use super::{BarrierFate, Event, Host, Phase, World};
+use super::{BarrierFate, Event, Host, World};
 use crate::chooser::{Chooser, DeedPoint};
 use crate::fault::{BarrierFault, Crash, WriteFault};
 use crate::oracle::{Fact, Judge};
@@ -68,10 +68,9 @@ where
     fn perform_write(&mut self, id: NodeId, op: &DiskOp, effect: &Effect<N>, buffer: &[u8]) -> bool {
         let ordinal = self.count_deed(id);
         let bytes = if let DiskOp::Append { bytes, .. } = op { bytes.of(buffer) } else { &[] };
-        let stormy = self.phase == Phase::Storm;
-        let broken = if stormy { self.write_fault(id, ordinal, op, effect) } else { None };
+        let broken = if self.asks.writes { self.write_fault(id, ordinal, op, effect) } else { None };
         self.see_hot(id, &Fact::Effect(effect, bytes));
-        let barrier = if stormy { self.barrier_fault(id, ordinal, op, effect) } else { None };
+        let barrier = if self.asks.barriers { self.barrier_fault(id, ordinal, op, effect) } else { None };
         self.touch(id, op, bytes, broken, barrier);
         if self.broken.is_some() {
             return false;
@@ -87,9 +86,9 @@ where
         host.deeds - 1
     }
 
-    #[inline]
+    #[inline(always)]
     fn crash_after(&mut self, id: NodeId, ordinal: u32, effect: &Effect<N>) -> Option<Crash> {
-        if self.phase != Phase::Storm {
+        if !self.asks.crashes {
             return None;
         }
         self.chooser.crash(&self.hosts[usize::from(id.0)].point(id, ordinal, effect))

@@ -1,5 +1,6 @@
 //! What is written, and when it is durable: AC3, W4, W5, I1, I2, I4.
 
+use stormglass::codec::CodecError;
 use stormglass::commit::{Action, Decision, Op, Reads, RecordKind, RecordView};
 use stormglass::{DiskError, FileId, NodeId, TxId, wal};
 
@@ -19,33 +20,32 @@ impl Ledger {
         disk: &Disk,
     ) -> Result<(), Broken> {
         let payload = wal::payload(bytes).unwrap_or_default();
-        let mut ops = self.spare.pop().unwrap_or_default();
-        ops.clear();
-        let read = RecordView::of(payload).and_then(|view| Ok((view.head, view.part(&mut ops)?)));
-        let (head, participants) = read.map_err(|error| {
-            let why = format!("{node} appends to its log what is no record: {error}");
-            Broken::safety("W6 RecoveredIsAPrefix", why)
-        })?;
+        let view = RecordView::of(payload).map_err(|error| no_record(node, &error))?;
         let end = disk.len(file).unwrap_or(0) + bytes.len() as u64;
-        let (tx, kind) = (head.tx, head.kind);
+        let (tx, kind) = (view.head.tx, view.head.kind);
         let track = self.track(node);
         track.log.push(payload);
         track.undurable.push(Undurable { file, end, tx, kind });
-        let row = self.rows.row(tx);
-        row.name.get_or_insert(head.name);
-        let verdict = match kind {
-            RecordKind::Prepared => {
-                row.know(participants);
-                return self.on_prepared(node, tx, ops);
-            }
-            RecordKind::Commit => {
-                row.know(participants);
-                self.on_commit_record(at_us, node, tx, &ops)
-            }
+        self.rows.row(tx).name.get_or_insert(view.head.name);
+        match kind {
+            RecordKind::Prepared | RecordKind::Commit => self.on_part(at_us, node, &view),
             RecordKind::Committed => self.on_terminal(at_us, node, tx, Decision::Committed),
             RecordKind::Aborted => self.on_terminal(at_us, node, tx, Decision::Aborted),
             RecordKind::End => self.on_end_record(at_us, tx),
-        };
+        }
+    }
+
+    /// A record with operations.
+    fn on_part(&mut self, at_us: u64, node: NodeId, view: &RecordView<'_>) -> Result<(), Broken> {
+        let mut ops = self.spare.pop().unwrap_or_default();
+        ops.clear();
+        let participants = view.part(&mut ops).map_err(|error| no_record(node, &error))?;
+        let tx = view.head.tx;
+        self.rows.row(tx).know(participants);
+        if view.head.kind == RecordKind::Prepared {
+            return self.on_prepared(node, tx, ops);
+        }
+        let verdict = self.on_commit_record(at_us, node, tx, &ops);
         self.spare.push(ops);
         verdict
     }
@@ -222,6 +222,12 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn no_record(node: NodeId, error: &CodecError) -> Broken {
+    let why = format!("{node} appends to its log what is no record: {error}");
+    Broken::safety("W6 RecoveredIsAPrefix", why)
 }
 
 /// What each read finds: the last write to its key before it, of the same transaction or of all before.
