@@ -1,0 +1,96 @@
+//! How many messages per second, beside a loop that does nothing but deliver them: `cargo bench -p stormglass-sim`.
+//!
+//! Absolute rates drift with the machine and its neighbours, so both run in one process, in turns, and what counts is
+//! the median of the ratios. Nothing here fails because something was slow.
+
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a benchmark looks at the wall clock"
+)]
+#![allow(clippy::float_arithmetic, reason = "rates of a report")]
+
+use std::time::Instant;
+
+use stormglass_sim::commit::Commit;
+use stormglass_sim::protocol::{BenchRun, Benched, Protocol};
+
+mod bare;
+
+const ROUNDS: u64 = 21;
+const TXNS: u32 = 100;
+/// Seeds per round: some hundred thousand messages each.
+const SEEDS: u64 = 25;
+
+/// One of ours, or the bare loop: runs a seed, says how many messages it has delivered.
+type Run = Box<dyn FnMut(u64) -> u64>;
+
+struct Contestant {
+    name: &'static str,
+    /// How many seeds of it take about as long as [`SEEDS`] of the first.
+    seeds: u64,
+    run: Run,
+    rates: Vec<f64>,
+}
+
+fn main() {
+    // `cargo test --all-targets` runs this too, but says so by leaving this argument out.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("to measure, run: cargo bench -p stormglass-sim");
+        return;
+    }
+    let contestant = |name, seeds, run| Contestant { name, seeds, run, rates: Vec::new() };
+    let mut all = [
+        contestant("stormglass, 4 nodes", SEEDS, ours(4, 0)),
+        contestant("bare loop, 4 nodes", SEEDS * 8, Box::new(|seed| bare::run(4, TXNS, seed))),
+        contestant("stormglass, 32 nodes", SEEDS / 8, ours(32, 0)),
+        contestant("stormglass, 4 nodes, 5 % loss", SEEDS, ours(4, 65_536 / 20)),
+    ];
+    for round in 0..=ROUNDS {
+        for one in &mut all {
+            let rate = measure(one, 1 + round * 1_000);
+            // The first round only warms up.
+            if round > 0 {
+                one.rates.push(rate);
+            }
+        }
+    }
+    report(&all);
+}
+
+fn ours(nodes: u16, lose: u32) -> Run {
+    let mut bench = Commit::bench(BenchRun { nodes, txns: TXNS, lose }).expect("it has a benchmark");
+    Box::new(move |seed| {
+        let Benched { ending, .. } = bench(seed);
+        assert!(ending.broken.is_none(), "seed {seed}: {:?}", ending.broken);
+        ending.tally.delivered
+    })
+}
+
+fn measure(one: &mut Contestant, first: u64) -> f64 {
+    let began = Instant::now();
+    let delivered: u64 = (first..first + one.seeds).map(&mut one.run).sum();
+    delivered as f64 / began.elapsed().as_secs_f64()
+}
+
+fn report([ours, bare, many, lossy]: &[Contestant; 4]) {
+    println!("messages per second, median (least to most) of {ROUNDS} rounds in turns");
+    for one in [ours, bare, many, lossy] {
+        let [least, median, most] = spread(one.rates.clone()).map(|rate| rate / 1e6);
+        println!("  {:<32} {median:6.2} M  ({least:.2} to {most:.2})", one.name);
+    }
+    println!("ratios, median (least to most) of the rounds");
+    let ratio = |what: &str, a: &Contestant, b: &Contestant, goal: &str| {
+        let ratios = a.rates.iter().zip(&b.rates).map(|(a, b)| a / b).collect();
+        let [least, median, most] = spread(ratios);
+        println!("  {what:<32} {median:6.3}    ({least:.3} to {most:.3}), goal {goal}");
+    };
+    ratio("stormglass / bare loop", ours, bare, "1/6 = 0.167");
+    ratio("32 nodes / 4 nodes", many, ours, "0.70");
+    ratio("5 % loss / no loss", lossy, ours, "0.70");
+}
+
+fn spread(mut of: Vec<f64>) -> [f64; 3] {
+    of.sort_by(f64::total_cmp);
+    [of[0], of[of.len() / 2], of[of.len() - 1]]
+}
