@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{DiskError, DiskOp, Effect, FileId, Input, Label, Node, OpId};
+use crate::contract::{DiskError, DiskOp, Effect, FileId, Input, Label, Node, OpId, Subject};
 use crate::id::{NodeId, RequestId, Time};
 
 /// One line.
@@ -66,8 +66,10 @@ pub enum What<M, Q, A, E> {
     Append {
         /// To which file.
         file: FileId,
-        /// What it means, in words.
-        about: String,
+        /// What it means: a word.
+        kind: String,
+        /// Whom it concerns.
+        subject: Option<Subject>,
         /// The bytes.
         hex: Hex,
     },
@@ -197,9 +199,12 @@ pub fn of_effect<'a, N: Node>(effect: &'a Effect<N>, bytes: &[u8], letter: u64) 
         Effect::Report(event) => What::Reported { event },
         Effect::Halt(reason) => What::Halted { why: reason.to_string() },
         Effect::Disk(op) => match *op {
-            DiskOp::Append { file, about, .. } => {
-                What::Append { file, about: about.to_string(), hex: Hex::of(bytes) }
-            }
+            DiskOp::Append { file, about, .. } => What::Append {
+                file,
+                kind: about.kind.to_owned(),
+                subject: about.subject,
+                hex: Hex::of(bytes),
+            },
             DiskOp::Truncate { file, len } => What::Truncate { file, len },
             DiskOp::Rename { from, to } => What::Rename { from, to },
             DiskOp::Remove { file } => What::Remove { file },
@@ -218,7 +223,7 @@ pub fn kind<M: Label, Q: Label, A: Label, E: Label>(what: &What<M, Q, A, E>) -> 
         What::Done { op, .. } => format!("completion of barrier {}", op.0),
         What::Wake => "wake".to_owned(),
         What::Sent { to, message, .. } => format!("{} to {to}", message.about()),
-        What::Append { file, about, .. } => format!("append of {about} to {file}"),
+        What::Append { file, kind, .. } => format!("append of {kind} to {file}"),
         What::Truncate { file, .. } => format!("truncation of {file}"),
         What::Rename { from, to } => format!("renaming of {from} to {to}"),
         What::Remove { file } => format!("removal of {file}"),

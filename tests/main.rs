@@ -7,5 +7,7 @@ mod determinism;
 mod hunts;
 mod litmus;
 mod planted;
+#[cfg(feature = "cli")]
+mod real;
 mod rig;
 mod stories;

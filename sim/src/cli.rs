@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod check;
 mod hunt;
+mod judge;
 mod replay;
 mod source;
 mod usage;
@@ -63,6 +64,10 @@ pub fn main<P: Protocol>() -> ExitCode {
         }
         Command::Check(check) => check::run::<P>(&check),
         Command::Bench(bench) => bench::run::<P>(&bench),
+        Command::Judge(logs) => {
+            std::panic::set_hook(Box::new(|_| {}));
+            judge::run::<P>(&logs)
+        }
         Command::Profiles => {
             profiles();
             Exit::Clean

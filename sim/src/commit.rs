@@ -86,6 +86,10 @@ impl Protocol for Commit {
         Ledger::new(plan)
     }
 
+    fn judge_of_logs(plan: &Plan) -> Ledger {
+        Ledger::new(plan).without_probe()
+    }
+
     fn judge_again(judge: &mut Ledger, plan: &Plan) {
         judge.reset(plan);
     }

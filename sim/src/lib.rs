@@ -8,6 +8,7 @@ mod digest;
 pub mod disk;
 pub mod fault;
 pub mod hunt;
+pub mod judge;
 pub mod mix;
 pub mod oracle;
 pub mod plan;

@@ -45,6 +45,10 @@ pub trait Protocol: Sized + 'static {
     fn clients(plan: &Plan, wishes: Vec<Wish<Self::Order>>) -> Self::Workload;
     /// The judges of one run.
     fn judge(plan: &Plan) -> Self::Judge;
+    /// The judges of what real nodes have written down. There was no clearing, and nobody probes.
+    fn judge_of_logs(plan: &Plan) -> Self::Judge {
+        Self::judge(plan)
+    }
     /// What of the storm itself should sometimes reach this protocol, beside what judges and clients name.
     fn sometimes(_tally: &Tally, _rows: &mut Sometimes) {}
     /// The same judges for another run: those that are worth it keep their memory.

@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use stormglass::{DiskOp, Effect, Input, Label, Node, NodeId, RequestId, Subject};
+use stormglass::journal::{self, Found, What, WhatRef};
+use stormglass::{DiskOp, Effect, Input, Label, Node, NodeId, ReadDisk, RequestId, Subject, Time};
 
 use crate::disk::{CutReport, KillReport};
 use crate::oracle::{Broken, Fact, Judge, Seen};
@@ -61,9 +62,8 @@ impl<N: Node> Judge<N> for Trace {
         }
         let (at_us, node, life) = (seen.at_us, seen.node, seen.life);
         let written = if self.json {
-            let (verb, rest) = self.line.split_at(self.line.find(' ').unwrap_or(self.line.len()));
-            let line = serde_json::json!({"at_us": at_us, "node": node.0, "life": life, "what": verb, "text": rest.trim()});
-            writeln!(self.text, "{line}")
+            let line = journal::line(Time(at_us), node, life, what(seen, &self.line));
+            writeln!(self.text, "{}", serde_json::to_string(&line).expect("an event is plain data"))
         } else {
             writeln!(
                 self.text,
@@ -76,6 +76,34 @@ impl<N: Node> Judge<N> for Trace {
         };
         written.expect("writing to a string");
         Ok(())
+    }
+}
+
+/// The line of a machine-readable trace. A letter's number is 0: these lines are in the order in which it was.
+fn what<'a, N: Node>(seen: &Seen<'a, N>, text: &str) -> WhatRef<'a, N> {
+    match seen.fact {
+        Fact::Boot => {
+            let contents = |file| seen.disk.read(file).ok().flatten().unwrap_or_default();
+            let files = seen.disk.files().into_iter().map(|file| Found::new(file, contents(file)));
+            What::Boot { files: files.collect() }
+        }
+        Fact::Input(input) => journal::of_input(input, 0),
+        Fact::Effect(effect, bytes) => journal::of_effect(effect, bytes, 0),
+        Fact::Refused(_)
+        | Fact::Killed(_)
+        | Fact::PowerCut(_)
+        | Fact::Halted(_)
+        | Fact::Damaged(_)
+        | Fact::MessageFault { .. }
+        | Fact::Lost { .. }
+        | Fact::BarrierFault(_)
+        | Fact::WriteFault(_)
+        | Fact::Weather(_)
+        | Fact::Asked { .. }
+        | Fact::Answered { .. }
+        | Fact::Cleared { .. }
+        | Fact::Settled { .. }
+        | Fact::Ended => What::Weather { text: text.to_owned() },
     }
 }
 

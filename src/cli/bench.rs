@@ -12,7 +12,7 @@ use stormglass::commit::{Action, Key, Op};
 use stormglass::runtime::{ClientOptions, Settled, Status};
 use tokio::time::Instant;
 
-use super::cluster::{CLUSTER, Cluster, Dice, Place};
+use super::cluster::{Cluster, Dice, Place};
 use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
@@ -145,11 +145,7 @@ async fn measure(cluster: &Cluster, run: Run, span: u16, seconds: u64) -> Result
     let nodes = cluster.statuses().await?.len();
     for client in 0..run.clients {
         let coordinator = client as usize % nodes;
-        let options = ClientOptions {
-            cluster: CLUSTER.to_owned(),
-            patience: Duration::from_secs(30),
-            ..ClientOptions::default()
-        };
+        let options = ClientOptions { patience: Duration::from_secs(30), ..ClientOptions::default() };
         let client = cluster.client(coordinator, options).await?;
         let dice = Dice::new(u64::from(client.number()));
         clients.spawn(hammer(client, dice, run, coordinator, nodes, usize::from(span), (begin, end)));

@@ -85,7 +85,14 @@ pub(super) async fn run(campaign: &Campaign) -> Result<Exit, Complaint> {
         let addresses = (0..nodes).map(|node| cluster.address(node)).collect();
         let dice = Dice::new(seed ^ u64::from(number + 1).rotate_left(48));
         let think = Duration::from_millis(campaign.think_ms);
-        clients.spawn(clients::live(number + 1, addresses, dice, think, Arc::clone(&over)));
+        clients.spawn(clients::live(
+            number + 1,
+            cluster.name.clone(),
+            addresses,
+            dice,
+            think,
+            Arc::clone(&over),
+        ));
     }
     let began = Instant::now();
     let struck = strike(campaign, &mut cluster, Dice::new(seed)).await;

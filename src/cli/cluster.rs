@@ -11,12 +11,12 @@ use stormglass::runtime::{Client, ClientOptions, Status};
 
 use super::Complaint;
 
-pub(super) const CLUSTER: &str = "stormglass-local";
-
 /// Nodes, each a process of this very program. They die with it.
 #[derive(Debug)]
 pub(super) struct Cluster {
     program: PathBuf,
+    /// Its name: no two clusters on one machine share one, whatever becomes of ports.
+    pub(super) name: String,
     directory: PathBuf,
     from_port: u16,
     nodes: Vec<Option<Child>>,
@@ -30,6 +30,7 @@ impl Cluster {
             .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
         Ok(Cluster {
             program: std::env::current_exe()?,
+            name: format!("local-{}", std::process::id()),
             directory: directory.to_path_buf(),
             from_port: free_ports(count)?,
             nodes: (0..count).map(|_| None).collect(),
@@ -53,7 +54,7 @@ impl Cluster {
     pub(super) fn start(&mut self, node: usize) -> Result<(), Complaint> {
         let log = OpenOptions::new().create(true).append(true).open(self.log(node))?;
         let mut command = Command::new(&self.program);
-        command.args(["serve", "--cluster", CLUSTER, "--id", &node.to_string(), "--data"]);
+        command.args(["serve", "--cluster", &self.name, "--id", &node.to_string(), "--data"]);
         command.arg(self.data(node));
         for peer in 0..self.nodes.len() {
             command.arg("--peer").arg(format!("{peer}={}", self.address(peer)));
@@ -92,7 +93,7 @@ impl Cluster {
     }
 
     pub(super) async fn client(&self, node: usize, options: ClientOptions) -> Result<Client, Complaint> {
-        let options = ClientOptions { cluster: CLUSTER.to_owned(), ..options };
+        let options = ClientOptions { cluster: self.name.clone(), ..options };
         Ok(Client::connect(&self.address(node), options).await?)
     }
 
@@ -126,9 +127,11 @@ impl Drop for Cluster {
 /// Ports below those that the system gives to outgoing connections: one of those could take a node's place while
 /// it is down.
 fn free_ports(count: u16) -> Result<u16, Complaint> {
-    let start = u16::try_from(std::process::id() % 15_000).expect("less than 15,000");
-    for attempt in 0..200 {
-        let from = 12_000 + (start + attempt * 67) % 15_000;
+    const ROOM: u16 = 64;
+    // Processes that start together have numbers that follow each other: each begins to look elsewhere.
+    let start = u16::try_from(std::process::id() % 234).expect("less than 234");
+    for attempt in 0..234 {
+        let from = 12_000 + (start + attempt * 7) % 234 * ROOM;
         if (from..from + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return Ok(from);
         }

@@ -47,7 +47,12 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
     let mut senders = tokio::task::JoinSet::new();
     for sender in 0..fuzz.connections {
         let frames = fuzz.frames / fuzz.connections + u64::from(sender < fuzz.frames % fuzz.connections);
-        senders.spawn(send(victim.clone(), frames, Dice::new(fuzz.seed ^ sender.rotate_left(32))));
+        senders.spawn(send(
+            cluster.name.clone(),
+            victim.clone(),
+            frames,
+            Dice::new(fuzz.seed ^ sender.rotate_left(32)),
+        ));
     }
     let (mut sent, mut connections, mut most_bytes, mut served) = (0, 0, before.memory_bytes, 0u32);
     let mut slowest = Duration::ZERO;
@@ -120,13 +125,14 @@ fn judge(before: &Status<View>, after: &Status<View>, transactions: u64) -> Vec<
 async fn status(cluster: &Cluster) -> Result<Status<View>, Complaint> {
     let mut client = cluster.client(0, ClientOptions::default()).await?;
     // What the last transaction leaves behind it, END and Ack, comes a moment later.
-    loop {
+    for _ in 0..2_000 {
         let status = client.status().await?;
-        if status.view.in_doubt.is_empty() && status.links.iter().filter(|link| link.connected).count() >= 2 {
+        if status.view.idle && status.links.iter().filter(|link| link.connected).count() >= 2 {
             return Ok(status);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    Err(format!("n0 does not come to rest; its last words: {}", cluster.last_words(0)).into())
 }
 
 /// A transaction of another coordinator, in which the victim takes part.
@@ -143,14 +149,16 @@ async fn serve_one(cluster: &Cluster, coordinator: u32) -> Result<(), Complaint>
 }
 
 /// Sends so many frames, over as many connections as it takes.
-async fn send(address: String, frames: u64, mut dice: Dice) -> Result<(u64, u64), Complaint> {
+async fn send(
+    cluster: String,
+    address: String,
+    frames: u64,
+    mut dice: Dice,
+) -> Result<(u64, u64), Complaint> {
     let (mut sent, mut connections) = (0, 0);
     while sent < frames {
-        let noise = Noise {
-            cluster: super::cluster::CLUSTER,
-            absent: stormglass::NodeId(ABSENT),
-            wanted: stormglass::NodeId(0),
-        };
+        let noise =
+            Noise { cluster: &cluster, absent: stormglass::NodeId(ABSENT), wanted: stormglass::NodeId(0) };
         sent += noise.visit(&address, frames - sent, &mut || dice.roll()).await?;
         connections += 1;
     }

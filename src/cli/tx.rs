@@ -21,12 +21,16 @@ pub(super) struct At {
     /// How long to wait for an answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     patience_s: u64,
+    /// How often at most a transaction is tried that was refused for a conflict or timed out
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..))]
+    attempts: u16,
 }
 
 impl At {
     pub(super) async fn connect(&self) -> Result<Client, Complaint> {
         let patience = Duration::from_secs(self.patience_s);
-        let options = ClientOptions { cluster: self.cluster.clone(), patience, ..ClientOptions::default() };
+        let (cluster, attempts) = (self.cluster.clone(), self.attempts);
+        let options = ClientOptions { cluster, patience, attempts, ..ClientOptions::default() };
         Ok(Client::connect(&self.at, options).await?)
     }
 }

@@ -73,6 +73,11 @@ impl Known {
         Known { name: known.name, decision: known.decision, proof: None }
     }
 
+    /// The coordinator waits for an Ack, which waits for the disk.
+    pub(super) fn owes_ack(&self) -> bool {
+        self.decision == Decision::Committed && self.proof.is_none()
+    }
+
     pub(super) fn state(&self, tx: TxId) -> state::Known {
         state::Known { tx, name: self.name, decision: self.decision }
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::node::CommitNode;
 use super::op::Key;
+use super::participant::{Known, Member};
 use crate::id::{Incarnation, Micros, NodeId, RequestId, Time, TxId};
 
 /// One node at one moment.
@@ -27,6 +28,8 @@ pub struct View {
     pub in_doubt: Vec<InDoubt>,
     /// Outcomes kept for others who may be in doubt.
     pub outcomes: u64,
+    /// Whether nothing is under way that a clean shutdown would wait for.
+    pub idle: bool,
     /// Clients whose names are remembered.
     pub clients: u64,
     /// Keys with a value.
@@ -96,9 +99,12 @@ impl CommitNode {
         self.wal.ready().then_some(self.life)
     }
 
-    /// Whether no transaction is under way here, as coordinator or as participant.
+    /// Whether no transaction is under way here, as coordinator or as participant, and every commit is acknowledged.
     pub fn is_idle(&self) -> bool {
-        self.led.is_empty() && self.members.is_empty()
+        let acknowledged = |known: &Known| !known.owes_ack();
+        self.led.is_empty()
+            && self.members.is_empty()
+            && self.outcomes.iter().all(|(_, known)| acknowledged(known))
     }
 
     /// What is under way at `now`.
@@ -123,6 +129,7 @@ impl CommitNode {
             waiting: self.waiting.len() as u64,
             in_doubt: in_doubt.map(|(tx, member)| self.in_doubt(tx, member, now)).collect(),
             outcomes: self.outcomes.iter().count() as u64,
+            idle: self.is_idle(),
             clients: self.names.clients() as u64,
             keys: self.store.values().len() as u64,
             locks: self.store.locks().map(lock).collect(),
@@ -130,7 +137,7 @@ impl CommitNode {
         }
     }
 
-    fn in_doubt(&self, tx: TxId, member: &super::participant::Member, now: Time) -> InDoubt {
+    fn in_doubt(&self, tx: TxId, member: &Member, now: Time) -> InDoubt {
         let others = member.part.participants().iter().copied();
         InDoubt {
             tx,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
 use super::files::name_of;
-use crate::contract::{DiskError, FileId, OpId};
+use crate::contract::{DiskError, DiskOp, FileId, OpId};
 
 /// Operations of one or more steps, in order, with the bytes of their appends.
 #[derive(Debug, Default)]
@@ -35,11 +35,13 @@ pub(super) enum Job {
 
 /// A barrier has completed.
 #[derive(Clone, Debug)]
-pub(super) struct Done {
-    pub(super) op: OpId,
-    pub(super) result: Result<(), DiskError>,
+pub struct Done {
+    /// Which.
+    pub op: OpId,
+    /// Whether everything it covers is durable.
+    pub result: Result<(), DiskError>,
     /// What the operating system said, once: with the first barrier that tells of a failure.
-    pub(super) detail: Option<String>,
+    pub detail: Option<String>,
 }
 
 impl Batch {
@@ -85,8 +87,9 @@ pub(super) fn start(
 /// To wait for the thread's end.
 pub(super) type Thread = std::thread::JoinHandle<()>;
 
-/// The files of a node, open for appending.
-pub(super) struct Files {
+/// The files of a node, open for appending. What the disk thread owns.
+#[derive(Debug)]
+pub struct Files {
     path: PathBuf,
     directory: File,
     open: BTreeMap<FileId, File>,
@@ -95,12 +98,20 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn open(path: &Path) -> io::Result<Files> {
+    /// The files in this directory, for one life.
+    ///
+    /// # Errors
+    /// If there is no such directory.
+    pub fn open(path: &Path) -> io::Result<Files> {
         let directory = File::open(path)?;
         Ok(Files { path: path.to_path_buf(), directory, open: BTreeMap::new(), latched: None, detail: None })
     }
 
-    /// Performs one operation; what to tell the node, if it was a barrier.
+    /// Performs one operation of a node, `bytes` being those of an append; what to tell the node, if it was a barrier.
+    pub fn issue(&mut self, op: &DiskOp, bytes: &[u8]) -> Option<Done> {
+        self.perform(&Job::of(op, 0..bytes.len()), bytes)
+    }
+
     pub(super) fn perform(&mut self, job: &Job, bytes: &[u8]) -> Option<Done> {
         if self.latched.is_none()
             && let Err(error) = self.attempt(job, bytes)
@@ -164,6 +175,18 @@ impl Files {
 }
 
 impl Job {
+    /// `bytes` says where those of an append are.
+    pub(super) fn of(op: &DiskOp, bytes: Range<usize>) -> Job {
+        match *op {
+            DiskOp::Append { file, .. } => Job::Append { file, bytes },
+            DiskOp::Truncate { file, len } => Job::Truncate { file, len },
+            DiskOp::Rename { from, to } => Job::Rename { from, to },
+            DiskOp::Remove { file } => Job::Remove { file },
+            DiskOp::Sync { op, file } => Job::Sync { op, file },
+            DiskOp::SyncDir { op } => Job::SyncDir { op },
+        }
+    }
+
     fn deed(&self) -> String {
         match self {
             Job::Append { file, .. } => format!("writing {file}"),

@@ -28,15 +28,17 @@ mod link;
 mod noise;
 mod packet;
 mod serve;
+mod start;
 mod stream;
 mod tap;
 
 pub use client::{Client, ClientError, ClientOptions, Name, NoName, Settled};
-pub use driver::{Ending, Running, Settings, StartError, start};
+pub use disk::{Done, Files};
 pub use files::{Directory, DirectoryError, Survived, name_of, role_of};
 pub use journal::Journal;
 pub use noise::Noise;
 pub use serve::{DiskStatus, FileStatus, LinkStatus, Serve, Status};
+pub use start::{Ending, Running, Settings, StartError, start};
 pub use stream::FRAME_BYTES_MAX;
 pub use tap::{Tap, Then};
 

@@ -28,7 +28,7 @@ pub trait Tap<N: Node>: Send + 'static {
     /// If it cannot be written down.
     fn effect(&mut self, now: Time, effect: &Effect<N>, bytes: &[u8], letter: u64) -> io::Result<Then>;
 
-    /// The life ends cleanly.
+    /// The life ends cleanly, with nothing left under way.
     ///
     /// # Errors
     /// If it cannot be written down.

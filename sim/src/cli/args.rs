@@ -26,6 +26,11 @@ pub(super) enum Command {
     Check(Check),
     /// Measure: one transaction after another, on one thread; prints one line of JSON
     Bench(Bench),
+    /// Judge the event logs of real nodes: every claim that does not ask when the storm was over
+    #[command(
+        after_help = "Example:\n  stormglass campaign --data DIR --events && cargo sim judge DIR/events"
+    )]
+    Judge(JudgeLogs),
     /// List profiles and faults, with meaning and ranges
     Profiles,
 }
@@ -153,4 +158,11 @@ fn chance(text: &str) -> Result<f64, String> {
     } else {
         Err("expected a number from 0 to 0.5".to_string())
     }
+}
+
+#[derive(Debug, Flags)]
+pub(super) struct JudgeLogs {
+    /// Event logs of all nodes and all their lives, or directories of them
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<std::path::PathBuf>,
 }

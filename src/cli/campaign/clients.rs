@@ -9,7 +9,7 @@ use stormglass::commit::{Action, Key, Op};
 use stormglass::runtime::{Client, ClientOptions, Settled};
 use tokio::time::sleep;
 
-use crate::cli::cluster::{CLUSTER, Dice};
+use crate::cli::cluster::Dice;
 
 /// One transaction that was tried, and what its client knows of it.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ const ACCOUNTS: usize = 3;
 /// Lives until it is `over`, one wish after another.
 pub(super) async fn live(
     number: u32,
+    cluster: String,
     addresses: Vec<String>,
     mut dice: Dice,
     think: Duration,
@@ -43,7 +44,7 @@ pub(super) async fn live(
         if connections[coordinator].is_none() {
             next_number += 1;
             let options = ClientOptions {
-                cluster: CLUSTER.to_owned(),
+                cluster: cluster.clone(),
                 number: Some(next_number),
                 patience: Duration::from_secs(3),
                 ask_again: Duration::from_millis(250),

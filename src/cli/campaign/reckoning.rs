@@ -105,7 +105,7 @@ async fn await_calm(
         for status in cluster.statuses().await? {
             let view = &status.view;
             let open = view.collecting + view.deciding + view.committing + view.waiting;
-            if open > 0 || !view.in_doubt.is_empty() || !view.locks.is_empty() {
+            if open > 0 || !view.idle || !view.locks.is_empty() {
                 let doubts: Vec<String> = view.in_doubt.iter().map(|doubt| doubt.tx.to_string()).collect();
                 let (node, locks) = (status.node, view.locks.len());
                 busy.push(format!("{node} has {open} open, {locks} locks, in doubt: {}", doubts.join(" ")));

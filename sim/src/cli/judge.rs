@@ -1,0 +1,44 @@
+use super::Exit;
+use super::args::JudgeLogs;
+use crate::judge::{Report, judge};
+use crate::protocol::Protocol;
+
+/// Runs the protocol's judges over event logs.
+pub(super) fn run<P: Protocol>(args: &JudgeLogs) -> Exit {
+    let report = match judge::<P>(&args.files) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("{error}");
+            return Exit::Other;
+        }
+    };
+    println!("{} lines of {} lives", report.lines, report.lives);
+    println!(
+        "  {} letters were lost, {} disk operations were never performed",
+        report.lost_letters, report.unperformed
+    );
+    for (what, times) in report.sometimes.rows() {
+        println!("  {times:>9}  {what}");
+    }
+    say_the_end(&report);
+    match &report.broken {
+        None => {
+            println!("clean");
+            Exit::Clean
+        }
+        Some((broken, place)) => {
+            println!("{place}\nbreaks {}\n  {}", broken.claim, broken.why);
+            Exit::of(broken)
+        }
+    }
+}
+
+fn say_the_end(report: &Report) {
+    if !report.cut_short.is_empty() && report.broken.is_none() {
+        let nodes: Vec<String> = report.cut_short.iter().map(ToString::to_string).collect();
+        println!(
+            "  what must hold in the end is not judged: the last life of {} did not end cleanly",
+            nodes.join(", ")
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! Lines of many logs, in an order that could have been.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use stormglass::journal::{self, LineOf, What};
+use stormglass::{Node, NodeId};
+
+use super::JudgeError;
+
+/// A line, and where it stands.
+pub(super) struct Next<N: Node> {
+    pub(super) line: LineOf<N>,
+    pub(super) place: String,
+}
+
+/// All logs.
+pub(super) struct Merge<N: Node> {
+    /// One queue of files for each node, the earliest life first.
+    sources: Vec<Source<N>>,
+    /// Letters that are on their way.
+    letters: BTreeSet<(NodeId, u64)>,
+    /// Where to look first: a node goes on for as long as it can.
+    at: usize,
+    nodes: u16,
+}
+
+struct Source<N: Node> {
+    node: NodeId,
+    files: VecDeque<PathBuf>,
+    reader: Option<Reader>,
+    head: Option<Next<N>>,
+}
+
+struct Reader {
+    path: PathBuf,
+    lines: BufReader<File>,
+    number: u64,
+}
+
+impl<N: Node> Merge<N> {
+    pub(super) fn open(paths: &[PathBuf]) -> Result<Merge<N>, JudgeError> {
+        let mut files: BTreeMap<NodeId, Vec<(u32, PathBuf)>> = BTreeMap::new();
+        for path in expand(paths)? {
+            // A life that was killed before its first line was whole has nothing to say.
+            let Some(first) = Reader::open(&path)?.next::<N>()? else { continue };
+            files.entry(first.line.node).or_default().push((first.line.life, path));
+        }
+        let nodes = files.keys().last().ok_or(JudgeError::Nothing)?.0 + 1;
+        let mut sources = Vec::new();
+        for (node, mut lives) in files {
+            lives.sort();
+            let files = lives.into_iter().map(|(_, path)| path).collect();
+            sources.push(Source { node, files, reader: None, head: None });
+        }
+        Ok(Merge { sources, letters: BTreeSet::new(), at: 0, nodes })
+    }
+
+    /// One more than the greatest number of a node.
+    pub(super) fn nodes(&self) -> u16 {
+        self.nodes
+    }
+
+    pub(super) fn lost_letters(&self) -> u64 {
+        self.letters.len() as u64
+    }
+
+    /// The next line of some node that waits for nothing.
+    pub(super) fn next(&mut self) -> Result<Option<Next<N>>, JudgeError> {
+        for _ in 0..self.sources.len() {
+            self.sources[self.at].fill()?;
+            if let Some(next) = self.take_ready() {
+                return Ok(Some(next));
+            }
+            self.at = (self.at + 1) % self.sources.len();
+        }
+        match self.sources.iter().find_map(|source| source.head.as_ref()) {
+            None => Ok(None),
+            Some(stuck) => Err(JudgeError::Incomplete {
+                place: stuck.place.clone(),
+                what: format!("{} was never sent", journal::kind(&stuck.line.what)),
+            }),
+        }
+    }
+
+    fn take_ready(&mut self) -> Option<Next<N>> {
+        let source = &mut self.sources[self.at];
+        match &source.head.as_ref()?.line.what {
+            // 0: the lines of a simulator are in an order that was.
+            What::Received { from, letter, .. } if *letter != 0 => {
+                if !self.letters.remove(&(*from, *letter)) {
+                    return None;
+                }
+            }
+            What::Sent { letter, .. } if *letter != 0 => {
+                self.letters.insert((source.node, *letter));
+            }
+            What::Boot { .. }
+            | What::Received { .. }
+            | What::Asked { .. }
+            | What::Done { .. }
+            | What::Wake
+            | What::Sent { .. }
+            | What::Append { .. }
+            | What::Truncate { .. }
+            | What::Rename { .. }
+            | What::Remove { .. }
+            | What::Sync { .. }
+            | What::SyncDir { .. }
+            | What::Replied { .. }
+            | What::Reported { .. }
+            | What::Halted { .. }
+            | What::Stopped
+            | What::Weather { .. } => {}
+        }
+        source.head.take()
+    }
+}
+
+impl<N: Node> Source<N> {
+    fn fill(&mut self) -> Result<(), JudgeError> {
+        while self.head.is_none() {
+            match &mut self.reader {
+                None => match self.files.pop_front() {
+                    None => return Ok(()),
+                    Some(path) => self.reader = Some(Reader::open(&path)?),
+                },
+                Some(reader) => match reader.next::<N>()? {
+                    None => self.reader = None,
+                    Some(next) => self.head = Some(next),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Reader {
+    fn open(path: &Path) -> Result<Reader, JudgeError> {
+        let file = File::open(path).map_err(|error| JudgeError::Io { path: path.to_path_buf(), error })?;
+        Ok(Reader { path: path.to_path_buf(), lines: BufReader::new(file), number: 0 })
+    }
+
+    /// The next line; `None` at the end. A last line without an end was being written when the process was killed.
+    fn next<N: Node>(&mut self) -> Result<Option<Next<N>>, JudgeError> {
+        let mut text = String::new();
+        let failed = |error| JudgeError::Io { path: self.path.clone(), error };
+        self.lines.read_line(&mut text).map_err(failed)?;
+        self.number += 1;
+        if !text.ends_with('\n') {
+            return Ok(None);
+        }
+        let place = format!("{}, line {}", self.path.display(), self.number);
+        match serde_json::from_str(&text) {
+            Ok(line) => Ok(Some(Next { line, place })),
+            Err(error) => Err(JudgeError::Line { place, what: format!("this is no event: {error}") }),
+        }
+    }
+}
+
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, JudgeError> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let failed = |error| JudgeError::Io { path: path.clone(), error };
+        for entry in fs::read_dir(path).map_err(failed)? {
+            let file = entry.map_err(failed)?.path();
+            if file.extension().is_some_and(|extension| extension == "jsonl") {
+                files.push(file);
+            }
+        }
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
+}

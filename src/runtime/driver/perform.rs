@@ -1,0 +1,130 @@
+//! What a node wants done, and what an operator wants to see.
+
+use std::path::Path;
+
+use super::Driver;
+use crate::contract::{DiskOp, Effect, Label};
+use crate::id::{NodeId, RequestId, Time};
+use crate::runtime::disk::Job;
+use crate::runtime::files::role_of;
+use crate::runtime::link::Link;
+use crate::runtime::packet::{ClientEcho, PeerPacket};
+use crate::runtime::serve::{DiskStatus, FileStatus, LinkStatus, Serve, Status};
+use crate::runtime::start::Ending;
+
+/// Effects.
+impl<N: Serve> Driver<N> {
+    pub(super) fn perform(&mut self, now: Time) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let (effects, buffer) = outbox.drain();
+        for effect in effects {
+            if self.ended.is_some() {
+                break;
+            }
+            if let Some(tap) = &mut self.tap {
+                let bytes = match &effect {
+                    Effect::Disk(DiskOp::Append { bytes, .. }) => bytes.of(buffer),
+                    Effect::Disk(_)
+                    | Effect::Send { .. }
+                    | Effect::Reply { .. }
+                    | Effect::Report(_)
+                    | Effect::Halt(_) => &[],
+                };
+                let seen = tap.effect(now, &effect, bytes, self.letters + 1);
+                if self.stops(Some(seen)) {
+                    break;
+                }
+            }
+            match effect {
+                Effect::Send { to, message } => self.send(to, message),
+                Effect::Disk(op) => self.touch(op, buffer),
+                Effect::Reply { id, response } => self.answer(id, response),
+                Effect::Report(event) => report(self.settings.node, &event),
+                Effect::Halt(reason) => {
+                    let detail = std::mem::take(&mut self.detail);
+                    self.end(Ending::Halted { reason, detail });
+                }
+            }
+        }
+        outbox.clear();
+        self.outbox = outbox;
+    }
+
+    fn send(&mut self, to: NodeId, message: N::Message) {
+        self.letters += 1;
+        let number = self.letters;
+        // A link's queue takes letters before there is a connection, and before the door is open.
+        if self.settings.peers.contains_key(&to) {
+            self.links.entry(to).or_default().put(&PeerPacket::Letter { number, message });
+        }
+    }
+
+    fn answer(&mut self, id: RequestId, response: N::Response) {
+        // Who asked may be gone, and asks again under the same name.
+        if let Some(pipe) = self.asked.remove(&id)
+            && !pipe.put(&ClientEcho::Answer { id, response })
+        {
+            pipe.close();
+        }
+    }
+
+    fn touch(&mut self, op: DiskOp, buffer: &[u8]) {
+        match op {
+            DiskOp::Append { file, bytes, .. } => {
+                self.disk.bytes += bytes.len() as u64;
+                return self.batch.append(file, bytes.of(buffer));
+            }
+            DiskOp::SyncDir { .. } => self.disk.directory_syncs += 1,
+            DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } | DiskOp::Sync { .. } => {
+            }
+        }
+        self.batch.jobs.push(Job::of(&op, 0..0));
+    }
+
+    pub(super) fn status(&self) -> Status<N::View> {
+        let link = |(peer, link): (&NodeId, &Link)| {
+            let (queued_bytes, dropped) = link.load();
+            LinkStatus { peer: *peer, connected: link.is_connected(), queued_bytes, dropped }
+        };
+        let now = self.clock.now();
+        Status {
+            node: self.settings.node,
+            cluster: self.settings.cluster.clone(),
+            up: now.since(Time(0)),
+            memory_bytes: memory_bytes(),
+            closing: self.closing.is_some(),
+            asked: self.asked.len() as u64,
+            disk: DiskStatus { files: files_in(&self.settings.data), ..self.disk.clone() },
+            links: self.links.iter().map(link).collect(),
+            view: self.node.view(now),
+        }
+    }
+}
+
+fn report<E: Label>(node: NodeId, event: &E) {
+    let mut detail = String::new();
+    if event.detail(&mut detail).is_ok() {
+        tracing::info!(%node, event = %event.about(), "{detail}");
+    }
+}
+
+/// What Linux says in its own file system about this process.
+fn memory_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let resident = pages.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    resident.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+fn files_in(data: &Path) -> Vec<FileStatus> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if role_of(&name).is_some()
+            && let Ok(metadata) = entry.metadata()
+        {
+            files.push(FileStatus { name, bytes: metadata.len() });
+        }
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files
+}

@@ -1,0 +1,7 @@
+//! The program itself, as processes on this machine: what it says, how it ends, and what a kill leaves.
+
+mod campaign;
+mod disk;
+mod program;
+mod refusals;
+mod transactions;

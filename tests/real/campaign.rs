@@ -1,0 +1,99 @@
+//! A short campaign of kills, and the simulator's judges over what the processes wrote down.
+
+use std::fs;
+use std::path::PathBuf;
+
+use stormglass_sim::commit::Commit;
+use stormglass_sim::judge::{Report, judge};
+
+use super::program::{Place, complained, run, said};
+
+/// Everything in one story, since it takes seconds:
+/// 1. Twelve kills among four nodes: nothing is lost, nobody is blocked.
+/// 2. The judges agree.
+/// 3. The same events without the completions of one node's barriers: it spoke of what was not durable.
+/// 4. Without one node's first life: not judged, and that is said.
+/// 5. With one file that a life found shortened by a byte: no kill does that.
+#[test]
+fn kills_lose_nothing_and_the_judges_agree_and_would_have_spoken() {
+    let place = Place::new("campaign");
+    let data = place.join("data");
+    let campaign =
+        run(&["campaign", "--kills", "12", "--pause-ms", "100", "--seed", "5", "--data", &data, "--events"]);
+    assert!(campaign.status.success(), "{}{}", said(&campaign), complained(&campaign));
+    let events = PathBuf::from(&data).join("events");
+
+    let report = judge_all(&events);
+    assert!(report.broken.is_none(), "{:?}", report.broken);
+    assert!(report.cut_short.is_empty(), "{:?}", report.cut_short);
+    assert!(report.lives >= 4 + 12, "{} lives", report.lives);
+    let commits = report.sometimes.rows().iter().find(|(what, _)| *what == "commit").expect("a row");
+    assert!(commits.1 > 10, "{commits:?}");
+
+    let undurable =
+        altered(&place, &events, "n1.", |line| !line.contains(r#""what":{"Done""#), |line| line.to_owned());
+    let broken = judge_all(&undurable).broken.expect("a broken claim").0;
+    assert!(broken.claim.starts_with("W10"), "{broken}");
+
+    let headless = altered(&place, &events, "n2.00001", |_| false, |line| line.to_owned());
+    let refused = judge::<Commit>(&[headless]).expect_err("a life is missing").to_string();
+    assert!(refused.contains("life 1 of n2 is missing"), "{refused}");
+
+    let shorter = |line: &str| line.replacen(r#"{"Snapshot":1},"bytes":"#, r#"{"Snapshot":1},"bytes":1"#, 1);
+    let cut = altered(&place, &events, "n", |_| true, shorter);
+    let broken = judge_all(&cut).broken.expect("a broken claim").0;
+    assert!(broken.claim.starts_with("P1"), "{broken}");
+}
+
+fn judge_all(events: &std::path::Path) -> Report {
+    judge::<Commit>(&[events.to_path_buf()]).expect("the logs can be judged")
+}
+
+/// A copy of the logs, in which those of some name lack some lines, and have others changed.
+fn altered(
+    place: &Place,
+    events: &std::path::Path,
+    name: &str,
+    keep: impl Fn(&str) -> bool,
+    change: impl Fn(&str) -> String,
+) -> PathBuf {
+    let copy = place.0.join("altered");
+    let _ = fs::remove_dir_all(&copy);
+    fs::create_dir_all(&copy).expect("a directory");
+    for entry in fs::read_dir(events).expect("there are events") {
+        let path = entry.expect("an entry").path();
+        let file = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).expect("a log");
+        let text = if file.starts_with(name) {
+            let kept = text.split_inclusive('\n').filter(|line| keep(line)).map(&change);
+            kept.collect()
+        } else {
+            text
+        };
+        fs::write(copy.join(file), text).expect("a copy");
+    }
+    copy
+}
+
+#[test]
+fn frames_that_are_none_change_nothing() {
+    let fuzz = run(&["fuzz", "--frames", "30000", "--connections", "8"]);
+    assert!(fuzz.status.success(), "{}{}", said(&fuzz), complained(&fuzz));
+    assert!(said(&fuzz).contains("30000 frames"), "{}", said(&fuzz));
+}
+
+#[test]
+fn the_demo_tells_its_story_and_continues() {
+    let place = Place::new("demo");
+    let from = super::program::ports(4);
+    let (data, ports) = (place.join("logs"), format!("{from}..={}", from + 3));
+    for lives in [1, 2] {
+        let demo = run(&["demo", "--data", &data, "--ports", &ports, "--transactions", "4"]);
+        let story = said(&demo);
+        assert!(demo.status.success(), "{story}{}", complained(&demo));
+        assert!(story.contains(&format!("n0 life {lives}")), "{story}");
+        assert!(story.contains("n2 has voted yes and is dead"), "{story}");
+        assert!(story.contains("n1 answers: Commit"), "{story}");
+        assert!(story.contains("the accounts add up to 0"), "{story}");
+    }
+}

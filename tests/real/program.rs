@@ -1,0 +1,87 @@
+//! The program, run.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_stormglass");
+
+/// Runs the program to its end.
+pub(super) fn run(args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().expect("the program can be run")
+}
+
+/// What it printed.
+pub(super) fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What it complained of.
+pub(super) fn complained(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A directory of its own for one test.
+pub(super) struct Place(pub(super) PathBuf);
+
+impl Place {
+    pub(super) fn new(name: &str) -> Place {
+        let path = std::env::temp_dir().join(format!("stormglass-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a temporary directory");
+        Place(path)
+    }
+
+    pub(super) fn join(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The first of so many ports in a row that nobody uses.
+pub(super) fn ports(count: u16) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = u16::try_from(std::process::id() % 200).expect("small") * 20;
+    loop {
+        let from = 27_000 + (begin + NEXT.fetch_add(count, Ordering::Relaxed)) % 5_000;
+        if (from..from + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return from;
+        }
+    }
+}
+
+/// A node that is killed when the test is over.
+pub(super) struct Node(Child);
+
+impl Node {
+    pub(super) fn serve(args: &[&str], log: &Path) -> Node {
+        let log = std::fs::File::create(log).expect("a log");
+        let child = Command::new(PROGRAM).arg("serve").args(args).stdin(Stdio::null()).stderr(log).spawn();
+        Node(child.expect("the program can be run"))
+    }
+
+    /// SIGTERM; the exit code.
+    pub(super) fn terminate(&mut self) -> Option<i32> {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run");
+        assert!(sent.success());
+        self.ended()
+    }
+
+    pub(super) fn ended(&mut self) -> Option<i32> {
+        self.0.wait().expect("it is our child").code()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,163 @@
+//! What cannot be done is said in one line, with what to do next, and shows in the exit code.
+
+use std::fs;
+
+use super::program::{Node, Place, complained, ports, run, said};
+
+/// One line, an exit code that is not 0, and these words in it.
+fn refuses(args: &[&str], words: &[&str]) {
+    let output = run(args);
+    let complaint = complained(&output);
+    assert!(!output.status.success(), "{args:?} was done");
+    assert_eq!(complaint.trim_end().lines().count(), 1, "{args:?}: {complaint}");
+    assert!(!complaint.contains("panicked"), "{complaint}");
+    for word in words {
+        assert!(complaint.contains(word), "{args:?}: {word:?} is not in: {complaint}");
+    }
+}
+
+/// A node of a cluster of one, once it listens.
+fn serve(id: &str, port: u16, data: &str, place: &Place) -> Node {
+    let node = Node::serve(
+        &["--id", id, "--peer", &format!("{id}=127.0.0.1:{port}"), "--data", data],
+        &place.0.join("log"),
+    );
+    let status = run(&["status", "--at", &format!("127.0.0.1:{port}")]);
+    assert!(status.status.success(), "{}", complained(&status));
+    node
+}
+
+#[test]
+fn a_node_that_cannot_serve_says_why_in_one_line() {
+    let place = Place::new("refusals");
+    let (port, data) = (ports(2), place.join("n0"));
+    let own = format!("0=127.0.0.1:{port}");
+    let mut node = serve("0", port, &data, &place);
+    let other = place.join("n1");
+    refuses(
+        &["serve", "--log", "off", "--id", "0", "--peer", &own, "--data", &other],
+        &["cannot listen on", &port.to_string()],
+    );
+    refuses(
+        &["serve", "--log", "off", "--id", "0", "--peer", &own, "--data", &data],
+        &["in use by process", "--data"],
+    );
+    assert_eq!(node.terminate(), Some(0));
+
+    let second = format!("1=127.0.0.1:{}", port + 1);
+    refuses(
+        &["serve", "--log", "off", "--id", "1", "--peer", &second, "--data", &data],
+        &["belongs to n0", "not to n1"],
+    );
+    refuses(
+        &["serve", "--log", "off", "--id", "0", "--peer", &own, "--cluster", "other", "--data", &data],
+        &["of cluster \"stormglass\"", "of \"other\""],
+    );
+    refuses(
+        &["serve", "--log", "off", "--id", "0", "--peer", &second, "--data", &data],
+        &["has no n0", "--peer 0=HOST:PORT"],
+    );
+    refuses(&["serve", "--log", "off", "--peer", &second, "--data", &data], &["--id"]);
+    let strange = place.join("strange");
+    fs::create_dir_all(&strange).expect("a directory");
+    fs::write(place.0.join("strange/letter.txt"), "dear").expect("a file");
+    refuses(
+        &["serve", "--log", "off", "--id", "0", "--peer", &own, "--data", &strange],
+        &["letter.txt", "empty"],
+    );
+}
+
+#[test]
+fn a_damaged_log_is_refused_and_a_torn_one_is_not() {
+    let place = Place::new("damage");
+    let (port, data) = (ports(1), place.join("n0"));
+    let own = format!("0=127.0.0.1:{port}");
+    let mut node = serve("0", port, &data, &place);
+    for value in 1..=3 {
+        let tx = run(&["tx", "--at", &format!("127.0.0.1:{port}"), &format!("put a={value} @0")]);
+        assert!(tx.status.success(), "{}", complained(&tx));
+    }
+    assert_eq!(node.terminate(), Some(0));
+    let verified = run(&["wal", "verify", &data]);
+    assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+
+    let wal = place.0.join("n0/wal.1");
+    let whole = fs::read(&wal).expect("a log");
+    fs::write(&wal, &whole[..whole.len() - 3]).expect("a shorter log");
+    let torn = run(&["wal", "verify", &data]);
+    assert_eq!(torn.status.code(), Some(5), "{}", said(&torn));
+    let dump = run(&["wal", "dump", &data]);
+    assert!(
+        said(&dump).contains("Commit c") && said(&dump).contains("torn tail: wal.1 ends at byte"),
+        "{}",
+        said(&dump)
+    );
+
+    // In the first record: those behind it say that it was durable.
+    let mut flipped = whole;
+    flipped[60] ^= 1;
+    fs::write(&wal, &flipped).expect("a damaged log");
+    let damaged = run(&["wal", "verify", &data]);
+    assert_eq!(damaged.status.code(), Some(6), "{}", said(&damaged));
+    assert!(said(&damaged).contains("wal.1 is damaged at byte 44"), "{}", said(&damaged));
+    refuses(
+        &["serve", "--log", "off", "--id", "0", "--peer", &own, "--data", &data],
+        &["wal.1 is damaged at byte 44", "stormglass wal verify"],
+    );
+    refuses(&["wal", "verify", &place.join("nowhere")], &["nowhere"]);
+}
+
+#[test]
+fn a_file_of_settings_is_understood_or_its_line_is_told() {
+    let place = Place::new("settings");
+    let (port, file) = (ports(1), place.join("node.toml"));
+    let good = format!("id = 0\ndata = {:?}\n[peers]\n0 = \"127.0.0.1:{port}\"\n", place.join("n0"));
+    fs::write(&file, good.replace("id = 0", "id = \"zero\"")).expect("a file");
+    refuses(&["serve", "--log", "off", "--config", &file], &["node.toml, line 1"]);
+    fs::write(&file, good.clone() + "[tuning]\nretry = 5\n").expect("a file");
+    refuses(&["serve", "--log", "off", "--config", &file], &["node.toml, line 6", "retry"]);
+    fs::write(&file, good).expect("a file");
+    let mut node = Node::serve(&["--config", &file], &place.0.join("log"));
+    let status = run(&["status", "--json", "--at", &format!("127.0.0.1:{port}")]);
+    assert!(said(&status).starts_with("{\"node\":0,"), "{}{}", said(&status), complained(&status));
+    assert_eq!(node.terminate(), Some(0));
+}
+
+/// A disk that fails from outside: no file may grow beyond 16 KiB (blocks of 512 bytes in `ulimit -f`), and the
+/// signal that would end the process is ignored, so the write itself fails.
+#[test]
+fn a_write_that_fails_halts_the_node_and_it_starts_again() {
+    let place = Place::new("full-disk");
+    let (port, data) = (ports(1), place.join("n0"));
+    let own = format!("0=127.0.0.1:{port}");
+    let serve_it = format!(
+        "trap '' XFSZ; ulimit -f 32; exec {} serve --log off --id 0 --peer {own} --data {data}",
+        super::program::PROGRAM
+    );
+    let child =
+        std::process::Command::new("sh").args(["-c", &serve_it]).stderr(std::process::Stdio::piped()).spawn();
+    let child = child.expect("a shell");
+    let at = format!("127.0.0.1:{port}");
+    let mut committed = 0;
+    for value in 0..400 {
+        let tx = run(&["tx", "--at", &at, "--patience-s", "1", &format!("put k{value}={value} @0")]);
+        match tx.status.code() {
+            Some(0) => committed += 1,
+            _ => break,
+        }
+    }
+    let ended = child.wait_with_output().expect("it has ended");
+    let complaint = complained(&ended);
+    assert_eq!(ended.status.code(), Some(1), "{complaint}");
+    assert!(
+        complaint.contains("n0 halted: a disk barrier failed") && complaint.contains("writing wal.1"),
+        "{complaint}"
+    );
+    assert!((10..400).contains(&committed), "{committed}");
+    let mut node = serve("0", port, &data, &place);
+    for value in [0, committed - 1] {
+        let get = run(&["get", "--at", &at, &format!("k{value}@0")]);
+        assert_eq!(said(&get), format!("k{value} @0 = {value}\n"));
+    }
+    assert_eq!(node.terminate(), Some(0));
+}
