@@ -80,7 +80,7 @@ where
     <P::Node as stormglass::Node>::Message: Serialize + DeserializeOwned,
 {
     let mut merge = merge::Merge::<P::Node>::open(paths)?;
-    let mut replay = replay::Replay::<P>::new(merge.nodes());
+    let mut replay = replay::Replay::<P>::new(merge.nodes(), merge.mute().clone());
     while let Some(next) = merge.next()? {
         if let Err(broken) = replay.on(next.line, &next.place)? {
             return Ok(replay.report(&merge, Some((broken, next.place))));

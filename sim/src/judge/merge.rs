@@ -25,6 +25,7 @@ pub(super) struct Merge<N: Node> {
     /// Where to look first: a node goes on for as long as it can.
     at: usize,
     nodes: u16,
+    mute: BTreeSet<(NodeId, u32)>,
 }
 
 struct Source<N: Node> {
@@ -43,9 +44,12 @@ struct Reader {
 impl<N: Node> Merge<N> {
     pub(super) fn open(paths: &[PathBuf]) -> Result<Merge<N>, JudgeError> {
         let mut files: BTreeMap<NodeId, Vec<(u32, PathBuf)>> = BTreeMap::new();
+        let mut mute = BTreeSet::new();
         for path in expand(paths)? {
-            // A life that was killed before its first line was whole has nothing to say.
-            let Some(first) = Reader::open(&path)?.next::<N>()? else { continue };
+            let Some(first) = Reader::open(&path)?.next::<N>()? else {
+                mute.extend(named(&path));
+                continue;
+            };
             files.entry(first.line.node).or_default().push((first.line.life, path));
         }
         let nodes = files.keys().last().ok_or(JudgeError::Nothing)?.0 + 1;
@@ -55,7 +59,12 @@ impl<N: Node> Merge<N> {
             let files = lives.into_iter().map(|(_, path)| path).collect();
             sources.push(Source { node, files, reader: None, head: None });
         }
-        Ok(Merge { sources, letters: BTreeSet::new(), at: 0, nodes })
+        Ok(Merge { sources, letters: BTreeSet::new(), at: 0, nodes, mute })
+    }
+
+    /// Lives that were killed before their first line was whole. They did nothing.
+    pub(super) fn mute(&self) -> &BTreeSet<(NodeId, u32)> {
+        &self.mute
     }
 
     /// One more than the greatest number of a node.
@@ -158,6 +167,12 @@ impl Reader {
             Err(error) => Err(JudgeError::Line { place, what: format!("this is no event: {error}") }),
         }
     }
+}
+
+/// Whose log it is, and of which life, by its name: `n0.00007.jsonl`.
+fn named(path: &Path) -> Option<(NodeId, u32)> {
+    let (node, life) = path.file_stem()?.to_str()?.strip_prefix('n')?.split_once('.')?;
+    Some((NodeId(node.parse().ok()?), life.parse().ok()?))
 }
 
 fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, JudgeError> {
