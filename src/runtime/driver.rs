@@ -102,6 +102,7 @@ impl<N: Serve> Driver<N> {
         directory: Directory,
     ) -> Ending {
         self.perform(self.clock.now());
+        self.open_if_ready();
         let mut batch = Vec::with_capacity(TOGETHER_MAX);
         let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
         while self.ended.is_none() {
@@ -209,11 +210,7 @@ impl<N: Serve> Driver<N> {
         }
         self.node.step(now, input, &mut self.outbox);
         self.perform(now);
-        if self.door.is_some()
-            && let Some(life) = self.node.life()
-        {
-            self.open(life);
-        }
+        self.open_if_ready();
     }
 
     /// Ends the life if the tap wants that.
@@ -235,8 +232,12 @@ impl<N: Serve> Driver<N> {
         self.ended.get_or_insert(ending);
     }
 
-    /// The life is durable: from now on it may be spoken of.
-    fn open(&mut self, life: Incarnation) {
+    /// Once the life is durable, it may be spoken of.
+    fn open_if_ready(&mut self) {
+        if self.door.is_none() {
+            return;
+        }
+        let Some(life) = self.node.life() else { return };
         let Some(door) = self.door.take() else { return };
         let identity =
             link::Identity { cluster: self.settings.cluster.clone().into(), node: self.settings.node, life };

@@ -16,7 +16,7 @@
 //! A [`Tap`] sees every input and every effect before it happens, and may end the process there. The event log is one;
 //! with it, the simulator's judges judge a real cluster.
 
-mod client;
+pub mod client;
 mod clock;
 mod commit;
 mod disk;
@@ -31,6 +31,8 @@ mod serve;
 mod start;
 mod stream;
 mod tap;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, ClientError, ClientOptions, Name, NoName, Settled};
 pub use disk::{Done, Files};

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use stormglass_sim::commit::Commit;
 use stormglass_sim::judge::{Report, judge};
+use stormglass_sim::profile::{Profile, Setup};
+use stormglass_sim::protocol::{drawn, world};
+use stormglass_sim::trace::{Filter, Trace};
 
 use super::program::{Place, complained, run, said};
 
@@ -77,6 +80,29 @@ fn altered(
         }
     }
     copy
+}
+
+/// The simulator writes the same lines as a real node, so its runs can be judged a second time, from the outside.
+#[test]
+fn what_a_simulated_calm_run_writes_down_is_judged_like_a_real_one() {
+    let place = Place::new("simulated");
+    let setup = Setup { profile: Profile::Calm, ..Setup::default() };
+    for seed in 0..3 {
+        let mut world = world::<Commit, _, _>(
+            drawn::<Commit>(&setup, seed),
+            |chooser| chooser,
+            Trace::new(Filter::default(), true),
+        );
+        assert!(world.run().broken.is_none());
+        let log = place.0.join(format!("seed-{seed}.jsonl"));
+        // What `replay --json` prints before and after.
+        let head = r#"{"options":"seed","version":"0","what":"seed"}"#;
+        let tail = r#"{"fingerprint":"0","notes":[],"verdict":"clean"}"#;
+        fs::write(&log, format!("{head}\n{}{tail}\n", world.judge().0.text())).expect("a log");
+        let report = judge::<Commit>(&[log]).expect("it can be judged");
+        assert!(report.broken.is_none(), "seed {seed}: {:?}", report.broken);
+        assert!(report.lines > 20, "seed {seed}: {} lines", report.lines);
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ use super::JudgeError;
 pub(super) struct Next<N: Node> {
     pub(super) line: LineOf<N>,
     pub(super) place: String,
+    /// It comes from `replay --json`: lines of all nodes, in the order in which it was.
+    simulated: bool,
 }
 
 /// All logs.
@@ -39,20 +41,32 @@ struct Reader {
     path: PathBuf,
     lines: BufReader<File>,
     number: u64,
+    simulated: bool,
+}
+
+/// The first and last line of what a simulator prints: what was run, and what came of it.
+#[derive(serde::Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+#[expect(dead_code, reason = "to be recognised, not to be read")]
+enum Frame {
+    Head { options: String, version: String, what: String },
+    Tail { fingerprint: String, notes: Vec<String>, verdict: String },
 }
 
 impl<N: Node> Merge<N> {
     pub(super) fn open(paths: &[PathBuf]) -> Result<Merge<N>, JudgeError> {
         let mut files: BTreeMap<NodeId, Vec<(u32, PathBuf)>> = BTreeMap::new();
         let mut mute = BTreeSet::new();
+        let mut most = None;
         for path in expand(paths)? {
             let Some(first) = Reader::open(&path)?.next::<N>()? else {
                 mute.extend(named(&path));
                 continue;
             };
+            most = most.max(Some(if first.simulated { greatest_node::<N>(&path)? } else { first.line.node }));
             files.entry(first.line.node).or_default().push((first.line.life, path));
         }
-        let nodes = files.keys().last().ok_or(JudgeError::Nothing)?.0 + 1;
+        let nodes = most.ok_or(JudgeError::Nothing)?.0.saturating_add(1);
         let mut sources = Vec::new();
         for (node, mut lives) in files {
             lives.sort();
@@ -149,24 +163,39 @@ impl<N: Node> Source<N> {
 impl Reader {
     fn open(path: &Path) -> Result<Reader, JudgeError> {
         let file = File::open(path).map_err(|error| JudgeError::Io { path: path.to_path_buf(), error })?;
-        Ok(Reader { path: path.to_path_buf(), lines: BufReader::new(file), number: 0 })
+        Ok(Reader { path: path.to_path_buf(), lines: BufReader::new(file), number: 0, simulated: false })
     }
 
     /// The next line; `None` at the end. A last line without an end was being written when the process was killed.
     fn next<N: Node>(&mut self) -> Result<Option<Next<N>>, JudgeError> {
-        let mut text = String::new();
-        let failed = |error| JudgeError::Io { path: self.path.clone(), error };
-        self.lines.read_line(&mut text).map_err(failed)?;
-        self.number += 1;
-        if !text.ends_with('\n') {
-            return Ok(None);
-        }
-        let place = format!("{}, line {}", self.path.display(), self.number);
-        match serde_json::from_str(&text) {
-            Ok(line) => Ok(Some(Next { line, place })),
-            Err(error) => Err(JudgeError::Line { place, what: format!("this is no event: {error}") }),
+        loop {
+            let mut text = String::new();
+            let failed = |error| JudgeError::Io { path: self.path.clone(), error };
+            self.lines.read_line(&mut text).map_err(failed)?;
+            self.number += 1;
+            if !text.ends_with('\n') {
+                return Ok(None);
+            }
+            let place = format!("{}, line {}", self.path.display(), self.number);
+            match serde_json::from_str(&text) {
+                Ok(line) => return Ok(Some(Next { line, place, simulated: self.simulated })),
+                Err(_) if serde_json::from_str::<Frame>(&text).is_ok() => self.simulated = true,
+                Err(error) => {
+                    return Err(JudgeError::Line { place, what: format!("this is no event: {error}") });
+                }
+            }
         }
     }
+}
+
+/// The greatest number of a node in what a simulator has printed.
+fn greatest_node<N: Node>(path: &Path) -> Result<NodeId, JudgeError> {
+    let mut reader = Reader::open(path)?;
+    let mut greatest = NodeId(0);
+    while let Some(next) = reader.next::<N>()? {
+        greatest = greatest.max(next.line.node);
+    }
+    Ok(greatest)
 }
 
 /// Whose log it is, and of which life, by its name: `n0.00007.jsonl`.
