@@ -1,10 +1,11 @@
-//! The command line, as a library function: whoever has a [`Protocol`] has `hunt`, `replay`, `check` and `profiles`.
+//! The command line, as a library function: whoever has a [`Protocol`] has `hunt`, `replay`, `shrink`, `check` and `profiles`.
 
 mod args;
 mod bench;
 mod check;
 mod hunt;
 mod replay;
+mod shrink;
 mod source;
 mod usage;
 
@@ -14,7 +15,7 @@ use clap::Parser;
 
 use crate::oracle::Broken;
 use crate::profile::{Profile, Setup};
-use crate::protocol::{Of, Protocol};
+use crate::protocol::{Of, Protocol, Scene};
 use crate::tally::Rule;
 use args::{Args, Command};
 
@@ -38,9 +39,13 @@ impl Exit {
 
 /// The line that runs a seed again, as one would type it: `cargo sim replay 7 --profile crashy`.
 pub fn replay_line<P: Protocol>(seed: u64, setup: &Setup) -> String {
-    let own = || std::env::args().next().unwrap_or_else(|| P::NAME.to_string());
-    let command = P::COMMAND.map_or_else(own, str::to_string);
-    format!("{command} replay {seed}{}", setup.typed())
+    format!("{} replay {seed}{}", command(&Of::<P>::new()), setup.typed())
+}
+
+/// What one types before the name of a command.
+fn command<S: Scene>(scene: &S) -> String {
+    let own = || std::env::args().next().unwrap_or_else(|| scene.name().to_string());
+    scene.command().map_or_else(own, str::to_string)
 }
 
 /// Runs the command line of a protocol. Exit codes: 0 clean, 2 usage, 10 a safety claim broke, 11 a liveness claim
@@ -60,6 +65,10 @@ pub fn main<P: Protocol>() -> ExitCode {
         Command::Replay(replay) => {
             std::panic::set_hook(Box::new(|_| {}));
             replay::run(scene, &replay).unwrap_or_else(|exit| exit)
+        }
+        Command::Shrink(shrink) => {
+            std::panic::set_hook(Box::new(|_| {}));
+            shrink::run(scene, &shrink).unwrap_or_else(|exit| exit)
         }
         Command::Check(check) => check::run::<P>(&check),
         Command::Bench(bench) => bench::run::<P>(&bench),

@@ -17,6 +17,7 @@ pub mod protocol;
 pub mod queue;
 pub mod regress;
 pub mod schedule;
+pub mod shrink;
 mod sorted;
 pub mod tally;
 pub mod trace;

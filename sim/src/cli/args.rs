@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use clap::{Args as Flags, Parser, Subcommand};
 use stormglass::{NodeId, RequestId};
 
@@ -22,6 +24,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  cargo sim replay 7\n  cargo sim replay 7 --request c1.4 --node 0\n  cargo sim replay regressions/late-vote.storm\n  cargo sim replay regressions/"
     )]
     Replay(Replay),
+    /// Tell the same broken claim with as little as possible: fewer faults, gentler ones, fewer requests and nodes
+    #[command(
+        after_help = "Examples:\n  cargo sim shrink 17\n  cargo sim shrink 17 -o regressions/late-vote.storm\n  cargo sim shrink story.storm"
+    )]
+    Shrink(Shrink),
     /// Run seeds twice, and from their own records: every fingerprint must be the same
     Check(Check),
     /// Measure: one transaction after another, on one thread; prints one line of JSON
@@ -72,6 +79,12 @@ pub(super) struct Hunt {
     /// Print the report as one JSON object
     #[arg(long)]
     pub(super) json: bool,
+    /// Where the shrunk schedule of a failure is written [default: regressions]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_shrink")]
+    pub(super) save: Option<PathBuf>,
+    /// Leave a failing seed as it is, and write nothing
+    #[arg(long)]
+    pub(super) no_shrink: bool,
     #[command(flatten)]
     pub(super) storm: Storm,
 }
@@ -99,6 +112,18 @@ pub(super) struct Replay {
     /// Only up to this virtual time, in milliseconds
     #[arg(long, default_value_t = MS_MAX, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
     pub(super) to_ms: u64,
+    #[command(flatten)]
+    pub(super) storm: Storm,
+}
+
+#[derive(Debug, Flags)]
+pub(super) struct Shrink {
+    /// A seed or a schedule (`.storm`)
+    #[arg(value_name = "SEED|FILE")]
+    pub(super) what: String,
+    /// Where to write the schedule; printed if not given
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
     #[command(flatten)]
     pub(super) storm: Storm,
 }
