@@ -19,6 +19,7 @@ pub mod regress;
 pub mod schedule;
 pub mod shrink;
 mod sorted;
+pub mod storm;
 pub mod tally;
 pub mod trace;
 pub mod workload;

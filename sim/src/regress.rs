@@ -1,7 +1,11 @@
 //! Regressions: a directory of schedules, each run and named.
 
+mod harness;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+pub use harness::harness;
 
 use crate::fault::{BarrierFault, Crash, CrashKind, Deed, Fault, MessageFault, Weather};
 use crate::protocol::Scene;

@@ -10,6 +10,7 @@ mod ddmin;
 mod frame;
 mod minimum;
 mod rename;
+mod retell;
 mod soften;
 mod timing;
 mod witness;
@@ -22,7 +23,7 @@ use crate::oracle::Broken;
 use crate::play::{Player, stage};
 use crate::protocol::Scene;
 use crate::schedule::{Claim, Schedule};
-use witness::Witness;
+pub(crate) use witness::Witness;
 
 pub use minimum::Minimum;
 
@@ -106,7 +107,8 @@ pub fn shrink<S: Scene>(
     best.why = vec![format!("{}.", broken.why.trim_end_matches('.'))];
     let pool = schedule.faults.clone();
     keep_reached(&mut best, &reached);
-    let mut shrinker = Shrinker { player, best, broken, runs: 0, pool, watch };
+    let in_storm = ending.tally.virtual_us <= best.plan.storm_us;
+    let mut shrinker = Shrinker { player, best, broken, runs: 0, pool, watch, in_storm };
     let (one_minimal, minimum) = shrinker.run();
     let Shrinker { mut best, broken, runs, .. } = shrinker;
     best.why = vec![format!("{}.", broken.why.trim_end_matches('.'))];
@@ -121,6 +123,8 @@ struct Shrinker<'a, 'w, S: Scene> {
     /// Every fault that there was, in the names of the present frame.
     pool: Vec<Fault>,
     watch: Watch<'w>,
+    /// Whether the claim broke before the sky cleared.
+    in_storm: bool,
 }
 
 impl<S: Scene> Shrinker<'_, '_, S> {
@@ -129,6 +133,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             while self.round() {}
             if self.over() {
                 return (false, Minimum::Unknown);
+            }
+            if self.retell() {
+                continue;
             }
             // A round without success has tried every single removal.
             match self.fewer_faults() {
@@ -162,9 +169,10 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         }
         self.runs += 1;
         let (ending, reached) = self.player.play_reaching(candidate);
-        let Some(broken) = ending.broken.filter(|broken| broken.claim == self.broken.claim) else {
-            return false;
-        };
+        // What broke in the storm shall not become a story of the probe that comes after it.
+        let in_time = !self.in_storm || ending.tally.virtual_us <= candidate.plan.storm_us;
+        let same = |broken: &Broken| broken.claim == self.broken.claim && in_time;
+        let Some(broken) = ending.broken.filter(same) else { return false };
         self.broken = broken;
         self.best = candidate.clone();
         keep_reached(&mut self.best, &reached);

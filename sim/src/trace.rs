@@ -80,7 +80,7 @@ impl<N: Node> Judge<N> for Trace {
 }
 
 /// The request that a fact concerns, if it has a name.
-fn concerns<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
+pub(crate) fn concerns<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
     let of = |subject: Option<Subject>| match subject {
         Some(Subject::Request(id)) => Some(id),
         Some(Subject::Serial(_)) | None => None,

@@ -130,7 +130,7 @@ fn gentler(fault: &Fault, witness: &Witness) -> Vec<Fault> {
             let here = |ended: &&Ended| ended.after.as_ref() == Some(at);
             let unsynced = witness.crashes.iter().find(here).map(|ended| &ended.unsynced[..]);
             let crashes = gentler_crash(crash, unsynced.unwrap_or_default());
-            crashes.into_iter().map(|crash| Fault::Crash(at.clone(), crash)).collect()
+            crashes.into_iter().map(|crash| Fault::Crash(*at, crash)).collect()
         }
         Fault::Barrier(at, fault) => {
             let faults = match fault {
@@ -140,7 +140,7 @@ fn gentler(fault: &Fault, witness: &Witness) -> Vec<Fault> {
                 BarrierFault::Fail(_) => vec![BarrierFault::Fail(DiskError::Io)],
                 BarrierFault::Lie => vec![],
             };
-            faults.into_iter().map(|fault| Fault::Barrier(at.clone(), fault)).collect()
+            faults.into_iter().map(|fault| Fault::Barrier(*at, fault)).collect()
         }
         Fault::Write(at, fault) => {
             let plain = WriteFault { error: DiskError::Io, keep_permille: 0, lasts_us: 0 };
@@ -149,7 +149,7 @@ fn gentler(fault: &Fault, witness: &Witness) -> Vec<Fault> {
                 WriteFault { keep_permille: fault.keep_permille, ..plain },
                 WriteFault { lasts_us: 0, ..*fault },
             ];
-            faults.into_iter().map(|fault| Fault::Write(at.clone(), fault)).collect()
+            faults.into_iter().map(|fault| Fault::Write(*at, fault)).collect()
         }
         Fault::Skew { node, life, skew } => {
             let mut skews = vec![Skew { offset_us: 0, ..*skew }, Skew { drift_ppm: 0, ..*skew }];
@@ -267,7 +267,7 @@ fn told_by_meaning(at_us: u64, weather: &Weather, witness: &Witness) -> Vec<Faul
     match weather {
         Weather::Crash { node, crash } => {
             let here = witness.crashes.iter().filter(|ended| (ended.at_us, ended.node) == (at_us, *node));
-            here.filter_map(|ended| Some(Fault::Crash(ended.after.clone()?, crash.clone()))).collect()
+            here.filter_map(|ended| Some(Fault::Crash(ended.after?, crash.clone()))).collect()
         }
         Weather::Cut { from, to, for_us } => {
             let on = |at: &MessageAt| from.contains(&at.from) && to.contains(&at.to);

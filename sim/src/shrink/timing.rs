@@ -95,7 +95,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
                 .saturating_sub(usual.barrier_us(at.node, at.life, *ordinal));
             *ordinal += 1;
             if by_us > 0 {
-                slow.push(Fault::Barrier(at.clone(), BarrierFault::Slow { by_us }));
+                slow.push(Fault::Barrier(*at, BarrierFault::Slow { by_us }));
             }
         }
         slow

@@ -3,40 +3,52 @@
 
 use std::collections::BTreeMap;
 
-use stormglass::{About, DiskOp, Effect, Label, Node, NodeId, Subject};
+use stormglass::{About, DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
 
 use crate::chooser::DeedPoint;
 use crate::disk::AppendName;
 use crate::fault::{Deed, DeedAt, End, MessageAt};
 use crate::oracle::{Broken, Fact, Judge, Seen};
+use crate::trace::concerns;
 
 /// A judge that never breaks a claim and remembers coordinates.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Witness {
+pub(crate) struct Witness {
     deeds: BTreeMap<(NodeId, u32, Deed), u32>,
     sends: BTreeMap<(End, End, About), u32>,
     last_append: BTreeMap<NodeId, About>,
     last_deed: BTreeMap<NodeId, DeedAt>,
-    pub(super) crashes: Vec<Ended>,
+    pub(crate) crashes: Vec<Ended>,
     /// Every message, and when it was sent.
-    pub(super) messages: Vec<(u64, MessageAt)>,
+    pub(crate) messages: Vec<(u64, MessageAt)>,
     /// Every barrier of the storm, in order.
-    pub(super) barriers: Vec<DeedAt>,
-    pub(super) cleared: bool,
+    pub(crate) barriers: Vec<DeedAt>,
+    pub(crate) cleared: bool,
+    /// The request that the last fact with a subject was about. A run that breaks a claim ends there.
+    pub(crate) last_request: Option<RequestId>,
 }
 
 /// How a life ended.
 #[derive(Clone, Debug)]
-pub(super) struct Ended {
-    pub(super) at_us: u64,
-    pub(super) node: NodeId,
+pub(crate) struct Ended {
+    pub(crate) at_us: u64,
+    pub(crate) node: NodeId,
     /// The last thing that it did.
-    pub(super) after: Option<DeedAt>,
+    pub(crate) after: Option<DeedAt>,
     /// What was not synced, in the order of its writing.
-    pub(super) unsynced: Vec<AppendName>,
+    pub(crate) unsynced: Vec<AppendName>,
 }
 
 impl Witness {
+    /// Everything that was done, by name.
+    pub(crate) fn deeds(&self) -> Vec<DeedAt> {
+        let all = self.deeds.iter();
+        all.flat_map(|(&(node, life, deed), &count)| {
+            (1..=count).map(move |nth| DeedAt { node, life, deed, nth })
+        })
+        .collect()
+    }
+
     fn sent(&mut self, at_us: u64, from: End, to: End, about: About) {
         let nth = self.sends.entry((from, to, about)).or_default();
         *nth += 1;
@@ -72,6 +84,7 @@ impl Witness {
 
 impl<N: Node> Judge<N> for Witness {
     fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
+        self.last_request = concerns(seen.fact).or(self.last_request);
         if self.cleared {
             return Ok(());
         }
@@ -113,7 +126,7 @@ impl<N: Node> Judge<N> for Witness {
 
 impl Witness {
     fn ended<N: Node>(&mut self, seen: &Seen<'_, N>, unsynced: Vec<AppendName>) {
-        let after = self.last_deed.get(&seen.node).cloned();
+        let after = self.last_deed.get(&seen.node).copied();
         self.crashes.push(Ended { at_us: seen.at_us, node: seen.node, after, unsynced });
     }
 }
