@@ -22,5 +22,6 @@ mod sorted;
 pub mod storm;
 pub mod tally;
 pub mod trace;
+mod why;
 pub mod workload;
 pub mod world;

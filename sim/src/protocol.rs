@@ -108,6 +108,9 @@ pub trait Scene: Sync {
     fn simpler(&self, _order: &Self::Order) -> Vec<Self::Order> {
         Vec::new()
     }
+    fn bench(&self, _run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
+        None
+    }
     fn renumbered(
         &self,
         order: &Self::Order,
@@ -175,6 +178,9 @@ impl<P: Protocol> Scene for Of<P> {
     }
     fn simpler(&self, order: &P::Order) -> Vec<P::Order> {
         P::simpler(order)
+    }
+    fn bench(&self, run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
+        P::bench(run)
     }
     fn renumbered(&self, order: &P::Order, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<P::Order> {
         P::renumbered(order, number)

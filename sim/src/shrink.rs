@@ -18,7 +18,7 @@ mod witness;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Weather};
 use crate::oracle::Broken;
 use crate::play::{Player, stage};
 use crate::protocol::Scene;
@@ -129,6 +129,10 @@ struct Shrinker<'a, 'w, S: Scene> {
 
 impl<S: Scene> Shrinker<'_, '_, S> {
     fn run(&mut self) -> (bool, Minimum) {
+        self.drop_faults();
+        self.drop_wishes();
+        // While the cluster is still large enough for everything that might be told.
+        self.retell();
         loop {
             while self.round() {}
             if self.over() {
@@ -148,6 +152,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// Everything once; whether anything helped.
     fn round(&mut self) -> bool {
         let mut any = self.drop_faults();
+        any |= self.drop_lives();
         any |= self.drop_wishes();
         any |= self.calm_frame();
         any |= self.plain_timing();
@@ -193,6 +198,32 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             self.better(&candidate)
         });
         self.best.faults.len() < before
+    }
+
+    /// Without a crash, what happened in the life after it happens in the one before.
+    fn drop_lives(&mut self) -> bool {
+        let mut any = false;
+        let mut at = 0;
+        while at < self.best.faults.len() {
+            let candidate = match &self.best.faults[at] {
+                Fault::Crash(place, _) => Some((place.node, place.life)),
+                Fault::At(_, Weather::Crash { node, .. }) => Some((*node, 1)),
+                Fault::At(..)
+                | Fault::Message(..)
+                | Fault::Barrier(..)
+                | Fault::Write(..)
+                | Fault::Skew { .. } => None,
+            };
+            let dropped = candidate.is_some_and(|(node, life)| {
+                let mut next = self.best.clone();
+                next.faults.remove(at);
+                next.faults.iter_mut().for_each(|fault| rename::a_life_earlier(fault, node, life));
+                self.better(&next)
+            });
+            any |= dropped;
+            at += usize::from(!dropped);
+        }
+        any
     }
 
     fn drop_wishes(&mut self) -> bool {

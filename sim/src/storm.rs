@@ -178,7 +178,7 @@ where
 
     fn wishes(&self, setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<N::Request>> {
         let Some(ask) = &self.ask else { return Vec::new() };
-        let count = setup.txns.unwrap_or(20);
+        let count = setup.txns.or(self.setup.txns).unwrap_or(20);
         let pause_us = plan.storm_us * u64::from(plan.clients) / u64::from(count.max(1));
         let wish = |nth: u32| {
             let (node, what) = ask(draw);

@@ -59,6 +59,7 @@ impl<N: Node> Judge<N> for Trace {
         if self.line.is_empty() {
             return Ok(());
         }
+        self.line.truncate(self.line.trim_end().len());
         let (at_us, node, life) = (seen.at_us, seen.node, seen.life);
         let written = if self.json {
             let (verb, rest) = self.line.split_at(self.line.find(' ').unwrap_or(self.line.len()));

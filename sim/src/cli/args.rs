@@ -29,6 +29,9 @@ pub(super) enum Command {
         after_help = "Examples:\n  cargo sim shrink 17\n  cargo sim shrink 17 -o regressions/late-vote.storm\n  cargo sim shrink story.storm"
     )]
     Shrink(Shrink),
+    /// Show where two runs part
+    #[command(after_help = "Examples:\n  cargo sim diff story.storm other.storm\n  cargo sim diff 7 8")]
+    Diff(Diff),
     /// Run seeds twice, and from their own records: every fingerprint must be the same
     Check(Check),
     /// Measure: one transaction after another, on one thread; prints one line of JSON
@@ -100,6 +103,9 @@ pub(super) struct Replay {
     /// Print JSON lines
     #[arg(long)]
     pub(super) json: bool,
+    /// Only what the verdict hangs on: what led to it, and which faults it needs
+    #[arg(long, conflicts_with_all = ["json", "node", "request"])]
+    pub(super) explain: bool,
     /// Only what happens to this node (its number)
     #[arg(long, value_parser = node)]
     pub(super) node: Option<NodeId>,
@@ -124,6 +130,18 @@ pub(super) struct Shrink {
     /// Where to write the schedule; printed if not given
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) storm: Storm,
+}
+
+#[derive(Debug, Flags)]
+pub(super) struct Diff {
+    /// A seed or a schedule (`.storm`)
+    #[arg(value_name = "A")]
+    pub(super) one: String,
+    /// Another
+    #[arg(value_name = "B")]
+    pub(super) other: String,
     #[command(flatten)]
     pub(super) storm: Storm,
 }

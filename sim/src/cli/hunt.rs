@@ -15,9 +15,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::Hunt;
 use super::shrink::{self, Kept};
 use super::{Exit, replay_line, usage};
-use crate::hunt::{Catch, Progress, Quarry, hunt};
+use crate::hunt::{Catch, Progress, Quarry, hunt_in};
 use crate::profile::{Profile, Setup};
-use crate::protocol::{Of, Protocol};
+use crate::protocol::Scene;
 use crate::tally::Rule;
 
 const SEEDS: u64 = 10_000;
@@ -27,7 +27,7 @@ const VACUOUS_SEEDS: u64 = 100_000;
 const LISTED: usize = 20;
 
 /// Hunts, shows how it goes, and reports.
-pub(super) fn run<P: Protocol>(args: &Hunt) -> Exit {
+pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
     let endless = if args.seconds.is_some() { u64::MAX - args.first_seed } else { SEEDS };
     let count = args.seeds.map_or(endless, u64::from);
     let end = match usage::last_seed(args.first_seed, count) {
@@ -47,22 +47,27 @@ pub(super) fn run<P: Protocol>(args: &Hunt) -> Exit {
         on_interrupt.1.store(true, Ordering::Relaxed);
     });
     let began = Instant::now();
-    let catch = watch::<P>(args, &quarry, &progress, began);
+    let catch = watch(scene, args, &quarry, &progress, began);
     let wall = began.elapsed();
-    let kept = match keep::<P>(args, &catch, &interrupted) {
+    let kept = match keep(scene, args, &catch, &interrupted) {
         Ok(kept) => kept,
         Err(exit) => return exit,
     };
     if args.json {
-        report_json::<P>(args, &catch, kept.as_ref(), wall)
+        report_json(scene, args, &catch, kept.as_ref(), wall)
     } else {
         report(&catch, wall)
     }
-    exit_of::<P>(args, &catch, kept.as_ref(), interrupted.load(Ordering::Relaxed))
+    exit_of(scene, args, &catch, kept.as_ref(), interrupted.load(Ordering::Relaxed))
 }
 
 /// Shrinks the lowest failing seed and writes it down, unless nobody wants that.
-fn keep<P: Protocol>(args: &Hunt, catch: &Catch, interrupted: &AtomicBool) -> Result<Option<Kept>, Exit> {
+fn keep<S: Scene>(
+    scene: &S,
+    args: &Hunt,
+    catch: &Catch,
+    interrupted: &AtomicBool,
+) -> Result<Option<Kept>, Exit> {
     let Some((seed, _)) = catch.failures.first() else { return Ok(None) };
     if args.no_shrink || interrupted.load(Ordering::Relaxed) {
         return Ok(None);
@@ -70,14 +75,20 @@ fn keep<P: Protocol>(args: &Hunt, catch: &Catch, interrupted: &AtomicBool) -> Re
     let setup = args.storm.setup();
     // A drive that lies is outside the promise: what breaks there is no regression.
     let usual = (setup.profile != Profile::Lying).then(|| Path::new("regressions"));
-    shrink::keep(&Of::<P>::new(), &setup, *seed, args.save.as_deref().or(usual), interrupted)
+    shrink::keep(scene, &setup, *seed, args.save.as_deref().or(usual), interrupted)
 }
 
-fn watch<P: Protocol>(args: &Hunt, quarry: &Quarry, progress: &Arc<Progress>, began: Instant) -> Catch {
+fn watch<S: Scene>(
+    scene: &S,
+    args: &Hunt,
+    quarry: &Quarry,
+    progress: &Arc<Progress>,
+    began: Instant,
+) -> Catch {
     let limit = args.seconds.map(|seconds| Duration::from_secs(seconds.into()));
     let bar = bar(args, quarry);
     let catch = std::thread::scope(|scope| {
-        let hunter = scope.spawn(|| hunt::<P>(quarry, progress));
+        let hunter = scope.spawn(|| hunt_in(scene, quarry, progress));
         while !hunter.is_finished() {
             std::thread::sleep(Duration::from_millis(20));
             let (seeds, events) =
@@ -109,15 +120,15 @@ fn bar(args: &Hunt, quarry: &Quarry) -> ProgressBar {
     ProgressBar::new(seeds).with_style(style)
 }
 
-fn exit_of<P: Protocol>(args: &Hunt, catch: &Catch, kept: Option<&Kept>, interrupted: bool) -> Exit {
+fn exit_of<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Kept>, interrupted: bool) -> Exit {
     if let Some((seed, broken)) = catch.failures.first() {
         if !args.json {
             println!("\nseed {seed} breaks {}", broken.claim);
             println!("  {}", broken.why);
             println!("replay it with");
-            println!("  {}", replay_line::<P>(*seed, &args.storm.setup()));
+            println!("  {}", replay_line(scene, *seed, &args.storm.setup()));
             if let Some(kept) = kept {
-                say_kept::<P>(kept);
+                say_kept(scene, kept);
             }
         }
         for (seed, broken) in catch.failures.iter().skip(1).take(LISTED) {
@@ -137,12 +148,12 @@ fn exit_of<P: Protocol>(args: &Hunt, catch: &Catch, kept: Option<&Kept>, interru
     if interrupted { Exit::Interrupted } else { Exit::Clean }
 }
 
-fn say_kept<P: Protocol>(kept: &Kept) {
+fn say_kept<S: Scene>(scene: &S, kept: &Kept) {
     println!("shrunk to\n{}\n", kept.summary);
     kept.text.lines().for_each(|line| println!("    {line}"));
     match &kept.file {
         Some(file) => {
-            let line = shrink::replay_line(&Of::<P>::new(), file);
+            let line = shrink::replay_line(scene, file);
             println!("\nkept as {}; run it with\n  {line}", file.display());
         }
         None => {
@@ -183,7 +194,7 @@ fn report(catch: &Catch, wall: Duration) {
     }
 }
 
-fn report_json<P: Protocol>(args: &Hunt, catch: &Catch, kept: Option<&Kept>, wall: Duration) {
+fn report_json<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Kept>, wall: Duration) {
     let rules: serde_json::Map<_, _> =
         Rule::TABLE.iter().map(|(rule, ..)| (rule.to_string(), catch.tally.of(*rule).into())).collect();
     let sometimes: serde_json::Map<_, _> =
@@ -194,7 +205,7 @@ fn report_json<P: Protocol>(args: &Hunt, catch: &Catch, kept: Option<&Kept>, wal
         .failures
         .iter()
         .take(LISTED)
-        .map(|(seed, broken)| serde_json::json!({"seed": seed, "claim": broken.claim, "why": broken.why, "liveness": broken.liveness, "replay": replay_line::<P>(*seed, &args.storm.setup())}))
+        .map(|(seed, broken)| serde_json::json!({"seed": seed, "claim": broken.claim, "why": broken.why, "liveness": broken.liveness, "replay": replay_line(scene, *seed, &args.storm.setup())}))
         .collect();
     let report = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -12,6 +12,18 @@ pub(super) struct Names<'a> {
     pub(super) request: &'a dyn Fn(RequestId) -> RequestId,
 }
 
+/// The same fault if `life` of `node` had not ended where it did.
+pub(super) fn a_life_earlier(fault: &mut Fault, node: NodeId, life: u32) {
+    let (whose, which) = match fault {
+        Fault::Crash(at, _) | Fault::Barrier(at, _) | Fault::Write(at, _) => (at.node, &mut at.life),
+        Fault::Skew { node, life, .. } => (*node, life),
+        Fault::Message(..) | Fault::At(..) => return,
+    };
+    if whose == node && *which > life {
+        *which -= 1;
+    }
+}
+
 impl Names<'_> {
     /// `None` if it speaks of somebody who is gone.
     pub(super) fn fault(&self, fault: &Fault) -> Option<Fault> {

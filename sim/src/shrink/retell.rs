@@ -19,7 +19,7 @@ use crate::workload::Wish;
 const FAULTS_ENOUGH: usize = 3;
 const REQUESTS_ENOUGH: usize = 2;
 /// Stories tried at most.
-const STORIES_MAX: u64 = 30_000;
+const STORIES_MAX: u64 = 10_000;
 
 impl<S: Scene> Shrinker<'_, '_, S> {
     /// Tries short stories if the present one is long.
