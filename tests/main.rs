@@ -6,6 +6,7 @@ mod costs;
 mod determinism;
 mod hunts;
 mod litmus;
+mod outliving;
 mod planted;
 mod rig;
 mod stories;

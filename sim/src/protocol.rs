@@ -131,6 +131,14 @@ impl<P> Of<P> {
     }
 }
 
+impl<P> Clone for Of<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Of<P> {}
+
 impl<P> Default for Of<P> {
     fn default() -> Self {
         Of::new()

@@ -125,11 +125,11 @@ fn exit_of<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Kept>,
         if !args.json {
             println!("\nseed {seed} breaks {}", broken.claim);
             println!("  {}", broken.why);
-            println!("replay it with");
-            println!("  {}", replay_line(scene, *seed, &args.storm.setup()));
             if let Some(kept) = kept {
                 say_kept(scene, kept);
             }
+            println!("replay the seed with");
+            println!("  {}", replay_line(scene, *seed, &args.storm.setup()));
         }
         for (seed, broken) in catch.failures.iter().skip(1).take(LISTED) {
             eprintln!("also seed {seed}: {broken}");
