@@ -8,5 +8,7 @@ mod hunts;
 mod litmus;
 mod outliving;
 mod planted;
+mod properties;
 mod rig;
 mod stories;
+mod traces;

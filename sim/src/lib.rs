@@ -7,6 +7,9 @@ pub mod commit;
 mod digest;
 pub mod disk;
 pub mod fault;
+pub mod guide {
+    #![doc = include_str!("guide.md")]
+}
 pub mod hunt;
 pub mod mix;
 pub mod oracle;

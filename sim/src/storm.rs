@@ -10,6 +10,7 @@
 //! | `STORMGLASS_REPLAY=FILE` | this schedule instead of any seed |
 //! | `STORMGLASS_SAVE=DIR` | write the schedule of a failure there |
 //!
+//! The [guide](crate::guide) builds one from nothing.
 
 #[cfg(feature = "proptest")]
 mod cases;
