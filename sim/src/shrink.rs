@@ -107,8 +107,7 @@ pub fn shrink<S: Scene>(
     best.why = vec![format!("{}.", broken.why.trim_end_matches('.'))];
     let pool = schedule.faults.clone();
     keep_reached(&mut best, &reached);
-    let in_storm = ending.tally.virtual_us <= best.plan.storm_us;
-    let mut shrinker = Shrinker { player, best, broken, runs: 0, pool, watch, in_storm };
+    let mut shrinker = Shrinker { player, best, broken, runs: 0, pool, watch };
     let (one_minimal, minimum) = shrinker.run();
     let Shrinker { mut best, broken, runs, .. } = shrinker;
     best.why = vec![format!("{}.", broken.why.trim_end_matches('.'))];
@@ -123,8 +122,6 @@ struct Shrinker<'a, 'w, S: Scene> {
     /// Every fault that there was, in the names of the present frame.
     pool: Vec<Fault>,
     watch: Watch<'w>,
-    /// Whether the claim broke before the sky cleared.
-    in_storm: bool,
 }
 
 impl<S: Scene> Shrinker<'_, '_, S> {
@@ -174,9 +171,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         }
         self.runs += 1;
         let (ending, reached) = self.player.play_reaching(candidate);
-        // What broke in the storm shall not become a story of the probe that comes after it.
-        let in_time = !self.in_storm || ending.tally.virtual_us <= candidate.plan.storm_us;
-        let same = |broken: &Broken| broken.claim == self.broken.claim && in_time;
+        let same = |broken: &Broken| broken.claim == self.broken.claim;
         let Some(broken) = ending.broken.filter(same) else { return false };
         self.broken = broken;
         self.best = candidate.clone();
