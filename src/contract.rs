@@ -63,8 +63,10 @@ pub trait Node: Clone + Debug + Sized {
     /// Handles one input.
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>);
 
-    /// When to send [`Input::Wake`]: O(1), a function of the state, nothing to cancel.
-    fn deadline(&self) -> Option<Time>;
+    /// When to send [`Input::Wake`]: O(1), a function of the state, nothing to cancel. Never, if a node does not say.
+    fn deadline(&self) -> Option<Time> {
+        None
+    }
 }
 
 /// What a node is born with.
@@ -77,6 +79,20 @@ pub struct Boot<'a> {
     pub entropy: u64,
     /// What survived.
     pub disk: &'a dyn ReadDisk,
+}
+
+impl<'a> Boot<'a> {
+    /// Every file with its content, in ascending order.
+    ///
+    /// # Errors
+    /// [`BootError::Unreadable`] if one cannot be read.
+    pub fn contents(&self) -> Result<Vec<(FileId, &'a [u8])>, BootError> {
+        let content = |file| match self.disk.read(file) {
+            Ok(bytes) => Ok((file, bytes.unwrap_or_default())),
+            Err(error) => Err(BootError::Unreadable { file, error }),
+        };
+        self.disk.files().into_iter().map(content).collect()
+    }
 }
 
 /// The files of one node, readable at boot.
@@ -257,6 +273,29 @@ pub trait Label {
     /// Kind and subject together.
     fn about(&self) -> About {
         About { kind: self.kind(), subject: self.subject() }
+    }
+}
+
+/// For those who have nothing to say: a protocol without messages, a request that is always the same.
+impl Label for () {
+    fn kind(&self) -> &'static str {
+        "Nothing"
+    }
+    fn subject(&self) -> Option<Subject> {
+        None
+    }
+}
+
+/// A bare number, as an answer for instance.
+impl Label for u64 {
+    fn kind(&self) -> &'static str {
+        "Number"
+    }
+    fn subject(&self) -> Option<Subject> {
+        None
+    }
+    fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 

@@ -6,8 +6,11 @@ mod costs;
 mod determinism;
 mod hunts;
 mod litmus;
+mod outliving;
 mod planted;
+mod properties;
 #[cfg(feature = "cli")]
 mod real;
 mod rig;
 mod stories;
+mod traces;

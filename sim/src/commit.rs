@@ -2,6 +2,7 @@
 //! knows two-phase commit.
 
 mod bench;
+pub mod edits;
 pub mod ledger;
 pub mod order;
 mod row;

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::oracle::{Broken, Sometimes};
-use crate::protocol::Protocol;
+use crate::protocol::Scene;
 
 /// What the judges say.
 #[derive(Debug, Default)]
@@ -74,13 +74,13 @@ pub enum JudgeError {
 ///
 /// # Errors
 /// [`JudgeError`] if they cannot be read, or are not all there.
-pub fn judge<P>(paths: &[PathBuf]) -> Result<Report, JudgeError>
+pub fn judge<S>(scene: &S, paths: &[PathBuf]) -> Result<Report, JudgeError>
 where
-    P: Protocol,
-    <P::Node as stormglass::Node>::Message: Serialize + DeserializeOwned,
+    S: Scene,
+    <S::Node as stormglass::Node>::Message: Serialize + DeserializeOwned,
 {
-    let mut merge = merge::Merge::<P::Node>::open(paths)?;
-    let mut replay = replay::Replay::<P>::new(merge.nodes(), merge.mute().clone());
+    let mut merge = merge::Merge::<S::Node>::open(paths)?;
+    let mut replay = replay::Replay::new(scene, merge.nodes(), merge.mute().clone());
     while let Some(next) = merge.next()? {
         if let Err(broken) = replay.on(next.line, &next.place)? {
             return Ok(replay.report(&merge, Some((broken, next.place))));

@@ -7,6 +7,9 @@ pub mod commit;
 mod digest;
 pub mod disk;
 pub mod fault;
+pub mod guide {
+    #![doc = include_str!("guide.md")]
+}
 pub mod hunt;
 pub mod judge;
 pub mod mix;
@@ -18,8 +21,11 @@ pub mod protocol;
 pub mod queue;
 pub mod regress;
 pub mod schedule;
+pub mod shrink;
 mod sorted;
+pub mod storm;
 pub mod tally;
 pub mod trace;
+mod why;
 pub mod workload;
 pub mod world;

@@ -2,6 +2,7 @@
 
 use stormglass::NodeId;
 
+use crate::fault::End;
 use crate::mix::{below, between, exponential, mix};
 
 /// Everything about a run that is neither workload nor fault.
@@ -21,6 +22,18 @@ pub struct Plan {
     pub dead: Vec<NodeId>,
     /// Whether every message travels as its encoded bytes (N4).
     pub wire: bool,
+}
+
+impl Plan {
+    /// The dense number of a directed link, nodes first and then clients, and whether a client is at one end of it.
+    pub(crate) fn link(&self, from: End, to: End) -> (u32, bool) {
+        let nodes = u32::from(self.nodes);
+        let index = |end: End| match end {
+            End::Node(node) => u32::from(node.0),
+            End::Client(client) => nodes + client - 1,
+        };
+        (index(from) * (nodes + self.clients) + index(to), index(from).max(index(to)) >= nodes)
+    }
 }
 
 /// How long things take when nothing is wrong: a stateless function of a key and a place, so that dropping one

@@ -101,6 +101,9 @@ pub trait Scene: Sync {
     fn wishes(&self, setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<Self::Order>>;
     fn clients(&self, plan: &Plan, wishes: Vec<Wish<Self::Order>>) -> Self::Workload;
     fn judge(&self, plan: &Plan) -> Self::Judge;
+    fn judge_of_logs(&self, plan: &Plan) -> Self::Judge {
+        self.judge(plan)
+    }
     fn sometimes(&self, _tally: &Tally, _rows: &mut Sometimes) {}
     fn judge_again(&self, judge: &mut Self::Judge, plan: &Plan) {
         *judge = self.judge(plan);
@@ -111,6 +114,9 @@ pub trait Scene: Sync {
     fn read_order(&self, text: &mut Cursor<'_>) -> Result<Self::Order, Problem>;
     fn simpler(&self, _order: &Self::Order) -> Vec<Self::Order> {
         Vec::new()
+    }
+    fn bench(&self, _run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
+        None
     }
     fn renumbered(
         &self,
@@ -131,6 +137,14 @@ impl<P> Of<P> {
         Of(PhantomData)
     }
 }
+
+impl<P> Clone for Of<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Of<P> {}
 
 impl<P> Default for Of<P> {
     fn default() -> Self {
@@ -165,6 +179,9 @@ impl<P: Protocol> Scene for Of<P> {
     fn judge(&self, plan: &Plan) -> P::Judge {
         P::judge(plan)
     }
+    fn judge_of_logs(&self, plan: &Plan) -> P::Judge {
+        P::judge_of_logs(plan)
+    }
     fn sometimes(&self, tally: &Tally, rows: &mut Sometimes) {
         P::sometimes(tally, rows);
     }
@@ -179,6 +196,9 @@ impl<P: Protocol> Scene for Of<P> {
     }
     fn simpler(&self, order: &P::Order) -> Vec<P::Order> {
         P::simpler(order)
+    }
+    fn bench(&self, run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
+        P::bench(run)
     }
     fn renumbered(&self, order: &P::Order, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<P::Order> {
         P::renumbered(order, number)

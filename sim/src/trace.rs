@@ -60,6 +60,7 @@ impl<N: Node> Judge<N> for Trace {
         if self.line.is_empty() {
             return Ok(());
         }
+        self.line.truncate(self.line.trim_end().len());
         let (at_us, node, life) = (seen.at_us, seen.node, seen.life);
         let written = if self.json {
             let line = journal::line(Time(at_us), node, life, what(seen, &self.line));
@@ -108,7 +109,7 @@ fn what<'a, N: Node>(seen: &Seen<'a, N>, text: &str) -> WhatRef<'a, N> {
 }
 
 /// The request that a fact concerns, if it has a name.
-fn concerns<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
+pub(crate) fn concerns<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
     let of = |subject: Option<Subject>| match subject {
         Some(Subject::Request(id)) => Some(id),
         Some(Subject::Serial(_)) | None => None,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use stormglass_sim::commit::Commit;
 use stormglass_sim::judge::{Report, judge};
 use stormglass_sim::profile::{Profile, Setup};
-use stormglass_sim::protocol::{drawn, world};
+use stormglass_sim::protocol::{Of, drawn, world};
 use stormglass_sim::trace::{Filter, Trace};
 
 use super::program::{Place, complained, run, said};
@@ -40,7 +40,7 @@ fn kills_lose_nothing_and_the_judges_agree_and_would_have_spoken() {
     assert!(broken.claim.starts_with("W10"), "{broken}");
 
     let headless = altered(&place, &events, "n2.00001", |_| false, |line| line.to_owned());
-    let refused = judge::<Commit>(&[headless]).expect_err("a life is missing").to_string();
+    let refused = judge(&Of::<Commit>::new(), &[headless]).expect_err("a life is missing").to_string();
     assert!(refused.contains("life 1 of n2 is missing"), "{refused}");
 
     let shorter = |line: &str| line.replacen(r#"{"Snapshot":1},"bytes":"#, r#"{"Snapshot":1},"bytes":1"#, 1);
@@ -50,7 +50,7 @@ fn kills_lose_nothing_and_the_judges_agree_and_would_have_spoken() {
 }
 
 fn judge_all(events: &std::path::Path) -> Report {
-    judge::<Commit>(&[events.to_path_buf()]).expect("the logs can be judged")
+    judge(&Of::<Commit>::new(), &[events.to_path_buf()]).expect("the logs can be judged")
 }
 
 /// A copy of the logs, in which those of some name lack some lines, and have others changed.
@@ -99,7 +99,7 @@ fn what_a_simulated_calm_run_writes_down_is_judged_like_a_real_one() {
         let head = r#"{"options":"seed","version":"0","what":"seed"}"#;
         let tail = r#"{"fingerprint":"0","notes":[],"verdict":"clean"}"#;
         fs::write(&log, format!("{head}\n{}{tail}\n", world.judge().0.text())).expect("a log");
-        let report = judge::<Commit>(&[log]).expect("it can be judged");
+        let report = judge(&Of::<Commit>::new(), &[log]).expect("it can be judged");
         assert!(report.broken.is_none(), "seed {seed}: {:?}", report.broken);
         assert!(report.lines > 20, "seed {seed}: {} lines", report.lines);
     }

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use clap::{Args as Flags, Parser, Subcommand};
 use stormglass::{NodeId, RequestId};
 
@@ -22,6 +24,14 @@ pub(super) enum Command {
         after_help = "Examples:\n  cargo sim replay 7\n  cargo sim replay 7 --request c1.4 --node 0\n  cargo sim replay regressions/late-vote.storm\n  cargo sim replay regressions/"
     )]
     Replay(Replay),
+    /// Tell the same broken claim with as little as possible: fewer faults, gentler ones, fewer requests and nodes
+    #[command(
+        after_help = "Examples:\n  cargo sim shrink 17\n  cargo sim shrink 17 -o regressions/late-vote.storm\n  cargo sim shrink story.storm"
+    )]
+    Shrink(Shrink),
+    /// Show where two runs part
+    #[command(after_help = "Examples:\n  cargo sim diff story.storm other.storm\n  cargo sim diff 7 8")]
+    Diff(Diff),
     /// Run seeds twice, and from their own records: every fingerprint must be the same
     Check(Check),
     /// Measure: one transaction after another, on one thread; prints one line of JSON
@@ -77,6 +87,12 @@ pub(super) struct Hunt {
     /// Print the report as one JSON object
     #[arg(long)]
     pub(super) json: bool,
+    /// Where the shrunk schedule of a failure is written [default: regressions]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_shrink")]
+    pub(super) save: Option<PathBuf>,
+    /// Leave a failing seed as it is, and write nothing
+    #[arg(long)]
+    pub(super) no_shrink: bool,
     #[command(flatten)]
     pub(super) storm: Storm,
 }
@@ -92,6 +108,9 @@ pub(super) struct Replay {
     /// Print JSON lines
     #[arg(long)]
     pub(super) json: bool,
+    /// Only what the verdict hangs on: what led to it, and which faults it needs
+    #[arg(long, conflicts_with_all = ["json", "node", "request"])]
+    pub(super) explain: bool,
     /// Only what happens to this node (its number)
     #[arg(long, value_parser = node)]
     pub(super) node: Option<NodeId>,
@@ -104,6 +123,30 @@ pub(super) struct Replay {
     /// Only up to this virtual time, in milliseconds
     #[arg(long, default_value_t = MS_MAX, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
     pub(super) to_ms: u64,
+    #[command(flatten)]
+    pub(super) storm: Storm,
+}
+
+#[derive(Debug, Flags)]
+pub(super) struct Shrink {
+    /// A seed or a schedule (`.storm`)
+    #[arg(value_name = "SEED|FILE")]
+    pub(super) what: String,
+    /// Where to write the schedule; printed if not given
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) storm: Storm,
+}
+
+#[derive(Debug, Flags)]
+pub(super) struct Diff {
+    /// A seed or a schedule (`.storm`)
+    #[arg(value_name = "A")]
+    pub(super) one: String,
+    /// Another
+    #[arg(value_name = "B")]
+    pub(super) other: String,
     #[command(flatten)]
     pub(super) storm: Storm,
 }

@@ -1,10 +1,10 @@
 use super::args::Check;
 use super::{Exit, usage};
 use crate::chooser::{Recording, Scripted};
-use crate::protocol::{Protocol, drawn, world};
+use crate::protocol::{Scene, drawn_in, world_in};
 
 /// Runs each seed twice, and once more from the record of its own faults.
-pub(super) fn run<P: Protocol>(args: &Check) -> Exit {
+pub(super) fn run<S: Scene>(scene: &S, args: &Check) -> Exit {
     let end = match usage::last_seed(args.first_seed, args.seeds) {
         Ok(end) => end,
         Err(exit) => return exit,
@@ -12,12 +12,12 @@ pub(super) fn run<P: Protocol>(args: &Check) -> Exit {
     let setup = args.storm.setup();
     let mut faults = 0;
     for seed in args.first_seed..end {
-        let once = world::<P, _, _>(drawn::<P>(&setup, seed), |chooser| chooser, ()).run();
-        let mut recorded = world::<P, _, _>(drawn::<P>(&setup, seed), Recording::new, ());
+        let once = world_in(scene, drawn_in(scene, &setup, seed), |chooser| chooser, ()).run();
+        let mut recorded = world_in(scene, drawn_in(scene, &setup, seed), Recording::new, ());
         let again = recorded.run();
         let record = recorded.into_chooser().into_faults();
         faults += record.len();
-        let rerun = world::<P, _, _>(drawn::<P>(&setup, seed), |_| Scripted::new(&record), ()).run();
+        let rerun = world_in(scene, drawn_in(scene, &setup, seed), |_| Scripted::new(&record), ()).run();
         let prints = [once.fingerprint, again.fingerprint, rerun.fingerprint];
         if prints.iter().any(|print| *print != prints[0]) {
             println!("seed {seed}: fingerprints {prints:016x?} of two runs and of the record differ");

@@ -5,17 +5,19 @@
 )]
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Hunt;
+use super::shrink::{self, Kept};
 use super::{Exit, replay_line, usage};
-use crate::hunt::{Catch, Progress, Quarry, hunt};
-use crate::profile::Setup;
-use crate::protocol::Protocol;
+use crate::hunt::{Catch, Progress, Quarry, hunt_in};
+use crate::profile::{Profile, Setup};
+use crate::protocol::Scene;
 use crate::tally::Rule;
 
 const SEEDS: u64 = 10_000;
@@ -25,7 +27,7 @@ const VACUOUS_SEEDS: u64 = 100_000;
 const LISTED: usize = 20;
 
 /// Hunts, shows how it goes, and reports.
-pub(super) fn run<P: Protocol>(args: &Hunt) -> Exit {
+pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
     let endless = if args.seconds.is_some() { u64::MAX - args.first_seed } else { SEEDS };
     let count = args.seeds.map_or(endless, u64::from);
     let end = match usage::last_seed(args.first_seed, count) {
@@ -37,31 +39,56 @@ pub(super) fn run<P: Protocol>(args: &Hunt) -> Exit {
     let quarry =
         Quarry { setup: args.storm.setup(), seeds: args.first_seed..end, jobs, keep_going: args.keep_going };
     let progress = Arc::new(Progress::default());
-    let on_interrupt = Arc::clone(&progress);
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let on_interrupt = (Arc::clone(&progress), Arc::clone(&interrupted));
     // Without a handler Ctrl-C ends the process, which is no harm.
-    let _handler = ctrlc::set_handler(move || on_interrupt.stop.store(true, Ordering::Relaxed));
+    let _handler = ctrlc::set_handler(move || {
+        on_interrupt.0.stop.store(true, Ordering::Relaxed);
+        on_interrupt.1.store(true, Ordering::Relaxed);
+    });
     let began = Instant::now();
-    let (catch, timed_out) = watch::<P>(args, &quarry, &progress, began);
+    let catch = watch(scene, args, &quarry, &progress, began);
     let wall = began.elapsed();
+    let kept = match keep(scene, args, &catch, &interrupted) {
+        Ok(kept) => kept,
+        Err(exit) => return exit,
+    };
     if args.json {
-        report_json::<P>(args, &catch, wall)
+        report_json(scene, args, &catch, kept.as_ref(), wall)
     } else {
         report(&catch, wall)
     }
-    exit_of::<P>(args, &catch, progress.stop.load(Ordering::Relaxed) && !timed_out)
+    exit_of(scene, args, &catch, kept.as_ref(), interrupted.load(Ordering::Relaxed))
 }
 
-fn watch<P: Protocol>(
+/// Shrinks the lowest failing seed and writes it down, unless nobody wants that.
+fn keep<S: Scene>(
+    scene: &S,
+    args: &Hunt,
+    catch: &Catch,
+    interrupted: &AtomicBool,
+) -> Result<Option<Kept>, Exit> {
+    let Some((seed, _)) = catch.failures.first() else { return Ok(None) };
+    if args.no_shrink || interrupted.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let setup = args.storm.setup();
+    // A drive that lies is outside the promise: what breaks there is no regression.
+    let usual = (setup.profile != Profile::Lying).then(|| Path::new("regressions"));
+    shrink::keep(scene, &setup, *seed, args.save.as_deref().or(usual), interrupted)
+}
+
+fn watch<S: Scene>(
+    scene: &S,
     args: &Hunt,
     quarry: &Quarry,
     progress: &Arc<Progress>,
     began: Instant,
-) -> (Catch, bool) {
+) -> Catch {
     let limit = args.seconds.map(|seconds| Duration::from_secs(seconds.into()));
     let bar = bar(args, quarry);
-    let mut timed_out = false;
     let catch = std::thread::scope(|scope| {
-        let hunter = scope.spawn(|| hunt::<P>(quarry, progress));
+        let hunter = scope.spawn(|| hunt_in(scene, quarry, progress));
         while !hunter.is_finished() {
             std::thread::sleep(Duration::from_millis(20));
             let (seeds, events) =
@@ -70,14 +97,13 @@ fn watch<P: Protocol>(
             bar.set_position(seeds);
             bar.set_message(format!("{} seeds/s, {} events/s", seeds * 1000 / ms, events * 1000 / ms));
             if limit.is_some_and(|limit| began.elapsed() >= limit) {
-                timed_out = true;
                 progress.stop.store(true, Ordering::Relaxed);
             }
         }
         hunter.join().expect("the hunter has no reason to panic")
     });
     bar.finish_and_clear();
-    (catch, timed_out)
+    catch
 }
 
 fn bar(args: &Hunt, quarry: &Quarry) -> ProgressBar {
@@ -94,13 +120,16 @@ fn bar(args: &Hunt, quarry: &Quarry) -> ProgressBar {
     ProgressBar::new(seeds).with_style(style)
 }
 
-fn exit_of<P: Protocol>(args: &Hunt, catch: &Catch, interrupted: bool) -> Exit {
+fn exit_of<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Kept>, interrupted: bool) -> Exit {
     if let Some((seed, broken)) = catch.failures.first() {
         if !args.json {
             println!("\nseed {seed} breaks {}", broken.claim);
             println!("  {}", broken.why);
-            println!("replay it with");
-            println!("  {}", replay_line::<P>(*seed, &args.storm.setup()));
+            if let Some(kept) = kept {
+                say_kept(scene, kept);
+            }
+            println!("replay the seed with");
+            println!("  {}", replay_line(scene, *seed, &args.storm.setup()));
         }
         for (seed, broken) in catch.failures.iter().skip(1).take(LISTED) {
             eprintln!("also seed {seed}: {broken}");
@@ -117,6 +146,20 @@ fn exit_of<P: Protocol>(args: &Hunt, catch: &Catch, interrupted: bool) -> Exit {
         }
     }
     if interrupted { Exit::Interrupted } else { Exit::Clean }
+}
+
+fn say_kept<S: Scene>(scene: &S, kept: &Kept) {
+    println!("shrunk to\n{}\n", kept.summary);
+    kept.text.lines().for_each(|line| println!("    {line}"));
+    match &kept.file {
+        Some(file) => {
+            let line = shrink::replay_line(scene, file);
+            println!("\nkept as {}; run it with\n  {line}", file.display());
+        }
+        None => {
+            println!("\nnot kept: lying drives are outside the promise (--save DIR keeps it all the same)")
+        }
+    }
 }
 
 fn report(catch: &Catch, wall: Duration) {
@@ -151,7 +194,7 @@ fn report(catch: &Catch, wall: Duration) {
     }
 }
 
-fn report_json<P: Protocol>(args: &Hunt, catch: &Catch, wall: Duration) {
+fn report_json<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Kept>, wall: Duration) {
     let rules: serde_json::Map<_, _> =
         Rule::TABLE.iter().map(|(rule, ..)| (rule.to_string(), catch.tally.of(*rule).into())).collect();
     let sometimes: serde_json::Map<_, _> =
@@ -162,7 +205,7 @@ fn report_json<P: Protocol>(args: &Hunt, catch: &Catch, wall: Duration) {
         .failures
         .iter()
         .take(LISTED)
-        .map(|(seed, broken)| serde_json::json!({"seed": seed, "claim": broken.claim, "why": broken.why, "liveness": broken.liveness, "replay": replay_line::<P>(*seed, &args.storm.setup())}))
+        .map(|(seed, broken)| serde_json::json!({"seed": seed, "claim": broken.claim, "why": broken.why, "liveness": broken.liveness, "replay": replay_line(scene, *seed, &args.storm.setup())}))
         .collect();
     let report = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -175,6 +218,8 @@ fn report_json<P: Protocol>(args: &Hunt, catch: &Catch, wall: Duration) {
         "sometimes": sometimes,
         "at_most": peaks,
         "failures": failures,
+        "schedule": kept.map(|kept| kept.text.as_str()),
+        "kept": kept.and_then(|kept| kept.file.as_ref()),
         "fingerprint": catch.fingerprint.map(|print| format!("{print:016x}")),
     });
     println!("{report}");

@@ -1,11 +1,11 @@
 use super::Exit;
 use super::args::JudgeLogs;
 use crate::judge::{Report, judge};
-use crate::protocol::Protocol;
+use crate::protocol::Scene;
 
 /// Runs the protocol's judges over event logs.
-pub(super) fn run<P: Protocol>(args: &JudgeLogs) -> Exit {
-    let report = match judge::<P>(&args.files) {
+pub(super) fn run<S: Scene>(scene: &S, args: &JudgeLogs) -> Exit {
+    let report = match judge(scene, &args.files) {
         Ok(report) => report,
         Err(error) => {
             eprintln!("{error}");

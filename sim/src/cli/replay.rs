@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::args::Replay;
 use super::source::{self, Source};
-use super::{Exit, usage};
+use super::{Exit, explain, usage};
 use crate::chooser::Chooser;
 use crate::oracle::Judge;
 use crate::plan::Plan;
@@ -18,6 +18,9 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
     let path = Path::new(&args.what);
     if path.is_dir() {
         return directory(scene, path);
+    }
+    if args.explain {
+        return explain::run(scene, args);
     }
     match source::of(scene, &args.what)? {
         Source::Seed(seed) => one_seed(scene, args, seed),

@@ -33,7 +33,6 @@ pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Exit> {
 }
 
 /// Writes a file, and the directories above it.
-#[allow(dead_code, reason = "the next commit writes files")]
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Exit> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text)).map_err(|error| {

@@ -16,7 +16,7 @@ pub(super) fn explain(error: &clap::Error) -> ExitCode {
         return ExitCode::from(Exit::Clean as u8);
     }
     if matches!(kind, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
-        let commands = "hunt, replay, check, bench or profiles";
+        let commands = "hunt, replay, shrink, diff, check, bench or profiles";
         eprintln!("error: a command is missing: {commands} (--help says more)");
     } else {
         eprintln!("{}", one_line(&error.render().to_string()));

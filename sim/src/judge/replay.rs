@@ -13,17 +13,18 @@ use super::{JudgeError, Report};
 use crate::disk::{Disk, KillReport};
 use crate::oracle::{Broken, Fact, Judge, Seen};
 use crate::plan::{Plan, Timing};
-use crate::protocol::Protocol;
+use crate::protocol::Scene;
 
 /// What every kill must leave behind.
 const KILL_CLAIM: &str = "P1 AKillKeepsAPrefix";
 
-pub(super) struct Replay<P: Protocol> {
-    judge: P::Judge,
+pub(super) struct Replay<'a, S: Scene> {
+    scene: &'a S,
+    judge: S::Judge,
     hosts: Vec<Host>,
     mute: BTreeSet<(NodeId, u32)>,
     report: Report,
-    outbox: Outbox<P::Node>,
+    outbox: Outbox<S::Node>,
 }
 
 /// One node, as far as it has come.
@@ -41,9 +42,9 @@ struct Host {
 
 type Verdict = Result<Result<(), Broken>, JudgeError>;
 
-impl<P: Protocol> Replay<P> {
+impl<'a, S: Scene> Replay<'a, S> {
     /// For the logs of so many nodes, of which some lives say nothing.
-    pub(super) fn new(nodes: u16, mute: BTreeSet<(NodeId, u32)>) -> Replay<P> {
+    pub(super) fn new(scene: &'a S, nodes: u16, mute: BTreeSet<(NodeId, u32)>) -> Replay<'a, S> {
         let plan = Plan {
             nodes,
             clients: 1,
@@ -54,7 +55,8 @@ impl<P: Protocol> Replay<P> {
             wire: true,
         };
         Replay {
-            judge: P::judge_of_logs(&plan),
+            scene,
+            judge: scene.judge_of_logs(&plan),
             hosts: (0..nodes).map(|_| Host::default()).collect(),
             mute,
             report: Report::default(),
@@ -64,7 +66,7 @@ impl<P: Protocol> Replay<P> {
 
     /// Judges one line. A log is an input like any other: if a judge cannot make sense of it at all, that is said, and
     /// not a panic.
-    pub(super) fn on(&mut self, line: LineOf<P::Node>, place: &str) -> Verdict {
+    pub(super) fn on(&mut self, line: LineOf<S::Node>, place: &str) -> Verdict {
         let nonsense = |what: String| JudgeError::Line { place: place.to_owned(), what };
         let (node, life, at_us) = (line.node, line.life, line.at_us);
         if usize::from(node.0) >= self.hosts.len() {
@@ -76,7 +78,7 @@ impl<P: Protocol> Replay<P> {
         judged.unwrap_or_else(|_| Err(nonsense("no node of this program and version does this".to_owned())))
     }
 
-    fn judge(&mut self, node: NodeId, life: u32, what: WhatOf<P>, place: &str) -> Verdict {
+    fn judge(&mut self, node: NodeId, life: u32, what: WhatOf<S>, place: &str) -> Verdict {
         if let What::Boot { files } = what {
             return self.on_boot(node, life, &files, place);
         }
@@ -106,7 +108,8 @@ impl<P: Protocol> Replay<P> {
             What::Reported { event } => self.on_effect(node, Effect::Report(event)),
             What::Append { file, kind, subject, hex } => {
                 let bytes = hex.bytes().ok_or_else(|| missing("half a byte is missing"))?;
-                let kind = P::KINDS.iter().find(|known| **known == kind).copied().unwrap_or("Append");
+                let kind =
+                    self.scene.kinds().iter().find(|known| **known == kind).copied().unwrap_or("Append");
                 self.on_append(node, file, About { kind, subject }, &bytes)
             }
             What::Truncate { file, len } => {
@@ -162,12 +165,12 @@ impl<P: Protocol> Replay<P> {
         Ok(self.see(node, &Fact::Boot))
     }
 
-    fn on_input(&mut self, node: NodeId, input: Input<P::Node>) -> Result<(), Broken> {
+    fn on_input(&mut self, node: NodeId, input: Input<S::Node>) -> Result<(), Broken> {
         self.see(node, &Fact::Input(&input))
     }
 
     /// Judged before it is performed.
-    fn on_effect(&mut self, node: NodeId, effect: Effect<P::Node>) -> Result<(), Broken> {
+    fn on_effect(&mut self, node: NodeId, effect: Effect<S::Node>) -> Result<(), Broken> {
         self.see(node, &Fact::Effect(&effect, &[]))?;
         if let Effect::Disk(op) = effect {
             let host = self.host(node);
@@ -189,7 +192,7 @@ impl<P: Protocol> Replay<P> {
         judged
     }
 
-    fn see(&mut self, node: NodeId, fact: &Fact<'_, P::Node>) -> Result<(), Broken> {
+    fn see(&mut self, node: NodeId, fact: &Fact<'_, S::Node>) -> Result<(), Broken> {
         let host = &self.hosts[usize::from(node.0)];
         self.judge.judge(&Seen { at_us: host.at_us, node, life: host.life, disk: &host.disk, fact })
     }
@@ -212,7 +215,7 @@ impl<P: Protocol> Replay<P> {
         hosts.filter(|(_, host)| !host.stopped).map(|(node, _)| node)
     }
 
-    pub(super) fn report(mut self, merge: &Merge<P::Node>, broken: Option<(Broken, String)>) -> Report {
+    pub(super) fn report(mut self, merge: &Merge<S::Node>, broken: Option<(Broken, String)>) -> Report {
         self.report.lost_letters = merge.lost_letters();
         self.report.cut_short = self.cut_short().collect();
         self.judge.sometimes(&mut self.report.sometimes);
@@ -221,11 +224,11 @@ impl<P: Protocol> Replay<P> {
     }
 }
 
-type WhatOf<P> = What<
-    <<P as Protocol>::Node as Node>::Message,
-    <<P as Protocol>::Node as Node>::Request,
-    <<P as Protocol>::Node as Node>::Response,
-    <<P as Protocol>::Node as Node>::Event,
+type WhatOf<S> = What<
+    <<S as Scene>::Node as Node>::Message,
+    <<S as Scene>::Node as Node>::Request,
+    <<S as Scene>::Node as Node>::Response,
+    <<S as Scene>::Node as Node>::Event,
 >;
 
 impl Host {

@@ -1,0 +1,45 @@
+use std::io::Write;
+
+use super::Exit;
+use super::args::Diff;
+use super::source::{self, Source};
+use crate::play::{record, stage};
+use crate::profile::Setup;
+use crate::protocol::Scene;
+use crate::trace::{Filter, Trace};
+
+/// Lines shown that both have, and that only one has.
+const BEFORE: usize = 5;
+const AFTER: usize = 8;
+
+/// Runs both and shows the first difference, with what comes before and after it.
+pub(super) fn run<S: Scene>(scene: &S, args: &Diff) -> Result<Exit, Exit> {
+    let setup = args.storm.setup();
+    let (one, other) = (traced(scene, &setup, &args.one)?, traced(scene, &setup, &args.other)?);
+    let (a, b): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
+    let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+    let mut text = String::new();
+    if same == a.len() && same == b.len() {
+        text += &format!("the same, all {same} lines\n");
+    } else {
+        text += &format!("the same for {same} lines, then they part\n\n");
+        a[same.saturating_sub(BEFORE)..same].iter().for_each(|line| text += &format!("  {line}\n"));
+        text += &format!("--- {}\n", args.one);
+        a[same..].iter().take(AFTER).for_each(|line| text += &format!("- {line}\n"));
+        text += &format!("+++ {}\n", args.other);
+        b[same..].iter().take(AFTER).for_each(|line| text += &format!("+ {line}\n"));
+    }
+    // A reader that has seen enough (`| head`) is no error.
+    let _closed = std::io::stdout().write_all(text.as_bytes());
+    Ok(if same == a.len() && same == b.len() { Exit::Clean } else { Exit::Other })
+}
+
+fn traced<S: Scene>(scene: &S, setup: &Setup, what: &str) -> Result<String, Exit> {
+    let schedule = match source::of(scene, what)? {
+        Source::Seed(seed) => record(scene, setup, seed).1,
+        Source::File(schedule) => *schedule,
+    };
+    let mut glass = stage(scene, &schedule, Trace::new(Filter::default(), false));
+    let verdict = glass.run().broken.map_or("clean".to_string(), |broken| format!("BROKEN {broken}"));
+    Ok(format!("{}{verdict}\n", glass.judge().0.text()))
+}

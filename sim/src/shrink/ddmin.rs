@@ -1,0 +1,61 @@
+//! Delta debugging (Zeller, Hildebrandt 2002, "Simplifying and isolating failure-inducing input", figure 5), without
+//! the subset step beyond the first halves: complements find the same, and faults seldom come in blocks.
+
+/// The shortest list that it finds of which `still` holds, every entry of which is needed: leaving any one out makes
+/// it false. `still(all)` is taken for granted.
+pub(super) fn ddmin<T: Clone>(all: &[T], mut still: impl FnMut(&[T]) -> bool) -> Vec<T> {
+    let mut best = all.to_vec();
+    if best.is_empty() || still(&[]) {
+        return Vec::new();
+    }
+    let mut chunk = best.len().div_ceil(2);
+    loop {
+        let mut at = 0;
+        let mut any = false;
+        while at < best.len() && best.len() > 1 {
+            let end = (at + chunk).min(best.len());
+            let rest = [&best[..at], &best[end..]].concat();
+            if !rest.is_empty() && still(&rest) {
+                best = rest;
+                any = true;
+            } else {
+                at = end;
+            }
+        }
+        if chunk == 1 && !any {
+            return best;
+        }
+        if chunk > 1 {
+            chunk = chunk.div_ceil(2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_what_is_needed_stays() {
+        for needed in [vec![], vec![7], vec![0, 99], vec![3, 50, 51]] {
+            let all: Vec<u32> = (0..100).collect();
+            let mut tried = 0;
+            let found = ddmin(&all, |some| {
+                tried += 1;
+                needed.iter().all(|need| some.contains(need))
+            });
+            assert_eq!(found, needed);
+            assert!(tried < 160, "{tried} tries for {needed:?}");
+        }
+    }
+
+    #[test]
+    fn one_of_two_alternatives_stays_and_nothing_beside_it() {
+        let all: Vec<u32> = (0..40).collect();
+        let found = ddmin(&all, |some| {
+            let has = |n| some.contains(&n);
+            has(1) && has(2) || has(30) && has(31)
+        });
+        assert!(found == [1, 2] || found == [30, 31], "{found:?}");
+    }
+}

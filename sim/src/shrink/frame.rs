@@ -1,0 +1,158 @@
+//! What is no fault and no request: cluster, time, and what the plan lets happen.
+
+use stormglass::{NodeId, RequestId};
+
+use super::Shrinker;
+use super::rename::Names;
+use crate::protocol::Scene;
+use crate::schedule::Schedule;
+
+impl<S: Scene> Shrinker<'_, '_, S> {
+    /// Nobody stays dead, and messages are no bytes.
+    pub(super) fn calm_frame(&mut self) -> bool {
+        let mut any = false;
+        if self.best.plan.wire {
+            let mut candidate = self.best.clone();
+            candidate.plan.wire = false;
+            any |= self.better(&candidate);
+        }
+        for at in (0..self.best.plan.dead.len()).rev() {
+            let mut candidate = self.best.clone();
+            candidate.plan.dead.remove(at);
+            any |= self.better(&candidate);
+        }
+        any
+    }
+
+    /// Leaves out nodes and clients, one by one; whoever comes behind moves up.
+    pub(super) fn fewer_nodes_and_clients(&mut self) -> bool {
+        let mut any = false;
+        for gone in (0..self.best.plan.nodes).rev().map(NodeId) {
+            if self.best.plan.nodes > 1 {
+                any |= self.renamed(self.without_node(gone));
+            }
+        }
+        for gone in (1..=self.best.plan.clients).rev() {
+            let busy = self.best.wishes.iter().any(|wish| wish.id.client == gone);
+            if !busy && self.best.plan.clients > 1 {
+                any |= self.renamed(self.without_client(gone));
+            }
+        }
+        any | self.renamed(self.counted_from_one())
+    }
+
+    fn renamed(&mut self, candidate: Option<(Schedule<S::Order>, Vec<crate::fault::Fault>)>) -> bool {
+        let Some((candidate, pool)) = candidate else { return false };
+        let better = self.better(&candidate);
+        if better {
+            self.pool = pool;
+        }
+        better
+    }
+
+    fn without_node(&self, gone: NodeId) -> Option<(Schedule<S::Order>, Vec<crate::fault::Fault>)> {
+        let nodes = self.best.plan.nodes;
+        // Who is not part of the cluster stays so.
+        let node = |node: NodeId| match node.0 {
+            n if n == gone.0 => None,
+            n if n > gone.0 => Some(NodeId(n - 1)),
+            _ => Some(node),
+        };
+        let names = Names { node: &node, client: &Some, request: &|id| id };
+        let mut next = self.best.clone();
+        next.plan.nodes = nodes - 1;
+        next.plan.dead = self.best.plan.dead.iter().filter_map(|dead| node(*dead)).collect();
+        let scene = self.player.scene();
+        let wishes = self.best.wishes.iter().filter_map(|wish| {
+            let mut wish = wish.clone();
+            // Whoever asked the one that is gone asks the first.
+            wish.node = node(wish.node).unwrap_or(NodeId(0));
+            wish.what = scene.renumbered(&wish.what, &node)?;
+            Some(wish)
+        });
+        next.wishes = wishes.collect();
+        next.faults = self.best.faults.iter().filter_map(|fault| names.fault(fault)).collect();
+        let pool = self.pool.iter().filter_map(|fault| names.fault(fault)).collect();
+        Some((next, pool))
+    }
+
+    fn without_client(&self, gone: u32) -> Option<(Schedule<S::Order>, Vec<crate::fault::Fault>)> {
+        let client = |client: u32| match client {
+            c if c == gone => None,
+            c if c > gone => Some(c - 1),
+            c => Some(c),
+        };
+        let request = |id: RequestId| RequestId { client: client(id.client).unwrap_or(id.client), ..id };
+        let mut next = self.renaming(&client, &request);
+        next.0.plan.clients -= 1;
+        Some(next)
+    }
+
+    /// Each client's requests bear the numbers 1, 2, 3, ...
+    fn counted_from_one(&self) -> Option<(Schedule<S::Order>, Vec<crate::fault::Fault>)> {
+        let place = |id: RequestId| {
+            let before = |other: &RequestId| other.client == id.client && other.serial <= id.serial;
+            let ids = self.best.wishes.iter().map(|wish| wish.id);
+            let known = self
+                .best
+                .wishes
+                .iter()
+                .any(|wish| (wish.id.client, wish.id.serial) == (id.client, id.serial));
+            known.then(|| ids.filter(before).count() as u32)
+        };
+        let request = |id: RequestId| match place(id) {
+            Some(serial) => RequestId { serial, ..id },
+            // Somebody's whom nobody asks for any more: out of the way.
+            None => RequestId { serial: id.serial.saturating_add(1_000_000), ..id },
+        };
+        let in_order = self.best.wishes.iter().all(|wish| place(wish.id) == Some(wish.id.serial));
+        (!in_order).then(|| self.renaming(&Some, &request))
+    }
+
+    fn renaming(
+        &self,
+        client: &dyn Fn(u32) -> Option<u32>,
+        request: &dyn Fn(RequestId) -> RequestId,
+    ) -> (Schedule<S::Order>, Vec<crate::fault::Fault>) {
+        let names = Names { node: &Some, client, request };
+        let mut next = self.best.clone();
+        next.wishes.iter_mut().for_each(|wish| wish.id = request(wish.id));
+        next.faults = self.best.faults.iter().filter_map(|fault| names.fault(fault)).collect();
+        let pool = self.pool.iter().filter_map(|fault| names.fault(fault)).collect();
+        (next, pool)
+    }
+
+    /// A shorter storm, clients that do not wait, round numbers.
+    pub(super) fn less_time(&mut self) -> bool {
+        let mut any = false;
+        for storm_us in [10_000, 50_000, 100_000, 200_000, 500_000, 1_000_000] {
+            if storm_us < self.best.plan.storm_us {
+                let mut candidate = self.best.clone();
+                candidate.plan.storm_us = storm_us;
+                if self.better(&candidate) {
+                    any = true;
+                    break;
+                }
+            }
+        }
+        for at in 0..self.best.wishes.len() {
+            let candidates: Vec<_> = rounder(self.best.wishes[at].after_us)
+                .map(|after_us| {
+                    let mut candidate = self.best.clone();
+                    candidate.wishes[at].after_us = after_us;
+                    candidate
+                })
+                .collect();
+            any |= self.first_better(candidates);
+        }
+        any
+    }
+}
+
+/// Shorter times that are easier to read, the easiest first.
+pub(super) fn rounder(us: u64) -> impl Iterator<Item = u64> {
+    let steps = [u64::MAX, 100_000, 10_000, 1_000, 100];
+    let rounded = steps.into_iter().map(move |step| us / step * step);
+    let mut last = None;
+    rounded.filter(move |rounded| *rounded < us && last.replace(*rounded) != Some(*rounded))
+}

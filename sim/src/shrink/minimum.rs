@@ -1,0 +1,91 @@
+//! Whether fewer faults would do: all smaller sets, tried.
+
+use std::fmt;
+
+use super::Shrinker;
+use crate::fault::Fault;
+use crate::protocol::Scene;
+use crate::schedule::Schedule;
+
+/// Whether a shrunk schedule has as few faults as there can be, of all that the run once had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Minimum {
+    /// All smaller sets of faults were tried, so many of them: none breaks the claim.
+    True {
+        /// How many sets.
+        tried: u64,
+    },
+    /// There are too many sets to try, or nobody had the time.
+    Unknown,
+}
+
+impl fmt::Display for Minimum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Minimum::True { tried } => {
+                write!(f, "fewest faults possible (smaller sets of the run's faults tried: {tried}, all)")
+            }
+            Minimum::Unknown => f.write_str("fewer faults might do: not all smaller sets were tried"),
+        }
+    }
+}
+
+/// More sets than that are not tried.
+const SETS_MAX: u64 = 20_000;
+/// For how many faults the question is asked.
+const FAULTS_MAX: usize = 3;
+
+impl<S: Scene> Shrinker<'_, '_, S> {
+    /// Tries every smaller set of the faults that there were, in the present frame. `None` if one is better.
+    pub(super) fn fewer_faults(&mut self) -> Option<Minimum> {
+        let count = self.best.faults.len();
+        if count > FAULTS_MAX {
+            return Some(Minimum::Unknown);
+        }
+        let mut all = self.pool.clone();
+        all.extend(self.best.faults.iter().cloned());
+        dedup(&mut all);
+        let sets: u64 = (0..count).map(|size| choose(all.len() as u64, size as u64)).sum();
+        if sets > SETS_MAX {
+            return Some(Minimum::Unknown);
+        }
+        for size in 0..count {
+            if self.some_set_is_better(&all, size, 0, &mut Vec::new()) {
+                return None;
+            }
+            if self.over() {
+                return Some(Minimum::Unknown);
+            }
+        }
+        Some(Minimum::True { tried: sets })
+    }
+
+    fn some_set_is_better(&mut self, all: &[Fault], size: usize, from: usize, set: &mut Vec<Fault>) -> bool {
+        if set.len() == size {
+            let candidate = Schedule { faults: set.clone(), ..self.best.clone() };
+            return self.better(&candidate);
+        }
+        for at in from..all.len() {
+            set.push(all[at].clone());
+            if self.some_set_is_better(all, size, at + 1, set) {
+                return true;
+            }
+            set.pop();
+        }
+        false
+    }
+}
+
+fn dedup(faults: &mut Vec<Fault>) {
+    let mut kept: Vec<Fault> = Vec::new();
+    for fault in faults.drain(..) {
+        if !kept.contains(&fault) {
+            kept.push(fault);
+        }
+    }
+    *faults = kept;
+}
+
+fn choose(n: u64, k: u64) -> u64 {
+    (0..k).fold(1, |product, i| product * (n - i) / (i + 1))
+}

@@ -1,0 +1,216 @@
+//! Storms in `#[test]`: a node, what clients want of it, claims, and ten lines.
+//!
+//! [`Storm`] hunts so many seeds; the first that breaks a claim is shrunk, and the panic message holds the claim, the
+//! schedule, the trace, and the commands that run it again and keep it. Four variables say otherwise:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `STORMGLASS_SEED=17` | this seed only |
+//! | `STORMGLASS_SEEDS=100000` | so many seeds instead of what the test says |
+//! | `STORMGLASS_REPLAY=FILE` | this schedule instead of any seed |
+//! | `STORMGLASS_SAVE=DIR` | write the schedule of a failure there |
+//!
+//! The [guide](crate::guide) builds one from nothing.
+
+#[cfg(feature = "proptest")]
+mod cases;
+mod environment;
+mod report;
+
+use std::fmt;
+
+use stormglass::{Node, NodeId, RequestId};
+
+#[cfg(feature = "proptest")]
+pub use cases::{config, faults, survives};
+pub use report::{check, replay};
+
+use crate::oracle::{Judge, Oracle, Sole};
+use crate::plan::Plan;
+use crate::profile::{Draw, Profile, Setup};
+use crate::protocol::{Scene, to_json};
+use crate::schedule::{Cursor, Problem};
+use crate::workload::{Repeat, Wish};
+
+/// Draws a request, and the node that is asked.
+type Ask<N> = Box<dyn Fn(&mut Draw) -> (NodeId, <N as Node>::Request) + Send + Sync>;
+
+/// What an operator would set for a cluster of that size.
+type Configure<N> = Box<dyn Fn(&Plan) -> <N as Node>::Config + Send + Sync>;
+
+/// Builds a storm for a test. Each client asks one request after another, and repeats it until it is answered.
+pub struct Storm<N: Node, J = ()> {
+    config: Configure<N>,
+    ask: Option<Ask<N>>,
+    setup: Setup,
+    again_us: u64,
+    judge: J,
+    seeds: u64,
+}
+
+impl<N: Node> Storm<N> {
+    /// A storm over nodes with this configuration.
+    pub fn new(config: N::Config) -> Self
+    where
+        N::Config: Send + Sync + 'static,
+    {
+        Storm::with(move |_| config.clone())
+    }
+
+    /// A storm over nodes whose configuration depends on the size of the cluster.
+    pub fn with(config: impl Fn(&Plan) -> N::Config + Send + Sync + 'static) -> Self {
+        let setup = Setup { txns: Some(20), ..Setup::default() };
+        Storm { config: Box::new(config), ask: None, setup, again_us: 20_000, judge: (), seeds: 500 }
+    }
+}
+
+impl<N: Node, J> Storm<N, J> {
+    /// So many nodes, 1 to 64; each seed draws its own number if this is not said.
+    #[must_use]
+    pub fn nodes(mut self, nodes: u16) -> Self {
+        self.setup.nodes = Some(nodes);
+        self
+    }
+
+    /// What clients want: `count` requests, each drawn by `ask`, spread over the storm.
+    #[must_use]
+    pub fn requests(
+        mut self,
+        count: u32,
+        ask: impl Fn(&mut Draw) -> (NodeId, N::Request) + Send + Sync + 'static,
+    ) -> Self {
+        self.setup.txns = Some(count);
+        self.ask = Some(Box::new(ask));
+        self
+    }
+
+    /// How long a client waits for an answer before it asks again, in microseconds. 20,000 if this is not said.
+    #[must_use]
+    pub fn again_after(mut self, us: u64) -> Self {
+        self.again_us = us.max(1);
+        self
+    }
+
+    /// Which kind of storm; the swarm if this is not said.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.setup.profile = profile;
+        self
+    }
+
+    /// How many seeds [`check`](Self::check) runs; 500 if this is not said.
+    #[must_use]
+    pub fn seeds(mut self, seeds: u64) -> Self {
+        self.seeds = seeds;
+        self
+    }
+
+    /// One more claim.
+    #[must_use]
+    pub fn oracle<O: Oracle<N>>(self, oracle: O) -> Storm<N, (J, Sole<O>)> {
+        let Storm { config, ask, setup, again_us, judge, seeds } = self;
+        Storm { config, ask, setup, again_us, judge: (judge, Sole(oracle)), seeds }
+    }
+}
+
+impl<N, J> Storm<N, J>
+where
+    N: Node,
+    N::Request: Send + Sync,
+    J: Judge<N> + Sync,
+{
+    /// Runs the seeds.
+    ///
+    /// # Panics
+    /// If one breaks a claim: with the claim, the shrunk schedule, its trace, and the commands that run it again and
+    /// keep it.
+    #[track_caller]
+    pub fn check(&self) {
+        check(self, &self.setup, self.seeds);
+    }
+
+    /// Runs a schedule.
+    ///
+    /// # Panics
+    /// If it cannot be read, or does not end as it says: `holds` must hold, `breaks CLAIM` must break that claim.
+    #[track_caller]
+    pub fn replay(&self, text: &str) {
+        replay(self, text);
+    }
+
+    /// Lists of faults that can happen to this storm's first seed: a strategy for proptest. See [`faults`].
+    #[cfg(feature = "proptest")]
+    pub fn faults(&self) -> impl proptest::strategy::Strategy<Value = Vec<crate::fault::Fault>> + use<N, J> {
+        faults(self, &self.setup)
+    }
+
+    /// Runs this storm's first seed under these faults: the body of a property.
+    ///
+    /// # Panics
+    /// If a claim breaks: with the claim, the faults as a schedule, its trace, and how to run it again and keep it.
+    #[cfg(feature = "proptest")]
+    #[track_caller]
+    pub fn survives(&self, faults: &[crate::fault::Fault]) {
+        survives(self, &self.setup, faults);
+    }
+}
+
+impl<N, J> Scene for Storm<N, J>
+where
+    N: Node,
+    N::Request: Send + Sync,
+    J: Judge<N> + Sync,
+{
+    type Node = N;
+    type Order = N::Request;
+    type Workload = Repeat<N>;
+    type Judge = J;
+
+    /// The name of the node's type, without its path.
+    fn name(&self) -> &str {
+        let name = std::any::type_name::<N>();
+        let path = name.split('<').next().unwrap_or(name);
+        &name[path.rfind("::").map_or(0, |at| at + 2)..]
+    }
+
+    fn config(&self, plan: &Plan) -> N::Config {
+        (self.config)(plan)
+    }
+
+    fn wishes(&self, setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<N::Request>> {
+        let Some(ask) = &self.ask else { return Vec::new() };
+        let count = setup.txns.or(self.setup.txns).unwrap_or(20);
+        let pause_us = plan.storm_us * u64::from(plan.clients) / u64::from(count.max(1));
+        let wish = |nth: u32| {
+            let (node, what) = ask(draw);
+            let id = RequestId { client: 1 + nth % plan.clients, serial: 1 + nth / plan.clients, attempt: 0 };
+            Wish { id, node, after_us: draw.between(0, pause_us), what }
+        };
+        (0..count).map(wish).collect()
+    }
+
+    fn clients(&self, _plan: &Plan, wishes: Vec<Wish<N::Request>>) -> Repeat<N> {
+        Repeat::new(wishes, self.again_us)
+    }
+
+    fn judge(&self, _plan: &Plan) -> J {
+        self.judge.clone()
+    }
+
+    fn write_order(&self, order: &N::Request, _nodes: u16) -> String {
+        to_json(order)
+    }
+
+    fn read_order(&self, text: &mut Cursor<'_>) -> Result<N::Request, Problem> {
+        text.json()
+    }
+}
+
+impl<N: Node, J> fmt::Debug for Storm<N, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storm")
+            .field("setup", &self.setup)
+            .field("seeds", &self.seeds)
+            .finish_non_exhaustive()
+    }
+}

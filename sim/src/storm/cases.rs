@@ -1,0 +1,118 @@
+//! Faults for proptest: flat lists over coordinates that a calm run really has.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, FileFailurePersistence};
+use stormglass::DiskError;
+
+use super::environment;
+use super::report::{failure, test_command};
+use crate::disk::Survival;
+use crate::fault::{BarrierFault, Crash, CrashKind, Deed, DeedAt, Fault, MessageAt, MessageFault};
+use crate::play::{record, stage};
+use crate::profile::Setup;
+use crate::protocol::Scene;
+use crate::schedule::{Claim, Schedule};
+use crate::shrink::Witness;
+
+/// Faults at most in one case; proptest leaves out those that do not matter.
+const FAULTS_MAX: usize = 8;
+
+/// Lists of faults that can happen to a scene: each at a coordinate of its calm run, or one behind that, as a crash or a
+/// loss may bring about. Nothing in it depends on anything else in it, so any part of a list is a list: proptest shrinks by
+/// leaving out, and then to earlier coordinates and gentler faults.
+pub fn faults<S: Scene>(scene: &S, setup: &Setup) -> impl Strategy<Value = Vec<Fault>> + use<S> {
+    let mut glass = stage(scene, &frame(scene, setup), Witness::default());
+    glass.run();
+    let witness = &glass.judge().0;
+    let messages: Vec<MessageAt> = witness.messages.iter().map(|(_, at)| *at).collect();
+    let deeds = witness.deeds();
+    let barriers: Vec<DeedAt> = witness.barriers.clone();
+    let mut kinds = Vec::new();
+    if !messages.is_empty() {
+        kinds.push(message(messages).boxed());
+    }
+    if !deeds.is_empty() {
+        kinds.push(crash(deeds).boxed());
+    }
+    if !barriers.is_empty() {
+        kinds.push(barrier(barriers).boxed());
+    }
+    let most = if kinds.is_empty() { 0 } else { FAULTS_MAX };
+    let any = if kinds.is_empty() { never().boxed() } else { proptest::strategy::Union::new(kinds).boxed() };
+    vec(any, 0..=most)
+}
+
+/// The storm's first seed (or `STORMGLASS_SEED`) without its faults, with base timing.
+fn frame<S: Scene>(scene: &S, setup: &Setup) -> Schedule<S::Order> {
+    let (_, mut schedule) = record(scene, setup, environment::seed().unwrap_or(0));
+    schedule.faults.clear();
+    schedule.plan.dead.clear();
+    schedule.plan.timing.key = None;
+    schedule.claim = Claim::Holds(None);
+    schedule
+}
+
+/// Runs a scene's first seed under these faults and no others.
+///
+/// # Panics
+/// If a claim breaks.
+#[track_caller]
+pub fn survives<S: Scene>(scene: &S, setup: &Setup, faults: &[Fault]) {
+    let schedule = Schedule { faults: faults.to_vec(), ..frame(scene, setup) };
+    let mut glass = stage(scene, &schedule, ());
+    let Some(broken) = glass.run().broken else { return };
+    let mut schedule = schedule;
+    let mut reached = glass.chooser().reached();
+    schedule.faults.retain(|_| reached.next() == Some(true));
+    drop(reached);
+    schedule.claim = Claim::Holds(Some(broken.claim.to_string()));
+    schedule.why = vec![format!("{}.", broken.why), "Found by proptest.".to_string()];
+    let (message, again) = ("as a schedule", test_command());
+    panic!("{}", failure(scene, &schedule, &broken, message, &again));
+}
+
+/// What a property over faults should run with: so many cases, and cases that failed kept in this file, which is best
+/// one of `regressions/proptest/`.
+pub fn config(cases: u32, file: &'static str) -> Config {
+    let failure_persistence = Some(Box::new(FileFailurePersistence::Direct(file)) as Box<_>);
+    Config { failure_persistence, ..Config::with_cases(cases) }
+}
+
+fn message(at: Vec<MessageAt>) -> impl Strategy<Value = Fault> {
+    let fault = prop_oneof![
+        Just(MessageFault::Lose),
+        (1u64..400).prop_map(|ms| MessageFault::Duplicate { after_us: ms * 1_000 }),
+        (1u64..400).prop_map(|ms| MessageFault::Delay { by_us: ms * 1_000 }),
+    ];
+    (select(at), 0u32..2, fault)
+        .prop_map(|(at, later, fault)| Fault::Message(MessageAt { nth: at.nth + later, ..at }, fault))
+}
+
+fn crash(at: Vec<DeedAt>) -> impl Strategy<Value = Fault> {
+    let how = prop_oneof![
+        select(vec![1000u16, 0, 500]).prop_map(|keep_permille| CrashKind::Kill { keep_permille }),
+        select(vec![Survival::None, Survival::All]).prop_map(CrashKind::PowerCut),
+        (0u32..6).prop_map(|first| CrashKind::PowerCut(Survival::Prefix(first))),
+    ];
+    let life = prop_oneof![4 => Just(0u32), 1 => Just(1)];
+    (select(at), life, how, 1u64..100).prop_map(|(at, later, how, down_ms)| {
+        let crash = Crash { how, down_us: Some(down_ms * 1_000), damage: None };
+        Fault::Crash(DeedAt { life: at.life + later, ..at }, crash)
+    })
+}
+
+fn barrier(at: Vec<DeedAt>) -> impl Strategy<Value = Fault> {
+    let fault = prop_oneof![
+        (1u64..200).prop_map(|ms| BarrierFault::Slow { by_us: ms * 1_000 }),
+        Just(BarrierFault::Fail(DiskError::Io)),
+    ];
+    (select(at), fault).prop_map(|(at, fault)| Fault::Barrier(at, fault))
+}
+
+/// For a scene in which nothing happens; never drawn from.
+fn never() -> impl Strategy<Value = Fault> {
+    let at = DeedAt { node: stormglass::NodeId(0), life: 1, deed: Deed::Sync(None), nth: 1 };
+    Just(Fault::Barrier(at, BarrierFault::Lie))
+}

@@ -1,0 +1,48 @@
+//! Crash schedules from proptest: flat lists of faults over what a calm run does. What fails reads like a schedule.
+
+use proptest::prelude::*;
+use proptest::test_runner::{TestError, TestRunner};
+use stormglass_sim::commit::Commit;
+use stormglass_sim::profile::Setup;
+use stormglass_sim::protocol::Of;
+use stormglass_sim::schedule::Schedule;
+use stormglass_sim::storm::{config, faults, survives};
+
+use crate::planted::{EAGER_ABORT, Planted};
+
+const SMALL: Setup =
+    Setup { profile: stormglass_sim::profile::Profile::Swarm, nodes: Some(3), txns: Some(4) };
+
+proptest! {
+    #![proptest_config(config(300, "regressions/proptest/commit.txt"))]
+
+    #[test]
+    fn no_claim_breaks_under_any_few_faults(some in faults(&Of::<Commit>::new(), &SMALL)) {
+        survives(&Of::<Commit>::new(), &SMALL, &some);
+    }
+}
+
+/// The message that a stranger gets: proptest's own shrinker leaves few faults, and everything needed to act is there.
+#[test]
+fn a_failing_property_tells_the_story() {
+    let scene = Planted(EAGER_ABORT);
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..config(2_000, "") });
+    let outcome = runner.run(&faults(&scene, &SMALL), |some| {
+        survives(&scene, &SMALL, &some);
+        Ok(())
+    });
+    let Err(TestError::Fail(why, minimal)) = outcome else { panic!("the bug is not found") };
+    let message = why.message();
+    println!("{message}");
+    assert!(minimal.len() <= 3, "{minimal:?}");
+    assert!(message.contains("breaks W5 NoAbortWhileUndecided"), "{message}");
+    assert!(message.contains("run it again with\n  cargo test"), "{message}");
+    let indented = message.lines().filter_map(|line| line.strip_prefix("    "));
+    let text: String =
+        indented.filter(|line| !line.starts_with(' ')).map(|line| format!("{line}\n")).collect();
+    let text = &text[text.find("stormglass 1").expect("a schedule")..];
+    let schedule = text.lines().take_while(|line| !line.starts_with(|c: char| c.is_ascii_digit()));
+    let schedule: String = schedule.map(|line| format!("{line}\n")).collect();
+    let read = Schedule::read(&scene, &schedule).unwrap_or_else(|problem| panic!("{problem}\n{schedule}"));
+    assert_eq!(read.faults, minimal, "the message holds the case");
+}
