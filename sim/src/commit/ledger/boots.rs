@@ -17,8 +17,12 @@ impl Ledger {
         track.forget(&mut self.spare);
     }
 
-    /// W8: nothing is dropped because of a snapshot that is not durable, contents and name.
+    /// W8: nothing is dropped because of a snapshot that is not durable, contents and name. To remove what is not there
+    /// drops nothing.
     pub(super) fn on_remove(&mut self, node: NodeId, file: FileId, disk: &Disk) -> Result<(), Broken> {
+        if disk.len(file).is_none() {
+            return Ok(());
+        }
         let snapshots = disk.files().into_iter().filter(|file| matches!(file, FileId::Snapshot(_)));
         let (FileId::Wal(_) | FileId::Snapshot(_), Some(newest)) = (file, snapshots.max()) else {
             return Ok(());
