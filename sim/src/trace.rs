@@ -190,7 +190,7 @@ fn list(nodes: &[NodeId]) -> String {
 fn say_input<N: Node>(input: &Input<N>, line: &mut String) -> fmt::Result {
     match input {
         Input::Message { from, message } => {
-            write!(line, "<- {from:<6} {} ", message.about())?;
+            write!(line, "<- {:<6} {} ", from.to_string(), message.about())?;
             message.detail(line)
         }
         Input::Request { id, request } => write!(line, "<- c{:<5} {} {id}", id.client, request.kind()),
@@ -203,7 +203,7 @@ fn say_input<N: Node>(input: &Input<N>, line: &mut String) -> fmt::Result {
 fn say_effect<N: Node>(effect: &Effect<N>, line: &mut String) -> fmt::Result {
     match effect {
         Effect::Send { to, message } => {
-            write!(line, "-> {to:<6} {} ", message.about())?;
+            write!(line, "-> {:<6} {} ", to.to_string(), message.about())?;
             message.detail(line)
         }
         Effect::Reply { id, response } => {
