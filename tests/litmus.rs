@@ -89,8 +89,8 @@ fn crash_after(life: u32, deed: Deed, how: CrashKind) -> Fault {
 
 /// What the client asks when all is over.
 const PROBE: &str = "c1.1001";
-const SENT: &str = "n0  -> n1 Prepare";
-const CAME: &str = "n1  <- n0 Prepare";
+const SENT: &str = "n0  -> n1     Prepare";
+const CAME: &str = "n1  <- n0     Prepare";
 /// Base timing: a message between nodes takes as long.
 const BASE_US: u64 = 500;
 
@@ -159,7 +159,11 @@ fn n5_a_clogged_link_holds_everything_and_lets_go() {
     let seen = see(&[Fault::At(5_000, Weather::Clog { from: N0, to: N1, for_us, swizzle })]);
     assert_eq!(seen.times(SENT).len(), 2);
     assert_eq!(seen.times(CAME), [95_000, 95_000], "both when it lets go");
-    assert_eq!(seen.first("n2  <- n0 Prepare"), seen.first("n0  -> n2 Prepare") + BASE_US, "that link alone");
+    assert_eq!(
+        seen.first("n2  <- n0     Prepare"),
+        seen.first("n0  -> n2     Prepare") + BASE_US,
+        "that link alone"
+    );
     seen.bit(&[(Rule::N5, 2)]);
 }
 
@@ -175,8 +179,8 @@ fn n6_a_partition_loses_what_crosses_it_one_way() {
     let back = Weather::Cut { from: vec![N1], to: vec![N0], for_us: 30_000 };
     let seen = see(&[Fault::At(5_000, back)]);
     assert_eq!(seen.first(CAME), seen.first(SENT) + BASE_US);
-    assert_eq!(seen.first("n1  -> n0 Vote"), seen.first(CAME) + 100);
-    assert!(seen.times("n0  <- n1 Vote").iter().all(|at| *at > 35_000));
+    assert_eq!(seen.first("n1  -> n0     Vote"), seen.first(CAME) + 100);
+    assert!(seen.times("n0  <- n1     Vote").iter().all(|at| *at > 35_000));
 }
 
 #[test]
@@ -194,7 +198,7 @@ fn n6_clients_are_cut_off_too_and_a_symmetric_partition_is_no_one_way() {
 fn n7_a_swizzle_lets_go_in_another_order() {
     let clog = |to, for_us| Weather::Clog { from: N0, to, for_us, swizzle: true };
     let seen = see(&[Fault::At(5_000, clog(N1, 40_000)), Fault::At(6_000, clog(N2, 20_000))]);
-    assert_eq!((seen.first(CAME), seen.first("n2  <- n0 Prepare")), (45_000, 26_000));
+    assert_eq!((seen.first(CAME), seen.first("n2  <- n0     Prepare")), (45_000, 26_000));
     seen.bit(&[(Rule::N7, 2)]);
 }
 
@@ -286,7 +290,7 @@ fn p3_all_lose_power_at_once() {
 fn p4_a_paused_node_does_nothing_while_time_passes_for_the_others() {
     let seen = see(&[Fault::At(5_000, Weather::Pause { node: NodeId(1), for_us: 40_000 })]);
     assert_eq!(seen.first(CAME), 45_000);
-    assert_eq!(seen.first("n2  <- n0 Prepare"), seen.first(SENT) + BASE_US);
+    assert_eq!(seen.first("n2  <- n0     Prepare"), seen.first(SENT) + BASE_US);
     seen.bit(&[(Rule::P4, 1)]);
 }
 
@@ -313,8 +317,8 @@ fn p6_a_node_that_is_dead_never_comes_back() {
 fn d9_a_slow_sync_takes_longer_and_succeeds() {
     let at = DeedAt { node: NodeId(1), life: 1, deed: Deed::Sync(Some(about("Prepared"))), nth: 1 };
     let seen = see(&[Fault::Barrier(at, BarrierFault::Slow { by_us: 30_000 })]);
-    assert_eq!(seen.first("n1  -> n0 Vote"), seen.first(CAME) + 30_100);
-    assert_eq!(seen.first("n2  -> n0 Vote"), seen.first(CAME) + 100, "its disk is as fast as ever");
+    assert_eq!(seen.first("n1  -> n0     Vote"), seen.first(CAME) + 30_100);
+    assert_eq!(seen.first("n2  -> n0     Vote"), seen.first(CAME) + 100, "its disk is as fast as ever");
     seen.bit(&[(Rule::D9, 1)]);
 }
 

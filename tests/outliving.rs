@@ -13,7 +13,9 @@ use stormglass_sim::protocol::Of;
 use stormglass_sim::schedule::Schedule;
 use stormglass_sim::shrink::{Size, Watch, shrink};
 
-use crate::planted::{EAGER_ABORT, EAGER_ACK, NO_SYNC, NO_SYNC_DIR, PANICS, Planted, caught};
+use crate::planted::{
+    CHATTERS, DROPS_EARLY, EAGER_ABORT, EAGER_ACK, NO_SYNC, NO_SYNC_DIR, PANICS, Planted, caught,
+};
 
 /// What is changed is no bug: the whole node stays clean behind each change.
 #[test]
@@ -37,7 +39,7 @@ fn shrunk(bug: u8, seed: u64) -> Schedule<Txn> {
 #[test]
 fn schedules_outlive_changes_that_seeds_do_not() {
     let (mut pairs, mut schedules, mut seeds) = (0, 0, 0);
-    for bug in [NO_SYNC, NO_SYNC_DIR, EAGER_ACK, EAGER_ABORT, PANICS] {
+    for bug in [NO_SYNC, NO_SYNC_DIR, EAGER_ACK, EAGER_ABORT, PANICS, DROPS_EARLY, CHATTERS] {
         let (seed, claim) = caught(bug);
         let survivors = outlived(Planted(bug), &shrunk(bug, seed), seed, claim);
         for (edit, by_schedule, by_seed) in survivors {

@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 use stormglass_sim::commit::Commit;
+use stormglass_sim::play::stage;
 use stormglass_sim::profile::Setup;
 use stormglass_sim::protocol::Of;
 use stormglass_sim::schedule::Schedule;
+use stormglass_sim::shrink::Size;
 use stormglass_sim::storm::{config, faults, survives};
 
 use crate::planted::{EAGER_ABORT, Planted};
@@ -44,5 +46,8 @@ fn a_failing_property_tells_the_story() {
     let schedule = text.lines().take_while(|line| !line.starts_with(|c: char| c.is_ascii_digit()));
     let schedule: String = schedule.map(|line| format!("{line}\n")).collect();
     let read = Schedule::read(&scene, &schedule).unwrap_or_else(|problem| panic!("{problem}\n{schedule}"));
-    assert_eq!(read.faults, minimal, "the message holds the case");
+    let size = Size::of(&read);
+    assert!(size.faults <= 3 && size.requests <= 2, "{size}");
+    let broken = stage(&scene, &read, ()).run().broken.expect("the schedule in the message breaks the claim");
+    assert_eq!(broken.claim, "W5 NoAbortWhileUndecided");
 }

@@ -1,5 +1,7 @@
 //! Faults for proptest: flat lists over coordinates that a calm run really has.
 
+use std::sync::atomic::AtomicBool;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -14,7 +16,10 @@ use crate::play::{record, stage};
 use crate::profile::Setup;
 use crate::protocol::Scene;
 use crate::schedule::{Claim, Schedule};
-use crate::shrink::Witness;
+use crate::shrink::{Size, Watch, Witness, shrink};
+
+/// Runs at most for one case that fails: proptest tries many.
+const RUNS_MAX: u64 = 1_500;
 
 /// Faults at most in one case; proptest leaves out those that do not matter.
 const FAULTS_MAX: usize = 8;
@@ -61,16 +66,12 @@ fn frame<S: Scene>(scene: &S, setup: &Setup) -> Schedule<S::Order> {
 #[track_caller]
 pub fn survives<S: Scene>(scene: &S, setup: &Setup, faults: &[Fault]) {
     let schedule = Schedule { faults: faults.to_vec(), ..frame(scene, setup) };
-    let mut glass = stage(scene, &schedule, ());
-    let Some(broken) = glass.run().broken else { return };
-    let mut schedule = schedule;
-    let mut reached = glass.chooser().reached();
-    schedule.faults.retain(|_| reached.next() == Some(true));
-    drop(reached);
-    schedule.claim = Claim::Holds(Some(broken.claim.to_string()));
-    schedule.why = vec![format!("{}.", broken.why), "Found by proptest.".to_string()];
-    let (message, again) = ("as a schedule", test_command());
-    panic!("{}", failure(scene, &schedule, &broken, message, &again));
+    // Proptest leaves faults out; requests, nodes and time it knows nothing of.
+    let watch = Watch { stop: &AtomicBool::new(false), runs_max: RUNS_MAX, progress: &mut |_, _| {} };
+    let Some(mut shrunk) = shrink(scene, &schedule, watch) else { return };
+    shrunk.schedule.why.push("Found by proptest.".to_string());
+    let sizes = format!("the case ({}) shrunk to {}", shrunk.before, Size::of(&shrunk.schedule));
+    panic!("{}", failure(scene, &shrunk.schedule, &shrunk.broken, &sizes, &test_command()));
 }
 
 /// What a property over faults should run with: so many cases, and cases that failed kept in this file, which is best
