@@ -19,7 +19,7 @@ use crate::workload::Wish;
 const FAULTS_ENOUGH: usize = 3;
 const REQUESTS_ENOUGH: usize = 2;
 /// Stories tried at most.
-const STORIES_MAX: u64 = 10_000;
+const STORIES_MAX: u64 = 12_000;
 
 impl<S: Scene> Shrinker<'_, '_, S> {
     /// Tries short stories if the present one is long.
@@ -27,10 +27,18 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         if self.best.faults.len() <= FAULTS_ENOUGH && self.best.wishes.len() <= REQUESTS_ENOUGH {
             return false;
         }
+        let casts = self.casts();
+        let alone = casts.iter().filter(|cast| cast.len() == 1).cloned().collect();
+        let pairs = casts.into_iter().filter(|cast| cast.len() > 1).collect();
+        self.tell(alone, 2) || self.tell(pairs, 1)
+    }
+
+    /// Tries these casts with so many faults at most, and no more than [`STORIES_MAX`] stories.
+    fn tell(&mut self, casts: Vec<Vec<Wish<S::Order>>>, faults_max: usize) -> bool {
         let until = self.runs + STORIES_MAX;
-        let stories: Vec<_> = self.casts().into_iter().map(|wishes| self.calm(wishes)).collect();
+        let stories: Vec<_> = casts.into_iter().map(|wishes| self.calm(wishes)).collect();
         let faults: Vec<Vec<Fault>> = stories.iter().map(|story| self.possible(story)).collect();
-        (0..=2).any(|size| {
+        (0..=faults_max).any(|size| {
             stories.iter().zip(&faults).any(|(story, faults)| self.told(story, faults, size, until))
         })
     }

@@ -13,7 +13,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// Base timing at one pace or another; else base timing with a few deviations.
     pub(super) fn plain_timing(&mut self) -> bool {
         if self.best.plan.timing.key.is_none() {
-            return false;
+            return self.no_tail();
         }
         let candidates: Vec<_> = PACES.into_iter().map(|pace| self.paced(pace)).collect();
         self.first_better(candidates) || self.deviations() || self.no_tail()
@@ -30,10 +30,16 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         candidate
     }
 
+    /// No tail; and with base timing, where only the least counts, the usual greatest.
     fn no_tail(&mut self) -> bool {
-        let mut candidate = self.best.clone();
-        candidate.plan.timing.tail_us = 0;
-        self.best.plan.timing.tail_us > 0 && self.better(&candidate)
+        let (mut candidate, usual) = (self.best.clone(), crate::plan::Timing::default());
+        let timing = &mut candidate.plan.timing;
+        timing.tail_us = 0;
+        if timing.key.is_none() {
+            timing.latency_us.1 = usual.latency_us.1.max(timing.latency_us.0);
+            timing.sync_us.1 = usual.sync_us.1.max(timing.sync_us.0);
+        }
+        candidate.plan != self.best.plan && self.better(&candidate)
     }
 
     /// Says of each message and barrier by how much it deviates from base timing, and leaves out what does not matter.
