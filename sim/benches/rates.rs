@@ -21,6 +21,8 @@ const ROUNDS: u64 = 21;
 const TXNS: u32 = 100;
 /// Seeds per round: some hundred thousand messages each.
 const SEEDS: u64 = 25;
+/// 5 %, in 65,536ths.
+const LOSE: u32 = 65_536 / 20;
 
 /// One of ours, or the bare loop: runs a seed, says how many messages it has delivered.
 type Run = Box<dyn FnMut(u64) -> u64>;
@@ -42,9 +44,10 @@ fn main() {
     let contestant = |name, seeds, run| Contestant { name, seeds, run, rates: Vec::new() };
     let mut all = [
         contestant("stormglass, 4 nodes", SEEDS, ours(4, 0)),
-        contestant("bare loop, 4 nodes", SEEDS * 8, Box::new(|seed| bare::run(4, TXNS, seed))),
+        contestant("bare loop, 4 nodes", SEEDS * 8, Box::new(|seed| bare::run(4, TXNS, 0, seed))),
+        contestant("bare loop, 4 nodes, 5 % loss", SEEDS * 8, Box::new(|seed| bare::run(4, TXNS, LOSE, seed))),
         contestant("stormglass, 32 nodes", SEEDS / 8, ours(32, 0)),
-        contestant("stormglass, 4 nodes, 5 % loss", SEEDS, ours(4, 65_536 / 20)),
+        contestant("stormglass, 4 nodes, 5 % loss", SEEDS, ours(4, LOSE)),
     ];
     for round in 0..=ROUNDS {
         for one in &mut all {
@@ -73,9 +76,9 @@ fn measure(one: &mut Contestant, first: u64) -> f64 {
     delivered as f64 / began.elapsed().as_secs_f64()
 }
 
-fn report([ours, bare, many, lossy]: &[Contestant; 4]) {
+fn report([ours, bare, bare_lossy, many, lossy]: &[Contestant; 5]) {
     println!("messages per second, median (least to most) of {ROUNDS} rounds in turns");
-    for one in [ours, bare, many, lossy] {
+    for one in [ours, bare, many, lossy, bare_lossy] {
         let [least, median, most] = spread(one.rates.clone()).map(|rate| rate / 1e6);
         println!("  {:<32} {median:6.2} M  ({least:.2} to {most:.2})", one.name);
     }
