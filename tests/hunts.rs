@@ -3,6 +3,7 @@
 use stormglass_sim::commit::Commit;
 use stormglass_sim::hunt::{Catch, Progress, Quarry, hunt};
 use stormglass_sim::profile::{Profile, Setup};
+use stormglass_sim::tally::Rule;
 
 fn caught(profile: Profile, jobs: usize) -> Catch {
     let setup = Setup { profile, ..Setup::default() };
@@ -45,6 +46,28 @@ fn damage_at_rest_is_refused_and_rarely_beyond_judging() {
     let times = |what: &str| catch.sometimes.rows().iter().find(|row| row.0 == what).map_or(0, |row| row.1);
     assert!(times("refused to start: damaged") > 500);
     assert!((1..350).contains(&times("damage like a torn tail, judged no further")));
+}
+
+/// Sixty-four nodes and their clients are more ends than a number has bits.
+#[test]
+fn the_largest_cluster_weathers_partitions_too() {
+    for profile in [Profile::Lossy, Profile::Stormy] {
+        let setup = Setup { profile, nodes: Some(64), txns: Some(5) };
+        let quarry = Quarry { setup, seeds: 0..40, jobs: 2, keep_going: false };
+        let catch = hunt::<Commit>(&quarry, &Progress::default());
+        assert_eq!(catch.failures, [], "{profile}");
+        assert!(catch.tally.of(Rule::N6) > 0, "{profile}");
+    }
+}
+
+#[test]
+fn where_there_are_crashes_at_all_every_seed_has_one() {
+    let setup = Setup { profile: Profile::Crashy, ..Setup::default() };
+    for seed in 0..300 {
+        let quarry = Quarry { setup, seeds: seed..seed + 1, jobs: 1, keep_going: false };
+        let tally = hunt::<Commit>(&quarry, &Progress::default()).tally;
+        assert!(tally.of(Rule::P1) + tally.of(Rule::P2) > 0, "seed {seed}");
+    }
 }
 
 #[test]

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use stormglass::commit::{Action, CommitNode};
-use stormglass::{About, NodeId, Subject};
+use stormglass::{About, DiskError, NodeId, Subject};
 use stormglass_sim::chooser::{Chooser, Scripted, Seeded, SendPoint};
 use stormglass_sim::commit::workload::Wish;
 use stormglass_sim::commit::{Clients, Commit, Ledger};
 use stormglass_sim::disk::Survival;
 use stormglass_sim::fault::{
-    BarrierFault, Crash, CrashKind, Deed, DeedAt, End, Fault, MessageAt, MessageFault, Weather,
+    BarrierFault, Crash, CrashKind, Deed, DeedAt, End, Fault, MessageAt, MessageFault, Weather, WriteFault,
 };
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::profile::{Draw, Rates};
@@ -93,6 +93,7 @@ const SENT: &str = "n0  -> n1     Prepare";
 const CAME: &str = "n1  <- n0     Prepare";
 /// Base timing: a message between nodes takes as long.
 const BASE_US: u64 = 500;
+const FLIP: MessageFault = MessageFault::Flip { bit: 77 };
 
 #[test]
 fn fair_weather_bites_nobody() {
@@ -151,6 +152,22 @@ fn n4_whichever_bit_is_flipped_the_receiver_drops_the_message() {
         assert_eq!(seen.times(CAME), [seen.times(SENT)[1] + BASE_US], "bit {bit}: the repetition alone");
         seen.bit(&[(Rule::N4, 1)]);
     }
+}
+
+/// What clients and nodes say to each other travels as bytes, too.
+#[test]
+fn n4_a_damaged_request_or_answer_is_dropped_and_the_client_asks_again() {
+    let between = |from, to, kind| MessageAt { from, to, about: about(kind), nth: 1 };
+    let client = End::Client(1);
+    let asked = "n0  <- c1     Transact c1.1";
+    let flip = |at| see_in(Plan { wire: true, ..plan(3) }, &everybody(), &[Fault::Message(at, FLIP)]);
+    let (request, answer) = (between(client, N0, "Transact"), between(N0, client, "Committed"));
+    let (request, answer, fair) = (flip(request), flip(answer), see(&[]));
+    assert!(request.first(asked) > fair.first(asked), "the first never came: {}", request.text);
+    let again = |seen: &Seen| seen.times("n0  <- c1     Outcome c1.1").len();
+    assert_eq!((again(&answer), again(&fair)), (1, 0), "the answer never came: {}", answer.text);
+    request.bit(&[(Rule::N4, 1)]);
+    answer.bit(&[(Rule::N4, 1)]);
 }
 
 #[test]
@@ -310,6 +327,18 @@ fn p6_a_node_that_is_dead_never_comes_back() {
     assert_eq!(seen.tally.of(Rule::P6), 1);
     assert_eq!(seen.times("n2  boot").len(), 1);
     assert!(seen.times("n2  <-").iter().chain(&seen.times("n2  ->")).all(|at| *at < cleared));
+}
+
+/// D8: not appends alone. The snapshot of the first life cannot be given its name; the node halts at the barrier that
+/// would have made that durable, and the next life begins anew.
+#[test]
+fn d8_a_rename_that_fails_halts_the_node_at_the_next_barrier() {
+    let snapshot = About { kind: "Snapshot", subject: None };
+    let at = DeedAt { node: NodeId(1), life: 1, deed: Deed::Rename(Some(snapshot)), nth: 1 };
+    let full = WriteFault { error: DiskError::NoSpace, keep_permille: 0, lasts_us: 0 };
+    let seen = see(&[Fault::Write(at, full)]);
+    assert_eq!((seen.tally.of(Rule::D8), seen.tally.boots), (1, 4), "{}", seen.text);
+    assert!(seen.first("n1  HALT") < seen.times("n1  boot")[1], "{}", seen.text);
 }
 
 /// The disk knows no time, so this one is told here.

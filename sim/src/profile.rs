@@ -134,7 +134,7 @@ pub struct Rates {
     pub swizzles: u32,
     /// P1, P2: crashes right after an effect. 0 to 6.
     pub crashes: u32,
-    /// P1, P2: crashes at a time. 0 to 2.
+    /// P1, P2: crashes at a time. 0 to 2; 1 to 2 where there are crashes at all.
     pub timed_crashes: u32,
     /// P3: power cuts of all nodes. 0 to 1.
     pub blackouts: u32,
@@ -328,7 +328,8 @@ fn network(draw: &mut Draw, rates: &mut Rates, plan: &mut Plan) {
 
 fn crashes(draw: &mut Draw, rates: &mut Rates, plan: &mut Plan) {
     rates.crashes = draw.size(0, 6);
-    rates.timed_crashes = draw.size(u64::from(rates.crashes == 0), 2);
+    // One at a time in any case: a storm may end before as many deeds are done as a crash after a deed waits for.
+    rates.timed_crashes = draw.size(1, 2);
     rates.blackouts = u32::from(draw.chance(1, 4));
     rates.crash_in_boot = if draw.chance(1, 2) { draw.size(1_000, 30_000) } else { 0 };
     rates.down_us_max = *draw.pick(&[5_000, 50_000, 400_000]);

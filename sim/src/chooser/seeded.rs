@@ -104,8 +104,8 @@ impl Seeded {
     }
 
     fn draw_write<N: Node>(&self, at: &DeedPoint<'_, N>) -> Option<WriteFault> {
-        if !matches!(at.effect, Effect::Disk(DiskOp::Append { .. })) {
-            return None;
+        if matches!(at.effect, Effect::Disk(DiskOp::Sync { .. } | DiskOp::SyncDir { .. })) {
+            return None; // A barrier fails by D7.
         }
         let random = self.deed_random(place::WRITE, at);
         if (random & 0xffff) as u32 >= self.rates.fail_write {
@@ -289,7 +289,9 @@ impl Sky<'_> {
             let sides = self.random();
             let side = |end: &End, index: usize| match shape {
                 0 => *end == alone,
-                _ => sides >> index & 1 == 1,
+                // Clients come behind the nodes, so there can be more ends than a number has bits.
+                _ if index < 64 => sides >> index & 1 == 1,
+                _ => mix(sides, index as u64) & 1 == 1,
             };
             let ends = self.ends();
             let bridge = (shape == 2).then_some(alone);

@@ -45,9 +45,10 @@ pub(super) fn read(words: &mut Cursor<'_>) -> Result<Fault, Problem> {
             words.must("at")?;
             let start = words.clone();
             let at = deed_at(node, life, words)?;
-            let is_write = matches!(at.deed, Deed::Append(_));
+            let is_write =
+                matches!(at.deed, Deed::Append(_) | Deed::Rename(_) | Deed::Remove(_) | Deed::Truncate(_));
             if verb == "break" && !is_write {
-                return Err(start.problem("an `append` to break"));
+                return Err(start.problem("an `append`, `rename`, `remove` or `truncate` to break"));
             }
             if verb != "break" && !matches!(at.deed, Deed::Sync(_) | Deed::SyncDir(_)) {
                 return Err(start.problem("a `sync` or `sync-dir`"));

@@ -53,14 +53,20 @@ fn barrier() -> impl Strategy<Value = Deed> {
     ]
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn write() -> impl Strategy<Value = Deed> {
     prop_oneof![
-        (about(), node()).prop_map(|(about, to)| Deed::Send(about, to)),
         about().prop_map(Deed::Append),
-        barrier(),
         prop::option::of(about()).prop_map(Deed::Rename),
         prop::option::of(about()).prop_map(Deed::Remove),
         prop::option::of(about()).prop_map(Deed::Truncate),
+    ]
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        (about(), node()).prop_map(|(about, to)| Deed::Send(about, to)),
+        write(),
+        barrier(),
         request().prop_map(Deed::Reply),
     ]
 }
@@ -164,11 +170,9 @@ fn fault() -> impl Strategy<Value = Fault> {
             }),
         (at(deed()), crash()).prop_map(|(at, crash)| Fault::Crash(at, crash)),
         (at(barrier()), barrier_fault).prop_map(|(at, fault)| Fault::Barrier(at, fault)),
-        (at(about().prop_map(Deed::Append)), error(), permille(), us()).prop_map(
-            |(at, error, keep_permille, lasts_us)| {
-                Fault::Write(at, WriteFault { error, keep_permille, lasts_us })
-            }
-        ),
+        (at(write()), error(), permille(), us()).prop_map(|(at, error, keep_permille, lasts_us)| {
+            Fault::Write(at, WriteFault { error, keep_permille, lasts_us })
+        }),
         (node(), 1u32..4, us(), -100_000i32..=100_000).prop_map(|(node, life, offset_us, drift_ppm)| {
             Fault::Skew { node, life, skew: Skew { offset_us, drift_ppm } }
         }),

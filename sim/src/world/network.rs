@@ -1,3 +1,4 @@
+use serde::{Serialize, de::DeserializeOwned};
 use stormglass::{About, Input, Label, Node, NodeId, RequestId, Subject};
 
 use super::{Event, Phase, World};
@@ -39,6 +40,8 @@ struct Flight<N: Node> {
     to: u16,
     /// The lives of sender and receiver when it was sent: it may outlive both.
     lives: (u32, u32),
+    /// Which message of its link it is, from 0: the order of the queue, of which N8 loses one.
+    ordinal: u32,
     copy: bool,
     flipped: Option<u32>,
     cargo: Cargo<N>,
@@ -126,15 +129,19 @@ impl<N: Node> Network<N> {
         Some(flight)
     }
 
-    /// N8: the `victim`th message under way on a link is lost; its slot stays taken until its time comes.
+    /// N8: the `victim`th message under way on a link, the one sent first being number 0, is lost; its slot stays
+    /// taken until its time comes.
     fn evict(&mut self, from: u16, to: u16, victim: u32) -> Option<Flight<N>> {
-        let on_link = |flight: &&mut Option<Flight<N>>| {
-            flight.as_ref().is_some_and(|flight| (flight.from, flight.to) == (from, to))
+        let place = |(slot, flight): (usize, &Option<Flight<N>>)| {
+            let flight = flight.as_ref().filter(|flight| (flight.from, flight.to) == (from, to))?;
+            Some((flight.ordinal, flight.copy, slot))
         };
-        let flight = self.flights.iter_mut().filter(on_link).nth(victim as usize)?.take();
+        let mut queue: Vec<_> = self.flights.iter().enumerate().filter_map(place).collect();
+        queue.sort_unstable();
+        let &(.., slot) = queue.get(victim as usize)?;
         let link = self.link(from, to);
         self.links[link].queued -= 1;
-        flight
+        self.flights[slot].take()
     }
 
     pub(super) fn cut(&mut self, from: &[End], to: &[End], cuts: impl Fn(u32) -> u32) {
@@ -218,10 +225,10 @@ where
             None
         };
         if cut || fault.is_some() {
-            let flight = Flight { from, to, lives, copy: false, flipped: None, cargo };
+            let flight = Flight { from, to, lives, ordinal, copy: false, flipped: None, cargo };
             return self.launch_badly(flight, delay_us, fault.filter(|_| !cut));
         }
-        self.fly(Flight { from, to, lives, copy: false, flipped: None, cargo }, delay_us);
+        self.fly(Flight { from, to, lives, ordinal, copy: false, flipped: None, cargo }, delay_us);
     }
 
     /// The link is cut, or else something happens to the message.
@@ -259,8 +266,8 @@ where
                 self.fly(flight, delay_us);
             }
             MessageFault::Evict { victim } => {
-                self.tally.bite(Rule::N8);
                 if let Some(lost) = self.network.evict(flight.from, flight.to, victim) {
+                    self.tally.bite(Rule::N8);
                     self.lose(&lost, "queue full");
                 }
                 self.fly(flight, delay_us);
@@ -318,6 +325,32 @@ where
 
     #[inline(always)]
     fn arrive(&mut self, flight: Flight<N>) {
+        if self.plan.wire || flight.flipped.is_some() {
+            return self.arrive_as_bytes(flight);
+        }
+        self.hand_over(flight);
+    }
+
+    /// N4: the bytes that would be on the wire arrive; a damaged frame is dropped by its receiver.
+    #[cold]
+    fn arrive_as_bytes(&mut self, flight: Flight<N>) {
+        let cargo = match &flight.cargo {
+            Cargo::Peer(message) => self.carry(message, flight.flipped).map(Cargo::Peer),
+            Cargo::Ask(id, request) => {
+                self.carry(request, flight.flipped).map(|request| Cargo::Ask(*id, request))
+            }
+            Cargo::Answer(id, response) => {
+                self.carry(response, flight.flipped).map(|response| Cargo::Answer(*id, response))
+            }
+        };
+        match cargo {
+            Some(cargo) => self.hand_over(Flight { cargo, ..flight }),
+            None => self.lose(&flight, "damaged"),
+        }
+    }
+
+    #[inline(always)]
+    fn hand_over(&mut self, flight: Flight<N>) {
         let (from, to) = (NodeId(flight.from), NodeId(flight.to));
         if usize::from(flight.to) >= self.hosts.len() {
             let Cargo::Answer(id, response) = &flight.cargo else { return };
@@ -335,22 +368,15 @@ where
                 self.tally.delivered += 1;
                 self.tally.duplicates += u64::from(flight.copy);
                 self.tally.late += u64::from(flight.lives != (self.life_at(from.0), self.life_at(to.0)));
-                let message = if self.plan.wire || flight.flipped.is_some() {
-                    self.carry(message, flight.flipped)
-                } else {
-                    Some(message)
-                };
-                if let Some(message) = message {
-                    self.step(to, Input::Message { from, message });
-                }
+                self.step(to, Input::Message { from, message });
             }
             Cargo::Answer(..) => {}
         }
     }
 
-    /// N4: carries a message as the bytes that would be on the wire; a damaged frame is dropped by the receiver.
-    fn carry(&mut self, message: N::Message, flipped: Option<u32>) -> Option<N::Message> {
-        let mut frame = wire::seal(&message);
+    /// Through the wire's encoding and back.
+    fn carry<T: Serialize + DeserializeOwned>(&mut self, value: &T, flipped: Option<u32>) -> Option<T> {
+        let mut frame = wire::seal(value);
         if let Some(bit) = flipped {
             let bit = bit as usize % (frame.len() * 8);
             frame[bit / 8] ^= 1 << (bit % 8);

@@ -109,7 +109,9 @@ where
         op: &DiskOp,
         effect: &Effect<N>,
     ) -> Option<WriteFault> {
-        let DiskOp::Append { .. } = op else { return None };
+        if matches!(op, DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) {
+            return None; // Those fail as barriers do.
+        }
         let host = &self.hosts[usize::from(id.0)];
         let still = host.broken_until_us > self.now_us;
         let fresh = self.chooser.write(&host.point(id, ordinal, effect));
