@@ -1,8 +1,9 @@
-//! What of a fact goes into the fingerprint: kinds, subjects, lengths, and every byte that is written.
+//! What of a fact goes into the fingerprint: when, where, kinds, subjects, faults, and every byte that is written. Of what a
+//! message says only the kind: what follows from the rest shows in the next record or message.
 
-use stormglass::{About, DiskOp, Effect, Input, Label, Node, NodeId, RequestId, Subject};
+use stormglass::{About, DiskError, DiskOp, Effect, Input, Label, Node, NodeId, RequestId, Subject};
 
-use crate::fault::{End, MessageFault};
+use crate::fault::{BarrierFault, End, MessageFault, WriteFault};
 use crate::mix::{Fingerprint, mix};
 use crate::oracle::Fact;
 
@@ -42,8 +43,8 @@ fn of<N: Node>(fact: &Fact<'_, N>, print: &mut Fingerprint) -> (u8, u64) {
             (16, about(*of) ^ mix(end(*from), end(*to)) ^ message_fault(*fault))
         }
         Fact::Lost { from, to, about: of, .. } => (17, about(*of) ^ mix(end(*from), end(*to))),
-        Fact::BarrierFault(_) => (18, 0),
-        Fact::WriteFault(_) => (19, 0),
+        Fact::BarrierFault(fault) => (18, barrier_fault(*fault)),
+        Fact::WriteFault(fault) => (19, write_fault(*fault)),
         Fact::Weather(_) => (20, 0),
         Fact::Asked { id, request } => (21, about(request.about()) ^ name(*id)),
         Fact::Answered { id, response } => (22, about(response.about()) ^ name(*id)),
@@ -75,6 +76,26 @@ fn message_fault(fault: MessageFault) -> u64 {
         MessageFault::Delay { by_us } => (3 << 40) ^ by_us,
         MessageFault::Flip { bit } => (4 << 40) ^ u64::from(bit),
         MessageFault::Evict { victim } => (5 << 40) ^ u64::from(victim),
+    }
+}
+
+fn barrier_fault(fault: BarrierFault) -> u64 {
+    match fault {
+        BarrierFault::Fail(error) => (1 << 40) ^ disk_error(error),
+        BarrierFault::Slow { by_us } => (2 << 40) ^ by_us,
+        BarrierFault::Lie => 3 << 40,
+    }
+}
+
+fn write_fault(fault: WriteFault) -> u64 {
+    let WriteFault { error, keep_permille, lasts_us } = fault;
+    disk_error(error) ^ mix(keep_permille.into(), lasts_us)
+}
+
+fn disk_error(error: DiskError) -> u64 {
+    match error {
+        DiskError::Io => 1,
+        DiskError::NoSpace => 2,
     }
 }
 

@@ -104,12 +104,16 @@ enum Phase {
     Probe,
 }
 
+/// Not the node: the run proves nothing, but whoever wrote the claim or the workload wants to know the seed.
+pub const NOTHING_ELSE: &str = "NothingElsePanics";
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Ending {
     /// The claim that broke, if one did.
     pub broken: Option<Broken>,
-    /// A number that any difference in what happened would change.
+    /// A number that any difference in what happened when, or in any byte written, would change. What a message says goes
+    /// in by its kind only.
     pub fingerprint: u64,
     /// What happened, counted.
     pub tally: Tally,
@@ -213,10 +217,12 @@ where
     pub fn run(&mut self) -> Ending {
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.run_through()));
         if let Err(cause) = outcome {
-            let Some(node) = self.stepping else { panic::resume_unwind(cause) };
             let text = cause.downcast_ref::<&str>().map(ToString::to_string);
             let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
-            self.broken = Some(Broken::safety("NodeNeverPanics", format!("{node} panicked: {text}")));
+            self.broken = Some(match self.stepping {
+                Some(node) => Broken::safety("NodeNeverPanics", format!("{node} panicked: {text}")),
+                None => Broken::safety(NOTHING_ELSE, format!("a claim, the clients or the world: {text}")),
+            });
         }
         self.tally.virtual_us = self.now_us;
         Ending { broken: self.broken.clone(), fingerprint: self.print.value(), tally: self.tally.clone() }
@@ -467,6 +473,8 @@ where
             self.queue.push(at_us.max(self.now_us + 1), Event::Timer { client });
         }
         for (id, node, request) in calls.asks.drain(..) {
+            let nodes = self.plan.nodes;
+            assert!(node.0 < nodes, "{id} asks {node}, and this cluster has {nodes} nodes");
             self.see(node, &Fact::Asked { id, request: &request });
             self.ask(id, node, request);
         }
