@@ -45,7 +45,11 @@ fn main() {
     let mut all = [
         contestant("stormglass, 4 nodes", SEEDS, ours(4, 0)),
         contestant("bare loop, 4 nodes", SEEDS * 8, Box::new(|seed| bare::run(4, TXNS, 0, seed))),
-        contestant("bare loop, 4 nodes, 5 % loss", SEEDS * 8, Box::new(|seed| bare::run(4, TXNS, LOSE, seed))),
+        contestant(
+            "bare loop, 4 nodes, 5 % loss",
+            SEEDS * 8,
+            Box::new(|seed| bare::run(4, TXNS, LOSE, seed)),
+        ),
         contestant("stormglass, 32 nodes", SEEDS / 8, ours(32, 0)),
         contestant("stormglass, 4 nodes, 5 % loss", SEEDS, ours(4, LOSE)),
     ];

@@ -14,12 +14,13 @@ mod usage;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::oracle::Broken;
 use crate::profile::{Profile, Setup};
 use crate::protocol::{Of, Protocol, Scene};
 use crate::tally::Rule;
+use crate::world::NOTHING_ELSE;
 use args::{Args, Command};
 
 /// How a command ends. The numbers are the exit codes.
@@ -36,7 +37,11 @@ enum Exit {
 
 impl Exit {
     fn of(broken: &Broken) -> Exit {
-        if broken.liveness { Exit::Liveness } else { Exit::Safety }
+        match broken {
+            Broken { claim: NOTHING_ELSE, .. } => Exit::Other,
+            Broken { liveness: true, .. } => Exit::Liveness,
+            Broken { .. } => Exit::Safety,
+        }
     }
 }
 
@@ -59,37 +64,51 @@ pub fn main<P: Protocol>() -> ExitCode {
 
 /// The same for a scene: a [`Storm`](crate::storm::Storm) has a command line, too.
 pub fn main_of<S: Scene>(scene: &S) -> ExitCode {
-    let args = match Args::try_parse() {
+    let parsed = parser(scene).try_get_matches().and_then(|found| Args::from_arg_matches(&found));
+    let args = match parsed {
         Ok(args) => args,
         Err(error) => return usage::explain(&error),
     };
-    // The world turns a node's panic into a broken claim; its default message would only tear the progress bar.
     let exit = match args.command {
-        Command::Hunt(hunt) => {
-            std::panic::set_hook(Box::new(|_| {}));
-            hunt::run(scene, &hunt)
-        }
-        Command::Replay(replay) => {
-            std::panic::set_hook(Box::new(|_| {}));
-            replay::run(scene, &replay).unwrap_or_else(|exit| exit)
-        }
-        Command::Shrink(shrink) => {
-            std::panic::set_hook(Box::new(|_| {}));
-            shrink::run(scene, &shrink).unwrap_or_else(|exit| exit)
-        }
-        Command::Diff(diff) => diff::run(scene, &diff).unwrap_or_else(|exit| exit),
-        Command::Check(check) => check::run(scene, &check),
+        Command::Hunt(hunt) => quietly(false, || hunt::run(scene, &hunt)),
+        Command::Replay(replay) => quietly(true, || replay::run(scene, &replay).unwrap_or_else(|exit| exit)),
+        Command::Shrink(shrink) => quietly(false, || shrink::run(scene, &shrink).unwrap_or_else(|exit| exit)),
+        Command::Diff(diff) => quietly(false, || diff::run(scene, &diff).unwrap_or_else(|exit| exit)),
+        Command::Check(check) => quietly(false, || check::run(scene, &check)),
         Command::Bench(bench) => bench::run(scene, &bench),
-        Command::Judge(logs) => {
-            std::panic::set_hook(Box::new(|_| {}));
-            judge::run(scene, &logs)
-        }
+        Command::Judge(logs) => quietly(false, || judge::run(scene, &logs)),
         Command::Profiles => {
             profiles();
             Exit::Clean
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// The parser, whose examples are typed as this protocol's command line is.
+fn parser<S: Scene>(scene: &S) -> clap::Command {
+    let (own, mut parser) = (command(scene), Args::command());
+    let names: Vec<_> = parser.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
+    for name in names {
+        parser = parser.mut_subcommand(name, |sub| match sub.get_after_help().map(ToString::to_string) {
+            Some(examples) => sub.after_help(examples.replace("cargo sim", &own)),
+            None => sub,
+        });
+    }
+    parser
+}
+
+/// The world turns a panic into a broken claim; where it came from is worth one line, but not in a hunt, whose progress
+/// bar it would tear, and not once more for each candidate of a shrink. A panic outside of any run is a bug of ours.
+fn quietly(one_run: bool, run: impl FnOnce() -> Exit) -> Exit {
+    let own = file!().trim_end_matches("cli.rs");
+    let loud = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| match panic.location() {
+        Some(place) if place.file().starts_with(own) => loud(panic),
+        Some(place) if one_run => eprintln!("panicked at {place}"),
+        Some(_) | None => {}
+    }));
+    run()
 }
 
 fn profiles() {

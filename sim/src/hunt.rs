@@ -79,12 +79,17 @@ pub fn hunt_in<S: Scene>(scene: &S, quarry: &Quarry, progress: &Progress) -> Cat
         for _ in 0..quarry.jobs.max(1) {
             scope.spawn(|| {
                 loop {
-                    let first = next.fetch_add(BLOCK, Ordering::Relaxed);
+                    let end = quarry.seeds.end;
+                    let block_end = |first: u64| first.saturating_add(BLOCK).min(end);
+                    let take = |first: u64| (first < end).then(|| block_end(first));
+                    let Ok(first) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else {
+                        return;
+                    };
                     let beaten = !quarry.keep_going && first > lowest.load(Ordering::Relaxed);
-                    if first >= quarry.seeds.end || beaten || progress.stop.load(Ordering::Relaxed) {
+                    if beaten || progress.stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let last = quarry.seeds.end.min(first.saturating_add(BLOCK));
+                    let last = block_end(first);
                     block(scene, quarry, first..last, &lowest, &shared, progress);
                 }
             });

@@ -1,5 +1,7 @@
 //! The frame of a run: how large, how long, and the timing that is not a fault.
 
+use std::fmt;
+
 use stormglass::NodeId;
 
 use crate::fault::End;
@@ -22,6 +24,21 @@ pub struct Plan {
     pub dead: Vec<NodeId>,
     /// Whether every message travels as its encoded bytes (N4).
     pub wire: bool,
+}
+
+/// One line for who wants to know what was drawn, units and all.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Timing { latency_us, tail_us, client_us, sync_us, .. } = self.timing;
+        write!(f, "nodes={} clients={} storm_ms={}", self.nodes, self.clients, self.storm_us / 1000)?;
+        write!(f, " patience_ms={} latency_us={}..{}", self.patience_us / 1000, latency_us.0, latency_us.1)?;
+        write!(f, " tail_us={tail_us} client_us={}..{}", client_us.0, client_us.1)?;
+        write!(f, " sync_us={}..{}", sync_us.0, sync_us.1)?;
+        for node in &self.dead {
+            write!(f, " dead={node}")?;
+        }
+        if self.wire { f.write_str(" wire=1") } else { Ok(()) }
+    }
 }
 
 impl Plan {

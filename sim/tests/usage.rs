@@ -37,9 +37,14 @@ fn what_makes_no_sense_gets_one_line_that_says_what_is_wrong() {
         ("hunt --txns 0", "1..=1000000"),
         ("hunt --profile windy", "possible values: swarm, calm"),
         ("hunt --moon full", "'--moon'"),
-        ("hunt --first-seed 18446744073709551615", "seeds go up to 18446744073709551615"),
+        ("hunt --first-seed 18446744073709551615", "seeds go up to 18446744073709551614"),
         ("hunt --first-seed 18446744073709551616", "'--first-seed <FIRST_SEED>'"),
+        ("hunt --seed 7", "'--seeds'"),
+        ("hunt --seeds 1e5", "expected a whole number"),
         ("replay", "<SEED|FILE|DIR>"),
+        ("replay src", "there is no schedule (`.storm`) in src"),
+        ("replay ../regressions --json", "without any flag"),
+        ("replay ../tests/stories/commit.storm --profile lossy", "says itself what kind of storm it is"),
         ("replay seven", "seven is neither a seed"),
         ("replay 7 --node 64", "there is no n64: seed 7 has"),
         ("replay 7 --node seven", "a node's number"),
@@ -67,6 +72,25 @@ fn help_and_version_are_no_errors() {
         assert_eq!(text(&output.stderr), "", "`{line}`");
         assert!(!output.stdout.is_empty(), "`{line}`");
     }
+}
+
+/// The last seeds there are: a hunt ends with them, and does not begin at 0 again.
+#[test]
+fn a_hunt_ends_where_the_seeds_end() {
+    let output = sim("hunt --first-seed 18446744073709551600 --seconds 60");
+    let said = text(&output.stdout);
+    assert!(said.starts_with("15 seeds in "), "{said}");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+}
+
+/// What was found is told even if it cannot be written down.
+#[test]
+fn a_finding_survives_a_directory_that_cannot_be_written() {
+    let output = sim("hunt --seeds 500 --profile lying --save /dev/null/no");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(10), "{said}");
+    assert!(said.contains(" breaks ") && said.contains("not kept"), "{said}");
+    assert!(text(&output.stderr).contains("cannot write /dev/null/no"), "{}", text(&output.stderr));
 }
 
 /// A drive that lies breaks claims, so this hunt fails at once: it ends with the line that replays it, and that line

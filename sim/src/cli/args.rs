@@ -6,7 +6,11 @@ use stormglass::{NodeId, RequestId};
 use crate::profile::{Profile, Setup};
 
 #[derive(Debug, Parser)]
-#[command(version, about = "Hunts for broken promises in seeded storms, and replays what it finds")]
+#[command(
+    version,
+    about = "Hunts for broken promises in seeded storms, and replays what it finds",
+    after_help = "Exit codes:\n    0  clean\n    2  wrong usage\n   10  a safety claim broke\n   11  a liveness claim broke\n   12  not deterministic\n  130  interrupted without a failure\n    1  anything else"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -33,8 +37,10 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  cargo sim diff story.storm other.storm\n  cargo sim diff 7 8")]
     Diff(Diff),
     /// Run seeds twice, and from their own records: every fingerprint must be the same
+    #[command(after_help = "Examples:\n  cargo sim check\n  cargo sim check --seeds 10000 --profile stormy")]
     Check(Check),
     /// Measure: one transaction after another, on one thread; prints one line of JSON
+    #[command(after_help = "Example:\n  cargo sim bench --nodes 4 --txns 100 --seeds 2000 --loss 0.05")]
     Bench(Bench),
     /// Judge the event logs of real nodes: every claim that does not ask when the storm was over
     #[command(

@@ -1,3 +1,7 @@
+use std::io::IsTerminal;
+
+use indicatif::ProgressBar;
+
 use super::args::Check;
 use super::{Exit, usage};
 use crate::chooser::{Recording, Scripted};
@@ -11,6 +15,7 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Check) -> Exit {
     };
     let setup = args.storm.setup();
     let mut faults = 0;
+    let bar = progress(args.seeds);
     for seed in args.first_seed..end {
         let once = world_in(scene, drawn_in(scene, &setup, seed), |chooser| chooser, ()).run();
         let mut recorded = world_in(scene, drawn_in(scene, &setup, seed), Recording::new, ());
@@ -19,11 +24,18 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Check) -> Exit {
         faults += record.len();
         let rerun = world_in(scene, drawn_in(scene, &setup, seed), |_| Scripted::new(&record), ()).run();
         let prints = [once.fingerprint, again.fingerprint, rerun.fingerprint];
+        bar.inc(1);
         if prints.iter().any(|print| *print != prints[0]) {
+            bar.finish_and_clear();
             println!("seed {seed}: fingerprints {prints:016x?} of two runs and of the record differ");
             return Exit::Undetermined;
         }
     }
+    bar.finish_and_clear();
     println!("{} seeds, {faults} recorded faults: two runs and the record of each agree", args.seeds);
     Exit::Clean
+}
+
+fn progress(seeds: u64) -> ProgressBar {
+    if std::io::stderr().is_terminal() { ProgressBar::new(seeds) } else { ProgressBar::hidden() }
 }

@@ -49,16 +49,26 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
     let began = Instant::now();
     let catch = watch(scene, args, &quarry, &progress, began);
     let wall = began.elapsed();
-    let kept = match keep(scene, args, &catch, &interrupted) {
-        Ok(kept) => kept,
-        Err(exit) => return exit,
-    };
+    let ended = ended(&catch, &quarry, interrupted.load(Ordering::Relaxed));
+    let kept = keep(scene, args, &catch, &interrupted);
+    let (kept, exit) = kept.map_or_else(|exit| (None, Some(exit)), |kept| (kept, None));
     if args.json {
-        report_json(scene, args, &catch, kept.as_ref(), wall)
+        report_json(scene, args, &catch, kept.as_ref(), wall, &ended)
     } else {
-        report(&catch, wall)
+        report(&catch, wall, &ended)
     }
-    exit_of(scene, args, &catch, kept.as_ref(), interrupted.load(Ordering::Relaxed))
+    exit.unwrap_or_else(|| exit_of(scene, args, &catch, kept.as_ref(), interrupted.load(Ordering::Relaxed)))
+}
+
+/// What there is to say of a hunt in a word or two.
+fn ended(catch: &Catch, quarry: &Quarry, interrupted: bool) -> String {
+    let verdict = if catch.failures.is_empty() { "clean" } else { "BROKEN" };
+    if interrupted {
+        let all = quarry.seeds.end - quarry.seeds.start;
+        format!("{verdict} so far, interrupted ({all} were asked for)")
+    } else {
+        verdict.to_string()
+    }
 }
 
 /// Shrinks the lowest failing seed and writes it down, unless nobody wants that.
@@ -131,8 +141,8 @@ fn exit_of<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Kept>,
             println!("replay the seed with");
             println!("  {}", replay_line(scene, *seed, &args.storm.setup()));
         }
-        for (seed, broken) in catch.failures.iter().skip(1).take(LISTED) {
-            eprintln!("also seed {seed}: {broken}");
+        if args.keep_going {
+            list_others(catch);
         }
         return Exit::of(broken);
     }
@@ -148,6 +158,16 @@ fn exit_of<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Kept>,
     if interrupted { Exit::Interrupted } else { Exit::Clean }
 }
 
+fn list_others(catch: &Catch) {
+    for (seed, broken) in catch.failures.iter().skip(1).take(LISTED) {
+        eprintln!("also seed {seed}: {broken}");
+    }
+    let more = catch.failures.len().saturating_sub(1 + LISTED);
+    if more > 0 {
+        eprintln!("and {more} more");
+    }
+}
+
 fn say_kept<S: Scene>(scene: &S, kept: &Kept) {
     println!("shrunk to\n{}\n", kept.summary);
     kept.text.lines().for_each(|line| println!("    {line}"));
@@ -156,17 +176,14 @@ fn say_kept<S: Scene>(scene: &S, kept: &Kept) {
             let line = shrink::replay_line(scene, file);
             println!("\nkept as {}; run it with\n  {line}", file.display());
         }
-        None => {
-            println!("\nnot kept: lying drives are outside the promise (--save DIR keeps it all the same)")
-        }
+        None => println!("\nnot kept: it is written where --save DIR says"),
     }
 }
 
-fn report(catch: &Catch, wall: Duration) {
+fn report(catch: &Catch, wall: Duration, ended: &str) {
     let ms = wall.as_millis().max(1) as u64;
     let tally = &catch.tally;
-    let verdict = if catch.failures.is_empty() { "clean" } else { "BROKEN" };
-    println!("{} seeds in {}.{:03} s: {verdict}", catch.seeds, ms / 1000, ms % 1000);
+    println!("{} seeds in {}.{:03} s: {ended}", catch.seeds, ms / 1000, ms % 1000);
     println!("  {} seeds/s, {} events/s", catch.seeds * 1000 / ms, tally.events * 1000 / ms);
     println!(
         "  {} s of virtual time, {} times the wall's",
@@ -194,7 +211,14 @@ fn report(catch: &Catch, wall: Duration) {
     }
 }
 
-fn report_json<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Kept>, wall: Duration) {
+fn report_json<S: Scene>(
+    scene: &S,
+    args: &Hunt,
+    catch: &Catch,
+    kept: Option<&Kept>,
+    wall: Duration,
+    ended: &str,
+) {
     let rules: serde_json::Map<_, _> =
         Rule::TABLE.iter().map(|(rule, ..)| (rule.to_string(), catch.tally.of(*rule).into())).collect();
     let sometimes: serde_json::Map<_, _> =
@@ -210,6 +234,7 @@ fn report_json<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Ke
     let report = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "seeds": catch.seeds,
+        "ended": ended,
         "wall_ms": wall.as_millis() as u64,
         "virtual_ms": catch.tally.virtual_us / 1000,
         "events": catch.tally.events,
@@ -217,6 +242,7 @@ fn report_json<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Ke
         "faults": rules,
         "sometimes": sometimes,
         "at_most": peaks,
+        "failed_seeds": catch.failures.len(),
         "failures": failures,
         "schedule": kept.map(|kept| kept.text.as_str()),
         "kept": kept.and_then(|kept| kept.file.as_ref()),

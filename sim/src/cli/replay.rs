@@ -8,6 +8,7 @@ use crate::chooser::Chooser;
 use crate::oracle::Judge;
 use crate::plan::Plan;
 use crate::play::{Player, stage};
+use crate::profile::Setup;
 use crate::protocol::{Scene, WorldOf, drawn_in, world_in};
 use crate::schedule::{Claim, Schedule};
 use crate::trace::{Filter, Trace};
@@ -16,8 +17,19 @@ use crate::world::Ending;
 /// Runs one seed or schedule with the trace on, or every schedule of a directory without.
 pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
     let path = Path::new(&args.what);
+    let typed = args.storm.setup() != Setup::default();
     if path.is_dir() {
+        let filtered = args.node.is_some() || args.request.is_some();
+        if args.json || args.explain || filtered || typed {
+            return Err(usage::refuse(format_args!("a directory is replayed without any flag")));
+        }
         return directory(scene, path);
+    }
+    if path.is_file() && typed {
+        return Err(usage::refuse(format_args!(
+            "{} says itself what kind of storm it is: --profile, --nodes and --txns are for seeds",
+            args.what
+        )));
     }
     if args.explain {
         return explain::run(scene, args);
@@ -32,18 +44,13 @@ fn one_seed<S: Scene>(scene: &S, args: &Replay, seed: u64) -> Result<Exit, Exit>
     let drawn = drawn_in(scene, &args.storm.setup(), seed);
     let plan = &drawn.plan;
     check_filter(args, &format!("seed {seed}"), plan)?;
-    let head = format!(
-        "stormglass {} seed {seed}{}\n{} nodes, {} clients, storm of {} ms; {}\n",
-        env!("CARGO_PKG_VERSION"),
-        args.storm.setup().typed(),
-        plan.nodes,
-        plan.clients,
-        plan.storm_us / 1000,
-        drawn.rates,
-    );
+    let typed = args.storm.setup().typed();
+    let head =
+        format!("stormglass {} seed {seed}{typed}\n{plan}\n{}\n", env!("CARGO_PKG_VERSION"), drawn.rates);
+    say_first(args, &head);
     let (ending, trace) = traced::<S, _>(world_in(scene, drawn, |chooser| chooser, new_trace(args)));
     let exit = ending.broken.as_ref().map_or(Exit::Clean, Exit::of);
-    print(args, &head, &trace, &ending, "");
+    print(args, &trace, &ending, "");
     Ok(exit)
 }
 
@@ -67,16 +74,16 @@ fn check_filter(args: &Replay, of: &str, plan: &Plan) -> Result<(), Exit> {
 
 fn one_schedule<S: Scene>(scene: &S, args: &Replay, schedule: &Schedule<S::Order>) -> Result<Exit, Exit> {
     check_filter(args, &args.what, &schedule.plan)?;
+    say_first(args, &format!("stormglass {} schedule {}\n", env!("CARGO_PKG_VERSION"), args.what));
     let mut glass = stage(scene, schedule, new_trace(args));
     let ending = glass.run();
-    let head = format!("stormglass {} schedule {}\n", env!("CARGO_PKG_VERSION"), args.what);
     let mut notes = String::new();
     for fault in glass.chooser().unused() {
         notes += &format!("never came up: {fault}\n");
     }
     let (exit, note) = judged(&schedule.claim, &ending);
     notes += &note.map(|note| note + "\n").unwrap_or_default();
-    print(args, &head, glass.judge().0.text(), &ending, &notes);
+    print(args, glass.judge().0.text(), &ending, &notes);
     Ok(exit)
 }
 
@@ -103,18 +110,35 @@ where
     (ending, glass.judge().0.text().to_string())
 }
 
-fn print(args: &Replay, head: &str, trace: &str, ending: &Ending, notes: &str) {
+/// What is run, before it runs: should the run never end, this is known.
+fn say_first(args: &Replay, head: &str) {
+    let text = if args.json {
+        let options = head.trim_end();
+        let head =
+            serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "what": args.what, "options": options});
+        format!("{head}\n")
+    } else {
+        head.to_string()
+    };
+    say(&text);
+}
+
+fn print(args: &Replay, trace: &str, ending: &Ending, notes: &str) {
+    if trace.is_empty() {
+        eprintln!("no line of the trace is shown: nothing matches what was asked for");
+    }
     let verdict = ending.broken.as_ref().map_or("clean".to_string(), |broken| format!("BROKEN {broken}"));
     let print = format!("{:016x}", ending.fingerprint);
-    let text = if args.json {
-        let head =
-            serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "what": args.what, "options": head});
+    say(&if args.json {
         let notes: Vec<_> = notes.lines().collect();
         let tail = serde_json::json!({"verdict": verdict, "fingerprint": print, "notes": notes});
-        format!("{head}\n{trace}{tail}\n")
+        format!("{trace}{tail}\n")
     } else {
-        format!("{head}{trace}{verdict}\n{notes}fingerprint {print}\n")
-    };
+        format!("{trace}{verdict}\n{notes}fingerprint {print}\n")
+    });
+}
+
+fn say(text: &str) {
     // A reader that has seen enough (`| head`) is no error.
     let _closed = std::io::stdout().write_all(text.as_bytes());
 }
@@ -123,8 +147,20 @@ fn print(args: &Replay, head: &str, trace: &str, ending: &Ending, notes: &str) {
 fn directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
     let (mut player, mut worst, mut count) = (Player::new(scene), Exit::Clean, 0);
     let mut out = std::io::stdout();
-    for file in source::files(path)? {
-        let schedule = source::read(scene, &file)?;
+    let files = source::files(path)?;
+    if files.is_empty() {
+        return Err(usage::refuse(format_args!("there is no schedule (`.storm`) in {}", path.display())));
+    }
+    for file in files {
+        count += 1;
+        let schedule = match crate::regress::read(scene, &file) {
+            Ok(schedule) => schedule,
+            Err(why) => {
+                let _closed = writeln!(out, "FAILED {why}");
+                worst = if worst == Exit::Clean { Exit::Usage } else { worst };
+                continue;
+            }
+        };
         let (ending, unreached) = player.play(&schedule);
         let (exit, note) = judged(&schedule.claim, &ending);
         let as_said = matches!(schedule.claim, Claim::Breaks(_)) && note.is_none() || exit == Exit::Clean;
@@ -141,7 +177,6 @@ fn directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
         if !as_said && worst == Exit::Clean {
             worst = exit;
         }
-        count += 1;
     }
     let _closed =
         writeln!(out, "{count} schedules: {}", if worst == Exit::Clean { "as they say" } else { "FAILED" });

@@ -115,13 +115,18 @@ pub(super) fn keep<S: Scene>(
     interrupted: &AtomicBool,
 ) -> Result<Option<Kept>, Exit> {
     let (_, schedule) = record(scene, setup, seed);
-    let Some((mut shrunk, took)) = watched(scene, &schedule, interrupted) else { return Ok(None) };
+    let Some((mut shrunk, took)) = watched(scene, &schedule, interrupted) else {
+        let check = format!("{} check --first-seed {seed} --seeds 1{}", command(scene), setup.typed());
+        eprintln!(
+            "error: seed {seed} does not break again when it is recorded: it is not deterministic; see\n  {check}"
+        );
+        return Err(Exit::Undetermined);
+    };
     keep_story(&mut shrunk, &schedule, &format!("seed {seed}{}", setup.typed()));
     let text = shrunk.schedule.write(scene);
     let file = save.map(|directory| free_name(directory, &story(&shrunk.schedule), &text));
-    if let Some(file) = &file {
-        source::write(file, &text)?;
-    }
+    // What was found is told even if it cannot be written.
+    let file = file.filter(|file| source::write(file, &text).is_ok());
     Ok(Some(Kept { file, text, summary: summary(&shrunk, took) }))
 }
 

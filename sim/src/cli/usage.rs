@@ -16,7 +16,7 @@ pub(super) fn explain(error: &clap::Error) -> ExitCode {
         return ExitCode::from(Exit::Clean as u8);
     }
     if matches!(kind, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
-        let commands = "hunt, replay, shrink, diff, check, bench or profiles";
+        let commands = "hunt, replay, shrink, diff, check, judge, bench or profiles";
         eprintln!("error: a command is missing: {commands} (--help says more)");
     } else {
         eprintln!("{}", one_line(&error.render().to_string()));
@@ -35,14 +35,24 @@ pub(super) fn last_seed(first: u64, count: u64) -> Result<u64, Exit> {
     let max = u64::MAX;
     let too_great = || {
         refuse(format_args!(
-            "seeds go up to {max}: there are fewer than {count} from --first-seed {first} on"
+            "seeds go up to {}: there are fewer than {count} from --first-seed {first} on",
+            max - 1
         ))
     };
     first.checked_add(count).ok_or_else(too_great)
 }
 
-/// The first paragraph of what the parser says, which is what is wrong; usage and hints come behind it.
+/// The first paragraph of what the parser says, which is what is wrong, and what it thinks was meant; usage comes
+/// behind it.
 fn one_line(text: &str) -> String {
     let lines = text.lines().take_while(|line| !line.trim().is_empty());
-    lines.map(str::trim).collect::<Vec<_>>().join(" ")
+    let mut line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+    // The words of the standard library's parser are for programmers.
+    line = line.replace("invalid digit found in string", "expected a whole number");
+    line = line.replace("..18446744073709551615", " and up");
+    for tip in text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")) {
+        line += "; ";
+        line += tip;
+    }
+    line
 }
