@@ -32,6 +32,9 @@ pub const VOTE_TIMEOUT_US: u64 = 150_000;
 /// First and longest time between repetitions.
 pub const RETRY_US: (u64, u64) = (50_000, 100_000);
 
+/// How long a segment of the log may grow in the simulator before it is compacted.
+pub const COMPACT_AT_BYTES: u64 = 1_500;
+
 /// What messages, requests, responses and records are called.
 const KINDS: [&str; 19] = [
     "Prepare",
@@ -70,7 +73,7 @@ impl Protocol for Commit {
             retry_first: Micros(RETRY_US.0),
             retry_max: Micros(RETRY_US.1),
             names_kept: 64,
-            compact_at_bytes: 1_500,
+            compact_at_bytes: COMPACT_AT_BYTES,
             ..Config::new((0..plan.nodes).map(NodeId))
         }
     }
@@ -88,7 +91,7 @@ impl Protocol for Commit {
     }
 
     fn judge_of_logs(plan: &Plan) -> Ledger {
-        Ledger::new(plan).without_probe()
+        Ledger::new(plan).without_probe().in_unknown_weather()
     }
 
     fn judge_again(judge: &mut Ledger, plan: &Plan) {

@@ -49,7 +49,7 @@ fn of<N: Node>(fact: &Fact<'_, N>, print: &mut Fingerprint) -> (u8, u64) {
         Fact::Asked { id, request } => (21, about(request.about()) ^ name(*id)),
         Fact::Answered { id, response } => (22, about(response.about()) ^ name(*id)),
         Fact::Cleared { .. } => (23, 0),
-        Fact::Settled { quiet } => (24, u64::from(*quiet)),
+        Fact::Settled { quiet, .. } => (24, u64::from(*quiet)),
         Fact::Ended => (25, 0),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use stormglass::{BootError, Effect, HaltReason, Input, Node, NodeId, RequestId};
+use stormglass::{BootError, Effect, FileId, HaltReason, Input, Node, NodeId, RequestId};
 
 use crate::disk::{CutReport, Disk, KillReport, LedgerEntry};
 use crate::fault::{BarrierFault, End, MessageFault, Weather, WriteFault};
@@ -150,8 +150,10 @@ pub enum Fact<'a, N: Node> {
     },
     /// Nothing more will happen by itself (`quiet`), or the time for that is over.
     Settled {
-        /// Whether the queue ran empty.
+        /// Whether the queue ran empty. Then no node has a deadline either: that would be a wake in the queue.
         quiet: bool,
+        /// Once all is quiet, every file that a living node keeps: whose, which, and how long it is, in bytes.
+        files: &'a [(NodeId, FileId, u64)],
     },
     /// The run is over, the probe included.
     Ended,

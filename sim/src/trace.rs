@@ -177,8 +177,8 @@ fn say<N: Node>(fact: &Fact<'_, N>, line: &mut String) -> fmt::Result {
         }
         Fact::Cleared { dead: [] } => write!(line, "CLEAR     the storm is over"),
         Fact::Cleared { dead } => write!(line, "CLEAR     the storm is over; dead for good: {}", list(dead)),
-        Fact::Settled { quiet: true } => write!(line, "QUIET     nothing more happens by itself"),
-        Fact::Settled { quiet: false } => write!(line, "PATIENCE  is over"),
+        Fact::Settled { quiet: true, .. } => write!(line, "QUIET     nothing more happens by itself"),
+        Fact::Settled { quiet: false, .. } => write!(line, "PATIENCE  is over"),
         Fact::Ended => write!(line, "END"),
     }
 }

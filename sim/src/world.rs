@@ -15,7 +15,7 @@ mod perform;
 
 use std::panic::{self, AssertUnwindSafe};
 
-use stormglass::{Boot, Input, Node, NodeId, OpId, Outbox};
+use stormglass::{Boot, FileId, Input, Node, NodeId, OpId, Outbox, ReadDisk};
 
 use crate::chooser::{Asks, Chooser};
 use crate::disk::Disk;
@@ -292,11 +292,19 @@ where
 
     fn settle(&mut self, quiet: bool) {
         if self.phase != Phase::Probe {
-            self.see(NodeId(0), &Fact::Settled { quiet });
+            let files = if quiet { self.files_kept() } else { Vec::new() };
+            self.see(NodeId(0), &Fact::Settled { quiet, files: &files });
         }
         if self.phase == Phase::Probe || !quiet || !self.plan.dead.is_empty() {
             self.end();
         }
+    }
+
+    fn files_kept(&self) -> Vec<(NodeId, FileId, u64)> {
+        let alive = (0..).map(NodeId).zip(&self.hosts).filter(|(_, host)| host.node.is_some());
+        let kept =
+            alive.flat_map(|(id, host)| host.disk.files().into_iter().map(move |file| (id, file, host)));
+        kept.map(|(id, file, host)| (id, file, host.disk.len(file).unwrap_or(0))).collect()
     }
 
     fn end(&mut self) {

@@ -10,6 +10,8 @@ mod finale;
 mod history;
 mod promises;
 mod records;
+mod replays;
+mod weather;
 
 use stormglass::commit::{Ended, Key, Message, Op, Outcome, Reads, Request, Response, State};
 use stormglass::{DiskOp, Effect, FileId, Incarnation, Input, NodeId, RequestId, TxId};
@@ -36,6 +38,8 @@ pub struct Ledger {
     counts: Counts,
     /// Whether clients probe in the end.
     probes: bool,
+    /// Whether nothing has gone wrong yet, and timeouts are long enough (AC4).
+    calm: bool,
     /// A promise was lost in a way that no node could have noticed (D10): nothing more is judged.
     beyond_promise: bool,
     /// Empty lists of operations, kept for their memory.
@@ -68,6 +72,8 @@ struct Track {
     history: history::History,
     /// What the reads of a transaction must have found here, if it reads.
     expected: Sorted<TxId, Reads>,
+    /// What this life has read back (W9).
+    replay: replays::Replay,
     /// What damage at rest its next life will find (D10).
     damage: damage::Damage,
     /// It has refused to start, and nobody tries again.
@@ -176,6 +182,7 @@ impl Ledger {
             share_permille: 0,
             counts: Counts::default(),
             probes: true,
+            calm: true,
             beyond_promise: false,
             spare: Vec::new(),
             decisions: 0,
@@ -189,6 +196,7 @@ impl Ledger {
     pub fn reset(&mut self, plan: &Plan) {
         let nodes = usize::from(plan.nodes);
         self.plan.clone_from(plan);
+        self.calm = weather::is_calm(plan);
         self.rows.reset(nodes);
         self.nodes.resize_with(nodes, Track::default);
         for track in &mut self.nodes {
@@ -199,9 +207,15 @@ impl Ledger {
         (self.beyond_promise, self.decisions) = (false, 0);
     }
 
-    /// For workloads that do not probe in the end.
+    /// For workloads that do not probe in the end, over nodes that are not configured as
+    /// [`Commit`](super::Commit)'s are: the length of logs is not judged.
     pub fn without_probe(self) -> Ledger {
         Ledger { probes: false, ..self }
+    }
+
+    /// For runs whose faults are not all told: what only a run without any owes is not judged (AC4).
+    pub fn in_unknown_weather(self) -> Ledger {
+        Ledger { calm: false, ..self }
     }
 
     fn track(&mut self, node: NodeId) -> &mut Track {
@@ -226,6 +240,7 @@ impl Track {
         self.history.clear();
         (self.damage, self.refused, self.boots) = (damage::Damage::None, false, 0);
         (self.torn, self.torn_before_intact) = (false, false);
+        self.replay = replays::Replay::default();
         self.heard.clear();
     }
 
@@ -259,9 +274,15 @@ where
                 Effect::Disk(DiskOp::Append { file: FileId::Scratch, .. }) => {
                     // A compaction, not the snapshot that every life begins with.
                     let track = self.track(node);
-                    let prepared = track.spoke && !track.held.is_empty();
+                    if !track.spoke {
+                        return self.on_boot_writes(node, seen.disk);
+                    }
+                    let prepared = !track.held.is_empty();
                     self.counts.prepared_in_snapshot += u64::from(prepared);
                     Ok(())
+                }
+                Effect::Disk(DiskOp::Remove { file: FileId::Scratch }) => {
+                    self.on_boot_writes(node, seen.disk)
                 }
                 Effect::Disk(DiskOp::Remove { file }) => self.on_remove(node, *file, seen.disk),
                 Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => Ok(()),
@@ -293,10 +314,12 @@ where
             }
             Fact::Refused(error) => self.on_refused(node, error, seen.disk),
             Fact::Killed(_) | Fact::Halted(_) => {
-                self.on_crash(node);
+                self.calm = false;
+                self.on_kill(node);
                 Ok(())
             }
             Fact::PowerCut(report) => {
+                self.calm = false;
                 self.on_power_cut(node, report);
                 Ok(())
             }
@@ -312,13 +335,19 @@ where
                 self.on_answer(seen.at_us, *id, response);
                 Ok(())
             }
-            Fact::Settled { quiet } => self.on_settled(seen.at_us, *quiet),
+            Fact::Settled { quiet, files } => {
+                self.on_settled(seen.at_us, *quiet)?;
+                self.judge_logs(files)
+            }
             Fact::Ended => self.on_ended(),
             Fact::MessageFault { .. }
             | Fact::Lost { .. }
             | Fact::BarrierFault(_)
             | Fact::WriteFault(_)
-            | Fact::Weather(_) => Ok(()),
+            | Fact::Weather(_) => {
+                self.calm = false;
+                Ok(())
+            }
             Fact::Asked { id, request } => {
                 self.on_asked(seen.at_us, *id, request);
                 Ok(())

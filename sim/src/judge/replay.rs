@@ -206,7 +206,7 @@ impl<'a, S: Scene> Replay<'a, S> {
         if self.cut_short().next().is_some() {
             return Ok(());
         }
-        self.see(NodeId(0), &Fact::Settled { quiet: true })?;
+        self.see(NodeId(0), &Fact::Settled { quiet: true, files: &[] })?;
         self.see(NodeId(0), &Fact::Ended)
     }
 

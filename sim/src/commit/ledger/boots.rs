@@ -1,9 +1,10 @@
 //! Crashes and what comes after: W6, W7, W8, W10.
 
 use stormglass::commit::{Decision, Record, State};
-use stormglass::{FileId, NodeId, ReadDisk, codec, wal};
+use stormglass::{FileId, NodeId, ReadDisk, codec};
 
 use super::records::expect_reads;
+use super::replays::{claim_alike, claim_the_same, read_back};
 use super::{Ledger, Track};
 use crate::commit::row::Mark;
 use crate::disk::{CutReport, Disk, NameLoss};
@@ -38,6 +39,7 @@ impl Ledger {
         let renamed = report.names.iter().filter(|loss| matches!(loss, NameLoss::Rename { .. })).count();
         self.counts.lost_renames += renamed as u64;
         let track = self.track(node);
+        track.replay.forget();
         track.torn |= report.tore_a_record();
         track.torn_before_intact |= report.kept_a_record_behind_a_lost_one();
         self.on_crash(node);
@@ -53,21 +55,21 @@ impl Ledger {
 
     #[cold]
     fn on_first_speech(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Broken> {
-        let recovered = wal::recover::<State, Record>(&disk.durable());
-        let recovered = recovered.map_err(|error| {
+        let found = self.track(node).replay.take();
+        let state = read_back(node, &disk.durable()).map_err(|error| {
+            if let Err(broken) = claim_the_same(node, found.as_ref(), disk) {
+                return broken;
+            }
             let why = format!("{node} speaks, and a power cut now would keep it from starting: {error}");
             Broken::safety("W10 SilentUntilTheBootIsDurable", why)
         })?;
-        let mut state = recovered.snapshot.unwrap_or_default();
-        for record in recovered.records {
-            state.apply(node, record);
-        }
         let track = self.track(node);
         if state.incarnation <= track.life {
             let why = format!("{node} speaks, and a power cut now would make it use {} again", track.life);
             return Err(Broken::safety("W10 SilentUntilTheBootIsDurable", why));
         }
         let kept = self.judge_found(node, &state)?;
+        claim_alike(node, found.as_ref(), &state)?;
         if self.beyond_promise {
             return Ok(false);
         }

@@ -31,6 +31,7 @@ impl Ledger {
     pub(super) fn on_damaged(&mut self, node: NodeId, entry: &LedgerEntry) {
         let plain = entry.vouched || Role::of(entry.file) == Role::Snapshot;
         let track = self.track(node);
+        track.replay.forget(); // What the next life reads is another disk.
         track.damage = track.damage.max(if plain { Damage::Plain } else { Damage::LikeATornTail });
     }
 

@@ -1,14 +1,14 @@
 //! What must have happened in the end: L1, L2, L3, AC5, W11, I5.
 
 use stormglass::commit::{Decision, Message, Position};
-use stormglass::{NodeId, TxId};
+use stormglass::{FileId, NodeId, TxId};
 
 use super::Ledger;
 use super::damage::Damage;
 use super::history::{self, Span};
 use crate::commit::row::{Row, nodes};
 use crate::commit::workload::accounts;
-use crate::commit::{RETRY_US, VOTE_TIMEOUT_US};
+use crate::commit::{COMPACT_AT_BYTES, RETRY_US, VOTE_TIMEOUT_US};
 use crate::oracle::Broken;
 
 impl Ledger {
@@ -82,6 +82,7 @@ impl Ledger {
             return Ok(());
         }
         if !quiet && !self.mourns() {
+            // A node that has a deadline is one for whom something will happen.
             let why = "something still happens, long after the clearing";
             return Err(Broken::liveness("L3 QuietInTheEnd", why));
         }
@@ -117,6 +118,26 @@ impl Ledger {
                 Err(Broken::safety("I5 TransfersKeepTheTotal", format!("the accounts add up to {total}")))
             }
         }
+    }
+
+    /// L3: logs are bounded. Whoever is quiet has no compaction under way, so one snapshot and one segment are left, no
+    /// longer than what makes a node compact.
+    pub(super) fn judge_logs(&self, files: &[(NodeId, FileId, u64)]) -> Result<(), Broken> {
+        if !self.probes || self.beyond_promise {
+            return Ok(());
+        }
+        for of_one in files.chunk_by(|a, b| a.0 == b.0) {
+            let node = of_one[0].0;
+            let kept = |wanted: fn(&FileId) -> bool| of_one.iter().filter(move |(_, file, _)| wanted(file));
+            let log_bytes: u64 = kept(|file| matches!(file, FileId::Wal(_))).map(|(_, _, bytes)| bytes).sum();
+            let snapshots = kept(|file| matches!(file, FileId::Snapshot(_))).count();
+            if log_bytes > COMPACT_AT_BYTES || snapshots > 1 || of_one.len() > 2 {
+                let names: Vec<String> = of_one.iter().map(|(_, file, _)| file.to_string()).collect();
+                let why = format!("{node} is quiet and keeps {}, {log_bytes} B of log", names.join(", "));
+                return Err(Broken::liveness("L3 LogsAreBounded", why));
+            }
+        }
+        Ok(())
     }
 
     fn peer_who_knows(&self, row: &Row, asker: NodeId) -> Option<NodeId> {

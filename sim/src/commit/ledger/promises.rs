@@ -184,7 +184,9 @@ impl Ledger {
                 if !std::mem::replace(&mut told.told_aborted, true) {
                     self.counts.aborts.count(why);
                 }
-                match told.committed {
+                let committed = told.committed;
+                self.claim_calm_commits(node, id, why)?;
+                match committed {
                     Some(tx) => {
                         let why =
                             format!("{node} tells the client that {id} is aborted, and {tx} committed it");
