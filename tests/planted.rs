@@ -1,14 +1,17 @@
-//! Bugs planted around the real node, each of which makes a claim speak. `sim/bugs/bite` plants more, inside it.
+//! Bugs planted around the real node, each of which makes a claim speak; `liars` has more of them, and `sim/bugs/bite`
+//! plants others inside it.
 
-use stormglass::commit::{CommitNode, Config, Event, Message, Request, Response};
-use stormglass::{Boot, BootError, DiskOp, Effect, FileId, Input, Node, NodeId, Outbox, Time};
+use stormglass::commit::{CommitNode, Config, Event, Message, Position, Request, Response, Word};
+use stormglass::{Boot, BootError, DiskOp, Effect, FileId, Input, Node, NodeId, Outbox, Time, TxId};
 use stormglass_sim::commit::{Clients, Commit, Ledger, Txn};
 use stormglass_sim::hunt::{Progress, Quarry, hunt_in};
 use stormglass_sim::plan::Plan;
-use stormglass_sim::profile::{Draw, Setup};
+use stormglass_sim::profile::{Draw, Profile, Setup};
 use stormglass_sim::protocol::{Of, Protocol, Scene};
 use stormglass_sim::schedule::{Cursor, Problem};
 use stormglass_sim::workload::Wish;
+
+use crate::liars::{self, Shown};
 
 pub(crate) const NO_SYNC: u8 = 0;
 pub(crate) const NO_SYNC_DIR: u8 = 1;
@@ -21,8 +24,10 @@ pub(crate) const CHATTERS: u8 = 6;
 /// The real node behind a driver that does something wrong.
 #[derive(Clone, Debug)]
 pub(crate) struct Bugged {
-    bug: u8,
+    pub(crate) bug: u8,
     node: CommitNode,
+    /// What it has last heard to be committed.
+    pub(crate) decided: Option<TxId>,
     /// Used again, and empty between steps.
     inner: Outbox<CommitNode>,
 }
@@ -36,6 +41,7 @@ impl Bugged {
             let (effects, bytes) = inner.drain();
             for effect in effects {
                 match effect {
+                    Effect::Disk(op) if liars::forgets(self.bug, &op) => {}
                     Effect::Disk(DiskOp::Sync { op, .. }) if self.bug == NO_SYNC => done = Some(op),
                     Effect::Disk(DiskOp::SyncDir { op }) if self.bug == NO_SYNC_DIR => done = Some(op),
                     Effect::Disk(DiskOp::Append { file, bytes: chunk, about }) => {
@@ -53,8 +59,8 @@ impl Bugged {
                     {
                         (0..3).for_each(|_| out.send(to, message.clone()));
                     }
-                    Effect::Send { to, message } => out.send(to, message),
-                    Effect::Reply { id, response } => out.reply(id, response),
+                    Effect::Send { to, message } => liars::say(self.bug, now, to, message, out),
+                    Effect::Reply { id, response } => liars::answer(self.bug, id, response, out),
                     Effect::Report(event) => out.report(event),
                     Effect::Halt(reason) => out.halt(reason),
                 }
@@ -75,14 +81,28 @@ impl Node for Bugged {
     type Event = Event;
 
     fn boot((config, bug): &(Config, u8), boot: Boot<'_>, out: &mut Outbox<Self>) -> Result<Self, BootError> {
+        liars::dares(*bug, &boot)?;
         let (now, mut inner) = (boot.now, Outbox::default());
-        let node = CommitNode::boot(config, boot, &mut inner)?;
-        let mut bugged = Bugged { bug: *bug, node, inner };
+        let disk = Shown { bug: *bug, disk: boot.disk };
+        let node = CommitNode::boot(config, Boot { disk: &disk, ..boot }, &mut inner)?;
+        let mut bugged = Bugged { bug: *bug, node, decided: None, inner };
         bugged.pass_on(now, out);
         Ok(bugged)
     }
 
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+        let Some(input) = self.hear(now, input, out) else { return };
+        self.pass_in(now, input, out);
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.node.deadline()
+    }
+}
+
+impl Bugged {
+    /// Lets the node handle an input, and passes on what it wants done.
+    pub(crate) fn pass_in(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
         let input = match input {
             Input::Message { from, message } => {
                 match (&message, self.bug) {
@@ -90,12 +110,7 @@ impl Node for Bugged {
                         out.send(from, Message::Ack { tx: *tx, name: *name });
                     }
                     (Message::Vote { tx, name, .. }, EAGER_ABORT) if from.0 == 1 => {
-                        let word = stormglass::commit::Word::new(
-                            stormglass::commit::Position::default(),
-                            std::iter::empty(),
-                            None,
-                        );
-                        out.send(from, Message::Abort { tx: *tx, name: *name, word });
+                        out.send(from, Message::Abort { tx: *tx, name: *name, word: no_word() });
                     }
                     (Message::Inquire { .. }, PANICS) => panic!("who asks?"),
                     _ => {}
@@ -109,10 +124,11 @@ impl Node for Bugged {
         self.node.step(now, input, &mut self.inner);
         self.pass_on(now, out);
     }
+}
 
-    fn deadline(&self) -> Option<Time> {
-        self.node.deadline()
-    }
+/// A word that ends nothing.
+pub(crate) fn no_word() -> Word {
+    Word::new(Position::default(), std::iter::empty(), None)
 }
 
 /// The commit protocol with a bug planted.
@@ -134,7 +150,7 @@ impl Scene for Planted {
         Commit::KINDS
     }
     fn config(&self, plan: &Plan) -> (Config, u8) {
-        (WHOLE.config(plan), self.0)
+        (liars::configure(self.0, WHOLE.config(plan)), self.0)
     }
     fn wishes(&self, setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<Txn>> {
         WHOLE.wishes(setup, plan, draw)
@@ -161,7 +177,13 @@ impl Scene for Planted {
 
 /// The first seed that finds the bug, and the claim that it breaks.
 pub(crate) fn caught(bug: u8) -> (u64, &'static str) {
-    let quarry = Quarry { setup: Setup::default(), seeds: 0..1_000, jobs: 2, keep_going: false };
+    caught_in(Profile::Swarm, bug)
+}
+
+/// The same in another kind of storm.
+pub(crate) fn caught_in(profile: Profile, bug: u8) -> (u64, &'static str) {
+    let setup = Setup { profile, ..Setup::default() };
+    let quarry = Quarry { setup, seeds: 0..1_000, jobs: 2, keep_going: false };
     let catch = hunt_in(&Planted(bug), &quarry, &Progress::default());
     catch.failures.first().map_or((0, "nothing"), |(seed, broken)| (*seed, broken.claim))
 }

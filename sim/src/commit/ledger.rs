@@ -244,6 +244,12 @@ impl Track {
         self.heard.clear();
     }
 
+    /// Whether this life began in doubt about `tx`, and still is.
+    fn recovered_in_doubt(&self, tx: TxId) -> bool {
+        let recovered = self.base.prepared.iter().any(|prepared| prepared.tx == tx);
+        recovered && self.held.iter().any(|(held, _)| *held == tx)
+    }
+
     /// What only this life knew is gone.
     fn forget(&mut self, spare: &mut Vec<Vec<Op>>) {
         self.undurable.clear();
@@ -366,8 +372,8 @@ where
         tally.add("abort: coordinator restarted", counts.aborts.restarted);
         tally.add("abort: not a transaction", counts.aborts.invalid);
         tally.add("boot with transactions in doubt", counts.boots_in_doubt);
-        tally.add("in doubt, resolved by the coordinator", counts.resolved_by_coordinator);
-        tally.add("in doubt, resolved by a peer", counts.resolved_by_peer);
+        tally.add("in doubt after a boot, resolved by the coordinator", counts.resolved_by_coordinator);
+        tally.add("in doubt after a boot, resolved by a peer", counts.resolved_by_peer);
         tally.add("inquiry", counts.inquiries);
         tally.add("torn tail", counts.torn_tails);
         tally.add("torn tail with intact records behind it", counts.torn_before_intact);

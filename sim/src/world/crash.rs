@@ -28,13 +28,14 @@ where
         self.queue.push(at_us, Event::Boot { node: id.0 });
     }
 
-    /// The process ends (P1), or the machine loses power (P2).
+    /// The process ends (P1), or the machine loses power (P2), be it before its boot was complete (P5), with a barrier
+    /// under way (D12), and with damage to what it leaves (D10).
     pub(super) fn crash(&mut self, id: NodeId, crash: &Crash) {
         let host = &mut self.hosts[usize::from(id.0)];
         if host.node.is_none() && host.life > 0 && matches!(crash.how, CrashKind::Kill { .. }) {
             return;
         }
-        if host.node.is_some() && !host.booted {
+        if host.node.is_some() && !host.booted && host.life > 1 {
             self.tally.bite(Rule::P5);
         }
         host.node = None;
@@ -127,7 +128,7 @@ where
         }
     }
 
-    /// The sky clears: everything heals, boots and is re-timed, but for those who are dead for good.
+    /// The sky clears: everything heals, boots and is re-timed, but for those who are dead for good (P6).
     pub(super) fn clear(&mut self) {
         (self.phase, self.asks) = (Phase::Clear, Asks::NOTHING);
         self.network.heal();

@@ -246,6 +246,8 @@ where
         self.queue.push(self.now_us + delay_us, Event::Deliver { slot });
     }
 
+    /// What the chooser lets happen to one message: N1 it takes very long, N2 it is lost, N3 a copy flies too, with a
+    /// delay of its own, N4 a bit of it is flipped, N8 another has to make room for it.
     fn mishap(&mut self, mut flight: Flight<N>, delay_us: u64, fault: MessageFault) {
         let (from, to) = (self.network.end(flight.from), self.network.end(flight.to));
         let about = flight.cargo.about();
@@ -276,6 +278,7 @@ where
     }
 
     #[cold]
+    /// N6: it comes to nobody, since the link is cut; or nobody is there.
     fn lose(&mut self, flight: &Flight<N>, why: &'static str) {
         let (from, to) = (self.network.end(flight.from), self.network.end(flight.to));
         if why == "partition" {

@@ -147,7 +147,8 @@ where
         Some(fault)
     }
 
-    /// Hands an operation to the disk, and lets a barrier complete in time.
+    /// Hands an operation to the disk, and lets a barrier complete in time, or fail (D7), lie (D11), or take far longer than
+    /// messages do (D9).
     #[inline]
     fn touch(
         &mut self,

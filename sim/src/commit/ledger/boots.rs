@@ -45,7 +45,7 @@ impl Ledger {
         self.on_crash(node);
     }
 
-    /// The node says something. For the first time in this life? Then its boot must have become durable: what the
+    /// W10: the node says something. For the first time in this life? Then its boot must have become durable: what the
     /// worst power cut would leave is read back, and must be a prefix of what this node has ever appended, at
     /// least up to the last completed sync, under a life that was never spoken of before. Says whether judging goes on.
     #[inline]

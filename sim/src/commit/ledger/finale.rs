@@ -75,7 +75,7 @@ impl Ledger {
         }
     }
 
-    /// L2, L3: nothing happens any more by itself, and who is still in doubt has a reason.
+    /// L1, AC5: everything is decided; L3: nothing happens any more by itself; L2: who is still in doubt has a reason.
     pub(super) fn on_settled(&mut self, at_us: u64, quiet: bool) -> Result<(), Broken> {
         if self.nodes.iter().any(|track| track.damage == Damage::LikeATornTail) {
             self.beyond_promise = true; // Whoever has said nothing since may have lost something all the same.
@@ -150,7 +150,8 @@ impl Ledger {
         })
     }
 
-    /// AC5, W11: what was promised to a client is there, everywhere; and the probe has committed.
+    /// W11: what was promised to a client is there, everywhere; L1, AC5: and forgotten by its coordinator; L3: the probe has
+    /// committed.
     pub(super) fn on_ended(&mut self) -> Result<(), Broken> {
         self.judge_order()?;
         if self.mourns() {

@@ -33,7 +33,8 @@ impl Ledger {
         }
     }
 
-    /// W1: the operations are durable before Yes is said; I4: the reads are of the last writes.
+    /// W1: the operations are durable before Yes is said; AC2: nothing was aborted before; I4: the reads are of the last
+    /// writes.
     fn on_yes(&mut self, node: NodeId, tx: TxId, reads: &stormglass::commit::Reads) -> Result<(), Broken> {
         let row = self.rows.row(tx);
         if row.prepared(node) != Mark::Durable {
@@ -136,13 +137,11 @@ impl Ledger {
         match message {
             Message::Ack { .. } if tx.coordinator == node => self.rows.row(tx).acked |= 1 << from.0,
             Message::Tell { said: Said::Committed | Said::Aborted, .. } => {
-                let in_doubt = self.track(node).held.iter().any(|(held, _)| *held == tx);
+                let in_doubt = self.track(node).recovered_in_doubt(tx);
                 self.counts.resolved_by_peer += u64::from(in_doubt);
             }
             Message::Commit { .. } | Message::Abort { .. } => {
-                let track = self.track(node);
-                let recovered = track.base.prepared.iter().any(|prepared| prepared.tx == tx);
-                let in_doubt = recovered && track.held.iter().any(|(held, _)| *held == tx);
+                let in_doubt = self.track(node).recovered_in_doubt(tx);
                 self.counts.resolved_by_coordinator += u64::from(in_doubt);
             }
             Message::Prepare { .. }

@@ -1,4 +1,4 @@
-//! What is written, and when it is durable: AC3, W4, W5, I1, I2, I4.
+//! What is written, and when it is durable: AC1-AC3, W2, W4, W5, I1, I2, I4.
 
 use stormglass::codec::CodecError;
 use stormglass::commit::{Action, Decision, Op, Reads, RecordKind, RecordView};
@@ -75,6 +75,7 @@ impl Ledger {
         }
     }
 
+    /// AC3: the coordinator commits what is its own, with a Yes of every subordinate; W5: and never after an abort.
     fn on_commit_record(&mut self, at_us: u64, node: NodeId, tx: TxId, own: &[Op]) -> Result<(), Broken> {
         self.claim_no_conflict(node, tx, own)?;
         let row = self.rows.row(tx);
@@ -109,6 +110,7 @@ impl Ledger {
         Ok(())
     }
 
+    /// AC2: a participant writes its decision, and never another one; L1: in time.
     fn on_terminal(&mut self, at_us: u64, node: NodeId, tx: TxId, decision: Decision) -> Result<(), Broken> {
         self.judge_time(at_us, node, tx)?;
         let track = self.track(node);
@@ -230,7 +232,6 @@ fn no_record(node: NodeId, error: &CodecError) -> Broken {
     Broken::safety("W6 RecoveredIsAPrefix", why)
 }
 
-/// What each read finds: the last write to its key before it, of the same transaction or of all before.
 /// I4: what the reads of `tx` find here, under its locks.
 pub(super) fn expect_reads(track: &mut Track, tx: TxId, ops: &[Op]) {
     if !ops.iter().all(Op::writes) {
@@ -238,6 +239,7 @@ pub(super) fn expect_reads(track: &mut Track, tx: TxId, ops: &[Op]) {
     }
 }
 
+/// What each read finds: the last write to its key before it, of the same transaction or of all before.
 fn reads_of(values: &Values, ops: &[Op]) -> Reads {
     let mut found = Vec::new();
     for (at, op) in ops.iter().enumerate().filter(|(_, op)| !op.writes()) {
