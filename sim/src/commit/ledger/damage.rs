@@ -2,7 +2,8 @@
 //!
 //! 1. Damage that a node can tell from a torn tail must keep it from starting, and the refusal must name a damaged
 //!    file. A snapshot is whole or damaged; a record in a log is vouched for by the watermark of a durable one behind it.
-//! 2. Whoever starts all the same must have found everything: the damage was in a file that nobody needs any more.
+//! 2. Whoever starts all the same must have found everything: the damage was in a file that nobody needs any more. That is
+//!    judged before its first write, so nobody goes on in silence until it happens to speak.
 //! 3. Damage in the last synced group cannot be told from a torn tail. Who starts then may have forgotten the end of
 //!    its log, never more, and from there on no claim of the protocol can hold: a promise is gone. The run is judged no
 //!    further, but for panics.
@@ -47,6 +48,11 @@ impl Ledger {
             return Ok(());
         }
         Err(Broken::safety("W6 OnlyDamageRefuses", format!("{node} does not start: {error}")))
+    }
+
+    /// Whether it is not known yet what damage has done to this node.
+    pub(super) fn is_damaged(&self, node: NodeId) -> bool {
+        self.nodes[usize::from(node.0)].damage != Damage::None
     }
 
     /// A life that has begun: was what it found all there? Says how many records of the life before it kept.

@@ -4,7 +4,6 @@ use stormglass::commit::{Decision, Message, Position};
 use stormglass::{FileId, NodeId, TxId};
 
 use super::Ledger;
-use super::damage::Damage;
 use super::history::{self, Span};
 use crate::commit::row::{Row, nodes};
 use crate::commit::workload::accounts;
@@ -77,10 +76,6 @@ impl Ledger {
 
     /// L1, AC5: everything is decided; L3: nothing happens any more by itself; L2: who is still in doubt has a reason.
     pub(super) fn on_settled(&mut self, at_us: u64, quiet: bool) -> Result<(), Broken> {
-        if self.nodes.iter().any(|track| track.damage == Damage::LikeATornTail) {
-            self.beyond_promise = true; // Whoever has said nothing since may have lost something all the same.
-            return Ok(());
-        }
         if !quiet && !self.mourns() {
             // A node that has a deadline is one for whom something will happen.
             let why = "something still happens, long after the clearing";

@@ -48,8 +48,12 @@ impl Ledger {
         // Whoever started has read it; if we cannot, that shows when it speaks.
         let Ok(found) = read_back(node, disk) else { return Ok(()) };
         let before = replay.before.take();
-        replay.found = Some(found);
-        claim_alike(node, before.as_ref(), replay.found.as_ref().expect("just put there"))
+        claim_alike(node, before.as_ref(), &found)?;
+        if self.is_damaged(node) {
+            self.judge_found(node, &found)?;
+        }
+        self.track(node).replay.found = Some(found);
+        Ok(())
     }
 
     /// The process ends, and the page cache stays.
