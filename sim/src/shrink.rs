@@ -104,13 +104,12 @@ pub fn shrink<S: Scene>(
     let broken = ending.broken?;
     let mut best = schedule.clone();
     best.claim = Claim::Holds(Some(broken.claim.to_string()));
-    best.why = vec![format!("{}.", broken.why.trim_end_matches('.'))];
     let pool = schedule.faults.clone();
     keep_reached(&mut best, &reached);
     let mut shrinker = Shrinker { player, best, broken, runs: 0, pool, watch };
     let (one_minimal, minimum) = shrinker.run();
     let Shrinker { mut best, broken, runs, .. } = shrinker;
-    best.why = vec![format!("{}.", broken.why.trim_end_matches('.'))];
+    best.why = vec![sentence(&broken.why)];
     Some(Shrunk { schedule: best, broken, before: Size::of(schedule), runs, one_minimal, minimum })
 }
 
@@ -126,10 +125,11 @@ struct Shrinker<'a, 'w, S: Scene> {
 
 impl<S: Scene> Shrinker<'_, '_, S> {
     fn run(&mut self) -> (bool, Minimum) {
+        // Every candidate from here on costs as much as the storm is long.
+        self.shorter_storm();
         self.drop_faults();
         self.drop_wishes();
-        // While the cluster is still large enough for everything that might be told.
-        self.retell();
+        self.retell_in_short();
         loop {
             while self.round() {}
             if self.over() {
@@ -258,6 +258,11 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         glass.run();
         glass.judge().0.clone()
     }
+}
+
+/// What broke, as the first line of a story.
+fn sentence(why: &str) -> String {
+    if why.ends_with(['.', '?', '!']) { why.to_string() } else { format!("{why}.") }
 }
 
 /// A fault that never comes up changes nothing.

@@ -4,6 +4,7 @@ use stormglass::{NodeId, RequestId};
 
 use super::Shrinker;
 use super::rename::Names;
+use crate::fault::Fault;
 use crate::protocol::Scene;
 use crate::schedule::Schedule;
 
@@ -29,7 +30,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         let mut any = false;
         for gone in (0..self.best.plan.nodes).rev().map(NodeId) {
             if self.best.plan.nodes > 1 {
-                any |= self.renamed(self.without_node(gone));
+                any |= self.renamed(Some(self.without_node(&self.best, &self.pool, gone)));
             }
         }
         for gone in (1..=self.best.plan.clients).rev() {
@@ -41,7 +42,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         any | self.renamed(self.counted_from_one())
     }
 
-    fn renamed(&mut self, candidate: Option<(Schedule<S::Order>, Vec<crate::fault::Fault>)>) -> bool {
+    fn renamed(&mut self, candidate: Option<(Schedule<S::Order>, Vec<Fault>)>) -> bool {
         let Some((candidate, pool)) = candidate else { return false };
         let better = self.better(&candidate);
         if better {
@@ -50,8 +51,14 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         better
     }
 
-    fn without_node(&self, gone: NodeId) -> Option<(Schedule<S::Order>, Vec<crate::fault::Fault>)> {
-        let nodes = self.best.plan.nodes;
+    /// A schedule without one of its nodes and whatever it was to do, and a pool in the names of that frame.
+    pub(super) fn without_node(
+        &self,
+        schedule: &Schedule<S::Order>,
+        pool: &[Fault],
+        gone: NodeId,
+    ) -> (Schedule<S::Order>, Vec<Fault>) {
+        let nodes = schedule.plan.nodes;
         // Who is not part of the cluster stays so.
         let node = |node: NodeId| match node.0 {
             n if n == gone.0 => None,
@@ -59,11 +66,11 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             _ => Some(node),
         };
         let names = Names { node: &node, client: &Some, request: &|id| id };
-        let mut next = self.best.clone();
+        let mut next = schedule.clone();
         next.plan.nodes = nodes - 1;
-        next.plan.dead = self.best.plan.dead.iter().filter_map(|dead| node(*dead)).collect();
+        next.plan.dead = schedule.plan.dead.iter().filter_map(|dead| node(*dead)).collect();
         let scene = self.player.scene();
-        let wishes = self.best.wishes.iter().filter_map(|wish| {
+        let wishes = schedule.wishes.iter().filter_map(|wish| {
             let mut wish = wish.clone();
             // Whoever asked the one that is gone asks the first.
             wish.node = node(wish.node).unwrap_or(NodeId(0));
@@ -71,12 +78,11 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             Some(wish)
         });
         next.wishes = wishes.collect();
-        next.faults = self.best.faults.iter().filter_map(|fault| names.fault(fault)).collect();
-        let pool = self.pool.iter().filter_map(|fault| names.fault(fault)).collect();
-        Some((next, pool))
+        next.faults = schedule.faults.iter().filter_map(|fault| names.fault(fault)).collect();
+        (next, pool.iter().filter_map(|fault| names.fault(fault)).collect())
     }
 
-    fn without_client(&self, gone: u32) -> Option<(Schedule<S::Order>, Vec<crate::fault::Fault>)> {
+    fn without_client(&self, gone: u32) -> Option<(Schedule<S::Order>, Vec<Fault>)> {
         let client = |client: u32| match client {
             c if c == gone => None,
             c if c > gone => Some(c - 1),
@@ -89,7 +95,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 
     /// Each client's requests bear the numbers 1, 2, 3, ...
-    fn counted_from_one(&self) -> Option<(Schedule<S::Order>, Vec<crate::fault::Fault>)> {
+    fn counted_from_one(&self) -> Option<(Schedule<S::Order>, Vec<Fault>)> {
         let place = |id: RequestId| {
             let before = |other: &RequestId| other.client == id.client && other.serial <= id.serial;
             let ids = self.best.wishes.iter().map(|wish| wish.id);
@@ -113,7 +119,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         &self,
         client: &dyn Fn(u32) -> Option<u32>,
         request: &dyn Fn(RequestId) -> RequestId,
-    ) -> (Schedule<S::Order>, Vec<crate::fault::Fault>) {
+    ) -> (Schedule<S::Order>, Vec<Fault>) {
         let names = Names { node: &Some, client, request };
         let mut next = self.best.clone();
         next.wishes.iter_mut().for_each(|wish| wish.id = request(wish.id));
@@ -122,19 +128,21 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         (next, pool)
     }
 
-    /// A shorter storm, clients that do not wait, round numbers.
-    pub(super) fn less_time(&mut self) -> bool {
-        let mut any = false;
+    /// A shorter storm.
+    pub(super) fn shorter_storm(&mut self) -> bool {
         for storm_us in [10_000, 50_000, 100_000, 200_000, 500_000, 1_000_000] {
-            if storm_us < self.best.plan.storm_us {
-                let mut candidate = self.best.clone();
-                candidate.plan.storm_us = storm_us;
-                if self.better(&candidate) {
-                    any = true;
-                    break;
-                }
+            let mut candidate = self.best.clone();
+            candidate.plan.storm_us = storm_us;
+            if storm_us < self.best.plan.storm_us && self.better(&candidate) {
+                return true;
             }
         }
+        false
+    }
+
+    /// A shorter storm, clients that do not wait, round numbers.
+    pub(super) fn less_time(&mut self) -> bool {
+        let mut any = self.shorter_storm();
         for at in 0..self.best.wishes.len() {
             let candidates: Vec<_> = rounder(self.best.wishes[at].after_us)
                 .map(|after_us| {
