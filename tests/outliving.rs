@@ -4,7 +4,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use stormglass_sim::commit::edits::{Edit, EditedScene, outlived};
+use stormglass_sim::commit::edits::{Edit, EditedScene, Outlived, Shown, outlived};
 use stormglass_sim::commit::{Commit, Txn};
 use stormglass_sim::hunt::{Progress, Quarry, hunt_in};
 use stormglass_sim::play::record;
@@ -36,25 +36,30 @@ fn shrunk(bug: u8, seed: u64) -> Schedule<Txn> {
     shrunk.schedule
 }
 
+/// The figure for seeds says little, and is only printed: these bugs break a claim in many seeds, so that after any change
+/// most seeds still break it somewhere, if seldom about the same request.
 #[test]
 fn schedules_outlive_changes_that_seeds_do_not() {
-    let (mut pairs, mut schedules, mut seeds) = (0, 0, 0);
+    let mut all = Vec::new();
     for bug in [NO_SYNC, NO_SYNC_DIR, EAGER_ACK, EAGER_ABORT, PANICS, DROPS_EARLY, CHATTERS] {
         let (seed, claim) = caught(bug);
         let survivors = outlived(Planted(bug), &shrunk(bug, seed), seed, claim);
-        for (edit, by_schedule, by_seed) in survivors {
-            pairs += 1;
-            schedules += u32::from(by_schedule);
-            seeds += u32::from(by_seed);
-            if !by_schedule {
-                println!("{claim} does not outlive {edit}");
-            }
+        for Outlived { edit, .. } in survivors.iter().filter(|one| !one.schedule.breaks()) {
+            println!("{claim} does not outlive {edit}");
         }
+        all.extend(survivors);
     }
+    let count = |shown: &dyn Fn(&Outlived) -> bool| all.iter().filter(|one| shown(one)).count();
+    let schedules = count(&|one| one.schedule.breaks());
+    let seeds = count(&|one| one.seed.breaks());
+    let stories = (count(&|one| one.schedule == Shown::TheStory), count(&|one| one.seed == Shown::TheStory));
     println!(
-        "of {pairs} pairs of bug and change, {schedules} schedules and {seeds} seeds still break the claim"
+        "of {} pairs of bug and change, {schedules} schedules and {seeds} seeds still break the claim;",
+        all.len()
     );
-    assert!(schedules * 100 >= pairs * 95, "{schedules} of {pairs}");
+    println!("{} and {} of them about the same request", stories.0, stories.1);
+    assert!(schedules * 100 >= all.len() * 95, "{schedules} of {}", all.len());
+    assert!(stories.0 * 100 >= all.len() * 95, "{} of {}", stories.0, all.len());
 }
 
 /// Leaving out any one fault or request makes the claim hold, or another one break.

@@ -1,19 +1,23 @@
 //! Changes to a commit node that preserve what it does: a driver around it that reports more, wakes it more often, sends
 //! in another order, writes longer records. They measure how long a schedule keeps its meaning, and a seed does not.
 
+mod node;
+
 use std::fmt;
-use std::sync::Arc;
 
-use stormglass::commit::{Event, Key, Message, Op, Request, Response};
-use stormglass::{Boot, BootError, DiskOp, Effect, FileId, Input, Micros, Node, NodeId, OpId, Outbox, Time};
+use stormglass::{Node, NodeId, RequestId};
 
-use crate::oracle::{Broken, Judge};
+use crate::chooser::Chooser;
+use crate::oracle::Judge;
 use crate::plan::Plan;
 use crate::play::stage;
 use crate::profile::{Draw, Setup};
 use crate::protocol::{Scene, drawn_in, world_in};
 use crate::schedule::{Cursor, Problem, Schedule};
+use crate::shrink::Witness;
 use crate::workload::{Wish, Workload};
+use crate::world::World;
+pub use node::{CommitLike, Edited};
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +35,17 @@ pub enum Edit {
     RepliesFirst,
     AcksTwice,
     InquiriesTwice,
+    AnswersTwice,
+    MoreMessages,
+    MoreBarriers,
     OtherBarrierNumbers,
+    OtherSerials,
     NeedlessRemovals,
 }
 
 impl Edit {
     /// Every change, but for none at all.
-    pub const ALL: [Edit; 13] = [
+    pub const ALL: [Edit; 17] = [
         Edit::MoreReports,
         Edit::NoReports,
         Edit::MoreWakes,
@@ -49,7 +57,11 @@ impl Edit {
         Edit::RepliesFirst,
         Edit::AcksTwice,
         Edit::InquiriesTwice,
+        Edit::AnswersTwice,
+        Edit::MoreMessages,
+        Edit::MoreBarriers,
         Edit::OtherBarrierNumbers,
+        Edit::OtherSerials,
         Edit::NeedlessRemovals,
     ];
 }
@@ -69,169 +81,13 @@ impl fmt::Display for Edit {
             Edit::RepliesFirst => "answers before messages",
             Edit::AcksTwice => "each Ack sent twice",
             Edit::InquiriesTwice => "each Inquire sent twice",
+            Edit::AnswersTwice => "each answer given twice",
+            Edit::MoreMessages => "an additional harmless message before each",
+            Edit::MoreBarriers => "each barrier made twice",
             Edit::OtherBarrierNumbers => "barriers numbered otherwise",
+            Edit::OtherSerials => "transactions numbered otherwise",
             Edit::NeedlessRemovals => "an additional removal of a file that is not there",
         })
-    }
-}
-
-/// How often the additional timer rings.
-const TICK: Micros = Micros::millis(7);
-
-/// A node that is asked and answers like a commit node.
-pub trait CommitLike: Node<Message = Message, Request = Request, Response = Response, Event = Event> {}
-
-impl<N: Node<Message = Message, Request = Request, Response = Response, Event = Event>> CommitLike for N {}
-
-/// A node behind one change.
-#[derive(Clone, Debug)]
-pub struct Edited<N: CommitLike> {
-    node: N,
-    edit: Edit,
-    /// Used again, and empty between steps.
-    inner: Outbox<N>,
-    tick: Time,
-}
-
-impl<N: CommitLike> Node for Edited<N> {
-    type Config = (N::Config, Edit);
-    type Message = Message;
-    type Request = Request;
-    type Response = Response;
-    type Event = Event;
-
-    fn boot(
-        (config, edit): &Self::Config,
-        boot: Boot<'_>,
-        out: &mut Outbox<Self>,
-    ) -> Result<Self, BootError> {
-        let (now, entropy) = (boot.now, boot.entropy);
-        let entropy = if *edit == Edit::OtherEntropy { entropy ^ 0x5bd1_e995 } else { entropy };
-        let mut inner = Outbox::default();
-        let node = N::boot(config, Boot { entropy, ..boot }, &mut inner)?;
-        let mut edited = Edited { node, edit: *edit, inner, tick: now + TICK };
-        edited.pass_on(out);
-        Ok(edited)
-    }
-
-    fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
-        let input = match input {
-            Input::Message { from, message } => Input::Message { from, message },
-            Input::Request { id, request } => Input::Request { id, request: self.longer(request) },
-            Input::DiskDone { op, result } => Input::DiskDone { op: self.number_back(op), result },
-            Input::Wake => {
-                let ticked = self.tick <= now;
-                if ticked {
-                    self.tick = now + TICK;
-                }
-                let due = self.node.deadline().is_some_and(|deadline| deadline <= now);
-                if ticked && !due && self.edit == Edit::MoreWakes {
-                    return;
-                }
-                Input::Wake
-            }
-        };
-        self.node.step(now, input, &mut self.inner);
-        self.pass_on(out);
-    }
-
-    fn deadline(&self) -> Option<Time> {
-        let deadline = self.node.deadline()?;
-        let ticks = matches!(self.edit, Edit::MoreWakes | Edit::EarlyWakes);
-        let late = Micros::millis(u64::from(self.edit == Edit::LateWakes));
-        Some(if ticks { deadline.min(self.tick) } else { deadline + late })
-    }
-}
-
-impl<N: CommitLike> Edited<N> {
-    fn pass_on(&mut self, out: &mut Outbox<Self>) {
-        let mut inner = std::mem::take(&mut self.inner);
-        let (effects, bytes) = inner.drain();
-        let mut words: Vec<Effect<N>> = Vec::new();
-        for effect in effects {
-            if let Effect::Send { .. } | Effect::Reply { .. } = effect {
-                words.push(effect);
-                continue;
-            }
-            self.say(&mut words, out);
-            match effect {
-                Effect::Disk(DiskOp::Append { file, bytes: chunk, about }) => {
-                    out.append(file, about, chunk.of(bytes));
-                }
-                Effect::Disk(op) => self.disk(op, out),
-                Effect::Report(event) if self.edit != Edit::NoReports => out.report(event),
-                Effect::Halt(reason) => out.halt(reason),
-                Effect::Report(_) | Effect::Send { .. } | Effect::Reply { .. } => {}
-            }
-        }
-        self.say(&mut words, out);
-        if self.edit == Edit::MoreReports {
-            out.report(Event::NotReady);
-        }
-        inner.clear();
-        self.inner = inner;
-    }
-
-    /// What is sent and answered between two operations on the disk.
-    fn say(&self, words: &mut Vec<Effect<N>>, out: &mut Outbox<Self>) {
-        // Stable orders: what goes to one node stays in order.
-        if self.edit == Edit::OtherSendOrder {
-            words.sort_by_key(|word| if let Effect::Send { to, .. } = word { u16::MAX - to.0 } else { 0 });
-        }
-        if self.edit == Edit::RepliesFirst {
-            words.sort_by_key(|word| matches!(word, Effect::Send { .. }));
-        }
-        for word in words.drain(..) {
-            match word {
-                Effect::Send { to, message } => {
-                    let is_ack = matches!(message, Message::Ack { .. });
-                    let is_inquiry = matches!(message, Message::Inquire { .. });
-                    if is_ack && self.edit == Edit::AcksTwice
-                        || is_inquiry && self.edit == Edit::InquiriesTwice
-                    {
-                        out.send(to, message.clone());
-                    }
-                    out.send(to, message);
-                }
-                Effect::Reply { id, response } => out.reply(id, response),
-                Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => {}
-            }
-        }
-    }
-
-    fn disk(&self, op: DiskOp, out: &mut Outbox<Self>) {
-        let number = |op: OpId| if self.edit == Edit::OtherBarrierNumbers { OpId(op.0 * 2 + 7) } else { op };
-        match op {
-            DiskOp::Sync { op, file } => out.disk(DiskOp::Sync { op: number(op), file }),
-            DiskOp::SyncDir { op } => {
-                if self.edit == Edit::NeedlessRemovals {
-                    out.disk(DiskOp::Remove { file: FileId::Snapshot(u32::MAX) });
-                }
-                out.disk(DiskOp::SyncDir { op: number(op) });
-            }
-            DiskOp::Append { .. }
-            | DiskOp::Truncate { .. }
-            | DiskOp::Rename { .. }
-            | DiskOp::Remove { .. } => out.disk(op),
-        }
-    }
-
-    fn number_back(&self, op: OpId) -> OpId {
-        if self.edit == Edit::OtherBarrierNumbers { OpId((op.0 - 7) / 2) } else { op }
-    }
-
-    fn longer(&self, request: Request) -> Request {
-        match request {
-            Request::Transact { life, age, seen, ops } if self.edit == Edit::LongerRecords => {
-                let longer = |op: &Op| Op {
-                    key: Key::new(&format!("{}-a-longer-key", op.key)).unwrap_or(op.key),
-                    ..*op
-                };
-                let ops: Arc<[Op]> = ops.iter().map(longer).collect();
-                Request::Transact { life, age, seen, ops }
-            }
-            Request::Transact { .. } | Request::Outcome { .. } => request,
-        }
     }
 }
 
@@ -288,21 +144,77 @@ where
     }
 }
 
-/// For every change: whether a schedule still breaks this claim, and whether the seed that it came from does.
-pub fn outlived<S>(scene: S, schedule: &Schedule<S::Order>, seed: u64, claim: &str) -> Vec<(Edit, bool, bool)>
+/// What became of a schedule, and of the seed that it came from, when the node was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlived {
+    /// The change.
+    pub edit: Edit,
+    /// What the schedule then shows.
+    pub schedule: Shown,
+    /// What the seed then shows.
+    pub seed: Shown,
+}
+
+/// How much of a failure is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shown {
+    /// The claim holds, or another one breaks.
+    Nothing,
+    /// The same claim breaks, over something else: another request.
+    TheClaim,
+    /// The same claim breaks about the same request.
+    TheStory,
+}
+
+impl Shown {
+    /// Whether the same claim still breaks.
+    pub fn breaks(self) -> bool {
+        self >= Shown::TheClaim
+    }
+}
+
+/// For every change: what a schedule shows of this broken claim, and what the seed does that it came from.
+pub fn outlived<S>(scene: S, schedule: &Schedule<S::Order>, seed: u64, claim: &str) -> Vec<Outlived>
 where
     S: Scene + Copy,
     S::Node: CommitLike,
     S::Workload: Workload<Edited<S::Node>>,
     S::Judge: Judge<Edited<S::Node>>,
 {
-    let breaks = |broken: Option<Broken>| broken.is_some_and(|broken| broken.claim == claim);
-    let tried = |edit| {
+    let by_schedule = |edit| end(&mut stage(&EditedScene { scene, edit }, schedule, Witness::default()));
+    let by_seed = |edit| {
         let scene = EditedScene { scene, edit };
-        let by_schedule = stage(&scene, schedule, ()).run().broken;
         let drawn = drawn_in(&scene, &Setup::default(), seed);
-        let by_seed = world_in(&scene, drawn, |chooser| chooser, ()).run().broken;
-        (edit, breaks(by_schedule), breaks(by_seed))
+        end(&mut world_in(&scene, drawn, |chooser| chooser, Witness::default()))
+    };
+    let (schedules, seeds) = (by_schedule(Edit::None), by_seed(Edit::None));
+    let shown = |before: &End, after: &End| match after {
+        (Some(broken), about) if *broken == claim => {
+            if *about == before.1 {
+                Shown::TheStory
+            } else {
+                Shown::TheClaim
+            }
+        }
+        _ => Shown::Nothing,
+    };
+    let tried = |edit| {
+        let (schedule, seed) = (by_schedule(edit), by_seed(edit));
+        Outlived { edit, schedule: shown(&schedules, &schedule), seed: shown(&seeds, &seed) }
     };
     Edit::ALL.into_iter().map(tried).collect()
+}
+
+/// Which claim broke, and the request that the last fact was about.
+type End = (Option<&'static str>, Option<RequestId>);
+
+fn end<N, W, J, C>(glass: &mut World<N, W, (Witness, J), C>) -> End
+where
+    N: Node,
+    W: Workload<N>,
+    J: Judge<N>,
+    C: Chooser,
+{
+    let broken = glass.run().broken;
+    (broken.map(|broken| broken.claim), glass.judge().0.last_request)
 }

@@ -1,0 +1,261 @@
+//! The node behind a change. What it does is what the node within wants done, said a little differently.
+
+use std::sync::Arc;
+
+use stormglass::commit::{Action, Age, Event, Key, Message, No, Op, Request, Response, Turn, Vote};
+use stormglass::{
+    Boot, BootError, DiskError, DiskOp, Effect, FileId, Incarnation, Input, Micros, Node, NodeId, OpId,
+    Outbox, RequestId, Time, TxId,
+};
+
+use super::Edit;
+
+/// How often the additional timer rings.
+const TICK: Micros = Micros::millis(7);
+
+/// A client that there is not: what concerns it concerns nobody.
+const NOBODY: u32 = u32::MAX;
+
+/// A node that is asked and answers like a commit node.
+pub trait CommitLike: Node<Message = Message, Request = Request, Response = Response, Event = Event> {}
+
+impl<N: Node<Message = Message, Request = Request, Response = Response, Event = Event>> CommitLike for N {}
+
+/// A node behind one change.
+#[derive(Clone, Debug)]
+pub struct Edited<N: CommitLike> {
+    node: N,
+    edit: Edit,
+    id: NodeId,
+    /// Used again, and empty between steps.
+    inner: Outbox<N>,
+    tick: Time,
+    /// Barriers to be made again before the node hears of them, if each is made twice.
+    once: Vec<(OpId, Option<FileId>)>,
+    /// The present life once the node is ready, and how many requests nobody has made in it.
+    life: Option<Incarnation>,
+    burnt: u32,
+}
+
+impl<N: CommitLike> Node for Edited<N> {
+    type Config = (N::Config, Edit);
+    type Message = Message;
+    type Request = Request;
+    type Response = Response;
+    type Event = Event;
+
+    fn boot(
+        (config, edit): &Self::Config,
+        boot: Boot<'_>,
+        out: &mut Outbox<Self>,
+    ) -> Result<Self, BootError> {
+        let (id, now, entropy) = (boot.id, boot.now, boot.entropy);
+        let entropy = if *edit == Edit::OtherEntropy { entropy ^ 0x5bd1_e995 } else { entropy };
+        let mut inner = Outbox::default();
+        let node = N::boot(config, Boot { entropy, ..boot }, &mut inner)?;
+        let (once, life, burnt) = (Vec::new(), None, 0);
+        let mut edited = Edited { node, edit: *edit, id, inner, tick: now + TICK, once, life, burnt };
+        edited.pass_on(out);
+        Ok(edited)
+    }
+
+    fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+        let input = match input {
+            Input::Message { from, message } => Input::Message { from, message },
+            Input::Request { id, request } => {
+                self.burn_a_serial(now);
+                Input::Request { id, request: self.longer(request) }
+            }
+            Input::DiskDone { op, result } => {
+                if self.is_made_again(op, &result, out) {
+                    return;
+                }
+                Input::DiskDone { op: self.number_back(op), result }
+            }
+            Input::Wake => {
+                let ticked = self.tick <= now;
+                if ticked {
+                    self.tick = now + TICK;
+                }
+                let due = self.node.deadline().is_some_and(|deadline| deadline <= now);
+                if ticked && !due && self.edit == Edit::MoreWakes {
+                    return;
+                }
+                Input::Wake
+            }
+        };
+        self.node.step(now, input, &mut self.inner);
+        self.pass_on(out);
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let deadline = self.node.deadline()?;
+        let ticks = matches!(self.edit, Edit::MoreWakes | Edit::EarlyWakes);
+        let late = Micros::millis(u64::from(self.edit == Edit::LateWakes));
+        Some(if ticks { deadline.min(self.tick) } else { deadline + late })
+    }
+}
+
+impl<N: CommitLike> Edited<N> {
+    fn pass_on(&mut self, out: &mut Outbox<Self>) {
+        let mut inner = std::mem::take(&mut self.inner);
+        let (effects, bytes) = inner.drain();
+        let mut words: Vec<Effect<N>> = Vec::new();
+        for effect in effects {
+            if let Effect::Send { .. } | Effect::Reply { .. } = effect {
+                words.push(effect);
+                continue;
+            }
+            self.say(&mut words, out);
+            match effect {
+                Effect::Disk(DiskOp::Append { file, bytes: chunk, about }) => {
+                    out.append(file, about, chunk.of(bytes));
+                }
+                Effect::Disk(op) => self.disk(op, out),
+                Effect::Report(event) => {
+                    if let Event::Ready { life, .. } = event {
+                        self.life = Some(life);
+                    }
+                    if self.edit != Edit::NoReports {
+                        out.report(event);
+                    }
+                }
+                Effect::Halt(reason) => out.halt(reason),
+                Effect::Send { .. } | Effect::Reply { .. } => {}
+            }
+        }
+        self.say(&mut words, out);
+        if self.edit == Edit::MoreReports {
+            out.report(Event::NotReady);
+        }
+        inner.clear();
+        self.inner = inner;
+    }
+
+    /// What is sent and answered between two operations on the disk.
+    fn say(&self, words: &mut Vec<Effect<N>>, out: &mut Outbox<Self>) {
+        // Stable orders: what goes to one node stays in order.
+        if self.edit == Edit::OtherSendOrder {
+            words.sort_by_key(|word| if let Effect::Send { to, .. } = word { u16::MAX - to.0 } else { 0 });
+        }
+        if self.edit == Edit::RepliesFirst {
+            words.sort_by_key(|word| matches!(word, Effect::Send { .. }));
+        }
+        for word in words.drain(..) {
+            match word {
+                Effect::Send { to, message } => {
+                    if self.edit == Edit::MoreMessages {
+                        out.send(to, self.harmless());
+                    }
+                    if self.is_said_twice(&message) {
+                        out.send(to, message.clone());
+                    }
+                    out.send(to, message);
+                }
+                Effect::Reply { id, response } => {
+                    if self.edit == Edit::AnswersTwice {
+                        out.reply(id, response.clone());
+                    }
+                    out.reply(id, response);
+                }
+                Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => {}
+            }
+        }
+    }
+
+    fn is_said_twice(&self, message: &Message) -> bool {
+        let is_ack = matches!(message, Message::Ack { .. });
+        let is_inquiry = matches!(message, Message::Inquire { .. });
+        is_ack && self.edit == Edit::AcksTwice || is_inquiry && self.edit == Edit::InquiriesTwice
+    }
+
+    /// A No to whoever is not its coordinator, about what was never begun, in a life that never was: it is dropped.
+    fn harmless(&self) -> Message {
+        let tx = TxId { coordinator: self.id, incarnation: Incarnation::default(), serial: 1 };
+        let name = RequestId { client: NOBODY, serial: 1, attempt: 0 };
+        Message::Vote { tx, name, vote: Vote::No(No::Aborted) }
+    }
+
+    fn disk(&mut self, op: DiskOp, out: &mut Outbox<Self>) {
+        match op {
+            DiskOp::Sync { op, file } => self.barrier(op, Some(file), out),
+            DiskOp::SyncDir { op } => {
+                if self.edit == Edit::NeedlessRemovals {
+                    out.disk(DiskOp::Remove { file: FileId::Snapshot(u32::MAX) });
+                }
+                self.barrier(op, None, out);
+            }
+            DiskOp::Append { .. }
+            | DiskOp::Truncate { .. }
+            | DiskOp::Rename { .. }
+            | DiskOp::Remove { .. } => out.disk(op),
+        }
+    }
+
+    /// Of a file, or of the directory.
+    fn barrier(&mut self, op: OpId, file: Option<FileId>, out: &mut Outbox<Self>) {
+        let op = OpId(op.0 * self.stride());
+        if self.edit == Edit::MoreBarriers {
+            self.once.push((op, file));
+        }
+        out.disk(barrier(op, file));
+    }
+
+    /// Whether the node hears of this barrier only when it has been made a second time.
+    fn is_made_again(&mut self, op: OpId, result: &Result<(), DiskError>, out: &mut Outbox<Self>) -> bool {
+        let Some(at) = self.once.iter().position(|(once, _)| *once == op) else { return false };
+        let (_, file) = self.once.swap_remove(at);
+        if result.is_ok() {
+            out.disk(barrier(OpId(op.0 + 1), file));
+        }
+        result.is_ok()
+    }
+
+    fn number_back(&self, op: OpId) -> OpId {
+        OpId(op.0 / self.stride())
+    }
+
+    /// How far apart the numbers of barriers are.
+    fn stride(&self) -> u64 {
+        if matches!(self.edit, Edit::OtherBarrierNumbers | Edit::MoreBarriers) { 2 } else { 1 }
+    }
+
+    /// A request that nobody has made and this node alone refuses: it takes a number from those that follow.
+    fn burn_a_serial(&mut self, now: Time) {
+        let Some(life) = self.life.filter(|_| self.edit == Edit::OtherSerials) else { return };
+        self.burnt += 1;
+        let id = RequestId { client: NOBODY, serial: self.burnt, attempt: 0 };
+        let action = Action::Add { by: 0, at_least: 1 };
+        let key = Key::new("nobody's").expect("short");
+        let request = Request::Transact {
+            life,
+            age: Age { at: now.0, by: id },
+            seen: Turn::default(),
+            ops: Arc::from([Op { node: self.id, key, action }]),
+        };
+        self.node.step(now, Input::Request { id, request }, &mut self.inner);
+        // An answer, which nobody hears.
+        self.inner.clear();
+    }
+
+    fn longer(&self, request: Request) -> Request {
+        match request {
+            Request::Transact { life, age, seen, ops } if self.edit == Edit::LongerRecords => {
+                let longer = |op: &Op| Op {
+                    key: Key::new(&format!("{}-a-longer-key", op.key)).unwrap_or(op.key),
+                    ..*op
+                };
+                let ops: Arc<[Op]> = ops.iter().map(longer).collect();
+                Request::Transact { life, age, seen, ops }
+            }
+            Request::Transact { .. } | Request::Outcome { .. } => request,
+        }
+    }
+}
+
+fn barrier(op: OpId, file: Option<FileId>) -> DiskOp {
+    match file {
+        Some(file) => DiskOp::Sync { op, file },
+        None => DiskOp::SyncDir { op },
+    }
+}
