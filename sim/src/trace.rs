@@ -24,6 +24,7 @@ pub struct Filter {
 pub struct Trace {
     filter: Filter,
     json: bool,
+    whole: bool,
     text: String,
     line: String,
 }
@@ -32,6 +33,12 @@ impl Trace {
     /// Writes text for people, or JSON lines for programs.
     pub fn new(filter: Filter, json: bool) -> Trace {
         Trace { filter, json, ..Trace::default() }
+    }
+
+    /// Long lists to their ends, for who compares.
+    #[must_use]
+    pub fn whole(self) -> Trace {
+        Trace { whole: true, ..self }
     }
 
     /// What was seen, one fact per line.
@@ -56,7 +63,8 @@ impl<N: Node> Judge<N> for Trace {
             return Ok(());
         }
         self.line.clear();
-        say(seen.fact, &mut self.line).expect("writing to a string");
+        let brief = !self.json && !self.whole;
+        say(seen.fact, brief, &mut self.line).expect("writing to a string");
         if self.line.is_empty() {
             return Ok(());
         }
@@ -144,12 +152,12 @@ pub(crate) fn concerns<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
 }
 
 /// A verb, padded, and what comes behind it.
-fn say<N: Node>(fact: &Fact<'_, N>, line: &mut String) -> fmt::Result {
+fn say<N: Node>(fact: &Fact<'_, N>, brief: bool, line: &mut String) -> fmt::Result {
     match fact {
         Fact::Boot => write!(line, "boot"),
         Fact::Refused(error) => write!(line, "REFUSES   to start: {error}"),
-        Fact::Input(input) => say_input(input, line),
-        Fact::Effect(effect, _) => say_effect(effect, line),
+        Fact::Input(input) => say_input(input, brief, line),
+        Fact::Effect(effect, _) => say_effect(effect, brief, line),
         Fact::Killed(report) => say_killed(report, line),
         Fact::PowerCut(report) => say_power_cut(report, line),
         Fact::Halted(reason) => write!(line, "HALTED    {reason}"),
@@ -169,11 +177,11 @@ fn say<N: Node>(fact: &Fact<'_, N>, line: &mut String) -> fmt::Result {
         Fact::Weather(weather) => write!(line, "WEATHER   {weather}"),
         Fact::Asked { id, request } => {
             write!(line, "asked     {id} {} ", request.kind())?;
-            request.detail(line)
+            say_detail(*request, brief, line)
         }
         Fact::Answered { id, response } => {
             write!(line, "answered  {id} {} ", response.kind())?;
-            response.detail(line)
+            say_detail(*response, brief, line)
         }
         Fact::Cleared { dead: [] } => write!(line, "CLEAR     the storm is over"),
         Fact::Cleared { dead } => write!(line, "CLEAR     the storm is over; dead for good: {}", list(dead)),
@@ -183,15 +191,30 @@ fn say<N: Node>(fact: &Fact<'_, N>, line: &mut String) -> fmt::Result {
     }
 }
 
+/// Longer details than that are lists of which nobody reads the end.
+const DETAIL_MAX: usize = 120;
+
+/// What is in a message, a request or a response; if it is to be brief, cut at a comma where it is very long.
+fn say_detail(of: &impl Label, brief: bool, line: &mut String) -> fmt::Result {
+    let from = line.len();
+    of.detail(line)?;
+    let Some(head) = line.get(from..from + DETAIL_MAX).filter(|_| brief) else { return Ok(()) };
+    let Some(comma) = head.rfind(", ") else { return Ok(()) };
+    let rest = &line[from + comma..];
+    let more = rest.matches(", ").count();
+    line.truncate(from + comma);
+    write!(line, ", and {more} more")
+}
+
 fn list(nodes: &[NodeId]) -> String {
     nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-fn say_input<N: Node>(input: &Input<N>, line: &mut String) -> fmt::Result {
+fn say_input<N: Node>(input: &Input<N>, brief: bool, line: &mut String) -> fmt::Result {
     match input {
         Input::Message { from, message } => {
             write!(line, "<- {:<6} {} ", from.to_string(), message.about())?;
-            message.detail(line)
+            say_detail(message, brief, line)
         }
         Input::Request { id, request } => write!(line, "<- c{:<5} {} {id}", id.client, request.kind()),
         Input::DiskDone { op, result: Ok(()) } => write!(line, "done      op {}", op.0),
@@ -200,15 +223,15 @@ fn say_input<N: Node>(input: &Input<N>, line: &mut String) -> fmt::Result {
     }
 }
 
-fn say_effect<N: Node>(effect: &Effect<N>, line: &mut String) -> fmt::Result {
+fn say_effect<N: Node>(effect: &Effect<N>, brief: bool, line: &mut String) -> fmt::Result {
     match effect {
         Effect::Send { to, message } => {
             write!(line, "-> {:<6} {} ", to.to_string(), message.about())?;
-            message.detail(line)
+            say_detail(message, brief, line)
         }
         Effect::Reply { id, response } => {
             write!(line, "-> c{:<5} {} {id} ", id.client, response.kind())?;
-            response.detail(line)
+            say_detail(response, brief, line)
         }
         Effect::Report(event) => {
             write!(line, "report    {} ", event.about())?;

@@ -39,7 +39,7 @@ fn traced<S: Scene>(scene: &S, setup: &Setup, what: &str) -> Result<String, Exit
         Source::Seed(seed) => record(scene, setup, seed).1,
         Source::File(schedule) => *schedule,
     };
-    let mut glass = stage(scene, &schedule, Trace::new(Filter::default(), false));
+    let mut glass = stage(scene, &schedule, Trace::new(Filter::default(), false).whole());
     let verdict = glass.run().broken.map_or("clean".to_string(), |broken| format!("BROKEN {broken}"));
     Ok(format!("{}{verdict}\n", glass.judge().0.text()))
 }
