@@ -146,12 +146,14 @@ where
 
     /// Runs this storm's first seed under these faults: the body of a property.
     ///
-    /// # Panics
+    /// # Errors
     /// If a claim breaks: with the claim, the faults as a schedule, its trace, and how to run it again and keep it.
     #[cfg(feature = "proptest")]
-    #[track_caller]
-    pub fn survives(&self, faults: &[crate::fault::Fault]) {
-        survives(self, &self.setup, faults);
+    pub fn survives(
+        &self,
+        faults: &[crate::fault::Fault],
+    ) -> Result<(), proptest::test_runner::TestCaseError> {
+        survives(self, &self.setup, faults)
     }
 }
 

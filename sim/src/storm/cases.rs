@@ -5,11 +5,11 @@ use std::sync::atomic::AtomicBool;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{Config, FileFailurePersistence};
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError};
 use stormglass::DiskError;
 
 use super::environment;
-use super::report::{failure, test_command};
+use super::report::{failure, replayed, test_command};
 use crate::disk::Survival;
 use crate::fault::{BarrierFault, Crash, CrashKind, Deed, DeedAt, Fault, MessageAt, MessageFault};
 use crate::play::{record, stage};
@@ -59,19 +59,22 @@ fn frame<S: Scene>(scene: &S, setup: &Setup) -> Schedule<S::Order> {
     schedule
 }
 
-/// Runs a scene's first seed under these faults and no others.
+/// Runs a scene's first seed under these faults and no others; if the environment names a schedule, that one instead.
 ///
-/// # Panics
-/// If a claim breaks.
-#[track_caller]
-pub fn survives<S: Scene>(scene: &S, setup: &Setup, faults: &[Fault]) {
+/// # Errors
+/// If a claim breaks: with everything that [`Storm::check`](super::Storm::check) says. It is no panic, since proptest tries
+/// many smaller lists after the first that fails, and what each of them says would bury the last.
+pub fn survives<S: Scene>(scene: &S, setup: &Setup, faults: &[Fault]) -> Result<(), TestCaseError> {
+    if let Some(path) = environment::replay() {
+        return replayed(scene, &path).map_err(TestCaseError::fail);
+    }
     let schedule = Schedule { faults: faults.to_vec(), ..frame(scene, setup) };
     // Proptest leaves faults out; requests, nodes and time it knows nothing of.
     let watch = Watch { stop: &AtomicBool::new(false), runs_max: RUNS_MAX, progress: &mut |_, _| {} };
-    let Some(mut shrunk) = shrink(scene, &schedule, watch) else { return };
+    let Some(mut shrunk) = shrink(scene, &schedule, watch) else { return Ok(()) };
     shrunk.schedule.why.push("Found by proptest.".to_string());
     let sizes = format!("the case ({}) shrunk to {}", shrunk.before, Size::of(&shrunk.schedule));
-    panic!("{}", failure(scene, &shrunk.schedule, &shrunk.broken, &sizes, &test_command()));
+    Err(TestCaseError::fail(failure(scene, &shrunk.schedule, &shrunk.broken, &sizes, &test_command())))
 }
 
 /// What a property over faults should run with: so many cases, and cases that failed kept in this file, which is best

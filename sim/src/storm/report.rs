@@ -25,8 +25,7 @@ const RUNS_MAX: u64 = 20_000;
 #[track_caller]
 pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
     if let Some(path) = environment::replay() {
-        let schedule = regress::read(scene, &path).unwrap_or_else(|why| panic!("{why}"));
-        return run(scene, &schedule);
+        return replayed(scene, &path).unwrap_or_else(|why| panic!("{why}"));
     }
     let range = match environment::seed() {
         Some(seed) => seed..seed.saturating_add(1),
@@ -52,19 +51,23 @@ pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
 #[track_caller]
 pub fn replay<S: Scene>(scene: &S, text: &str) {
     let schedule = Schedule::read(scene, text).unwrap_or_else(|problem| panic!("{problem}"));
-    run(scene, &schedule);
+    ends_as_it_says(scene, &schedule).unwrap_or_else(|why| panic!("{why}"));
 }
 
-#[track_caller]
-fn run<S: Scene>(scene: &S, schedule: &Schedule<S::Order>) {
+/// Runs the schedule in a file. What is wrong, if it cannot be read or does not end as it says.
+pub(super) fn replayed<S: Scene>(scene: &S, path: &Path) -> Result<(), String> {
+    ends_as_it_says(scene, &regress::read(scene, path)?)
+}
+
+fn ends_as_it_says<S: Scene>(scene: &S, schedule: &Schedule<S::Order>) -> Result<(), String> {
     let broken = stage(scene, schedule, ()).run().broken;
     match (&schedule.claim, broken) {
-        (Claim::Holds(_), None) => {}
-        (Claim::Breaks(claim), Some(broken)) if broken.claim == claim => {}
-        (Claim::Breaks(claim), None) => panic!("it should break {claim}, and nothing breaks"),
+        (Claim::Holds(_), None) => Ok(()),
+        (Claim::Breaks(claim), Some(broken)) if broken.claim == claim => Ok(()),
+        (Claim::Breaks(claim), None) => Err(format!("it should break {claim}, and nothing breaks")),
         (Claim::Holds(_) | Claim::Breaks(_), Some(broken)) => {
             let again = test_command();
-            panic!("{}", failure(scene, schedule, &broken, "the schedule does not end as it says", &again))
+            Err(failure(scene, schedule, &broken, "the schedule does not end as it says", &again))
         }
     }
 }
@@ -86,30 +89,38 @@ pub(super) fn failure<S: Scene>(
     again: &str,
 ) -> String {
     let mut glass = stage(scene, schedule, Trace::new(Filter::default(), false));
-    glass.run();
+    let ended_us = glass.run().tally.virtual_us;
     let (text, trace) = (schedule.write(scene), glass.judge().0.text());
-    let mut message = format!("{} breaks {}\n  {}\n\n{sizes}:\n\n", scene.name(), broken.claim, broken.why);
+    let Broken { claim, why, .. } = broken;
+    let mut message = format!("{} breaks {claim}\n  {why}\n\n{sizes}:\n\n", scene.name());
     text.lines().for_each(|line| writeln!(message, "    {line}").expect("writing to a string"));
-    write!(message, "\nwhat happens:\n\n{trace}\nrun it again with\n  {again}\n")
+    let (ms, us) = (ended_us / 1000, ended_us % 1000);
+    write!(message, "\nwhat happens:\n\n{trace}{ms:>5}.{us:03}      BREAKS    {claim}: {why}\n")
         .expect("writing to a string");
-    message += &kept(schedule, &text);
-    message
+    if schedule.wishes.is_empty() {
+        message += "\nnobody needs to ask for anything: it breaks in what every run does, or ends with\n";
+    }
+    write!(message, "\nrun it again with\n  {again}\n").expect("writing to a string");
+    message + &kept(scene, schedule, &text)
 }
 
-/// Writes the schedule where the environment says, or tells how.
-fn kept<O>(schedule: &Schedule<O>, text: &str) -> String {
-    let name = format!("{}.storm", regress::story(schedule));
-    let Some(directory) = environment::save() else {
-        let command = test_command();
-        return format!(
-            "keep it with\n  STORMGLASS_SAVE=regressions {command}\nand from then on, in a test:\n  \
-             .replay(include_str!(\"../regressions/{name}\"))\n"
-        );
+/// Writes the schedule where the environment says, or tells how; and how to run what is there.
+fn kept<S: Scene>(scene: &S, schedule: &Schedule<S::Order>, text: &str) -> String {
+    let (name, command) = (format!("{}.storm", regress::story(schedule)), test_command());
+    let directory = environment::save();
+    let path = directory.as_deref().unwrap_or(Path::new("regressions")).join(&name);
+    let path = path.display();
+    let kept = match directory.as_deref().map(|directory| write(directory, &name, text)) {
+        None => format!("keep it with\n  STORMGLASS_SAVE=regressions {command}\n"),
+        Some(Ok(())) => format!("kept as {path}\n"),
+        Some(Err(error)) => return format!("not kept: {path}: {error}\n"),
     };
-    match write(&directory, &name, text) {
-        Ok(()) => format!("kept as {}\n", directory.join(name).display()),
-        Err(error) => format!("not kept: {}: {error}\n", directory.display()),
-    }
+    let own = scene.command().map(|own| format!("  {own} replay {path} --explain\n"));
+    format!(
+        "{kept}and then run just this, however the test changes, with\n  STORMGLASS_REPLAY={path} {command}\n{}\
+         or for ever, in a test of its own, with\n  .replay(include_str!(\"../regressions/{name}\"))\n",
+        own.unwrap_or_default()
+    )
 }
 
 fn write(directory: &Path, name: &str, text: &str) -> std::io::Result<()> {
