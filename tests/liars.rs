@@ -46,6 +46,9 @@ const TELLS_NOBODY: u8 = FIRST + 20;
 const NEVER_ACKS: u8 = FIRST + 21;
 const DEAF_TO_THE_PROBE: u8 = FIRST + 22;
 const NEVER_COMPACTS: u8 = FIRST + 23;
+const DENIES_FAILURES: u8 = FIRST + 24;
+const ANSWERS_NOBODY: u8 = FIRST + 25;
+const BLAMES_A_STRANGER: u8 = FIRST + 26;
 
 /// Later than L1 allows after any storm, sooner than patience ends.
 const LATE: Time = Time(2_300_000);
@@ -113,6 +116,9 @@ pub(crate) fn say(bug: u8, now: Time, to: NodeId, message: Message, out: &mut Ou
 
 /// An answer on its way out.
 pub(crate) fn answer(bug: u8, id: RequestId, response: Response, out: &mut Outbox<Bugged>) {
+    if bug == ANSWERS_NOBODY && id.serial < 1_000 {
+        return;
+    }
     let denied = bug == DENIES_COMMITS && matches!(response.outcome, Outcome::Committed { .. });
     let denial = Response { life: response.life, outcome: Outcome::Aborted { why: Why::Restarted } };
     out.reply(id, if denied { denial } else { response });
@@ -128,6 +134,9 @@ impl Bugged {
     ) -> Option<Input<Bugged>> {
         match input {
             Input::Wake if self.bug == DEAF_TO_WAKES => None,
+            Input::DiskDone { op, .. } if self.bug == DENIES_FAILURES => {
+                Some(Input::DiskDone { op, result: Ok(()) })
+            }
             Input::Request { id, .. } if self.bug == DEAF_TO_THE_PROBE && id.serial >= 1_000 => None,
             Input::Request { id, request: Request::Transact { life, age, seen, ops } }
                 if self.bug == TAKES_AND_DOES_NOT_GIVE && ops.len() == 2 =>
@@ -157,6 +166,10 @@ impl Bugged {
             Message::Prepare { .. } if bug == EAGER_YES => out.send(from, yes),
             Message::Prepare { word, .. } if bug == SPEAKS_FOR_OTHERS => {
                 out.send(from, Message::Abort { tx, name, word: word.clone() });
+            }
+            Message::Prepare { .. } if bug == BLAMES_A_STRANGER => {
+                let vote = Vote::No(No::Conflict { holder: TxId { serial: tx.serial + 1, ..tx } });
+                out.send(from, Message::Vote { tx, name, vote });
             }
             Message::Prepare { .. } if bug == BLAMES_THE_DECIDED => {
                 if let Some(holder) = self.decided {
@@ -218,6 +231,11 @@ fn ac4_an_impatient_coordinator_is_noticed_in_calm_weather() {
 }
 
 #[test]
+fn ac4_a_conflict_with_nobody_is_noticed() {
+    assert_eq!(broken(BLAMES_A_STRANGER), "AC4 ConflictsHaveAHolder");
+}
+
+#[test]
 fn w1_a_yes_before_prepared_is_noticed() {
     assert_eq!(broken(EAGER_YES), "W1 PreparedIsDurableBeforeYes");
 }
@@ -263,6 +281,11 @@ fn w10_an_abort_that_is_told_and_not_durable_is_noticed() {
 }
 
 #[test]
+fn w10_who_goes_on_after_a_failed_barrier_is_noticed() {
+    assert_eq!(caught_in(Profile::FaultyDisk, DENIES_FAILURES).1, "W10 NothingAfterAFailure");
+}
+
+#[test]
 fn w11_a_commit_that_is_denied_is_noticed() {
     assert_eq!(broken(DENIES_COMMITS), "W11 CommittedIsForEver");
 }
@@ -302,6 +325,11 @@ fn l1_commits_that_come_too_late_are_noticed() {
 #[test]
 fn l1_acks_that_come_too_late_are_noticed() {
     assert_eq!(caught_in(Profile::Calm, LATE_ACKS).1, "L1 ForgottenInTime");
+}
+
+#[test]
+fn l1_a_client_that_is_never_answered_is_noticed() {
+    assert_eq!(broken(ANSWERS_NOBODY), "L1 EveryClientIsAnswered");
 }
 
 #[test]

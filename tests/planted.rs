@@ -20,6 +20,7 @@ pub(crate) const EAGER_ABORT: u8 = 3;
 pub(crate) const PANICS: u8 = 4;
 pub(crate) const DROPS_EARLY: u8 = 5;
 pub(crate) const CHATTERS: u8 = 6;
+pub(crate) const DROPS_TOO_MUCH: u8 = 7;
 
 /// The real node behind a driver that does something wrong.
 #[derive(Clone, Debug)]
@@ -52,6 +53,9 @@ impl Bugged {
                     {
                         out.disk(op);
                         out.disk(DiskOp::Remove { file: FileId::Wal(k - 1) });
+                    }
+                    Effect::Disk(DiskOp::Remove { file: FileId::Wal(k) }) if self.bug == DROPS_TOO_MUCH => {
+                        (k..k + 2).for_each(|k| out.disk(DiskOp::Remove { file: FileId::Wal(k) }));
                     }
                     Effect::Disk(op) => out.disk(op),
                     Effect::Send { to, message: message @ Message::Commit { .. } }
@@ -215,6 +219,11 @@ fn an_abort_while_votes_are_collected_is_noticed() {
 #[test]
 fn an_old_log_dropped_before_the_snapshot_has_its_name_is_noticed_as_it_is_dropped() {
     assert_eq!(broken(DROPS_EARLY), "W8 SnapshotIsDurableBeforeDrop");
+}
+
+#[test]
+fn a_log_dropped_that_the_snapshot_does_not_cover_is_noticed_as_it_is_dropped() {
+    assert_eq!(broken(DROPS_TOO_MUCH), "W8 OnlyWhatIsCoveredIsDropped");
 }
 
 #[test]

@@ -57,6 +57,8 @@ struct Track {
     undurable: Vec<Undurable>,
     /// Whether this life has said anything yet: then its boot must have been durable.
     spoke: bool,
+    /// A barrier has failed, and this life knows it.
+    failed: bool,
     /// The greatest life that was ever spoken of.
     life: Incarnation,
     /// The state with which this life began, and what it has appended since: the log as it must be found again.
@@ -130,6 +132,8 @@ struct Told {
     committed: Option<TxId>,
     told_committed: bool,
     told_aborted: bool,
+    /// Its client still wanted to know after the clearing.
+    asked_late: bool,
     /// When it was first asked, and its client first told that it is committed, in true time; 0 for never.
     asked_us: u64,
     answered_us: u64,
@@ -253,6 +257,7 @@ impl Track {
     /// What only this life knew is gone.
     fn forget(&mut self, spare: &mut Vec<Vec<Op>>) {
         self.undurable.clear();
+        self.failed = false;
         spare.extend(self.held.drain(..).map(|(_, ops)| ops));
         self.expected.clear();
     }
@@ -271,6 +276,10 @@ where
         }
         match &seen.fact {
             Fact::Effect(effect, bytes) => match effect {
+                Effect::Disk(_) | Effect::Send { .. } | Effect::Reply { .. } if self.track(node).failed => {
+                    let why = format!("{node} goes on after a barrier has failed");
+                    Err(Broken::safety("W10 NothingAfterAFailure", why))
+                }
                 Effect::Disk(DiskOp::Append { file: file @ FileId::Wal(_), about, .. }) => {
                     if !self.on_speech(node, seen.disk)? || about.subject.is_none() {
                         return Ok(()); // Judged no further; or the head of a segment.
@@ -397,8 +406,10 @@ where
 
 impl Ledger {
     fn on_asked(&mut self, at_us: u64, id: RequestId, request: &Request) {
-        let Request::Transact { ops, .. } = request else { return };
+        let late = self.cleared_us.is_some();
         let told = self.names.or_default(id);
+        told.asked_late |= late;
+        let Request::Transact { ops, .. } = request else { return };
         if told.asked_us == 0 {
             told.asked_us = at_us;
             told.reads = (!ops.iter().all(Op::writes)).then(|| ops.clone());

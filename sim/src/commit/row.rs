@@ -42,7 +42,7 @@ pub(super) struct Row {
     known: bool,
     /// Nodes that take part, but for the coordinator. By node number.
     pub(super) subordinates: u64,
-    /// Who has said Yes, durably prepared.
+    /// Whose Yes has reached the coordinator.
     pub(super) yes: u64,
     /// Whose acknowledgement has reached the coordinator.
     pub(super) acked: u64,
@@ -50,6 +50,8 @@ pub(super) struct Row {
     /// COMMIT was durable once.
     pub(super) committed: bool,
     pub(super) ended: bool,
+    /// The coordinator said Commit to a participant.
+    pub(super) commit_said: bool,
     /// The coordinator said Abort, to a participant or to the client.
     pub(super) abort_said: bool,
     pub(super) begun_us: u64,
@@ -146,6 +148,7 @@ impl Row {
             commit: Mark::Absent,
             committed: false,
             ended: false,
+            commit_said: false,
             abort_said: false,
             begun_us: 0,
             order: 0,

@@ -28,7 +28,11 @@ impl Ledger {
         let (FileId::Wal(_) | FileId::Snapshot(_), Some(newest)) = (file, snapshots.max()) else {
             return Ok(());
         };
-        if newest != file && disk.is_durable(newest, disk.len(newest).unwrap_or(0)) {
+        if number(file) >= number(newest) {
+            let why = format!("{node} drops {file}, which {newest} needs or is");
+            return Err(Broken::safety("W8 OnlyWhatIsCoveredIsDropped", why));
+        }
+        if disk.is_durable(newest, disk.len(newest).unwrap_or(0)) {
             return Ok(());
         }
         let why = format!("{node} drops {file}, and a power cut now would leave no {newest} in its stead");
@@ -123,6 +127,13 @@ impl Ledger {
         track.log.clear();
         track.durable = 0;
         Ok(())
+    }
+}
+
+fn number(file: FileId) -> Option<u32> {
+    match file {
+        FileId::Wal(number) | FileId::Snapshot(number) => Some(number),
+        FileId::Scratch => None,
     }
 }
 

@@ -3,8 +3,8 @@
 use stormglass::commit::{Decision, Message, Position};
 use stormglass::{FileId, NodeId, TxId};
 
-use super::Ledger;
 use super::history::{self, Span};
+use super::{Ledger, Told};
 use crate::commit::row::{Row, nodes};
 use crate::commit::workload::accounts;
 use crate::commit::{COMPACT_AT_BYTES, RETRY_US, VOTE_TIMEOUT_US};
@@ -98,7 +98,23 @@ impl Ledger {
             }
         }
         self.counts.justified += justified;
+        self.judge_answers(quiet)?;
         self.judge_total(quiet)
+    }
+
+    /// L1, AC5: whoever still asked after the clearing has been told what became of it.
+    fn judge_answers(&self, quiet: bool) -> Result<(), Broken> {
+        if !quiet || self.mourns() {
+            return Ok(());
+        }
+        let waits = |told: &Told| told.asked_late && !told.told_committed && !told.told_aborted;
+        match self.names.iter().find(|(_, told)| waits(told)) {
+            None => Ok(()),
+            Some((id, _)) => {
+                let why = format!("the client of {id} asks again and again, and is never told");
+                Err(Broken::liveness("L1 EveryClientIsAnswered", why))
+            }
+        }
     }
 
     /// I5: money is moved, never made: once all is decided, the accounts add up to nothing.

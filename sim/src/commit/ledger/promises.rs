@@ -45,7 +45,6 @@ impl Ledger {
             let why = format!("{node} says Yes to {tx}, which it has aborted");
             return Err(Broken::safety("AC2 NoDecisionIsReversed", why));
         }
-        row.yes |= 1 << node.0;
         match self.track(node).expected.get(tx) {
             Some(expected) if expected != reads => {
                 let why =
@@ -59,20 +58,28 @@ impl Ledger {
     /// AC4, I3: a conflict is with somebody who is undecided here.
     fn on_no(&mut self, node: NodeId, tx: TxId, no: No) -> Result<(), Broken> {
         let No::Conflict { holder } = no else { return Ok(()) };
-        let terminal = self.rows.row(holder).terminal(node);
-        if let Some((decision, _)) = terminal {
+        let row = self.rows.row(holder);
+        if let Some((decision, _)) = row.terminal(node) {
             let why = format!("{node} refuses {tx} for a lock of {holder}, which is {decision:?} there");
             return Err(Broken::safety("I3 NoLockOutlivesItsTransaction", why));
         }
-        Ok(())
+        // A coordinator holds the locks of its own part from the first Prepare until it says what it has decided.
+        let leads = holder.coordinator == node && row.begun_us > 0 && !row.commit_said && !row.abort_said;
+        if leads || row.prepared(node) != Mark::Absent {
+            return Ok(());
+        }
+        let why = format!("{node} refuses {tx} for a lock of {holder}, which holds none there");
+        Err(Broken::safety("AC4 ConflictsHaveAHolder", why))
     }
 
     /// W2: COMMIT is durable before anything shows it.
     fn on_commit_said(&mut self, node: NodeId, tx: TxId) -> Result<(), Broken> {
-        if tx.coordinator != node || self.rows.row(tx).commit != Mark::Durable {
+        let row = self.rows.row(tx);
+        if tx.coordinator != node || row.commit != Mark::Durable {
             let why = format!("{node} says Commit of {tx}, and a power cut now would make it forget");
             return Err(Broken::safety("W2 CommitIsDurableFirst", why));
         }
+        row.commit_said = true;
         Ok(())
     }
 
@@ -136,6 +143,9 @@ impl Ledger {
         }
         match message {
             Message::Ack { .. } if tx.coordinator == node => self.rows.row(tx).acked |= 1 << from.0,
+            Message::Vote { vote: Vote::Yes { .. }, .. } if tx.coordinator == node => {
+                self.rows.row(tx).yes |= 1 << from.0;
+            }
             Message::Tell { said: Said::Committed | Said::Aborted, .. } => {
                 let in_doubt = self.track(node).recovered_in_doubt(tx);
                 self.counts.resolved_by_peer += u64::from(in_doubt);

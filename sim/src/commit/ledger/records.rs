@@ -150,6 +150,7 @@ impl Ledger {
     /// A barrier has completed: what is durable now?
     pub(super) fn on_disk_done(&mut self, node: NodeId, ok: bool, disk: &Disk) -> Result<(), Broken> {
         if !ok {
+            self.track(node).failed = true;
             match disk.latched() {
                 Some(DiskError::NoSpace) => self.counts.full_disks += 1,
                 Some(DiskError::Io) => {}
