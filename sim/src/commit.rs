@@ -32,6 +32,10 @@ pub const VOTE_TIMEOUT_US: u64 = 150_000;
 /// First and longest time between repetitions.
 pub const RETRY_US: (u64, u64) = (50_000, 100_000);
 
+/// How many decided names of a client a coordinator remembers in the simulator: so few that those of a client who does not
+/// say what it has seen are evicted in every run.
+pub const NAMES_KEPT: usize = 3;
+
 /// How long a segment of the log may grow in the simulator before it is compacted.
 pub const COMPACT_AT_BYTES: u64 = 1_500;
 
@@ -72,7 +76,7 @@ impl Protocol for Commit {
             vote_timeout: Micros(VOTE_TIMEOUT_US),
             retry_first: Micros(RETRY_US.0),
             retry_max: Micros(RETRY_US.1),
-            names_kept: 64,
+            names_kept: NAMES_KEPT,
             compact_at_bytes: COMPACT_AT_BYTES,
             ..Config::new((0..plan.nodes).map(NodeId))
         }

@@ -155,6 +155,7 @@ struct Counts {
     failed_syncs: u64,
     full_disks: u64,
     prepared_in_snapshot: u64,
+    evicted: u64,
     justified: u64,
     unknown: u64,
     probes: u64,
@@ -390,6 +391,7 @@ where
         tally.add("failed sync", counts.failed_syncs);
         tally.add("disk full", counts.full_disks);
         tally.add("snapshot with prepared transactions", counts.prepared_in_snapshot);
+        tally.add("boot with names evicted by capacity", counts.evicted);
         tally.add("justified blocking", counts.justified);
         tally.add("unknown answered", counts.unknown);
         tally.add("probe committed", counts.probes);

@@ -189,6 +189,11 @@ pub(super) fn all_keys() -> impl Iterator<Item = Key> {
     names.map(|name| Key::new(&name).expect("short"))
 }
 
+/// Every other client does not: of those, a coordinator forgets what is too much.
+pub(super) fn says_what_it_has_seen(client: u32) -> bool {
+    client % 2 == 1
+}
+
 impl Client {
     fn wish<'a>(&self, wishes: &'a [Wish]) -> Option<&'a Wish> {
         self.mine.get(self.at).map(|at| &wishes[*at])
@@ -210,7 +215,8 @@ impl Client {
         let id = self.name(wish);
         let by = RequestId { attempt: 0, ..id };
         let age = Age { at: self.first_asked_us, by };
-        let seen = Turn { serial: wish.serial, attempt: self.attempt };
+        let turn = Turn { serial: wish.serial, attempt: self.attempt };
+        let seen = if says_what_it_has_seen(wish.client) { turn } else { Turn::default() };
         let request = Request::Transact { life: self.addressed, age, seen, ops: wish.ops.clone() };
         calls.ask(id, wish.coordinator, request);
         self.wait(now_us, PATIENCE_US, wish.client, Stage::Waiting, calls);

@@ -1,12 +1,13 @@
 //! Crashes and what comes after: W6, W7, W8, W10.
 
-use stormglass::commit::{Decision, Record, State};
+use stormglass::commit::{Client, Decision, Record, State, Turn};
 use stormglass::{FileId, NodeId, ReadDisk, codec};
 
 use super::records::expect_reads;
 use super::replays::{claim_alike, claim_the_same, read_back};
 use super::{Ledger, Track};
 use crate::commit::row::Mark;
+use crate::commit::workload::says_what_it_has_seen;
 use crate::disk::{CutReport, Disk, NameLoss};
 use crate::oracle::Broken;
 
@@ -84,6 +85,9 @@ impl Ledger {
 
     fn begin_life(&mut self, node: NodeId, state: State) -> Result<(), Broken> {
         self.counts.boots_in_doubt += u64::from(!state.prepared.is_empty());
+        let evicted =
+            |client: &Client| client.floor > Turn::default() && !says_what_it_has_seen(client.client);
+        self.counts.evicted += u64::from(state.clients.iter().any(evicted));
         for prepared in &state.prepared {
             let row = self.rows.row(prepared.tx);
             row.know(prepared.part.participants().iter().copied());
