@@ -31,8 +31,8 @@ pub struct TxId {
 /// first attempt after the original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId {
-    /// Which client asks.
-    pub client: u32,
+    /// Which client asks. No two may share a number; 64 bits, so that those who draw one need not ask anybody.
+    pub client: u64,
     /// Counts the client's wishes, from 1.
     pub serial: u32,
     /// Counts the retries of one wish, from 0.

@@ -44,7 +44,7 @@ impl<N: Node<Response = Response>> Judge<N> for Commits {
 fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usize] {
     let wishes = (0..coordinators).flat_map(|coordinator| {
         let ops: Arc<[Op]> = ops.into();
-        let client = u32::from(coordinator) + 1;
+        let client = u64::from(coordinator) + 1;
         (1..=5_000).map(move |serial| Wish {
             client,
             serial,

@@ -20,6 +20,15 @@ pub enum End {
     Client(u32),
 }
 
+impl End {
+    /// The client that makes this request. Clients of a simulated cluster are few, so their numbers fit; a name with a
+    /// larger one, in a letter that was flipped, is nobody's.
+    #[inline]
+    pub(crate) fn asker(id: RequestId) -> End {
+        End::Client(u32::try_from(id.client).unwrap_or(u32::MAX))
+    }
+}
+
 /// A message, as a fault means it: the `nth` (from 1) of its kind and subject on its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageAt {

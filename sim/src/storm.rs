@@ -185,7 +185,11 @@ where
         let pause_us = plan.storm_us * u64::from(plan.clients) / u64::from(count.max(1));
         let wish = |nth: u32| {
             let (node, what) = ask(draw);
-            let id = RequestId { client: 1 + nth % plan.clients, serial: 1 + nth / plan.clients, attempt: 0 };
+            let id = RequestId {
+                client: u64::from(1 + nth % plan.clients),
+                serial: 1 + nth / plan.clients,
+                attempt: 0,
+            };
             Wish { id, node, after_us: draw.between(0, pause_us), what }
         };
         (0..count).map(wish).collect()

@@ -72,8 +72,8 @@ impl Why {
                 (here, self.sent.get(&(*from, seen.node, message.about())).copied())
             }
             Fact::Input(Input::Request { id, .. }) => (here, self.asked.get(id).copied()),
-            Fact::Asked { id, .. } => (End::Client(id.client), None),
-            Fact::Answered { id, .. } => (End::Client(id.client), self.replied.get(id).copied()),
+            Fact::Asked { id, .. } => (End::asker(*id), None),
+            Fact::Answered { id, .. } => (End::asker(*id), self.replied.get(id).copied()),
             Fact::Input(Input::DiskDone { .. } | Input::Wake)
             | Fact::Boot
             | Fact::Refused(_)

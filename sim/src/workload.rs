@@ -30,7 +30,7 @@ pub enum ClientEvent<'a, N: Node> {
     /// A timer of this client that was set earlier; timers are not cancelled.
     Timer {
         /// Whose.
-        client: u32,
+        client: u64,
     },
     /// The storm is over: finish what is open, begin nothing new.
     Cleared,
@@ -58,7 +58,8 @@ impl<N: Node> Calls<N> {
     }
 
     /// Sets a timer for `client`, in true time.
-    pub fn wake_at(&mut self, at_us: u64, client: u32) {
+    pub fn wake_at(&mut self, at_us: u64, client: u64) {
+        let client = u32::try_from(client).expect("a client of this world");
         self.timers.push((at_us, client));
     }
 }
@@ -102,12 +103,12 @@ impl<N: Node> Repeat<N> {
         Repeat { wishes, clients: vec![Repeater::default(); clients + 1], every_us, stopped: false }
     }
 
-    fn current(&self, client: u32) -> Option<&Wish<N::Request>> {
+    fn current(&self, client: u64) -> Option<&Wish<N::Request>> {
         let mut of_client = self.wishes.iter().filter(|wish| wish.id.client == client);
         of_client.nth(self.clients[client as usize].at)
     }
 
-    fn think(&mut self, now_us: u64, client: u32, calls: &mut Calls<N>) {
+    fn think(&mut self, now_us: u64, client: u64, calls: &mut Calls<N>) {
         match self.current(client).map(|wish| wish.after_us) {
             None => {}
             Some(0) => self.ask(now_us, client, calls),
@@ -115,13 +116,13 @@ impl<N: Node> Repeat<N> {
         }
     }
 
-    fn ask(&mut self, now_us: u64, client: u32, calls: &mut Calls<N>) {
+    fn ask(&mut self, now_us: u64, client: u64, calls: &mut Calls<N>) {
         let Some(wish) = self.current(client).cloned() else { return };
         calls.ask(wish.id, wish.node, wish.what);
         self.wait(now_us + self.every_us, client, calls);
     }
 
-    fn wait(&mut self, until_us: u64, client: u32, calls: &mut Calls<N>) {
+    fn wait(&mut self, until_us: u64, client: u64, calls: &mut Calls<N>) {
         self.clients[client as usize].due_us = until_us;
         calls.wake_at(until_us, client);
     }
@@ -134,7 +135,7 @@ impl<N: Node> Workload<N> for Repeat<N> {
         }
         match event {
             ClientEvent::Start => {
-                (1..self.clients.len()).for_each(|client| self.think(now_us, client as u32, calls));
+                (1..self.clients.len()).for_each(|client| self.think(now_us, client as u64, calls));
             }
             ClientEvent::Answer { id, .. } => {
                 if self.current(id.client).is_some_and(|current| current.id == id) {

@@ -317,7 +317,7 @@ where
             Event::Barrier { node, life, op, fate } => self.barrier_done(NodeId(node), life, op, fate),
             Event::Wake { node } => self.wake(NodeId(node)),
             Event::Boot { node } => self.boot(NodeId(node)),
-            Event::Timer { client } => self.clients(ClientEvent::Timer { client }),
+            Event::Timer { client } => self.clients(ClientEvent::Timer { client: client.into() }),
             Event::Weather { index } => self.weather_begins(index),
             Event::WeatherEnds { index } => self.weather_ends(index),
             Event::Clear => self.clear(),

@@ -147,7 +147,7 @@ async fn measure(cluster: &Cluster, run: Run, span: u16, seconds: u64) -> Result
         let coordinator = client as usize % nodes;
         let options = ClientOptions { patience: Duration::from_secs(30), ..ClientOptions::default() };
         let client = cluster.client(coordinator, options).await?;
-        let dice = Dice::new(u64::from(client.number()));
+        let dice = Dice::new(client.number());
         clients.spawn(hammer(client, dice, run, coordinator, nodes, usize::from(span), (begin, end)));
     }
     tokio::time::sleep_until(begin).await;

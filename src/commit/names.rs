@@ -17,7 +17,7 @@ pub(super) struct Names {
 
 #[derive(Clone, Debug)]
 struct Remembered {
-    client: u32,
+    client: u64,
     floor: Turn,
     // Sorted by turn. May hold turns at or below the floor while they are undecided.
     turns: Vec<(Turn, Fate)>,
@@ -100,7 +100,7 @@ impl Names {
     }
 
     /// The client has seen the answers to all its turns below `seen`.
-    pub(super) fn seen(&mut self, client: u32, seen: Turn) {
+    pub(super) fn seen(&mut self, client: u64, seen: Turn) {
         let known = self.client_mut(client);
         known.floor = known.floor.max(seen.before());
         known.turns.retain(|(turn, fate)| *turn >= seen || matches!(fate, Fate::Undecided));
@@ -111,12 +111,12 @@ impl Names {
         self.clients.len()
     }
 
-    fn client(&self, client: u32) -> Option<&Remembered> {
+    fn client(&self, client: u64) -> Option<&Remembered> {
         let at = self.clients.binary_search_by_key(&client, |known| known.client).ok()?;
         Some(&self.clients[at])
     }
 
-    fn client_mut(&mut self, client: u32) -> &mut Remembered {
+    fn client_mut(&mut self, client: u64) -> &mut Remembered {
         let at = match self.clients.binary_search_by_key(&client, |known| known.client) {
             Ok(at) => at,
             Err(at) => {

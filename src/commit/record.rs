@@ -109,7 +109,7 @@ impl RecordHead {
 
 #[inline]
 fn take_name(pieces: &mut Pieces<'_>) -> Option<RequestId> {
-    let (client, serial) = (pieces.narrow()?, pieces.narrow()?);
+    let (client, serial) = (pieces.unsigned()?, pieces.narrow()?);
     Some(RequestId { client, serial, attempt: pieces.narrow()? })
 }
 
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn every_record_can_be_read_in_place() {
         let tx = TxId { coordinator: NodeId(300), incarnation: Incarnation(300), serial: 1 << 40 };
-        let name = RequestId { client: 1, serial: 70_000, attempt: 2 };
+        let name = RequestId { client: u64::MAX, serial: 70_000, attempt: 2 };
         let op = |node, action| Op { node: NodeId(node), key: Key::new("key").unwrap(), action };
         let add = Action::Add { by: -1, at_least: i64::MIN };
         let ops = [op(1, Action::Get), op(1, Action::Put(-300)), op(260, Action::Delete), op(260, add)];
@@ -257,5 +257,18 @@ mod tests {
             }
         }
         assert!(RecordHead::decode(&[5, 0, 0, 0, 0, 0, 0]).is_err());
+    }
+
+    /// A client's number had 32 bits once. An integer's encoding does not say its width, so what was written then, in logs
+    /// and in snapshots, is what would be written now.
+    #[test]
+    fn a_record_from_when_clients_had_32_bits_is_still_read() {
+        let bytes = [4, 1, 2, 3, 252, 0xef, 0xbe, 0xad, 0xde, 5, 6];
+        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation(2), serial: 3 };
+        let name = RequestId { client: 0xdead_beef, serial: 5, attempt: 6 };
+        let record = Record::End { tx, name };
+        assert_eq!(codec::decode(&bytes), Ok(record.clone()));
+        assert_eq!(RecordHead::decode(&bytes), Ok(record.head()));
+        assert_eq!(codec::encode(&record), bytes);
     }
 }

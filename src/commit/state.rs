@@ -80,7 +80,7 @@ pub struct Committing {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// [`RequestId::client`].
-    pub client: u32,
+    pub client: u64,
     /// At or below this, names may have been forgotten. (0, 0) if none have.
     pub floor: Turn,
     /// The committed requests above the floor, with their transactions. Sorted by turn.

@@ -41,8 +41,9 @@ use crate::id::{Incarnation, NodeId, RequestId};
 pub struct ClientOptions {
     /// The cluster that the node must be of.
     pub cluster: String,
-    /// The number under which this client's requests are named; no two clients may share one. Random if `None`.
-    pub number: Option<u32>,
+    /// The number under which this client's requests are named; no two clients may share one: the second would be
+    /// told what became of the first one's requests. Drawn from 64 bits if `None`.
+    pub number: Option<u64>,
     /// How long to wait for an answer, and for a connection, all retries included.
     pub patience: Duration,
     /// After how long without an answer the same request is asked again.
@@ -139,7 +140,7 @@ pub enum ClientError {
 pub struct Client {
     address: String,
     options: ClientOptions,
-    number: u32,
+    number: u64,
     serial: u32,
     node: NodeId,
     life: Incarnation,
@@ -165,7 +166,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`] or [`ClientError::Refused`].
     pub async fn connect(address: &str, options: ClientOptions) -> Result<Client, ClientError> {
-        let number = options.number.unwrap_or_else(|| (entropy() as u32).max(1));
+        let number = options.number.unwrap_or_else(|| entropy().max(1));
         let mut client = Client {
             address: address.to_owned(),
             number,
@@ -187,7 +188,7 @@ impl Client {
     }
 
     /// The number under which this client's requests are named.
-    pub fn number(&self) -> u32 {
+    pub fn number(&self) -> u64 {
         self.number
     }
 

@@ -60,7 +60,8 @@ fn check_filter(args: &Replay, of: &str, plan: &Plan) -> Result<(), Exit> {
         return Err(usage::refuse(format_args!("there is no {node}: {of} has {} nodes", plan.nodes)));
     }
     let clients = plan.clients;
-    if let Some(request) = args.request.filter(|request| !(1..=clients).contains(&request.client)) {
+    if let Some(request) = args.request.filter(|request| !(1..=u64::from(clients)).contains(&request.client))
+    {
         return Err(usage::refuse(format_args!("there is no {request}: {of} has clients c1 to c{clients}")));
     }
     if args.from_ms > args.to_ms {

@@ -22,7 +22,7 @@ impl<N: Node<Request = Request, Response = Response>> Asked for N {}
 #[derive(Clone, Debug)]
 pub struct Wish {
     /// Whose.
-    pub client: u32,
+    pub client: u64,
     /// The name, with the client's number.
     pub serial: u32,
     /// Whom it asks.
@@ -92,7 +92,7 @@ pub(super) fn draw_wishes(
     let hot = draw.chance(1, 2);
     let pause_us = plan.storm_us * u64::from(plan.clients) / u64::from(count);
     let wishes = (0..count).map(|nth| {
-        let (client, serial) = (nth % plan.clients + 1, nth / plan.clients + 1);
+        let (client, serial) = (u64::from(nth % plan.clients + 1), nth / plan.clients + 1);
         let node = draw.node();
         let ops = draw_ops(plan, draw, hot);
         let after_us = draw.between(0, pause_us);
@@ -112,7 +112,7 @@ impl From<crate::workload::Wish<Txn>> for Wish {
 impl Clients {
     /// Clients with exactly these wishes, each client's in the order of the list.
     pub fn new(nodes: u16, clients: u32, wishes: Vec<Wish>) -> Clients {
-        let client = |number: u32| Client {
+        let client = |number: u64| Client {
             mine: (0..wishes.len()).filter(|at| wishes[*at].client == number).collect(),
             at: 0,
             attempt: 0,
@@ -124,7 +124,7 @@ impl Clients {
             asked: 0,
             was_unknown: false,
         };
-        let clients = (1..=clients).map(client).collect();
+        let clients = (1..=u64::from(clients)).map(client).collect();
         Clients { wishes, clients, nodes, cleared: false, resolved: 0 }
     }
 
@@ -222,7 +222,7 @@ impl Client {
         self.wait(now_us, PATIENCE_US, wish.client, Stage::Waiting, calls);
     }
 
-    fn wait<N: Asked>(&mut self, now_us: u64, for_us: u64, client: u32, stage: Stage, calls: &mut Calls<N>) {
+    fn wait<N: Asked>(&mut self, now_us: u64, for_us: u64, client: u64, stage: Stage, calls: &mut Calls<N>) {
         self.stage = stage;
         self.due_us = now_us + for_us;
         calls.wake_at(self.due_us, client);
@@ -265,7 +265,7 @@ impl<N: Asked> Workload<N> for Clients {
 }
 
 impl Clients {
-    fn on_timer<N: Asked>(&mut self, now_us: u64, number: u32, calls: &mut Calls<N>) {
+    fn on_timer<N: Asked>(&mut self, now_us: u64, number: u64, calls: &mut Calls<N>) {
         let client = &mut self.clients[number as usize - 1];
         let Some(wish) = client.wish(&self.wishes) else { return };
         if client.due_us > now_us {

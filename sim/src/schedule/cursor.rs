@@ -208,7 +208,7 @@ impl<'a> Cursor<'a> {
     /// If it is none, or there is no such client.
     pub fn request(&mut self) -> Result<RequestId, Problem> {
         let expected = format!("a request of a client (c1.1, or of up to c{})", self.limits.clients);
-        let id = request(self.peek()).filter(|id| (1..=self.limits.clients).contains(&id.client));
+        let id = request(self.peek()).filter(|id| (1..=u64::from(self.limits.clients)).contains(&id.client));
         let id = id.ok_or_else(|| self.problem(&expected))?;
         self.word(&expected)?;
         Ok(id)

@@ -34,7 +34,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             }
         }
         for gone in (1..=self.best.plan.clients).rev() {
-            let busy = self.best.wishes.iter().any(|wish| wish.id.client == gone);
+            let busy = self.best.wishes.iter().any(|wish| wish.id.client == u64::from(gone));
             if !busy && self.best.plan.clients > 1 {
                 any |= self.renamed(self.without_client(gone));
             }
@@ -88,7 +88,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             c if c > gone => Some(c - 1),
             c => Some(c),
         };
-        let request = |id: RequestId| RequestId { client: client(id.client).unwrap_or(id.client), ..id };
+        let request =
+            |id: RequestId| RequestId { client: id.client - u64::from(id.client > u64::from(gone)), ..id };
         let mut next = self.renaming(&client, &request);
         next.0.plan.clients -= 1;
         Some(next)

@@ -69,7 +69,7 @@ impl Witness {
             Effect::Send { to, message } => self.sent(seen.at_us, from, End::Node(*to), message.about()),
             Effect::Reply { id, response } => {
                 let about = About { kind: response.kind(), subject: Some(Subject::Request(*id)) };
-                self.sent(seen.at_us, from, End::Client(id.client), about);
+                self.sent(seen.at_us, from, End::asker(*id), about);
             }
             Effect::Disk(DiskOp::Append { about, .. }) => {
                 self.last_append.insert(seen.node, *about);
@@ -96,7 +96,7 @@ impl<N: Node> Judge<N> for Witness {
             Fact::Effect(effect, _) => self.did(seen, effect),
             Fact::Asked { id, request } => {
                 let about = About { kind: request.kind(), subject: Some(Subject::Request(*id)) };
-                self.sent(seen.at_us, End::Client(id.client), End::Node(seen.node), about);
+                self.sent(seen.at_us, End::asker(*id), End::Node(seen.node), about);
             }
             Fact::PowerCut(report) => {
                 let abouts: Vec<About> = report.appends.iter().map(|fate| fate.about).collect();

@@ -191,15 +191,15 @@ where
     }
 
     pub(super) fn ask(&mut self, id: RequestId, node: NodeId, request: N::Request) {
-        let from = self.network.index(End::Client(id.client));
+        let from = self.network.index(End::asker(id));
         self.launch(from, node.0, Cargo::Ask(id, request));
     }
 
     pub(super) fn answer(&mut self, node: NodeId, id: RequestId, response: N::Response) {
-        if id.client == 0 || id.client > self.plan.clients {
+        if id.client == 0 || id.client > u64::from(self.plan.clients) {
             return;
         }
-        let to = self.network.index(End::Client(id.client));
+        let to = self.network.index(End::asker(id));
         self.launch(node.0, to, Cargo::Answer(id, response));
     }
 

@@ -37,7 +37,7 @@ pub(super) async fn live(
     let mut connections: Vec<Option<Client>> = addresses.iter().map(|_| None).collect();
     let mut wishes = Vec::new();
     // A client's number is good for one coordinator: no two connections share a name.
-    let mut next_number = number << 20;
+    let mut next_number = u64::from(number) << 20;
     while !over.load(Ordering::Relaxed) {
         sleep(think / 2 + think * (dice.below(1000) as u32) / 1000).await;
         let coordinator = dice.below(addresses.len());

@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_name_is_read_back_as_it_was_printed() {
-        let id = RequestId { client: 17, serial: 1, attempt: 2 };
+        let id = RequestId { client: u64::MAX, serial: 1, attempt: 2 };
         let name = Name { node: NodeId(3), life: Incarnation(5), id };
         assert_eq!(name.to_string().parse(), Ok(name));
         for text in ["", "n3", "n3.5:c17.1", "n3.5:c17.1/x", "3.5:c17.1/0", "n3.5:c17.1/-1"] {

@@ -192,8 +192,8 @@ fn outcomes<'a>(of: &'a State, found: &'a State) -> impl Iterator<Item = (stormg
     of.outcomes.iter().filter(move |known| !ended(known.tx)).map(|known| (known.tx, known.decision))
 }
 
-fn names(of: &State, found: &State) -> Vec<(u32, stormglass::commit::Turn, stormglass::TxId)> {
-    let floor = |client: u32| {
+fn names(of: &State, found: &State) -> Vec<(u64, stormglass::commit::Turn, stormglass::TxId)> {
+    let floor = |client: u64| {
         let known = found.clients.iter().find(|known| known.client == client);
         known.map(|known| known.floor).unwrap_or_default()
     };
