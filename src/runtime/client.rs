@@ -5,8 +5,8 @@
 //! Three kinds, each harmless for its own reason:
 //!
 //! 1. *No answer, or the connection is lost.* The very same request, name and life included, is asked again, over a new
-//!    connection if need be. A name is executed at most once and looked up ever after, by whichever life of the node is
-//!    there then; so this is never a second execution.
+//!    connection if need be, but only of the same node: a name is addressed to nobody else. There it is executed at most
+//!    once and looked up ever after, by whichever life of the node is there then; so this is never a second execution.
 //! 2. *Refused for a conflict, timed out, or the coordinator has restarted.* The answer is "aborted", and final for that
 //!    name. The wish is uttered again under a new name (the next attempt) with its old age, so that it wins in the end.
 //!    This is done at most [`ClientOptions::attempts`] times.
@@ -212,7 +212,7 @@ impl Client {
             self.open.insert(Turn::of(id));
             let seen = self.open.first().copied().expect("just inserted");
             let request = Request::Transact { life: name.life, age, seen, ops: Arc::clone(&ops) };
-            let settled = match self.ask(id, &request, deadline).await {
+            let settled = match self.ask(name, &request, deadline).await {
                 Ok(Some(response)) => settle(name, response.outcome),
                 Ok(None) => return Ok(Settled::Unknown { name }),
                 Err(error) => {
@@ -243,11 +243,7 @@ impl Client {
     /// [`ClientError`] if the node cannot be asked, or is not the one that the name says.
     pub async fn outcome(&mut self, name: Name) -> Result<Settled, ClientError> {
         let deadline = Instant::now() + self.options.patience;
-        self.connected(deadline).await?;
-        if name.node != self.node {
-            return Err(ClientError::WrongNode { name, address: self.address.clone(), node: self.node });
-        }
-        match self.ask(name.id, &Request::Outcome { life: name.life }, deadline).await? {
+        match self.ask(name, &Request::Outcome { life: name.life }, deadline).await? {
             None => Ok(Settled::Unknown { name }),
             Some(response) => Ok(settle(name, response.outcome)),
         }
@@ -294,23 +290,26 @@ impl Client {
         }
     }
 
-    /// Asks until there is an answer: the same request under the same name. `None` when the time is over.
+    /// Asks until there is an answer: the same request under the same name. `None` when the time is over, or when
+    /// whoever the name is addressed to is not to be found any more.
     async fn ask(
         &mut self,
-        id: RequestId,
+        name: Name,
         request: &Request,
         deadline: Instant,
     ) -> Result<Option<Response>, ClientError> {
         let mut asked = false;
         loop {
-            match self.connected(deadline).await {
+            match self.reach(name, deadline).await {
                 Ok(()) => {}
-                // Once it was asked, it may have been done.
-                Err(ClientError::Unreachable { .. }) if asked => return Ok(None),
+                // It may have been done.
+                Err(ClientError::Unreachable { .. } | ClientError::WrongNode { .. }) if asked => {
+                    return Ok(None);
+                }
                 Err(error) => return Err(error),
             }
             let until = deadline.min(Instant::now() + self.options.ask_again);
-            let answered = timeout_at(until, self.ask_once(id, request)).await;
+            let answered = timeout_at(until, self.ask_once(name.id, request)).await;
             match answered {
                 Ok(Ok(Answer::Response(response))) => {
                     self.life = self.life.max(response.life);
@@ -357,6 +356,16 @@ impl Client {
                 ) => {}
             }
         }
+    }
+
+    /// Makes sure that the node is there to which the name is addressed. Another one at the same address would not know
+    /// the name, and do it all once more if it happens to be in the same life.
+    async fn reach(&mut self, name: Name, deadline: Instant) -> Result<(), ClientError> {
+        self.connected(deadline).await?;
+        if self.node == name.node {
+            return Ok(());
+        }
+        Err(ClientError::WrongNode { name, address: self.address.clone(), node: self.node })
     }
 
     fn lost(&mut self, error: &StreamError) {

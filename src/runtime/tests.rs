@@ -1,5 +1,7 @@
 //! The engine with a node that knows nothing of transactions: what it is generic for.
 
+mod client;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
