@@ -17,7 +17,7 @@
 
 mod name;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,8 +144,8 @@ pub struct Client {
     serial: u32,
     node: NodeId,
     life: Incarnation,
-    /// Turns whose answer nobody has seen: nothing from the first of them on may be forgotten.
-    open: BTreeSet<Turn>,
+    /// Names whose answer nobody has seen: nothing from the first of them on may be forgotten.
+    open: BTreeMap<Turn, Name>,
     connection: Option<Connection>,
 }
 
@@ -173,7 +173,7 @@ impl Client {
             serial: 0,
             node: NodeId(0),
             life: Incarnation(0),
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             connection: None,
             options,
         };
@@ -195,7 +195,8 @@ impl Client {
     /// Does all of `ops` or nothing. See the [module](self) for what is tried again.
     ///
     /// # Errors
-    /// [`ClientError`] if nothing was done and nothing will be: no node was there, or it took no request.
+    /// [`ClientError`] if nothing was done and nothing will be: no node was there, or it took no request. Once a request
+    /// has left, whatever happens then is [`Settled::Unknown`] at worst.
     pub async fn transact(&mut self, ops: impl Into<Arc<[Op]>>) -> Result<Settled, ClientError> {
         self.serial += 1;
         let ops = ops.into();
@@ -209,24 +210,19 @@ impl Client {
             self.connected(deadline).await?;
             let id = RequestId { attempt, ..first };
             let name = Name { node: self.node, life: self.life, id };
-            self.open.insert(Turn::of(id));
-            let seen = self.open.first().copied().expect("just inserted");
+            self.open.insert(Turn::of(id), name);
+            let (&seen, _) = self.open.first_key_value().expect("just inserted");
             let request = Request::Transact { life: name.life, age, seen, ops: Arc::clone(&ops) };
             let settled = match self.ask(name, &request, deadline).await {
-                Ok(Some(response)) => settle(name, response.outcome),
+                Ok(Some(response)) => self.settle(name, response.outcome),
                 Ok(None) => return Ok(Settled::Unknown { name }),
                 Err(error) => {
+                    // It never left, so there is no answer to wait for.
                     self.open.remove(&Turn::of(id));
                     return Err(error);
                 }
             };
-            let Settled::Aborted { why, .. } = settled else {
-                if !matches!(settled, Settled::Unknown { .. }) {
-                    self.open.remove(&Turn::of(id));
-                }
-                return Ok(settled);
-            };
-            self.open.remove(&Turn::of(id));
+            let Settled::Aborted { why, .. } = settled else { return Ok(settled) };
             let pause = Duration::from_millis(pause_ms + entropy() % pause_ms);
             attempt += 1;
             if !worth_another(why) || attempt >= self.options.attempts || Instant::now() + pause >= deadline {
@@ -245,7 +241,7 @@ impl Client {
         let deadline = Instant::now() + self.options.patience;
         match self.ask(name, &Request::Outcome { life: name.life }, deadline).await? {
             None => Ok(Settled::Unknown { name }),
-            Some(response) => Ok(settle(name, response.outcome)),
+            Some(response) => Ok(self.settle(name, response.outcome)),
         }
     }
 
@@ -290,6 +286,20 @@ impl Client {
         }
     }
 
+    /// An answer that is final was seen: its name is open no longer.
+    fn settle(&mut self, name: Name, outcome: Outcome) -> Settled {
+        let settled = match outcome {
+            Outcome::Committed { reads } => Settled::Committed { name, reads },
+            Outcome::Aborted { why } => Settled::Aborted { name, why },
+            Outcome::Unknown => return Settled::Unknown { name },
+        };
+        // An outcome may be that of any client's request.
+        if self.open.get(&Turn::of(name.id)) == Some(&name) {
+            self.open.remove(&Turn::of(name.id));
+        }
+        settled
+    }
+
     /// Asks until there is an answer: the same request under the same name. `None` when the time is over, or when
     /// whoever the name is addressed to is not to be found any more.
     async fn ask(
@@ -302,10 +312,8 @@ impl Client {
         loop {
             match self.reach(name, deadline).await {
                 Ok(()) => {}
-                // It may have been done.
-                Err(ClientError::Unreachable { .. } | ClientError::WrongNode { .. }) if asked => {
-                    return Ok(None);
-                }
+                // It may have been done, whoever is there or not there now.
+                Err(_) if asked => return Ok(None),
                 Err(error) => return Err(error),
             }
             let until = deadline.min(Instant::now() + self.options.ask_again);
@@ -434,14 +442,6 @@ impl From<StreamError> for Dial {
 impl From<std::io::Error> for Dial {
     fn from(error: std::io::Error) -> Dial {
         Dial::Failed(StreamError::Io(error))
-    }
-}
-
-fn settle(name: Name, outcome: Outcome) -> Settled {
-    match outcome {
-        Outcome::Committed { reads } => Settled::Committed { name, reads },
-        Outcome::Aborted { why } => Settled::Aborted { name, why },
-        Outcome::Unknown => Settled::Unknown { name },
     }
 }
 

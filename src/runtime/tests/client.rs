@@ -14,6 +14,8 @@ use crate::id::{Incarnation, NodeId, RequestId};
 /// What is done with one connection.
 #[derive(Clone, Debug)]
 enum Act {
+    /// Greets nobody.
+    Refuses,
     /// Hears one request, and hangs up.
     Loses(NodeId),
     /// Says this to every request, until the client hangs up.
@@ -38,6 +40,10 @@ async fn perform(stream: TcpStream, act: Act, heard: &mut Vec<(NodeId, RequestId
     let mut frames = Frames::new(from, FRAME_BYTES_MAX);
     frames.next::<Hello>(PATIENCE).await.expect("a frame").expect("a greeting");
     let (node, outcome) = match act {
+        Act::Refuses => {
+            let refused = Welcome::Refused { why: "not today".to_owned() };
+            return say(&mut out, &refused, PATIENCE).await.expect("it reads");
+        }
         Act::Loses(node) => (node, None),
         Act::Answers(node, outcome) => (node, Some(outcome)),
     };
@@ -73,6 +79,14 @@ fn put() -> Vec<Op> {
     vec![Op { node: NodeId(0), key: Key::new("a").expect("short"), action: Action::Put(1) }]
 }
 
+/// The first serial whose answer the client says that it has not seen.
+fn seen(request: &Request) -> Option<u32> {
+    match request {
+        Request::Transact { seen, .. } => Some(seen.serial),
+        Request::Outcome { .. } => None,
+    }
+}
+
 #[test]
 fn clients_draw_their_numbers_from_64_bits() {
     let (n0, mut highest) = (NodeId(0), 0);
@@ -104,4 +118,27 @@ fn an_outcome_is_asked_only_of_the_node_that_the_name_says() {
     let (refused, heard) = with_client(&acts, async |client| client.outcome(name).await);
     assert!(matches!(refused, Err(ClientError::WrongNode { node: NodeId(1), .. })), "{refused:?}");
     assert_eq!(heard, []);
+}
+
+/// 1. The request is sent, and the connection is lost before the answer.
+/// 2. Whoever is there now refuses the client.
+/// 3. "Nothing was done" is not known. Nor may the coordinator forget the name: somebody may ask for its outcome.
+#[test]
+fn what_was_sent_once_may_have_been_done_whatever_is_there_now() {
+    let n0 = NodeId(0);
+    let acts = [Act::Loses(n0), Act::Refuses, Act::Answers(n0, COMMITTED)];
+    let (first, heard) = with_client(&acts, async |client| {
+        let Ok(Settled::Unknown { name: first }) = client.transact(put()).await else {
+            panic!("nobody knows what has become of it")
+        };
+        client.transact(put()).await.expect("an answer");
+        client.outcome(first).await.expect("an answer");
+        client.transact(put()).await.expect("an answer");
+        first
+    });
+    let asked: Vec<(u32, Option<u32>)> =
+        heard.iter().map(|(_, id, request)| (id.serial, seen(request))).collect();
+    // The first was open until its outcome was known; then everything below the newest had been answered.
+    assert_eq!(asked, [(1, Some(1)), (2, Some(1)), (1, None), (3, Some(3))]);
+    assert_eq!(first.id, heard[0].1);
 }
