@@ -100,7 +100,7 @@ impl Directory {
             let path = path.to_path_buf();
             move |error| DirectoryError::Io { what, path, error }
         };
-        fs::create_dir_all(path).map_err(failed("create data directory", path))?;
+        create(path, sync).map_err(failed("create data directory", path))?;
         refuse_strangers(path)?;
         let lock_path = path.join(LOCK);
         let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path);
@@ -121,6 +121,41 @@ impl Directory {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Creates the directory and what leads to it. A name is durable only once the directory that holds it is synced: a node
+/// that has voted must not lose its whole directory to a power cut, and begin its first life once more.
+fn create(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|at| !is_here(at)).collect();
+    fs::create_dir_all(path)?;
+    for made in &missing {
+        sync(holder(made))?;
+    }
+    if missing.is_empty() {
+        // Whoever made it may have died before this. If it is not ours to open, then that was somebody who prepared it.
+        return match sync(holder(path)) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        };
+    }
+    Ok(())
+}
+
+fn is_here(path: &Path) -> bool {
+    path.as_os_str().is_empty() || path.exists()
+}
+
+/// The directory in which this one has its name.
+fn holder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Nobody's directory becomes ours by accident: it must be empty, or say that it is a node's.
@@ -167,7 +202,7 @@ fn claim(path: &Path, cluster: &str, node: NodeId) -> Result<(), DirectoryError>
         new.write_all(text.as_bytes())?;
         new.sync_all()?;
         fs::rename(&scratch, &file)?;
-        File::open(path)?.sync_all()
+        sync(path)
     };
     write().map_err(io("write"))
 }
@@ -238,7 +273,43 @@ impl ReadDisk for Survived {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+
+    #[test]
+    fn every_name_on_the_way_to_a_new_directory_is_made_durable() {
+        let root = std::env::temp_dir().join(format!("stormglass-create-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).expect("a temporary directory");
+        let synced = |path: &Path| {
+            let synced = RefCell::new(Vec::new());
+            let note = |directory: &Path| {
+                assert!(path.is_dir(), "a name that is not there yet is made durable");
+                synced.borrow_mut().push(directory.to_path_buf());
+                Ok(())
+            };
+            create(path, note).expect("it can be created");
+            synced.into_inner()
+        };
+        let path = root.join("logs/n0");
+        assert_eq!(synced(&path), [root.join("logs"), root.clone()]);
+        // Once more, since the first to come may have died in between.
+        assert_eq!(synced(&path), [root.join("logs")]);
+        fs::remove_dir_all(&root).expect("it was there");
+        assert_eq!(holder(Path::new("logs")), Path::new("."));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_durable_is_not_used() {
+        let root = std::env::temp_dir().join(format!("stormglass-uncreated-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        let fails = |_: &Path| Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(create(&root, fails).is_err());
+        // Somebody else has made it: that is for them to see to.
+        assert!(create(&root, fails).is_ok());
+        fs::remove_dir_all(&root).expect("it was there");
+    }
 
     #[test]
     fn every_role_has_a_name_and_nothing_else_has_a_role() {
