@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -18,8 +18,15 @@ use super::serve::Serve;
 use super::stream::{FRAME_BYTES_MAX, Frames, GREETING_BYTES_MAX, Pipe, StreamError, say, write};
 use crate::id::{Incarnation, NodeId, RequestId};
 
-/// Connections at one time, peers and clients together: with [`FRAME_BYTES_MAX`] a bound on their memory.
-const CONNECTIONS_MAX: usize = 256;
+/// Connections at one time that have not said yet whose they are. They have [`PATIENCE`] for that, and at most
+/// [`GREETING_BYTES_MAX`] of memory.
+const STRANGERS_MAX: usize = 256;
+
+/// Clients at one time: with [`FRAME_BYTES_MAX`] a bound on their memory.
+pub(super) const CLIENTS_MAX: usize = 320;
+
+/// Connections at one time for each peer: the newest, and those that it replaces and that are not gone yet.
+const CONNECTIONS_OF_A_PEER_MAX: usize = 4;
 
 /// Answers that a client has not read take at most this much memory (8 MiB: two of the longest).
 const ANSWERS_BYTES_MAX: usize = 8 << 20;
@@ -68,6 +75,10 @@ struct House<N: Serve> {
     /// The latest life of each peer, and how to end its present connection.
     present: Mutex<BTreeMap<NodeId, (Incarnation, Arc<Notify>)>>,
     complaints: Mutex<Complaints>,
+    strangers: Arc<Semaphore>,
+    clients: Semaphore,
+    // Apart from the clients: who only keeps a connection must not keep out those who decide.
+    of_peers: Semaphore,
 }
 
 /// What was said in this second, and what was not.
@@ -82,7 +93,11 @@ impl<N: Serve> Door<N> {
     pub(super) async fn keep(self, identity: Identity, peers: BTreeSet<NodeId>) {
         let complaints = Mutex::new(Complaints { since: Instant::now(), said: 0, kept_back: 0 });
         let present = Mutex::default();
-        let house = Arc::new(House { identity, peers, arrive: self.arrive, present, complaints });
+        let of_peers = Semaphore::new(peers.len() * CONNECTIONS_OF_A_PEER_MAX);
+        let (strangers, clients) = (Arc::new(Semaphore::new(STRANGERS_MAX)), Semaphore::new(CLIENTS_MAX));
+        let arrive = self.arrive;
+        let house =
+            Arc::new(House { identity, peers, arrive, present, complaints, strangers, clients, of_peers });
         let mut inside = JoinSet::new();
         loop {
             let (stream, from) = match self.listener.accept().await {
@@ -95,13 +110,13 @@ impl<N: Serve> Door<N> {
                 }
             };
             while inside.try_join_next().is_some() {}
-            if inside.len() >= CONNECTIONS_MAX {
+            let Ok(stranger) = Arc::clone(&house.strangers).try_acquire_owned() else {
                 house.complain(&format_args!(
-                    "connection from {from} dropped: there are {CONNECTIONS_MAX} already"
+                    "connection from {from} dropped: there are {STRANGERS_MAX} already that say nothing"
                 ));
                 continue;
-            }
-            inside.spawn(Arc::clone(&house).host(stream, from));
+            };
+            inside.spawn(Arc::clone(&house).host(stream, from, stranger));
         }
     }
 }
@@ -116,8 +131,8 @@ enum Rude {
 }
 
 impl<N: Serve> House<N> {
-    async fn host(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
-        if let Err(rude) = self.listen_to(stream).await {
+    async fn host(self: Arc<Self>, stream: TcpStream, from: SocketAddr, stranger: OwnedSemaphorePermit) {
+        if let Err(rude) = self.listen_to(stream, stranger).await {
             self.complain(&format_args!("connection from {from} dropped: {rude}"));
         }
     }
@@ -139,16 +154,20 @@ impl<N: Serve> House<N> {
         }
     }
 
-    async fn listen_to(&self, stream: TcpStream) -> Result<(), Rude> {
+    async fn listen_to(&self, stream: TcpStream, stranger: OwnedSemaphorePermit) -> Result<(), Rude> {
         stream.set_nodelay(true).map_err(StreamError::from)?;
         let (from, mut out) = stream.into_split();
         let mut frames = Frames::new(from, GREETING_BYTES_MAX);
         let hello = timeout(PATIENCE, frames.next::<Hello>(PATIENCE)).await;
         let Some(hello) = hello.map_err(|_| StreamError::Silent(PATIENCE))?? else { return Ok(()) };
-        if let Err(why) = self.check(&hello) {
-            say(&mut out, &Welcome::Refused { why: why.clone() }, PATIENCE).await?;
-            return Err(Rude::Refused(why));
-        }
+        let _room = match self.check(&hello).and_then(|()| self.room_for(hello.caller)) {
+            Ok(room) => room,
+            Err(why) => {
+                say(&mut out, &Welcome::Refused { why: why.clone() }, PATIENCE).await?;
+                return Err(Rude::Refused(why));
+            }
+        };
+        drop(stranger);
         let Identity { node, life, .. } = self.identity;
         say(&mut out, &Welcome::Welcome { node, life }, PATIENCE).await?;
         frames.set_limit(FRAME_BYTES_MAX);
@@ -172,6 +191,18 @@ impl<N: Serve> House<N> {
             return Err(format!("{node} is no peer of {me}"));
         }
         Ok(())
+    }
+
+    fn room_for(&self, caller: Caller) -> Result<SemaphorePermit<'_>, String> {
+        let me = self.identity.node;
+        match caller {
+            Caller::Client => self.clients.try_acquire().map_err(|_| {
+                format!("{me} has {CLIENTS_MAX} clients already; try again when some have left")
+            }),
+            Caller::Peer { node, .. } => {
+                self.of_peers.try_acquire().map_err(|_| format!("{me} is still letting go of {node}"))
+            }
+        }
     }
 
     async fn hear_peer(

@@ -1,8 +1,10 @@
 //! The engine with a node that knows nothing of transactions: what it is generic for.
 
 mod client;
+mod door;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -91,13 +93,48 @@ impl Serve for Diary {
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The node that is served, and one that it knows and that is never there.
+const ME: NodeId = NodeId(7);
+const PEER: NodeId = NodeId(8);
+
+/// A data directory for one test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let data = std::env::temp_dir().join(format!("stormglass-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&data);
+        Place(data)
+    }
+
+    fn block_on(&self, story: impl AsyncFnOnce(Settings)) {
+        let nowhere = || "127.0.0.1:0".to_owned();
+        let settings = Settings {
+            node: ME,
+            cluster: "test".to_owned(),
+            listen: nowhere(),
+            peers: BTreeMap::from([(ME, nowhere()), (PEER, nowhere())]),
+            data: self.0.clone(),
+            patience: PATIENCE,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(story(settings));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 async fn ask(address: std::net::SocketAddr, serial: u32, word: &str) -> ClientEcho<Word> {
     let (from, mut out) = TcpStream::connect(address).await.expect("it listens").into_split();
     let mut frames = Frames::new(from, FRAME_BYTES_MAX);
     let hello = Hello { cluster: "test".to_owned(), caller: Caller::Client };
     say(&mut out, &hello, PATIENCE).await.expect("it reads");
     let welcome = frames.next::<Welcome>(PATIENCE).await.expect("an answer");
-    assert_eq!(welcome, Some(Welcome::Welcome { node: NodeId(7), life: Incarnation(1) }));
+    assert_eq!(welcome, Some(Welcome::Welcome { node: ME, life: Incarnation(1) }));
     let id = RequestId { client: 1, serial, attempt: 0 };
     say(&mut out, &ClientPacket::Ask { id, request: Word(word.to_owned()) }, PATIENCE)
         .await
@@ -109,21 +146,12 @@ async fn ask(address: std::net::SocketAddr, serial: u32, word: &str) -> ClientEc
 
 #[test]
 fn a_node_that_knows_no_transactions_is_served_and_goes_on_in_its_next_life() {
-    let data = std::env::temp_dir().join(format!("stormglass-diary-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&data);
-    let settings = Settings {
-        node: NodeId(7),
-        cluster: "test".to_owned(),
-        listen: "127.0.0.1:0".to_owned(),
-        peers: BTreeMap::from([(NodeId(7), "127.0.0.1:0".to_owned())]),
-        data: data.clone(),
-        patience: PATIENCE,
-    };
+    let place = Place::new("diary");
     let said = |serial, text: &str| {
         let id = RequestId { client: 1, serial, attempt: 0 };
         ClientEcho::Answer { id, response: Word(text.to_owned()) }
     };
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+    place.block_on(async |settings| {
         let mut first = start::<Diary>(settings.clone(), &(), None).await.expect("it starts");
         assert_eq!(first.ready().await, Some(Incarnation(1)));
         assert_eq!(ask(first.address, 1, "one").await, said(1, "one"));
@@ -138,5 +166,4 @@ fn a_node_that_knows_no_transactions_is_served_and_goes_on_in_its_next_life() {
         second.stop();
         second.ended().await;
     });
-    std::fs::remove_dir_all(&data).expect("it was there");
 }
