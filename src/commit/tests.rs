@@ -7,7 +7,7 @@ use net::Net;
 
 use super::*;
 use crate::contract::Input;
-use crate::id::{Incarnation, NodeId};
+use crate::id::{Incarnation, NodeId, TxId};
 
 fn key() -> Key {
     Key::new("k").expect("it is short")
@@ -260,4 +260,23 @@ fn an_abort_costs_what_the_table_says() {
             net.assert_clean();
         }
     }
+}
+
+/// 1. Node 1 has voted Yes, and is told to stop: it must still hear how that ends.
+/// 2. Other transactions, it lets lie.
+#[test]
+fn only_a_prepare_of_an_unknown_transaction_begins_something() {
+    let mut net = Net::new(1);
+    net.lost = |letter| matches!(letter.message, Message::Commit { .. });
+    let name = net.ask(1, &puts(0..=1));
+    net.deliver();
+    let tx = TxId { coordinator: NodeId(0), incarnation: Incarnation(1), serial: 1 };
+    let member = net.node(1).members.get(tx).expect("it is in doubt");
+    let word = Word::new(Position::of(tx), std::iter::empty(), None);
+    let prepare = |tx| Message::Prepare { tx, name, part: member.part.clone(), word: word.clone() };
+    assert!(!net.node(1).begins(&prepare(tx)));
+    assert!(!net.node(1).begins(&Message::Commit { tx, name, word: word.clone() }));
+    let other = TxId { serial: 2, ..tx };
+    assert!(net.node(1).begins(&prepare(other)));
+    assert!(!net.node(1).begins(&Message::Abort { tx: other, name, word: word.clone() }));
 }

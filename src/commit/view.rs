@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::message::Message;
 use super::node::CommitNode;
 use super::op::Key;
 use super::participant::{Known, Member};
@@ -105,6 +106,21 @@ impl CommitNode {
         self.led.is_empty()
             && self.members.is_empty()
             && self.outcomes.iter().all(|(_, known)| acknowledged(known))
+    }
+
+    /// Whether this message would make the node take part in a transaction that it has no part in yet.
+    pub fn begins(&self, message: &Message) -> bool {
+        match message {
+            Message::Prepare { tx, .. } => {
+                self.members.get(*tx).is_none() && self.outcomes.get(*tx).is_none()
+            }
+            Message::Vote { .. }
+            | Message::Commit { .. }
+            | Message::Abort { .. }
+            | Message::Ack { .. }
+            | Message::Inquire { .. }
+            | Message::Tell { .. } => false,
+        }
     }
 
     /// What is under way at `now`.

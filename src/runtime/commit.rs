@@ -1,8 +1,8 @@
 //! The node of atomic commitment, served.
 
 use super::serve::Serve;
-use crate::commit::CommitNode;
 use crate::commit::view::View;
+use crate::commit::{CommitNode, Message};
 use crate::id::{Incarnation, Time};
 
 impl Serve for CommitNode {
@@ -14,6 +14,10 @@ impl Serve for CommitNode {
 
     fn is_idle(&self) -> bool {
         CommitNode::is_idle(self)
+    }
+
+    fn begins(&self, message: &Message) -> bool {
+        CommitNode::begins(self, message)
     }
 
     fn view(&self, now: Time) -> View {

@@ -154,7 +154,7 @@ impl<N: Serve> Driver<N> {
     }
 
     fn on_stop(&mut self) {
-        tracing::info!(node = %self.settings.node, "shutting down: no new requests");
+        tracing::info!(node = %self.settings.node, "shutting down: nothing new is begun");
         self.closing.get_or_insert(Instant::now() + self.settings.patience);
     }
 
@@ -168,6 +168,8 @@ impl<N: Serve> Driver<N> {
 
     fn on_arrival(&mut self, arrival: Arrival<N>) {
         match arrival {
+            // Whoever sent it sends it again: to the next life.
+            Arrival::Letter { message, .. } if self.closing.is_some() && self.node.begins(&message) => {}
             Arrival::Letter { from, number, message } => {
                 self.step(Input::Message { from, message }, number);
             }

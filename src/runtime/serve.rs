@@ -16,6 +16,11 @@ pub trait Serve: Node<Message: Send, Request: Send, Response: Send, Event: Send>
     /// Whether nothing is under way that a clean shutdown should wait for.
     fn is_idle(&self) -> bool;
 
+    /// Whether this message would begin something here that would not be under way without it. A node that is
+    /// shutting down lets such messages lie, like letters that are lost: otherwise the others could keep it from ever being
+    /// idle.
+    fn begins(&self, message: &Self::Message) -> bool;
+
     /// What is under way, at `now`.
     fn view(&self, now: Time) -> Self::View;
 }

@@ -1,6 +1,7 @@
 //! The engine with a node that knows nothing of transactions: what it is generic for.
 
 mod client;
+mod closing;
 mod door;
 
 use std::collections::BTreeMap;
@@ -30,11 +31,13 @@ impl Label for Word {
     }
 }
 
-/// Remembers words: what it is told it writes down, and answers with all there is once that is synced.
+/// Remembers words: what it is told it writes down, and answers with all there is once that is synced. Who says `wait`
+/// is answered when a peer says `now`.
 #[derive(Clone, Debug)]
 struct Diary {
     text: String,
     waiting: Vec<(RequestId, OpId)>,
+    patient: Option<RequestId>,
 }
 
 const FILE: FileId = FileId::Wal(0);
@@ -51,11 +54,13 @@ impl Node for Diary {
         Ok(Diary {
             text: String::from_utf8_lossy(read.unwrap_or_default()).into_owned(),
             waiting: Vec::new(),
+            patient: None,
         })
     }
 
     fn step(&mut self, _: Time, input: Input<Self>, out: &mut Outbox<Self>) {
         match input {
+            Input::Request { id, request } if request.0 == "wait" => self.patient = Some(id),
             Input::Request { id, request } => {
                 self.text += &request.0;
                 let op = OpId(self.text.len() as u64);
@@ -69,7 +74,13 @@ impl Node for Diary {
                     out.reply(id, Word(self.text.clone()));
                 }
             }
-            Input::Message { .. } | Input::Wake => {}
+            Input::Message { message, .. } => {
+                self.text += &message.0;
+                if let Some(id) = self.patient.take_if(|_| message.0 == "now") {
+                    out.reply(id, Word(self.text.clone()));
+                }
+            }
+            Input::Wake => {}
         }
     }
 
@@ -84,7 +95,10 @@ impl Serve for Diary {
         Some(Incarnation(1))
     }
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.patient.is_none()
+    }
+    fn begins(&self, message: &Word) -> bool {
+        message.0 == "begin"
     }
     fn view(&self, _: Time) -> usize {
         self.text.len()
