@@ -156,20 +156,23 @@ async fn check_marks(
     let mut found = found.into_iter();
     for wish in wishes {
         let marks: Vec<Option<i64>> = found.by_ref().take(wish.nodes.len()).collect();
-        let all = |mark: Option<i64>| marks.iter().all(|found| *found == mark);
-        let story = || {
-            format!("{} at {:?} is {marks:?}; its client was told {:?}", wish.mark, wish.nodes, wish.settled)
-        };
-        match &wish.settled {
-            Some(Settled::Committed { .. }) if !all(Some(1)) => reckoning.lost.push(story()),
-            Some(Settled::Aborted { .. }) if !all(None) => reckoning.disagree.push(story()),
-            None | Some(Settled::Unknown { .. }) if !all(None) && !all(Some(1)) => {
-                reckoning.disagree.push(story())
-            }
-            Some(_) | None => {}
-        }
+        check(wish, &marks, reckoning);
     }
     Ok(())
+}
+
+/// Holds what is there against what the client was told.
+fn check(wish: &Wish, marks: &[Option<i64>], reckoning: &mut Reckoning) {
+    let all = |mark: Option<i64>| marks.iter().all(|found| *found == mark);
+    let story =
+        || format!("{} at {:?} is {marks:?}; its client was told {:?}", wish.mark, wish.nodes, wish.settled);
+    match &wish.settled {
+        Some(Settled::Committed { .. }) if !all(Some(1)) => reckoning.lost.push(story()),
+        // A client that was told an error was told that nothing was done and nothing will be.
+        Some(Settled::Aborted { .. }) | None if !all(None) => reckoning.disagree.push(story()),
+        Some(Settled::Unknown { .. }) if !all(None) && !all(Some(1)) => reckoning.disagree.push(story()),
+        Some(_) | None => {}
+    }
 }
 
 async fn read(client: &mut Client, ops: Vec<Op>) -> Result<Vec<Option<i64>>, Complaint> {
@@ -187,5 +190,49 @@ fn verify(cluster: &Cluster, node: usize) -> Result<(), Complaint> {
     match recovered.torn {
         None => Ok(()),
         Some(torn) => Err(format!("{torn} after a clean end").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stormglass::commit::{Key, No, Why};
+    use stormglass::runtime::Name;
+    use stormglass::{Incarnation, NodeId, RequestId};
+
+    use super::*;
+
+    const NAME: Name =
+        Name { node: NodeId(0), life: Incarnation(1), id: RequestId { client: 1, serial: 1, attempt: 0 } };
+
+    /// How many complaints there are about acknowledged commits and about disagreements.
+    fn complaints(settled: Option<Settled>, marks: [Option<i64>; 2]) -> (usize, usize) {
+        let mark = Key::new("m1.1").expect("short");
+        let wish = Wish { mark, nodes: vec![NodeId(0), NodeId(1)], settled };
+        let mut reckoning = Reckoning::default();
+        check(&wish, &marks, &mut reckoning);
+        (reckoning.lost.len(), reckoning.disagree.len())
+    }
+
+    #[test]
+    fn what_a_client_was_told_is_what_is_there() {
+        let committed = || Some(Settled::Committed { name: NAME, reads: None });
+        let why = Why::Refused { by: NodeId(1), no: No::Aborted };
+        let aborted = || Some(Settled::Aborted { name: NAME, why });
+        let unknown = || Some(Settled::Unknown { name: NAME });
+        let (nothing, done, half, twice) = ([None; 2], [Some(1); 2], [Some(1), None], [Some(2); 2]);
+        for (settled, marks, found) in [
+            (committed(), done, (0, 0)),
+            (committed(), nothing, (1, 0)),
+            (committed(), twice, (1, 0)),
+            (aborted(), nothing, (0, 0)),
+            (aborted(), half, (0, 1)),
+            (unknown(), nothing, (0, 0)),
+            (unknown(), done, (0, 0)),
+            (unknown(), half, (0, 1)),
+            (None, nothing, (0, 0)),
+            (None, done, (0, 1)),
+        ] {
+            assert_eq!(complaints(settled.clone(), marks), found, "{settled:?} {marks:?}");
+        }
     }
 }
