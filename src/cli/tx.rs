@@ -9,6 +9,9 @@ use stormglass::runtime::{Client, ClientOptions, Name, Settled};
 use super::ops::{Place, Written};
 use super::{Complaint, Exit};
 
+/// The name of a cluster that was given none.
+const CLUSTER: &str = "stormglass";
+
 /// Whom to ask.
 #[derive(Debug, Args)]
 pub(super) struct At {
@@ -16,7 +19,7 @@ pub(super) struct At {
     #[arg(long, value_name = "HOST:PORT")]
     at: String,
     /// The name of the cluster
-    #[arg(long, default_value = "stormglass")]
+    #[arg(long, default_value = CLUSTER)]
     cluster: String,
     /// How long to wait for an answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
@@ -32,6 +35,15 @@ impl At {
         let (cluster, attempts) = (self.cluster.clone(), self.attempts);
         let options = ClientOptions { cluster, patience, attempts, ..ClientOptions::default() };
         Ok(Client::connect(&self.at, options).await?)
+    }
+
+    /// The line that asks there what became of this.
+    fn outcome_of(&self, name: Name) -> String {
+        let cluster = match &*self.cluster {
+            CLUSTER => String::new(),
+            other => format!(" --cluster {other:?}"),
+        };
+        format!("stormglass outcome --at {}{cluster} {name}", self.at)
     }
 }
 
@@ -67,12 +79,12 @@ pub(super) struct Get {
 pub(super) async fn run(tx: &Tx) -> Result<Exit, Complaint> {
     let ops: Vec<Op> = tx.ops.iter().map(|written| written.0).collect();
     let settled = tx.at.connect().await?.transact(ops.clone()).await?;
-    Ok(show(&settled, &ops))
+    Ok(show(&settled, &ops, &tx.at))
 }
 
 pub(super) async fn outcome(outcome: &OutcomeOf) -> Result<Exit, Complaint> {
     let settled = outcome.at.connect().await?.outcome(outcome.name).await?;
-    Ok(show(&settled, &[]))
+    Ok(show(&settled, &[], &outcome.at))
 }
 
 pub(super) async fn get(get: &Get) -> Result<Exit, Complaint> {
@@ -86,12 +98,12 @@ pub(super) async fn get(get: &Get) -> Result<Exit, Complaint> {
         }
         // A reader's answer that got lost in a restart is worth nothing to it.
         Settled::Committed { .. } | Settled::Aborted { .. } | Settled::Unknown { .. } => {
-            Ok(show(&settled, &ops))
+            Ok(show(&settled, &ops, &get.at))
         }
     }
 }
 
-fn show(settled: &Settled, ops: &[Op]) -> Exit {
+fn show(settled: &Settled, ops: &[Op], at: &At) -> Exit {
     match settled {
         Settled::Committed { name, .. } => {
             println!("committed {name}");
@@ -103,7 +115,7 @@ fn show(settled: &Settled, ops: &[Op]) -> Exit {
             Exit::Aborted
         }
         Settled::Unknown { name } => {
-            println!("unknown {name}: no answer; ask again with `stormglass outcome {name}`");
+            println!("unknown {name}: no answer; ask again with `{}`", at.outcome_of(*name));
             Exit::Unknown
         }
     }
