@@ -139,15 +139,7 @@ fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, O
         serve.id.or(file.id.map(NodeId)).ok_or("which node is this? Give --id, or `id` in the file")?;
     let data =
         serve.data.or(file.data).ok_or("where does it keep its data? Give --data, or `data` in the file")?;
-    let mut peers = BTreeMap::new();
-    for (id, address) in &file.peers {
-        peers.insert(node_of(id)?, host_and_port(address)?);
-    }
-    for (id, address) in serve.peers {
-        if peers.insert(id, address).is_some() && serve.config.is_none() {
-            return Err(format!("{id} is twice in the list of peers").into());
-        }
-    }
+    let peers = peers_of(&file.peers, serve.peers)?;
     let Some(own) = peers.get(&node) else {
         return Err(format!(
             "the list of peers has no {node}, which is this node; add --peer {}=HOST:PORT",
@@ -170,6 +162,36 @@ fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, O
         return Err("the name of the cluster is longer than 64 bytes".into());
     }
     Ok((settings, config, events.or(file.events)))
+}
+
+/// Flags over file; but one list must not say two things of one node, or one thing of two.
+fn peers_of(
+    file: &BTreeMap<String, String>,
+    flags: Vec<(NodeId, String)>,
+) -> Result<BTreeMap<NodeId, String>, Complaint> {
+    let mut peers = BTreeMap::new();
+    for (id, address) in file {
+        insert(&mut peers, node_of(id)?, host_and_port(address)?)?;
+    }
+    let mut from_flags = BTreeMap::new();
+    for (id, address) in flags {
+        insert(&mut from_flags, id, address)?;
+    }
+    peers.extend(from_flags);
+    let mut at: BTreeMap<&String, NodeId> = BTreeMap::new();
+    for (id, address) in &peers {
+        if let Some(other) = at.insert(address, *id) {
+            return Err(format!("{other} and {id} are both at {address} in the list of peers").into());
+        }
+    }
+    Ok(peers)
+}
+
+fn insert(peers: &mut BTreeMap<NodeId, String>, id: NodeId, address: String) -> Result<(), Complaint> {
+    match peers.insert(id, address) {
+        None => Ok(()),
+        Some(_) => Err(format!("{id} is twice in the list of peers").into()),
+    }
 }
 
 fn read(path: &Path) -> Result<File, Complaint> {

@@ -57,6 +57,13 @@ fn a_node_that_cannot_serve_says_why_in_one_line() {
         &["serve", "--log", "off", "--id", "0", "--peer", &second, "--data", &data],
         &["has no n0", "--peer 0=HOST:PORT"],
     );
+    let twice = [&own[..], &second, &own];
+    let same = format!("1=127.0.0.1:{port}");
+    for (peers, words) in [(&twice[..], "n0 is twice"), (&[&own, &same], "n0 and n1 are both at 127.0.0.1")] {
+        let mut args = vec!["serve", "--log", "off", "--id", "0", "--data", &data];
+        args.extend(peers.iter().flat_map(|peer| ["--peer", peer]));
+        refuses(&args, &[words]);
+    }
     refuses(&["serve", "--log", "off", "--peer", &second, "--data", &data], &["--id"]);
     let strange = place.join("strange");
     fs::create_dir_all(&strange).expect("a directory");
@@ -116,7 +123,11 @@ fn a_file_of_settings_is_understood_or_its_line_is_told() {
     refuses(&["serve", "--log", "off", "--config", &file], &["node.toml, line 1"]);
     fs::write(&file, good.clone() + "[tuning]\nretry = 5\n").expect("a file");
     refuses(&["serve", "--log", "off", "--config", &file], &["node.toml, line 6", "retry"]);
+    let own = format!("0=127.0.0.1:{port}");
+    fs::write(&file, good.clone() + &format!("n0 = \"127.0.0.1:{port}\"\n")).expect("a file");
+    refuses(&["serve", "--log", "off", "--config", &file], &["n0 is twice"]);
     fs::write(&file, good).expect("a file");
+    refuses(&["serve", "--log", "off", "--config", &file, "--peer", &own, "--peer", &own], &["n0 is twice"]);
     let mut node = Node::serve(&["--config", &file], &place.0.join("log"));
     let status = run(&["status", "--json", "--at", &format!("127.0.0.1:{port}")]);
     assert!(said(&status).starts_with("{\"node\":0,"), "{}{}", said(&status), complained(&status));
