@@ -38,8 +38,8 @@ pub(super) struct Serve {
     /// The name of the cluster [default: stormglass]
     #[arg(long)]
     cluster: Option<String>,
-    /// How long a clean shutdown waits for what is under way, in seconds [default: 10]
-    #[arg(long, value_name = "SECONDS")]
+    /// How long a clean shutdown waits for what is under way, in seconds, at most a day [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=PATIENCE_S_MAX))]
     patience_s: Option<u64>,
     /// Write every input and effect into this directory, for `judge`
     #[arg(long, value_name = "DIR")]
@@ -48,18 +48,22 @@ pub(super) struct Serve {
     tuning: Tuning,
 }
 
+/// A day: longer waits are mistakes of unit.
+const PATIENCE_S_MAX: u64 = 86_400;
+const MS_MAX: u64 = PATIENCE_S_MAX * 1_000;
+
 /// What seldom needs to be set.
 #[derive(Clone, Copy, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tuning {
     /// How long a coordinator waits for votes, in ms [default: 2000]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=MS_MAX))]
     vote_timeout_ms: Option<u64>,
     /// After how long a message is first repeated, in ms [default: 500]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=MS_MAX))]
     retry_first_ms: Option<u64>,
     /// The longest time between two repetitions, in ms [default: 2000]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=MS_MAX))]
     retry_max_ms: Option<u64>,
     /// Answered requests remembered for each client [default: 1000]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
@@ -150,13 +154,17 @@ fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, O
     let listen = serve.listen.or(file.listen).map_or(Ok(own.clone()), |listen| host_and_port(&listen))?;
     let mut config = Config::new(peers.keys().copied());
     serve.tuning.over(file.tuning).apply(&mut config)?;
+    let patience_s = serve.patience_s.or(file.patience_s).unwrap_or(10);
+    if patience_s > PATIENCE_S_MAX {
+        return Err(format!("patience_s is {patience_s}; at most a day ({PATIENCE_S_MAX}) is allowed").into());
+    }
     let settings = Settings {
         node,
         cluster: serve.cluster.or(file.cluster).unwrap_or_else(|| "stormglass".to_owned()),
         listen,
         peers,
         data,
-        patience: Duration::from_secs(serve.patience_s.or(file.patience_s).unwrap_or(10)),
+        patience: Duration::from_secs(patience_s),
     };
     if settings.cluster.len() > 64 {
         return Err("the name of the cluster is longer than 64 bytes".into());
@@ -217,9 +225,13 @@ impl Tuning {
     }
 
     fn apply(self, config: &mut Config) -> Result<(), Complaint> {
+        let all_ms = [self.vote_timeout_ms, self.retry_first_ms, self.retry_max_ms];
+        if let Some(ms) = all_ms.into_iter().flatten().find(|ms| !(1..=MS_MAX).contains(ms)) {
+            return Err(format!("a time of {ms} ms: from 1 ms to a day ({MS_MAX} ms) is allowed").into());
+        }
         let set = |to: &mut Micros, ms: Option<u64>| {
             if let Some(ms) = ms {
-                *to = Micros::millis(ms.min(1 << 40));
+                *to = Micros::millis(ms);
             }
         };
         set(&mut config.vote_timeout, self.vote_timeout_ms);
@@ -229,10 +241,8 @@ impl Tuning {
             config.names_kept = usize::try_from(kept).unwrap_or(usize::MAX);
         }
         config.compact_at_bytes = self.compact_at_bytes.unwrap_or(config.compact_at_bytes);
-        if config.vote_timeout.0 == 0 || config.retry_first.0 == 0 || config.retry_max < config.retry_first {
-            return Err(
-                "times must be at least 1 ms, and the longest repetition not shorter than the first".into()
-            );
+        if config.retry_max < config.retry_first {
+            return Err("the longest time between two repetitions is shorter than the first".into());
         }
         if config.names_kept == 0 || config.compact_at_bytes == 0 {
             return Err("names_kept and compact_at_bytes must be at least 1".into());

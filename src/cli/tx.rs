@@ -21,8 +21,8 @@ pub(super) struct At {
     /// The name of the cluster
     #[arg(long, default_value = CLUSTER)]
     cluster: String,
-    /// How long to wait for an answer, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    /// How long to wait for an answer, in seconds; at most a day
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     patience_s: u64,
     /// How often at most a transaction is tried that was refused for a conflict or timed out
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..))]

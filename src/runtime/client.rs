@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use name::{Name, NoName};
 
-use super::clock::wall_us;
+use super::clock::{after, wall_us};
 use super::packet::{Caller, ClientEcho, ClientPacket, Hello, TurnedAway, Welcome};
 use super::serve::Status;
 use super::start::entropy;
@@ -177,7 +177,7 @@ impl Client {
             connection: None,
             options,
         };
-        let deadline = Instant::now() + client.options.patience;
+        let deadline = after(client.options.patience);
         client.connected(deadline).await?;
         Ok(client)
     }
@@ -201,7 +201,7 @@ impl Client {
         self.serial += 1;
         let ops = ops.into();
         let serial = self.serial;
-        let deadline = Instant::now() + self.options.patience;
+        let deadline = after(self.options.patience);
         let first = RequestId { client: self.number, serial, attempt: 0 };
         let age = Age { at: wall_us(), by: first };
         let mut pause_ms = PAUSE_MS.0;
@@ -238,7 +238,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if the node cannot be asked, or is not the one that the name says.
     pub async fn outcome(&mut self, name: Name) -> Result<Settled, ClientError> {
-        let deadline = Instant::now() + self.options.patience;
+        let deadline = after(self.options.patience);
         match self.ask(name, &Request::Outcome { life: name.life }, deadline).await? {
             None => Ok(Settled::Unknown { name }),
             Some(response) => Ok(self.settle(name, response.outcome)),
@@ -250,7 +250,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`] if it does not answer in time.
     pub async fn status_json(&mut self) -> Result<String, ClientError> {
-        let deadline = Instant::now() + self.options.patience;
+        let deadline = after(self.options.patience);
         loop {
             self.connected(deadline).await?;
             match self.status_once().await {
@@ -316,7 +316,7 @@ impl Client {
                 Err(_) if asked => return Ok(None),
                 Err(error) => return Err(error),
             }
-            let until = deadline.min(Instant::now() + self.options.ask_again);
+            let until = deadline.min(after(self.options.ask_again));
             let answered = timeout_at(until, self.ask_once(name.id, request)).await;
             match answered {
                 Ok(Ok(Answer::Response(response))) => {

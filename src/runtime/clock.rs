@@ -30,6 +30,11 @@ impl Clock {
     }
 }
 
+/// So long from now. Whoever waits for longer than a year waits for ever: no length of time is too long to be added.
+pub(crate) fn after(duration: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + duration.min(Duration::from_secs(365 * 86_400))
+}
+
 /// Microseconds since 1970, for the age of wishes; only fairness depends on it.
 pub(crate) fn wall_us() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

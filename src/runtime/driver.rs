@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 
-use super::clock::Clock;
+use super::clock::{Clock, after};
 use super::disk::{Batch, Done, Thread};
 use super::door::{Arrival, Door};
 use super::files::Directory;
@@ -155,7 +155,7 @@ impl<N: Serve> Driver<N> {
 
     fn on_stop(&mut self) {
         tracing::info!(node = %self.settings.node, "shutting down: nothing new is begun");
-        self.closing.get_or_insert(Instant::now() + self.settings.patience);
+        self.closing.get_or_insert(after(self.settings.patience));
     }
 
     fn on_done(&mut self, done: Done) {

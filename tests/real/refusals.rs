@@ -121,6 +121,14 @@ fn a_file_of_settings_is_understood_or_its_line_is_told() {
     let good = format!("id = 0\ndata = {:?}\n[peers]\n0 = \"127.0.0.1:{port}\"\n", place.join("n0"));
     fs::write(&file, good.replace("id = 0", "id = \"zero\"")).expect("a file");
     refuses(&["serve", "--log", "off", "--config", &file], &["node.toml, line 1"]);
+    for (line, words) in [
+        ("patience_s = 86401\n", ["patience_s is 86401", "86400"]),
+        ("tuning.retry_max_ms = 100000000\n", ["100000000 ms", "a day"]),
+        ("tuning.vote_timeout_ms = 0\n", ["0 ms", "from 1 ms"]),
+    ] {
+        fs::write(&file, line.to_owned() + &good).expect("a file");
+        refuses(&["serve", "--log", "off", "--config", &file], &words);
+    }
     fs::write(&file, good.clone() + "[tuning]\nretry = 5\n").expect("a file");
     refuses(&["serve", "--log", "off", "--config", &file], &["node.toml, line 6", "retry"]);
     let own = format!("0=127.0.0.1:{port}");
@@ -171,4 +179,37 @@ fn a_write_that_fails_halts_the_node_and_it_starts_again() {
         assert_eq!(said(&get), format!("k{value} @0 = {value}\n"));
     }
     assert_eq!(node.terminate(), Some(0));
+}
+
+/// A number that no wait can be is wrong usage, and not a panic when it is added to the time.
+#[test]
+fn a_number_out_of_its_range_is_wrong_usage() {
+    let most = u64::MAX.to_string();
+    let at = ["--at", "127.0.0.1:1"];
+    let cases: [(&[&str], &str); 14] = [
+        (&["serve"], "--patience-s"),
+        (&["serve"], "--vote-timeout-ms"),
+        (&["serve"], "--retry-first-ms"),
+        (&["serve"], "--retry-max-ms"),
+        (&["tx", "put a=1 @0"], "--patience-s"),
+        (&["tx", "put a=1 @0"], "--attempts"),
+        (&["get", "a@0"], "--patience-s"),
+        (&["outcome", "n0.1:c1.1/0"], "--patience-s"),
+        (&["status"], "--patience-s"),
+        (&["bench"], "--clients"),
+        (&["bench"], "--seconds"),
+        (&["campaign"], "--kills"),
+        (&["campaign"], "--think-ms"),
+        (&["fuzz"], "--connections"),
+    ];
+    for (command, flag) in cases {
+        let client = matches!(command[0], "tx" | "get" | "outcome" | "status");
+        let mut args = command.to_vec();
+        args.extend(at.iter().filter(|_| client));
+        args.extend([flag, &most]);
+        let output = run(&args);
+        let complaint = complained(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {complaint}");
+        assert!(complaint.contains(flag) && complaint.contains(&most), "{args:?}: {complaint}");
+    }
 }

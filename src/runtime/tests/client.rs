@@ -62,12 +62,20 @@ fn with_client<T>(
     acts: &[Act],
     story: impl AsyncFnOnce(&mut Client) -> T,
 ) -> (T, Vec<(NodeId, RequestId, Request)>) {
+    let patience = Duration::from_secs(3);
+    with_client_of(ClientOptions { patience, ..ClientOptions::default() }, acts, story)
+}
+
+fn with_client_of<T>(
+    options: ClientOptions,
+    acts: &[Act],
+    story: impl AsyncFnOnce(&mut Client) -> T,
+) -> (T, Vec<(NodeId, RequestId, Request)>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound").to_string();
         let stage = tokio::spawn(play(listener, acts.to_vec()));
-        let options = ClientOptions { patience: Duration::from_secs(3), ..ClientOptions::default() };
         let mut client = Client::connect(&address, options).await.expect("the first act greets");
         let told = story(&mut client).await;
         drop(client);
@@ -108,6 +116,15 @@ fn a_request_is_never_repeated_to_another_node() {
     assert_eq!(asked, [NodeId(0)]);
     let Ok(Settled::Unknown { name }) = settled else { panic!("{settled:?}") };
     assert_eq!((name.node, name.life), (NodeId(0), LIFE));
+}
+
+#[test]
+fn no_patience_is_too_long() {
+    let acts = [Act::Answers(NodeId(0), COMMITTED)];
+    let (patience, ask_again) = (Duration::MAX, Duration::MAX);
+    let options = ClientOptions { patience, ask_again, ..ClientOptions::default() };
+    let (settled, _) = with_client_of(options, &acts, async |client| client.transact(put()).await);
+    assert!(matches!(settled, Ok(Settled::Committed { .. })), "{settled:?}");
 }
 
 #[test]
