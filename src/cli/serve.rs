@@ -127,6 +127,10 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, Complaint> {
             Err(format!("{node} halted: {reason}{why}; see to the disk, then start it again").into())
         }
         Ending::Unlogged(error) => Err(format!("{node} stopped: cannot write the event log: {error}").into()),
+        Ending::Crippled { what } => {
+            Err(format!("{node} stopped: {what}; that is a bug, please report it with what was logged")
+                .into())
+        }
         Ending::Died => Err(format!("{node} stopped").into()),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::link::{Identity, PATIENCE};
@@ -100,7 +100,14 @@ impl<N: Serve> Door<N> {
             Arc::new(House { identity, peers, arrive, present, complaints, strangers, clients, of_peers });
         let mut inside = JoinSet::new();
         loop {
-            let (stream, from) = match self.listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                Some(left) = inside.join_next() => {
+                    pass_on(left);
+                    continue;
+                }
+            };
+            let (stream, from) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, most likely: those inside have to leave first.
@@ -109,7 +116,6 @@ impl<N: Serve> Door<N> {
                     continue;
                 }
             };
-            while inside.try_join_next().is_some() {}
             let Ok(stranger) = Arc::clone(&house.strangers).try_acquire_owned() else {
                 house.complain(&format_args!(
                     "connection from {from} dropped: there are {STRANGERS_MAX} already that say nothing"
@@ -118,6 +124,15 @@ impl<N: Serve> Door<N> {
             };
             inside.spawn(Arc::clone(&house).host(stream, from, stranger));
         }
+    }
+}
+
+/// Whoever talks nonsense ends their connection; a panic is our own, and not to be lived with.
+fn pass_on(left: Result<(), JoinError>) {
+    if let Err(failure) = left
+        && let Ok(panic) = failure.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep};
 
 use super::clock::{Clock, after};
@@ -111,7 +111,11 @@ impl<N: Serve> Driver<N> {
             tokio::select! {
                 biased;
                 // What is always ready under load comes last, so that nothing else starves.
-                Some(done) = done.recv() => self.on_done(done),
+                done = done.recv() => match done {
+                    Some(done) => self.on_done(done),
+                    None => self.end(Ending::Crippled { what: "the disk thread has ended".to_owned() }),
+                },
+                Some(ended) = self.tasks.join_next() => self.on_task_ended(&ended),
                 () = &mut alarm => self.on_alarm(),
                 Ok(()) = stop.changed() => self.on_stop(),
                 _ = arrivals.recv_many(&mut batch, TOGETHER_MAX) => {}
@@ -156,6 +160,15 @@ impl<N: Serve> Driver<N> {
     fn on_stop(&mut self) {
         tracing::info!(node = %self.settings.node, "shutting down: nothing new is begun");
         self.closing.get_or_insert(after(self.settings.patience));
+    }
+
+    /// The door and the links go on for as long as the node lives. Without one of them it would live on, and hear nobody.
+    fn on_task_ended(&mut self, ended: &Result<(), JoinError>) {
+        let why = match ended {
+            Ok(()) => "it returned".to_owned(),
+            Err(failure) => failure.to_string(),
+        };
+        self.end(Ending::Crippled { what: format!("a task of the network has ended: {why}") });
     }
 
     fn on_done(&mut self, done: Done) {

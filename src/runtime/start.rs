@@ -89,6 +89,11 @@ pub enum Ending {
     Died,
     /// The tap failed.
     Unlogged(io::Error),
+    /// A part of the engine has ended before the node did: a bug of ours.
+    Crippled {
+        /// Which, and why if that is known.
+        what: String,
+    },
 }
 
 /// A node that has been started.

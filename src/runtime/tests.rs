@@ -18,9 +18,17 @@ use super::{Ending, Serve, Settings, start};
 use crate::contract::*;
 use crate::id::{Incarnation, NodeId, RequestId, Time};
 
-/// A word, for all that this node says and hears.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A word, for all that this node says and hears. One cannot be read without a panic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Word(String);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Word, D::Error> {
+        let word = String::deserialize(from)?;
+        assert_ne!(word, "unspeakable");
+        Ok(Word(word))
+    }
+}
 
 impl Label for Word {
     fn kind(&self) -> &'static str {

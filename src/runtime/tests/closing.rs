@@ -1,4 +1,4 @@
-//! How a node ends that is asked to.
+//! How a node ends that is asked to, and one that has lost a part.
 
 use super::super::packet::{Caller, ClientEcho, ClientPacket, PeerPacket};
 use super::super::stream::say;
@@ -33,5 +33,21 @@ fn a_closing_node_begins_nothing_and_ends_what_is_under_way() {
         let answer = heard.next::<ClientEcho<Word>>(PATIENCE).await.expect("an answer");
         assert_eq!(answer, Some(ClientEcho::Answer { id, response: Word("now".to_owned()) }));
         assert!(matches!(node.ended().await, Ending::Stopped { idle: true }));
+    });
+}
+
+/// A node whose door is gone hears nobody and would live on for ever.
+#[test]
+fn a_panic_in_a_task_ends_the_node() {
+    let place = Place::new("crippled");
+    place.block_on(async |settings| {
+        let mut node = start::<Diary>(settings, &(), None).await.expect("it starts");
+        let ((_, mut client), _) = greet(node.address, Caller::Client).await;
+        let id = RequestId { client: 1, serial: 1, attempt: 0 };
+        let ask = ClientPacket::Ask { id, request: Word("unspeakable".to_owned()) };
+        say(&mut client, &ask, PATIENCE).await.expect("it reads");
+        let ending = tokio::time::timeout(PATIENCE, node.ended()).await.expect("it ends");
+        let Ending::Crippled { what } = ending else { panic!("{ending:?}") };
+        assert!(what.contains("task of the network") && what.contains("panicked"), "{what}");
     });
 }
