@@ -78,6 +78,18 @@ pub enum DirectoryError {
         /// What is wrong.
         what: String,
     },
+    /// It was written by another version of this program.
+    #[error(
+        "{path} has format {found}, this program reads {readable}; nothing is wrong with it: run the version that wrote it"
+    )]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
+        /// What would be readable.
+        readable: u32,
+    },
     /// The operating system refused.
     #[error("cannot {what} {path}: {error}")]
     Io {
@@ -185,7 +197,7 @@ fn claim(path: &Path, cluster: &str, node: NodeId) -> Result<(), DirectoryError>
         let text = fs::read_to_string(&file).map_err(io("read"))?;
         let found: Identity = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if found.format != FORMAT {
-            return Err(wrong(format!("it has format {}, this program reads {FORMAT}", found.format)));
+            return Err(DirectoryError::Version { path: file, found: found.format, readable: FORMAT });
         }
         if found.cluster != cluster || found.node != node.0 {
             let (found_node, found_cluster) = (found.node, found.cluster);

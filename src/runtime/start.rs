@@ -51,9 +51,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// What the directory holds cannot be trusted.
-    #[error(
-        "data directory {data}: {error}; look at it with `stormglass wal verify {data}`, and restore it from a copy"
-    )]
+    #[error("data directory {data}: {error}; {}", what_to_do(data, error))]
     Boot {
         /// Which directory.
         data: String,
@@ -68,6 +66,16 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+}
+
+fn what_to_do(data: &str, error: &BootError) -> String {
+    match error {
+        // Nothing is lost, and an older copy would forget votes.
+        BootError::Version { .. } => "nothing is wrong with it: run the version that wrote it".to_owned(),
+        BootError::Damaged { .. } | BootError::Unreadable { .. } => {
+            format!("look at it with `stormglass wal verify {data}`, and restore it from a copy")
+        }
+    }
 }
 
 /// How a life ended.

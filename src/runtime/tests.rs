@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use super::packet::{Caller, ClientEcho, ClientPacket, Hello, Welcome};
 use super::stream::{FRAME_BYTES_MAX, Frames, say};
-use super::{Ending, Serve, Settings, start};
+use super::{Ending, Serve, Settings, StartError, start};
 use crate::contract::*;
 use crate::id::{Incarnation, NodeId, RequestId, Time};
 
@@ -164,6 +164,18 @@ async fn ask(address: std::net::SocketAddr, serial: u32, word: &str) -> ClientEc
     let echo = frames.next(PATIENCE).await.expect("an answer").expect("an answer");
     out.shutdown().await.expect("it is ours to end");
     echo
+}
+
+#[test]
+fn whoever_runs_the_wrong_version_is_not_told_to_go_back_to_an_old_copy() {
+    let file = FileId::Snapshot(3);
+    let error = BootError::Version { file, found: 9, readable: 1 };
+    let told = StartError::Boot { data: "n0".to_owned(), error }.to_string();
+    assert!(told.contains("format version 9") && told.contains("run the version that wrote it"), "{told}");
+    assert!(!told.contains("copy"), "{told}");
+    let error = BootError::Damaged { file, at: 44, what: "garbled".to_owned() };
+    let told = StartError::Boot { data: "n0".to_owned(), error }.to_string();
+    assert!(told.contains("byte 44") && told.contains("wal verify n0"), "{told}");
 }
 
 #[test]

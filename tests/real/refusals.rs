@@ -65,6 +65,14 @@ fn a_node_that_cannot_serve_says_why_in_one_line() {
         refuses(&args, &[words]);
     }
     refuses(&["serve", "--log", "off", "--peer", &second, "--data", &data], &["--id"]);
+    let newer = fs::read_to_string(place.0.join("n0/identity.json")).expect("a file");
+    let newer = newer.replace("\"format\":1", "\"format\":9");
+    fs::create_dir_all(place.0.join("n9")).expect("a directory");
+    fs::write(place.0.join("n9/identity.json"), newer).expect("a file");
+    refuses(
+        &["serve", "--log", "off", "--id", "0", "--peer", &own, "--data", &place.join("n9")],
+        &["has format 9", "run the version that wrote it"],
+    );
     let strange = place.join("strange");
     fs::create_dir_all(&strange).expect("a directory");
     fs::write(place.0.join("strange/letter.txt"), "dear").expect("a file");
