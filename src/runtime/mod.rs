@@ -1,10 +1,12 @@
 //! The real engine: TCP, files and the machine's clock around any [`Node`].
 //!
-//! One task owns the node. It takes inputs from one bounded queue, performs the effects of each step in order before it
-//! looks at the next input, and never blocks:
+//! One task owns the node. It takes inputs from one bounded queue and performs the effects of each step in order before it
+//! looks at the next input. No network and no clock can make it wait; only a disk that is behind by its whole queue does,
+//! and then on purpose:
 //!
-//! - **Disk** operations go, in order, to a thread of their own that owns the files. Barriers come back as inputs. The first
-//!   error latches there: nothing more is written, no sync is tried again, and the node halts itself.
+//! - **Disk** operations go, in order, to a thread of their own that owns the files, through a bounded queue. Barriers
+//!   come back as inputs. The first error latches there: nothing more is written, no sync is tried again, and the node
+//!   halts itself.
 //! - **Messages** go into one bounded queue per peer, drained by a task that dials, greets, and dials again with a capped
 //!   backoff. What has no room is dropped: the contract allows loss, and a dead peer must not cost memory.
 //! - **Answers** go into one bounded queue per connection. A client that does not read loses its connection.
