@@ -14,7 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+
+use reckoning::Reckoning;
 
 use super::cluster::{Cluster, Dice, Place};
 use super::{Complaint, Exit};
@@ -53,80 +56,86 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) async fn run(campaign: &Campaign) -> Result<Exit, Complaint> {
     let seed = campaign.seed.unwrap_or_else(|| u64::from(std::process::id()) << 32 | 0x5747);
     let mut place = Place::new(campaign.data.as_deref(), "campaign")?;
-    let events = place.path.join("events").display().to_string();
-    let mut flags = vec![
-        "--log",
-        "warn",
-        "--vote-timeout-ms",
-        "500",
-        "--retry-first-ms",
-        "50",
-        "--retry-max-ms",
-        "400",
-        "--compact-at-bytes",
-        "100000",
-    ];
-    if campaign.events {
-        flags.extend(["--events", &events]);
-    }
-    let mut cluster = Cluster::new(campaign.nodes, &place.path, &flags)?;
+    let mut cluster = begin(campaign, &place).await?;
     println!(
         "{} kills among {} nodes, {} clients, --seed {seed}",
         campaign.kills, campaign.nodes, campaign.clients
     );
-    let nodes = usize::from(campaign.nodes);
-    for node in 0..nodes {
+    let reckoned = storm(campaign, &mut cluster, seed).await;
+    if !matches!(&reckoned, Ok(reckoning) if reckoning.is_clean()) {
+        place.keep();
+        println!("everything is in {}", place.path.display());
+    }
+    Ok(if reckoned?.is_clean() { Exit::Fine } else { Exit::Broken })
+}
+
+/// Nodes that are quick to repeat and to compact, so that a kill has something to fall into.
+const FLAGS: [&str; 10] = [
+    "--log",
+    "warn",
+    "--vote-timeout-ms",
+    "500",
+    "--retry-first-ms",
+    "50",
+    "--retry-max-ms",
+    "400",
+    "--compact-at-bytes",
+    "100000",
+];
+
+/// Starts all nodes, and waits until they are ready.
+async fn begin(campaign: &Campaign, place: &Place) -> Result<Cluster, Complaint> {
+    let events = place.path.join("events").display().to_string();
+    let mut flags = FLAGS.to_vec();
+    if campaign.events {
+        flags.extend(["--events", &events]);
+    }
+    let mut cluster = Cluster::new(campaign.nodes, &place.path, &flags)?;
+    for node in 0..usize::from(campaign.nodes) {
         cluster.start(node)?;
     }
     cluster.statuses().await?;
+    Ok(cluster)
+}
+
+/// Clients and kills, and what is found when both are over.
+async fn storm(campaign: &Campaign, cluster: &mut Cluster, seed: u64) -> Result<Reckoning, Complaint> {
     let over = Arc::new(AtomicBool::new(false));
-    let mut clients = tokio::task::JoinSet::new();
-    for number in 0..campaign.clients {
-        let addresses = (0..nodes).map(|node| cluster.address(node)).collect();
-        let dice = Dice::new(seed ^ u64::from(number + 1).rotate_left(48));
-        let think = Duration::from_millis(campaign.think_ms);
-        clients.spawn(clients::live(
-            number + 1,
-            cluster.name.clone(),
-            addresses,
-            dice,
-            think,
-            Arc::clone(&over),
-        ));
-    }
+    let mut clients = invite(campaign, cluster, seed, &over);
     let began = Instant::now();
-    let struck = strike(campaign, &mut cluster, Dice::new(seed)).await;
+    let struck = strike(campaign, cluster, Dice::new(seed)).await;
     over.store(true, Ordering::Relaxed);
-    let struck = struck.and_then(|strokes| {
-        for node in 0..nodes {
-            if !cluster.is_up(node) {
-                let words = cluster.last_words(node);
-                return Err(format!("n{node} ended by itself: {words}").into());
-            }
-        }
-        Ok(strokes)
-    });
+    let nodes = usize::from(campaign.nodes);
+    let fallen = (0..nodes).find(|node| !cluster.is_up(*node));
     let mut wishes = Vec::new();
     while let Some(client) = clients.join_next().await {
         wishes.extend(client?);
     }
-    let strokes = match struck {
-        Ok(strokes) => strokes,
-        Err(complaint) => {
-            place.keep();
-            println!("everything is in {}", place.path.display());
-            return Err(complaint);
-        }
-    };
-    println!("{strokes}, in {} s", began.elapsed().as_secs());
-    let reckoning = reckoning::reckon(&mut cluster, wishes, nodes, PATIENCE).await?;
-    println!("{reckoning}");
-    if reckoning.is_clean() {
-        return Ok(Exit::Fine);
+    let strokes = struck?;
+    if let Some(node) = fallen {
+        return Err(format!("n{node} ended by itself: {}", cluster.last_words(node)).into());
     }
-    place.keep();
-    println!("everything is in {}", place.path.display());
-    Ok(Exit::Broken)
+    println!("{strokes}, in {} s", began.elapsed().as_secs());
+    let reckoning = reckoning::reckon(cluster, wishes, nodes, PATIENCE).await?;
+    println!("{reckoning}");
+    Ok(reckoning)
+}
+
+fn invite(
+    campaign: &Campaign,
+    cluster: &Cluster,
+    seed: u64,
+    over: &Arc<AtomicBool>,
+) -> JoinSet<Vec<clients::Wish>> {
+    let mut invited = JoinSet::new();
+    for number in 1..=campaign.clients {
+        let addresses = (0..usize::from(campaign.nodes)).map(|node| cluster.address(node)).collect();
+        let dice = Dice::new(seed ^ u64::from(number).rotate_left(48));
+        let think = Duration::from_millis(campaign.think_ms);
+        let name = cluster.name.clone();
+        invited.spawn(clients::live(number, name, addresses, dice, think, Arc::clone(over)));
+    }
+    invited
 }
 
 /// What was done to the cluster.
