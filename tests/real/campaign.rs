@@ -9,7 +9,7 @@ use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::protocol::{Of, drawn, world};
 use stormglass_sim::trace::{Filter, Trace};
 
-use super::program::{Place, complained, run, said};
+use super::program::{Node, Place, complained, ports, run, said};
 
 /// Everything in one story, since it takes seconds:
 /// 1. Twelve kills among four nodes: nothing is lost, nobody is blocked.
@@ -47,6 +47,29 @@ fn kills_lose_nothing_and_the_judges_agree_and_would_have_spoken() {
     let cut = altered(&place, &events, "n", |_| true, shorter);
     let broken = judge_all(&cut).broken.expect("a broken claim").0;
     assert!(broken.claim.starts_with("P1"), "{broken}");
+}
+
+/// 1. A node runs without an event log, and commits.
+/// 2. It runs again, with one. What it finds there, the judges have not seen it write.
+/// 3. That is a log which is not complete, not a kill that left what no kill leaves.
+#[test]
+fn a_node_that_once_ran_without_a_log_is_not_judged() {
+    let place = Place::new("half-logged");
+    let (own, data, events) = (format!("127.0.0.1:{}", ports(1)), place.join("n0"), place.join("events"));
+    let peer = format!("0={own}");
+    let args = ["--id", "0", "--peer", &peer, "--data", &data];
+    let mut silent = Node::serve(&args, &place.0.join("log"));
+    assert!(run(&["tx", "--at", &own, "put a=1 @0"]).status.success());
+    assert_eq!(silent.terminate(), Some(0));
+    let mut logged = Node::serve(&[&args[..], &["--events", &events]].concat(), &place.0.join("log"));
+    assert!(run(&["get", "--at", &own, "a@0"]).status.success());
+    assert_eq!(logged.terminate(), Some(0));
+    let refused = judge(&Of::<Commit>::new(), &[PathBuf::from(events)]).expect_err("a life is missing");
+    let told = refused.to_string();
+    for words in ["n0.00001.jsonl", "n0 begins its first life", "without `--events`", "empty data directory"]
+    {
+        assert!(told.contains(words), "{words:?} is not in: {told}");
+    }
 }
 
 fn judge_all(events: &std::path::Path) -> Report {

@@ -143,6 +143,14 @@ impl<'a, S: Scene> Replay<'a, S> {
             let what = format!("life {due} of {node} is missing");
             return Err(JudgeError::Incomplete { place: place.to_owned(), what });
         }
+        if host.life == 0 && !files.is_empty() {
+            let what = format!(
+                "{node} begins its first life of these logs from {}, which nobody has seen it write: it ran without \
+                `--events` before; judge a cluster whose nodes all began with an empty data directory",
+                list(files)
+            );
+            return Err(JudgeError::Incomplete { place: place.to_owned(), what });
+        }
         let unsettled = host.disk.unsettled();
         let Some(killed) = host.die(files) else {
             let why = format!(
