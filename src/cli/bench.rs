@@ -12,7 +12,7 @@ use stormglass::commit::{Action, Key, Op};
 use stormglass::runtime::{ClientOptions, Settled, Status};
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, Dice, Place};
+use super::cluster::{Cluster, Dice, Place, look};
 use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
@@ -140,21 +140,26 @@ fn show(of: &Measured) {
 
 /// Runs clients for a second and for the given time, and counts the latter.
 async fn measure(cluster: &Cluster, run: Run, span: u16, seconds: u64) -> Result<Measured, Complaint> {
-    let begin = Instant::now() + Duration::from_secs(1);
-    let end = begin + Duration::from_secs(seconds);
-    let mut clients = tokio::task::JoinSet::new();
-    let nodes = cluster.statuses().await?.len();
+    // All of them before the load is there: under it, a greeting waits for as long as everything else does.
+    let mut onlookers = cluster.onlookers().await?;
+    let nodes = onlookers.len();
+    let mut connected = Vec::new();
     for client in 0..run.clients {
         let coordinator = client as usize % nodes;
         let options = ClientOptions { patience: Duration::from_secs(30), ..ClientOptions::default() };
-        let client = cluster.client(coordinator, options).await?;
+        connected.push((coordinator, cluster.client(coordinator, options).await?));
+    }
+    let begin = Instant::now() + Duration::from_secs(1);
+    let end = begin + Duration::from_secs(seconds);
+    let mut clients = tokio::task::JoinSet::new();
+    for (coordinator, client) in connected {
         let dice = Dice::new(client.number());
         clients.spawn(hammer(client, dice, run, coordinator, nodes, usize::from(span), (begin, end)));
     }
     tokio::time::sleep_until(begin).await;
-    let before = totals(&cluster.statuses().await?);
+    let before = totals(&look(&mut onlookers).await?);
     tokio::time::sleep_until(end).await;
-    let after = totals(&cluster.statuses().await?);
+    let after = totals(&look(&mut onlookers).await?);
     let mut all = Tally::default();
     while let Some(tally) = clients.join_next().await {
         all.add(tally??);

@@ -99,10 +99,15 @@ impl Cluster {
 
     /// What each node says of itself; waits until it is ready.
     pub(super) async fn statuses(&self) -> Result<Vec<Status<View>>, Complaint> {
+        look(&mut self.onlookers().await?).await
+    }
+
+    /// A client of each node that asks for nothing but its status.
+    pub(super) async fn onlookers(&self) -> Result<Vec<Client>, Complaint> {
         let mut all = Vec::new();
         for node in 0..self.nodes.len() {
             let options = ClientOptions { patience: Duration::from_secs(20), ..ClientOptions::default() };
-            all.push(self.client(node, options).await?.status().await?);
+            all.push(self.client(node, options).await?);
         }
         Ok(all)
     }
@@ -112,6 +117,15 @@ impl Cluster {
         let log = fs::read_to_string(self.log(node)).unwrap_or_default();
         log.lines().last().unwrap_or("nothing").to_owned()
     }
+}
+
+/// What the nodes of these clients say of themselves.
+pub(super) async fn look(onlookers: &mut [Client]) -> Result<Vec<Status<View>>, Complaint> {
+    let mut all = Vec::new();
+    for onlooker in onlookers {
+        all.push(onlooker.status().await?);
+    }
+    Ok(all)
 }
 
 impl Drop for Cluster {
