@@ -128,5 +128,5 @@ fn word(bytes: &[u8]) -> u64 {
 
 #[inline]
 fn name(id: RequestId) -> u64 {
-    (u64::from(id.client) << 44) ^ (u64::from(id.serial) << 12) ^ u64::from(id.attempt)
+    (id.client << 44) ^ (u64::from(id.serial) << 12) ^ u64::from(id.attempt)
 }

@@ -190,7 +190,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = Key> {
 }
 
 /// Every other client does not: of those, a coordinator forgets what is too much.
-pub(super) fn says_what_it_has_seen(client: u32) -> bool {
+pub(super) fn says_what_it_has_seen(client: u64) -> bool {
     client % 2 == 1
 }
 

@@ -303,7 +303,7 @@ fn meaning(about: About) -> u64 {
     match about.subject {
         None => kind,
         Some(Subject::Request(id)) => {
-            let who = u64::from(id.client) << 32 | u64::from(id.serial);
+            let who = id.client << 32 | u64::from(id.serial);
             mix(mix(kind, who), 1 + u64::from(id.attempt))
         }
         Some(Subject::Serial(serial)) => mix(mix(kind, serial), 0),

@@ -17,7 +17,7 @@ use crate::protocol::Of;
 const SCENE: Of<Commit> = Of::new();
 
 fn request() -> impl Strategy<Value = RequestId> {
-    (1u32..=2, 1u32..9, 0u16..3).prop_map(|(client, serial, attempt)| RequestId { client, serial, attempt })
+    (1u64..=2, 1u32..9, 0u16..3).prop_map(|(client, serial, attempt)| RequestId { client, serial, attempt })
 }
 
 fn about() -> impl Strategy<Value = About> {
@@ -211,7 +211,7 @@ fn schedule() -> impl Strategy<Value = Schedule<Txn>> {
             let plan = Plan { timing, dead, wire, storm_us: 1 + low, ..base };
             let wish = |(at, (node, after_us, what))| {
                 let at = u32::try_from(at).expect("few");
-                let id = RequestId { client: 1 + at % 2, serial: 1 + at, attempt: 0 };
+                let id = RequestId { client: u64::from(1 + at % 2), serial: 1 + at, attempt: 0 };
                 Wish { id, node, after_us, what }
             };
             let wishes = orders.into_iter().enumerate().map(wish).collect();

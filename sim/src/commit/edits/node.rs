@@ -14,7 +14,7 @@ use super::Edit;
 const TICK: Micros = Micros::millis(7);
 
 /// A client that there is not: what concerns it concerns nobody.
-const NOBODY: u32 = u32::MAX;
+const NOBODY: u64 = 0xFFFF_FFFF;
 
 /// A node that is asked and answers like a commit node.
 pub trait CommitLike: Node<Message = Message, Request = Request, Response = Response, Event = Event> {}
