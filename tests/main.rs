@@ -1,5 +1,6 @@
 //! Storms over the real node: stories, costs, determinism, planted bugs. One binary.
 
+mod builder;
 mod clocks;
 mod contention;
 mod costs;

@@ -66,8 +66,13 @@ impl<N: Node> Storm<N> {
 
 impl<N: Node, J> Storm<N, J> {
     /// So many nodes, 1 to 64; each seed draws its own number if this is not said.
+    ///
+    /// # Panics
+    /// If there are none, or more than 64.
     #[must_use]
+    #[track_caller]
     pub fn nodes(mut self, nodes: u16) -> Self {
+        assert!((1..=64).contains(&nodes), "a storm has 1 to 64 nodes, not {nodes}");
         self.setup.nodes = Some(nodes);
         self
     }
@@ -84,10 +89,16 @@ impl<N: Node, J> Storm<N, J> {
         self
     }
 
-    /// How long a client waits for an answer before it asks again, in microseconds. 20,000 if this is not said.
+    /// How long a client waits for an answer before it asks again, in microseconds, 1,000 or more. 20,000 if this is not
+    /// said.
+    ///
+    /// # Panics
+    /// If it is less: the storm would consist of questions.
     #[must_use]
+    #[track_caller]
     pub fn again_after(mut self, us: u64) -> Self {
-        self.again_us = us.max(1);
+        assert!(us >= 1_000, "a client waits for 1,000 us or more before it asks again, not {us}");
+        self.again_us = us;
         self
     }
 
@@ -98,9 +109,14 @@ impl<N: Node, J> Storm<N, J> {
         self
     }
 
-    /// How many seeds [`check`](Self::check) runs; 500 if this is not said.
+    /// How many seeds [`check`](Self::check) runs, 1 or more; 500 if this is not said.
+    ///
+    /// # Panics
+    /// If it is none: a test that runs nothing must not pass.
     #[must_use]
+    #[track_caller]
     pub fn seeds(mut self, seeds: u64) -> Self {
+        assert!(seeds > 0, "a storm of no seeds shows nothing");
         self.seeds = seeds;
         self
     }
@@ -123,9 +139,12 @@ where
     ///
     /// # Panics
     /// If one breaks a claim: with the claim, the shrunk schedule, its trace, and the commands that run it again and
-    /// keep it.
+    /// keep it. If none does, and it shows nothing: nobody has said what clients want
+    /// ([`requests`](Self::requests), with 0 where a protocol has no clients), or an oracle's
+    /// [`sometimes`](Oracle::sometimes) was never seen.
     #[track_caller]
     pub fn check(&self) {
+        assert!(self.ask.is_some(), "nobody asks for anything: say with `.requests(...)` what clients want");
         check(self, &self.setup, self.seeds);
     }
 

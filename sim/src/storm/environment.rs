@@ -18,8 +18,13 @@ pub(super) fn seed() -> Option<u64> {
 }
 
 /// How many seeds are asked for.
+///
+/// # Panics
+/// If it is none: a test that runs nothing must not pass.
 pub(super) fn seeds() -> Option<u64> {
-    number("STORMGLASS_SEEDS")
+    let seeds = number("STORMGLASS_SEEDS");
+    assert!(seeds != Some(0), "STORMGLASS_SEEDS is 0: a storm of no seeds shows nothing");
+    seeds
 }
 
 /// The schedule that is asked for.

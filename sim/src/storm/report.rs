@@ -14,6 +14,7 @@ use crate::regress;
 use crate::schedule::{Claim, Schedule};
 use crate::shrink::{Size, Watch, shrink};
 use crate::trace::{Filter, Trace};
+use crate::world::NOTHING_ELSE;
 
 /// Runs at most, for a shrink within a test.
 const RUNS_MAX: u64 = 20_000;
@@ -21,7 +22,7 @@ const RUNS_MAX: u64 = 20_000;
 /// Hunts so many seeds, or whatever the environment asks for; [`Storm::check`](super::Storm::check) for any scene.
 ///
 /// # Panics
-/// If a claim breaks.
+/// If a claim breaks, or all seeds together have not seen what they should.
 #[track_caller]
 pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
     if let Some(path) = environment::replay() {
@@ -33,10 +34,21 @@ pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
     };
     let quarry = Quarry { setup: *setup, seeds: range, jobs: 1, keep_going: false };
     let catch = hunt_in(scene, &quarry, &Progress::default());
-    let Some((seed, _)) = catch.failures.first() else { return };
+    let Some((seed, broken)) = catch.failures.first() else {
+        let never: Vec<_> = catch.sometimes.never().collect();
+        let all = environment::seed().is_none();
+        assert!(never.is_empty() || !all, "never seen in {} seeds: {}", catch.seeds, never.join("; "));
+        return;
+    };
+    // Nothing of the node's: what there is to know is in the message, and in that of the panic itself.
+    assert!(broken.claim != NOTHING_ELSE, "seed {seed}: {broken}");
     let (_, schedule) = record(scene, setup, *seed);
     let watch = Watch { stop: &AtomicBool::new(false), runs_max: RUNS_MAX, progress: &mut |_, _| {} };
-    let mut shrunk = shrink(scene, &schedule, watch).expect("what broke once breaks again");
+    let Some(mut shrunk) = shrink(scene, &schedule, watch) else {
+        panic!(
+            "seed {seed} has broken {broken}\nand does not when it is run again: something in it is not deterministic"
+        );
+    };
     shrunk.schedule.why.push(format!("Found by seed {seed}."));
     let after = Size::of(&shrunk.schedule);
     let sizes = format!("seed {seed} ({}) shrunk to {after}", shrunk.before);
