@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use stormglass_sim::commit::Commit;
+use stormglass_sim::protocol::Protocol;
+
 /// Families of ids, and how many there are of each.
 const RULES: [(&str, usize); 4] = [("N", 8), ("P", 6), ("C", 3), ("D", 12)];
 const CLAIMS: [(&str, usize); 4] = [("AC", 5), ("W", 11), ("I", 5), ("L", 3)];
@@ -85,10 +88,13 @@ fn every_claim_of_the_ledger_is_broken_by_a_bug_of_these_tests() {
         quoted.filter(is_claim).map(str::to_owned).collect()
     };
     let of = |text: String| text.lines().map(named).reduce(|a, b| &a | &b).unwrap_or_default();
-    let judged = of(text_of(sources("sim/src/commit/ledger")));
+    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("sim/src/commit/ledger.rs");
+    let judged = of(text_of(sources("sim/src/commit/ledger").into_iter().chain([whole])));
     let bugs =
         ["tests/planted.rs", "tests/liars.rs"].map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
     let broken = of(text_of(bugs));
     assert!(judged.len() > 25, "the ledger's claims are read from its source: {judged:?}");
     assert_eq!(judged.difference(&broken).collect::<Vec<_>>(), [""; 0]);
+    let named: BTreeSet<String> = Commit::CLAIMS.iter().map(|claim| (*claim).to_owned()).collect();
+    assert_eq!(judged, named, "a schedule can name each of them, and no other");
 }

@@ -153,6 +153,9 @@ impl Scene for Planted {
     fn kinds(&self) -> &[&'static str] {
         Commit::KINDS
     }
+    fn claims(&self) -> &[&'static str] {
+        Commit::CLAIMS
+    }
     fn config(&self, plan: &Plan) -> (Config, u8) {
         (liars::configure(self.0, WHOLE.config(plan)), self.0)
     }

@@ -39,6 +39,44 @@ pub const NAMES_KEPT: usize = 3;
 /// How long a segment of the log may grow in the simulator before it is compacted.
 pub const COMPACT_AT_BYTES: u64 = 1_500;
 
+/// The claims of the ledger.
+const CLAIMS: [&str; 34] = [
+    "AC1 NoTwoDecideDifferently",
+    "AC2 NoDecisionIsReversed",
+    "AC3 CommitNeedsEveryYes",
+    "AC4 CalmCommits",
+    "AC4 ConflictsHaveAHolder",
+    "W1 PreparedIsDurableBeforeYes",
+    "W2 CommitIsDurableFirst",
+    "W3 OutcomeIsDurableBeforeAck",
+    "W4 ForgetAfterAllAcks",
+    "W5 NoAbortWhileUndecided",
+    "W5 PresumptionIsTheCoordinators",
+    "W6 OnlyDamageRefuses",
+    "W6 RecoveredIsAPrefix",
+    "W8 OnlyWhatIsCoveredIsDropped",
+    "W8 SnapshotIsDurableBeforeDrop",
+    "W9 RecoveringTwiceIsRecoveringOnce",
+    "W10 NothingAfterAFailure",
+    "W10 NothingUndurableIsTold",
+    "W10 SilentUntilTheBootIsDurable",
+    "W11 CommittedIsForEver",
+    "W11 ExactlyOnce",
+    "I2 NoTwoUndecidedConflict",
+    "I3 NoLockOutlivesItsTransaction",
+    "I4 ReadsAreOfTheLastWrites",
+    "I4 StrictlySerialisable",
+    "I5 TransfersKeepTheTotal",
+    "L1 DecidedInTime",
+    "L1 EveryClientIsAnswered",
+    "L1 ForgottenInTime",
+    "L2 BlockingIsJustified",
+    "L2 OneMessagePerRetry",
+    "L3 LogsAreBounded",
+    "L3 NoLockIsLeft",
+    "L3 QuietInTheEnd",
+];
+
 /// What messages, requests, responses and records are called.
 const KINDS: [&str; 19] = [
     "Prepare",
@@ -66,6 +104,7 @@ impl Protocol for Commit {
     const NAME: &'static str = "two-phase commit";
     const COMMAND: Option<&'static str> = Some("cargo sim");
     const KINDS: &'static [&'static str] = &KINDS;
+    const CLAIMS: &'static [&'static str] = &CLAIMS;
     type Node = CommitNode;
     type Order = Txn;
     type Workload = Clients;

@@ -28,6 +28,8 @@ pub trait Protocol: Sized + 'static {
     /// Every kind of message, request, response and record ([`Label::kind`](stormglass::Label::kind)), so that a typo
     /// in a schedule is an error and not a coordinate that never comes up. Empty if any word is to be believed.
     const KINDS: &'static [&'static str] = &[];
+    /// The names of its claims, so that a typo in a schedule is an error, too. Empty if any name is to be believed.
+    const CLAIMS: &'static [&'static str] = &[];
     /// The state machine.
     type Node: Node;
     /// What a client may want, as a schedule lists it. Often the node's request.
@@ -95,6 +97,9 @@ pub trait Scene: Sync {
         None
     }
     fn kinds(&self) -> &[&'static str] {
+        &[]
+    }
+    fn claims(&self) -> &[&'static str] {
         &[]
     }
     fn config(&self, plan: &Plan) -> <Self::Node as Node>::Config;
@@ -166,6 +171,9 @@ impl<P: Protocol> Scene for Of<P> {
     }
     fn kinds(&self) -> &[&'static str] {
         P::KINDS
+    }
+    fn claims(&self) -> &[&'static str] {
+        P::CLAIMS
     }
     fn config(&self, plan: &Plan) -> <P::Node as Node>::Config {
         P::config(plan)

@@ -107,6 +107,9 @@ enum Phase {
 /// Not the node: the run proves nothing, but whoever wrote the claim or the workload wants to know the seed.
 pub const NOTHING_ELSE: &str = "NothingElsePanics";
 
+/// The claims that the world itself judges, whatever the protocol.
+pub(crate) const OF_THE_WORLD: &[&str] = &["NodeNeverPanics", "WakeMovesTheDeadline", NOTHING_ELSE];
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Ending {

@@ -118,6 +118,9 @@ where
     fn kinds(&self) -> &[&'static str] {
         self.scene.kinds()
     }
+    fn claims(&self) -> &[&'static str] {
+        self.scene.claims()
+    }
     fn config(&self, plan: &Plan) -> (<S::Node as Node>::Config, Edit) {
         (self.scene.config(plan), self.edit)
     }

@@ -5,6 +5,7 @@ use super::{Claim, Schedule, base_plan, read_fault};
 use crate::plan::Plan;
 use crate::protocol::Scene;
 use crate::workload::Wish;
+use crate::world::OF_THE_WORLD;
 
 /// Every word that a line may begin with, but for the faults.
 const HEADS: [&str; 17] = [
@@ -31,13 +32,14 @@ pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Order>
     let claim = Claim::Holds(None);
     let mut schedule =
         Schedule { why: Vec::new(), claim, plan: base_plan(0, 0), wishes: Vec::new(), faults: Vec::new() };
-    let mut last = 1;
+    let (mut last, mut said) = (1, Vec::new());
     for (at, line) in text.lines().enumerate() {
         last = at + 1;
         let plan = &schedule.plan;
         let limits = Limits { nodes: plan.nodes, clients: plan.clients, kinds: scene.kinds() };
         let mut words = Cursor::new(line, at + 1, limits);
         if !words.peek().is_empty() {
+            said_once(&mut said, &words)?;
             read_line(scene, &mut schedule, &mut words)?;
             words.done()?;
         }
@@ -47,6 +49,20 @@ pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Order>
         return Err(Problem { line: last, column: 1, expected, found: "the end of the file".to_string() });
     }
     Ok(schedule)
+}
+
+/// Two lines of the frame that say different things are a mistake, whichever is meant.
+fn said_once<'a>(said: &mut Vec<&'a str>, words: &Cursor<'a>) -> Result<(), Problem> {
+    let head = words.peek();
+    let head = if head == "breaks" { "holds" } else { head };
+    if !HEADS.contains(&head) || matches!(head, "why" | "request" | "dead") {
+        return Ok(());
+    }
+    if said.contains(&head) {
+        return Err(words.problem(&format!("one line `{}` and no more", words.peek())));
+    }
+    said.push(head);
+    Ok(())
 }
 
 fn read_line<S: Scene>(
@@ -72,9 +88,10 @@ fn read_line<S: Scene>(
     match head {
         "why" => schedule.why.push(words.rest().to_string()),
         "breaks" => {
-            schedule.claim = Claim::Breaks(claim(words)?.ok_or_else(|| words.problem("the name of a claim"))?)
+            let name = claim(scene, words)?.ok_or_else(|| words.problem("the name of a claim"))?;
+            schedule.claim = Claim::Breaks(name);
         }
-        "holds" => schedule.claim = Claim::Holds(claim(words)?),
+        "holds" => schedule.claim = Claim::Holds(claim(scene, words)?),
         "stormglass" => words.must("1")?,
         "protocol" => {
             let place = words.clone();
@@ -95,12 +112,20 @@ fn read_line<S: Scene>(
     Ok(())
 }
 
-fn claim(words: &mut Cursor<'_>) -> Result<Option<String>, Problem> {
-    let mut name = Vec::new();
+fn claim<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Option<String>, Problem> {
+    let (start, mut name) = (words.clone(), Vec::new());
     while !words.peek().is_empty() {
         name.push(words.word("the name of a claim")?);
     }
-    Ok((!name.is_empty()).then(|| name.join(" ")))
+    let (id, name) = (name.first().copied().unwrap_or_default(), name.join(" "));
+    let known = scene.claims();
+    if name.is_empty() || known.is_empty() || known.iter().chain(OF_THE_WORLD).any(|claim| *claim == name) {
+        return Ok((!name.is_empty()).then_some(name));
+    }
+    let of_that_id: Vec<_> = known.iter().filter(|claim| claim.split(' ').next() == Some(id)).collect();
+    let likely = if of_that_id.is_empty() { known.iter().collect() } else { of_that_id };
+    let likely: Vec<_> = likely.into_iter().copied().collect();
+    Err(start.problem(&format!("the name of a claim: {}", likely.join(", "))))
 }
 
 fn read_wish<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Wish<S::Order>, Problem> {

@@ -305,6 +305,25 @@ fn a_complaint_has_line_and_column_and_says_what_was_expected() {
 }
 
 #[test]
+fn a_claim_that_nobody_judges_is_a_typo_and_so_is_a_line_said_twice() {
+    let of = |line| complaint(&["stormglass 1", CLUSTER, line]);
+    assert_eq!(
+        of("holds W1 PreparedBeforeYes"),
+        "line 3, column 7: expected the name of a claim: W1 PreparedIsDurableBeforeYes, found `W1`"
+    );
+    assert!(of("breaks W99 Nope").starts_with("line 3, column 8: expected the name of a claim: AC1 "));
+    assert_eq!(
+        complaint(&[CLUSTER, "storm 100 ms", "storm 200 ms"]),
+        "line 3, column 1: expected one line `storm` and no more, found `storm`"
+    );
+    let both = ["holds", "breaks NodeNeverPanics"];
+    assert_eq!(
+        complaint(&[CLUSTER, both[0], both[1]]),
+        "line 3, column 1: expected one line `breaks` and no more, found `breaks`"
+    );
+}
+
+#[test]
 fn a_hand_may_leave_out_what_goes_without_saying() {
     let text = [
         "# a comment",
