@@ -10,7 +10,7 @@ use stormglass_sim::commit::workload::Wish;
 use stormglass_sim::commit::{Clients, Commit, Ledger};
 use stormglass_sim::fault::Fault;
 use stormglass_sim::oracle::{Broken, Fact, Judge, Seen};
-use stormglass_sim::plan::{Plan, Timing};
+use stormglass_sim::plan::{LOG_BYTES, Plan, Timing};
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::world::{Ending, World};
 
@@ -68,6 +68,7 @@ pub(crate) fn plan(nodes: u16) -> Plan {
         timing: Timing::default(),
         storm_us,
         patience_us,
+        log_bytes: LOG_BYTES,
         dead: Vec::new(),
         wire: false,
     }

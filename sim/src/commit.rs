@@ -36,9 +36,6 @@ pub const RETRY_US: (u64, u64) = (50_000, 100_000);
 /// say what it has seen are evicted in every run.
 pub const NAMES_KEPT: usize = 3;
 
-/// How long a segment of the log may grow in the simulator before it is compacted.
-pub const COMPACT_AT_BYTES: u64 = 1_500;
-
 /// The claims of the ledger.
 const CLAIMS: [&str; 34] = [
     "AC1 NoTwoDecideDifferently",
@@ -116,7 +113,7 @@ impl Protocol for Commit {
             retry_first: Micros(RETRY_US.0),
             retry_max: Micros(RETRY_US.1),
             names_kept: NAMES_KEPT,
-            compact_at_bytes: COMPACT_AT_BYTES,
+            compact_at_bytes: plan.log_bytes,
             ..Config::new((0..plan.nodes).map(NodeId))
         }
     }

@@ -20,6 +20,8 @@ pub struct Plan {
     pub storm_us: u64,
     /// How long after the clearing the world waits for quiet, in microseconds.
     pub patience_us: u64,
+    /// How long a log may grow before it is compacted, in bytes, 1 or more: for protocols that have one.
+    pub log_bytes: u64,
     /// Who stays dead after the clearing.
     pub dead: Vec<NodeId>,
     /// Whether every message travels as its encoded bytes (N4).
@@ -33,13 +35,16 @@ impl fmt::Display for Plan {
         write!(f, "nodes={} clients={} storm_ms={}", self.nodes, self.clients, self.storm_us / 1000)?;
         write!(f, " patience_ms={} latency_us={}..{}", self.patience_us / 1000, latency_us.0, latency_us.1)?;
         write!(f, " tail_us={tail_us} client_us={}..{}", client_us.0, client_us.1)?;
-        write!(f, " sync_us={}..{}", sync_us.0, sync_us.1)?;
+        write!(f, " sync_us={}..{} log_bytes={}", sync_us.0, sync_us.1, self.log_bytes)?;
         for node in &self.dead {
             write!(f, " dead={node}")?;
         }
         if self.wire { f.write_str(" wire=1") } else { Ok(()) }
     }
 }
+
+/// What [`Plan::log_bytes`] is if nobody says or draws anything else.
+pub const LOG_BYTES: u64 = 1_500;
 
 impl Plan {
     /// The dense number of a directed link, nodes first and then clients, and whether a client is at one end of it.

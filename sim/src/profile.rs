@@ -5,7 +5,7 @@ use std::fmt;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::plan::{Plan, Timing};
+use crate::plan::{LOG_BYTES, Plan, Timing};
 
 /// A named kind of storm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -268,6 +268,8 @@ pub fn draw(setup: &Setup, draw: &mut Draw) -> (Plan, Rates) {
         timing,
         storm_us,
         patience_us: 30_000_000,
+        // Few enough for a snapshot every other transaction; as usual; so many that logs are long when they tear.
+        log_bytes: *draw.pick(&[400, LOG_BYTES, 5_000]),
         dead: Vec::new(),
         wire: false,
     };

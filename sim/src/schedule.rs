@@ -30,6 +30,7 @@
 //! | `holds [CLAIM]` | no claim may break; names the one that once did | yes |
 //! | `cluster 3 nodes, 1 client` | 1 to 64 of each; comes before all that names one | needed |
 //! | `storm 100 ms` | when the sky clears: no fault afterwards | 500 ms |
+//! | `log 1500 B` | how long a node's log may grow before it is compacted | 1500 B |
 //! | `patience 4000 ms` | how long after that all may take to become quiet | 4000 ms |
 //! | `timing base`, `timing 1f2e` | everything takes its least time, or what is mixed from a key (hex) | base |
 //! | `latency 0.5 to 5 ms` | between nodes; also `client-latency`, `sync`; with `timing base` the least counts | |
@@ -81,7 +82,7 @@ pub(crate) use cursor::ordinal;
 pub use cursor::{Cursor, Problem};
 
 use crate::fault::Fault;
-use crate::plan::{Plan, Timing};
+use crate::plan::{LOG_BYTES, Plan, Timing};
 use crate::protocol::Scene;
 use crate::workload::Wish;
 
@@ -117,6 +118,7 @@ pub(crate) fn base_plan(nodes: u16, clients: u32) -> Plan {
         timing: Timing::default(),
         storm_us: 500_000,
         patience_us: 4_000_000,
+        log_bytes: LOG_BYTES,
         dead: Vec::<NodeId>::new(),
         wire: false,
     }

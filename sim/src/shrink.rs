@@ -127,6 +127,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     fn run(&mut self) -> (bool, Minimum) {
         // Every candidate from here on costs as much as the storm is long.
         self.shorter_storm();
+        self.shorter_log();
         self.drop_faults();
         self.drop_wishes();
         self.retell_in_short();
@@ -152,6 +153,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         any |= self.drop_lives();
         any |= self.drop_wishes();
         any |= self.calm_frame();
+        any |= self.shorter_log();
         any |= self.plain_timing();
         any |= self.soften_faults();
         any |= self.simpler_orders();

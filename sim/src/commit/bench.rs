@@ -143,6 +143,7 @@ fn run(bench: &BenchRun, seed: u64, glass: &mut Option<Glass>) -> Benched {
         timing,
         storm_us,
         patience_us: 0,
+        log_bytes: 1 << 20,
         dead: Vec::new(),
         wire: false,
     };
@@ -153,7 +154,6 @@ fn run(bench: &BenchRun, seed: u64, glass: &mut Option<Glass>) -> Benched {
         retry_max: Micros::millis(50),
         ..Commit::config(&plan)
     };
-    let config = Config { compact_at_bytes: 1 << 20, ..config };
     let key = draw.key();
     let (nodes, left) = (bench.nodes, bench.txns);
     let clients = Rotation::new(nodes, left, key);

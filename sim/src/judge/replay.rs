@@ -51,6 +51,7 @@ impl<'a, S: Scene> Replay<'a, S> {
             timing: Timing::default(),
             storm_us: 0,
             patience_us: 0,
+            log_bytes: crate::plan::LOG_BYTES,
             dead: Vec::new(),
             wire: true,
         };

@@ -8,7 +8,7 @@ use crate::workload::Wish;
 use crate::world::OF_THE_WORLD;
 
 /// Every word that a line may begin with, but for the faults.
-const HEADS: [&str; 17] = [
+const HEADS: [&str; 18] = [
     "stormglass",
     "protocol",
     "why",
@@ -16,6 +16,7 @@ const HEADS: [&str; 17] = [
     "holds",
     "cluster",
     "storm",
+    "log",
     "patience",
     "timing",
     "latency",
@@ -156,6 +157,10 @@ fn read_plan(head: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(), 
             words.one_of(&[("clients", ()), ("client", ())])?;
         }
         "storm" => plan.storm_us = positive(words)?,
+        "log" => {
+            plan.log_bytes = words.number("how many bytes", 1..=1_000_000_000)?;
+            words.must("B")?;
+        }
         "patience" => plan.patience_us = positive(words)?,
         "timing" => {
             let key = |words: &mut Cursor<'_>| {

@@ -9,7 +9,7 @@ use crate::disk::{AppendName, Damage, Harm, Holes, Role, Survival, Tear};
 use crate::fault::{
     BarrierFault, Crash, CrashKind, Deed, DeedAt, End, Fault, MessageAt, MessageFault, Weather, WriteFault,
 };
-use crate::plan::Plan;
+use crate::plan::{LOG_BYTES, Plan};
 use crate::protocol::Scene;
 
 pub(super) fn write<S: Scene>(scene: &S, schedule: &Schedule<S::Order>) -> String {
@@ -56,6 +56,9 @@ fn header<O>(name: &str, schedule: &Schedule<O>, text: &mut String) -> fmt::Resu
     let (nodes, clients) = (plural(plan.nodes.into(), "node"), plural(plan.clients, "client"));
     line(text, "cluster", &format_args!("{nodes}, {clients}"));
     line(text, "storm", &ms(plan.storm_us));
+    if plan.log_bytes != LOG_BYTES {
+        line(text, "log", &format_args!("{} B", plan.log_bytes));
+    }
     timing(plan, text);
     Ok(())
 }

@@ -5,8 +5,12 @@ use stormglass::{NodeId, RequestId};
 use super::Shrinker;
 use super::rename::Names;
 use crate::fault::Fault;
+use crate::plan::LOG_BYTES;
 use crate::protocol::Scene;
 use crate::schedule::Schedule;
+
+/// After every record or two; every other transaction.
+pub(super) const SHORT_LOGS_BYTES: [u64; 2] = [100, 400];
 
 impl<S: Scene> Shrinker<'_, '_, S> {
     /// Nobody stays dead, and messages are no bytes.
@@ -23,6 +27,20 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             any |= self.better(&candidate);
         }
         any
+    }
+
+    /// A log that is compacted sooner, if the story is long: snapshots then need fewer requests. As usual, if it is short.
+    pub(super) fn shorter_log(&mut self) -> bool {
+        let (now, short) = (self.best.plan.log_bytes, self.is_short());
+        let lengths: &[u64] = if short { &[LOG_BYTES] } else { &SHORT_LOGS_BYTES };
+        let better = lengths.iter().filter(|bytes| if short { **bytes != now } else { **bytes < now });
+        let with = |log_bytes: &u64| {
+            let mut candidate = self.best.clone();
+            candidate.plan.log_bytes = *log_bytes;
+            candidate
+        };
+        let candidates: Vec<_> = better.map(with).collect();
+        self.first_better(candidates)
     }
 
     /// Leaves out nodes and clients, one by one; whoever comes behind moves up.

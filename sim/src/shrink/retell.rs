@@ -8,6 +8,7 @@
 
 use stormglass::{DiskError, NodeId};
 
+use super::frame::SHORT_LOGS_BYTES;
 use super::{Shrinker, Witness};
 use crate::disk::Survival;
 use crate::fault::{BarrierFault, Crash, CrashKind, DeedAt, Fault, MessageFault};
@@ -55,10 +56,20 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             return false;
         }
         let (alone, pairs) = (self.casts(1), self.casts(2));
-        self.tell(&alone, 2, usize::MAX, STORIES_MAX) || self.tell(&pairs, 1, usize::MAX, STORIES_MAX)
+        if self.tell(&alone, 2, usize::MAX, STORIES_MAX) || self.tell(&pairs, 1, usize::MAX, STORIES_MAX) {
+            return true;
+        }
+        // What needs a snapshot needs many requests, unless one comes after every record or two.
+        let usual = std::mem::replace(&mut self.best.plan.log_bytes, SHORT_LOGS_BYTES[0]);
+        let told = usual > SHORT_LOGS_BYTES[0]
+            && (self.tell(&alone, 2, 1, STORIES_MAX) || self.tell(&pairs, 1, 1, STORIES_MAX));
+        if !told {
+            self.best.plan.log_bytes = usual;
+        }
+        told
     }
 
-    fn is_short(&self) -> bool {
+    pub(super) fn is_short(&self) -> bool {
         self.best.faults.len() <= FAULTS_ENOUGH && self.best.wishes.len() <= REQUESTS_ENOUGH
     }
 

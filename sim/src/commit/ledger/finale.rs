@@ -7,7 +7,7 @@ use super::history::{self, Span};
 use super::{Ledger, Told};
 use crate::commit::row::{Row, nodes};
 use crate::commit::workload::accounts;
-use crate::commit::{COMPACT_AT_BYTES, RETRY_US, VOTE_TIMEOUT_US};
+use crate::commit::{RETRY_US, VOTE_TIMEOUT_US};
 use crate::oracle::Broken;
 
 impl Ledger {
@@ -142,7 +142,7 @@ impl Ledger {
             let kept = |wanted: fn(&FileId) -> bool| of_one.iter().filter(move |(_, file, _)| wanted(file));
             let log_bytes: u64 = kept(|file| matches!(file, FileId::Wal(_))).map(|(_, _, bytes)| bytes).sum();
             let snapshots = kept(|file| matches!(file, FileId::Snapshot(_))).count();
-            if log_bytes > COMPACT_AT_BYTES || snapshots > 1 || of_one.len() > 2 {
+            if log_bytes > self.plan.log_bytes || snapshots > 1 || of_one.len() > 2 {
                 let names: Vec<String> = of_one.iter().map(|(_, file, _)| file.to_string()).collect();
                 let why = format!("{node} is quiet and keeps {}, {log_bytes} B of log", names.join(", "));
                 return Err(Broken::liveness("L3 LogsAreBounded", why));
