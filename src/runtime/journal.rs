@@ -34,15 +34,21 @@ impl Journal {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
+        // The system's errors say what, and not to which file.
+        let at = |path: &Path| {
+            let path = path.display().to_string();
+            move |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"))
+        };
+        let directory = || at(&self.directory);
+        fs::create_dir_all(&self.directory).map_err(directory())?;
         let mut last = 0;
-        for entry in fs::read_dir(&self.directory)? {
+        for entry in fs::read_dir(&self.directory).map_err(directory())? {
             let name = entry?.file_name();
             last = last.max(name.to_str().and_then(|name| life_of(name, self.node)).unwrap_or(0));
         }
         self.life = last + 1;
         let path = self.directory.join(format!("{}.{:05}.jsonl", self.node, self.life));
-        self.file = Some(OpenOptions::new().append(true).create_new(true).open(path)?);
+        self.file = Some(OpenOptions::new().append(true).create_new(true).open(&path).map_err(at(&path))?);
         Ok(())
     }
 

@@ -43,7 +43,7 @@ pub enum StartError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// Nobody can connect.
-    #[error("cannot listen on {listen}: {error}; is another process using it? choose another address")]
+    #[error("cannot listen on {listen}: {error}; {}", why_not(error))]
     Listen {
         /// Where.
         listen: String,
@@ -58,7 +58,10 @@ pub enum StartError {
         /// What is wrong with it.
         error: BootError,
     },
-    /// The disk thread or the event log cannot begin.
+    /// The tap does not begin: an event log that cannot be written.
+    #[error("cannot write the event log: {0}")]
+    Tap(io::Error),
+    /// The disk thread cannot begin.
     #[error("cannot begin in {data}: {error}")]
     Io {
         /// Which directory.
@@ -66,6 +69,17 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+}
+
+/// What stands in the way of listening, as far as the system's error tells.
+fn why_not(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "is another process using it? choose another address"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "ports below 1024 are for the administrator; choose another"
+    } else {
+        "choose an address of this machine"
+    }
 }
 
 fn what_to_do(data: &str, error: &BootError) -> String {
@@ -162,7 +176,7 @@ pub async fn start<N: Serve>(
     let address = listener.local_addr().map_err(io)?;
     let survived = Survived::read(directory.path())?;
     if let Some(tap) = &mut tap {
-        tap.boot(settings.node, &survived).map_err(io)?;
+        tap.boot(settings.node, &survived).map_err(StartError::Tap)?;
     }
     let clock = Clock::start();
     let entropy = entropy();

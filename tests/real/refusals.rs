@@ -36,7 +36,42 @@ fn a_node_that_cannot_serve_says_why_in_one_line() {
     let other = place.join("n1");
     refuses(
         &["serve", "--log", "off", "--id", "0", "--peer", &own, "--data", &other],
-        &["cannot listen on", &port.to_string()],
+        &["cannot listen on", &port.to_string(), "is another process using it?"],
+    );
+    // An address kept for documentation: no machine has it.
+    refuses(
+        &[
+            "serve",
+            "--log",
+            "off",
+            "--id",
+            "0",
+            "--peer",
+            &own,
+            "--data",
+            &other,
+            "--listen",
+            "192.0.2.1:3000",
+        ],
+        &["cannot listen on 192.0.2.1:3000", "choose an address of this machine"],
+    );
+    let file = place.join("file");
+    fs::write(&file, "").expect("a file");
+    refuses(
+        &[
+            "serve",
+            "--log",
+            "off",
+            "--id",
+            "1",
+            "--peer",
+            &format!("1=127.0.0.1:{}", port + 1),
+            "--data",
+            &place.join("n2"),
+            "--events",
+            &file,
+        ],
+        &["cannot write the event log", &file],
     );
     refuses(
         &["serve", "--log", "off", "--id", "0", "--peer", &own, "--data", &data],
