@@ -226,7 +226,7 @@ fn told(settled: &Settled, ops: &[Op]) -> String {
     match settled {
         Settled::Committed { name, .. } => format!("{}  {ops:<24} committed  ({name})", name.node),
         Settled::Aborted { name, why } => format!("{}  {ops:<24} aborted    ({name}): {why}", name.node),
-        Settled::Unknown { name } => format!("{}  {ops:<24} unknown    ({name})", name.node),
+        Settled::Unknown { name, .. } => format!("{}  {ops:<24} unknown    ({name})", name.node),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use stormglass::commit::{Action, Op};
-use stormglass::runtime::{Client, ClientOptions, Name, Settled};
+use stormglass::runtime::{Client, ClientOptions, Doubt, Name, Settled};
 
 use super::ops::{Place, Written};
 use super::{Complaint, Exit};
@@ -114,8 +114,14 @@ fn show(settled: &Settled, ops: &[Op], at: &At) -> Exit {
             println!("aborted {name}: {why}");
             Exit::Aborted
         }
-        Settled::Unknown { name } => {
-            println!("unknown {name}: no answer; ask again with `{}`", at.outcome_of(*name));
+        Settled::Unknown { name, doubt } => {
+            let why = match doubt {
+                Doubt::Silence => "no answer in time".to_owned(),
+                Doubt::Ignorance => {
+                    format!("{} answers that it does not know, not yet or no longer, or never did", name.node)
+                }
+            };
+            println!("unknown {name}: {why}; ask again with `{}`", at.outcome_of(*name));
             Exit::Unknown
         }
     }

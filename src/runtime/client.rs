@@ -85,7 +85,18 @@ pub enum Settled {
     Unknown {
         /// What to ask for.
         name: Name,
+        /// Whether the node was heard at all.
+        doubt: Doubt,
     },
+}
+
+/// Why it is not known what became of a wish: what helps differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// No answer came in time; the request may not even have arrived.
+    Silence,
+    /// The node has answered that it does not know: not yet, or no longer, or it was never asked.
+    Ignorance,
 }
 
 /// Why a client got no result of any kind.
@@ -215,7 +226,7 @@ impl Client {
             let request = Request::Transact { life: name.life, age, seen, ops: Arc::clone(&ops) };
             let settled = match self.ask(name, &request, deadline).await {
                 Ok(Some(response)) => self.settle(name, response.outcome),
-                Ok(None) => return Ok(Settled::Unknown { name }),
+                Ok(None) => return Ok(Settled::Unknown { name, doubt: Doubt::Silence }),
                 Err(error) => {
                     // It never left, so there is no answer to wait for.
                     self.open.remove(&Turn::of(id));
@@ -240,7 +251,7 @@ impl Client {
     pub async fn outcome(&mut self, name: Name) -> Result<Settled, ClientError> {
         let deadline = after(self.options.patience);
         match self.ask(name, &Request::Outcome { life: name.life }, deadline).await? {
-            None => Ok(Settled::Unknown { name }),
+            None => Ok(Settled::Unknown { name, doubt: Doubt::Silence }),
             Some(response) => Ok(self.settle(name, response.outcome)),
         }
     }
@@ -291,7 +302,7 @@ impl Client {
         let settled = match outcome {
             Outcome::Committed { reads } => Settled::Committed { name, reads },
             Outcome::Aborted { why } => Settled::Aborted { name, why },
-            Outcome::Unknown => return Settled::Unknown { name },
+            Outcome::Unknown => return Settled::Unknown { name, doubt: Doubt::Ignorance },
         };
         // An outcome may be that of any client's request.
         if self.open.get(&Turn::of(name.id)) == Some(&name) {

@@ -36,7 +36,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, ClientError, ClientOptions, Name, NoName, Settled};
+pub use client::{Client, ClientError, ClientOptions, Doubt, Name, NoName, Settled};
 pub use disk::{Done, Files};
 pub use files::{Directory, DirectoryError, Survived, name_of, role_of};
 pub use journal::Journal;

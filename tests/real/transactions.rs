@@ -37,6 +37,7 @@ fn a_client_is_told_committed_aborted_or_unknown_and_its_exit_code_says_which() 
     assert_eq!(never.status.code(), Some(4), "{}", said(&never));
     let hint = format!("`stormglass outcome --at {} n0.1:c1.99/0`", at[0]);
     assert!(said(&never).contains(&hint), "{}", said(&never));
+    assert!(said(&never).contains("n0 answers that it does not know"), "{}", said(&never));
     let usage = run(&["tx", "--at", &at[0], "steal a @0"]);
     assert_eq!(usage.status.code(), Some(2));
 

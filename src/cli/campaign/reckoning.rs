@@ -129,7 +129,7 @@ async fn resolve(
     reckoning: &mut Reckoning,
 ) -> Result<Vec<Wish>, Complaint> {
     for wish in &mut wishes {
-        if let Some(Settled::Unknown { name }) = wish.settled {
+        if let Some(Settled::Unknown { name, .. }) = wish.settled {
             let settled = clients[usize::from(name.node.0)].outcome(name).await?;
             reckoning.resolved += u64::from(!matches!(settled, Settled::Unknown { .. }));
             wish.settled = Some(settled);
@@ -196,7 +196,7 @@ fn verify(cluster: &Cluster, node: usize) -> Result<(), Complaint> {
 #[cfg(test)]
 mod tests {
     use stormglass::commit::{Key, No, Why};
-    use stormglass::runtime::Name;
+    use stormglass::runtime::{Doubt, Name};
     use stormglass::{Incarnation, NodeId, RequestId};
 
     use super::*;
@@ -218,7 +218,7 @@ mod tests {
         let committed = || Some(Settled::Committed { name: NAME, reads: None });
         let why = Why::Refused { by: NodeId(1), no: No::Aborted };
         let aborted = || Some(Settled::Aborted { name: NAME, why });
-        let unknown = || Some(Settled::Unknown { name: NAME });
+        let unknown = || Some(Settled::Unknown { name: NAME, doubt: Doubt::Silence });
         let (nothing, done, half, twice) = ([None; 2], [Some(1); 2], [Some(1), None], [Some(2); 2]);
         for (settled, marks, found) in [
             (committed(), done, (0, 0)),

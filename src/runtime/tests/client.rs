@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::super::packet::{ClientEcho, ClientPacket, Hello, Welcome};
 use super::super::stream::{FRAME_BYTES_MAX, Frames, say};
-use super::super::{Client, ClientError, ClientOptions, Name, Settled};
+use super::super::{Client, ClientError, ClientOptions, Doubt, Name, Settled};
 use super::PATIENCE;
 use crate::commit::{Action, Key, Op, Outcome, Request, Response};
 use crate::id::{Incarnation, NodeId, RequestId};
@@ -114,7 +114,7 @@ fn a_request_is_never_repeated_to_another_node() {
     let (settled, heard) = with_client(&acts, async |client| client.transact(put()).await);
     let asked: Vec<NodeId> = heard.iter().map(|(node, ..)| *node).collect();
     assert_eq!(asked, [NodeId(0)]);
-    let Ok(Settled::Unknown { name }) = settled else { panic!("{settled:?}") };
+    let Ok(Settled::Unknown { name, doubt: Doubt::Silence }) = settled else { panic!("{settled:?}") };
     assert_eq!((name.node, name.life), (NodeId(0), LIFE));
 }
 
@@ -145,7 +145,7 @@ fn what_was_sent_once_may_have_been_done_whatever_is_there_now() {
     let n0 = NodeId(0);
     let acts = [Act::Loses(n0), Act::Refuses, Act::Answers(n0, COMMITTED)];
     let (first, heard) = with_client(&acts, async |client| {
-        let Ok(Settled::Unknown { name: first }) = client.transact(put()).await else {
+        let Ok(Settled::Unknown { name: first, .. }) = client.transact(put()).await else {
             panic!("nobody knows what has become of it")
         };
         client.transact(put()).await.expect("an answer");
