@@ -2,6 +2,7 @@
 
 mod campaign;
 mod disk;
+mod output;
 mod program;
 mod refusals;
 mod transactions;

@@ -13,6 +13,7 @@ use stormglass::runtime::{ClientOptions, Settled, Status};
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Dice, Place, look};
+use super::say::{Unheard, say};
 use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
@@ -77,15 +78,15 @@ pub(super) async fn run(bench: &Bench) -> Result<Exit, Complaint> {
     let span = bench.span.min(bench.nodes);
     if !bench.json {
         let (sync_us, worst_us) = sync_us(&place.path)?;
-        println!(
+        say!(
             "{} nodes, one process each; a commit moves an amount among {span} nodes, its coordinator one of them",
             bench.nodes
-        );
-        println!(
+        )?;
+        say!(
             "the disk at {}: fdatasync of an append takes {sync_us} us at the median, {worst_us} us at the 99th percentile",
             place.path.display()
-        );
-        println!(
+        )?;
+        say!(
             "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8}",
             "clients",
             "keys",
@@ -97,7 +98,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Exit, Complaint> {
             "forced/c",
             "syncs/c",
             "aborts"
-        );
+        )?;
     }
     let runs = match bench.clients {
         Some(clients) => vec![Run { clients, keys: bench.keys }],
@@ -112,18 +113,18 @@ pub(super) async fn run(bench: &Bench) -> Result<Exit, Complaint> {
         let measured = measure(&cluster, run, span, bench.seconds).await?;
         stuck |= measured.commits == 0;
         if bench.json {
-            println!("{}", serde_json::to_string(&measured)?);
+            say!("{}", serde_json::to_string(&measured)?)?;
         } else {
-            show(&measured);
+            show(&measured)?;
         }
     }
     cluster.terminate_all()?;
     Ok(if stuck { Exit::Broken } else { Exit::Fine })
 }
 
-fn show(of: &Measured) {
+fn show(of: &Measured) -> Result<(), Unheard> {
     let per_commit = |thousandths: u64| format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
-    println!(
+    say!(
         "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8}",
         of.clients,
         of.keys_per_node,
@@ -135,7 +136,7 @@ fn show(of: &Measured) {
         per_commit(of.forced_per_1000_commits),
         per_commit(of.syncs_per_1000_commits),
         of.aborts
-    );
+    )
 }
 
 /// Runs clients for a second and for the given time, and counts the latter.

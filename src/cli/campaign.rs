@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use reckoning::Reckoning;
 
 use super::cluster::{Cluster, Dice, Place};
+use super::say::{Unheard, say};
 use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
@@ -57,14 +58,21 @@ pub(super) async fn run(campaign: &Campaign) -> Result<Exit, Complaint> {
     let seed = campaign.seed.unwrap_or_else(|| u64::from(std::process::id()) << 32 | 0x5747);
     let mut place = Place::new(campaign.data.as_deref(), "campaign")?;
     let mut cluster = begin(campaign, &place).await?;
-    println!(
+    say!(
         "{} kills among {} nodes, {} clients, --seed {seed}",
-        campaign.kills, campaign.nodes, campaign.clients
-    );
+        campaign.kills,
+        campaign.nodes,
+        campaign.clients
+    )?;
     let reckoned = storm(campaign, &mut cluster, seed).await;
-    if !matches!(&reckoned, Ok(reckoning) if reckoning.is_clean()) {
+    let nothing_to_see = match &reckoned {
+        Ok(reckoning) => reckoning.is_clean(),
+        // That the reader of this output has gone is nobody's fault in there.
+        Err(complaint) => complaint.is::<Unheard>(),
+    };
+    if !nothing_to_see {
         place.keep();
-        println!("everything is in {}", place.path.display());
+        say!("everything is in {}", place.path.display())?;
     }
     Ok(if reckoned?.is_clean() { Exit::Fine } else { Exit::Broken })
 }
@@ -115,9 +123,9 @@ async fn storm(campaign: &Campaign, cluster: &mut Cluster, seed: u64) -> Result<
     if let Some(node) = fallen {
         return Err(format!("n{node} ended by itself: {}", cluster.last_words(node)).into());
     }
-    println!("{strokes}, in {} s", began.elapsed().as_secs());
+    say!("{strokes}, in {} s", began.elapsed().as_secs())?;
     let reckoning = reckoning::reckon(cluster, wishes, nodes, PATIENCE).await?;
-    println!("{reckoning}");
+    say!("{reckoning}")?;
     Ok(reckoning)
 }
 

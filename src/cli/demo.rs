@@ -13,6 +13,7 @@ use stormglass::runtime::{
 };
 use stormglass::{Effect, Input, Micros, NodeId, Time};
 
+use super::say::say;
 use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
@@ -49,25 +50,25 @@ const CLUSTER: &str = "stormglass-demo";
 
 pub(super) async fn run(demo: &Demo) -> Result<Exit, Complaint> {
     let mut cluster = Cluster::start(demo).await?;
-    println!(
+    say!(
         "{} nodes on 127.0.0.1:{}..={}, data in {}",
         cluster.count,
         demo.ports.from,
         demo.ports.from + (demo.ports.count - 1),
         demo.data.display()
-    );
+    )?;
     for (node, running) in &mut cluster.nodes {
         let life = running.ready().await.ok_or_else(|| format!("{node} did not start"))?;
-        println!("  {node} {life}");
+        say!("  {node} {life}")?;
     }
-    println!("\ntransactions, coordinators in turn");
+    say!("\ntransactions, coordinators in turn")?;
     for count in 0..demo.transactions {
         cluster
             .transfer(NodeId(u16::try_from(count % u32::from(cluster.count))?), i64::from(count) + 1)
             .await?;
     }
     let settled = cluster.lose_one().await?;
-    println!("\nin the end");
+    say!("\nin the end")?;
     let whole = cluster.show_end().await?;
     cluster.stop().await;
     let agreed = matches!(settled, Settled::Committed { .. }) && whole;
@@ -130,24 +131,24 @@ impl Cluster {
     async fn transfer(&self, from: NodeId, amount: i64) -> Result<(), Complaint> {
         let ops = self.ops(from, amount);
         let settled = self.client(from).await?.transact(ops.clone()).await?;
-        println!("  {}", told(&settled, &ops));
+        say!("  {}", told(&settled, &ops))?;
         Ok(())
     }
 
     /// The story: a participant votes Yes, the Commit comes, and it dies before it has looked at it.
     async fn lose_one(&mut self) -> Result<Settled, Complaint> {
         let (coordinator, victim) = (NodeId(1), NodeId(2 % self.count));
-        println!("\n{victim} dies in the middle of a transaction of {coordinator}");
+        say!("\n{victim} dies in the middle of a transaction of {coordinator}")?;
         self.stop_one(victim).await;
         self.begin(victim, Some(Box::new(DieBeforeCommit { voted: false }))).await?;
         self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
         let ops = self.ops(coordinator, 1);
         let settled = self.client(coordinator).await?.transact(ops.clone()).await?;
-        println!("  {}", told(&settled, &ops));
+        say!("  {}", told(&settled, &ops))?;
         let mut running = self.nodes.remove(&victim).ok_or("just started")?;
         match tokio::time::timeout(Duration::from_secs(5), running.ended()).await {
             Ok(Ending::Died) => {
-                println!("  {victim} has voted yes and is dead: it does not know that this is committed")
+                say!("  {victim} has voted yes and is dead: it does not know that this is committed")?
             }
             Ok(other) => return Err(format!("{victim} was to die, and ended so: {other:?}").into()),
             Err(_) => return Err(format!("{victim} was to die, and lives").into()),
@@ -156,7 +157,7 @@ impl Cluster {
         let life = self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
         let life = life.ok_or_else(|| format!("{victim} did not start again"))?;
         self.until_idle(victim).await?;
-        println!("  {victim} is in {life}, and in doubt about nothing");
+        say!("  {victim} is in {life}, and in doubt about nothing")?;
         Ok(settled)
     }
 
@@ -187,14 +188,14 @@ impl Cluster {
             let status = self.until_idle(*id).await?;
             let value = value.unwrap_or(0);
             total += value;
-            println!(
+            say!(
                 "  {id}  account = {value:>5}   {}, {} records in its log, {} locks",
                 status.view.life,
                 status.view.log.appended,
                 status.view.locks.len()
-            );
+            )?;
         }
-        println!("  the accounts add up to {total}");
+        say!("  the accounts add up to {total}")?;
         Ok(total == 0)
     }
 
@@ -256,14 +257,15 @@ impl Tap<CommitNode> for DieBeforeCommit {
     }
 }
 
-/// Says what a recovering node says and hears, until it has heard enough.
+/// Says what a recovering node says and hears, until it has heard enough. What cannot be printed is left to the demo to
+/// notice, at its next line.
 struct TellRecovery {
     over: bool,
 }
 
 impl Tap<CommitNode> for TellRecovery {
     fn boot(&mut self, node: NodeId, _: &Survived) -> io::Result<()> {
-        println!("  {node} starts again");
+        let _ = say!("  {node} starts again");
         Ok(())
     }
 
@@ -275,7 +277,7 @@ impl Tap<CommitNode> for TellRecovery {
             } = input
         {
             self.over = true;
-            println!("  {from} answers: {}", stormglass::Label::kind(message));
+            let _ = say!("  {from} answers: {}", stormglass::Label::kind(message));
         }
         Ok(Then::GoOn)
     }
@@ -284,7 +286,7 @@ impl Tap<CommitNode> for TellRecovery {
         if !self.over
             && let Effect::Send { to, message: Message::Inquire { tx, .. } } = effect
         {
-            println!("  it finds its yes to {tx} and no decision, and asks {to}");
+            let _ = say!("  it finds its yes to {tx} and no decision, and asks {to}");
         }
         Ok(Then::GoOn)
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::cluster::{Cluster, Dice, Place};
 use super::ops::Written;
+use super::say::say;
 use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
@@ -77,31 +78,31 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
     }
     serve_one(&cluster, 1).await?;
     let after = status(&cluster).await?;
-    println!("{sent} frames over {connections} connections in {} s", began.elapsed().as_secs());
-    println!(
+    say!("{sent} frames over {connections} connections in {} s", began.elapsed().as_secs())?;
+    say!(
         "meanwhile {served} transactions across all nodes committed, the slowest in {} ms",
         slowest.as_millis()
-    );
+    )?;
     let kib = |bytes: u64| bytes >> 10;
-    println!(
+    say!(
         "memory of the node: {} KiB before, {} KiB at most, {} KiB after",
         kib(before.memory_bytes),
         kib(most_bytes),
         kib(after.memory_bytes)
-    );
+    )?;
     let same = judge(&before, &after, u64::from(served) + 1);
     for complaint in &same {
-        println!("  {complaint}");
+        say!("  {complaint}")?;
     }
     let alive = cluster.is_up(0);
     let ended = cluster.terminate_all()?;
     let clean = alive && ended.iter().all(std::process::ExitStatus::success);
     if clean && same.is_empty() && most_bytes < before.memory_bytes + GROWTH_BYTES_MAX {
-        println!("nothing else happened");
+        say!("nothing else happened")?;
         return Ok(Exit::Fine);
     }
     place.keep();
-    println!("the node's last words: {}; everything is in {}", cluster.last_words(0), place.path.display());
+    say!("the node's last words: {}; everything is in {}", cluster.last_words(0), place.path.display())?;
     Ok(Exit::Broken)
 }
 

@@ -1,20 +1,27 @@
 //! The command line.
 
+// Both macros panic when nobody reads; see `say`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 mod campaign;
 mod cluster;
 mod demo;
 mod fuzz;
 mod ops;
+mod say;
 mod serve;
 mod status;
 mod tx;
 mod wal;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use say::Unheard;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Two-phase commit that was raised in the storm: nodes, clients and tools")]
@@ -70,6 +77,8 @@ enum Exit {
     Damaged = 6,
     /// A promise was broken.
     Broken = 10,
+    /// Whoever read its output has gone: what a shell says of a process that SIGPIPE ended.
+    HungUp = 141,
 }
 
 /// One line for the person at the terminal.
@@ -78,7 +87,7 @@ type Complaint = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
     if let Err(complaint) = start_log(&args) {
-        eprintln!("stormglass: {complaint}");
+        complain(&complaint);
         return ExitCode::from(2);
     }
     let outcome = match args.command {
@@ -93,13 +102,26 @@ pub(crate) fn main() -> ExitCode {
         Command::Campaign(campaign) => on_one_thread(campaign::run(&campaign)),
         Command::Fuzz(fuzz) => on_one_thread(fuzz::run(&fuzz)),
     };
-    match outcome {
-        Ok(exit) => ExitCode::from(exit as u8),
-        Err(complaint) => {
-            eprintln!("stormglass: {complaint}");
-            ExitCode::from(Exit::Failed as u8)
+    let exit = outcome.unwrap_or_else(|complaint| {
+        let exit = exit_of(&complaint);
+        if exit != Exit::HungUp {
+            complain(&complaint);
         }
+        exit
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn exit_of(complaint: &Complaint) -> Exit {
+    match complaint.downcast_ref() {
+        Some(unheard) if Unheard::is_hung_up(unheard) => Exit::HungUp,
+        Some(_) | None => Exit::Failed,
     }
+}
+
+/// To standard error; where that is gone, too, there is only the exit code.
+fn complain(complaint: &Complaint) {
+    let _ = writeln!(std::io::stderr().lock(), "stormglass: {complaint}");
 }
 
 /// One thread for all of the network; each node's disk has its own.

@@ -4,6 +4,7 @@ use clap::Args;
 use stormglass::commit::view::View;
 use stormglass::runtime::Status;
 
+use super::say::say;
 use super::tx::At;
 use super::{Complaint, Exit};
 
@@ -19,9 +20,9 @@ pub(super) struct StatusOf {
 pub(super) async fn run(status: &StatusOf) -> Result<Exit, Complaint> {
     let mut client = status.at.connect().await?;
     if status.json {
-        println!("{}", client.status_json().await?);
+        say!("{}", client.status_json().await?)?;
     } else {
-        print!("{}", table(&client.status().await?));
+        say!("{}", table(&client.status().await?).trim_end())?;
     }
     Ok(Exit::Fine)
 }

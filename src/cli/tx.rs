@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
-use stormglass::commit::{Action, Op};
+use stormglass::commit::{Action, Op, Reads};
 use stormglass::runtime::{Client, ClientOptions, Doubt, Name, Settled};
 
 use super::ops::{Place, Written};
-use super::{Complaint, Exit};
+use super::{Complaint, Exit, say};
 
 /// The name of a cluster that was given none.
 const CLUSTER: &str = "stormglass";
@@ -79,12 +79,12 @@ pub(super) struct Get {
 pub(super) async fn run(tx: &Tx) -> Result<Exit, Complaint> {
     let ops: Vec<Op> = tx.ops.iter().map(|written| written.0).collect();
     let settled = tx.at.connect().await?.transact(ops.clone()).await?;
-    Ok(show(&settled, &ops, &tx.at))
+    show(&settled, &ops, &tx.at)
 }
 
 pub(super) async fn outcome(outcome: &OutcomeOf) -> Result<Exit, Complaint> {
     let settled = outcome.at.connect().await?.outcome(outcome.name).await?;
-    Ok(show(&settled, &[], &outcome.at))
+    show(&settled, &[], &outcome.at)
 }
 
 pub(super) async fn get(get: &Get) -> Result<Exit, Complaint> {
@@ -92,28 +92,21 @@ pub(super) async fn get(get: &Get) -> Result<Exit, Complaint> {
     let ops: Vec<Op> = get.keys.iter().map(op).collect();
     let settled = get.at.connect().await?.transact(ops.clone()).await?;
     match &settled {
-        Settled::Committed { reads: Some(_), .. } => {
-            show_reads(&settled, &ops, "");
-            Ok(Exit::Fine)
-        }
+        Settled::Committed { reads: Some(reads), .. } => say::settled(&found(reads, &ops, ""), Exit::Fine),
         // A reader's answer that got lost in a restart is worth nothing to it.
         Settled::Committed { .. } | Settled::Aborted { .. } | Settled::Unknown { .. } => {
-            Ok(show(&settled, &ops, &get.at))
+            show(&settled, &ops, &get.at)
         }
     }
 }
 
-fn show(settled: &Settled, ops: &[Op], at: &At) -> Exit {
-    match settled {
-        Settled::Committed { name, .. } => {
-            println!("committed {name}");
-            show_reads(settled, ops, "  ");
-            Exit::Fine
+fn show(settled: &Settled, ops: &[Op], at: &At) -> Result<Exit, Complaint> {
+    let (text, exit) = match settled {
+        Settled::Committed { name, reads: Some(reads) } if ops.iter().any(|op| !op.writes()) => {
+            (format!("committed {name}\n{}", found(reads, ops, "  ")), Exit::Fine)
         }
-        Settled::Aborted { name, why } => {
-            println!("aborted {name}: {why}");
-            Exit::Aborted
-        }
+        Settled::Committed { name, .. } => (format!("committed {name}"), Exit::Fine),
+        Settled::Aborted { name, why } => (format!("aborted {name}: {why}"), Exit::Aborted),
         Settled::Unknown { name, doubt } => {
             let why = match doubt {
                 Doubt::Silence => "no answer in time".to_owned(),
@@ -121,16 +114,18 @@ fn show(settled: &Settled, ops: &[Op], at: &At) -> Exit {
                     format!("{} answers that it does not know, not yet or no longer, or never did", name.node)
                 }
             };
-            println!("unknown {name}: {why}; ask again with `{}`", at.outcome_of(*name));
-            Exit::Unknown
+            (format!("unknown {name}: {why}; ask again with `{}`", at.outcome_of(*name)), Exit::Unknown)
         }
-    }
+    };
+    say::settled(&text, exit)
 }
 
-fn show_reads(settled: &Settled, ops: &[Op], indent: &str) {
-    let Settled::Committed { reads: Some(reads), .. } = settled else { return };
-    for (op, value) in ops.iter().filter(|op| !op.writes()).zip(reads.iter()) {
+/// What was read, one line a key.
+fn found(reads: &Reads, ops: &[Op], indent: &str) -> String {
+    let line = |(op, value): (&Op, &Option<i64>)| {
         let value = value.map_or("-".to_owned(), |value| value.to_string());
-        println!("{indent}{} @{} = {value}", op.key, op.node.0);
-    }
+        format!("{indent}{} @{} = {value}", op.key, op.node.0)
+    };
+    let lines: Vec<String> = ops.iter().filter(|op| !op.writes()).zip(reads.iter()).map(line).collect();
+    lines.join("\n")
 }

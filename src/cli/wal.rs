@@ -9,6 +9,7 @@ use stormglass::runtime::Survived;
 use stormglass::wal::{self, Recovered, Sighting};
 use stormglass::{BootError, FileId, Label, ReadDisk, codec};
 
+use super::say::{Unheard, say};
 use super::{Complaint, Exit};
 
 #[derive(Debug, Subcommand)]
@@ -35,7 +36,7 @@ pub(super) fn run(command: &Wal) -> Result<Exit, Complaint> {
     if let Wal::Dump(_) = command {
         dump(&survived, &recovered)?;
     }
-    Ok(verdict(&of.directory, &recovered))
+    Ok(verdict(&of.directory, &recovered)?)
 }
 
 fn read(directory: &Path) -> Result<Survived, Complaint> {
@@ -51,31 +52,34 @@ fn read(directory: &Path) -> Result<Survived, Complaint> {
 }
 
 /// The last line: what a start would make of it.
-fn verdict(directory: &Path, recovered: &Result<Recovered<State, Record>, BootError>) -> Exit {
+fn verdict(
+    directory: &Path,
+    recovered: &Result<Recovered<State, Record>, BootError>,
+) -> Result<Exit, Unheard> {
     let directory = directory.display();
     match recovered {
         Ok(Recovered { torn: None, found, records, .. }) => {
-            println!(
+            say!(
                 "{directory}: intact, {} records, {} of them behind the snapshot",
                 found.position(),
                 records.len()
-            );
-            Exit::Fine
+            )?;
+            Ok(Exit::Fine)
         }
         Ok(Recovered { torn: Some(torn), found, .. }) => {
-            println!(
+            say!(
                 "{directory}: torn tail: {} ends at byte {} with record {} ({}); a start forgets {} bytes behind it",
                 torn.file,
                 torn.at,
                 found.position(),
                 torn.reason,
                 torn.dropped_bytes
-            );
-            Exit::Torn
+            )?;
+            Ok(Exit::Torn)
         }
         Err(error) => {
-            println!("{directory}: damaged: {error}; a node does not start from it");
-            Exit::Damaged
+            say!("{directory}: damaged: {error}; a node does not start from it")?;
+            Ok(Exit::Damaged)
         }
     }
 }
@@ -87,11 +91,11 @@ fn dump(
     let files: BTreeMap<FileId, &[u8]> = survived.iter().collect();
     for (file, bytes) in &files {
         if !matches!(file, FileId::Wal(_)) {
-            println!("{file:<12} {} B", bytes.len());
+            say!("{file:<12} {} B", bytes.len())?;
         }
     }
     if let Ok(Recovered { snapshot: Some(state), .. }) = recovered {
-        println!(
+        say!(
             "  state of the newest: {}, {} values, {} in doubt, {} outcomes, {} to finish, {} clients",
             state.incarnation,
             state.values.len(),
@@ -99,12 +103,12 @@ fn dump(
             state.outcomes.len(),
             state.committing.len(),
             state.clients.len()
-        );
+        )?;
     }
     let torn = recovered.as_ref().ok().and_then(|recovered| recovered.torn);
     let newest =
         files.keys().filter_map(|file| if let FileId::Snapshot(k) = file { Some(*k) } else { None }).max();
-    println!("{:<12} {:>8}  {:>7} {:>7}  record", "file", "byte", "number", "durable");
+    say!("{:<12} {:>8}  {:>7} {:>7}  record", "file", "byte", "number", "durable")?;
     for seen in wal::survey(survived)? {
         let old = matches!((seen.file, newest), (FileId::Wal(k), Some(newest)) if k < newest);
         let lost = torn.is_some_and(|torn| (seen.file, seen.at) >= (torn.file, torn.at));
@@ -114,13 +118,13 @@ fn dump(
             (false, false) => "",
         };
         let what = describe(&seen, files.get(&seen.file).copied().unwrap_or_default());
-        println!(
+        say!(
             "{:<12} {:>8}  {:>7} {:>7}  {what}{note}",
             seen.file.to_string(),
             seen.at,
             seen.position,
             seen.watermark
-        );
+        )?;
     }
     Ok(())
 }
