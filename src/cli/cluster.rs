@@ -2,8 +2,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use stormglass::commit::view::View;
@@ -11,7 +12,7 @@ use stormglass::runtime::{Client, ClientOptions, Status};
 
 use super::Complaint;
 
-/// Nodes, each a process of this very program. They die with it.
+/// Nodes, each a process of this very program. They die with it, however it ends.
 #[derive(Debug)]
 pub(super) struct Cluster {
     program: PathBuf,
@@ -19,8 +20,16 @@ pub(super) struct Cluster {
     pub(super) name: String,
     directory: PathBuf,
     from_port: u16,
-    nodes: Vec<Option<Child>>,
+    nodes: Vec<Option<Process>>,
     flags: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    // Held, not written to: it ends with this process, and the node ends with it. Not in the child, whose `wait` would
+    // let it go too early.
+    _tether: ChildStdin,
 }
 
 impl Cluster {
@@ -59,18 +68,22 @@ impl Cluster {
         for peer in 0..self.nodes.len() {
             command.arg("--peer").arg(format!("{peer}={}", self.address(peer)));
         }
-        command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.nodes[node] = Some(command.spawn()?);
+        command.arg("--tethered").args(&self.flags);
+        // A Ctrl-C at the terminal is for this process alone, which then ends its nodes.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).process_group(0);
+        let mut child = command.spawn()?;
+        let tether = child.stdin.take().expect("its standard input is a pipe");
+        self.nodes[node] = Some(Process { child, _tether: tether });
         Ok(())
     }
 
     pub(super) fn is_up(&mut self, node: usize) -> bool {
-        self.nodes[node].as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        self.nodes[node].as_mut().is_some_and(|process| matches!(process.child.try_wait(), Ok(None)))
     }
 
     /// SIGKILL: nothing is finished, nothing is said.
     pub(super) fn kill(&mut self, node: usize) -> Result<(), Complaint> {
-        if let Some(mut child) = self.nodes[node].take() {
+        if let Some(Process { mut child, .. }) = self.nodes[node].take() {
             child.kill()?;
             child.wait()?;
         }
@@ -79,15 +92,14 @@ impl Cluster {
 
     /// SIGTERM, and waits for the end.
     pub(super) fn terminate_all(&mut self) -> Result<Vec<ExitStatus>, Complaint> {
-        for child in self.nodes.iter().flatten() {
+        for Process { child, .. } in self.nodes.iter().flatten() {
             if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
                 rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
             }
         }
         let mut ended = Vec::new();
-        for child in self.nodes.iter_mut().filter_map(Option::take) {
-            let mut child = child;
-            ended.push(child.wait()?);
+        for mut process in self.nodes.iter_mut().filter_map(Option::take) {
+            ended.push(process.child.wait()?);
         }
         Ok(ended)
     }
@@ -130,7 +142,7 @@ pub(super) async fn look(onlookers: &mut [Client]) -> Result<Vec<Status<View>>, 
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for child in self.nodes.iter_mut().flatten() {
+        for Process { child, .. } in self.nodes.iter_mut().flatten() {
             // Nothing can be done about one that cannot be killed.
             let _ = child.kill();
             let _ = child.wait();

@@ -19,6 +19,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use say::Unheard;
@@ -77,9 +78,16 @@ enum Exit {
     Damaged = 6,
     /// A promise was broken.
     Broken = 10,
+    /// By SIGINT or SIGTERM, in the middle.
+    Interrupted = 130,
     /// Whoever read its output has gone: what a shell says of a process that SIGPIPE ended.
     HungUp = 141,
 }
+
+/// A signal came before the command was done.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted by {0}; its nodes are stopped")]
+struct Interrupted(&'static str);
 
 /// One line for the person at the terminal.
 type Complaint = Box<dyn std::error::Error + Send + Sync>;
@@ -98,9 +106,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Get(get) => on_one_thread(tx::get(&get)),
         Command::Status(status) => on_one_thread(status::run(&status)),
         Command::Wal(wal) => wal::run(&wal),
-        Command::Bench(bench) => on_one_thread(bench::run(&bench)),
-        Command::Campaign(campaign) => on_one_thread(campaign::run(&campaign)),
-        Command::Fuzz(fuzz) => on_one_thread(fuzz::run(&fuzz)),
+        Command::Bench(bench) => on_one_thread(unless_interrupted(bench::run(&bench))),
+        Command::Campaign(campaign) => on_one_thread(unless_interrupted(campaign::run(&campaign))),
+        Command::Fuzz(fuzz) => on_one_thread(unless_interrupted(fuzz::run(&fuzz))),
     };
     let exit = outcome.unwrap_or_else(|complaint| {
         let exit = exit_of(&complaint);
@@ -113,6 +121,9 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn exit_of(complaint: &Complaint) -> Exit {
+    if complaint.is::<Interrupted>() {
+        return Exit::Interrupted;
+    }
     match complaint.downcast_ref() {
         Some(unheard) if Unheard::is_hung_up(unheard) => Exit::HungUp,
         Some(_) | None => Exit::Failed,
@@ -127,6 +138,19 @@ fn complain(complaint: &Complaint) {
 /// One thread for all of the network; each node's disk has its own.
 fn on_one_thread(future: impl Future<Output = Result<Exit, Complaint>>) -> Result<Exit, Complaint> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+/// For a command with processes and a directory of its own: a signal drops it where it waits, and they go with it.
+async fn unless_interrupted(
+    command: impl Future<Output = Result<Exit, Complaint>>,
+) -> Result<Exit, Complaint> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => Err(Interrupted("SIGINT").into()),
+        _ = terminate.recv() => Err(Interrupted("SIGTERM").into()),
+        outcome = command => outcome,
+    }
 }
 
 /// Servers say what is remarkable, everybody else is silent unless asked.

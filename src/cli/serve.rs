@@ -1,6 +1,8 @@
 //! `stormglass serve`: one node of a cluster, from flags or a file.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use serde::Deserialize;
 use stormglass::commit::{CommitNode, Config};
 use stormglass::runtime::{Ending, Journal, Settings, Tap, start};
 use stormglass::{Micros, NodeId};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::ops::node_of;
@@ -44,6 +48,9 @@ pub(super) struct Serve {
     /// Write every input and effect into this directory, for `judge`
     #[arg(long, value_name = "DIR")]
     events: Option<PathBuf>,
+    /// End when standard input ends: the other end of that pipe is held by whoever started this node for itself
+    #[arg(long, hide = true)]
+    tethered: bool,
     #[command(flatten)]
     tuning: Tuning,
 }
@@ -101,12 +108,13 @@ fn host_and_port(text: &str) -> Result<String, String> {
 }
 
 pub(super) async fn run(serve: Serve) -> Result<Exit, Complaint> {
-    let events = serve.events.clone();
+    let (events, tethered) = (serve.events.clone(), serve.tethered);
     let (settings, config, events) = resolve(serve, events)?;
     let node = settings.node;
     let tap = events.map(|events| Box::new(Journal::new(&events)) as Box<dyn Tap<CommitNode>>);
     // Before the node starts, so that no signal is missed.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut let_go = std::pin::pin!(let_go(tethered));
     let mut running = start::<CommitNode>(settings, &config, tap).await?;
     tracing::info!(%node, address = %running.address, "listening");
     if let Some(life) = running.ready().await {
@@ -116,6 +124,11 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, Complaint> {
         ending = running.ended() => ending,
         _ = terminate.recv() => close(&mut running).await,
         _ = interrupt.recv() => close(&mut running).await,
+        gone = &mut let_go => {
+            gone?;
+            // Nor is there anybody whom an orderly end would serve.
+            return Err(format!("{node} stopped: whoever started it is gone").into());
+        }
     };
     match ending {
         Ending::Stopped { idle: true } => Ok(Exit::Fine),
@@ -133,6 +146,16 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, Complaint> {
         }
         Ending::Died => Err(format!("{node} stopped").into()),
     }
+}
+
+/// Waits until the other end of standard input is gone; for ever if nothing hangs on that.
+async fn let_go(tethered: bool) -> io::Result<()> {
+    if !tethered {
+        return std::future::pending().await;
+    }
+    let mut input = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    while input.read(&mut [0; 16]).await? > 0 {}
+    Ok(())
 }
 
 async fn close(running: &mut stormglass::runtime::Running) -> Ending {

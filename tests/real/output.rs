@@ -1,7 +1,9 @@
 //! Where the program's words go: to a reader who leaves early, to a disk that is full, to nobody after a signal.
 
-use std::fs::File;
-use std::process::{Command, Output, Stdio};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
 
 use super::program::{Node, PROGRAM, Place, complained, ports};
 
@@ -49,4 +51,64 @@ fn words_that_cannot_be_printed_are_no_panic_and_what_was_committed_is_told() {
     let demo_ports = format!("{demo_ports}..={}", demo_ports + 1);
     let demo = ["demo", "--data", &place.join("demo"), "--ports", &demo_ports];
     assert_eq!(run_into(hung_up(), &demo).status.code(), Some(141));
+}
+
+/// A campaign whose nodes all run, and what is to be held while it does.
+fn campaign(place: &Place) -> (Child, BufReader<ChildStdout>) {
+    let mut command = Command::new(PROGRAM);
+    command.args(["campaign", "--kills", "1000000", "--pause-ms", "60000"]);
+    command.env("TMPDIR", &place.0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program can be run");
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("its first line");
+    assert!(line.contains("kills among"), "{line}");
+    (child, out)
+}
+
+/// Processes of which some argument lies in this place.
+fn left_running(place: &Place) -> usize {
+    let place = place.0.display().to_string();
+    let processes = fs::read_dir("/proc").expect("a system that lists its processes");
+    let command = |process: fs::DirEntry| fs::read(process.path().join("cmdline")).ok();
+    let commands = processes.flatten().filter_map(command);
+    commands.filter(|command| String::from_utf8_lossy(command).contains(&place)).count()
+}
+
+fn signalled(name: &str, child: Child) -> Output {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args([name, &pid]).status().expect("kill can be run").success());
+    child.wait_with_output().expect("it is our child")
+}
+
+#[test]
+fn a_signal_ends_a_campaign_and_leaves_nothing_behind() {
+    for (signal, name) in [("-INT", "SIGINT"), ("-TERM", "SIGTERM")] {
+        let place = Place::new(&format!("campaign{signal}"));
+        let (child, _out) = campaign(&place);
+        assert_eq!(left_running(&place), 4);
+        let ended = signalled(signal, child);
+        assert_eq!(ended.status.code(), Some(130), "{}", complained(&ended));
+        assert!(complained(&ended).contains(&format!("interrupted by {name}")), "{}", complained(&ended));
+        assert_eq!(left_running(&place), 0);
+        assert_eq!(fs::read_dir(&place.0).expect("our directory").count(), 0);
+    }
+}
+
+/// 1. The campaign is ended in a way that lets it do nothing more.
+/// 2. Nobody stops its nodes; each finds that its standard input has ended.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "processes end in their own time")]
+fn nodes_do_not_outlive_a_campaign_that_is_killed() {
+    let place = Place::new("killed-campaign");
+    let (child, _out) = campaign(&place);
+    assert_eq!(left_running(&place), 4);
+    signalled("-KILL", child);
+    for _ in 0..200 {
+        if left_running(&place) == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{} nodes run on", left_running(&place));
 }
