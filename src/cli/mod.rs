@@ -3,6 +3,7 @@
 // Both macros panic when nobody reads; see `say`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod address;
 mod bench;
 mod campaign;
 mod cluster;

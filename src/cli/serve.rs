@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::address::host_and_port;
 use super::ops::node_of;
 use super::{Complaint, Exit};
 
@@ -37,7 +38,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Where to listen, if not where the list of peers says
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     listen: Option<String>,
     /// The name of the cluster [default: stormglass]
     #[arg(long)]
@@ -97,14 +98,6 @@ struct File {
 fn peer(text: &str) -> Result<(NodeId, String), String> {
     let (node, address) = text.split_once('=').ok_or("expected ID=HOST:PORT, like 1=127.0.0.1:3001")?;
     Ok((node_of(node)?, host_and_port(address)?))
-}
-
-fn host_and_port(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-    match port.and_then(|port| port.parse::<u16>().ok()) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err(format!("{text:?} is no address; expected HOST:PORT, like 127.0.0.1:3001")),
-    }
 }
 
 pub(super) async fn run(serve: Serve) -> Result<Exit, Complaint> {

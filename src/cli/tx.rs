@@ -6,6 +6,7 @@ use clap::Args;
 use stormglass::commit::{Action, Op, Reads};
 use stormglass::runtime::{Client, ClientOptions, Doubt, Name, Settled};
 
+use super::address::host_and_port;
 use super::ops::{Place, Written};
 use super::{Complaint, Exit, say};
 
@@ -16,7 +17,7 @@ const CLUSTER: &str = "stormglass";
 #[derive(Debug, Args)]
 pub(super) struct At {
     /// Where the node listens that is asked
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     at: String,
     /// The name of the cluster
     #[arg(long, default_value = CLUSTER)]

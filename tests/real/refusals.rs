@@ -256,3 +256,14 @@ fn a_number_out_of_its_range_is_wrong_usage() {
         assert!(complaint.contains(flag) && complaint.contains(&most), "{args:?}: {complaint}");
     }
 }
+
+#[test]
+fn a_text_that_is_no_address_is_wrong_usage() {
+    for at in ["127.0.0.1", "127.0.0.1:99999", ":3000"] {
+        for command in [&["status"][..], &["tx", "put a=1 @0"], &["get", "a@0"]] {
+            let output = run(&[command, &["--at", at]].concat());
+            assert_eq!(output.status.code(), Some(2), "{at}");
+            assert!(complained(&output).contains("expected HOST:PORT"), "{}", complained(&output));
+        }
+    }
+}

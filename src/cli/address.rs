@@ -1,0 +1,30 @@
+//! Where a node listens, as people write it.
+
+/// Whether somebody listens there, or such a host exists, is found when it is used.
+pub(super) fn host_and_port(text: &str) -> Result<String, String> {
+    let no_address = || format!("{text:?} is no address; expected HOST:PORT, like 127.0.0.1:3001");
+    let (host, port) = text.rsplit_once(':').ok_or_else(no_address)?;
+    // Without brackets, the last part of an IPv6 address would be taken for a port.
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let is_host = !host.is_empty() && (bracketed || !host.contains(':'));
+    match port.parse::<u16>() {
+        Ok(_) if is_host => Ok(text.to_owned()),
+        Ok(_) | Err(_) => Err(no_address()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_port_that_exists() {
+        for text in ["127.0.0.1:3001", "localhost:1", "[::1]:65535"] {
+            assert_eq!(host_and_port(text).as_deref(), Ok(text));
+        }
+        for text in ["", "127.0.0.1", ":3001", "localhost:", "localhost:65536", "localhost:x", "::1"] {
+            let error = host_and_port(text).expect_err(text);
+            assert!(error.contains("expected HOST:PORT"), "{error}");
+        }
+    }
+}
