@@ -1,5 +1,19 @@
 //! Where a node listens, as people write it.
 
+use serde::Deserialize;
+
+/// A host and a port, for a file of settings: what is none is told with its line.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Address(pub(super) String);
+
+impl TryFrom<String> for Address {
+    type Error = String;
+    fn try_from(text: String) -> Result<Address, String> {
+        host_and_port(&text).map(Address)
+    }
+}
+
 /// Whether somebody listens there, or such a host exists, is found when it is used.
 pub(super) fn host_and_port(text: &str) -> Result<String, String> {
     let no_address = || format!("{text:?} is no address; expected HOST:PORT, like 127.0.0.1:3001");

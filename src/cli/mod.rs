@@ -63,12 +63,14 @@ enum Command {
     Fuzz(fuzz::Fuzz),
 }
 
-/// How a command ends. The numbers are the exit codes; clap uses 2 for wrong usage.
+/// How a command ends. The numbers are the exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
     Fine = 0,
     /// It could not be done at all.
     Failed = 1,
+    /// Wrong usage; clap exits with the same.
+    Misused = 2,
     /// Nothing was done, and nothing will be.
     Aborted = 3,
     /// It may have been done.
@@ -83,6 +85,23 @@ enum Exit {
     Interrupted = 130,
     /// Whoever read its output has gone: what a shell says of a process that SIGPIPE ended.
     HungUp = 141,
+}
+
+/// What is wanted cannot be wanted. Many such mistakes are found by clap; these are not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+impl From<String> for Usage {
+    fn from(text: String) -> Usage {
+        Usage(text)
+    }
+}
+
+impl From<&str> for Usage {
+    fn from(text: &str) -> Usage {
+        Usage(text.to_owned())
+    }
 }
 
 /// A signal came before the command was done.
@@ -124,6 +143,9 @@ pub(crate) fn main() -> ExitCode {
 fn exit_of(complaint: &Complaint) -> Exit {
     if complaint.is::<Interrupted>() {
         return Exit::Interrupted;
+    }
+    if complaint.is::<Usage>() {
+        return Exit::Misused;
     }
     match complaint.downcast_ref() {
         Some(unheard) if Unheard::is_hung_up(unheard) => Exit::HungUp,

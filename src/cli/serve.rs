@@ -1,9 +1,11 @@
 //! `stormglass serve`: one node of a cluster, from flags or a file.
 
+mod file;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,9 +17,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::address::host_and_port;
+use file::File;
+
+use super::address::{Address, host_and_port};
 use super::ops::node_of;
-use super::{Complaint, Exit};
+use super::{Complaint, Exit, Usage};
 
 #[derive(Debug, Args)]
 #[command(
@@ -79,20 +83,6 @@ pub(super) struct Tuning {
     /// The log is compacted at this many bytes [default: 4194304]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     compact_at_bytes: Option<u64>,
-}
-
-/// The file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    id: Option<u16>,
-    peers: BTreeMap<String, String>,
-    data: Option<PathBuf>,
-    listen: Option<String>,
-    cluster: Option<String>,
-    patience_s: Option<u64>,
-    events: Option<PathBuf>,
-    tuning: Tuning,
 }
 
 fn peer(text: &str) -> Result<(NodeId, String), String> {
@@ -157,13 +147,13 @@ async fn close(running: &mut stormglass::runtime::Running) -> Ending {
 }
 
 /// Flags over file over defaults.
-fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, Option<PathBuf>), Complaint> {
-    let file = serve.config.as_deref().map_or(Ok(File::default()), read)?;
+fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, Option<PathBuf>), Usage> {
+    let file = serve.config.as_deref().map_or(Ok(File::default()), file::read)?;
     let node =
         serve.id.or(file.id.map(NodeId)).ok_or("which node is this? Give --id, or `id` in the file")?;
     let data =
         serve.data.or(file.data).ok_or("where does it keep its data? Give --data, or `data` in the file")?;
-    let peers = peers_of(&file.peers, serve.peers)?;
+    let peers = peers_of(file.peers.0, serve.peers)?;
     let Some(own) = peers.get(&node) else {
         return Err(format!(
             "the list of peers has no {node}, which is this node; add --peer {}=HOST:PORT",
@@ -171,7 +161,7 @@ fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, O
         )
         .into());
     };
-    let listen = serve.listen.or(file.listen).map_or(Ok(own.clone()), |listen| host_and_port(&listen))?;
+    let listen = serve.listen.or(file.listen.map(|Address(listen)| listen)).unwrap_or_else(|| own.clone());
     let mut config = Config::new(peers.keys().copied());
     serve.tuning.over(file.tuning).apply(&mut config)?;
     let patience_s = serve.patience_s.or(file.patience_s).unwrap_or(10);
@@ -194,16 +184,14 @@ fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, O
 
 /// Flags over file; but one list must not say two things of one node, or one thing of two.
 fn peers_of(
-    file: &BTreeMap<String, String>,
+    mut peers: BTreeMap<NodeId, String>,
     flags: Vec<(NodeId, String)>,
-) -> Result<BTreeMap<NodeId, String>, Complaint> {
-    let mut peers = BTreeMap::new();
-    for (id, address) in file {
-        insert(&mut peers, node_of(id)?, host_and_port(address)?)?;
-    }
+) -> Result<BTreeMap<NodeId, String>, Usage> {
     let mut from_flags = BTreeMap::new();
     for (id, address) in flags {
-        insert(&mut from_flags, id, address)?;
+        if from_flags.insert(id, address).is_some() {
+            return Err(format!("{id} is twice in the list of peers").into());
+        }
     }
     peers.extend(from_flags);
     let mut at: BTreeMap<&String, NodeId> = BTreeMap::new();
@@ -213,24 +201,6 @@ fn peers_of(
         }
     }
     Ok(peers)
-}
-
-fn insert(peers: &mut BTreeMap<NodeId, String>, id: NodeId, address: String) -> Result<(), Complaint> {
-    match peers.insert(id, address) {
-        None => Ok(()),
-        Some(_) => Err(format!("{id} is twice in the list of peers").into()),
-    }
-}
-
-fn read(path: &Path) -> Result<File, Complaint> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    toml::from_str(&text).map_err(|error| {
-        let line =
-            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let what = error.message().lines().next().unwrap_or("not understood").to_owned();
-        format!("{}, line {line}: {what}", path.display()).into()
-    })
 }
 
 impl Tuning {
@@ -244,7 +214,7 @@ impl Tuning {
         }
     }
 
-    fn apply(self, config: &mut Config) -> Result<(), Complaint> {
+    fn apply(self, config: &mut Config) -> Result<(), Usage> {
         let all_ms = [self.vote_timeout_ms, self.retry_first_ms, self.retry_max_ms];
         if let Some(ms) = all_ms.into_iter().flatten().find(|ms| !(1..=MS_MAX).contains(ms)) {
             return Err(format!("a time of {ms} ms: from 1 ms to a day ({MS_MAX} ms) is allowed").into());

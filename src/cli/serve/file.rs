@@ -1,0 +1,81 @@
+//! The file of settings. What is wrong with it is told with its line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use stormglass::NodeId;
+
+use super::Tuning;
+use crate::cli::Usage;
+use crate::cli::address::Address;
+use crate::cli::ops::node_of;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) id: Option<u16>,
+    pub(super) peers: Peers,
+    pub(super) data: Option<PathBuf>,
+    pub(super) listen: Option<Address>,
+    pub(super) cluster: Option<String>,
+    pub(super) patience_s: Option<u64>,
+    pub(super) events: Option<PathBuf>,
+    pub(super) tuning: Tuning,
+}
+
+/// Where each node listens; none is listed twice.
+#[derive(Debug, Default)]
+pub(super) struct Peers(pub(super) BTreeMap<NodeId, String>);
+
+/// `0` or `n0`.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Id(NodeId);
+
+impl TryFrom<String> for Id {
+    type Error = String;
+    fn try_from(text: String) -> Result<Id, String> {
+        node_of(&text).map(Id)
+    }
+}
+
+impl<'de> Deserialize<'de> for Peers {
+    fn deserialize<D: Deserializer<'de>>(table: D) -> Result<Peers, D::Error> {
+        table.deserialize_map(Lines)
+    }
+}
+
+/// Reads the table line by line: `0` and `n0` are one node, and two keys.
+struct Lines;
+
+impl<'de> Visitor<'de> for Lines {
+    type Value = Peers;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of nodes and their addresses, like 0 = \"127.0.0.1:3000\"")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut lines: A) -> Result<Peers, A::Error> {
+        let mut peers = BTreeMap::new();
+        while let Some((Id(id), Address(address))) = lines.next_entry()? {
+            if peers.insert(id, address).is_some() {
+                return Err(A::Error::custom(format!("{id} is twice in the list of peers")));
+            }
+        }
+        Ok(Peers(peers))
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<File, Usage> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    toml::from_str(&text).map_err(|error| {
+        let line =
+            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let what = error.message().lines().next().unwrap_or("not understood").to_owned();
+        Usage(format!("{}, line {line}: {what}", path.display()))
+    })
+}
