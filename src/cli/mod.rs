@@ -9,6 +9,7 @@ mod campaign;
 mod cluster;
 mod demo;
 mod fuzz;
+mod log;
 mod ops;
 mod say;
 mod serve;
@@ -21,7 +22,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use say::Unheard;
 
@@ -30,8 +30,9 @@ use say::Unheard;
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// What to log on standard error: off, error, warn, info, debug, or a filter like `stormglass=debug`
-    #[arg(long, global = true, value_name = "FILTER")]
+    /// What to log on standard error: off, error, warn, info, debug, trace, or a filter like `stormglass=debug`
+    /// [default: info for `serve`, off for the others]
+    #[arg(long, global = true, value_name = "FILTER", value_parser = log::filter)]
     log: Option<String>,
     /// Write logs as JSON lines
     #[arg(long, global = true)]
@@ -114,9 +115,11 @@ type Complaint = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
-    if let Err(complaint) = start_log(&args) {
+    // Servers say what is remarkable, everybody else is silent unless asked.
+    let usual = if matches!(args.command, Command::Serve(_)) { "info" } else { "off" };
+    if let Err(complaint) = log::start(args.log.as_deref().unwrap_or(usual), args.log_json) {
         complain(&complaint);
-        return ExitCode::from(2);
+        return ExitCode::from(Exit::Failed as u8);
     }
     let outcome = match args.command {
         Command::Demo(demo) => on_one_thread(demo::run(&demo)),
@@ -174,18 +177,4 @@ async fn unless_interrupted(
         _ = terminate.recv() => Err(Interrupted("SIGTERM").into()),
         outcome = command => outcome,
     }
-}
-
-/// Servers say what is remarkable, everybody else is silent unless asked.
-fn start_log(args: &Args) -> Result<(), Complaint> {
-    let usual = if matches!(args.command, Command::Serve(_)) { "info" } else { "off" };
-    let filter = args.log.as_deref().unwrap_or(usual);
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
-    let to_stderr = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if args.log_json {
-        to_stderr.json().try_init()
-    } else {
-        to_stderr.with_target(false).with_ansi(false).try_init()
-    };
-    started.map_err(|error| format!("cannot log: {error}").into())
 }

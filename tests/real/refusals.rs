@@ -277,6 +277,14 @@ fn a_number_out_of_its_range_is_wrong_usage() {
     }
 }
 
+/// It would be taken for the name of something that logs, and all else would be silent.
+#[test]
+fn a_level_of_logging_that_is_none_is_wrong_usage() {
+    let output = run(&["serve", "--log", "banana"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(complained(&output).contains("\"banana\" is no level"), "{}", complained(&output));
+}
+
 #[test]
 fn a_text_that_is_no_address_is_wrong_usage() {
     for at in ["127.0.0.1", "127.0.0.1:99999", ":3000"] {

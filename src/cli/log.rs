@@ -1,0 +1,44 @@
+//! What is logged, on standard error.
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use super::Complaint;
+
+/// A filter that says something. A bare word that is no level would be taken for a part of the program that logs, and
+/// everything else would be silent.
+pub(super) fn filter(text: &str) -> Result<String, String> {
+    let bare = |part: &&str| !part.contains(['=', '[']);
+    if let Some(word) = text.split(',').filter(bare).find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(format!(
+            "{word:?} is no level; expected off, error, warn, info, debug or trace, or WHERE=LEVEL like stormglass=debug"
+        ));
+    }
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+pub(super) fn start(filter: &str, json: bool) -> Result<(), Complaint> {
+    let filter = EnvFilter::try_new(filter)?;
+    let to_stderr = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if json {
+        to_stderr.json().try_init()
+    } else {
+        to_stderr.with_target(false).with_ansi(false).try_init()
+    };
+    started.map_err(|error| format!("cannot log: {error}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for text in ["off", "WARN", "info,stormglass=debug", "stormglass::runtime=trace", "warn,tokio=off"] {
+            assert_eq!(filter(text).as_deref(), Ok(text));
+        }
+        for text in ["banana", "info,banana", "stormglass", "stormglass=banana"] {
+            filter(text).expect_err(text);
+        }
+    }
+}
