@@ -1,4 +1,4 @@
-//! `stormglass demo`: four nodes in one process, and what happens when one dies in the middle of a transaction.
+//! `stormglass demo`: nodes in one process, and what happens when one dies in the middle of a transaction.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,10 +18,10 @@ use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// Where the nodes keep their data: DIR/n0 to DIR/n3. Run again, it continues
+    /// Where the nodes keep their data: DIR/n0, DIR/n1 and so on. Run again, it continues
     #[arg(long, value_name = "DIR", default_value = "logs")]
     data: PathBuf,
-    /// Four ports on this machine
+    /// 2 to 64 ports on this machine, one for each node
     #[arg(long, value_name = "FROM..=TO", default_value = "3000..=3003", value_parser = ports)]
     ports: Ports,
     /// How many transactions
@@ -38,7 +38,10 @@ struct Ports {
 fn ports(text: &str) -> Result<Ports, String> {
     let expected = || "expected FROM..=TO, like 3000..=3003".to_owned();
     let (from, to) = text.split_once("..=").or_else(|| text.split_once('-')).ok_or_else(expected)?;
-    let (from, to): (u16, u16) = (from.parse().map_err(|_| expected())?, to.parse().map_err(|_| expected())?);
+    let (from, to): (u64, u64) = (from.parse().map_err(|_| expected())?, to.parse().map_err(|_| expected())?);
+    let (Ok(from), Ok(to)) = (u16::try_from(from), u16::try_from(to)) else {
+        return Err("ports go up to 65535".to_owned());
+    };
     let count = to.checked_sub(from).map_or(0, |more| more.saturating_add(1));
     if from == 0 || !(2..=64).contains(&count) {
         return Err("2 to 64 ports are needed, one for each node, like 3000..=3003".to_owned());
@@ -46,9 +49,22 @@ fn ports(text: &str) -> Result<Ports, String> {
     Ok(Ports { from, count })
 }
 
+/// Without one of the nodes that were there before, its account is missing from the sum, and what it has not
+/// acknowledged stays open. New nodes are welcome: their accounts are empty.
+fn all_are_invited(demo: &Demo) -> Result<(), Complaint> {
+    let is_here = |node: &u16| demo.data.join(NodeId(*node).to_string()).exists();
+    let Some(last) = (demo.ports.count..64).rev().find(is_here) else { return Ok(()) };
+    let (data, count, asked) = (demo.data.display(), last + 1, demo.ports.count);
+    Err(format!(
+        "{data} holds the data of {count} nodes, and there are ports for {asked}; give {count}, or another --data"
+    )
+    .into())
+}
+
 const CLUSTER: &str = "stormglass-demo";
 
 pub(super) async fn run(demo: &Demo) -> Result<Exit, Complaint> {
+    all_are_invited(demo)?;
     let mut cluster = Cluster::start(demo).await?;
     say!(
         "{} nodes on 127.0.0.1:{}..={}, data in {}",
@@ -293,5 +309,29 @@ impl Tap<CommitNode> for TellRecovery {
 
     fn stopped(&mut self, _: Time) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_a_range_for_2_to_64_nodes_and_end_where_ports_do() {
+        let count = |text| ports(text).map(|ports| ports.count);
+        assert_eq!(count("3000..=3003"), Ok(4));
+        assert_eq!(count("65472-65535"), Ok(64));
+        for (text, words) in [
+            ("3000", "expected FROM..=TO"),
+            ("3000..=x", "expected FROM..=TO"),
+            ("3000..=3000", "2 to 64"),
+            ("3001..=3000", "2 to 64"),
+            ("0..=3", "2 to 64"),
+            ("1..=65535", "2 to 64"),
+            ("65534..=65537", "up to 65535"),
+        ] {
+            let error = count(text).expect_err(text);
+            assert!(error.contains(words), "{text}: {error}");
+        }
     }
 }

@@ -41,7 +41,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Four nodes in one process: transactions, a node killed in the middle of one, and its recovery
+    /// Nodes in one process, four by default: transactions, a node killed in the middle of one, and its recovery
     Demo(demo::Demo),
     /// Run one node until SIGTERM or SIGINT
     Serve(serve::Serve),

@@ -149,4 +149,8 @@ fn the_demo_tells_its_story_and_continues() {
         assert!(story.contains("n1 answers: Commit"), "{story}");
         assert!(story.contains("the accounts add up to 0"), "{story}");
     }
+    let three = format!("{from}..={}", from + 2);
+    let fewer = run(&["demo", "--data", &data, "--ports", &three]);
+    assert_eq!(fewer.status.code(), Some(1), "{}", said(&fewer));
+    assert!(complained(&fewer).contains("holds the data of 4 nodes"), "{}", complained(&fewer));
 }
