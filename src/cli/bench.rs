@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::cluster::{Cluster, Dice, Place, look};
 use super::say::{Unheard, say};
-use super::{Complaint, Exit};
+use super::{Complaint, Exit, Usage};
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -69,13 +69,18 @@ struct Measured {
 }
 
 pub(super) async fn run(bench: &Bench) -> Result<Exit, Complaint> {
+    if bench.span > bench.nodes {
+        return Err(
+            Usage(format!("--span {} is more than there are: --nodes {}", bench.span, bench.nodes)).into()
+        );
+    }
+    let span = bench.span;
     let place = Place::new(bench.data.as_deref(), "bench")?;
     let mut cluster = Cluster::new(bench.nodes, &place.path, &["--log", "warn"])?;
     for node in 0..usize::from(bench.nodes) {
         cluster.start(node)?;
     }
     cluster.statuses().await?;
-    let span = bench.span.min(bench.nodes);
     if !bench.json {
         let (sync_us, worst_us) = sync_us(&place.path)?;
         say!(

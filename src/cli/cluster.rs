@@ -175,7 +175,11 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn new(named: Option<&Path>, what: &str) -> Result<Place, Complaint> {
         if let Some(path) = named {
-            if path.exists() && fs::read_dir(path)?.next().is_some() {
+            let read = || {
+                fs::read_dir(path)
+                    .map_err(|error| format!("cannot read directory {}: {error}", path.display()))
+            };
+            if path.exists() && read()?.next().is_some() {
                 return Err(format!("{} is not empty; name a new directory", path.display()).into());
             }
             return Ok(Place { path: path.to_path_buf(), temporary: false });

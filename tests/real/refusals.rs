@@ -277,6 +277,15 @@ fn a_number_out_of_its_range_is_wrong_usage() {
     }
 }
 
+#[test]
+fn a_measurement_that_cannot_be_made_is_not_replaced_by_another() {
+    misused(&["bench", "--nodes", "4", "--span", "9"], &["--span 9", "--nodes 4"]);
+    let place = Place::new("bench");
+    let file = place.join("file");
+    fs::write(&file, "").expect("a file");
+    refuses(&["bench", "--data", &file], &[&file]);
+}
+
 /// It would be taken for the name of something that logs, and all else would be silent.
 #[test]
 fn a_level_of_logging_that_is_none_is_wrong_usage() {
