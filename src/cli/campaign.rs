@@ -25,8 +25,8 @@ use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Campaign {
-    /// How many processes to kill
-    #[arg(long, default_value_t = 1_000)]
+    /// How many processes to kill, at least 1
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
     /// Nodes
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
@@ -74,7 +74,12 @@ pub(super) async fn run(campaign: &Campaign) -> Result<Exit, Complaint> {
         place.keep();
         say!("everything is in {}", place.path.display())?;
     }
-    Ok(if reckoned?.is_clean() { Exit::Fine } else { Exit::Broken })
+    let reckoning = reckoned?;
+    match (reckoning.is_clean(), reckoning.committed) {
+        (false, _) => Ok(Exit::Broken),
+        (true, 0) => Err("too short to tell: no transaction committed; give more --kills".into()),
+        (true, _) => Ok(Exit::Fine),
+    }
 }
 
 /// Nodes that are quick to repeat and to compact, so that a kill has something to fall into.

@@ -4,6 +4,8 @@
 //! a whole frame around nonsense, a frame cut short, somebody who says nothing at all. So nothing may change at the node,
 //! but for the number of lines in its log. In between, the node's peers and clients must be served as if nothing were.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -18,8 +20,8 @@ use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Fuzz {
-    /// How many frames
-    #[arg(long, default_value_t = 10_000_000)]
+    /// How many frames, at least 1
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     frames: u64,
     /// Connections at one time
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=128))]
@@ -45,42 +47,45 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
     serve_one(&cluster, 1).await?;
     let before = status(&cluster).await?;
     let began = Instant::now();
+    let sent = Arc::new(AtomicU64::new(0));
     let mut senders = tokio::task::JoinSet::new();
     for sender in 0..fuzz.connections {
         let frames = fuzz.frames / fuzz.connections + u64::from(sender < fuzz.frames % fuzz.connections);
+        let (name, victim) = (cluster.name.clone(), victim.clone());
         senders.spawn(send(
-            cluster.name.clone(),
-            victim.clone(),
+            name,
+            victim,
             frames,
             Dice::new(fuzz.seed ^ sender.rotate_left(32)),
+            Arc::clone(&sent),
         ));
     }
-    let (mut sent, mut connections, mut most_bytes, mut served) = (0, 0, before.memory_bytes, 0u32);
+    let (mut connections, mut most_bytes, mut served, mut meanwhile) = (0, before.memory_bytes, 0u32, 0);
     let mut slowest = Duration::ZERO;
+    // The first at once: few frames take less than a turn.
+    let mut turn = tokio::time::interval(Duration::from_millis(500));
+    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             done = senders.join_next() => match done {
                 None => break,
-                Some(done) => {
-                    let (frames, dialled) = done??;
-                    sent += frames;
-                    connections += dialled;
-                }
+                Some(dialled) => connections += dialled??,
             },
-            () = tokio::time::sleep(Duration::from_millis(500)) => {
+            _ = turn.tick() => {
                 let asked = Instant::now();
                 serve_one(&cluster, 1 + served % 2).await?;
                 slowest = slowest.max(asked.elapsed());
                 served += 1;
+                meanwhile += u32::from(sent.load(Ordering::Relaxed) < fuzz.frames);
                 most_bytes = most_bytes.max(status(&cluster).await?.memory_bytes);
             }
         }
     }
     serve_one(&cluster, 1).await?;
     let after = status(&cluster).await?;
-    say!("{sent} frames over {connections} connections in {} s", began.elapsed().as_secs())?;
+    say!("{} frames over {connections} connections in {} s", fuzz.frames, began.elapsed().as_secs())?;
     say!(
-        "meanwhile {served} transactions across all nodes committed, the slowest in {} ms",
+        "meanwhile {meanwhile} transactions across all nodes committed, the slowest in {} ms",
         slowest.as_millis()
     )?;
     let kib = |bytes: u64| bytes >> 10;
@@ -98,6 +103,11 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
     let ended = cluster.terminate_all()?;
     let clean = alive && ended.iter().all(std::process::ExitStatus::success);
     if clean && same.is_empty() && most_bytes < before.memory_bytes + GROWTH_BYTES_MAX {
+        if meanwhile == 0 {
+            return Err(
+                "too short to tell: the frames were over before a transaction; give more --frames".into()
+            );
+        }
         say!("nothing else happened")?;
         return Ok(Exit::Fine);
     }
@@ -149,19 +159,22 @@ async fn serve_one(cluster: &Cluster, coordinator: u32) -> Result<(), Complaint>
     }
 }
 
-/// Sends so many frames, over as many connections as it takes.
+/// Sends so many frames, over as many connections as it takes; how many those were.
 async fn send(
     cluster: String,
     address: String,
     frames: u64,
     mut dice: Dice,
-) -> Result<(u64, u64), Complaint> {
+    all: Arc<AtomicU64>,
+) -> Result<u64, Complaint> {
     let (mut sent, mut connections) = (0, 0);
     while sent < frames {
         let noise =
             Noise { cluster: &cluster, absent: stormglass::NodeId(ABSENT), wanted: stormglass::NodeId(0) };
-        sent += noise.visit(&address, frames - sent, &mut || dice.roll()).await?;
+        let more = noise.visit(&address, frames - sent, &mut || dice.roll()).await?;
+        sent += more;
+        all.fetch_add(more, Ordering::Relaxed);
         connections += 1;
     }
-    Ok((sent, connections))
+    Ok(connections)
 }

@@ -277,6 +277,15 @@ fn a_number_out_of_its_range_is_wrong_usage() {
     }
 }
 
+/// It would find that all is well.
+#[test]
+fn a_check_of_nothing_is_wrong_usage() {
+    for args in [["fuzz", "--frames", "0"], ["campaign", "--kills", "0"]] {
+        let output = run(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", complained(&output));
+    }
+}
+
 #[test]
 fn a_measurement_that_cannot_be_made_is_not_replaced_by_another() {
     misused(&["bench", "--nodes", "4", "--span", "9"], &["--span 9", "--nodes 4"]);

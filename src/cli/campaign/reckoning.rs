@@ -15,7 +15,7 @@ use crate::cli::cluster::Cluster;
 /// The sums.
 #[derive(Debug, Default)]
 pub(super) struct Reckoning {
-    committed: u64,
+    pub(super) committed: u64,
     aborted: u64,
     never_asked: u64,
     /// Clients did not get an answer in time; asked for later, they were one or the other.
