@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use reckoning::Reckoning;
 
 use super::cluster::{Cluster, Dice, Place};
+use super::progress::Progress;
 use super::say::{Unheard, say};
 use super::{Complaint, Exit};
 
@@ -175,7 +176,9 @@ async fn strike(campaign: &Campaign, cluster: &mut Cluster, mut dice: Dice) -> R
     let nodes = usize::from(campaign.nodes);
     let mut strokes = Strokes::default();
     let pause = usize::try_from(campaign.pause_ms)?;
+    let mut progress = Progress::new();
     while strokes.kills < campaign.kills {
+        progress.show(format_args!("{} of {} kills", strokes.kills, campaign.kills));
         sleep(Duration::from_millis(dice.below(2 * pause + 1) as u64)).await;
         let mut victims: Vec<usize> = (0..nodes).collect();
         for at in 0..nodes {

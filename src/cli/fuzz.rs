@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::cluster::{Cluster, Dice, Place};
 use super::ops::Written;
+use super::progress::Progress;
 use super::say::say;
 use super::{Complaint, Exit};
 
@@ -62,6 +63,7 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
     }
     let (mut connections, mut most_bytes, mut served, mut meanwhile) = (0, before.memory_bytes, 0u32, 0);
     let mut slowest = Duration::ZERO;
+    let mut progress = Progress::new();
     // The first at once: few frames take less than a turn.
     let mut turn = tokio::time::interval(Duration::from_millis(500));
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -78,9 +80,12 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
                 served += 1;
                 meanwhile += u32::from(sent.load(Ordering::Relaxed) < fuzz.frames);
                 most_bytes = most_bytes.max(status(&cluster).await?.memory_bytes);
+                let so_far = sent.load(Ordering::Relaxed);
+                progress.show(format_args!("{so_far} of {} frames, {served} transactions", fuzz.frames));
             }
         }
     }
+    drop(progress);
     serve_one(&cluster, 1).await?;
     let after = status(&cluster).await?;
     say!("{} frames over {connections} connections in {} s", fuzz.frames, began.elapsed().as_secs())?;

@@ -11,6 +11,7 @@ mod demo;
 mod fuzz;
 mod log;
 mod ops;
+mod progress;
 mod say;
 mod serve;
 mod status;
