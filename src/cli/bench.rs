@@ -17,21 +17,23 @@ use super::say::{Unheard, say};
 use super::{Complaint, Exit, Usage};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stormglass bench --data /mnt/disk/bench\n  \
+    stormglass bench --nodes 3 --clients 16 --seconds 10 --keys 100 --span 3 --json")]
 pub(super) struct Bench {
-    /// Nodes, all of which coordinate
+    /// Nodes, all of which coordinate; 2 to 16
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
     nodes: u16,
-    /// Clients, each with one transaction at a time; without it: 1, then 64, then 64 on one key
+    /// Clients, each with one transaction at a time, 1 to 512 [default: 1, then 64, then 64 on one key]
     // Two nodes have room for 320 each, and this process for 1,024 files.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=512))]
     clients: Option<u32>,
-    /// How long each measurement takes, in seconds, after one second to warm up
+    /// How long each measurement takes, in seconds, 1 to 3600, after one second to warm up
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Keys on each node; 1 is one hot key
+    /// Keys on each node, at least 1, which is one hot key
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     keys: u32,
-    /// Nodes that take part in each transaction, the coordinator included
+    /// Nodes that take part in each transaction, the coordinator included; 1 to as many as there are
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
     span: u16,
     /// Where the nodes keep their data: the disk that is measured [default: a temporary directory]

@@ -25,23 +25,27 @@ use super::say::{Unheard, say};
 use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stormglass campaign --kills 100\n  stormglass campaign --data storm --events \
+    && cargo sim judge storm/events"
+)]
 pub(super) struct Campaign {
     /// How many processes to kill, at least 1
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
-    /// Nodes
+    /// Nodes, 2 to 16
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
     nodes: u16,
-    /// Clients
+    /// Clients, 1 to 64
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     clients: u32,
-    /// Mean time between two strokes, in ms
+    /// Mean time between two strokes, in ms, 1 to 60000
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pause_ms: u64,
-    /// How long a client thinks between two transactions, in ms
+    /// How long a client thinks between two transactions, in ms, 0 to 60000
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     think_ms: u64,
-    /// What the dice begin with [default: random]
+    /// What the dice begin with, a number of 64 bits [default: random]
     #[arg(long)]
     seed: Option<u64>,
     /// A new directory for everything: data, logs, and the events for `cargo sim judge` [default: a temporary one]

@@ -17,6 +17,9 @@ use super::say::say;
 use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stormglass demo\n  stormglass demo --data logs --ports 4000..=4005 --transactions 20"
+)]
 pub(super) struct Demo {
     /// Where the nodes keep their data: DIR/n0, DIR/n1 and so on. Run again, it continues
     #[arg(long, value_name = "DIR", default_value = "logs")]
@@ -24,7 +27,7 @@ pub(super) struct Demo {
     /// 2 to 64 ports on this machine, one for each node
     #[arg(long, value_name = "FROM..=TO", default_value = "3000..=3003", value_parser = ports)]
     ports: Ports,
-    /// How many transactions
+    /// How many transactions, 0 or more
     #[arg(long, default_value_t = 8)]
     transactions: u32,
 }

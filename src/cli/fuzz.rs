@@ -20,14 +20,15 @@ use super::say::say;
 use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stormglass fuzz --frames 1000000 --connections 16 --seed 7")]
 pub(super) struct Fuzz {
     /// How many frames, at least 1
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     frames: u64,
-    /// Connections at one time
+    /// Connections at one time, 1 to 128
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=128))]
     connections: u64,
-    /// What the dice begin with
+    /// What the dice begin with, a number of 64 bits
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

@@ -27,7 +27,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use say::Unheard;
 
 #[derive(Debug, Parser)]
-#[command(version, about = "Two-phase commit that was raised in the storm: nodes, clients and tools")]
+#[command(
+    version,
+    about = "Two-phase commit that was raised in the storm: nodes, clients and tools",
+    after_help = EXIT_CODES
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -39,6 +43,19 @@ struct Args {
     #[arg(long, global = true)]
     log_json: bool,
 }
+
+/// [`Exit`], for people.
+const EXIT_CODES: &str = "Exit codes:
+  0    done, committed, intact
+  1    it could not be done, or standard output could not be written
+  2    wrong usage, of the command line or of a file of settings
+  3    aborted: nothing was done, and nothing will be
+  4    unknown: it may have been done; ask `outcome`
+  5    wal: a torn tail, which a start forgets
+  6    wal: damaged, a node does not start from it
+  10   demo, bench, campaign, fuzz: a promise was broken, a bug
+  130  interrupted by a signal
+  141  whoever read the output has gone";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -32,7 +32,7 @@ pub(super) struct Serve {
     /// A TOML file with the same settings; flags win over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The number of this node
+    /// The number of this node, 0 to 65535
     #[arg(long, value_parser = node_of)]
     id: Option<NodeId>,
     /// A node of the cluster and where it listens, for every node, this one included
@@ -47,7 +47,7 @@ pub(super) struct Serve {
     /// The name of the cluster [default: stormglass]
     #[arg(long)]
     cluster: Option<String>,
-    /// How long a clean shutdown waits for what is under way, in seconds, at most a day [default: 10]
+    /// How long a clean shutdown waits for what is under way, in seconds, 0 to 86400 [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=PATIENCE_S_MAX))]
     patience_s: Option<u64>,
     /// Write every input and effect into this directory, for `judge`
@@ -68,19 +68,19 @@ const MS_MAX: u64 = PATIENCE_S_MAX * 1_000;
 #[derive(Clone, Copy, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tuning {
-    /// How long a coordinator waits for votes, in ms [default: 2000]
+    /// How long a coordinator waits for votes, in ms, 1 to 86400000 [default: 2000]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=MS_MAX))]
     vote_timeout_ms: Option<u64>,
-    /// After how long a message is first repeated, in ms [default: 500]
+    /// After how long a message is first repeated, in ms, 1 to 86400000 [default: 500]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=MS_MAX))]
     retry_first_ms: Option<u64>,
-    /// The longest time between two repetitions, in ms [default: 2000]
+    /// The longest time between two repetitions, in ms, 1 to 86400000 [default: 2000]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=MS_MAX))]
     retry_max_ms: Option<u64>,
-    /// Answered requests remembered for each client [default: 1000]
+    /// Answered requests remembered for each client, at least 1 [default: 1000]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     names_kept: Option<u64>,
-    /// The log is compacted at this many bytes [default: 4194304]
+    /// The log is compacted at this many bytes, at least 1 [default: 4194304]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     compact_at_bytes: Option<u64>,
 }

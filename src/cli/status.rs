@@ -9,6 +9,9 @@ use super::tx::At;
 use super::{Complaint, Exit};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stormglass status --at 127.0.0.1:3000\n  stormglass status --at 127.0.0.1:3000 --json"
+)]
 pub(super) struct StatusOf {
     #[command(flatten)]
     at: At,

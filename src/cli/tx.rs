@@ -22,10 +22,10 @@ pub(super) struct At {
     /// The name of the cluster
     #[arg(long, default_value = CLUSTER)]
     cluster: String,
-    /// How long to wait for an answer, in seconds; at most a day
+    /// How long to wait for an answer, in seconds, 1 to 86400
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     patience_s: u64,
-    /// How often at most a transaction is tried that was refused for a conflict or timed out
+    /// How often at most a transaction is tried that was refused for a conflict or timed out, 1 to 65535
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..))]
     attempts: u16,
 }
@@ -60,6 +60,8 @@ pub(super) struct Tx {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stormglass outcome --at 127.0.0.1:3000 n0.3:c17.1/0\n\
+    \nExit codes: 0 committed, 3 aborted, 4 unknown, 1 not asked at all")]
 pub(super) struct OutcomeOf {
     #[command(flatten)]
     at: At,

@@ -13,9 +13,8 @@ use super::say::{Unheard, say};
 use super::{Complaint, Exit};
 
 #[derive(Debug, Subcommand)]
-#[command(
-    after_help = "Exit codes: 0 intact, 5 torn tail (the node starts and forgets it), 6 damaged (it does not start)"
-)]
+#[command(after_help = "Examples:\n  stormglass wal verify data/n0\n  stormglass wal dump data/n0 | less\n\
+    \nExit codes: 0 intact, 5 torn tail (the node starts and forgets it), 6 damaged (it does not start)")]
 pub(super) enum Wal {
     /// Print every record that can be found, one a line
     Dump(Of),

@@ -313,3 +313,14 @@ fn a_text_that_is_no_address_is_wrong_usage() {
         }
     }
 }
+
+/// Whoever asks for help finds a line to begin with.
+#[test]
+fn every_command_has_an_example_and_the_program_its_exit_codes() {
+    for command in ["demo", "serve", "tx", "outcome", "get", "status", "wal", "bench", "campaign", "fuzz"] {
+        let help = said(&run(&[command, "--help"]));
+        assert!(help.contains("Example"), "{help}");
+        assert!(help.contains(&format!("\n  stormglass {command}")), "{help}");
+    }
+    assert!(said(&run(&["--help"])).contains("Exit codes:"));
+}
