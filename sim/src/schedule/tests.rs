@@ -196,7 +196,7 @@ fn order() -> impl Strategy<Value = Txn> {
 fn schedule() -> impl Strategy<Value = Schedule<Txn>> {
     let claim = prop_oneof![
         Just(Claim::Holds(None)),
-        Just(Claim::Holds(Some("W1 PreparedBeforeYes".into()))),
+        Just(Claim::Holds(Some("W1 PreparedIsDurableBeforeYes".into()))),
         Just(Claim::Breaks("AC1 NoTwoDecideDifferently".into())),
     ];
     let why = prop::collection::vec("([a-z]{1,5} #?){0,5}[a-z.]{1,5}", 0..3);
@@ -208,7 +208,7 @@ fn schedule() -> impl Strategy<Value = Schedule<Txn>> {
             let base = base_plan(3, 2);
             let timing =
                 Timing { key, latency_us: (low, low + more), tail_us: more, reboot_us, ..base.timing };
-            let plan = Plan { timing, dead, wire, storm_us: 1 + low, ..base };
+            let plan = Plan { timing, dead, wire, storm_us: 1 + low, log_bytes: 1 + more, ..base };
             let wish = |(at, (node, after_us, what))| {
                 let at = u32::try_from(at).expect("few");
                 let id = RequestId { client: u64::from(1 + at % 2), serial: 1 + at, attempt: 0 };
