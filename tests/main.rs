@@ -15,5 +15,6 @@ mod properties;
 #[cfg(feature = "cli")]
 mod real;
 mod rig;
+mod shrinking;
 mod stories;
 mod traces;

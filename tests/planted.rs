@@ -177,6 +177,10 @@ impl Scene for Planted {
     fn simpler(&self, order: &Txn) -> Vec<Txn> {
         WHOLE.simpler(order)
     }
+    fn joined(&self, one: &Txn, other: &Txn) -> Option<Txn> {
+        WHOLE.joined(one, other)
+    }
+
     fn renumbered(&self, order: &Txn, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
         WHOLE.renumbered(order, number)
     }

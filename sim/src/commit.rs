@@ -158,6 +158,10 @@ impl Protocol for Commit {
         order.simpler()
     }
 
+    fn joined(one: &Txn, other: &Txn) -> Option<Txn> {
+        Some(one.joined(other))
+    }
+
     fn renumbered(order: &Txn, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
         order.renumbered(number)
     }

@@ -73,6 +73,10 @@ pub trait Protocol: Sized + 'static {
     fn simpler(_order: &Self::Order) -> Vec<Self::Order> {
         Vec::new()
     }
+    /// One order that wants what two want; `None` if there is none. Shrinking tries it where there are many.
+    fn joined(_one: &Self::Order, _other: &Self::Order) -> Option<Self::Order> {
+        None
+    }
     /// The same order in a cluster whose nodes bear other numbers; `None` if it needs one that is gone.
     fn renumbered(order: &Self::Order, _number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Self::Order> {
         Some(order.clone())
@@ -119,6 +123,9 @@ pub trait Scene: Sync {
     fn read_order(&self, text: &mut Cursor<'_>) -> Result<Self::Order, Problem>;
     fn simpler(&self, _order: &Self::Order) -> Vec<Self::Order> {
         Vec::new()
+    }
+    fn joined(&self, _one: &Self::Order, _other: &Self::Order) -> Option<Self::Order> {
+        None
     }
     fn bench(&self, _run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
         None
@@ -208,6 +215,10 @@ impl<P: Protocol> Scene for Of<P> {
     fn bench(&self, run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
         P::bench(run)
     }
+    fn joined(&self, one: &P::Order, other: &P::Order) -> Option<P::Order> {
+        P::joined(one, other)
+    }
+
     fn renumbered(&self, order: &P::Order, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<P::Order> {
         P::renumbered(order, number)
     }

@@ -9,6 +9,7 @@
 mod ddmin;
 mod frame;
 mod minimum;
+mod possible;
 mod rename;
 mod retell;
 mod soften;
@@ -106,12 +107,16 @@ pub fn shrink<S: Scene>(
     best.claim = Claim::Holds(Some(broken.claim.to_string()));
     let pool = schedule.faults.clone();
     keep_reached(&mut best, &reached);
-    let mut shrinker = Shrinker { player, best, broken, runs: 0, pool, watch };
+    let mut shrinker =
+        Shrinker { player, best, broken, runs: 0, pool, stories_left: retell::STORIES_MAX, watch };
     let (one_minimal, minimum) = shrinker.run();
     let Shrinker { mut best, broken, runs, .. } = shrinker;
     best.why = vec![sentence(&broken.why)];
     Some(Shrunk { schedule: best, broken, before: Size::of(schedule), runs, one_minimal, minimum })
 }
+
+/// Among more requests than that, joining two of them is not tried.
+const JOINED_MAX: usize = 10;
 
 struct Shrinker<'a, 'w, S: Scene> {
     player: Player<'a, S>,
@@ -120,6 +125,8 @@ struct Shrinker<'a, 'w, S: Scene> {
     runs: u64,
     /// Every fault that there was, in the names of the present frame.
     pool: Vec<Fault>,
+    /// How many stories may yet be tried to tell it afresh.
+    stories_left: u64,
     watch: Watch<'w>,
 }
 
@@ -152,6 +159,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         let mut any = self.drop_faults();
         any |= self.drop_lives();
         any |= self.drop_wishes();
+        any |= self.join_wishes();
         any |= self.calm_frame();
         any |= self.shorter_log();
         any |= self.plain_timing();
@@ -231,6 +239,30 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             self.better(&candidate)
         });
         self.best.wishes.len() < before
+    }
+
+    /// One request for two, if there are few and yet too many.
+    fn join_wishes(&mut self) -> bool {
+        let mut any = false;
+        while !self.is_short() && (2..=JOINED_MAX).contains(&self.best.wishes.len()) {
+            let (wishes, scene) = (&self.best.wishes, self.player.scene());
+            let pairs = (0..wishes.len()).flat_map(|at| (0..wishes.len()).map(move |gone| (at, gone)));
+            let candidates: Vec<_> = pairs
+                .filter(|(at, gone)| at != gone)
+                .filter_map(|(at, gone)| {
+                    let what = scene.joined(&wishes[at].what, &wishes[gone].what)?;
+                    let mut candidate = self.best.clone();
+                    candidate.wishes[at].what = what;
+                    candidate.wishes.remove(gone);
+                    Some(candidate)
+                })
+                .collect();
+            if !self.first_better(candidates) {
+                break;
+            }
+            any = true;
+        }
+        any
     }
 
     fn simpler_orders(&mut self) -> bool {

@@ -142,6 +142,10 @@ where
     fn simpler(&self, order: &S::Order) -> Vec<S::Order> {
         self.scene.simpler(order)
     }
+    fn joined(&self, one: &S::Order, other: &S::Order) -> Option<S::Order> {
+        self.scene.joined(one, other)
+    }
+
     fn renumbered(&self, order: &S::Order, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<S::Order> {
         self.scene.renumbered(order, number)
     }

@@ -116,6 +116,12 @@ impl Txn {
         all
     }
 
+    /// One transaction that does what two do.
+    pub(super) fn joined(&self, other: &Txn) -> Txn {
+        let ops = self.ops.iter().chain(other.ops.iter()).copied().collect();
+        Txn { ops, stubborn: self.stubborn || other.stubborn }
+    }
+
     /// The same transaction where nodes bear other numbers; without what was to happen at those that are gone.
     pub(super) fn renumbered(&self, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
         let ops: Vec<Op> =

@@ -9,8 +9,8 @@ use crate::plan::LOG_BYTES;
 use crate::protocol::Scene;
 use crate::schedule::Schedule;
 
-/// After every record or two; every other transaction.
-pub(super) const SHORT_LOGS_BYTES: [u64; 2] = [100, 400];
+/// After every record; every other; every other transaction.
+pub(super) const SHORT_LOGS_BYTES: [u64; 3] = [1, 100, 400];
 
 impl<S: Scene> Shrinker<'_, '_, S> {
     /// Nobody stays dead, and messages are no bytes.

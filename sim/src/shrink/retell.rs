@@ -6,13 +6,14 @@
 //! and none, one or two of the faults that can happen to it. They are set among few nodes first: fewer things can happen
 //! there, and each try is cheap.
 
-use stormglass::{DiskError, NodeId};
+use std::ops::{Range, RangeInclusive};
 
+use stormglass::{NodeId, RequestId};
+
+use super::Shrinker;
 use super::frame::SHORT_LOGS_BYTES;
-use super::{Shrinker, Witness};
-use crate::disk::Survival;
-use crate::fault::{BarrierFault, Crash, CrashKind, DeedAt, Fault, MessageFault};
-use crate::play::stage;
+use crate::fault::Fault;
+use crate::plan::LOG_BYTES;
 use crate::protocol::Scene;
 use crate::schedule::Schedule;
 use crate::workload::Wish;
@@ -20,12 +21,17 @@ use crate::workload::Wish;
 /// A story of so many faults and requests is short enough.
 const FAULTS_ENOUGH: usize = 3;
 const REQUESTS_ENOUGH: usize = 2;
-/// Stories tried at most, each time: at first, when they are cheap, and in the end.
-const SHORT_STORIES_MAX: u64 = 6_000;
-const STORIES_MAX: u64 = 8_000;
+/// Stories tried at most, all in all.
+pub(super) const STORIES_MAX: u64 = 30_000;
 /// When everybody asks, in microseconds: by then all have booted. Who asks earlier is not heard and asks again much
 /// later, when the storm may be over.
 const AFTER_BOOT_US: u64 = 10_000;
+/// When others ask who shall find the first ones served.
+const AFTER_OTHERS_US: u64 = 100_000;
+/// Among so many requests, any two may be those that matter.
+const FEW_REQUESTS: usize = 6;
+/// Pairs tried at most.
+const PAIRS_MAX: usize = 60;
 /// Beside those who are asked, so many nodes make a small setting: one to be ahead, one to be behind.
 const OTHERS: usize = 2;
 
@@ -40,54 +46,86 @@ struct Story<O> {
     possible: Vec<Fault>,
 }
 
+/// One way of telling it again.
+struct Telling<'a, O> {
+    casts: &'a [Cast<O>],
+    /// With so many faults, none or one or two.
+    faults: RangeInclusive<usize>,
+    /// In these settings, counted from the smallest.
+    settings: Range<usize>,
+    /// In so many stories at most.
+    stories_max: u64,
+}
+
+/// In the smallest setting, and in all others.
+const SMALL: Range<usize> = 0..1;
+const LARGER: Range<usize> = 1..usize::MAX;
+
 impl<S: Scene> Shrinker<'_, '_, S> {
     /// Tries the shortest stories, of one request in its smallest setting: what they find saves all that follows.
     pub(super) fn retell_in_short(&mut self) -> bool {
         if self.is_short() {
             return false;
         }
-        let alone = self.casts(1);
-        self.tell(&alone, 2, 1, SHORT_STORIES_MAX)
+        let casts = self.alone();
+        self.tell(&Telling { casts: &casts, faults: 0..=2, settings: SMALL, stories_max: 6_000 })
     }
 
-    /// Tries short stories if the present one is long.
+    /// Tries short stories if the present one is long: with a log as long as usual, for what only shows before it is
+    /// compacted; and with one that is compacted after every record or two, for what otherwise needs many requests.
     pub(super) fn retell(&mut self) -> bool {
         if self.is_short() {
             return false;
         }
-        let (alone, pairs) = (self.casts(1), self.casts(2));
-        if self.tell(&alone, 2, usize::MAX, STORIES_MAX) || self.tell(&pairs, 1, usize::MAX, STORIES_MAX) {
-            return true;
+        let (alone, pairs) = (self.alone(), self.pairs());
+        let telling = |casts, faults, settings, stories_max| Telling { casts, faults, settings, stories_max };
+        // In the order of what they cost and find.
+        let tellings = [
+            telling(&pairs, 0..=1, SMALL, 2_000),
+            telling(&pairs, 2..=2, SMALL, 2_500),
+            telling(&alone, 0..=2, SMALL, 1_500),
+            telling(&pairs, 0..=1, LARGER, 1_000),
+            telling(&alone, 0..=2, LARGER, 1_000),
+        ];
+        let now = self.best.plan.log_bytes;
+        for telling in &tellings {
+            for log_bytes in [LOG_BYTES, SHORT_LOGS_BYTES[1], SHORT_LOGS_BYTES[0]] {
+                self.best.plan.log_bytes = log_bytes;
+                if self.tell(telling) {
+                    return true;
+                }
+                self.best.plan.log_bytes = now;
+            }
         }
-        // What needs a snapshot needs many requests, unless one comes after every record or two.
-        let usual = std::mem::replace(&mut self.best.plan.log_bytes, SHORT_LOGS_BYTES[0]);
-        let told = usual > SHORT_LOGS_BYTES[0]
-            && (self.tell(&alone, 2, 1, STORIES_MAX) || self.tell(&pairs, 1, 1, STORIES_MAX));
-        if !told {
-            self.best.plan.log_bytes = usual;
-        }
-        told
+        false
     }
 
     pub(super) fn is_short(&self) -> bool {
         self.best.faults.len() <= FAULTS_ENOUGH && self.best.wishes.len() <= REQUESTS_ENOUGH
     }
 
-    /// Tries these casts in so many settings, with so many faults at most, and no more stories than that.
-    fn tell(
-        &mut self,
-        casts: &[Cast<S::Order>],
-        faults_max: usize,
-        settings_max: usize,
-        stories_max: u64,
-    ) -> bool {
-        let until = self.runs + stories_max;
-        let settings: Vec<_> = casts.iter().map(|cast| self.settings(cast)).collect();
-        let most = settings.iter().map(Vec::len).max().unwrap_or(0).min(settings_max);
-        (0..most).any(|nth| {
+    /// Tries one way of telling it.
+    fn tell(&mut self, telling: &Telling<'_, S::Order>) -> bool {
+        let from = self.runs;
+        let until = from + telling.stories_max.min(self.stories_left);
+        let told = self.tell_until(telling, until);
+        self.stories_left = self.stories_left.saturating_sub(self.runs - from);
+        told
+    }
+
+    fn tell_until(&mut self, telling: &Telling<'_, S::Order>, until: u64) -> bool {
+        let settings: Vec<_> = telling.casts.iter().map(|cast| self.settings(cast)).collect();
+        let most = settings.iter().map(Vec::len).max().unwrap_or(0).min(telling.settings.end);
+        (telling.settings.start..most).any(|nth| {
             let calm = settings.iter().filter_map(|settings| settings.get(nth));
             let stories: Vec<_> = calm.filter_map(|(cast, nodes)| self.story(cast, nodes)).collect();
-            (0..=faults_max).any(|size| stories.iter().any(|story| self.told(story, size, until)))
+            telling.faults.clone().any(|size| {
+                // None takes the time of those that come behind it.
+                stories.iter().zip((1..=stories.len() as u64).rev()).any(|(story, left)| {
+                    let share = until.saturating_sub(self.runs) / left;
+                    self.told(story, size, self.runs + share)
+                })
+            })
         })
     }
 
@@ -100,9 +138,13 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         let found = match size {
             0 => self.better(&with(&[])),
             1 => possible.iter().any(|fault| self.runs < until && self.better(&with(&[fault]))),
-            _ => possible.iter().enumerate().any(|(at, one)| {
-                let others = &possible[at + 1..];
-                others.iter().any(|other| self.runs < until && self.better(&with(&[one, other])))
+            // First those of the same kinds as in the long story.
+            _ => [true, false].into_iter().any(|same| {
+                possible.iter().enumerate().any(|(at, one)| {
+                    let mut others: Vec<_> = possible[..at].iter().collect();
+                    others.retain(|other| self.are_of_its_kinds(one, other) == same);
+                    others.into_iter().any(|other| self.runs < until && self.better(&with(&[other, one])))
+                })
             }),
         };
         if found {
@@ -112,24 +154,43 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         found
     }
 
-    /// Casts of so many, one or two: the request that the verdict is about, alone or with each other one; if it is about
-    /// none, each alone.
-    fn casts(&mut self, size: usize) -> Vec<Cast<S::Order>> {
+    /// The request that the verdict is about; if it is about none, each of them.
+    fn alone(&mut self) -> Vec<Cast<S::Order>> {
         let about = self.witness().last_request;
-        let at_once = |wish: &Wish<S::Order>| Wish { after_us: AFTER_BOOT_US, ..wish.clone() };
-        let wishes: Vec<_> = self.best.wishes.iter().map(at_once).collect();
-        let is_it = |wish: &&Wish<S::Order>| {
-            about.is_some_and(|id| (id.client, id.serial) == (wish.id.client, wish.id.serial))
-        };
-        let all: Vec<Cast<S::Order>> = match wishes.iter().find(is_it) {
+        let wishes = self.at_once();
+        let is_it = |wish: &&Wish<S::Order>| about.is_some_and(|id| is_of(wish, id));
+        match wishes.iter().find(is_it) {
+            Some(hero) => vec![vec![hero.clone()]],
             None => wishes.into_iter().map(|wish| vec![wish]).collect(),
-            Some(hero) => {
-                let others = wishes.iter().filter(|wish| wish.id != hero.id);
-                let pairs = others.map(|other| vec![hero.clone(), other.clone()]);
-                std::iter::once(vec![hero.clone()]).chain(pairs).collect()
+        }
+    }
+
+    /// The request that the verdict is about with each other one; if there are few, or it is about none, any two. Of two
+    /// clients', both at once, or one after the other.
+    fn pairs(&mut self) -> Vec<Cast<S::Order>> {
+        let about = self.witness().last_request;
+        let wishes = self.at_once();
+        let is_it = |wish: &Wish<S::Order>| about.is_some_and(|id| is_of(wish, id));
+        let few = wishes.len() <= FEW_REQUESTS || !wishes.iter().any(is_it);
+        let mut pairs = Vec::new();
+        for (at, one) in wishes.iter().enumerate() {
+            for other in wishes[at + 1..].iter().filter(|other| few || is_it(one) || is_it(other)) {
+                pairs.push(vec![one.clone(), other.clone()]);
+                if one.id.client != other.id.client {
+                    let later = |wish: &Wish<S::Order>| Wish { after_us: AFTER_OTHERS_US, ..wish.clone() };
+                    pairs.push(vec![one.clone(), later(other)]);
+                    pairs.push(vec![later(one), other.clone()]);
+                }
             }
-        };
-        all.into_iter().filter(|cast| cast.len() == size).collect()
+        }
+        pairs.sort_by_key(|pair| !pair.iter().any(is_it));
+        pairs.truncate(PAIRS_MAX);
+        pairs
+    }
+
+    fn at_once(&self) -> Vec<Wish<S::Order>> {
+        let at_once = |wish: &Wish<S::Order>| Wish { after_us: AFTER_BOOT_US, ..wish.clone() };
+        self.best.wishes.iter().map(at_once).collect()
     }
 
     /// Where a cast may play, the smallest setting first: among those who are asked and a few whom that concerns, with no
@@ -195,36 +256,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         let possible = self.possible(&schedule);
         Some(Story { schedule, pool, possible })
     }
-
-    /// What can happen to a calm story.
-    fn possible(&mut self, story: &Schedule<S::Order>) -> Vec<Fault> {
-        self.runs += 1;
-        let mut glass = stage(self.player.scene(), story, Witness::default());
-        glass.run();
-        let witness = &glass.judge().0;
-        let mut all = Vec::new();
-        for (_, at) in &witness.messages {
-            let late = |by_us| MessageFault::Delay { by_us };
-            let again = |after_us| MessageFault::Duplicate { after_us };
-            let faults = [MessageFault::Lose, late(100_000), late(400_000), again(300_000)];
-            all.extend(faults.into_iter().map(|fault| Fault::Message(*at, fault)));
-        }
-        // Boots are alike; what a life does about requests is where stories differ.
-        for at in witness.barriers.iter().filter(|at| at.deed.subject().is_some()) {
-            all.push(Fault::Barrier(*at, BarrierFault::Slow { by_us: 200_000 }));
-            all.push(Fault::Barrier(*at, BarrierFault::Fail(DiskError::Io)));
-        }
-        for at in witness.deeds().into_iter().filter(|at| at.deed.subject().is_some()) {
-            all.extend(crashes(at));
-        }
-        all
-    }
 }
 
-/// Back soon, when whoever waits for an answer still waits; or only after the others have asked each other.
-fn crashes(at: DeedAt) -> impl Iterator<Item = Fault> {
-    let kill = CrashKind::Kill { keep_permille: 1000 };
-    let hows = [(CrashKind::PowerCut(Survival::None), 50_000), (kill.clone(), 50_000), (kill, 400_000)];
-    let crash = |(how, down_us)| Crash { how, down_us: Some(down_us), damage: None };
-    hows.into_iter().map(move |how| Fault::Crash(at, crash(how)))
+/// What a request is, in whichever of its attempts.
+fn is_of<O>(wish: &Wish<O>, id: RequestId) -> bool {
+    (id.client, id.serial) == (wish.id.client, wish.id.serial)
 }

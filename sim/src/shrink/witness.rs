@@ -17,6 +17,8 @@ pub(crate) struct Witness {
     deeds: BTreeMap<(NodeId, u32, Deed), u32>,
     sends: BTreeMap<(End, End, About), u32>,
     last_append: BTreeMap<NodeId, About>,
+    /// What its life had appended last before each append.
+    before: BTreeMap<DeedAt, About>,
     last_deed: BTreeMap<NodeId, DeedAt>,
     pub(crate) crashes: Vec<Ended>,
     /// Every message, and when it was sent.
@@ -49,6 +51,11 @@ impl Witness {
         .collect()
     }
 
+    /// What had been appended last before this, if it is an append and not the first one of its life.
+    pub(crate) fn append_before(&self, at: DeedAt) -> Option<About> {
+        self.before.get(&at).copied()
+    }
+
     fn sent(&mut self, at_us: u64, from: End, to: End, about: About) {
         let nth = self.sends.entry((from, to, about)).or_default();
         *nth += 1;
@@ -72,7 +79,8 @@ impl Witness {
                 self.sent(seen.at_us, from, End::asker(*id), about);
             }
             Effect::Disk(DiskOp::Append { about, .. }) => {
-                self.last_append.insert(seen.node, *about);
+                let before = self.last_append.insert(seen.node, *about);
+                self.before.extend(before.map(|before| (at, before)));
             }
             Effect::Disk(DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) => self.barriers.push(at),
             Effect::Disk(DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. })
