@@ -52,11 +52,14 @@ pub struct Broken {
 
 impl Broken {
     /// A safety claim does not hold.
+    // Cold, so that the wording of what never happens does not lie between what happens all the time.
+    #[cold]
     pub fn safety(claim: &'static str, why: impl Into<String>) -> Broken {
         Broken { claim, why: why.into(), liveness: false }
     }
 
     /// A liveness claim does not hold.
+    #[cold]
     pub fn liveness(claim: &'static str, why: impl Into<String>) -> Broken {
         Broken { claim, why: why.into(), liveness: true }
     }
