@@ -101,20 +101,23 @@ fn two_requests_become_one_where_none_can_be_left_out() {
 
 /// Less than six requests are asked, and each is answered within a tenth of a second.
 #[derive(Clone, Default)]
-struct SwiftAndQuiet(BTreeSet<RequestId>, Vec<(RequestId, u64)>);
+struct SwiftAndQuiet {
+    asked: BTreeSet<RequestId>,
+    /// And since when, in microseconds.
+    waiting: Vec<(RequestId, u64)>,
+}
 
 impl Judge<CommitNode> for SwiftAndQuiet {
     fn judge(&mut self, seen: &Seen<'_, CommitNode>) -> Result<(), Broken> {
-        match seen.fact {
-            Fact::Asked { id, request: Request::Transact { .. } } => {
-                self.0.insert(*id);
-                self.1.push((*id, seen.at_us));
-            }
-            Fact::Answered { id, .. } => self.1.retain(|(asked, _)| asked != id),
-            _ => {}
+        if let Fact::Asked { id, request: Request::Transact { .. } } = seen.fact {
+            self.asked.insert(*id);
+            self.waiting.push((*id, seen.at_us));
         }
-        let slow = self.1.iter().any(|(_, at_us)| seen.at_us > at_us + 100_000);
-        if self.0.len() < 6 && !slow {
+        if let Fact::Answered { id, .. } = seen.fact {
+            self.waiting.retain(|(asked, _)| asked != id);
+        }
+        let slow = self.waiting.iter().any(|(_, at_us)| seen.at_us > at_us + 100_000);
+        if self.asked.len() < 6 && !slow {
             Ok(())
         } else {
             Err(Broken::safety("SwiftAndQuiet", "no".to_string()))

@@ -10,6 +10,7 @@
 
 mod clock;
 mod crash;
+mod host;
 mod network;
 mod perform;
 
@@ -26,6 +27,7 @@ use crate::plan::Plan;
 use crate::tally::{Rule, Tally};
 use crate::workload::{Calls, ClientEvent, Workload};
 use clock::Clock;
+use host::Host;
 use network::Network;
 
 /// A cluster in a glass.
@@ -52,28 +54,6 @@ pub struct World<N: Node, W, J, C> {
     print: Fingerprint,
     tally: Tally,
     broken: Option<Broken>,
-}
-
-/// A machine with, now and then, a process on it.
-#[derive(Clone, Debug)]
-struct Host<N> {
-    node: Option<N>,
-    /// Lives begun, the present one included.
-    life: u32,
-    disk: Disk,
-    clock: Clock,
-    /// The time of the wake that is in the queue, `u64::MAX` if there is none.
-    armed_us: u64,
-    paused_until_us: u64,
-    /// Until when every write fails (D8).
-    broken_until_us: u64,
-    last_append: Option<stormglass::About>,
-    deeds: u32,
-    barriers: u32,
-    /// Whether this life has got through its boot (all barriers of it have completed): a crash before that is P5.
-    booted: bool,
-    /// Whether the last boot was refused: nobody tries again.
-    refused: bool,
 }
 
 /// What can be in the queue. Twelve bytes: the queue moves a few of these for each event.
@@ -120,25 +100,6 @@ pub struct Ending {
     pub fingerprint: u64,
     /// What happened, counted.
     pub tally: Tally,
-}
-
-impl<N: Node> Default for Host<N> {
-    fn default() -> Self {
-        Host {
-            node: None,
-            life: 0,
-            disk: Disk::default(),
-            clock: Clock::default(),
-            armed_us: u64::MAX,
-            paused_until_us: 0,
-            broken_until_us: 0,
-            last_append: None,
-            deeds: 0,
-            barriers: 0,
-            booted: false,
-            refused: false,
-        }
-    }
 }
 
 impl<N, W, J, C> World<N, W, J, C>

@@ -179,7 +179,9 @@ fn directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
             worst = exit;
         }
     }
-    let _closed =
-        writeln!(out, "{count} schedules: {}", if worst == Exit::Clean { "as they say" } else { "FAILED" });
+    let (schedules, clean) =
+        if count == 1 { ("schedule", "as it says") } else { ("schedules", "as they say") };
+    let verdict = if worst == Exit::Clean { clean } else { "FAILED" };
+    let _closed = writeln!(out, "{count} {schedules}: {verdict}");
     Ok(worst)
 }

@@ -1,19 +1,11 @@
 use stormglass::{DiskError, DiskOp, Effect, Node, NodeId, Outbox};
 
-use super::{BarrierFate, Event, Host, World};
-use crate::chooser::{Chooser, DeedPoint};
+use super::{BarrierFate, Event, World};
+use crate::chooser::Chooser;
 use crate::fault::{BarrierFault, Crash, WriteFault};
 use crate::oracle::{Fact, Judge};
 use crate::tally::Rule;
 use crate::workload::Workload;
-
-impl<N: Node> Host<N> {
-    /// Where the chooser is asked.
-    #[inline]
-    fn point<'a>(&'a self, node: NodeId, ordinal: u32, effect: &'a Effect<N>) -> DeedPoint<'a, N> {
-        DeedPoint { node, life: self.life, ordinal, disk: &self.disk, effect, after: self.last_append }
-    }
-}
 
 impl<N, W, J, C> World<N, W, J, C>
 where

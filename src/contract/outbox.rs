@@ -1,0 +1,118 @@
+//! Where a node leaves what it wants done.
+
+use serde::Serialize;
+
+use super::{About, DiskOp, Effect, FileId, HaltReason, Label, Node};
+use crate::codec;
+use crate::id::{NodeId, RequestId};
+
+/// Where a node leaves its effects. The driver owns it and reuses it, so that a warm step allocates nothing.
+#[derive(Clone, Debug)]
+pub struct Outbox<N: Node> {
+    effects: Vec<Effect<N>>,
+    bytes: Vec<u8>,
+}
+
+impl<N: Node> Default for Outbox<N> {
+    fn default() -> Self {
+        Outbox { effects: Vec::new(), bytes: Vec::new() }
+    }
+}
+
+/// For the node: one verb per effect.
+impl<N: Node> Outbox<N> {
+    /// Says something to another node.
+    pub fn send(&mut self, to: NodeId, message: N::Message) {
+        self.effects.push(Effect::Send { to, message });
+    }
+
+    /// Answers a client.
+    pub fn reply(&mut self, id: RequestId, response: N::Response) {
+        self.effects.push(Effect::Reply { id, response });
+    }
+
+    /// Tells the operator.
+    pub fn report(&mut self, event: N::Event) {
+        self.effects.push(Effect::Report(event));
+    }
+
+    /// Stops this life.
+    pub fn halt(&mut self, reason: HaltReason) {
+        self.effects.push(Effect::Halt(reason));
+    }
+
+    /// Appends whatever `write` adds to the buffer it is given (to its end; what is there stays).
+    pub fn append_with(&mut self, file: FileId, about: About, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let bytes = Chunk { start: offset(start), end: offset(self.bytes.len()) };
+        self.effects.push(Effect::Disk(DiskOp::Append { file, bytes, about }));
+    }
+
+    /// Appends `bytes`.
+    pub fn append(&mut self, file: FileId, about: About, bytes: &[u8]) {
+        self.append_with(file, about, |buffer| buffer.extend_from_slice(bytes));
+    }
+
+    /// Appends the encoding of `value`, with no frame or checksum of any kind.
+    pub fn append_value<T: Serialize + Label>(&mut self, file: FileId, value: &T) {
+        self.append_with(file, value.about(), |buffer| codec::encode_into(value, buffer));
+    }
+
+    /// Any other disk operation: barriers, names, truncations.
+    pub fn disk(&mut self, op: DiskOp) {
+        self.effects.push(Effect::Disk(op));
+    }
+}
+
+/// For the driver: look, take, reuse.
+impl<N: Node> Outbox<N> {
+    /// Takes the effects out, in order, with the bytes that their appends refer to.
+    pub fn drain(&mut self) -> (std::vec::Drain<'_, Effect<N>>, &[u8]) {
+        (self.effects.drain(..), &self.bytes)
+    }
+
+    /// The effects, in order.
+    pub fn effects(&self) -> &[Effect<N>] {
+        &self.effects
+    }
+
+    /// The bytes that a chunk refers to.
+    pub fn bytes(&self, chunk: Chunk) -> &[u8] {
+        &self.bytes[chunk.start as usize..chunk.end as usize]
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.effects.clear();
+        self.bytes.clear();
+    }
+}
+
+/// A range of bytes in the [`Outbox`] that an `Append` refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    start: u32,
+    end: u32,
+}
+
+impl Chunk {
+    /// How many bytes.
+    pub fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    /// The bytes of this chunk in the buffer that [`Outbox::drain`] hands out.
+    pub fn of(self, buffer: &[u8]) -> &[u8] {
+        &buffer[self.start as usize..self.end as usize]
+    }
+}
+
+fn offset(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("one step writes less than 4 GiB")
+}
