@@ -8,6 +8,7 @@ mod explain;
 mod hunt;
 mod judge;
 mod replay;
+mod say;
 mod shrink;
 mod source;
 mod usage;
@@ -22,6 +23,7 @@ use crate::protocol::{Of, Protocol, Scene};
 use crate::tally::Rule;
 use crate::world::NOTHING_ELSE;
 use args::{Args, Command};
+use say::say;
 
 /// How a command ends. The numbers are the exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,20 @@ enum Exit {
 }
 
 impl Exit {
+    /// The worse of two: what broke before what could not be tried.
+    fn or(self, other: Exit) -> Exit {
+        let rank = |exit| match exit {
+            Exit::Clean => 0,
+            Exit::Interrupted => 1,
+            Exit::Usage => 2,
+            Exit::Other => 3,
+            Exit::Undetermined => 4,
+            Exit::Liveness => 5,
+            Exit::Safety => 6,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+
     fn of(broken: &Broken) -> Exit {
         match broken {
             Broken { claim: NOTHING_ELSE, .. } => Exit::Other,
@@ -82,7 +98,7 @@ pub fn main_of<S: Scene>(scene: &S) -> ExitCode {
             Exit::Clean
         }
     };
-    ExitCode::from(exit as u8)
+    ExitCode::from(say::ended(exit) as u8)
 }
 
 /// The parser, whose examples are typed as this protocol's command line is.
@@ -112,12 +128,12 @@ fn quietly(one_run: bool, run: impl FnOnce() -> Exit) -> Exit {
 }
 
 fn profiles() {
-    println!("profiles (--profile NAME):");
+    say!("profiles (--profile NAME):");
     for profile in Profile::ALL {
-        println!("  {profile:<12} {}", profile.meaning());
+        say!("  {profile:<12} {}", profile.meaning());
     }
-    println!("\nfaults, and the ranges from which a seed draws:");
+    say!("\nfaults, and the ranges from which a seed draws:");
     for (rule, meaning, range) in Rule::TABLE {
-        println!("  {rule:<4} {meaning}: {range}");
+        say!("  {rule:<4} {meaning}: {range}");
     }
 }

@@ -19,11 +19,19 @@ pub fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Order>, Stri
     let name = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
     Schedule::read(scene, &text).map_err(|problem| {
-        let line = text.lines().nth(problem.line - 1).unwrap_or_default();
-        let caret = " ".repeat(problem.column - 1);
+        let line = text.trim_start_matches('\u{feff}').lines().nth(problem.line - 1).unwrap_or_default();
+        // Of a very long line what is around that place; and nothing that a terminal would obey.
+        let from = (problem.column - 1).saturating_sub(BEFORE);
+        let shown = line.chars().skip(from).take(BEFORE + BEHIND);
+        let line: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let caret = " ".repeat(problem.column - 1 - from);
         format!("{name}: {problem}\n  {line}\n  {caret}^")
     })
 }
+
+/// So many characters of a line are shown before a mistake in it, and so many from there on.
+const BEFORE: usize = 120;
+const BEHIND: usize = 60;
 
 /// A name for a schedule that says what broke and how: `prepared-before-yes-power-cut-after-send-vote`.
 pub fn story<O>(schedule: &Schedule<O>) -> String {

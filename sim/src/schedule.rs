@@ -21,6 +21,9 @@
 //!
 //! # The words
 //!
+//! Those of a request of two-phase commit, with commas between: `put n0/k 7`, `add n1/a0 -5`, `add n1/a0 -5 at least -60`, `get n2/hot`,
+//! `delete n1/k`; `stubborn` before them for a client that repeats what is not answered.
+//!
 //! | line | meaning | default |
 //! |---|---|---|
 //! | `stormglass 1` | the version of this format | 1 |
@@ -37,7 +40,7 @@
 //! | `tail 2 ms`, `reboot 50 ms` | mean of the tail of a message's delay; greatest time to a boot | 0, 50 ms |
 //! | `wire bytes` | messages travel encoded | no |
 //! | `dead n2` | stays dead after the storm | nobody |
-//! | `request c1.1 to n0 after 10 ms: ...` | in the words of the protocol, or in JSON | |
+//! | `request c1.1 to n0 after 10 ms: ...` | in the words of the protocol, or in JSON; a client's requests in order, each so long after the answer to the one before | |
 //!
 //! And the faults, with *message* `1st Vote c1.1 from n1 to n0` and *deed* `1st append Prepared c1.1`, `1st sync following append
 //! Prepared c1.1` (or `sync-dir`, `rename`, `remove`, `truncate`; `sync before any append`), `1st send Vote c1.1 to n0`,
@@ -65,7 +68,7 @@
 //!
 //! What a power cut keeps of what is not synced: `none`, `all`, `first 3`, `all but 1st Prepared c1.1`, `torn 1st Prepared
 //! c1.1` and one of `header`, `half`, `last-sector` (and `with` one of `zeros`, `garbage`, `old-blocks`, `mixed` behind the
-//! tear), or `some 500/1000 key 1f2e with zeros` (and `torn`), each sector on its own.
+//! tear), or `some 500/1000 key 1f2e with zeros` (or `torn with zeros`), each sector on its own.
 //! What damages the disk while it is down (D10): `, damage wal 0 at 500/1000` and one of `flips 3`, `zeroes`, `misplaces 300/1000`,
 //! `unwrites`.
 
@@ -76,7 +79,7 @@ mod read_fault;
 mod tests;
 mod write;
 
-use stormglass::NodeId;
+use stormglass::{Micros, NodeId};
 
 pub(crate) use cursor::ordinal;
 pub use cursor::{Cursor, Problem};
@@ -131,6 +134,27 @@ impl<O> Schedule<O> {
     /// The first thing that is wrong with it.
     pub fn read<S: Scene<Order = O>>(scene: &S, text: &str) -> Result<Schedule<O>, Problem> {
         read::read(scene, text)
+    }
+
+    /// What cannot come up, as the sky is clear by then.
+    pub(crate) fn too_late(&self) -> impl Iterator<Item = String> {
+        let storm_us = self.plan.storm_us;
+        let late = move |what: String, at_us: u64| {
+            let clear = Micros(storm_us);
+            (at_us >= storm_us)
+                .then(|| format!("{what} after {} ms: the storm lasts {clear} ms", Micros(at_us)))
+        };
+        let wishes =
+            self.wishes.iter().filter_map(move |wish| late(format!("request {}", wish.id), wish.after_us));
+        let weather = self.faults.iter().filter_map(move |fault| match fault {
+            Fault::At(at_us, weather) => late(weather.to_string(), *at_us),
+            Fault::Message(..)
+            | Fault::Crash(..)
+            | Fault::Barrier(..)
+            | Fault::Write(..)
+            | Fault::Skew { .. } => None,
+        });
+        wishes.chain(weather)
     }
 
     /// The schedule as a text. Reading it gives the same schedule.

@@ -51,6 +51,10 @@ fn what_makes_no_sense_gets_one_line_that_says_what_is_wrong() {
         ("replay 7 --request 1.4", "like c1.4"),
         ("replay 7 --request c99.1", "there is no c99.1: seed 7 has clients c1 to c"),
         ("replay 7 --from-ms 9 --to-ms 8", "--from-ms 9 is after --to-ms 8"),
+        ("replay ../regressions --from-ms 5", "without any flag"),
+        ("shrink ../tests/stories/commit.storm --nodes 3", "says itself what kind of storm it is"),
+        ("shrink 0 --profile lying -o Cargo.toml", "Cargo.toml is there already"),
+        ("diff ../tests/stories/commit.storm ../tests/stories/commit.storm --nodes 3", "says itself"),
         ("replay 7 --from-ms 99999999999999999999", "'--from-ms <FROM_MS>'"),
         ("check --seeds 0", "'--seeds <SEEDS>'"),
         ("check --first-seed 18446744073709551615", "seeds go up to"),
@@ -106,4 +110,60 @@ fn a_failing_hunt_ends_with_the_line_that_repeats_it() {
     assert_eq!(replayed.status.code(), Some(10), "{replay}");
     let claim = said.lines().find_map(|line| line.split_once(" breaks ")).expect("which claim").1;
     assert!(text(&replayed.stdout).contains(&format!("BROKEN {claim}")), "{replay} shows another claim");
+}
+
+/// A reader that has seen enough is no error and takes nothing away from the verdict; one that cannot take it is told.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_said_changes_no_verdict() {
+    use std::fs::File;
+    use std::process::Stdio;
+    let ends = |line: &str, out: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stormglass-sim"));
+        let output = command.args(line.split_whitespace()).stdout(out).stderr(Stdio::piped()).output();
+        let output = output.expect("the command line starts");
+        (output.status.code(), text(&output.stderr))
+    };
+    let full = || Stdio::from(File::create("/dev/full").expect("a device that is always full"));
+    let gone = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let broken = "hunt --seeds 20 --profile lying --no-shrink";
+    for (line, code) in [(broken, 10), ("profiles", 0), ("replay 7", 0), ("check --seeds 2", 0)] {
+        assert_eq!(ends(line, gone()), (Some(code), String::new()), "{line}");
+        let (ended, said) = ends(line, full());
+        assert_eq!(ended, Some(if code == 0 { 1 } else { code }), "{line}: {said}");
+        assert!(
+            said.starts_with("error: cannot write to standard output") && said.lines().count() == 1,
+            "{line}: {said}"
+        );
+    }
+}
+
+/// Of a directory the worst verdict counts, and what cannot come up is named.
+#[test]
+fn the_worst_of_a_directory_decides_and_what_is_too_late_is_named() {
+    let directory = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("worst");
+    let _none = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let late = "cluster 2 nodes, 1 client\nrequest c1.1 to n0 after 600 ms: put n0/k 1\nat 700 ms pause n1 for 3 ms\n";
+    let lie = "cluster 1 node, 1 client\nlie n0 life 1 at 1st sync following append Snapshot\n";
+    for (name, story) in [("a", "\u{feff}storm 130 \u{b5}s"), ("b", late), ("c", lie)] {
+        std::fs::write(directory.join(name).with_extension("storm"), story).expect("a file");
+    }
+    let output = sim(&format!("replay {}", directory.display()));
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(10), "{said}");
+    assert!(
+        said.contains("a.storm: line 1, column 11: expected `ms`, `us` or `s`, found `\u{b5}s`"),
+        "{said}"
+    );
+    assert!(
+        said.contains("never came up: request c1.1 after 600.000 ms: the storm lasts 500.000 ms"),
+        "{said}"
+    );
+    assert!(said.contains("never came up: pause n1 for 3.000 ms after 700.000 ms"), "{said}");
+    assert!(said.ends_with("3 schedules: FAILED\n"), "{said}");
 }

@@ -104,7 +104,7 @@ pub(super) struct Hunt {
 }
 
 /// No run is longer, in milliseconds.
-const MS_MAX: u64 = 1_000_000_000;
+pub(super) const MS_MAX: u64 = 1_000_000_000;
 
 #[derive(Debug, Flags)]
 pub(super) struct Replay {

@@ -8,6 +8,7 @@
 use std::time::Instant;
 
 use super::args::Bench;
+use super::say::say;
 use super::{Exit, usage};
 use crate::protocol::{BenchRun, Scene};
 use crate::tally::Tally;
@@ -51,7 +52,7 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Bench) -> Exit {
         "sim_s_per_wall_s": per_s(virtual_us / 1_000_000),
         "peak_rss_kib": peak_rss_kib(),
     });
-    println!("{line}");
+    say!("{line}");
     Exit::Clean
 }
 

@@ -3,6 +3,7 @@ use std::io::IsTerminal;
 use indicatif::ProgressBar;
 
 use super::args::Check;
+use super::say::say;
 use super::{Exit, usage};
 use crate::chooser::{Recording, Scripted};
 use crate::protocol::{Scene, drawn_in, world_in};
@@ -27,12 +28,12 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Check) -> Exit {
         bar.inc(1);
         if prints.iter().any(|print| *print != prints[0]) {
             bar.finish_and_clear();
-            println!("seed {seed}: fingerprints {prints:016x?} of two runs and of the record differ");
+            say!("seed {seed}: fingerprints {prints:016x?} of two runs and of the record differ");
             return Exit::Undetermined;
         }
     }
     bar.finish_and_clear();
-    println!("{} seeds, {faults} recorded faults: two runs and the record of each agree", args.seeds);
+    say!("{} seeds, {faults} recorded faults: two runs and the record of each agree", args.seeds);
     Exit::Clean
 }
 

@@ -1,8 +1,8 @@
-use std::io::Write;
+use std::path::Path;
 
-use super::Exit;
 use super::args::Diff;
 use super::source::{self, Source};
+use super::{Exit, say};
 use crate::play::{record, stage};
 use crate::profile::Setup;
 use crate::protocol::Scene;
@@ -15,6 +15,9 @@ const AFTER: usize = 8;
 /// Runs both and shows the first difference, with what comes before and after it.
 pub(super) fn run<S: Scene>(scene: &S, args: &Diff) -> Result<Exit, Exit> {
     let setup = args.storm.setup();
+    if [&args.one, &args.other].iter().all(|what| Path::new(what).is_file()) {
+        source::no_options(&args.one, &setup)?;
+    }
     let (one, other) = (traced(scene, &setup, &args.one)?, traced(scene, &setup, &args.other)?);
     let (a, b): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
     let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
@@ -29,8 +32,7 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Diff) -> Result<Exit, Exit> {
         text += &format!("+++ {}\n", args.other);
         b[same..].iter().take(AFTER).for_each(|line| text += &format!("+ {line}\n"));
     }
-    // A reader that has seen enough (`| head`) is no error.
-    let _closed = std::io::stdout().write_all(text.as_bytes());
+    say::text(format_args!("{text}"));
     Ok(if same == a.len() && same == b.len() { Exit::Clean } else { Exit::Other })
 }
 

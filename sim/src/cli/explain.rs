@@ -1,11 +1,10 @@
-use std::io::Write;
-
 use super::Exit;
 use super::args::Replay;
+use super::say::{self, say};
 use super::source::{self, Source};
 use crate::play::{Player, record, stage};
 use crate::protocol::Scene;
-use crate::schedule::Schedule;
+use crate::schedule::{Claim, Schedule};
 use crate::why::Why;
 
 /// Prints only what the verdict hangs on: the causal past of what broke, as far as it concerns the same request, and of
@@ -17,8 +16,10 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
     };
     let mut glass = stage(scene, &schedule, Why::default());
     let Some(broken) = glass.run().broken else {
-        println!("{}: no claim breaks, there is nothing to explain", args.what);
-        return Ok(Exit::Clean);
+        say!("{}: no claim breaks, there is nothing to explain", args.what);
+        let Claim::Breaks(claim) = &schedule.claim else { return Ok(Exit::Clean) };
+        say!("the schedule says that it breaks {claim}");
+        return Ok(Exit::Other);
     };
     let why = &glass.judge().0;
     let about = why.about().map_or("no request in particular".to_string(), |id| id.to_string());
@@ -26,8 +27,7 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
     why.told().iter().for_each(|line| text += &format!("{line}\n"));
     text += &format!("BROKEN {broken}\n\nwhich faults it needs\n");
     text += &needs(scene, &schedule, broken.claim);
-    // A reader that has seen enough (`| head`) is no error.
-    let _closed = std::io::stdout().write_all(text.as_bytes());
+    say::text(format_args!("{text}"));
     Ok(Exit::of(&broken))
 }
 
@@ -44,7 +44,7 @@ fn needs<S: Scene>(scene: &S, schedule: &Schedule<S::Order>, claim: &str) -> Str
         let verdict = match player.play(&without).0.broken {
             None => "needed: without it all claims hold".to_string(),
             Some(broken) if broken.claim == claim => {
-                "not needed: without it the same claim breaks".to_string()
+                "not needed alone: without it the same claim breaks".to_string()
             }
             Some(broken) => format!("needed: without it {} breaks instead", broken.claim),
         };

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Hunt;
+use super::say::say;
 use super::shrink::{self, Kept};
 use super::{Exit, replay_line, usage};
 use crate::hunt::{Catch, Progress, Quarry, hunt_in};
@@ -49,7 +50,7 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
     let began = Instant::now();
     let catch = watch(scene, args, &quarry, &progress, began);
     let wall = began.elapsed();
-    let ended = ended(&catch, &quarry, interrupted.load(Ordering::Relaxed));
+    let ended = ended(args, &catch, &quarry, interrupted.load(Ordering::Relaxed));
     let kept = keep(scene, args, &catch, &interrupted);
     let (kept, exit) = kept.map_or_else(|exit| (None, Some(exit)), |kept| (kept, None));
     if args.json {
@@ -61,10 +62,13 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
 }
 
 /// What there is to say of a hunt in a word or two.
-fn ended(catch: &Catch, quarry: &Quarry, interrupted: bool) -> String {
+fn ended(args: &Hunt, catch: &Catch, quarry: &Quarry, interrupted: bool) -> String {
     let verdict = if catch.failures.is_empty() { "clean" } else { "BROKEN" };
     if interrupted {
-        let all = quarry.seeds.end - quarry.seeds.start;
+        let all = match (args.seeds, args.seconds) {
+            (None, Some(seconds)) => format!("{seconds} s"),
+            _ => (quarry.seeds.end - quarry.seeds.start).to_string(),
+        };
         format!("{verdict} so far, interrupted ({all} were asked for)")
     } else {
         verdict.to_string()
@@ -133,13 +137,13 @@ fn bar(args: &Hunt, quarry: &Quarry) -> ProgressBar {
 fn exit_of<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Kept>, interrupted: bool) -> Exit {
     if let Some((seed, broken)) = catch.failures.first() {
         if !args.json {
-            println!("\nseed {seed} breaks {}", broken.claim);
-            println!("  {}", broken.why);
+            say!("\nseed {seed} breaks {}", broken.claim);
+            say!("  {}", broken.why);
             if let Some(kept) = kept {
                 say_kept(scene, kept);
             }
-            println!("replay the seed with");
-            println!("  {}", replay_line(scene, *seed, &args.storm.setup()));
+            say!("replay the seed with");
+            say!("  {}", replay_line(scene, *seed, &args.storm.setup()));
         }
         if args.keep_going {
             list_others(catch);
@@ -169,45 +173,50 @@ fn list_others(catch: &Catch) {
 }
 
 fn say_kept<S: Scene>(scene: &S, kept: &Kept) {
-    println!("shrunk to\n{}\n", kept.summary);
-    kept.text.lines().for_each(|line| println!("    {line}"));
+    say!("shrunk to\n{}\n", kept.summary);
+    kept.text.lines().for_each(|line| say!("    {line}"));
     match &kept.file {
         Some(file) => {
             let line = shrink::replay_line(scene, file);
-            println!("\nkept as {}; run it with\n  {line}", file.display());
+            say!("\nkept as {}; run it with\n  {line}", file.display());
         }
-        None => println!("\nnot kept: it is written where --save DIR says"),
+        None => say!("\nnot kept in a file (--save DIR writes one)"),
     }
 }
 
 fn report(catch: &Catch, wall: Duration, ended: &str) {
     let ms = wall.as_millis().max(1) as u64;
     let tally = &catch.tally;
-    println!("{} seeds in {}.{:03} s: {ended}", catch.seeds, ms / 1000, ms % 1000);
-    println!("  {} seeds/s, {} events/s", catch.seeds * 1000 / ms, tally.events * 1000 / ms);
-    println!(
+    let seeds = if catch.seeds == 1 { "seed" } else { "seeds" };
+    say!("{} {seeds} in {}.{:03} s: {ended}", catch.seeds, ms / 1000, ms % 1000);
+    say!("  {} seeds/s, {} events/s", catch.seeds * 1000 / ms, tally.events * 1000 / ms);
+    say!(
         "  {} s of virtual time, {} times the wall's",
         tally.virtual_us / 1_000_000,
         tally.virtual_us / 1000 / ms
     );
-    println!(
+    say!(
         "  {} events, {} messages ({} copies, {} late), {} boots",
-        tally.events, tally.delivered, tally.duplicates, tally.late, tally.boots
+        tally.events,
+        tally.delivered,
+        tally.duplicates,
+        tally.late,
+        tally.boots
     );
-    println!("faults");
+    say!("faults");
     for (rule, meaning, _) in Rule::TABLE {
-        println!("  {:>9}  {rule:<4} {meaning}", tally.of(rule));
+        say!("  {:>9}  {rule:<4} {meaning}", tally.of(rule));
     }
-    println!("sometimes");
+    say!("sometimes");
     for (what, times) in catch.sometimes.rows() {
         let times = if *times == 0 { "never".to_string() } else { times.to_string() };
-        println!("  {times:>9}  {what}");
+        say!("  {times:>9}  {what}");
     }
     for (what, measure) in catch.sometimes.peaks() {
-        println!("  {measure:>9}  at most: {what}");
+        say!("  {measure:>9}  at most: {what}");
     }
     if let Some(print) = catch.fingerprint {
-        println!("fingerprint {print:016x}");
+        say!("fingerprint {print:016x}");
     }
 }
 
@@ -248,5 +257,5 @@ fn report_json<S: Scene>(
         "kept": kept.and_then(|kept| kept.file.as_ref()),
         "fingerprint": catch.fingerprint.map(|print| format!("{print:016x}")),
     });
-    println!("{report}");
+    say!("{report}");
 }

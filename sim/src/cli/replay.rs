@@ -1,7 +1,7 @@
-use std::io::Write;
 use std::path::Path;
 
-use super::args::Replay;
+use super::args::{MS_MAX, Replay};
+use super::say::{self, say};
 use super::source::{self, Source};
 use super::{Exit, explain, usage};
 use crate::chooser::Chooser;
@@ -20,16 +20,14 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
     let typed = args.storm.setup() != Setup::default();
     if path.is_dir() {
         let filtered = args.node.is_some() || args.request.is_some();
-        if args.json || args.explain || filtered || typed {
+        let timed = args.from_ms > 0 || args.to_ms < MS_MAX;
+        if args.json || args.explain || filtered || timed || typed {
             return Err(usage::refuse(format_args!("a directory is replayed without any flag")));
         }
         return directory(scene, path);
     }
     if path.is_file() && typed {
-        return Err(usage::refuse(format_args!(
-            "{} says itself what kind of storm it is: --profile, --nodes and --txns are for seeds",
-            args.what
-        )));
+        source::no_options(&args.what, &args.storm.setup())?;
     }
     if args.explain {
         return explain::run(scene, args);
@@ -79,8 +77,9 @@ fn one_schedule<S: Scene>(scene: &S, args: &Replay, schedule: &Schedule<S::Order
     let mut glass = stage(scene, schedule, new_trace(args));
     let ending = glass.run();
     let mut notes = String::new();
-    for fault in glass.chooser().unused() {
-        notes += &format!("never came up: {fault}\n");
+    let unused = glass.chooser().unused().map(ToString::to_string);
+    for never in unused.chain(schedule.too_late()) {
+        notes += &format!("never came up: {never}\n");
     }
     let (exit, note) = judged(&schedule.claim, &ending);
     notes += &note.map(|note| note + "\n").unwrap_or_default();
@@ -121,7 +120,7 @@ fn say_first(args: &Replay, head: &str) {
     } else {
         head.to_string()
     };
-    say(&text);
+    say::text(format_args!("{text}"));
 }
 
 fn print(args: &Replay, trace: &str, ending: &Ending, notes: &str) {
@@ -130,24 +129,19 @@ fn print(args: &Replay, trace: &str, ending: &Ending, notes: &str) {
     }
     let verdict = ending.broken.as_ref().map_or("clean".to_string(), |broken| format!("BROKEN {broken}"));
     let print = format!("{:016x}", ending.fingerprint);
-    say(&if args.json {
+    let text = if args.json {
         let notes: Vec<_> = notes.lines().collect();
         let tail = serde_json::json!({"verdict": verdict, "fingerprint": print, "notes": notes});
         format!("{trace}{tail}\n")
     } else {
         format!("{trace}{verdict}\n{notes}fingerprint {print}\n")
-    });
+    };
+    say::text(format_args!("{text}"));
 }
 
-fn say(text: &str) {
-    // A reader that has seen enough (`| head`) is no error.
-    let _closed = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// Every schedule of a directory, a line each; the first that does not end as it says decides the exit code.
+/// Every schedule of a directory, a line each; the worst that does not end as it says decides the exit code.
 fn directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
     let (mut player, mut worst, mut count) = (Player::new(scene), Exit::Clean, 0);
-    let mut out = std::io::stdout();
     let files = source::files(path)?;
     if files.is_empty() {
         return Err(usage::refuse(format_args!("there is no schedule (`.storm`) in {}", path.display())));
@@ -157,8 +151,8 @@ fn directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
         let schedule = match crate::regress::read(scene, &file) {
             Ok(schedule) => schedule,
             Err(why) => {
-                let _closed = writeln!(out, "FAILED {why}");
-                worst = if worst == Exit::Clean { Exit::Usage } else { worst };
+                say!("FAILED {why}");
+                worst = worst.or(Exit::Usage);
                 continue;
             }
         };
@@ -170,18 +164,17 @@ fn directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
             (_, Some(note)) => note,
             (Some(broken), None) => format!("breaks {broken}"),
         };
-        let _closed =
-            writeln!(out, "{} {}: {verdict}", if as_said { "ok    " } else { "FAILED" }, file.display());
-        for fault in unreached {
-            let _closed = writeln!(out, "         never came up: {fault}");
+        say!("{} {}: {verdict}", if as_said { "ok    " } else { "FAILED" }, file.display());
+        for never in unreached.iter().map(ToString::to_string).chain(schedule.too_late()) {
+            say!("         never came up: {never}");
         }
-        if !as_said && worst == Exit::Clean {
-            worst = exit;
+        if !as_said {
+            worst = worst.or(exit);
         }
     }
     let (schedules, clean) =
         if count == 1 { ("schedule", "as it says") } else { ("schedules", "as they say") };
     let verdict = if worst == Exit::Clean { clean } else { "FAILED" };
-    let _closed = writeln!(out, "{count} {schedules}: {verdict}");
+    say!("{count} {schedules}: {verdict}");
     Ok(worst)
 }

@@ -1,6 +1,6 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a report says how long it took")]
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use super::args::Shrink;
+use super::say::{self, say};
 use super::source::{self, Source};
-use super::{Exit, command};
+use super::{Exit, command, usage};
 use crate::play::record;
 use crate::protocol::Scene;
 use crate::regress::story;
-use crate::schedule::Schedule;
+use crate::schedule::{Claim, Schedule};
 use crate::shrink::{Shrunk, Size, Watch, shrink};
 
 /// Runs at most; a shrink of a default seed takes a few thousand.
@@ -26,28 +27,38 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Shrink) -> Result<Exit, Exit> {
         Source::Seed(seed) => {
             (record(scene, &args.storm.setup(), seed).1, format!("seed {seed}{}", args.storm.setup().typed()))
         }
-        Source::File(schedule) => (*schedule, args.what.clone()),
+        Source::File(schedule) => {
+            source::no_options(&args.what, &args.storm.setup())?;
+            (*schedule, args.what.clone())
+        }
     };
+    if let Some(path) = args.output.as_deref().filter(|path| path.exists()) {
+        // What is there may be a story told by hand.
+        return Err(usage::refuse(format_args!("{} is there already: -o takes a new name", path.display())));
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
     let on_interrupt = Arc::clone(&interrupted);
     // Without a handler Ctrl-C ends the process and the best so far is lost; there is no other harm.
     let _handler = ctrlc::set_handler(move || on_interrupt.store(true, Ordering::Relaxed));
     let Some((shrunk, took)) = watched(scene, &schedule, &interrupted) else {
-        println!("{origin} breaks no claim: there is nothing to shrink");
+        say!("{origin} breaks no claim: there is nothing to shrink");
         return Ok(Exit::Clean);
     };
     let mut shrunk = shrunk;
     keep_story(&mut shrunk, &schedule, &origin);
-    println!("{origin} breaks {}", shrunk.broken.claim);
-    println!("{}", summary(&shrunk, took));
     let text = shrunk.schedule.write(scene);
-    match &args.output {
-        None => {
-            let _closed = write!(std::io::stdout(), "\n{text}");
+    let written = args.output.as_deref().map(|path| (path, source::write(path, &text)));
+    say!("{origin} breaks {}", shrunk.broken.claim);
+    say!("{}", summary(&shrunk, took));
+    match written {
+        None => say::text(format_args!("\n{text}")),
+        // What was found is told even if it cannot be written.
+        Some((_, Err(exit))) => {
+            say::text(format_args!("\n{text}"));
+            return Err(exit);
         }
-        Some(path) => {
-            source::write(path, &text)?;
-            println!("written to {}; run it with\n  {}", path.display(), replay_line(scene, path));
+        Some((path, Ok(()))) => {
+            say!("written to {}; run it with\n  {}", path.display(), replay_line(scene, path));
         }
     }
     Ok(if interrupted.load(Ordering::Relaxed) { Exit::Interrupted } else { Exit::of(&shrunk.broken) })
@@ -59,7 +70,11 @@ fn keep_story<O>(shrunk: &mut Shrunk<O>, from: &Schedule<O>, origin: &str) {
         shrunk.schedule.why.push(format!("Found by {origin} of version {}.", env!("CARGO_PKG_VERSION")));
     } else {
         shrunk.schedule.why = from.why.clone();
-        shrunk.schedule.claim = from.claim.clone();
+        let claim = shrunk.broken.claim.to_string();
+        shrunk.schedule.claim = match from.claim {
+            Claim::Breaks(_) => Claim::Breaks(claim),
+            Claim::Holds(_) => Claim::Holds(Some(claim)),
+        };
     }
 }
 

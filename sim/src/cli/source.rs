@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Exit, usage};
+use crate::profile::Setup;
 use crate::protocol::Scene;
 use crate::schedule::Schedule;
 
@@ -20,6 +21,16 @@ pub(super) fn of<S: Scene>(scene: &S, what: &str) -> Result<Source<S::Order>, Ex
         _ if path.exists() => read(scene, path).map(|schedule| Source::File(Box::new(schedule))),
         _ => Err(usage::refuse(format_args!("{what} is neither a seed (a number) nor a file that is there"))),
     }
+}
+
+/// Refuses what only a seed can be told.
+pub(super) fn no_options(file: &str, setup: &Setup) -> Result<(), Exit> {
+    if *setup == Setup::default() {
+        return Ok(());
+    }
+    Err(usage::refuse(format_args!(
+        "{file} says itself what kind of storm it is: --profile, --nodes and --txns are for seeds"
+    )))
 }
 
 /// Reads a schedule; what is wrong with it is shown at its place.

@@ -43,8 +43,9 @@ fn verdict<P: Protocol>(path: &Path) -> Result<(), String> {
         (Claim::Breaks(claim), Some(broken)) => (broken.claim == claim, format!("it breaks {broken}")),
         (Claim::Breaks(claim), None) => (false, format!("it should break {claim}, and nothing breaks")),
     };
+    let unused = glass.chooser().unused().map(ToString::to_string);
     let unreached: String =
-        glass.chooser().unused().map(|fault| format!("never came up: {fault}\n")).collect();
+        unused.chain(schedule.too_late()).map(|never| format!("never came up: {never}\n")).collect();
     if as_said && unreached.is_empty() {
         return Ok(());
     }

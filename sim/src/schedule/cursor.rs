@@ -11,6 +11,9 @@ use stormglass::{About, NodeId, RequestId, Subject};
 
 use crate::fault::End;
 
+/// So many characters of what is there are shown.
+const FOUND_MAX: usize = 60;
+
 /// What is wrong with a schedule, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: expected {expected}, found {found}")]
@@ -62,8 +65,11 @@ impl<'a> Cursor<'a> {
         let end = rest.find(|c: char| c.is_whitespace() || is_sign(c)).unwrap_or(rest.len());
         let word =
             if end == 0 && !rest.is_empty() && rest.starts_with(is_sign) { &rest[..1] } else { &rest[..end] };
-        let is_subject = word.len() > 1 && word[1..].bytes().all(|byte| byte.is_ascii_digit());
-        if word.starts_with('#') && !is_subject { "" } else { word }
+        // A comment, unless it is a subject like `#7`.
+        let comment = word
+            .strip_prefix('#')
+            .is_some_and(|number| number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()));
+        if comment { "" } else { word }
     }
 
     /// Takes the next word.
@@ -282,7 +288,10 @@ impl<'a> Cursor<'a> {
         let word = self.peek();
         let rest = &self.text[self.at..];
         let column_bytes = self.at + rest.len() - rest.trim_start().len();
-        let found = if word.is_empty() { "the end of the line".to_string() } else { format!("`{word}`") };
+        let cut: String = word.chars().take(FOUND_MAX).flat_map(char::escape_debug).collect();
+        let rest = if word.chars().nth(FOUND_MAX).is_some() { "..." } else { "" };
+        let found =
+            if word.is_empty() { "the end of the line".to_string() } else { format!("`{cut}{rest}`") };
         let column = self.text[..column_bytes].chars().count() + 1;
         Problem { line: self.line, column, expected: expected.to_string(), found }
     }

@@ -29,11 +29,16 @@ const HEADS: [&str; 18] = [
     "request",
 ];
 
+/// The greatest number of a request of a client.
+const SERIAL_MAX: u32 = 1_000_000_000;
+
 pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Order>, Problem> {
     let claim = Claim::Holds(None);
     let mut schedule =
         Schedule { why: Vec::new(), claim, plan: base_plan(0, 0), wishes: Vec::new(), faults: Vec::new() };
     let (mut last, mut said) = (1, Vec::new());
+    // Some editors begin a file with a mark of its encoding.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (at, line) in text.lines().enumerate() {
         last = at + 1;
         let plan = &schedule.plan;
@@ -106,6 +111,11 @@ fn read_line<S: Scene>(
             if schedule.wishes.iter().any(|other| other.id == wish.id) {
                 return Err(start.problem("a name that no other request has"));
             }
+            let before = schedule.wishes.iter().rev().find(|other| other.id.client == wish.id.client);
+            if let Some(before) = before.filter(|before| before.id.serial >= wish.id.serial) {
+                let expected = format!("a request of c{} behind its {}", wish.id.client, before.id);
+                return Err(start.problem(&expected));
+            }
             schedule.wishes.push(wish);
         }
         _ => read_plan(head, &mut schedule.plan, words)?,
@@ -123,7 +133,9 @@ fn claim<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Option<String>, 
     if name.is_empty() || known.is_empty() || known.iter().chain(OF_THE_WORLD).any(|claim| *claim == name) {
         return Ok((!name.is_empty()).then_some(name));
     }
-    let of_that_id: Vec<_> = known.iter().filter(|claim| claim.split(' ').next() == Some(id)).collect();
+    // Its number or its name alone.
+    let is_part = |claim: &&&str| claim.split(' ').any(|part| part == id || part == name);
+    let of_that_id: Vec<_> = known.iter().filter(is_part).collect();
     let likely = if of_that_id.is_empty() { known.iter().collect() } else { of_that_id };
     let likely: Vec<_> = likely.into_iter().copied().collect();
     Err(start.problem(&format!("the name of a claim: {}", likely.join(", "))))
@@ -134,6 +146,9 @@ fn read_wish<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Wish<S::Orde
     let id = words.request()?;
     if id.attempt > 0 {
         return Err(start.problem("a request without an attempt, like c1.4"));
+    }
+    if !(1..=SERIAL_MAX).contains(&id.serial) {
+        return Err(start.problem(&format!("a request of number 1 to {SERIAL_MAX}, like c1.4")));
     }
     words.must("to")?;
     let node = words.node()?;

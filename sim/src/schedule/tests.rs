@@ -229,7 +229,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(schedule in schedule(), at in any::<prop::sample::Index>(), with in "[ -~]{0,6}") {
+    fn no_text_makes_the_reader_panic(schedule in schedule(), at in any::<prop::sample::Index>(), with in "\\PC{0,6}") {
         let mut text: Vec<char> = schedule.write(&SCENE).chars().collect();
         let from = at.index(text.len());
         let to = (from + 3).min(text.len());
@@ -336,4 +336,32 @@ fn a_hand_may_leave_out_what_goes_without_saying() {
     assert_eq!(schedule.plan, base_plan(2, 1));
     let Fault::Message(at, MessageFault::Lose) = &schedule.faults[0] else { panic!("a loss") };
     assert_eq!(at.nth, 1);
+}
+
+#[test]
+fn words_of_any_alphabet_are_found_wrong_at_their_place() {
+    assert_eq!(
+        complaint(&[CLUSTER, "storm 130 µs"]),
+        "line 2, column 11: expected `ms`, `us` or `s`, found `µs`"
+    );
+    assert!(complaint(&[CLUSTER, "ïo"]).ends_with("found `ïo`"));
+    assert!(complaint(&[CLUSTER, &"x".repeat(1_000_000)]).len() < 1_000);
+    let marked = format!("\u{feff}{CLUSTER}");
+    assert_eq!(Schedule::read(&SCENE, &marked).map(|schedule| schedule.plan.nodes), Ok(2));
+}
+
+/// A client asks in the order of its numbers; another order is a mistake of the file, not of the protocol.
+#[test]
+fn a_clients_requests_are_numbered_in_their_order() {
+    let request = |number: &str| format!("request c1.{number} to n0: put n0/k 1");
+    let numbered = |number| complaint(&[CLUSTER, &request(number)]);
+    let expected = "line 2, column 9: expected a request of number 1 to 1000000000, like c1.4, found";
+    assert!(numbered("0").starts_with(expected), "{}", numbered("0"));
+    assert!(numbered("4294967295").starts_with(expected), "{}", numbered("4294967295"));
+    assert_eq!(
+        complaint(&[CLUSTER, &request("2"), &request("1")]),
+        "line 3, column 9: expected a request of c1 behind its c1.2, found `c1.1`"
+    );
+    let alone = complaint(&[CLUSTER, "holds ReadsAreOfTheLastWrites"]);
+    assert!(alone.contains("expected the name of a claim: I4 ReadsAreOfTheLastWrites, found"), "{alone}");
 }
