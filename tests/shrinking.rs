@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use stormglass::commit::{Action, CommitNode, Config, Key, Op, Request};
 use stormglass::{NodeId, RequestId};
 use stormglass_sim::commit::{Clients, Commit, Txn};
 use stormglass_sim::oracle::{Broken, Fact, Judge, Seen};
 use stormglass_sim::plan::Plan;
-use stormglass_sim::play::record;
+use stormglass_sim::play::{record, stage};
 use stormglass_sim::profile::{Draw, Setup};
 use stormglass_sim::protocol::{Of, Protocol};
 use stormglass_sim::schedule::{Claim, Schedule};
@@ -69,7 +69,10 @@ fn calm(count: u32) -> Schedule<Txn> {
 
 fn shrunk<J: Judge<CommitNode> + Clone + Default + Send + 'static>(schedule: &Schedule<Txn>) -> Shrunk<Txn> {
     let watch = Watch { stop: &AtomicBool::new(false), runs_max: 20_000, progress: &mut |_, _| {} };
-    shrink(&Of::<Under<J>>::new(), schedule, watch).expect("the claim breaks")
+    let shrunk = shrink(&Of::<Under<J>>::new(), schedule, watch).expect("the claim breaks");
+    let again = stage(&Of::<Under<J>>::new(), &shrunk.schedule, ()).run().broken;
+    assert_eq!(again.as_ref(), Some(&shrunk.broken), "what is said to break is what breaks");
+    shrunk
 }
 
 /// Nobody asks for a third key while the storm lasts.
@@ -99,7 +102,7 @@ fn two_requests_become_one_where_none_can_be_left_out() {
     assert_eq!((ops, one_minimal), (vec![1, 2], true));
 }
 
-/// Less than six requests are asked, and each is answered within a tenth of a second.
+/// Fewer than six requests are asked, and each is answered within a tenth of a second.
 #[derive(Clone, Default)]
 struct SwiftAndQuiet {
     asked: BTreeSet<RequestId>,
@@ -132,4 +135,19 @@ fn a_long_story_is_told_afresh_in_a_short_one() {
     let after = Size::of(&schedule);
     assert_eq!((before.faults, before.requests), (0, 6));
     assert!(after.faults <= 1 && after.requests == 1 && one_minimal, "{after}: {schedule:?}");
+}
+
+/// Ctrl-C keeps the best so far, and what is left to try is not tried.
+#[test]
+fn a_shrink_that_is_to_stop_stops() {
+    let (stop, mut stopped_at) = (AtomicBool::new(false), None);
+    let mut progress = |runs, _| {
+        stop.store(true, Ordering::Relaxed);
+        stopped_at.get_or_insert(runs);
+    };
+    let watch = Watch { stop: &stop, runs_max: 20_000, progress: &mut progress };
+    let shrunk = shrink(&Of::<Under<SwiftAndQuiet>>::new(), &calm(8), watch).expect("the claim breaks");
+    let stopped_at = stopped_at.expect("there is something to leave out");
+    assert!(shrunk.runs <= stopped_at + 5, "{} runs, and {stopped_at} when it was told to stop", shrunk.runs);
+    assert!(!shrunk.one_minimal);
 }

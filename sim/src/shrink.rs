@@ -1,10 +1,10 @@
 //! Shrinking: the same broken claim, told with as little as possible.
 //!
 //! Every candidate is really run, and counts only if the *same claim* breaks. Faults go (delta debugging), what
-//! remains is softened, requests, operations, clients and nodes go, timing becomes base, time is cut; again and again
-//! until nothing helps. The result is 1-minimal: without any one of its faults, requests or operations the claim
-//! holds, or another one breaks. Where three faults or fewer are left, all smaller sets of the faults that there once were are
-//! tried too: then it is the true minimum of that frame.
+//! remains is softened, requests, operations, clients and nodes go, timing becomes base, time is cut; a story that is
+//! still long is told afresh in a short one; again and again until nothing helps. The result is 1-minimal: without any one of its faults, requests or operations the claim
+//! holds, or another one breaks. Where three faults or fewer are left, all smaller sets of the faults that there once
+//! were are tried too, if they are not too many: then it is the true minimum of that frame.
 
 mod ddmin;
 mod frame;
@@ -107,8 +107,15 @@ pub fn shrink<S: Scene>(
     best.claim = Claim::Holds(Some(broken.claim.to_string()));
     let pool = schedule.faults.clone();
     keep_reached(&mut best, &reached);
-    let mut shrinker =
-        Shrinker { player, best, broken, runs: 0, pool, stories_left: retell::STORIES_MAX, watch };
+    let mut shrinker = Shrinker {
+        player,
+        best,
+        broken,
+        runs: 0,
+        pool,
+        stories_left: retell::STORIES_MAX.min(watch.runs_max / 4),
+        watch,
+    };
     let (one_minimal, minimum) = shrinker.run();
     let Shrinker { mut best, broken, runs, .. } = shrinker;
     best.why = vec![sentence(&broken.why)];
@@ -146,9 +153,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             if self.retell() {
                 continue;
             }
-            // A round without success has tried every single removal.
+            // A round without success has tried every single removal, and nothing has changed since.
             match self.fewer_faults() {
-                Some(minimum) => return (!self.over(), minimum),
+                Some(minimum) => return (true, minimum),
                 None => continue,
             }
         }
@@ -193,6 +200,12 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// The first of these that is better.
     fn first_better(&mut self, candidates: impl IntoIterator<Item = Schedule<S::Order>>) -> bool {
         candidates.into_iter().any(|candidate| self.better(&candidate))
+    }
+
+    /// What a run of this is.
+    fn fingerprint(&mut self, schedule: &Schedule<S::Order>) -> u64 {
+        self.runs += 1;
+        self.player.play(schedule).0.fingerprint
     }
 
     fn drop_faults(&mut self) -> bool {

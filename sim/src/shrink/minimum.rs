@@ -39,7 +39,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// Tries every smaller set of the faults that there were, in the present frame. `None` if one is better.
     pub(super) fn fewer_faults(&mut self) -> Option<Minimum> {
         let count = self.best.faults.len();
-        if count > FAULTS_MAX {
+        // Who stays dead is a fault as well, and in no set.
+        if count > FAULTS_MAX || !self.best.plan.dead.is_empty() {
             return Some(Minimum::Unknown);
         }
         let mut all = self.pool.clone();

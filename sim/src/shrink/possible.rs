@@ -13,8 +13,8 @@ use crate::schedule::Schedule;
 const SAME_MAX: usize = 3;
 
 impl<S: Scene> Shrinker<'_, '_, S> {
-    /// Whether the long story has a fault of the kind of each.
-    pub(super) fn are_of_its_kinds(&self, one: &Fault, other: &Fault) -> bool {
+    /// Whether the long story has a fault of the kind of each: two of them, if they are of one kind.
+    pub(super) fn both_are_in_it(&self, one: &Fault, other: &Fault) -> bool {
         let mut kinds: Vec<Kind> = self.best.faults.iter().map(kind).collect();
         [one, other].into_iter().all(|fault| {
             let at = kinds.iter().position(|there| *there == kind(fault));

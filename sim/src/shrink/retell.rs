@@ -1,5 +1,5 @@
-//! When leaving out does not help any more and the story is still long: the same claim, broken in a story of one request or
-//! two, told afresh.
+//! A long story told afresh: the same claim, broken by one request or two. Tried before anything else, when it is cheap
+//! and saves most, and again when leaving out does not help any more.
 //!
 //! Seventeen requests that only hold each other's locks up are seventeen because nothing among them is called "a vote
 //! comes late". So small stories are tried: the request that the verdict is about, alone or with another, base timing,
@@ -10,8 +10,8 @@ use std::ops::{Range, RangeInclusive};
 
 use stormglass::{NodeId, RequestId};
 
-use super::Shrinker;
 use super::frame::SHORT_LOGS_BYTES;
+use super::{Shrinker, Size};
 use crate::fault::Fault;
 use crate::plan::LOG_BYTES;
 use crate::protocol::Scene;
@@ -21,7 +21,7 @@ use crate::workload::Wish;
 /// A story of so many faults and requests is short enough.
 const FAULTS_ENOUGH: usize = 3;
 const REQUESTS_ENOUGH: usize = 2;
-/// Stories tried at most, all in all.
+/// Stories tried at most, all in all, and no more than a quarter of the runs.
 pub(super) const STORIES_MAX: u64 = 30_000;
 /// When everybody asks, in microseconds: by then all have booted. Who asks earlier is not heard and asks again much
 /// later, when the storm may be over.
@@ -30,8 +30,8 @@ const AFTER_BOOT_US: u64 = 10_000;
 const AFTER_OTHERS_US: u64 = 100_000;
 /// Among so many requests, any two may be those that matter.
 const FEW_REQUESTS: usize = 6;
-/// Pairs tried at most.
-const PAIRS_MAX: usize = 60;
+/// Casts of two tried at most.
+const CASTS_MAX: usize = 60;
 /// Beside those who are asked, so many nodes make a small setting: one to be ahead, one to be behind.
 const OTHERS: usize = 2;
 
@@ -63,12 +63,17 @@ const LARGER: Range<usize> = 1..usize::MAX;
 
 impl<S: Scene> Shrinker<'_, '_, S> {
     /// Tries the shortest stories, of one request in its smallest setting: what they find saves all that follows.
-    pub(super) fn retell_in_short(&mut self) -> bool {
+    pub(super) fn retell_in_short(&mut self) {
         if self.is_short() {
-            return false;
+            return;
         }
         let casts = self.alone();
-        self.tell(&Telling { casts: &casts, faults: 0..=2, settings: SMALL, stories_max: 6_000 })
+        let _told = self.tell(&Telling {
+            casts: &casts,
+            faults: 0..=2,
+            settings: SMALL,
+            stories_max: self.stories_left / 5,
+        });
     }
 
     /// Tries short stories if the present one is long: with a log as long as usual, for what only shows before it is
@@ -87,10 +92,10 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             telling(&pairs, 0..=1, LARGER, 1_000),
             telling(&alone, 0..=2, LARGER, 1_000),
         ];
-        let now = self.best.plan.log_bytes;
+        let (now, lengths) = (self.best.plan.log_bytes, self.log_lengths());
         for telling in &tellings {
-            for log_bytes in [LOG_BYTES, SHORT_LOGS_BYTES[1], SHORT_LOGS_BYTES[0]] {
-                self.best.plan.log_bytes = log_bytes;
+            for log_bytes in &lengths {
+                self.best.plan.log_bytes = *log_bytes;
                 if self.tell(telling) {
                     return true;
                 }
@@ -100,8 +105,26 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         false
     }
 
+    /// The lengths of the log that make a difference to these requests: as usual, as it is, compacted after every other
+    /// record, after every one. A protocol may have no log that is compacted.
+    fn log_lengths(&mut self) -> Vec<u64> {
+        let all = [LOG_BYTES, self.best.plan.log_bytes, SHORT_LOGS_BYTES[1], SHORT_LOGS_BYTES[0]];
+        let (mut lengths, mut prints) = (Vec::new(), Vec::new());
+        for log_bytes in all {
+            let mut calm = Schedule { faults: Vec::new(), ..self.best.clone() };
+            calm.plan.log_bytes = log_bytes;
+            let print = self.fingerprint(&calm);
+            if !prints.contains(&print) {
+                prints.push(print);
+                lengths.push(log_bytes);
+            }
+        }
+        lengths
+    }
+
     pub(super) fn is_short(&self) -> bool {
-        self.best.faults.len() <= FAULTS_ENOUGH && self.best.wishes.len() <= REQUESTS_ENOUGH
+        let Size { faults, requests, .. } = Size::of(&self.best);
+        faults <= FAULTS_ENOUGH && requests <= REQUESTS_ENOUGH
     }
 
     /// Tries one way of telling it.
@@ -118,9 +141,11 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         let most = settings.iter().map(Vec::len).max().unwrap_or(0).min(telling.settings.end);
         (telling.settings.start..most).any(|nth| {
             let calm = settings.iter().filter_map(|settings| settings.get(nth));
-            let stories: Vec<_> = calm.filter_map(|(cast, nodes)| self.story(cast, nodes)).collect();
+            let stories: Vec<_> = calm
+                .filter_map(|(cast, nodes)| self.may_tell(until).then(|| self.story(cast, nodes))?)
+                .collect();
             telling.faults.clone().any(|size| {
-                // None takes the time of those that come behind it.
+                // None takes the time of those with as many faults that come behind it.
                 stories.iter().zip((1..=stories.len() as u64).rev()).any(|(story, left)| {
                     let share = until.saturating_sub(self.runs) / left;
                     self.told(story, size, self.runs + share)
@@ -129,6 +154,11 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         })
     }
 
+    fn may_tell(&self, until: u64) -> bool {
+        self.runs < until && !self.over()
+    }
+
+    /// Whether it breaks the claim with so many of the faults that can happen to it.
     fn told(&mut self, story: &Story<S::Order>, size: usize, until: u64) -> bool {
         let Story { schedule, pool, possible } = story;
         let with = |some: &[&Fault]| {
@@ -136,14 +166,14 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             Schedule { faults, ..schedule.clone() }
         };
         let found = match size {
-            0 => self.better(&with(&[])),
-            1 => possible.iter().any(|fault| self.runs < until && self.better(&with(&[fault]))),
+            0 => self.may_tell(until) && self.better(&with(&[])),
+            1 => possible.iter().any(|fault| self.may_tell(until) && self.better(&with(&[fault]))),
             // First those of the same kinds as in the long story.
             _ => [true, false].into_iter().any(|same| {
                 possible.iter().enumerate().any(|(at, one)| {
                     let mut others: Vec<_> = possible[..at].iter().collect();
-                    others.retain(|other| self.are_of_its_kinds(one, other) == same);
-                    others.into_iter().any(|other| self.runs < until && self.better(&with(&[other, one])))
+                    others.retain(|other| self.may_tell(until) && self.both_are_in_it(one, other) == same);
+                    others.into_iter().any(|other| self.may_tell(until) && self.better(&with(&[other, one])))
                 })
             }),
         };
@@ -184,7 +214,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             }
         }
         pairs.sort_by_key(|pair| !pair.iter().any(is_it));
-        pairs.truncate(PAIRS_MAX);
+        pairs.truncate(CASTS_MAX);
         pairs
     }
 
@@ -233,7 +263,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
 
     /// The same requests, as far as they concern these nodes; `None` if one then wants nothing.
     fn among(&self, cast: &[Wish<S::Order>], nodes: &[NodeId]) -> Option<Cast<S::Order>> {
-        let stays = |id: NodeId| nodes.contains(&id).then_some(id);
+        // Who is not part of the cluster stays so.
+        let stays = |id: NodeId| (id.0 >= self.best.plan.nodes || nodes.contains(&id)).then_some(id);
         let wishes = cast.iter().map(|wish| {
             let what = self.player.scene().renumbered(&wish.what, &stays)?;
             Some(Wish { what, ..wish.clone() })
@@ -241,7 +272,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         wishes.collect()
     }
 
-    /// This cast among these nodes, base timing, nothing wrong; `None` if it cannot do without the others.
+    /// This cast among these nodes, base timing, nothing wrong but that nodes may stay dead; `None` if it cannot do without the others.
     fn story(&mut self, cast: &[Wish<S::Order>], nodes: &[NodeId]) -> Option<Story<S::Order>> {
         let mut schedule = Schedule { wishes: cast.to_vec(), faults: Vec::new(), ..self.best.clone() };
         schedule.plan.timing = crate::plan::Timing::default();

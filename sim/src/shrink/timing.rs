@@ -1,7 +1,7 @@
 //! From a key that mixes all delays to base timing: an entry for each deviation that matters.
 
 use super::{Shrinker, ddmin};
-use crate::fault::{BarrierFault, Fault, MessageFault};
+use crate::fault::{BarrierFault, End, Fault, MessageFault};
 use crate::protocol::Scene;
 use crate::schedule::Schedule;
 
@@ -45,7 +45,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// Says of each message and barrier by how much it deviates from base timing, and leaves out what does not matter.
     /// Worth it if few remain; the faults that are there stay.
     fn deviations(&mut self) -> bool {
-        let kept = self.best.clone();
+        let (kept, broken) = (self.best.clone(), self.broken.clone());
         let mut entries = self.delays();
         entries.extend(self.slow_barriers());
         if entries.len() > 400 {
@@ -64,7 +64,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         if worth {
             self.pool.extend(entries);
         } else {
-            self.best = kept;
+            (self.best, self.broken) = (kept, broken);
         }
         worth
     }
@@ -74,7 +74,12 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         let usual = self.paced(PACES[0]).plan.timing;
         let mut ordinals = std::collections::BTreeMap::new();
         let mut delays = Vec::new();
-        for (_, at) in &witness.messages {
+        // An answer to nobody, which a node may have made up, is on no link.
+        let is_there = |end: End| match end {
+            End::Node(node) => node.0 < plan.nodes,
+            End::Client(client) => (1..=plan.clients).contains(&client),
+        };
+        for (_, at) in witness.messages.iter().filter(|(_, at)| is_there(at.from) && is_there(at.to)) {
             let ordinal = ordinals.entry((at.from, at.to)).or_insert(0);
             let (link, clients) = plan.link(at.from, at.to);
             let by_us = plan
