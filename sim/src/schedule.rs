@@ -136,8 +136,8 @@ impl<O> Schedule<O> {
         read::read(scene, text)
     }
 
-    /// What cannot come up, as the sky is clear by then.
-    pub(crate) fn too_late(&self) -> impl Iterator<Item = String> {
+    /// What never came up in a run: the faults that its chooser had no use for, and what cannot, as the sky is clear by then.
+    pub(crate) fn never(&self, unused: impl IntoIterator<Item: ToString>) -> Vec<String> {
         let storm_us = self.plan.storm_us;
         let late = move |what: String, at_us: u64| {
             let clear = Micros(storm_us);
@@ -154,7 +154,7 @@ impl<O> Schedule<O> {
             | Fault::Write(..)
             | Fault::Skew { .. } => None,
         });
-        wishes.chain(weather)
+        unused.into_iter().map(|fault| fault.to_string()).chain(wishes).chain(weather).collect()
     }
 
     /// The schedule as a text. Reading it gives the same schedule.

@@ -2,9 +2,10 @@
 //!
 //! Every candidate is really run, and counts only if the *same claim* breaks. Faults go (delta debugging), what
 //! remains is softened, requests, operations, clients and nodes go, timing becomes base, time is cut; a story that is
-//! still long is told afresh in a short one; again and again until nothing helps. The result is 1-minimal: without any one of its faults, requests or operations the claim
-//! holds, or another one breaks. Where three faults or fewer are left, all smaller sets of the faults that there once
-//! were are tried too, if they are not too many: then it is the true minimum of that frame.
+//! still long is told afresh in a short one; again and again until nothing helps. The result is 1-minimal: without any
+//! one of its faults, requests or operations the claim holds, or another one breaks. Where three faults or fewer are
+//! left, all smaller sets of the faults that there once were are tried too, if they are not too many: then it is the
+//! true minimum of that frame.
 
 mod ddmin;
 mod frame;

@@ -13,6 +13,7 @@ mod crash;
 mod host;
 mod network;
 mod perform;
+mod wake;
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -351,60 +352,6 @@ where
         outbox.clear();
         self.outbox = Some(outbox);
         self.arm(id);
-    }
-
-    /// Puts a wake into the queue if the node's deadline is nearer than the one that is there already.
-    #[inline]
-    fn arm(&mut self, id: NodeId) {
-        let host = &mut self.hosts[usize::from(id.0)];
-        let Some(deadline) = host.node.as_ref().and_then(Node::deadline) else { return };
-        let at_us = host.clock.when(deadline, self.now_us);
-        if at_us >= host.armed_us {
-            return;
-        }
-        let later_us = std::mem::replace(&mut host.armed_us, at_us);
-        if later_us != u64::MAX {
-            self.queue.cancel(later_us, |event| matches!(event, Event::Wake { node } if node == id.0));
-        }
-        self.queue.push(at_us, Event::Wake { node: id.0 });
-    }
-
-    fn wake(&mut self, id: NodeId) {
-        let now_us = self.now_us;
-        if self.hosts[usize::from(id.0)].armed_us > now_us {
-            return; // A nearer deadline, or another life, has made this one stale.
-        }
-        if self.postponed(id, Event::Wake { node: id.0 }) {
-            return;
-        }
-        let host = &mut self.hosts[usize::from(id.0)];
-        host.armed_us = u64::MAX;
-        let now = host.clock.shows(now_us);
-        let Some(node) = &host.node else { return };
-        if node.deadline().is_none_or(|deadline| deadline > now) {
-            self.arm(id);
-            return;
-        }
-        self.step(id, Input::Wake);
-        let host = &self.hosts[usize::from(id.0)];
-        if let Some(late) = host.node.as_ref().and_then(Node::deadline).filter(|deadline| *deadline <= now) {
-            let why = format!("{id} was woken at {now} and still wants to be woken at {late}");
-            self.broken.get_or_insert(Broken::liveness("WakeMovesTheDeadline", why));
-        }
-    }
-
-    /// A paused node (P4) handles nothing: its events wait until it resumes.
-    #[inline]
-    fn postponed(&mut self, id: NodeId, event: Event) -> bool {
-        let host = &mut self.hosts[usize::from(id.0)];
-        if host.paused_until_us <= self.now_us {
-            return false;
-        }
-        if let Event::Wake { .. } = event {
-            host.armed_us = host.paused_until_us;
-        }
-        self.queue.push(host.paused_until_us, event);
-        true
     }
 
     fn barrier_done(&mut self, id: NodeId, life: u32, op: u32, fate: BarrierFate) {

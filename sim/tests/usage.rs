@@ -167,3 +167,22 @@ fn the_worst_of_a_directory_decides_and_what_is_too_late_is_named() {
     assert!(said.contains("never came up: pause n1 for 3.000 ms after 700.000 ms"), "{said}");
     assert!(said.ends_with("3 schedules: FAILED\n"), "{said}");
 }
+
+/// What a shrink has found is told even if it cannot be written, and it names the claim that broke, whatever the file said.
+#[test]
+fn a_shrink_loses_nothing_and_says_what_broke() {
+    let directory = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("shrink");
+    let _none = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let (story, shorter) = (directory.join("story.storm"), directory.join("shorter.storm"));
+    let lie = "breaks W2 CommitIsDurableFirst\ncluster 1 node, 1 client\nlie n0 life 1 at 1st sync following append Snapshot\n";
+    std::fs::write(&story, lie).expect("a file");
+    let output = sim(&format!("shrink {} -o {}", story.display(), shorter.display()));
+    assert_eq!(output.status.code(), Some(10), "{}", text(&output.stdout));
+    let written = std::fs::read_to_string(&shorter).expect("it is written");
+    assert!(written.contains("breaks     W10 SilentUntilTheBootIsDurable"), "{written}");
+    let output = sim(&format!("shrink {} -o /dev/null/no.storm", story.display()));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).ends_with(&written), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("cannot write /dev/null/no.storm"), "{}", text(&output.stderr));
+}

@@ -77,8 +77,7 @@ fn one_schedule<S: Scene>(scene: &S, args: &Replay, schedule: &Schedule<S::Order
     let mut glass = stage(scene, schedule, new_trace(args));
     let ending = glass.run();
     let mut notes = String::new();
-    let unused = glass.chooser().unused().map(ToString::to_string);
-    for never in unused.chain(schedule.too_late()) {
+    for never in schedule.never(glass.chooser().unused()) {
         notes += &format!("never came up: {never}\n");
     }
     let (exit, note) = judged(&schedule.claim, &ending);
@@ -165,7 +164,7 @@ fn directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
             (Some(broken), None) => format!("breaks {broken}"),
         };
         say!("{} {}: {verdict}", if as_said { "ok    " } else { "FAILED" }, file.display());
-        for never in unreached.iter().map(ToString::to_string).chain(schedule.too_late()) {
+        for never in schedule.never(unreached) {
             say!("         never came up: {never}");
         }
         if !as_said {

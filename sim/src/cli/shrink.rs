@@ -64,18 +64,18 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Shrink) -> Result<Exit, Exit> {
     Ok(if interrupted.load(Ordering::Relaxed) { Exit::Interrupted } else { Exit::of(&shrunk.broken) })
 }
 
-/// The story of a file stays; a seed's says where it is from.
+/// The story of a file stays, and what it is kept for; a seed's says where it is from. The claim is the one that broke.
 fn keep_story<O>(shrunk: &mut Shrunk<O>, from: &Schedule<O>, origin: &str) {
     if from.why.is_empty() {
         shrunk.schedule.why.push(format!("Found by {origin} of version {}.", env!("CARGO_PKG_VERSION")));
     } else {
-        shrunk.schedule.why = from.why.clone();
-        let claim = shrunk.broken.claim.to_string();
-        shrunk.schedule.claim = match from.claim {
-            Claim::Breaks(_) => Claim::Breaks(claim),
-            Claim::Holds(_) => Claim::Holds(Some(claim)),
-        };
+        shrunk.schedule.why.clone_from(&from.why);
     }
+    let claim = shrunk.broken.claim.to_string();
+    shrunk.schedule.claim = match from.claim {
+        Claim::Breaks(_) => Claim::Breaks(claim),
+        Claim::Holds(_) => Claim::Holds(Some(claim)),
+    };
 }
 
 /// Shrinks, and shows how it goes; `None` if nothing breaks.

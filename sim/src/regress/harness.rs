@@ -43,9 +43,8 @@ fn verdict<P: Protocol>(path: &Path) -> Result<(), String> {
         (Claim::Breaks(claim), Some(broken)) => (broken.claim == claim, format!("it breaks {broken}")),
         (Claim::Breaks(claim), None) => (false, format!("it should break {claim}, and nothing breaks")),
     };
-    let unused = glass.chooser().unused().map(ToString::to_string);
-    let unreached: String =
-        unused.chain(schedule.too_late()).map(|never| format!("never came up: {never}\n")).collect();
+    let never = schedule.never(glass.chooser().unused());
+    let unreached: String = never.iter().map(|never| format!("never came up: {never}\n")).collect();
     if as_said && unreached.is_empty() {
         return Ok(());
     }

@@ -67,7 +67,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         if self.is_short() {
             return;
         }
-        let casts = self.alone();
+        let about = self.witness().last_request;
+        let casts = self.alone(about);
         let _told = self.tell(&Telling {
             casts: &casts,
             faults: 0..=2,
@@ -82,7 +83,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         if self.is_short() {
             return false;
         }
-        let (alone, pairs) = (self.alone(), self.pairs());
+        let about = self.witness().last_request;
+        let (alone, pairs) = (self.alone(about), self.pairs(about));
         let telling = |casts, faults, settings, stories_max| Telling { casts, faults, settings, stories_max };
         // In the order of what they cost and find.
         let tellings = [
@@ -185,8 +187,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 
     /// The request that the verdict is about; if it is about none, each of them.
-    fn alone(&mut self) -> Vec<Cast<S::Order>> {
-        let about = self.witness().last_request;
+    fn alone(&self, about: Option<RequestId>) -> Vec<Cast<S::Order>> {
         let wishes = self.at_once();
         let is_it = |wish: &&Wish<S::Order>| about.is_some_and(|id| is_of(wish, id));
         match wishes.iter().find(is_it) {
@@ -197,8 +198,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
 
     /// The request that the verdict is about with each other one; if there are few, or it is about none, any two. Of two
     /// clients', both at once, or one after the other.
-    fn pairs(&mut self) -> Vec<Cast<S::Order>> {
-        let about = self.witness().last_request;
+    fn pairs(&self, about: Option<RequestId>) -> Vec<Cast<S::Order>> {
         let wishes = self.at_once();
         let is_it = |wish: &Wish<S::Order>| about.is_some_and(|id| is_of(wish, id));
         let few = wishes.len() <= FEW_REQUESTS || !wishes.iter().any(is_it);
@@ -272,7 +272,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         wishes.collect()
     }
 
-    /// This cast among these nodes, base timing, nothing wrong but that nodes may stay dead; `None` if it cannot do without the others.
+    /// This cast among these nodes, base timing, nothing wrong but that nodes may stay dead; `None` if it cannot do
+    /// without the others.
     fn story(&mut self, cast: &[Wish<S::Order>], nodes: &[NodeId]) -> Option<Story<S::Order>> {
         let mut schedule = Schedule { wishes: cast.to_vec(), faults: Vec::new(), ..self.best.clone() };
         schedule.plan.timing = crate::plan::Timing::default();
