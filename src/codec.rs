@@ -56,7 +56,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// # Errors
 /// [`CodecError::Malformed`] if the bytes do not begin with such a value.
 pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
-    bincode::serde::decode_from_slice(bytes, CONFIG).map_err(|error| CodecError::Malformed(error.to_string()))
+    bincode::serde::decode_from_slice(bytes, CONFIG)
+        .map_err(|error| CodecError::Malformed(error.to_string()))
 }
 
 /// Like [`decode`], for bytes that a checksum vouches for, and of any length. The limit counts what a value takes
@@ -75,16 +76,16 @@ pub fn decode_verified<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecErro
 /// each. The pieces are those of bincode's specification, "Varint encoding": one byte below 251; else a byte that
 /// says how many follow; signed integers are zigzagged first.
 #[derive(Clone, Copy, Debug)]
-pub struct Pieces<'a>(&'a [u8]);
+pub struct FieldReader<'a>(&'a [u8]);
 
-impl<'a> Pieces<'a> {
+impl<'a> FieldReader<'a> {
     /// From the first byte of `bytes` on.
-    pub fn of(bytes: &'a [u8]) -> Pieces<'a> {
-        Pieces(bytes)
+    pub fn new(bytes: &'a [u8]) -> FieldReader<'a> {
+        FieldReader(bytes)
     }
 
     /// What is left.
-    pub fn rest(self) -> &'a [u8] {
+    pub fn remaining(self) -> &'a [u8] {
         self.0
     }
 
@@ -92,26 +93,26 @@ impl<'a> Pieces<'a> {
     /// none.
     #[inline]
     pub fn unsigned(&mut self) -> Option<u64> {
-        let (&first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        if first < 251 { Some(first.into()) } else { self.wide(first) }
+        let (&first, remaining) = self.0.split_first()?;
+        self.0 = remaining;
+        if first < 251 { Some(first.into()) } else { self.multi_byte(first) }
     }
 
-    fn wide(&mut self, first: u8) -> Option<u64> {
+    fn multi_byte(&mut self, first: u8) -> Option<u64> {
         let width = match first {
             251 => 2,
             252 => 4,
             253 => 8,
             _ => return None,
         };
-        let mut word = [0; 8];
-        word[..width].copy_from_slice(self.bytes(width)?);
-        Some(u64::from_le_bytes(word))
+        let mut buffer = [0; 8];
+        buffer[..width].copy_from_slice(self.bytes(width)?);
+        Some(u64::from_le_bytes(buffer))
     }
 
     /// The same, but none that does not fit into fewer bits.
     #[inline]
-    pub fn narrow<T: TryFrom<u64>>(&mut self) -> Option<T> {
+    pub fn unsigned_as<T: TryFrom<u64>>(&mut self) -> Option<T> {
         T::try_from(self.unsigned()?).ok()
     }
 
@@ -125,15 +126,15 @@ impl<'a> Pieces<'a> {
     /// So many bytes as they are.
     #[inline]
     pub fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
+        let (taken, remaining) = self.0.split_at_checked(len)?;
+        self.0 = remaining;
         Some(taken)
     }
 
     /// A text.
     #[inline]
     pub fn text(&mut self) -> Option<&'a str> {
-        let len = self.narrow()?;
+        let len = self.unsigned_as()?;
         std::str::from_utf8(self.bytes(len)?).ok()
     }
 }
@@ -143,22 +144,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_what_was_encoded() {
+    fn field_reader_returns_the_encoded_values() {
         let unsigned = [0, 250, 251, 65_535, 65_536, u64::from(u32::MAX), 1 << 32, u64::MAX];
         let signed = [0, -1, 1, 125, -126, 40_000, i64::MIN, i64::MAX];
         let bytes = encode(&(unsigned, signed, "text"));
-        let mut pieces = Pieces::of(&bytes);
+        let mut reader = FieldReader::new(&bytes);
         for number in unsigned {
-            assert_eq!(pieces.unsigned(), Some(number));
+            assert_eq!(reader.unsigned(), Some(number));
         }
         for number in signed {
-            assert_eq!(pieces.signed(), Some(number));
+            assert_eq!(reader.signed(), Some(number));
         }
-        assert_eq!(pieces.text(), Some("text"));
-        assert!(pieces.rest().is_empty());
-        assert_eq!(pieces.unsigned(), None);
-        assert_eq!(Pieces::of(&[251, 1]).unsigned(), None);
-        assert_eq!(Pieces::of(&encode(&300u64)).narrow::<u8>(), None);
-        assert_eq!(Pieces::of(&[2, 0xff, 0xff]).text(), None);
+        assert_eq!(reader.text(), Some("text"));
+        assert!(reader.remaining().is_empty());
+        assert_eq!(reader.unsigned(), None);
+        assert_eq!(FieldReader::new(&[251, 1]).unsigned(), None);
+        assert_eq!(FieldReader::new(&encode(&300u64)).unsigned_as::<u8>(), None);
+        assert_eq!(FieldReader::new(&[2, 0xff, 0xff]).text(), None);
     }
 }

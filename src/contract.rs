@@ -61,7 +61,11 @@ pub trait Node: Clone + Debug + Sized {
     ///
     /// # Errors
     /// [`BootError`] if what the disk holds cannot be trusted; nothing has been changed then.
-    fn boot(config: &Self::Config, boot: Boot<'_>, out: &mut Outbox<Self>) -> Result<Self, BootError>;
+    fn boot(
+        config: &Self::Config,
+        boot: Boot<'_>,
+        out: &mut Outbox<Self>,
+    ) -> Result<Self, BootError>;
 
     /// Handles one input.
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>);
@@ -306,14 +310,14 @@ pub enum HaltReason {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BootError {
     /// Something that was durable is gone or changed.
-    #[error("{file} is damaged at byte {at}: {what}")]
+    #[error("{file} is damaged at byte {at}: {reason}")]
     Damaged {
         /// Which file.
         file: FileId,
         /// The offset of the first byte that cannot be trusted.
         at: u64,
         /// In plain words.
-        what: String,
+        reason: String,
     },
     /// The file was written by another version of this program.
     #[error("{file} has format version {found}, this program reads {readable}")]

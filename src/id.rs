@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct NodeId(pub u16);
 
 /// One life of a node: 1 for the first boot, and one more for each boot that became durable after it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Incarnation(pub u32);
 
 /// A transaction, unique for all time without a persisted counter: the serial starts again with each life
@@ -41,11 +43,15 @@ pub struct RequestId {
 
 /// A moment on one node's clock, in microseconds since an origin of that clock's own. Never runs backwards
 /// within a life; says nothing across nodes or lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Time(pub u64);
 
 /// A length of time in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Micros(pub u64);
 
 impl Time {

@@ -9,43 +9,48 @@ use crate::id::{NodeId, RequestId, Time};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line<W> {
+pub struct Entry<W> {
     /// When, in microseconds: of the node's clock, or of the simulator's true time. Says nothing across nodes.
     pub at_us: u64,
     /// To whom it happened.
     pub node: NodeId,
     /// In which life, counted by whoever drives the node, from 1.
-    pub life: u32,
+    #[serde(rename = "life")]
+    pub incarnation: u32,
     /// What.
-    pub what: W,
+    #[serde(rename = "what")]
+    pub body: W,
 }
 
 /// What happened. `M`, `Q`, `A` and `E` are a node's messages, requests, responses and events, or references to them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum What<M, Q, A, E> {
+pub enum EntryBody<M, Q, A, E> {
     /// A life is about to begin, from these files.
     Boot {
         /// What was found.
-        files: Vec<Found>,
+        files: Vec<FileSummary>,
     },
     /// Input: a message.
     Received {
         /// From whom.
         from: NodeId,
         /// The number that its `Sent` bears: no other letter of that sender does.
-        letter: u64,
+        #[serde(rename = "letter")]
+        message_number: u64,
         /// What it says.
         message: M,
     },
     /// Input: a request.
-    Asked {
+    #[serde(rename = "Asked")]
+    Requested {
         /// Its name.
         id: RequestId,
         /// What is asked.
         request: Q,
     },
     /// Input: a barrier has completed.
-    Done {
+    #[serde(rename = "Done")]
+    BarrierCompleted {
         /// Which.
         op: OpId,
         /// How.
@@ -58,7 +63,8 @@ pub enum What<M, Q, A, E> {
         /// To whom.
         to: NodeId,
         /// Its number.
-        letter: u64,
+        #[serde(rename = "letter")]
+        message_number: u64,
         /// What it says.
         message: M,
     },
@@ -119,23 +125,31 @@ pub enum What<M, Q, A, E> {
     /// Effect: the life ends itself.
     Halted {
         /// Why.
-        why: String,
+        #[serde(rename = "why")]
+        reason: String,
     },
     /// The life ends cleanly: everything that it was to do has been done.
     Stopped,
     /// Something that only a simulator can see.
-    Weather {
+    #[serde(rename = "Weather")]
+    SimulatorFact {
         /// In words.
         text: String,
     },
 }
 
 /// The lines of node type `N`.
-pub type LineOf<N> =
-    Line<What<<N as Node>::Message, <N as Node>::Request, <N as Node>::Response, <N as Node>::Event>>;
+pub type EntryOf<N> = Entry<
+    EntryBody<
+        <N as Node>::Message,
+        <N as Node>::Request,
+        <N as Node>::Response,
+        <N as Node>::Event,
+    >,
+>;
 
 /// The same, before they are written.
-pub type WhatRef<'a, N> = What<
+pub type EntryBodyRef<'a, N> = EntryBody<
     &'a <N as Node>::Message,
     &'a <N as Node>::Request,
     &'a <N as Node>::Response,
@@ -144,19 +158,20 @@ pub type WhatRef<'a, N> = What<
 
 /// A file as a life found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct FileSummary {
     /// Which.
     pub file: FileId,
     /// How long.
     pub bytes: u64,
     /// CRC-32C of all of it.
-    pub sum: u32,
+    #[serde(rename = "sum")]
+    pub checksum: u32,
 }
 
-impl Found {
+impl FileSummary {
     /// A file with these contents.
-    pub fn new(file: FileId, contents: &[u8]) -> Found {
-        Found { file, bytes: contents.len() as u64, sum: crc32c::crc32c(contents) }
+    pub fn new(file: FileId, contents: &[u8]) -> FileSummary {
+        FileSummary { file, bytes: contents.len() as u64, checksum: crc32c::crc32c(contents) }
     }
 }
 
@@ -167,7 +182,7 @@ pub struct Hex(String);
 
 impl Hex {
     /// These bytes.
-    pub fn of(bytes: &[u8]) -> Hex {
+    pub fn encode(bytes: &[u8]) -> Hex {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
         Hex(digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect())
@@ -181,65 +196,71 @@ impl Hex {
     }
 }
 
-/// The line for an input. `letter` is that of a message.
-pub fn of_input<N: Node>(input: &Input<N>, letter: u64) -> WhatRef<'_, N> {
+/// The line for an input. `message_number` is that of a message.
+pub fn body_of_input<N: Node>(input: &Input<N>, message_number: u64) -> EntryBodyRef<'_, N> {
     match input {
-        Input::Message { from, message } => What::Received { from: *from, letter, message },
-        Input::Request { id, request } => What::Asked { id: *id, request },
-        Input::DiskDone { op, result } => What::Done { op: *op, result: *result },
-        Input::Wake => What::Wake,
+        Input::Message { from, message } => {
+            EntryBody::Received { from: *from, message_number, message }
+        }
+        Input::Request { id, request } => EntryBody::Requested { id: *id, request },
+        Input::DiskDone { op, result } => EntryBody::BarrierCompleted { op: *op, result: *result },
+        Input::Wake => EntryBody::Wake,
     }
 }
 
-/// The line for an effect. `bytes` are those of an append, `letter` is that of a message.
-pub fn of_effect<'a, N: Node>(effect: &'a Effect<N>, bytes: &[u8], letter: u64) -> WhatRef<'a, N> {
+/// The line for an effect. `bytes` are those of an append, `message_number` is that of a message.
+pub fn body_of_effect<'a, N: Node>(
+    effect: &'a Effect<N>,
+    bytes: &[u8],
+    message_number: u64,
+) -> EntryBodyRef<'a, N> {
     match effect {
-        Effect::Send { to, message } => What::Sent { to: *to, letter, message },
-        Effect::Reply { id, response } => What::Replied { id: *id, response },
-        Effect::Report(event) => What::Reported { event },
-        Effect::Halt(reason) => What::Halted { why: reason.to_string() },
+        Effect::Send { to, message } => EntryBody::Sent { to: *to, message_number, message },
+        Effect::Reply { id, response } => EntryBody::Replied { id: *id, response },
+        Effect::Report(event) => EntryBody::Reported { event },
+        Effect::Halt(reason) => EntryBody::Halted { reason: reason.to_string() },
         Effect::Disk(op) => match *op {
-            DiskOp::Append { file, about, .. } => What::Append {
+            DiskOp::Append { file, about, .. } => EntryBody::Append {
                 file,
                 kind: about.kind.to_owned(),
                 subject: about.subject,
-                hex: Hex::of(bytes),
+                hex: Hex::encode(bytes),
             },
-            DiskOp::Truncate { file, len } => What::Truncate { file, len },
-            DiskOp::Rename { from, to } => What::Rename { from, to },
-            DiskOp::Remove { file } => What::Remove { file },
-            DiskOp::Sync { op, file } => What::Sync { op, file },
-            DiskOp::SyncDir { op } => What::SyncDir { op },
+            DiskOp::Truncate { file, len } => EntryBody::Truncate { file, len },
+            DiskOp::Rename { from, to } => EntryBody::Rename { from, to },
+            DiskOp::Remove { file } => EntryBody::Remove { file },
+            DiskOp::Sync { op, file } => EntryBody::Sync { op, file },
+            DiskOp::SyncDir { op } => EntryBody::SyncDir { op },
         },
     }
 }
 
 /// A word for the kind of line, for messages about it.
-pub fn kind<M: Label, Q: Label, A: Label, E: Label>(what: &What<M, Q, A, E>) -> String {
-    match what {
-        What::Boot { .. } => "boot".to_owned(),
-        What::Received { from, message, .. } => format!("{} from {from}", message.about()),
-        What::Asked { id, request } => format!("request {id} {}", request.about()),
-        What::Done { op, .. } => format!("completion of barrier {}", op.0),
-        What::Wake => "wake".to_owned(),
-        What::Sent { to, message, .. } => format!("{} to {to}", message.about()),
-        What::Append { file, kind, .. } => format!("append of {kind} to {file}"),
-        What::Truncate { file, .. } => format!("truncation of {file}"),
-        What::Rename { from, to } => format!("renaming of {from} to {to}"),
-        What::Remove { file } => format!("removal of {file}"),
-        What::Sync { file, .. } => format!("sync of {file}"),
-        What::SyncDir { .. } => "sync of the directory".to_owned(),
-        What::Replied { id, response } => format!("answer {id} {}", response.about()),
-        What::Reported { event } => format!("report {}", event.about()),
-        What::Halted { .. } => "halt".to_owned(),
-        What::Stopped => "clean end".to_owned(),
-        What::Weather { text } => text.clone(),
+pub fn describe<M: Label, Q: Label, A: Label, E: Label>(body: &EntryBody<M, Q, A, E>) -> String {
+    match body {
+        EntryBody::Boot { .. } => "boot".to_owned(),
+        EntryBody::Received { from, message, .. } => format!("{} from {from}", message.about()),
+        EntryBody::Requested { id, request } => format!("request {id} {}", request.about()),
+        EntryBody::BarrierCompleted { op, .. } => format!("completion of barrier {}", op.0),
+        EntryBody::Wake => "wake".to_owned(),
+        EntryBody::Sent { to, message, .. } => format!("{} to {to}", message.about()),
+        EntryBody::Append { file, kind, .. } => format!("append of {kind} to {file}"),
+        EntryBody::Truncate { file, .. } => format!("truncation of {file}"),
+        EntryBody::Rename { from, to } => format!("renaming of {from} to {to}"),
+        EntryBody::Remove { file } => format!("removal of {file}"),
+        EntryBody::Sync { file, .. } => format!("sync of {file}"),
+        EntryBody::SyncDir { .. } => "sync of the directory".to_owned(),
+        EntryBody::Replied { id, response } => format!("answer {id} {}", response.about()),
+        EntryBody::Reported { event } => format!("report {}", event.about()),
+        EntryBody::Halted { .. } => "halt".to_owned(),
+        EntryBody::Stopped => "clean end".to_owned(),
+        EntryBody::SimulatorFact { text } => text.clone(),
     }
 }
 
 /// A line for something that happened at `at`.
-pub fn line<W>(at: Time, node: NodeId, life: u32, what: W) -> Line<W> {
-    Line { at_us: at.0, node, life, what }
+pub fn entry<W>(at: Time, node: NodeId, incarnation: u32, body: W) -> Entry<W> {
+    Entry { at_us: at.0, node, incarnation, body }
 }
 
 #[cfg(test)]
@@ -247,9 +268,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_survive_as_digits() {
+    fn hex_encoding_round_trips() {
         for bytes in [&[][..], &[0], &[255, 16, 1]] {
-            assert_eq!(Hex::of(bytes).bytes().as_deref(), Some(bytes));
+            assert_eq!(Hex::encode(bytes).bytes().as_deref(), Some(bytes));
         }
         assert_eq!(Hex("0".into()).bytes(), None);
         assert_eq!(Hex("zz".into()).bytes(), None);

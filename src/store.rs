@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::commit::{Action, Age, Key, No, Op, Reads};
+use crate::commit::{Action, Age, Key, Op, Reads, Refusal};
 use crate::id::TxId;
 
 /// The values of one node, and who has locked which.
@@ -28,13 +28,13 @@ struct Lock {
 
 /// What came of an attempt to prepare.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grant {
+pub enum PrepareResult {
     /// Everything is locked, and this is what the reads found.
     Locked(Reads),
     /// Nothing is locked; all who are in the way are younger, so waiting is allowed.
     Wait,
     /// Nothing is locked, and never will be under this age.
-    No(No),
+    Refused(Refusal),
 }
 
 impl Store {
@@ -44,7 +44,7 @@ impl Store {
     }
 
     /// Locks all that `ops` touch, if nothing is in the way and no bound would be broken.
-    pub fn prepare(&mut self, tx: TxId, age: Age, ops: &[Op]) -> Grant {
+    pub fn prepare(&mut self, tx: TxId, age: Age, ops: &[Op]) -> PrepareResult {
         let mut blocked = false;
         for op in ops {
             for lock in self.locks_on(op.key) {
@@ -52,44 +52,47 @@ impl Store {
                     continue;
                 }
                 if lock.age <= age {
-                    return Grant::No(No::Conflict { holder: lock.holder });
+                    return PrepareResult::Refused(Refusal::Conflict { holder: lock.holder });
                 }
                 blocked = true;
             }
         }
         if blocked {
-            return Grant::Wait;
+            return PrepareResult::Wait;
         }
         if let Some(no) = self.refusal(ops) {
-            return Grant::No(no);
+            return PrepareResult::Refused(no);
         }
         self.lock(tx, age, ops);
-        Grant::Locked(self.read(ops))
+        PrepareResult::Locked(self.read(ops))
     }
 
     /// Locks what a transaction that was prepared in an earlier life had locked.
     pub fn lock(&mut self, tx: TxId, age: Age, ops: &[Op]) {
         for op in ops {
-            let place = self.locks.binary_search_by_key(&(op.key, tx), |lock| (lock.key, lock.holder));
-            match place {
+            let index =
+                self.locks.binary_search_by_key(&(op.key, tx), |lock| (lock.key, lock.holder));
+            match index {
                 Ok(at) => self.locks[at].exclusive |= op.writes(),
-                Err(at) => {
-                    self.locks.insert(at, Lock { key: op.key, holder: tx, age, exclusive: op.writes() })
-                }
+                Err(at) => self
+                    .locks
+                    .insert(at, Lock { key: op.key, holder: tx, age, exclusive: op.writes() }),
             }
         }
     }
 
     /// Performs the operations and lets the locks go.
     pub fn commit(&mut self, tx: TxId, ops: &[Op]) {
-        perform(&mut self.values, ops);
+        apply_ops(&mut self.values, ops);
         self.abort(tx, ops);
     }
 
     /// Lets the locks go.
     pub fn abort(&mut self, tx: TxId, ops: &[Op]) {
         for op in ops {
-            if let Ok(at) = self.locks.binary_search_by_key(&(op.key, tx), |lock| (lock.key, lock.holder)) {
+            if let Ok(at) =
+                self.locks.binary_search_by_key(&(op.key, tx), |lock| (lock.key, lock.holder))
+            {
                 self.locks.remove(at);
             }
         }
@@ -125,13 +128,13 @@ impl Store {
         value
     }
 
-    fn refusal(&self, ops: &[Op]) -> Option<No> {
+    fn refusal(&self, ops: &[Op]) -> Option<Refusal> {
         ops.iter().enumerate().find_map(|(at, op)| {
             let Action::Add { by, at_least } = op.action else { return None };
             let key = op.key;
             match self.value_at(ops, at).unwrap_or(0).checked_add(by) {
-                None => Some(No::Overflow { key }),
-                Some(sum) if sum < at_least => Some(No::Bound { key }),
+                None => Some(Refusal::Overflow { key }),
+                Some(sum) if sum < at_least => Some(Refusal::Bound { key }),
                 Some(_) => None,
             }
         })
@@ -148,7 +151,7 @@ impl Store {
 }
 
 /// Performs operations on values: what a commit does, and what a replay of its record does.
-pub(crate) fn perform(values: &mut BTreeMap<Key, i64>, ops: &[Op]) {
+pub(crate) fn apply_ops(values: &mut BTreeMap<Key, i64>, ops: &[Op]) {
     for op in ops {
         match op.action {
             Action::Get => {}
@@ -181,38 +184,50 @@ mod tests {
     }
 
     #[test]
-    fn the_older_waits_and_the_younger_dies() {
+    fn older_transaction_waits_and_younger_one_is_refused() {
         let mut store = Store::default();
         let ((old, old_age), (mid, mid_age), (young, young_age)) = (tx(1), tx(2), tx(3));
         let put = [op("a", Action::Put(1))];
-        assert!(matches!(store.prepare(mid, mid_age, &put), Grant::Locked(_)));
-        assert_eq!(store.prepare(old, old_age, &put), Grant::Wait);
-        assert_eq!(store.prepare(young, young_age, &put), Grant::No(No::Conflict { holder: mid }));
+        assert!(matches!(store.prepare(mid, mid_age, &put), PrepareResult::Locked(_)));
+        assert_eq!(store.prepare(old, old_age, &put), PrepareResult::Wait);
+        assert_eq!(
+            store.prepare(young, young_age, &put),
+            PrepareResult::Refused(Refusal::Conflict { holder: mid })
+        );
         store.commit(mid, &put);
-        assert!(matches!(store.prepare(old, old_age, &put), Grant::Locked(_)));
+        assert!(matches!(store.prepare(old, old_age, &put), PrepareResult::Locked(_)));
     }
 
     #[test]
-    fn readers_share_and_a_refused_transaction_leaves_no_lock() {
+    fn readers_share_locks_and_a_refused_transaction_leaves_none() {
         let mut store = Store::default();
         let ((a, a_age), (b, b_age)) = (tx(1), tx(2));
         let get = [op("a", Action::Get)];
-        assert!(matches!(store.prepare(a, a_age, &get), Grant::Locked(_)));
-        assert!(matches!(store.prepare(b, b_age, &get), Grant::Locked(_)));
+        assert!(matches!(store.prepare(a, a_age, &get), PrepareResult::Locked(_)));
+        assert!(matches!(store.prepare(b, b_age, &get), PrepareResult::Locked(_)));
         let (c, c_age) = tx(3);
         let mixed = [op("z", Action::Put(1)), op("a", Action::Put(2))];
-        assert_eq!(store.prepare(c, c_age, &mixed), Grant::No(No::Conflict { holder: a }));
+        assert_eq!(
+            store.prepare(c, c_age, &mixed),
+            PrepareResult::Refused(Refusal::Conflict { holder: a })
+        );
         assert_eq!(store.locks().count(), 2);
     }
 
     #[test]
-    fn bounds_and_reads_see_what_the_transaction_itself_did_before() {
+    fn bounds_and_reads_include_earlier_operations_of_the_transaction() {
         let mut store = Store::default();
         let (a, age) = tx(1);
         let add = |by| op("a", Action::Add { by, at_least: 0 });
-        assert_eq!(store.prepare(a, age, &[add(-1)]), Grant::No(No::Bound { key: Key::new("a").unwrap() }));
+        assert_eq!(
+            store.prepare(a, age, &[add(-1)]),
+            PrepareResult::Refused(Refusal::Bound { key: Key::new("a").unwrap() })
+        );
         let ops = [op("a", Action::Put(5)), add(-5), op("a", Action::Get), op("b", Action::Get)];
-        assert_eq!(store.prepare(a, age, &ops), Grant::Locked(Reads::from(&[Some(0), None][..])));
+        assert_eq!(
+            store.prepare(a, age, &ops),
+            PrepareResult::Locked(Reads::from(&[Some(0), None][..]))
+        );
         store.commit(a, &ops);
         assert_eq!(store.values().get(&Key::new("a").unwrap()), Some(&0));
         assert_eq!(store.locks().count(), 0);

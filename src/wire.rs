@@ -44,28 +44,28 @@ pub enum WireError {
 }
 
 /// Puts a message into a frame.
-pub fn seal<M: Serialize>(message: &M) -> Vec<u8> {
+pub fn encode_frame<M: Serialize>(message: &M) -> Vec<u8> {
     let mut frame = Vec::new();
-    seal_into(message, &mut frame);
+    encode_frame_into(message, &mut frame);
     frame
 }
 
 /// Appends the frame of a message to `into`.
-pub fn seal_into<M: Serialize>(message: &M, into: &mut Vec<u8>) {
+pub fn encode_frame_into<M: Serialize>(message: &M, into: &mut Vec<u8>) {
     let start = into.len();
     into.extend_from_slice(&[0; HEADER_BYTES]);
     codec::encode_into(message, into);
-    head(&mut into[start..]);
+    write_header(&mut into[start..]);
 }
 
 /// Puts bytes into a frame, whatever they are.
-pub fn seal_payload(payload: &[u8]) -> Vec<u8> {
+pub fn frame_payload(payload: &[u8]) -> Vec<u8> {
     let mut frame = [&[0; HEADER_BYTES], payload].concat();
-    head(&mut frame);
+    write_header(&mut frame);
     frame
 }
 
-fn head(frame: &mut [u8]) {
+fn write_header(frame: &mut [u8]) {
     let length = u32::try_from(frame.len() - HEADER_BYTES).expect("messages are far below 4 GiB");
     frame[..2].copy_from_slice(&MAGIC);
     frame[2] = VERSION;
@@ -96,7 +96,7 @@ pub fn frame_len(bytes: &[u8]) -> Result<Option<usize>, WireError> {
 ///
 /// # Errors
 /// [`WireError`] says what is wrong with it; the receiver drops it and goes on.
-pub fn open<M: DeserializeOwned>(frame: &[u8]) -> Result<M, WireError> {
+pub fn decode_frame<M: DeserializeOwned>(frame: &[u8]) -> Result<M, WireError> {
     let Some((header, payload)) = frame.split_at_checked(HEADER_BYTES) else {
         return Err(WireError::Length(frame.len()));
     };
@@ -124,33 +124,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_single_flipped_bit_gets_through() {
-        let frame = seal(&(7u64, "prepare".to_string()));
-        assert_eq!(open::<(u64, String)>(&frame), Ok((7, "prepare".into())));
+    fn single_flipped_bit_is_always_detected() {
+        let frame = encode_frame(&(7u64, "prepare".to_string()));
+        assert_eq!(decode_frame::<(u64, String)>(&frame), Ok((7, "prepare".into())));
         for bit in 0..frame.len() * 8 {
             let mut damaged = frame.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(open::<(u64, String)>(&damaged).is_err(), "bit {bit}");
+            assert!(decode_frame::<(u64, String)>(&damaged).is_err(), "bit {bit}");
         }
     }
 
     #[test]
-    fn the_length_shows_as_soon_as_it_is_there() {
-        let frame = seal(&7u64);
+    fn frame_length_is_known_after_seven_bytes() {
+        let frame = encode_frame(&7u64);
         for len in 0..frame.len() {
-            assert_eq!(frame_len(&frame[..len]), Ok((len >= 7).then_some(frame.len())), "{len} bytes");
+            assert_eq!(
+                frame_len(&frame[..len]),
+                Ok((len >= 7).then_some(frame.len())),
+                "{len} bytes"
+            );
         }
         assert_eq!(frame_len(b"SX"), Err(WireError::Magic));
         assert_eq!(frame_len(b"SG\x07"), Err(WireError::Version { found: 7 }));
     }
 
     #[test]
-    fn a_frame_cut_short_or_run_on_is_refused() {
-        let frame = seal(&7u64);
+    fn truncated_or_extended_frame_is_rejected() {
+        let frame = encode_frame(&7u64);
         for len in 0..frame.len() {
-            assert!(open::<u64>(&frame[..len]).is_err(), "{len} bytes");
+            assert!(decode_frame::<u64>(&frame[..len]).is_err(), "{len} bytes");
         }
         let longer = [frame, vec![0]].concat();
-        assert_eq!(open::<u64>(&longer), Err(WireError::Length(longer.len())));
+        assert_eq!(decode_frame::<u64>(&longer), Err(WireError::Length(longer.len())));
     }
 }

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use allocation_counter::measure;
-use stormglass::commit::{Action, Age, CommitNode, Config, Key, Op, Outcome, Request, Turn};
+use stormglass::commit::{
+    Action, Age, CommitNode, Config, Key, Op, Outcome, Request, RequestNumber,
+};
 use stormglass::{
-    Boot, DiskError, DiskOp, Effect, FileId, Incarnation, Input, Label, Node, NodeId, Outbox, ReadDisk,
-    RequestId, Time,
+    Boot, DiskError, DiskOp, Effect, FileId, Incarnation, Input, Label, Node, NodeId, Outbox,
+    ReadDisk, RequestId, Time,
 };
 
 const NODES: u16 = 4;
@@ -16,9 +18,9 @@ const NODES: u16 = 4;
 const KEYS: u32 = 16;
 
 /// A disk on which nothing was ever written. Nodes read it at boot only.
-struct Blank;
+struct EmptyDisk;
 
-impl ReadDisk for Blank {
+impl ReadDisk for EmptyDisk {
     fn files(&self) -> Vec<FileId> {
         Vec::new()
     }
@@ -29,7 +31,7 @@ impl ReadDisk for Blank {
 
 /// Steps and the allocations in them.
 #[derive(Clone, Copy, Debug, Default)]
-struct Count {
+struct StepCount {
     steps: u64,
     allocations: u64,
 }
@@ -42,7 +44,7 @@ struct Cluster {
     now: Time,
     committed: u32,
     aborted: u32,
-    counts: BTreeMap<&'static str, Count>,
+    counts: BTreeMap<&'static str, StepCount>,
 }
 
 impl Cluster {
@@ -59,8 +61,9 @@ impl Cluster {
             counts: BTreeMap::new(),
         };
         for id in (0..NODES).map(NodeId) {
-            let boot = Boot { id, now: cluster.now, entropy: 7, disk: &Blank };
-            let node = CommitNode::boot(&config, boot, &mut cluster.out).expect("a blank disk is fine");
+            let boot = Boot { id, now: cluster.now, entropy: 7, disk: &EmptyDisk };
+            let node =
+                CommitNode::boot(&config, boot, &mut cluster.out).expect("a blank disk is fine");
             cluster.nodes.push(node);
             cluster.perform(id);
         }
@@ -114,16 +117,25 @@ impl Cluster {
     /// A transaction over all nodes. One in ten breaks a bound at one of them.
     fn transact(&mut self, serial: u32) {
         let op = |node: u16| {
-            let refuses = serial.is_multiple_of(10) && u32::from(node) == serial / 10 % u32::from(NODES);
-            let name = if refuses { "empty".to_owned() } else { format!("k{}", serial % KEYS) };
-            let action =
-                if refuses { Action::Add { by: -1, at_least: 0 } } else { Action::Put(serial.into()) };
+            let is_refused =
+                serial.is_multiple_of(10) && u32::from(node) == serial / 10 % u32::from(NODES);
+            let name = if is_refused { "empty".to_owned() } else { format!("k{}", serial % KEYS) };
+            let action = if is_refused {
+                Action::Add { by: -1, at_least: 0 }
+            } else {
+                Action::Put(serial.into())
+            };
             Op { node: NodeId(node), key: Key::new(&name).expect("a short name"), action }
         };
         let ops: Arc<[Op]> = (0..NODES).map(op).collect();
         let id = RequestId { client: 1, serial, attempt: 0 };
         let age = Age { at: serial.into(), by: id };
-        let request = Request::Transact { life: Incarnation(1), age, seen: Turn { serial, attempt: 0 }, ops };
+        let request = Request::Transact {
+            incarnation: Incarnation(1),
+            age,
+            seen: RequestNumber { serial, attempt: 0 },
+            ops,
+        };
         self.now = Time(self.now.0 + 10_000);
         let coordinator = NodeId((serial % u32::from(NODES)) as u16);
         self.inputs.push_back((coordinator, Input::Request { id, request }));
@@ -132,7 +144,7 @@ impl Cluster {
 }
 
 #[test]
-fn a_warm_step_allocates_less_than_once_in_ten_times() {
+fn warm_step_allocates_less_than_once_in_ten_steps() {
     const WARM: u32 = 100;
     const COUNTED: u32 = 400;
     let mut cluster = Cluster::boot();
@@ -146,7 +158,14 @@ fn a_warm_step_allocates_less_than_once_in_ten_times() {
     assert!(created.allocations > 0, "the counter counts: {created:?}");
     let steps: u64 = cluster.counts.values().map(|count| count.steps).sum();
     let allocations: u64 = cluster.counts.values().map(|count| count.allocations).sum();
-    println!("{allocations} allocations in {steps} steps; {created:?} created; {:?}", cluster.counts);
+    println!(
+        "{allocations} allocations in {steps} steps; {created:?} created; {:?}",
+        cluster.counts
+    );
     assert!(steps > 15 * u64::from(COUNTED), "only {steps} steps");
-    assert!(allocations * 10 < steps, "{allocations} allocations in {steps} steps: {:?}", cluster.counts);
+    assert!(
+        allocations * 10 < steps,
+        "{allocations} allocations in {steps} steps: {:?}",
+        cluster.counts
+    );
 }

@@ -1,25 +1,27 @@
 //! Clocks, shown by a node that does nothing but look at its own: C1, C2, C3.
 
 use serde::{Deserialize, Serialize};
-use stormglass::{Boot, BootError, Effect, Input, Label, Micros, Node, NodeId, Outbox, Subject, Time};
+use stormglass::{
+    Boot, BootError, Effect, Input, Label, Micros, Node, NodeId, Outbox, Subject, Time,
+};
 use stormglass_sim::chooser::Scripted;
-use stormglass_sim::fault::{Fault, Skew, Weather};
-use stormglass_sim::oracle::{Broken, Fact, Judge, Seen};
+use stormglass_sim::fault::{Fault, Skew, TimedFault};
 use stormglass_sim::plan::Plan;
+use stormglass_sim::property::{Checker, Fact, Observation, Violation};
 use stormglass_sim::tally::{Rule, Tally};
-use stormglass_sim::workload::Repeat;
+use stormglass_sim::workload::RetryingClients;
 use stormglass_sim::world::World;
 
 use crate::rig::plan;
 
 /// How often it looks, by its own clock.
-const EVERY: Micros = Micros::millis(100);
+const READ_INTERVAL: Micros = Micros::millis(100);
 
 /// What a clock shows.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Shows(u64);
+struct ClockReading(u64);
 
-impl Label for Shows {
+impl Label for ClockReading {
     fn kind(&self) -> &'static str {
         "Shows"
     }
@@ -29,23 +31,23 @@ impl Label for Shows {
 }
 
 #[derive(Clone, Debug)]
-struct Watcher(Time);
+struct ClockNode(Time);
 
-impl Node for Watcher {
+impl Node for ClockNode {
     type Config = ();
-    type Message = Shows;
-    type Request = Shows;
-    type Response = Shows;
-    type Event = Shows;
+    type Message = ClockReading;
+    type Request = ClockReading;
+    type Response = ClockReading;
+    type Event = ClockReading;
 
     fn boot((): &(), boot: Boot<'_>, out: &mut Outbox<Self>) -> Result<Self, BootError> {
-        out.report(Shows(boot.now.0));
-        Ok(Watcher(boot.now + EVERY))
+        out.report(ClockReading(boot.now.0));
+        Ok(ClockNode(boot.now + READ_INTERVAL))
     }
 
     fn step(&mut self, now: Time, _input: Input<Self>, out: &mut Outbox<Self>) {
-        out.report(Shows(now.0));
-        self.0 = now + EVERY;
+        out.report(ClockReading(now.0));
+        self.0 = now + READ_INTERVAL;
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -55,64 +57,71 @@ impl Node for Watcher {
 
 /// What n0's clock showed, at which true times.
 #[derive(Clone, Debug, Default)]
-struct Looks(Vec<(u64, u64)>);
+struct ClockReadings(Vec<(u64, u64)>);
 
-impl Judge<Watcher> for Looks {
-    fn judge(&mut self, seen: &Seen<'_, Watcher>) -> Result<(), Broken> {
-        if let Fact::Effect(Effect::Report(Shows(shown)), _) = seen.fact
-            && seen.node == NodeId(0)
+impl Checker<ClockNode> for ClockReadings {
+    fn check(&mut self, observation: &Observation<'_, ClockNode>) -> Result<(), Violation> {
+        if let Fact::Effect(Effect::Report(ClockReading(shown)), _) = observation.fact
+            && observation.node == NodeId(0)
         {
-            self.0.push((seen.at_us, *shown));
+            self.0.push((observation.at_us, *shown));
         }
         Ok(())
     }
 }
 
-fn looks(faults: &[Fault]) -> (Vec<(u64, u64)>, Tally) {
-    let plan = Plan { patience_us: 1, ..plan(2) };
-    let (clients, judge) = (Repeat::new(Vec::new(), 1), Looks::default());
-    let mut world: World<Watcher, _, _, _> = World::new((), plan, clients, judge, Scripted::new(faults));
+fn readings(faults: &[Fault]) -> (Vec<(u64, u64)>, Tally) {
+    let plan = Plan { recovery_timeout_us: 1, ..plan(2) };
+    let (clients, checker) = (RetryingClients::new(Vec::new(), 1), ClockReadings::default());
+    let mut world: World<ClockNode, _, _, _> =
+        World::new((), plan, clients, checker, Scripted::new(faults));
     let tally = world.run().tally;
-    (world.judge().0.clone(), tally)
+    (world.checker().0.clone(), tally)
 }
 
 fn skewed(offset_us: u64, drift_ppm: i32) -> Fault {
-    Fault::Skew { node: NodeId(0), life: 1, skew: Skew { offset_us, drift_ppm } }
+    Fault::Skew { node: NodeId(0), incarnation: 1, skew: Skew { offset_us, drift_ppm } }
 }
 
 #[test]
-fn a_clock_in_fair_weather_shows_the_time() {
-    let (looks, tally) = looks(&[]);
-    assert_eq!(looks[..3], [(0, 0), (100_000, 100_000), (200_000, 200_000)]);
-    assert_eq!((tally.of(Rule::C1), tally.of(Rule::C2), tally.of(Rule::C3)), (0, 0, 0));
+fn clock_without_faults_shows_true_time() {
+    let (readings, tally) = readings(&[]);
+    assert_eq!(readings[..3], [(0, 0), (100_000, 100_000), (200_000, 200_000)]);
+    assert_eq!(
+        (tally.of(Rule::ClockOffset), tally.of(Rule::ClockDrift), tally.of(Rule::ClockJump)),
+        (0, 0, 0)
+    );
 }
 
 #[test]
-fn c1_a_clock_is_off_by_an_offset_and_deadlines_keep_their_distance() {
-    let (looks, tally) = looks(&[skewed(7_000_000, 0)]);
-    assert_eq!(looks[..3], [(0, 7_000_000), (100_000, 7_100_000), (200_000, 7_200_000)]);
-    assert_eq!(tally.of(Rule::C1), 1);
+fn c1_clock_offset_does_not_change_the_intervals_between_deadlines() {
+    let (readings, tally) = readings(&[skewed(7_000_000, 0)]);
+    assert_eq!(readings[..3], [(0, 7_000_000), (100_000, 7_100_000), (200_000, 7_200_000)]);
+    assert_eq!(tally.of(Rule::ClockOffset), 1);
 }
 
 #[test]
-fn c2_a_clock_that_drifts_reaches_its_deadlines_early_or_late() {
+fn c2_drifting_clock_reaches_its_deadlines_early_or_late() {
     for (drift_ppm, at_us) in [(100_000, 90_909), (-100_000, 111_111)] {
-        let (looks, tally) = looks(&[skewed(0, drift_ppm)]);
-        let (at, shown) = looks[1];
-        assert!(at.abs_diff(at_us) <= 3 && shown.abs_diff(100_000) <= 3, "{drift_ppm}: {looks:?}");
-        assert_eq!(tally.of(Rule::C2), 1);
+        let (readings, tally) = readings(&[skewed(0, drift_ppm)]);
+        let (at, shown) = readings[1];
+        assert!(
+            at.abs_diff(at_us) <= 3 && shown.abs_diff(100_000) <= 3,
+            "{drift_ppm}: {readings:?}"
+        );
+        assert_eq!(tally.of(Rule::ClockDrift), 1);
     }
 }
 
 #[test]
-fn c3_a_clock_jumps_forward_and_never_back() {
-    let jump = |at_us| Fault::At(at_us, Weather::Jump { node: NodeId(0), by_us: 60_000 });
-    let (looks, tally) = looks(&[jump(150_000)]);
+fn c3_clock_jump_moves_the_clock_forward_only() {
+    let jump = |at_us| Fault::At(at_us, TimedFault::ClockJump { node: NodeId(0), by_us: 60_000 });
+    let (readings, tally) = readings(&[jump(150_000)]);
     assert_eq!(
-        looks[1..4],
+        readings[1..4],
         [(100_000, 100_000), (150_000, 210_000), (250_000, 310_000)],
         "woken by the jump"
     );
-    assert!(looks.is_sorted_by_key(|look| look.1));
-    assert_eq!(tally.of(Rule::C3), 1);
+    assert!(readings.is_sorted_by_key(|reading| reading.1));
+    assert_eq!(tally.of(Rule::ClockJump), 1);
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use stormglass::commit::{Action, CommitNode, Op, Outcome, Response};
 use stormglass::{Node, NodeId};
-use stormglass_sim::chooser::Benign;
-use stormglass_sim::commit::workload::Wish;
-use stormglass_sim::commit::{Clients, Commit, Ledger};
-use stormglass_sim::oracle::{Broken, Fact, Judge, Seen};
+use stormglass_sim::chooser::NoFaults;
+use stormglass_sim::commit::workload::ClientRequest;
+use stormglass_sim::commit::{AtomicCommitChecker, Clients, Commit};
 use stormglass_sim::plan::{Plan, Timing};
+use stormglass_sim::property::{Checker, Fact, Observation, Violation};
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::world::World;
 
@@ -24,14 +24,14 @@ const SECONDS: u64 = 10;
 #[derive(Clone, Debug, Default)]
 struct Commits {
     by_client: [u64; COORDINATORS as usize],
-    over: bool,
+    healed: bool,
 }
 
-impl<N: Node<Response = Response>> Judge<N> for Commits {
-    fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
-        self.over |= matches!(seen.fact, Fact::Cleared { .. });
-        if let Fact::Answered { id, response } = seen.fact
-            && !self.over
+impl<N: Node<Response = Response>> Checker<N> for Commits {
+    fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        self.healed |= matches!(observation.fact, Fact::Healed { .. });
+        if let Fact::Answered { id, response } = observation.fact
+            && !self.healed
         {
             let committed = matches!(response.outcome, Outcome::Committed { .. });
             self.by_client[id.client as usize - 1] += u64::from(committed);
@@ -42,10 +42,10 @@ impl<N: Node<Response = Response>> Judge<N> for Commits {
 
 /// Each client hammers a coordinator of its own, all of them with the same operations, one after another.
 fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usize] {
-    let wishes = (0..coordinators).flat_map(|coordinator| {
+    let requests = (0..coordinators).flat_map(|coordinator| {
         let ops: Arc<[Op]> = ops.into();
         let client = u64::from(coordinator) + 1;
-        (1..=5_000).map(move |serial| Wish {
+        (1..=5_000).map(move |serial| ClientRequest {
             client,
             serial,
             coordinator: NodeId(coordinator),
@@ -55,35 +55,35 @@ fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usiz
         })
     });
     let timing = Timing { key: Some(key), ..Timing::default() };
-    let storm_us = SECONDS * 1_000_000;
-    let plan = Plan { clients: u32::from(coordinators), timing, storm_us, ..plan(NODES) };
-    let clients = Clients::new(NODES, plan.clients, wishes.collect());
-    let judge = (Ledger::new(&plan).without_probe(), Commits::default());
+    let fault_phase_us = SECONDS * 1_000_000;
+    let plan = Plan { clients: u32::from(coordinators), timing, fault_phase_us, ..plan(NODES) };
+    let clients = Clients::new(NODES, plan.clients, requests.collect());
+    let checker = (AtomicCommitChecker::new(&plan).without_probe(), Commits::default());
     let mut world: World<CommitNode, _, _, _> =
-        World::new(Commit::config(&plan), plan, clients, judge, Benign);
-    assert_eq!(world.run().broken, None);
-    world.judge().1.by_client
+        World::new(Commit::config(&plan), plan, clients, checker, NoFaults);
+    assert_eq!(world.run().violation, None);
+    world.checker().1.by_client
 }
 
-fn claim_half(ops: &[Op]) {
+fn assert_half_throughput(ops: &[Op]) {
     for key in 1..=3 {
         let alone: u64 = hammer(1, ops, key).iter().sum();
         let each = hammer(COORDINATORS, ops, key);
         let together: u64 = each.iter().sum();
         println!("alone {alone}, together {together}: {each:?}");
         assert!(together * 2 >= alone, "alone {alone}, together {together}: {each:?}");
-        assert!(each.iter().all(|one| one * 20 >= together), "somebody starves: {each:?}");
+        assert!(each.iter().all(|commits| commits * 20 >= together), "somebody starves: {each:?}");
     }
 }
 
 #[test]
 fn four_coordinators_with_one_key_commit_half_as_much_as_one_alone() {
-    claim_half(&[op(4, Action::Add { by: 1, at_least: i64::MIN })]);
+    assert_half_throughput(&[op(4, Action::Add { by: 1, at_least: i64::MIN })]);
 }
 
 /// The same key of every node, so that each transaction has to win everywhere.
 #[test]
 fn four_coordinators_with_one_key_everywhere_commit_half_as_much_as_one_alone() {
     let add = |node| op(node, Action::Add { by: 1, at_least: i64::MIN });
-    claim_half(&(0..COORDINATORS).map(add).collect::<Vec<_>>());
+    assert_half_throughput(&(0..COORDINATORS).map(add).collect::<Vec<_>>());
 }

@@ -2,23 +2,25 @@
 
 use stormglass_sim::chooser::{Recording, Scripted};
 use stormglass_sim::commit::Commit;
-use stormglass_sim::hunt::{Progress, Quarry, hunt};
-use stormglass_sim::play::{Player, record};
+use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::protocol::{Of, drawn, world};
+use stormglass_sim::replay::{Replayer, record};
 use stormglass_sim::schedule::Schedule;
 
 #[test]
-fn a_seed_run_twice_and_from_its_own_record_leaves_one_fingerprint() {
+fn seed_run_twice_and_from_its_recorded_faults_has_one_fingerprint() {
     let setup = Setup::default();
     let mut faults = 0;
     for seed in 0..1_000 {
-        let once = world::<Commit, _, _>(drawn::<Commit>(&setup, seed), |chooser| chooser, ()).run();
+        let once =
+            world::<Commit, _, _>(drawn::<Commit>(&setup, seed), |chooser| chooser, ()).run();
         let mut recorded = world::<Commit, _, _>(drawn::<Commit>(&setup, seed), Recording::new, ());
         assert_eq!(recorded.run().fingerprint, once.fingerprint, "seed {seed}");
         let record = recorded.into_chooser().into_faults();
         faults += record.len();
-        let mut rerun = world::<Commit, _, _>(drawn::<Commit>(&setup, seed), |_| Scripted::new(&record), ());
+        let mut rerun =
+            world::<Commit, _, _>(drawn::<Commit>(&setup, seed), |_| Scripted::new(&record), ());
         assert_eq!(rerun.run().fingerprint, once.fingerprint, "seed {seed} from its record");
         assert_eq!(rerun.chooser().unused().count(), 0, "seed {seed}");
     }
@@ -27,15 +29,16 @@ fn a_seed_run_twice_and_from_its_own_record_leaves_one_fingerprint() {
 
 /// A seed as a text: written down, read back and played, it leaves the seed's fingerprint.
 #[test]
-fn a_seed_written_as_a_schedule_is_the_same_run() {
+fn schedule_written_from_a_seed_has_the_fingerprint_of_the_seed() {
     let scene = Of::<Commit>::new();
-    let mut player = Player::new(&scene);
-    for profile in [Profile::Swarm, Profile::Stormy, Profile::Garbled, Profile::Rotten] {
+    let mut replayer = Replayer::new(&scene);
+    for profile in [Profile::Swarm, Profile::Everything, Profile::Garbled, Profile::BitRot] {
         for seed in 0..100 {
             let (once, schedule) = record(&scene, &Setup { profile, ..Setup::default() }, seed);
             let text = schedule.write(&scene);
-            let read = Schedule::read(&scene, &text).unwrap_or_else(|problem| panic!("{problem}\n{text}"));
-            let (again, unreached) = player.play(&read);
+            let read =
+                Schedule::read(&scene, &text).unwrap_or_else(|problem| panic!("{problem}\n{text}"));
+            let (again, unreached) = replayer.replay(&read);
             assert_eq!(again.fingerprint, once.fingerprint, "{profile} {seed}");
             assert_eq!(unreached, [], "{profile} {seed}");
         }
@@ -45,8 +48,9 @@ fn a_seed_written_as_a_schedule_is_the_same_run() {
 /// Changes only with the meaning of a seed: a release note, never a surprise. Debug, release and other machines must
 /// print the same.
 #[test]
-fn a_thousand_seeds_have_the_fingerprint_that_they_had_elsewhere() {
-    let quarry = Quarry { setup: Setup::default(), seeds: 0..1_000, jobs: 2, keep_going: false };
-    let print = hunt::<Commit>(&quarry, &Progress::default()).fingerprint.expect("clean");
-    assert_eq!(format!("{print:016x}"), "517b1ec6b3535b12");
+fn fingerprint_of_a_thousand_seeds_is_the_same_on_every_machine() {
+    let options =
+        HuntOptions { setup: Setup::default(), seeds: 0..1_000, jobs: 2, keep_going: false };
+    let fingerprint = hunt::<Commit>(&options, &Progress::default()).fingerprint.expect("clean");
+    assert_eq!(format!("{fingerprint:016x}"), "517b1ec6b3535b12");
 }

@@ -10,7 +10,7 @@ use stormglass_sim::protocol::Protocol;
 
 /// Families of ids, and how many there are of each.
 const RULES: [(&str, usize); 4] = [("N", 8), ("P", 6), ("C", 3), ("D", 12)];
-const CLAIMS: [(&str, usize); 4] = [("AC", 5), ("W", 11), ("I", 5), ("L", 3)];
+const PROPERTIES: [(&str, usize); 4] = [("AC", 5), ("W", 11), ("I", 5), ("L", 3)];
 
 fn sources(below: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -28,20 +28,24 @@ fn sources(below: &str) -> Vec<PathBuf> {
     found
 }
 
-fn text_of(paths: impl IntoIterator<Item = PathBuf>) -> String {
+fn concatenate(paths: impl IntoIterator<Item = PathBuf>) -> String {
     paths.into_iter().map(|path| fs::read_to_string(path).expect("a source file") + "\n").collect()
 }
 
-/// The words of all doc comments; a range `N1-N4` names what lies between, too.
-fn documented(text: &str) -> BTreeSet<String> {
-    let docs =
-        text.lines().map(str::trim_start).filter(|line| line.starts_with("///") || line.starts_with("//!"));
+/// The words of all doc comments; a range `MessageDelayed-MessageCorrupted` names what lies between, too.
+fn ids_in_doc_comments(text: &str) -> BTreeSet<String> {
+    let docs = text
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with("///") || line.starts_with("//!"));
     let mut named = BTreeSet::new();
-    for word in docs.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')) {
-        named.extend(word.split('-').map(str::to_owned));
-        if let Some((from, to)) = word.split_once('-') {
+    for token in docs.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-'))
+    {
+        named.extend(token.split('-').map(str::to_owned));
+        if let Some((from, to)) = token.split_once('-') {
             let family = from.trim_end_matches(|c: char| c.is_ascii_digit());
-            let number = |id: &str| id.strip_prefix(family).and_then(|digits| digits.parse::<usize>().ok());
+            let number =
+                |id: &str| id.strip_prefix(family).and_then(|digits| digits.parse::<usize>().ok());
             if let (Some(low), Some(high)) = (number(from), number(to)) {
                 named.extend((low..=high).map(|n| format!("{family}{n}")));
             }
@@ -51,50 +55,57 @@ fn documented(text: &str) -> BTreeSet<String> {
 }
 
 fn missing(families: [(&str, usize); 4], named: &BTreeSet<String>) -> Vec<String> {
-    let ids =
-        families.into_iter().flat_map(|(family, count)| (1..=count).map(move |n| format!("{family}{n}")));
+    let ids = families
+        .into_iter()
+        .flat_map(|(family, count)| (1..=count).map(move |n| format!("{family}{n}")));
     ids.filter(|id| !named.contains(id)).collect()
 }
 
 #[test]
-fn every_fault_rule_is_named_beside_the_code_that_makes_it() {
-    let makers = ["sim/src/world", "sim/src/disk", "sim/src/chooser"].map(sources).concat();
-    let makers = makers.into_iter().filter(|path| !path.components().any(|part| part.as_os_str() == "tests"));
-    assert_eq!(missing(RULES, &documented(&text_of(makers))), [""; 0]);
+fn every_fault_rule_is_named_in_the_fault_injection_code() {
+    let fault_sources = ["sim/src/world", "sim/src/disk", "sim/src/chooser"].map(sources).concat();
+    let fault_sources = fault_sources
+        .into_iter()
+        .filter(|path| !path.components().any(|part| part.as_os_str() == "tests"));
+    assert_eq!(missing(RULES, &ids_in_doc_comments(&concatenate(fault_sources))), [""; 0]);
 }
 
 #[test]
-fn every_claim_is_named_beside_the_code_that_judges_it() {
+fn every_property_is_named_in_the_checker_code() {
     // The heads of files are tables of contents; here they do not count.
-    let text = text_of(sources("sim/src/commit/ledger")).replace("//!", "//");
-    let heads = text_of(sources("sim/src/commit/ledger"));
-    let whole = |id: &str| heads.contains(&format!("//! {id}:"));
-    let mut missing = missing(CLAIMS, &documented(&text));
-    missing.retain(|id| !whole(id));
+    let text = concatenate(sources("sim/src/commit/ledger")).replace("//!", "//");
+    let module_docs = concatenate(sources("sim/src/commit/ledger"));
+    let checker_file = |id: &str| module_docs.contains(&format!("//! {id}:"));
+    let mut missing = missing(PROPERTIES, &ids_in_doc_comments(&text));
+    missing.retain(|id| !checker_file(id));
     assert_eq!(missing, [""; 0]);
 }
 
 #[test]
-fn every_claim_of_the_ledger_is_broken_by_a_bug_of_these_tests() {
+fn every_property_of_the_checker_is_violated_by_a_mutant() {
     let named = |text: &str| -> BTreeSet<String> {
         let quoted = text.split('"').skip(1).step_by(2);
-        let is_claim = |quoted: &&str| {
+        let is_property_name = |quoted: &&str| {
             let Some((id, name)) = quoted.split_once(' ') else { return false };
             let family = id.trim_end_matches(|c: char| c.is_ascii_digit());
-            CLAIMS.iter().any(|(known, _)| *known == family)
+            PROPERTIES.iter().any(|(known, _)| *known == family)
                 && id != family
                 && name.chars().all(|c| c.is_ascii_alphabetic())
         };
-        quoted.filter(is_claim).map(str::to_owned).collect()
+        quoted.filter(is_property_name).map(str::to_owned).collect()
     };
-    let of = |text: String| text.lines().map(named).reduce(|a, b| &a | &b).unwrap_or_default();
-    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("sim/src/commit/ledger.rs");
-    let judged = of(text_of(sources("sim/src/commit/ledger").into_iter().chain([whole])));
-    let bugs =
-        ["tests/planted.rs", "tests/liars.rs"].map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
-    let broken = of(text_of(bugs));
-    assert!(judged.len() > 25, "the ledger's claims are read from its source: {judged:?}");
-    assert_eq!(judged.difference(&broken).collect::<Vec<_>>(), [""; 0]);
-    let named: BTreeSet<String> = Commit::CLAIMS.iter().map(|claim| (*claim).to_owned()).collect();
-    assert_eq!(judged, named, "a schedule can name each of them, and no other");
+    let property_names_in =
+        |text: String| text.lines().map(named).reduce(|a, b| &a | &b).unwrap_or_default();
+    let checker_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sim/src/commit/ledger.rs");
+    let checked = property_names_in(concatenate(
+        sources("sim/src/commit/ledger").into_iter().chain([checker_file]),
+    ));
+    let mutant_tests = ["tests/planted.rs", "tests/liars.rs"]
+        .map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
+    let violated = property_names_in(concatenate(mutant_tests));
+    assert!(checked.len() > 25, "the ledger's claims are read from its source: {checked:?}");
+    assert_eq!(checked.difference(&violated).collect::<Vec<_>>(), [""; 0]);
+    let named: BTreeSet<String> =
+        Commit::PROPERTIES.iter().map(|property| (*property).to_owned()).collect();
+    assert_eq!(checked, named, "a schedule can name each of them, and no other");
 }

@@ -1,39 +1,55 @@
 //! A short hunt of each kind of storm: the node is clean, and the opt-in storms are noticed.
 
 use stormglass_sim::commit::Commit;
-use stormglass_sim::hunt::{Catch, Progress, Quarry, hunt};
+use stormglass_sim::hunt::{HuntOptions, HuntReport, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::tally::Rule;
 
-fn caught(profile: Profile, jobs: usize) -> Catch {
+fn hunt_profile(profile: Profile, jobs: usize) -> HuntReport {
     let setup = Setup { profile, ..Setup::default() };
-    hunt::<Commit>(&Quarry { setup, seeds: 0..1_000, jobs, keep_going: false }, &Progress::default())
+    hunt::<Commit>(
+        &HuntOptions { setup, seeds: 0..1_000, jobs, keep_going: false },
+        &Progress::default(),
+    )
 }
 
 #[test]
-fn no_claim_breaks_in_any_storm_that_the_node_promises_to_survive() {
-    use Profile::{Calm, Crashy, FaultyDisk, Garbled, Lossy, Rotten, Skewed, Stormy, Swarm};
-    for profile in [Swarm, Calm, Lossy, Crashy, FaultyDisk, Skewed, Stormy, Garbled, Rotten] {
-        let catch = caught(profile, 2);
-        assert_eq!(catch.failures, [], "{profile}");
-        assert_eq!(catch.seeds, 1_000);
+fn node_violates_no_property_in_any_supported_profile() {
+    use Profile::{BitRot, Calm, Crashy, Everything, FaultyDisk, Garbled, Lossy, Skewed, Swarm};
+    for profile in [Swarm, Calm, Lossy, Crashy, FaultyDisk, Skewed, Everything, Garbled, BitRot] {
+        let report = hunt_profile(profile, 2);
+        assert_eq!(report.failures, [], "{profile}");
+        assert_eq!(report.seeds, 1_000);
     }
 }
 
 #[test]
-fn the_swarm_sees_everything_that_should_sometimes_happen() {
-    let quarry = Quarry { setup: Setup::default(), seeds: 0..5_000, jobs: 2, keep_going: false };
-    let never: Vec<_> = hunt::<Commit>(&quarry, &Progress::default()).sometimes.never().collect();
-    assert_eq!(never, [""; 0], "never seen in five thousand storms");
+fn swarm_profile_reaches_every_sometimes_counter() {
+    let options =
+        HuntOptions { setup: Setup::default(), seeds: 0..5_000, jobs: 2, keep_going: false };
+    let never_counted: Vec<_> =
+        hunt::<Commit>(&options, &Progress::default()).sometimes.never().collect();
+    assert_eq!(never_counted, [""; 0], "never seen in five thousand storms");
 }
 
 /// AC4: with no fault at all and time enough, nothing aborts but for a participant's No (and what is no transaction).
 #[test]
-fn in_calm_weather_nothing_aborts_without_a_no() {
-    let catch = caught(Profile::Calm, 2);
-    let times = |what: &str| catch.sometimes.rows().iter().find(|row| row.0 == what).map(|row| row.1);
-    for why in ["abort: timeout", "abort: coordinator restarted", "abort: aborted earlier by a participant"] {
-        assert_eq!(times(why), Some(0), "{why}");
+fn calm_profile_aborts_only_on_a_no_vote() {
+    let report = hunt_profile(Profile::Calm, 2);
+    let times = |counter_name: &str| {
+        report
+            .sometimes
+            .rows()
+            .iter()
+            .find(|counter| counter.0 == counter_name)
+            .map(|counter| counter.1)
+    };
+    for reason in [
+        "abort: timeout",
+        "abort: coordinator restarted",
+        "abort: aborted earlier by a participant",
+    ] {
+        assert_eq!(times(reason), Some(0), "{reason}");
     }
     assert!(times("abort: conflict") > Some(0) && times("commit") > Some(10_000));
 }
@@ -41,44 +57,57 @@ fn in_calm_weather_nothing_aborts_without_a_no() {
 /// Damage that can be told from a torn tail keeps a node from starting, and that is judged: most storms with damage
 /// are judged to the end.
 #[test]
-fn damage_at_rest_is_refused_and_rarely_beyond_judging() {
-    let catch = caught(Profile::Rotten, 2);
-    let times = |what: &str| catch.sometimes.rows().iter().find(|row| row.0 == what).map_or(0, |row| row.1);
+fn boot_refuses_damage_at_rest_and_most_damaged_runs_are_checked_to_the_end() {
+    let report = hunt_profile(Profile::BitRot, 2);
+    let times = |counter_name: &str| {
+        report
+            .sometimes
+            .rows()
+            .iter()
+            .find(|counter| counter.0 == counter_name)
+            .map_or(0, |counter| counter.1)
+    };
     assert!(times("refused to start: damaged") > 500);
     assert!((1..350).contains(&times("damage like a torn tail, judged no further")));
 }
 
 /// Sixty-four nodes and their clients are more ends than a number has bits.
 #[test]
-fn the_largest_cluster_weathers_partitions_too() {
-    for profile in [Profile::Lossy, Profile::Stormy] {
+fn cluster_of_64_nodes_survives_partitions() {
+    for profile in [Profile::Lossy, Profile::Everything] {
         let setup = Setup { profile, nodes: Some(64), txns: Some(5) };
-        let quarry = Quarry { setup, seeds: 0..40, jobs: 2, keep_going: false };
-        let catch = hunt::<Commit>(&quarry, &Progress::default());
-        assert_eq!(catch.failures, [], "{profile}");
-        assert!(catch.tally.of(Rule::N6) > 0, "{profile}");
+        let options = HuntOptions { setup, seeds: 0..40, jobs: 2, keep_going: false };
+        let report = hunt::<Commit>(&options, &Progress::default());
+        assert_eq!(report.failures, [], "{profile}");
+        assert!(report.tally.of(Rule::Partitioned) > 0, "{profile}");
     }
 }
 
 #[test]
-fn where_there_are_crashes_at_all_every_seed_has_one() {
+fn every_seed_of_the_crashy_profile_has_a_crash() {
     let setup = Setup { profile: Profile::Crashy, ..Setup::default() };
     for seed in 0..300 {
-        let quarry = Quarry { setup, seeds: seed..seed + 1, jobs: 1, keep_going: false };
-        let tally = hunt::<Commit>(&quarry, &Progress::default()).tally;
-        assert!(tally.of(Rule::P1) + tally.of(Rule::P2) > 0, "seed {seed}");
+        let options = HuntOptions { setup, seeds: seed..seed + 1, jobs: 1, keep_going: false };
+        let tally = hunt::<Commit>(&options, &Progress::default()).tally;
+        assert!(tally.of(Rule::ProcessKilled) + tally.of(Rule::PowerCut) > 0, "seed {seed}");
     }
 }
 
 #[test]
-fn a_drive_that_lies_does_not_go_unnoticed() {
-    let catch = caught(Profile::Lying, 2);
-    assert!(!catch.failures.is_empty());
+fn lying_disk_is_detected() {
+    let report = hunt_profile(Profile::LyingDisk, 2);
+    assert!(!report.failures.is_empty());
 }
 
 #[test]
-fn a_hunt_finds_the_same_whatever_the_number_of_hunters() {
-    let (one, two) = (caught(Profile::Stormy, 1), caught(Profile::Stormy, 2));
-    assert_eq!((one.fingerprint, one.tally, one.sometimes), (two.fingerprint, two.tally, two.sometimes));
-    assert_eq!(caught(Profile::Lying, 1).failures[0], caught(Profile::Lying, 2).failures[0]);
+fn hunt_result_is_independent_of_the_number_of_jobs() {
+    let (one, two) = (hunt_profile(Profile::Everything, 1), hunt_profile(Profile::Everything, 2));
+    assert_eq!(
+        (one.fingerprint, one.tally, one.sometimes),
+        (two.fingerprint, two.tally, two.sometimes)
+    );
+    assert_eq!(
+        hunt_profile(Profile::LyingDisk, 1).failures[0],
+        hunt_profile(Profile::LyingDisk, 2).failures[0]
+    );
 }

@@ -3,14 +3,14 @@
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 use stormglass_sim::commit::Commit;
-use stormglass_sim::play::stage;
 use stormglass_sim::profile::Setup;
 use stormglass_sim::protocol::Of;
+use stormglass_sim::replay::replay_world;
 use stormglass_sim::schedule::Schedule;
-use stormglass_sim::shrink::Size;
-use stormglass_sim::storm::{config, faults, survives};
+use stormglass_sim::shrink::ScheduleSize;
+use stormglass_sim::simulation::{config, faults, survives};
 
-use crate::planted::{PANICS, Planted};
+use crate::mutant_effects::{MutantProtocol, PANICS};
 
 const SMALL: Setup =
     Setup { profile: stormglass_sim::profile::Profile::Swarm, nodes: Some(3), txns: Some(4) };
@@ -19,31 +19,38 @@ proptest! {
     #![proptest_config(config(300, "regressions/proptest/commit.txt"))]
 
     #[test]
-    fn no_claim_breaks_under_any_few_faults(some in faults(&Of::<Commit>::new(), &SMALL)) {
-        survives(&Of::<Commit>::new(), &SMALL, &some)?;
+    fn no_property_is_violated_under_a_few_faults(fault_list in faults(&Of::<Commit>::new(), &SMALL)) {
+        survives(&Of::<Commit>::new(), &SMALL, &fault_list)?;
     }
 }
 
 /// The message that a stranger gets: proptest's own shrinker leaves few faults, and everything needed to act is there.
 #[test]
-fn a_failing_property_tells_the_story() {
-    let scene = Planted(PANICS);
-    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..config(2_000, "") });
-    let outcome = runner.run(&faults(&scene, &SMALL), |some| survives(&scene, &SMALL, &some));
-    let Err(TestError::Fail(why, minimal)) = outcome else { panic!("the bug is not found") };
-    let message = why.message();
+fn proptest_failure_message_contains_a_minimal_schedule() {
+    let scene = MutantProtocol(PANICS);
+    let mut runner =
+        TestRunner::new(ProptestConfig { failure_persistence: None, ..config(2_000, "") });
+    let outcome =
+        runner.run(&faults(&scene, &SMALL), |fault_list| survives(&scene, &SMALL, &fault_list));
+    let Err(TestError::Fail(reason, minimal)) = outcome else { panic!("the bug is not found") };
+    let message = reason.message();
     println!("{message}");
     assert!(minimal.len() <= 3, "{minimal:?}");
     assert!(message.contains("breaks NodeNeverPanics"), "{message}");
     assert!(message.contains("run it again with\n  cargo test"), "{message}");
     assert!(message.contains("BREAKS    NodeNeverPanics"), "{message}");
     let text = message.lines().skip_while(|line| *line != "    stormglass 1");
-    let text =
-        text.take_while(|line| *line != "what happens:").map(|line| line.trim_start().to_owned() + "\n");
+    let text = text
+        .take_while(|line| *line != "what happens:")
+        .map(|line| line.trim_start().to_owned() + "\n");
     let schedule: String = text.collect();
-    let read = Schedule::read(&scene, &schedule).unwrap_or_else(|problem| panic!("{problem}\n{schedule}"));
-    let size = Size::of(&read);
+    let read =
+        Schedule::read(&scene, &schedule).unwrap_or_else(|problem| panic!("{problem}\n{schedule}"));
+    let size = ScheduleSize::of(&read);
     assert!((1..=3).contains(&size.faults) && (1..=2).contains(&size.requests), "{size}");
-    let broken = stage(&scene, &read, ()).run().broken.expect("the schedule in the message breaks the claim");
-    assert_eq!(broken.claim, "NodeNeverPanics");
+    let violation = replay_world(&scene, &read, ())
+        .run()
+        .violation
+        .expect("the schedule in the message breaks the claim");
+    assert_eq!(violation.property, "NodeNeverPanics");
 }

@@ -2,7 +2,7 @@
 
 mod campaign;
 mod disk;
+mod errors;
 mod output;
 mod program;
-mod refusals;
 mod transactions;

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use stormglass::commit::{Action, CommitNode, Key, Op};
 use stormglass::{DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
 use stormglass_sim::chooser::Scripted;
-use stormglass_sim::commit::workload::Wish;
-use stormglass_sim::commit::{Clients, Commit, Ledger};
+use stormglass_sim::commit::workload::ClientRequest;
+use stormglass_sim::commit::{AtomicCommitChecker, Clients, Commit};
 use stormglass_sim::fault::Fault;
-use stormglass_sim::oracle::{Broken, Fact, Judge, Seen};
 use stormglass_sim::plan::{LOG_BYTES, Plan, Timing};
+use stormglass_sim::property::{Checker, Fact, Observation, Violation};
 use stormglass_sim::protocol::Protocol;
-use stormglass_sim::world::{Ending, World};
+use stormglass_sim::world::{RunOutcome, World};
 
 /// How often what was sent, written and answered, for request c1.1 only.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct EffectCounts {
     pub(crate) sent: BTreeMap<&'static str, usize>,
     pub(crate) written: BTreeMap<&'static str, usize>,
     pub(crate) answered: Vec<&'static str>,
@@ -24,20 +24,20 @@ pub(crate) struct Counts {
 
 pub(crate) const C1_1: RequestId = RequestId { client: 1, serial: 1, attempt: 0 };
 
-impl<N: Node> Judge<N> for Counts {
-    fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
-        let ours = |subject: Option<Subject>| subject == Some(Subject::Request(C1_1));
-        if let Fact::Effect(Effect::Send { message, .. }, _) = seen.fact
-            && ours(message.subject())
+impl<N: Node> Checker<N> for EffectCounts {
+    fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        let is_request_c1_1 = |subject: Option<Subject>| subject == Some(Subject::Request(C1_1));
+        if let Fact::Effect(Effect::Send { message, .. }, _) = observation.fact
+            && is_request_c1_1(message.subject())
         {
             *self.sent.entry(message.kind()).or_default() += 1;
         }
-        if let Fact::Effect(Effect::Disk(DiskOp::Append { about, .. }), _) = seen.fact
-            && ours(about.subject)
+        if let Fact::Effect(Effect::Disk(DiskOp::Append { about, .. }), _) = observation.fact
+            && is_request_c1_1(about.subject)
         {
             *self.written.entry(about.kind).or_default() += 1;
         }
-        if let Fact::Answered { id: C1_1, response } = seen.fact {
+        if let Fact::Answered { id: C1_1, response } = observation.fact {
             self.answered.push(response.kind());
         }
         Ok(())
@@ -50,46 +50,61 @@ pub(crate) fn op(node: u16, action: Action) -> Op {
 }
 
 /// An operation that its node has an honest reason to refuse.
-pub(crate) fn impossible(node: u16) -> Op {
+pub(crate) fn refused_op(node: u16) -> Op {
     op(node, Action::Add { by: -1, at_least: 0 })
 }
 
 /// Client 1 asks node 0 for this, after a second's hundredth.
-pub(crate) fn wish(ops: &[Op]) -> Wish {
+pub(crate) fn client_request(ops: &[Op]) -> ClientRequest {
     let ops = Arc::from(ops);
-    Wish { client: 1, serial: 1, coordinator: NodeId(0), ops, think_us: 10_000, stubborn: false }
+    ClientRequest {
+        client: 1,
+        serial: 1,
+        coordinator: NodeId(0),
+        ops,
+        think_us: 10_000,
+        stubborn: false,
+    }
 }
 
 pub(crate) fn plan(nodes: u16) -> Plan {
-    let (storm_us, patience_us) = (500_000, 4_000_000);
+    let (fault_phase_us, recovery_timeout_us) = (500_000, 4_000_000);
     Plan {
         nodes,
         clients: 1,
         timing: Timing::default(),
-        storm_us,
-        patience_us,
+        fault_phase_us,
+        recovery_timeout_us,
         log_bytes: LOG_BYTES,
-        dead: Vec::new(),
+        permanently_down: Vec::new(),
         wire: false,
     }
 }
 
 /// Runs these wishes under these faults; every fault must have come up.
-pub(crate) fn run(plan: Plan, wishes: Vec<Wish>, faults: &[Fault]) -> (Ending, Counts) {
-    let clients = Clients::new(plan.nodes, plan.clients, wishes);
-    let judge = (Ledger::new(&plan), Counts::default());
+pub(crate) fn run(
+    plan: Plan,
+    requests: Vec<ClientRequest>,
+    faults: &[Fault],
+) -> (RunOutcome, EffectCounts) {
+    let clients = Clients::new(plan.nodes, plan.clients, requests);
+    let checker = (AtomicCommitChecker::new(&plan), EffectCounts::default());
     let config = Commit::config(&plan);
     let mut world: World<CommitNode, _, _, _> =
-        World::new(config, plan, clients, judge, Scripted::new(faults));
-    let ending = world.run();
+        World::new(config, plan, clients, checker, Scripted::new(faults));
+    let outcome = world.run();
     let unused: Vec<_> = world.chooser().unused().collect();
     assert!(unused.is_empty(), "never came up: {unused:?}");
-    (ending, world.judge().1.clone())
+    (outcome, world.checker().1.clone())
 }
 
 /// The same, and no claim may break.
-pub(crate) fn run_clean(plan: Plan, wishes: Vec<Wish>, faults: &[Fault]) -> Counts {
-    let (ending, counts) = run(plan, wishes, faults);
-    assert_eq!(ending.broken, None);
+pub(crate) fn run_clean(
+    plan: Plan,
+    requests: Vec<ClientRequest>,
+    faults: &[Fault],
+) -> EffectCounts {
+    let (outcome, counts) = run(plan, requests, faults);
+    assert_eq!(outcome.violation, None);
     counts
 }

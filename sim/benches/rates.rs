@@ -13,7 +13,7 @@
 use std::time::Instant;
 
 use stormglass_sim::commit::Commit;
-use stormglass_sim::protocol::{BenchRun, Benched, Protocol};
+use stormglass_sim::protocol::{BenchResult, BenchRun, Protocol};
 
 mod bare;
 
@@ -27,7 +27,7 @@ const LOSE: u32 = 65_536 / 20;
 /// One of ours, or the bare loop: runs a seed, says how many messages it has delivered.
 type Run = Box<dyn FnMut(u64) -> u64>;
 
-struct Contestant {
+struct Benchmark {
     name: &'static str,
     /// How many seeds of it take about as long as [`SEEDS`] of the first.
     seeds: u64,
@@ -41,24 +41,24 @@ fn main() {
         println!("to measure, run: cargo bench -p stormglass-sim");
         return;
     }
-    let contestant = |name, seeds, run| Contestant { name, seeds, run, rates: Vec::new() };
+    let benchmark = |name, seeds, run| Benchmark { name, seeds, run, rates: Vec::new() };
     let mut all = [
-        contestant("stormglass, 4 nodes", SEEDS, ours(4, 0)),
-        contestant("bare loop, 4 nodes", SEEDS * 8, Box::new(|seed| bare::run(4, TXNS, 0, seed))),
-        contestant(
+        benchmark("stormglass, 4 nodes", SEEDS, ours(4, 0)),
+        benchmark("bare loop, 4 nodes", SEEDS * 8, Box::new(|seed| bare::run(4, TXNS, 0, seed))),
+        benchmark(
             "bare loop, 4 nodes, 5 % loss",
             SEEDS * 8,
             Box::new(|seed| bare::run(4, TXNS, LOSE, seed)),
         ),
-        contestant("stormglass, 32 nodes", SEEDS / 8, ours(32, 0)),
-        contestant("stormglass, 4 nodes, 5 % loss", SEEDS, ours(4, LOSE)),
+        benchmark("stormglass, 32 nodes", SEEDS / 8, ours(32, 0)),
+        benchmark("stormglass, 4 nodes, 5 % loss", SEEDS, ours(4, LOSE)),
     ];
     for round in 0..=ROUNDS {
-        for one in &mut all {
-            let rate = measure(one, 1 + round * 1_000);
+        for benchmark in &mut all {
+            let rate = measure(benchmark, 1 + round * 1_000);
             // The first round only warms up.
             if round > 0 {
-                one.rates.push(rate);
+                benchmark.rates.push(rate);
             }
         }
     }
@@ -66,28 +66,29 @@ fn main() {
 }
 
 fn ours(nodes: u16, lose: u32) -> Run {
-    let mut bench = Commit::bench(BenchRun { nodes, txns: TXNS, lose }).expect("it has a benchmark");
+    let mut bench =
+        Commit::bench(BenchRun { nodes, txns: TXNS, lose }).expect("it has a benchmark");
     Box::new(move |seed| {
-        let Benched { ending, .. } = bench(seed);
-        assert!(ending.broken.is_none(), "seed {seed}: {:?}", ending.broken);
-        ending.tally.delivered
+        let BenchResult { outcome, .. } = bench(seed);
+        assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
+        outcome.tally.delivered
     })
 }
 
-fn measure(one: &mut Contestant, first: u64) -> f64 {
+fn measure(benchmark: &mut Benchmark, first: u64) -> f64 {
     let began = Instant::now();
-    let delivered: u64 = (first..first + one.seeds).map(&mut one.run).sum();
+    let delivered: u64 = (first..first + benchmark.seeds).map(&mut benchmark.run).sum();
     delivered as f64 / began.elapsed().as_secs_f64()
 }
 
-fn report([ours, bare, bare_lossy, many, lossy]: &[Contestant; 5]) {
+fn report([ours, bare, bare_lossy, many, lossy]: &[Benchmark; 5]) {
     println!("messages per second, median (least to most) of {ROUNDS} rounds in turns");
-    for one in [ours, bare, many, lossy, bare_lossy] {
-        let [least, median, most] = spread(one.rates.clone()).map(|rate| rate / 1e6);
-        println!("  {:<32} {median:6.2} M  ({least:.2} to {most:.2})", one.name);
+    for benchmark in [ours, bare, many, lossy, bare_lossy] {
+        let [least, median, most] = spread(benchmark.rates.clone()).map(|rate| rate / 1e6);
+        println!("  {:<32} {median:6.2} M  ({least:.2} to {most:.2})", benchmark.name);
     }
     println!("ratios, median (least to most) of the rounds");
-    let ratio = |what: &str, a: &Contestant, b: &Contestant, goal: &str| {
+    let ratio = |what: &str, a: &Benchmark, b: &Benchmark, goal: &str| {
         let ratios = a.rates.iter().zip(&b.rates).map(|(a, b)| a / b).collect();
         let [least, median, most] = spread(ratios);
         println!("  {what:<32} {median:6.3}    ({least:.3} to {most:.3}), goal {goal}");

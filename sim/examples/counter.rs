@@ -3,22 +3,26 @@
 use std::collections::BTreeMap;
 use stormglass::{About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Node, NodeId};
 use stormglass::{OpId, Outbox, RequestId, Time};
-use stormglass_sim::oracle::{Fact, Oracle, Seen, Verdict};
-use stormglass_sim::storm::Storm;
+use stormglass_sim::property::{Fact, Observation, Property, PropertyResult};
+use stormglass_sim::simulation::Simulation;
 
 /// Counts, one at a time (clients repeat what is not answered); an answer is on the disk before it is given, in a file whose name is on the disk too.
 #[derive(Clone, Debug)]
-struct Counter<const FORGETS_SYNC_DIR: bool> {
+struct Counter<const SKIPS_SYNC_DIR: bool> {
     file: FileId,
     value: u64,
     barriers_under_way: u8,
-    adding: Option<RequestId>,
+    pending_add: Option<RequestId>,
 }
 
 impl<const F: bool> Counter<F> {
     fn write(&mut self, out: &mut Outbox<Self>) {
         let about = About { kind: "Value", subject: None };
-        out.append(self.file, about, &[self.value.to_le_bytes(), (!self.value).to_le_bytes()].concat());
+        out.append(
+            self.file,
+            about,
+            &[self.value.to_le_bytes(), (!self.value).to_le_bytes()].concat(),
+        );
         out.disk(DiskOp::Sync { op: OpId(0), file: self.file });
         if !F {
             out.disk(DiskOp::SyncDir { op: OpId(1) });
@@ -28,10 +32,12 @@ impl<const F: bool> Counter<F> {
 }
 
 /// The greatest value whose record is whole: 8 bytes, and the same 8 inverted.
-fn greatest(bytes: &[u8]) -> u64 {
-    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-    let whole = |record: &[u8]| Some(word(&record[..8])).filter(|value| *value == !word(&record[8..]));
-    bytes.chunks_exact(16).filter_map(whole).max().unwrap_or(0)
+fn max_intact_value(bytes: &[u8]) -> u64 {
+    let read_u64 = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    let intact = |record: &[u8]| {
+        Some(read_u64(&record[..8])).filter(|value| *value == !read_u64(&record[8..]))
+    };
+    bytes.chunks_exact(16).filter_map(intact).max().unwrap_or(0)
 }
 
 impl<const F: bool> Node for Counter<F> {
@@ -45,10 +51,11 @@ impl<const F: bool> Node for Counter<F> {
     fn boot((): &(), boot: Boot<'_>, out: &mut Outbox<Self>) -> Result<Self, BootError> {
         let (mut next, mut value) = (0, 0);
         for (file, bytes) in boot.contents()? {
-            value = value.max(greatest(bytes));
+            value = value.max(max_intact_value(bytes));
             next = if let FileId::Wal(k) = file { k + 1 } else { next };
         }
-        let mut node = Counter { file: FileId::Wal(next), value, barriers_under_way: 0, adding: None };
+        let mut node =
+            Counter { file: FileId::Wal(next), value, barriers_under_way: 0, pending_add: None };
         node.write(out);
         Ok(node)
     }
@@ -56,7 +63,7 @@ impl<const F: bool> Node for Counter<F> {
     fn step(&mut self, _now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
         match input {
             Input::Request { id, .. } if self.barriers_under_way == 0 => {
-                (self.adding, self.value) = (Some(id), self.value + 1);
+                (self.pending_add, self.value) = (Some(id), self.value + 1);
                 self.write(out);
             }
             Input::DiskDone { result: Err(error), .. } => out.halt(HaltReason::DiskFailed(error)),
@@ -64,27 +71,33 @@ impl<const F: bool> Node for Counter<F> {
             Input::Request { .. } | Input::Message { .. } | Input::Wake => {}
         }
         if self.barriers_under_way == 0 {
-            self.adding.take().into_iter().for_each(|id| out.reply(id, self.value));
+            self.pending_add.take().into_iter().for_each(|id| out.reply(id, self.value));
         }
     }
 }
 
 /// Whoever was told a number will never see the same or a smaller one from that node.
 #[derive(Clone, Default)]
-struct NoForgottenAdd(BTreeMap<NodeId, u64>);
+struct NoLostAdd(BTreeMap<NodeId, u64>);
 
-impl<const F: bool> Oracle<Counter<F>> for NoForgottenAdd {
-    const CLAIM: &'static str = "NoForgottenAdd";
-    fn on(&mut self, seen: &Seen<'_, Counter<F>>) -> Verdict {
-        let Fact::Effect(Effect::Reply { response, .. }, _) = seen.fact else { return Ok(()) };
-        let before = self.0.insert(seen.node, *response).unwrap_or(0);
-        if *response > before { Ok(()) } else { Err(format!("{} said {before}, then {response}", seen.node)) }
+impl<const F: bool> Property<Counter<F>> for NoLostAdd {
+    const NAME: &'static str = "NoForgottenAdd";
+    fn on(&mut self, observation: &Observation<'_, Counter<F>>) -> PropertyResult {
+        let Fact::Effect(Effect::Reply { response, .. }, _) = observation.fact else {
+            return Ok(());
+        };
+        let before = self.0.insert(observation.node, *response).unwrap_or(0);
+        if *response > before {
+            Ok(())
+        } else {
+            Err(format!("{} said {before}, then {response}", observation.node))
+        }
     }
 }
 
 fn check<const F: bool>() {
-    let storm = Storm::<Counter<F>>::new(()).requests(20, |draw| (draw.node(), ()));
-    storm.oracle(NoForgottenAdd::default()).check();
+    let simulation = Simulation::<Counter<F>>::new(()).requests(20, |rng| (rng.node(), ()));
+    simulation.property(NoLostAdd::default()).check();
 }
 
 fn main() {
@@ -93,7 +106,7 @@ fn main() {
 
 #[test]
 #[should_panic = "Counter<true> breaks NoForgottenAdd"]
-fn no_add_is_forgotten_unless_a_sync_dir_is() {
+fn no_add_is_lost_unless_sync_dir_is_skipped() {
     check::<false>();
     check::<true>();
 }

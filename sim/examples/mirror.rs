@@ -4,37 +4,39 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use stormglass::{About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Micros, Node};
+use stormglass::{
+    About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Micros, Node,
+};
 use stormglass::{NodeId, OpId, Outbox, ReadDisk, RequestId, Subject, Time};
-use stormglass_sim::oracle::{Fact, Judge, Oracle, Seen, Verdict};
-use stormglass_sim::storm::Storm;
+use stormglass_sim::property::{Checker, Fact, Observation, Property, PropertyResult};
+use stormglass_sim::simulation::Simulation;
 
 /// Values are numbered; the greatest counts.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum Word {
+enum MirrorMessage {
     Copy(u64),
     Ack(u64),
 }
 
-impl Label for Word {
+impl Label for MirrorMessage {
     fn kind(&self) -> &'static str {
-        if let Word::Copy(_) = self { "Copy" } else { "Ack" }
+        if let MirrorMessage::Copy(_) = self { "Copy" } else { "Ack" }
     }
     fn subject(&self) -> Option<Subject> {
-        let (Word::Copy(value) | Word::Ack(value)) = self;
+        let (MirrorMessage::Copy(value) | MirrorMessage::Ack(value)) = self;
         Some(Subject::Serial(*value))
     }
 }
 
 #[derive(Clone, Debug)]
-struct Mirror<const COUNTS_BLINDLY: bool> {
+struct Mirror<const COUNTS_DUPLICATE_ACKS: bool> {
     others: Vec<NodeId>,
     file: FileId,
     value: u64,
     barriers: u8,
     /// n0: the put under way, who has it, and how many that is.
     put: Option<(RequestId, BTreeSet<NodeId>, usize)>,
-    again: Option<Time>,
+    resend_at: Option<Time>,
 }
 
 impl<const B: bool> Mirror<B> {
@@ -47,22 +49,24 @@ impl<const B: bool> Mirror<B> {
     }
 
     fn copy(&mut self, now: Time, out: &mut Outbox<Self>) {
-        let Some((_, have, _)) = &self.put else { return };
-        let lacking = self.others.iter().filter(|other| !have.contains(other));
-        lacking.for_each(|other| out.send(*other, Word::Copy(self.value)));
-        self.again = Some(now + Micros::millis(20));
+        let Some((_, holders, _)) = &self.put else { return };
+        let missing = self.others.iter().filter(|other| !holders.contains(other));
+        missing.for_each(|other| out.send(*other, MirrorMessage::Copy(self.value)));
+        self.resend_at = Some(now + Micros::millis(20));
     }
 }
 
-fn greatest(bytes: &[u8]) -> u64 {
-    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-    let whole = |record: &[u8]| Some(word(&record[..8])).filter(|value| *value == !word(&record[8..]));
-    bytes.chunks_exact(16).filter_map(whole).max().unwrap_or(0)
+fn max_intact_value(bytes: &[u8]) -> u64 {
+    let read_u64 = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    let intact = |record: &[u8]| {
+        Some(read_u64(&record[..8])).filter(|value| *value == !read_u64(&record[8..]))
+    };
+    bytes.chunks_exact(16).filter_map(intact).max().unwrap_or(0)
 }
 
 impl<const B: bool> Node for Mirror<B> {
     type Config = u16;
-    type Message = Word;
+    type Message = MirrorMessage;
     type Request = ();
     type Response = u64;
     type Event = ();
@@ -70,11 +74,18 @@ impl<const B: bool> Node for Mirror<B> {
     fn boot(nodes: &u16, boot: Boot<'_>, out: &mut Outbox<Self>) -> Result<Self, BootError> {
         let (mut next, mut value) = (0, 0);
         for (file, bytes) in boot.contents()? {
-            value = value.max(greatest(bytes));
+            value = value.max(max_intact_value(bytes));
             next = if let FileId::Wal(k) = file { k + 1 } else { next };
         }
         let others = (0..*nodes).map(NodeId).filter(|node| *node != boot.id).collect();
-        let mut node = Mirror { others, file: FileId::Wal(next), value, barriers: 0, put: None, again: None };
+        let mut node = Mirror {
+            others,
+            file: FileId::Wal(next),
+            value,
+            barriers: 0,
+            put: None,
+            resend_at: None,
+        };
         node.write(value, out);
         Ok(node)
     }
@@ -85,18 +96,20 @@ impl<const B: bool> Node for Mirror<B> {
                 self.put = Some((id, BTreeSet::new(), 0));
                 self.write(self.value + 1, out);
             }
-            Input::Message { message: Word::Copy(value), .. } if self.barriers == 0 && value > self.value => {
+            Input::Message { message: MirrorMessage::Copy(value), .. }
+                if self.barriers == 0 && value > self.value =>
+            {
                 self.write(value, out);
             }
-            Input::Message { from, message: Word::Copy(value) } if self.barriers == 0 => {
-                out.send(from, Word::Ack(value));
+            Input::Message { from, message: MirrorMessage::Copy(value) } if self.barriers == 0 => {
+                out.send(from, MirrorMessage::Ack(value));
             }
-            Input::Message { from, message: Word::Ack(value) } if value == self.value => {
-                let Some((id, have, said)) = &mut self.put else { return };
-                *said += usize::from(have.insert(from) || B);
-                if *said >= self.others.len() {
+            Input::Message { from, message: MirrorMessage::Ack(value) } if value == self.value => {
+                let Some((id, holders, acks)) = &mut self.put else { return };
+                *acks += usize::from(holders.insert(from) || B);
+                if *acks >= self.others.len() {
                     out.reply(*id, value);
-                    (self.put, self.again) = (None, None);
+                    (self.put, self.resend_at) = (None, None);
                 }
             }
             Input::DiskDone { result: Err(error), .. } => out.halt(HaltReason::DiskFailed(error)),
@@ -111,40 +124,50 @@ impl<const B: bool> Node for Mirror<B> {
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.again
+        self.resend_at
     }
 }
 
 /// The greatest value that each node had on its disk when it last booted or spoke.
 #[derive(Clone, Default)]
-struct AnsweredIsEverywhere(BTreeMap<NodeId, u64>);
+struct AnsweredIsOnEveryNode(BTreeMap<NodeId, u64>);
 
-impl<const B: bool> Oracle<Mirror<B>> for AnsweredIsEverywhere {
-    const CLAIM: &'static str = "AnsweredIsEverywhere";
-    fn on(&mut self, seen: &Seen<'_, Mirror<B>>) -> Verdict {
-        let disk = seen.disk.durable();
-        let on_disk =
-            disk.files().into_iter().filter_map(|file| disk.read(file).ok().flatten().map(greatest));
-        if let Fact::Boot | Fact::Effect(Effect::Send { .. } | Effect::Reply { .. }, _) = seen.fact {
-            self.0.insert(seen.node, on_disk.max().unwrap_or(0));
+impl<const B: bool> Property<Mirror<B>> for AnsweredIsOnEveryNode {
+    const NAME: &'static str = "AnsweredIsEverywhere";
+    fn on(&mut self, observation: &Observation<'_, Mirror<B>>) -> PropertyResult {
+        let disk = observation.disk.durable();
+        let on_disk = disk
+            .files()
+            .into_iter()
+            .filter_map(|file| disk.read(file).ok().flatten().map(max_intact_value));
+        if let Fact::Boot | Fact::Effect(Effect::Send { .. } | Effect::Reply { .. }, _) =
+            observation.fact
+        {
+            self.0.insert(observation.node, on_disk.max().unwrap_or(0));
         }
-        let Fact::Effect(Effect::Reply { response, .. }, _) = seen.fact else { return Ok(()) };
-        let Some((node, kept)) = self.0.iter().find(|(_, kept)| *kept < response) else { return Ok(()) };
+        let Fact::Effect(Effect::Reply { response, .. }, _) = observation.fact else {
+            return Ok(());
+        };
+        let Some((node, kept)) = self.0.iter().find(|(_, kept)| *kept < response) else {
+            return Ok(());
+        };
         Err(format!("{response} is answered, and {node} has only {kept}"))
     }
 }
 
-fn storm<const B: bool>() -> Storm<Mirror<B>, impl Judge<Mirror<B>> + Sync> {
-    Storm::with(|plan| plan.nodes).requests(20, |_| (NodeId(0), ())).oracle(AnsweredIsEverywhere::default())
+fn simulation<const B: bool>() -> Simulation<Mirror<B>, impl Checker<Mirror<B>> + Sync> {
+    Simulation::with(|plan| plan.nodes)
+        .requests(20, |_| (NodeId(0), ()))
+        .property(AnsweredIsOnEveryNode::default())
 }
 
 fn main() -> std::process::ExitCode {
-    stormglass_sim::cli::main_of(&storm::<false>())
+    stormglass_sim::cli::main_of(&simulation::<false>())
 }
 
 #[test]
 #[should_panic = "Mirror<true> breaks AnsweredIsEverywhere"]
-fn what_is_answered_is_everywhere_unless_acknowledgements_are_counted_blindly() {
-    storm::<false>().check();
-    storm::<true>().check();
+fn answered_puts_are_on_every_node_unless_duplicate_acks_count() {
+    simulation::<false>().check();
+    simulation::<true>().check();
 }

@@ -1,12 +1,12 @@
-//! The command line, as a library function: whoever has a [`Protocol`] has `hunt`, `replay`, `shrink`, `check` and `profiles`.
+//! The command line, as a library function: whoever has a [`Protocol`] has `hunt`, `replay`, `shrink`, `check_determinism` and `profiles`.
 
 mod args;
 mod bench;
-mod check;
+mod check_determinism;
+mod check_logs;
 mod diff;
 mod explain;
 mod hunt;
-mod judge;
 mod replay;
 mod say;
 mod shrink;
@@ -17,11 +17,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::oracle::Broken;
 use crate::profile::{Profile, Setup};
+use crate::property::Violation;
 use crate::protocol::{Of, Protocol, Scene};
 use crate::tally::Rule;
-use crate::world::NOTHING_ELSE;
+use crate::world::HARNESS_NEVER_PANICS;
 use args::{Args, Command};
 use say::say;
 
@@ -33,30 +33,30 @@ enum Exit {
     Usage = 2,
     Safety = 10,
     Liveness = 11,
-    Undetermined = 12,
+    Nondeterministic = 12,
     Interrupted = 130,
 }
 
 impl Exit {
     /// The worse of two: what broke before what could not be tried.
-    fn or(self, other: Exit) -> Exit {
+    fn worse(self, other: Exit) -> Exit {
         let rank = |exit| match exit {
             Exit::Clean => 0,
             Exit::Interrupted => 1,
             Exit::Usage => 2,
             Exit::Other => 3,
-            Exit::Undetermined => 4,
+            Exit::Nondeterministic => 4,
             Exit::Liveness => 5,
             Exit::Safety => 6,
         };
         if rank(other) > rank(self) { other } else { self }
     }
 
-    fn of(broken: &Broken) -> Exit {
-        match broken {
-            Broken { claim: NOTHING_ELSE, .. } => Exit::Other,
-            Broken { liveness: true, .. } => Exit::Liveness,
-            Broken { .. } => Exit::Safety,
+    fn of(violation: &Violation) -> Exit {
+        match violation {
+            Violation { property: HARNESS_NEVER_PANICS, .. } => Exit::Other,
+            Violation { liveness: true, .. } => Exit::Liveness,
+            Violation { .. } => Exit::Safety,
         }
     }
 }
@@ -68,8 +68,8 @@ pub fn replay_line<S: Scene>(scene: &S, seed: u64, setup: &Setup) -> String {
 
 /// What one types before the name of a command.
 fn command<S: Scene>(scene: &S) -> String {
-    let own = || std::env::args().next().unwrap_or_else(|| scene.name().to_string());
-    scene.command().map_or_else(own, str::to_string)
+    let own_path = || std::env::args().next().unwrap_or_else(|| scene.name().to_string());
+    scene.command().map_or_else(own_path, str::to_string)
 }
 
 /// Runs the command line of a protocol. Exit codes: 0 clean, 2 usage, 10 a safety claim broke, 11 a liveness claim
@@ -78,37 +78,47 @@ pub fn main<P: Protocol>() -> ExitCode {
     main_of(&Of::<P>::new())
 }
 
-/// The same for a scene: a [`Storm`](crate::storm::Storm) has a command line, too.
+/// The same for a scene: a [`Simulation`](crate::simulation::Simulation) has a command line, too.
 pub fn main_of<S: Scene>(scene: &S) -> ExitCode {
     let parsed = parser(scene).try_get_matches().and_then(|found| Args::from_arg_matches(&found));
     let args = match parsed {
         Ok(args) => args,
-        Err(error) => return usage::explain(&error),
+        Err(error) => return usage::report_parse_error(&error),
     };
     let exit = match args.command {
-        Command::Hunt(hunt) => quietly(false, || hunt::run(scene, &hunt)),
-        Command::Replay(replay) => quietly(true, || replay::run(scene, &replay).unwrap_or_else(|exit| exit)),
-        Command::Shrink(shrink) => quietly(false, || shrink::run(scene, &shrink).unwrap_or_else(|exit| exit)),
-        Command::Diff(diff) => quietly(false, || diff::run(scene, &diff).unwrap_or_else(|exit| exit)),
-        Command::Check(check) => quietly(false, || check::run(scene, &check)),
+        Command::Hunt(hunt) => with_panic_hook(false, || hunt::run(scene, &hunt)),
+        Command::Replay(replay) => {
+            with_panic_hook(true, || replay::run(scene, &replay).unwrap_or_else(|exit| exit))
+        }
+        Command::Shrink(shrink) => {
+            with_panic_hook(false, || shrink::run(scene, &shrink).unwrap_or_else(|exit| exit))
+        }
+        Command::Diff(diff) => {
+            with_panic_hook(false, || diff::run(scene, &diff).unwrap_or_else(|exit| exit))
+        }
+        Command::CheckDeterminism(check_determinism) => {
+            with_panic_hook(false, || check_determinism::run(scene, &check_determinism))
+        }
         Command::Bench(bench) => bench::run(scene, &bench),
-        Command::Judge(logs) => quietly(false, || judge::run(scene, &logs)),
+        Command::CheckLogs(logs) => with_panic_hook(false, || check_logs::run(scene, &logs)),
         Command::Profiles => {
             profiles();
             Exit::Clean
         }
     };
-    ExitCode::from(say::ended(exit) as u8)
+    ExitCode::from(say::exit_after_output(exit) as u8)
 }
 
 /// The parser, whose examples are typed as this protocol's command line is.
 fn parser<S: Scene>(scene: &S) -> clap::Command {
-    let (own, mut parser) = (command(scene), Args::command());
+    let (own_path, mut parser) = (command(scene), Args::command());
     let names: Vec<_> = parser.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
     for name in names {
-        parser = parser.mut_subcommand(name, |sub| match sub.get_after_help().map(ToString::to_string) {
-            Some(examples) => sub.after_help(examples.replace("cargo sim", &own)),
-            None => sub,
+        parser = parser.mut_subcommand(name, |sub| {
+            match sub.get_after_help().map(ToString::to_string) {
+                Some(examples) => sub.after_help(examples.replace("cargo sim", &own_path)),
+                None => sub,
+            }
         });
     }
     parser
@@ -116,11 +126,11 @@ fn parser<S: Scene>(scene: &S) -> clap::Command {
 
 /// The world turns a panic into a broken claim; where it came from is worth one line, but not in a hunt, whose progress
 /// bar it would tear, and not once more for each candidate of a shrink. A panic outside of any run is a bug of ours.
-fn quietly(one_run: bool, run: impl FnOnce() -> Exit) -> Exit {
-    let own = file!().trim_end_matches("cli.rs");
-    let loud = std::panic::take_hook();
+fn with_panic_hook(one_run: bool, run: impl FnOnce() -> Exit) -> Exit {
+    let own_path = file!().trim_end_matches("cli.rs");
+    let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| match panic.location() {
-        Some(place) if place.file().starts_with(own) => loud(panic),
+        Some(place) if place.file().starts_with(own_path) => default_hook(panic),
         Some(place) if one_run => eprintln!("panicked at {place}"),
         Some(_) | None => {}
     }));

@@ -2,26 +2,26 @@
 //! knows two-phase commit.
 
 mod bench;
+pub mod checker;
 pub mod edits;
-pub mod ledger;
-pub mod order;
-mod row;
+mod tx_state;
+pub mod txn;
 pub mod workload;
 
-pub use ledger::Ledger;
-pub use order::Txn;
+pub use checker::AtomicCommitChecker;
+pub use txn::Txn;
 pub use workload::Clients;
 
 use stormglass::commit::{CommitNode, Config};
 use stormglass::{Micros, NodeId};
 
-use crate::oracle::Sometimes;
 use crate::plan::Plan;
-use crate::profile::{Draw, Setup};
-use crate::protocol::{BenchRun, Benched, Protocol};
-use crate::schedule::{Cursor, Problem};
+use crate::profile::{Rng, Setup};
+use crate::property::Sometimes;
+use crate::protocol::{BenchResult, BenchRun, Protocol};
+use crate::schedule::{Cursor, ParseError};
 use crate::tally::{Rule, Tally};
-use crate::workload::Wish;
+use crate::workload::PlannedRequest;
 
 /// Two-phase commit, its clients and its claims.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +34,10 @@ pub const RETRY_US: (u64, u64) = (50_000, 100_000);
 
 /// How many decided names of a client a coordinator remembers in the simulator: so few that those of a client who does not
 /// say what it has seen are evicted in every run.
-pub const NAMES_KEPT: usize = 3;
+pub const DEDUP_ENTRIES_KEPT: usize = 3;
 
 /// The claims of the ledger.
-const CLAIMS: [&str; 34] = [
+const PROPERTIES: [&str; 34] = [
     "AC1 NoTwoDecideDifferently",
     "AC2 NoDecisionIsReversed",
     "AC3 CommitNeedsEveryYes",
@@ -101,72 +101,72 @@ impl Protocol for Commit {
     const NAME: &'static str = "two-phase commit";
     const COMMAND: Option<&'static str> = Some("cargo sim");
     const KINDS: &'static [&'static str] = &KINDS;
-    const CLAIMS: &'static [&'static str] = &CLAIMS;
+    const PROPERTIES: &'static [&'static str] = &PROPERTIES;
     type Node = CommitNode;
-    type Order = Txn;
+    type Request = Txn;
     type Workload = Clients;
-    type Judge = Ledger;
+    type Checker = AtomicCommitChecker;
 
     fn config(plan: &Plan) -> Config {
         Config {
             vote_timeout: Micros(VOTE_TIMEOUT_US),
             retry_first: Micros(RETRY_US.0),
             retry_max: Micros(RETRY_US.1),
-            names_kept: NAMES_KEPT,
+            names_kept: DEDUP_ENTRIES_KEPT,
             compact_at_bytes: plan.log_bytes,
             ..Config::new((0..plan.nodes).map(NodeId))
         }
     }
 
-    fn wishes(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<Txn>> {
-        workload::draw_wishes(setup, plan, draw)
+    fn requests(setup: &Setup, plan: &mut Plan, rng: &mut Rng) -> Vec<PlannedRequest<Txn>> {
+        workload::draw_requests(setup, plan, rng)
     }
 
-    fn clients(plan: &Plan, wishes: Vec<Wish<Txn>>) -> Clients {
-        Clients::new(plan.nodes, plan.clients, wishes.into_iter().map(Into::into).collect())
+    fn clients(plan: &Plan, requests: Vec<PlannedRequest<Txn>>) -> Clients {
+        Clients::new(plan.nodes, plan.clients, requests.into_iter().map(Into::into).collect())
     }
 
-    fn judge(plan: &Plan) -> Ledger {
-        Ledger::new(plan)
+    fn checker(plan: &Plan) -> AtomicCommitChecker {
+        AtomicCommitChecker::new(plan)
     }
 
-    fn judge_of_logs(plan: &Plan) -> Ledger {
-        Ledger::new(plan).without_probe().in_unknown_weather()
+    fn log_checker(plan: &Plan) -> AtomicCommitChecker {
+        AtomicCommitChecker::new(plan).without_probe().with_unknown_faults()
     }
 
-    fn judge_again(judge: &mut Ledger, plan: &Plan) {
-        judge.reset(plan);
+    fn reset_checker(checker: &mut AtomicCommitChecker, plan: &Plan) {
+        checker.reset(plan);
     }
 
-    fn sometimes(tally: &Tally, rows: &mut Sometimes) {
-        rows.add("duplicate message delivered", tally.duplicates);
-        rows.add("late message delivered", tally.late);
-        rows.add("message lost to a one-way partition", tally.one_way);
-        rows.add("crash in recovery", tally.of(Rule::P5));
-        rows.add("clock jump", tally.of(Rule::C3));
+    fn sometimes(tally: &Tally, counters: &mut Sometimes) {
+        counters.add("duplicate message delivered", tally.duplicates);
+        counters.add("late message delivered", tally.late);
+        counters.add("message lost to a one-way partition", tally.one_way);
+        counters.add("crash in recovery", tally.of(Rule::CrashDuringBoot));
+        counters.add("clock jump", tally.of(Rule::ClockJump));
     }
 
-    fn write_order(order: &Txn, nodes: u16) -> String {
+    fn write_request(order: &Txn, nodes: u16) -> String {
         order.write(nodes)
     }
 
-    fn read_order(text: &mut Cursor<'_>) -> Result<Txn, Problem> {
-        order::read(text)
+    fn read_request(text: &mut Cursor<'_>) -> Result<Txn, ParseError> {
+        txn::read(text)
     }
 
-    fn simpler(order: &Txn) -> Vec<Txn> {
-        order.simpler()
+    fn simplifications(order: &Txn) -> Vec<Txn> {
+        order.simplifications()
     }
 
-    fn joined(one: &Txn, other: &Txn) -> Option<Txn> {
-        Some(one.joined(other))
+    fn merged(one: &Txn, other: &Txn) -> Option<Txn> {
+        Some(one.merged(other))
     }
 
     fn renumbered(order: &Txn, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
         order.renumbered(number)
     }
 
-    fn bench(run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
+    fn bench(run: BenchRun) -> Option<Box<dyn FnMut(u64) -> BenchResult>> {
         Some(Box::new(bench::bench(run)))
     }
 }

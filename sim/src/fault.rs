@@ -13,19 +13,19 @@ use crate::disk::{Damage, Survival};
 
 /// Who is at the end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum End {
+pub enum Endpoint {
     /// A node of the cluster.
     Node(NodeId),
     /// A client, counted from 1.
     Client(u32),
 }
 
-impl End {
+impl Endpoint {
     /// The client that makes this request. Clients of a simulated cluster are few, so their numbers fit; a name with a
     /// larger one, in a letter that was flipped, is nobody's.
     #[inline]
-    pub(crate) fn asker(id: RequestId) -> End {
-        End::Client(u32::try_from(id.client).unwrap_or(u32::MAX))
+    pub(crate) fn client_of(id: RequestId) -> Endpoint {
+        Endpoint::Client(u32::try_from(id.client).unwrap_or(u32::MAX))
     }
 }
 
@@ -33,9 +33,9 @@ impl End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageAt {
     /// Who sent it.
-    pub from: End,
+    pub from: Endpoint,
     /// To whom.
-    pub to: End,
+    pub to: Endpoint,
     /// What it is about.
     pub about: About,
     /// Which one, from 1.
@@ -44,7 +44,7 @@ pub struct MessageAt {
 
 /// An effect of a node, by name: what it did, not when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Deed {
+pub enum EffectName {
     /// Sent a message to a node.
     Send(About, NodeId),
     /// Appended a record (or a header, or a piece of a snapshot).
@@ -65,13 +65,13 @@ pub enum Deed {
 
 /// The moment after an effect: the `nth` (from 1) of that name in that life of that node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DeedAt {
+pub struct EffectAt {
     /// Who did it.
     pub node: NodeId,
     /// In which of its lives, counted by the world from 1.
-    pub life: u32,
+    pub incarnation: u32,
     /// What it did.
-    pub deed: Deed,
+    pub effect_name: EffectName,
     /// Which one, from 1.
     pub nth: u32,
 }
@@ -154,22 +154,22 @@ pub struct WriteFault {
 
 /// What happens at a time, whatever the nodes are doing.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Weather {
+pub enum TimedFault {
     /// N6: what `from` sends to `to` is lost. One-way; a symmetric partition is two of these.
     Cut {
         /// Senders.
-        from: Vec<End>,
+        from: Vec<Endpoint>,
         /// Receivers.
-        to: Vec<End>,
+        to: Vec<Endpoint>,
         /// How long, in microseconds.
         for_us: u64,
     },
     /// N5, N7: a link holds everything, then lets go.
     Clog {
         /// Sender.
-        from: End,
+        from: Endpoint,
         /// Receiver.
-        to: End,
+        to: Endpoint,
         /// How long, in microseconds.
         for_us: u64,
         /// Whether it is part of a swizzle (N7).
@@ -183,7 +183,7 @@ pub enum Weather {
         for_us: u64,
     },
     /// C3: a clock jumps forward.
-    Jump {
+    ClockJump {
         /// Whose.
         node: NodeId,
         /// By how much, in microseconds.
@@ -204,22 +204,22 @@ pub enum Fault {
     /// Something happens to a message.
     Message(MessageAt, MessageFault),
     /// A process ends right after an effect.
-    Crash(DeedAt, Crash),
+    Crash(EffectAt, Crash),
     /// Something happens to the barrier that this `Sync` or `SyncDir` issued.
-    Barrier(DeedAt, BarrierFault),
+    Barrier(EffectAt, BarrierFault),
     /// A write fails; the deed is the write.
-    Write(DeedAt, WriteFault),
+    Write(EffectAt, WriteFault),
     /// C1, C2: the clock of one life is off.
     Skew {
         /// Whose.
         node: NodeId,
         /// In which life.
-        life: u32,
+        incarnation: u32,
         /// How.
         skew: Skew,
     },
     /// Something happens at a time, in microseconds from the beginning.
-    At(u64, Weather),
+    At(u64, TimedFault),
 }
 
 /// How a clock of one life differs from true time (C1, C2).
@@ -231,45 +231,46 @@ pub struct Skew {
     pub drift_ppm: i32,
 }
 
-impl fmt::Display for End {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            End::Node(node) => write!(f, "{node}"),
-            End::Client(client) => write!(f, "c{client}"),
+            Endpoint::Node(node) => write!(f, "{node}"),
+            Endpoint::Client(client) => write!(f, "c{client}"),
         }
     }
 }
 
-impl Deed {
+impl EffectName {
     /// What it concerns, if that has a name.
     pub fn subject(&self) -> Option<Subject> {
         match self {
-            Deed::Send(about, _) | Deed::Append(about) => about.subject,
-            Deed::Sync(after)
-            | Deed::SyncDir(after)
-            | Deed::Rename(after)
-            | Deed::Remove(after)
-            | Deed::Truncate(after) => after.and_then(|about| about.subject),
-            Deed::Reply(id) => Some(Subject::Request(*id)),
+            EffectName::Send(about, _) | EffectName::Append(about) => about.subject,
+            EffectName::Sync(after)
+            | EffectName::SyncDir(after)
+            | EffectName::Rename(after)
+            | EffectName::Remove(after)
+            | EffectName::Truncate(after) => after.and_then(|about| about.subject),
+            EffectName::Reply(id) => Some(Subject::Request(*id)),
         }
     }
 }
 
-impl fmt::Display for Deed {
+impl fmt::Display for EffectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let following = |f: &mut fmt::Formatter<'_>, what: &str, after: &Option<About>| match after {
-            Some(about) => write!(f, "{what} following append {about}"),
-            None => write!(f, "{what} before any append"),
-        };
+        let write_after_append =
+            |f: &mut fmt::Formatter<'_>, what: &str, after: &Option<About>| match after {
+                Some(about) => write!(f, "{what} following append {about}"),
+                None => write!(f, "{what} before any append"),
+            };
         match self {
-            Deed::Send(about, to) => write!(f, "send {about} to {to}"),
-            Deed::Append(about) => write!(f, "append {about}"),
-            Deed::Sync(after) => following(f, "sync", after),
-            Deed::SyncDir(after) => following(f, "sync-dir", after),
-            Deed::Rename(after) => following(f, "rename", after),
-            Deed::Remove(after) => following(f, "remove", after),
-            Deed::Truncate(after) => following(f, "truncate", after),
-            Deed::Reply(id) => write!(f, "reply {id}"),
+            EffectName::Send(about, to) => write!(f, "send {about} to {to}"),
+            EffectName::Append(about) => write!(f, "append {about}"),
+            EffectName::Sync(after) => write_after_append(f, "sync", after),
+            EffectName::SyncDir(after) => write_after_append(f, "sync-dir", after),
+            EffectName::Rename(after) => write_after_append(f, "rename", after),
+            EffectName::Remove(after) => write_after_append(f, "remove", after),
+            EffectName::Truncate(after) => write_after_append(f, "truncate", after),
+            EffectName::Reply(id) => write!(f, "reply {id}"),
         }
     }
 }
@@ -278,7 +279,9 @@ impl fmt::Display for MessageFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MessageFault::Lose => f.write_str("lose"),
-            MessageFault::Duplicate { after_us } => write!(f, "duplicate after {} ms", Micros(*after_us)),
+            MessageFault::Duplicate { after_us } => {
+                write!(f, "duplicate after {} ms", Micros(*after_us))
+            }
             MessageFault::Delay { by_us } => write!(f, "delay by {} ms", Micros(*by_us)),
             MessageFault::Flip { bit } => write!(f, "flip bit {bit} of"),
             MessageFault::Evict { victim } => write!(f, "evict message {victim} of the queue for"),
@@ -296,19 +299,30 @@ impl fmt::Display for BarrierFault {
     }
 }
 
-impl fmt::Display for Weather {
+impl fmt::Display for TimedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = |ends: &[End]| ends.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let endpoint_list =
+            |ends: &[Endpoint]| ends.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         match self {
-            Weather::Cut { from, to, for_us } => {
-                write!(f, "cut {{{}}} -> {{{}}} for {} ms", side(from), side(to), Micros(*for_us))
+            TimedFault::Cut { from, to, for_us } => {
+                write!(
+                    f,
+                    "cut {{{}}} -> {{{}}} for {} ms",
+                    endpoint_list(from),
+                    endpoint_list(to),
+                    Micros(*for_us)
+                )
             }
-            Weather::Clog { from, to, for_us, .. } => {
+            TimedFault::Clog { from, to, for_us, .. } => {
                 write!(f, "clog {from} -> {to} for {} ms", Micros(*for_us))
             }
-            Weather::Pause { node, for_us } => write!(f, "pause {node} for {} ms", Micros(*for_us)),
-            Weather::Jump { node, by_us } => write!(f, "clock of {node} jumps by {} ms", Micros(*by_us)),
-            Weather::Crash { node, .. } => write!(f, "crash {node}"),
+            TimedFault::Pause { node, for_us } => {
+                write!(f, "pause {node} for {} ms", Micros(*for_us))
+            }
+            TimedFault::ClockJump { node, by_us } => {
+                write!(f, "clock of {node} jumps by {} ms", Micros(*by_us))
+            }
+            TimedFault::Crash { node, .. } => write!(f, "crash {node}"),
         }
     }
 }

@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::mix::Fingerprint;
-use crate::oracle::{Broken, Judge, Sometimes};
+use crate::hash::Fingerprint;
 use crate::plan::Plan;
 use crate::profile::Setup;
-use crate::protocol::{Of, Protocol, Scene, drawn_in, world_in};
+use crate::property::{Checker, Sometimes, Violation};
+use crate::protocol::{Of, Protocol, Scene, draw_run_in, world_in};
 use crate::tally::Tally;
 use crate::workload::Workload;
 
@@ -22,7 +22,7 @@ const BLOCK: u64 = 64;
 
 /// What a hunt has seen.
 #[derive(Clone, Debug, Default)]
-pub struct Catch {
+pub struct HuntReport {
     /// Seeds run.
     pub seeds: u64,
     /// What happened, counted.
@@ -30,14 +30,14 @@ pub struct Catch {
     /// What should sometimes happen, counted.
     pub sometimes: Sometimes,
     /// Failing seeds, the lowest first.
-    pub failures: Vec<(u64, Broken)>,
+    pub failures: Vec<(u64, Violation)>,
     /// Over all seeds, if all were run.
     pub fingerprint: Option<u64>,
 }
 
 /// What is to be hunted.
 #[derive(Clone, Debug)]
-pub struct Quarry {
+pub struct HuntOptions {
     /// Profile and sizes.
     pub setup: Setup,
     /// Which seeds.
@@ -62,95 +62,99 @@ pub struct Progress {
 #[derive(Default)]
 struct Shared {
     blocks: BTreeMap<u64, u64>,
-    catch: Catch,
+    report: HuntReport,
 }
 
 /// Hunts; returns when all seeds are run, one has failed, or somebody has said stop.
-pub fn hunt<P: Protocol>(quarry: &Quarry, progress: &Progress) -> Catch {
-    hunt_in(&Of::<P>::new(), quarry, progress)
+pub fn hunt<P: Protocol>(options: &HuntOptions, progress: &Progress) -> HuntReport {
+    hunt_in(&Of::<P>::new(), options, progress)
 }
 
 /// The same in a scene.
-pub fn hunt_in<S: Scene>(scene: &S, quarry: &Quarry, progress: &Progress) -> Catch {
-    let next = AtomicU64::new(quarry.seeds.start);
-    let lowest = AtomicU64::new(u64::MAX);
+pub fn hunt_in<S: Scene>(scene: &S, options: &HuntOptions, progress: &Progress) -> HuntReport {
+    let next = AtomicU64::new(options.seeds.start);
+    let lowest_failure = AtomicU64::new(u64::MAX);
     let shared = Mutex::new(Shared::default());
     std::thread::scope(|scope| {
-        for _ in 0..quarry.jobs.max(1) {
+        for _ in 0..options.jobs.max(1) {
             scope.spawn(|| {
                 loop {
-                    let end = quarry.seeds.end;
+                    let end = options.seeds.end;
                     let block_end = |first: u64| first.saturating_add(BLOCK).min(end);
-                    let take = |first: u64| (first < end).then(|| block_end(first));
-                    let Ok(first) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else {
+                    let next_block = |first: u64| (first < end).then(|| block_end(first));
+                    let Ok(first) =
+                        next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next_block)
+                    else {
                         return;
                     };
-                    let beaten = !quarry.keep_going && first > lowest.load(Ordering::Relaxed);
-                    if beaten || progress.stop.load(Ordering::Relaxed) {
+                    let above_lowest_failure =
+                        !options.keep_going && first > lowest_failure.load(Ordering::Relaxed);
+                    if above_lowest_failure || progress.stop.load(Ordering::Relaxed) {
                         return;
                     }
                     let last = block_end(first);
-                    block(scene, quarry, first..last, &lowest, &shared, progress);
+                    run_block(scene, options, first..last, &lowest_failure, &shared, progress);
                 }
             });
         }
     });
-    let Shared { blocks, mut catch } = shared.into_inner().expect("no worker has panicked");
-    catch.failures.sort_by_key(|(seed, _)| *seed);
-    if catch.seeds == quarry.seeds.end - quarry.seeds.start {
-        let mut print = Fingerprint::default();
-        blocks.values().for_each(|block| print.fold(*block));
-        catch.fingerprint = Some(print.value());
+    let Shared { blocks, mut report } = shared.into_inner().expect("no worker has panicked");
+    report.failures.sort_by_key(|(seed, _)| *seed);
+    if report.seeds == options.seeds.end - options.seeds.start {
+        let mut fingerprint = Fingerprint::default();
+        blocks.values().for_each(|run_block| fingerprint.fold(*run_block));
+        report.fingerprint = Some(fingerprint.value());
     }
-    catch
+    report
 }
 
-fn block<S: Scene>(
+fn run_block<S: Scene>(
     scene: &S,
-    quarry: &Quarry,
+    options: &HuntOptions,
     seeds: Range<u64>,
-    lowest: &AtomicU64,
+    lowest_failure: &AtomicU64,
     shared: &Mutex<Shared>,
     progress: &Progress,
 ) {
-    let (mut print, mut mine) = (Fingerprint::default(), Catch::default());
+    let (mut fingerprint, mut block_report) = (Fingerprint::default(), HuntReport::default());
     let first = seeds.start;
-    let mut glass = None;
+    let mut reused_world = None;
     for seed in seeds {
-        let drawn = drawn_in(scene, &quarry.setup, seed);
+        let drawn = draw_run_in(scene, &options.setup, seed);
         let config = scene.config(&drawn.plan);
-        let world = match &mut glass {
-            None => glass.insert(world_in(scene, drawn, |chooser| chooser, ())),
+        let world = match &mut reused_world {
+            None => reused_world.insert(world_in(scene, drawn, |chooser| chooser, ())),
             Some(world) => {
-                let clients = scene.clients(&drawn.plan, drawn.wishes);
-                let judge_again =
-                    |judge: &mut ((), S::Judge), plan: &Plan| scene.judge_again(&mut judge.1, plan);
-                world.reset(config, drawn.plan, clients, drawn.chooser, judge_again);
+                let clients = scene.clients(&drawn.plan, drawn.requests);
+                let reset_checker = |checker: &mut ((), S::Checker), plan: &Plan| {
+                    scene.reset_checker(&mut checker.1, plan)
+                };
+                world.reset(config, drawn.plan, clients, drawn.chooser, reset_checker);
                 world
             }
         };
-        let ending = world.run();
-        print.fold(ending.fingerprint);
-        mine.seeds += 1;
-        mine.tally.merge(&ending.tally);
-        world.judge().sometimes(&mut mine.sometimes);
-        world.workload().sometimes(&mut mine.sometimes);
-        scene.sometimes(&ending.tally, &mut mine.sometimes);
+        let outcome = world.run();
+        fingerprint.fold(outcome.fingerprint);
+        block_report.seeds += 1;
+        block_report.tally.merge(&outcome.tally);
+        world.checker().sometimes(&mut block_report.sometimes);
+        world.workload().sometimes(&mut block_report.sometimes);
+        scene.sometimes(&outcome.tally, &mut block_report.sometimes);
         progress.seeds.fetch_add(1, Ordering::Relaxed);
-        progress.events.fetch_add(ending.tally.events, Ordering::Relaxed);
-        if let Some(broken) = ending.broken {
-            mine.failures.push((seed, broken));
-            lowest.fetch_min(seed, Ordering::Relaxed);
-            glass = None; // A node that panicked may have left anything behind.
-            if !quarry.keep_going {
+        progress.events.fetch_add(outcome.tally.events, Ordering::Relaxed);
+        if let Some(violation) = outcome.violation {
+            block_report.failures.push((seed, violation));
+            lowest_failure.fetch_min(seed, Ordering::Relaxed);
+            reused_world = None; // A node that panicked may have left anything behind.
+            if !options.keep_going {
                 break;
             }
         }
     }
     let mut shared = shared.lock().expect("no worker has panicked");
-    shared.blocks.insert(first, print.value());
-    shared.catch.seeds += mine.seeds;
-    shared.catch.tally.merge(&mine.tally);
-    shared.catch.sometimes.merge(&mine.sometimes);
-    shared.catch.failures.extend(mine.failures);
+    shared.blocks.insert(first, fingerprint.value());
+    shared.report.seeds += block_report.seeds;
+    shared.report.tally.merge(&block_report.tally);
+    shared.report.sometimes.merge(&block_report.sometimes);
+    shared.report.failures.extend(block_report.failures);
 }

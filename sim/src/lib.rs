@@ -4,28 +4,28 @@
 pub mod chooser;
 pub mod cli;
 pub mod commit;
-mod digest;
 pub mod disk;
+mod fact_hash;
 pub mod fault;
 pub mod guide {
     #![doc = include_str!("guide.md")]
 }
+mod causality;
+pub mod event_queue;
+pub mod hash;
 pub mod hunt;
-pub mod judge;
-pub mod mix;
-pub mod oracle;
+pub mod log_check;
 pub mod plan;
-pub mod play;
 pub mod profile;
+pub mod property;
 pub mod protocol;
-pub mod queue;
 pub mod regress;
+pub mod replay;
 pub mod schedule;
 pub mod shrink;
-mod sorted;
-pub mod storm;
+pub mod simulation;
+mod sorted_map;
 pub mod tally;
 pub mod trace;
-mod why;
 pub mod workload;
 pub mod world;

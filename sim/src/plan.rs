@@ -4,8 +4,8 @@ use std::fmt;
 
 use stormglass::NodeId;
 
-use crate::fault::End;
-use crate::mix::{below, between, exponential, mix};
+use crate::fault::Endpoint;
+use crate::hash::{below, between, exponential, hash};
 
 /// Everything about a run that is neither workload nor fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +17,13 @@ pub struct Plan {
     /// Delays of messages, barriers and boots.
     pub timing: Timing,
     /// When the sky clears, in microseconds.
-    pub storm_us: u64,
+    pub fault_phase_us: u64,
     /// How long after the clearing the world waits for quiet, in microseconds.
-    pub patience_us: u64,
+    pub recovery_timeout_us: u64,
     /// How long a log may grow before it is compacted, in bytes, 1 or more: for protocols that have one.
     pub log_bytes: u64,
     /// Who stays dead after the clearing.
-    pub dead: Vec<NodeId>,
+    pub permanently_down: Vec<NodeId>,
     /// Whether every message travels as its encoded bytes (N4).
     pub wire: bool,
 }
@@ -32,11 +32,23 @@ pub struct Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Timing { latency_us, tail_us, client_us, sync_us, .. } = self.timing;
-        write!(f, "nodes={} clients={} storm_ms={}", self.nodes, self.clients, self.storm_us / 1000)?;
-        write!(f, " patience_ms={} latency_us={}..{}", self.patience_us / 1000, latency_us.0, latency_us.1)?;
+        write!(
+            f,
+            "nodes={} clients={} storm_ms={}",
+            self.nodes,
+            self.clients,
+            self.fault_phase_us / 1000
+        )?;
+        write!(
+            f,
+            " patience_ms={} latency_us={}..{}",
+            self.recovery_timeout_us / 1000,
+            latency_us.0,
+            latency_us.1
+        )?;
         write!(f, " tail_us={tail_us} client_us={}..{}", client_us.0, client_us.1)?;
         write!(f, " sync_us={}..{} log_bytes={}", sync_us.0, sync_us.1, self.log_bytes)?;
-        for node in &self.dead {
+        for node in &self.permanently_down {
             write!(f, " dead={node}")?;
         }
         if self.wire { f.write_str(" wire=1") } else { Ok(()) }
@@ -48,11 +60,11 @@ pub const LOG_BYTES: u64 = 1_500;
 
 impl Plan {
     /// The dense number of a directed link, nodes first and then clients, and whether a client is at one end of it.
-    pub(crate) fn link(&self, from: End, to: End) -> (u32, bool) {
+    pub(crate) fn link(&self, from: Endpoint, to: Endpoint) -> (u32, bool) {
         let nodes = u32::from(self.nodes);
-        let index = |end: End| match end {
-            End::Node(node) => u32::from(node.0),
-            End::Client(client) => nodes + client - 1,
+        let index = |end: Endpoint| match end {
+            Endpoint::Node(node) => u32::from(node.0),
+            Endpoint::Client(client) => nodes + client - 1,
         };
         (index(from) * (nodes + self.clients) + index(to), index(from).max(index(to)) >= nodes)
     }
@@ -90,25 +102,25 @@ impl Default for Timing {
 }
 
 /// Places in the timing key's space that are no links.
-const BARRIERS: u64 = 1 << 40;
-const BOOTS: u64 = 2 << 40;
+const BARRIER_DOMAIN: u64 = 1 << 40;
+const BOOT_DOMAIN: u64 = 2 << 40;
 
 impl Timing {
     #[inline]
-    fn draw(&self, place: u64, ordinal: u32) -> u64 {
+    fn rng(&self, coordinate: u64, ordinal: u32) -> u64 {
         match self.key {
-            Some(key) => mix(key ^ (place << 16), u64::from(ordinal)),
+            Some(key) => hash(key ^ (coordinate << 16), u64::from(ordinal)),
             None => 0,
         }
     }
 
     /// The delay of the `ordinal`th message on a link.
     #[inline]
-    pub fn delay_us(&self, link: u32, ordinal: u32, clients: bool, stormy: bool) -> u64 {
-        let random = self.draw(u64::from(link), ordinal);
+    pub fn delay_us(&self, link: u32, ordinal: u32, clients: bool, faults_active: bool) -> u64 {
+        let random = self.rng(u64::from(link), ordinal);
         let (low, high) = if clients { self.client_us } else { self.latency_us };
         let base = between(random, low, high);
-        if stormy && self.tail_us > 0 && self.key.is_some() {
+        if faults_active && self.tail_us > 0 && self.key.is_some() {
             base + exponential(random.rotate_left(32), self.tail_us)
         } else {
             base
@@ -123,18 +135,21 @@ impl Timing {
 
     /// The length of the `ordinal`th barrier of a node's life.
     #[inline]
-    pub fn barrier_us(&self, node: NodeId, life: u32, ordinal: u32) -> u64 {
-        let place = BARRIERS | (u64::from(node.0) << 20) | u64::from(life);
-        between(self.draw(place, ordinal), self.sync_us.0, self.sync_us.1)
+    pub fn barrier_us(&self, node: NodeId, incarnation: u32, ordinal: u32) -> u64 {
+        let coordinate = BARRIER_DOMAIN | (u64::from(node.0) << 20) | u64::from(incarnation);
+        between(self.rng(coordinate, ordinal), self.sync_us.0, self.sync_us.1)
     }
 
     /// How long a node takes from the clearing, or from a halt, to its boot.
-    pub fn boot_us(&self, node: NodeId, life: u32) -> u64 {
-        1 + below(self.draw(BOOTS | u64::from(node.0), life), self.reboot_us)
+    pub fn boot_us(&self, node: NodeId, incarnation: u32) -> u64 {
+        1 + below(self.rng(BOOT_DOMAIN | u64::from(node.0), incarnation), self.reboot_us)
     }
 
     /// The entropy that a life is given.
-    pub fn entropy(&self, node: NodeId, life: u32) -> u64 {
-        mix(self.key.unwrap_or(0) ^ BOOTS, (u64::from(node.0) << 32) | u64::from(life))
+    pub fn entropy(&self, node: NodeId, incarnation: u32) -> u64 {
+        hash(
+            self.key.unwrap_or(0) ^ BOOT_DOMAIN,
+            (u64::from(node.0) << 32) | u64::from(incarnation),
+        )
     }
 }

@@ -25,13 +25,13 @@ pub enum Profile {
     /// Clocks and pauses: C1-C3, P4.
     Skewed,
     /// Everything at once, but for what has to be asked for.
-    Stormy,
+    Everything,
     /// Lossy, and every message travels as bytes, some with a bit flipped (N4).
     Garbled,
     /// Crashy, and bytes at rest are damaged (D10): a node may refuse to start, never go on silently.
-    Rotten,
+    BitRot,
     /// Crashy, and drives lie about syncs (D11): outside the promise; shows that the oracles notice.
-    Lying,
+    LyingDisk,
 }
 
 impl Profile {
@@ -43,25 +43,31 @@ impl Profile {
         Profile::Crashy,
         Profile::FaultyDisk,
         Profile::Skewed,
-        Profile::Stormy,
+        Profile::Everything,
         Profile::Garbled,
-        Profile::Rotten,
-        Profile::Lying,
+        Profile::BitRot,
+        Profile::LyingDisk,
     ];
 
     /// What it does, in a few words.
     pub fn meaning(self) -> &'static str {
         match self {
-            Profile::Swarm => "each seed switches a random subset on and draws its own rates (default)",
+            Profile::Swarm => {
+                "each seed switches a random subset on and draws its own rates (default)"
+            }
             Profile::Calm => "no faults; delays vary",
-            Profile::Lossy => "the network: delay, loss, duplication, clogs, partitions, full queues",
+            Profile::Lossy => {
+                "the network: delay, loss, duplication, clogs, partitions, full queues"
+            }
             Profile::Crashy => "kills and power cuts, torn writes, crashes in recovery, dead nodes",
             Profile::FaultyDisk => "failed syncs, full disks, slow disks, and crashes",
             Profile::Skewed => "clock offset, drift and jumps; pauses",
-            Profile::Stormy => "everything at once, but for the three below",
+            Profile::Everything => "everything at once, but for the three below",
             Profile::Garbled => "lossy, with flipped bits in encoded messages (opt-in)",
-            Profile::Rotten => "crashy, with damage to bytes at rest (opt-in)",
-            Profile::Lying => "crashy, with drives that lie about syncs (opt-in, outside the promise)",
+            Profile::BitRot => "crashy, with damage to bytes at rest (opt-in)",
+            Profile::LyingDisk => {
+                "crashy, with drives that lie about syncs (opt-in, outside the promise)"
+            }
         }
     }
 }
@@ -75,10 +81,10 @@ impl fmt::Display for Profile {
             Profile::Crashy => "crashy",
             Profile::FaultyDisk => "faulty-disk",
             Profile::Skewed => "skewed",
-            Profile::Stormy => "stormy",
+            Profile::Everything => "stormy",
             Profile::Garbled => "garbled",
-            Profile::Rotten => "rotten",
-            Profile::Lying => "lying",
+            Profile::BitRot => "rotten",
+            Profile::LyingDisk => "lying",
         })
     }
 }
@@ -137,11 +143,11 @@ pub struct Rates {
     /// P1, P2: crashes at a time. 0 to 2; 1 to 2 where there are crashes at all.
     pub timed_crashes: u32,
     /// P3: power cuts of all nodes. 0 to 1.
-    pub blackouts: u32,
+    pub cluster_power_cuts: u32,
     /// P5: chance that a boot is cut short by another crash.
     pub crash_in_boot: u32,
     /// P6: whether a node stays dead after the clearing.
-    pub bury: bool,
+    pub never_restarts: bool,
     /// Greatest time that a crashed node is down, in microseconds.
     pub down_us_max: u64,
     /// P4: pauses. 0 to 4.
@@ -159,7 +165,7 @@ pub struct Rates {
     /// D9: chance that a barrier takes very long. 0 to 13,000.
     pub slow_sync: u32,
     /// D11: chance that a barrier lies. 0 to 13,000.
-    pub lie: u32,
+    pub lying_sync: u32,
     /// D10: chance that a crash is followed by damage.
     pub damage: u32,
 }
@@ -167,62 +173,62 @@ pub struct Rates {
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
-        let mut row = |name: &str, value: u64| {
+        let mut write_rate = |name: &str, value: u64| {
             if value == 0 {
                 return Ok(());
             }
-            let gap = if std::mem::take(&mut first) { "" } else { " " };
-            write!(f, "{gap}{name}={value}")
+            let separator = if std::mem::take(&mut first) { "" } else { " " };
+            write!(f, "{separator}{name}={value}")
         };
-        row("lose", self.lose.into())?;
-        row("duplicate", self.duplicate.into())?;
-        row("delay", self.delay.into())?;
-        row("delay_us_max", self.delay_us_max)?;
-        row("flip", self.flip.into())?;
-        row("queue_max", self.queue_max.into())?;
-        row("clogs", self.clogs.into())?;
-        row("partitions", self.partitions.into())?;
-        row("swizzles", self.swizzles.into())?;
-        row("crashes", self.crashes.into())?;
-        row("timed_crashes", self.timed_crashes.into())?;
-        row("blackouts", self.blackouts.into())?;
-        row("crash_in_boot", self.crash_in_boot.into())?;
-        row("bury", self.bury.into())?;
-        row("down_us_max", self.down_us_max)?;
-        row("pauses", self.pauses.into())?;
-        row("offset_us_max", self.offset_us_max)?;
-        row("drift_ppm_max", self.drift_ppm_max.into())?;
-        row("jumps", self.jumps.into())?;
-        row("fail_sync", self.fail_sync.into())?;
-        row("fail_write", self.fail_write.into())?;
-        row("slow_sync", self.slow_sync.into())?;
-        row("lie", self.lie.into())?;
-        row("damage", self.damage.into())?;
+        write_rate("lose", self.lose.into())?;
+        write_rate("duplicate", self.duplicate.into())?;
+        write_rate("delay", self.delay.into())?;
+        write_rate("delay_us_max", self.delay_us_max)?;
+        write_rate("flip", self.flip.into())?;
+        write_rate("queue_max", self.queue_max.into())?;
+        write_rate("clogs", self.clogs.into())?;
+        write_rate("partitions", self.partitions.into())?;
+        write_rate("swizzles", self.swizzles.into())?;
+        write_rate("crashes", self.crashes.into())?;
+        write_rate("timed_crashes", self.timed_crashes.into())?;
+        write_rate("blackouts", self.cluster_power_cuts.into())?;
+        write_rate("crash_in_boot", self.crash_in_boot.into())?;
+        write_rate("bury", self.never_restarts.into())?;
+        write_rate("down_us_max", self.down_us_max)?;
+        write_rate("pauses", self.pauses.into())?;
+        write_rate("offset_us_max", self.offset_us_max)?;
+        write_rate("drift_ppm_max", self.drift_ppm_max.into())?;
+        write_rate("jumps", self.jumps.into())?;
+        write_rate("fail_sync", self.fail_sync.into())?;
+        write_rate("fail_write", self.fail_write.into())?;
+        write_rate("slow_sync", self.slow_sync.into())?;
+        write_rate("lie", self.lying_sync.into())?;
+        write_rate("damage", self.damage.into())?;
         if first { f.write_str("none") } else { Ok(()) }
     }
 }
 
 /// Draws from one seed, in order: sizes, rates, and whatever a workload wants.
 #[derive(Clone, Debug)]
-pub struct Draw {
+pub struct Rng {
     rng: ChaCha8Rng,
     nodes: u16,
 }
 
-impl Draw {
+impl Rng {
     /// The draws of `seed`.
-    pub fn new(seed: u64) -> Draw {
-        Draw { rng: ChaCha8Rng::seed_from_u64(seed), nodes: 1 }
+    pub fn new(seed: u64) -> Rng {
+        Rng { rng: ChaCha8Rng::seed_from_u64(seed), nodes: 1 }
     }
 
     /// A number in `low..=high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        crate::mix::between(self.rng.next_u64(), low, high)
+        crate::hash::between(self.rng.next_u64(), low, high)
     }
 
     /// True `numerator` times out of `denominator`.
     pub fn chance(&mut self, numerator: u64, denominator: u64) -> bool {
-        crate::mix::below(self.rng.next_u64(), denominator) < numerator
+        crate::hash::below(self.rng.next_u64(), denominator) < numerator
     }
 
     /// One node of the cluster.
@@ -251,119 +257,122 @@ impl Draw {
 }
 
 /// Draws the frame and the rates of one seed.
-pub fn draw(setup: &Setup, draw: &mut Draw) -> (Plan, Rates) {
-    let nodes = draw.size(2, 8);
-    draw.nodes = setup.nodes.unwrap_or(u16::try_from(nodes).expect("a small number"));
-    let clients = draw.size(1, 4);
-    let storm_us = draw.between(300_000, 1_500_000);
+pub fn rng(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
+    let nodes = rng.size(2, 8);
+    rng.nodes = setup.nodes.unwrap_or(u16::try_from(nodes).expect("a small number"));
+    let clients = rng.size(1, 4);
+    let fault_phase_us = rng.between(300_000, 1_500_000);
     let timing = Timing {
-        key: Some(draw.key()),
+        key: Some(rng.key()),
         tail_us: 0,
-        sync_us: (100, *draw.pick(&[500, 2_000, 8_000])),
+        sync_us: (100, *rng.pick(&[500, 2_000, 8_000])),
         ..Timing::default()
     };
     let mut plan = Plan {
-        nodes: draw.nodes,
+        nodes: rng.nodes,
         clients,
         timing,
-        storm_us,
-        patience_us: 30_000_000,
+        fault_phase_us,
+        recovery_timeout_us: 30_000_000,
         // Few enough for a snapshot every other transaction; as usual; so many that logs are long when they tear.
-        log_bytes: *draw.pick(&[400, LOG_BYTES, 5_000]),
-        dead: Vec::new(),
+        log_bytes: *rng.pick(&[400, LOG_BYTES, 5_000]),
+        permanently_down: Vec::new(),
         wire: false,
     };
     let mut rates = Rates { down_us_max: 1, ..Rates::default() };
-    let on = Kinds::of(setup.profile, draw);
+    let on = FaultKinds::of(setup.profile, rng);
     if on.network {
-        network(draw, &mut rates, &mut plan);
+        network(rng, &mut rates, &mut plan);
     }
     if on.crashes {
-        crashes(draw, &mut rates, &mut plan);
+        crashes(rng, &mut rates, &mut plan);
     }
     if on.disk {
-        disk(draw, &mut rates);
+        disk(rng, &mut rates);
     }
     if on.clocks {
-        clocks(draw, &mut rates);
+        clocks(rng, &mut rates);
     }
-    opt_in(setup.profile, draw, &mut rates, &mut plan);
+    opt_in(setup.profile, rng, &mut rates, &mut plan);
     (plan, rates)
 }
 
 /// Which kinds of fault are on.
-struct Kinds {
+struct FaultKinds {
     network: bool,
     crashes: bool,
     disk: bool,
     clocks: bool,
 }
 
-impl Kinds {
-    fn of(profile: Profile, draw: &mut Draw) -> Kinds {
+impl FaultKinds {
+    fn of(profile: Profile, rng: &mut Rng) -> FaultKinds {
         let (network, crashes, disk, clocks) = match profile {
-            Profile::Swarm => (draw.chance(2, 3), draw.chance(2, 3), draw.chance(1, 3), draw.chance(1, 3)),
+            Profile::Swarm => {
+                (rng.chance(2, 3), rng.chance(2, 3), rng.chance(1, 3), rng.chance(1, 3))
+            }
             Profile::Calm => (false, false, false, false),
             Profile::Lossy | Profile::Garbled => (true, false, false, false),
-            Profile::Crashy | Profile::Rotten | Profile::Lying => (false, true, false, false),
-            Profile::FaultyDisk => (false, draw.chance(1, 2), true, false),
+            Profile::Crashy | Profile::BitRot | Profile::LyingDisk => (false, true, false, false),
+            Profile::FaultyDisk => (false, rng.chance(1, 2), true, false),
             Profile::Skewed => (false, false, false, true),
-            Profile::Stormy => (true, true, true, true),
+            Profile::Everything => (true, true, true, true),
         };
-        Kinds { network, crashes, disk, clocks }
+        FaultKinds { network, crashes, disk, clocks }
     }
 }
 
-fn network(draw: &mut Draw, rates: &mut Rates, plan: &mut Plan) {
-    let some =
-        |draw: &mut Draw, out: u64, low, high| if draw.chance(1, out) { draw.size(low, high) } else { 0 };
-    plan.timing.tail_us = u64::from(some(draw, 2, 500, 20_000));
-    rates.lose = some(draw, 2, 200, 13_000);
-    rates.duplicate = some(draw, 2, 200, 13_000);
-    rates.delay = some(draw, 2, 100, 3_000);
-    rates.delay_us_max = if rates.delay > 0 { draw.between(10_000, plan.storm_us) } else { 0 };
-    rates.queue_max = some(draw, 5, 2, 8);
-    rates.clogs = some(draw, 3, 1, 6);
-    rates.partitions = some(draw, 3, 1, 4);
-    rates.swizzles = some(draw, 6, 1, 2);
+fn network(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
+    let some = |rng: &mut Rng, out: u64, low, high| {
+        if rng.chance(1, out) { rng.size(low, high) } else { 0 }
+    };
+    plan.timing.tail_us = u64::from(some(rng, 2, 500, 20_000));
+    rates.lose = some(rng, 2, 200, 13_000);
+    rates.duplicate = some(rng, 2, 200, 13_000);
+    rates.delay = some(rng, 2, 100, 3_000);
+    rates.delay_us_max = if rates.delay > 0 { rng.between(10_000, plan.fault_phase_us) } else { 0 };
+    rates.queue_max = some(rng, 5, 2, 8);
+    rates.clogs = some(rng, 3, 1, 6);
+    rates.partitions = some(rng, 3, 1, 4);
+    rates.swizzles = some(rng, 6, 1, 2);
 }
 
-fn crashes(draw: &mut Draw, rates: &mut Rates, plan: &mut Plan) {
-    rates.crashes = draw.size(0, 6);
+fn crashes(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
+    rates.crashes = rng.size(0, 6);
     // One at a time in any case: a storm may end before as many deeds are done as a crash after a deed waits for.
-    rates.timed_crashes = draw.size(1, 2);
-    rates.blackouts = u32::from(draw.chance(1, 4));
-    rates.crash_in_boot = if draw.chance(1, 2) { draw.size(1_000, 30_000) } else { 0 };
-    rates.down_us_max = *draw.pick(&[5_000, 50_000, 400_000]);
-    rates.bury = draw.chance(1, 8);
-    if rates.bury {
-        plan.dead.push(draw.node());
+    rates.timed_crashes = rng.size(1, 2);
+    rates.cluster_power_cuts = u32::from(rng.chance(1, 4));
+    rates.crash_in_boot = if rng.chance(1, 2) { rng.size(1_000, 30_000) } else { 0 };
+    rates.down_us_max = *rng.pick(&[5_000, 50_000, 400_000]);
+    rates.never_restarts = rng.chance(1, 8);
+    if rates.never_restarts {
+        plan.permanently_down.push(rng.node());
     }
 }
 
-fn disk(draw: &mut Draw, rates: &mut Rates) {
-    rates.fail_sync = if draw.chance(1, 2) { draw.size(50, 2_000) } else { 0 };
-    rates.fail_write = if draw.chance(1, 2) { draw.size(50, 1_000) } else { 0 };
-    rates.slow_sync = if draw.chance(1, 2) { draw.size(200, 13_000) } else { 0 };
+fn disk(rng: &mut Rng, rates: &mut Rates) {
+    rates.fail_sync = if rng.chance(1, 2) { rng.size(50, 2_000) } else { 0 };
+    rates.fail_write = if rng.chance(1, 2) { rng.size(50, 1_000) } else { 0 };
+    rates.slow_sync = if rng.chance(1, 2) { rng.size(200, 13_000) } else { 0 };
     rates.down_us_max = rates.down_us_max.max(20_000);
 }
 
-fn clocks(draw: &mut Draw, rates: &mut Rates) {
-    rates.pauses = draw.size(0, 4);
-    rates.offset_us_max = if draw.chance(1, 2) { draw.between(1, 10_000_000) } else { 0 };
-    rates.drift_ppm_max = if draw.chance(1, 2) { draw.size(1, 100_000) } else { 0 };
-    rates.jumps = draw.size(0, 4);
+fn clocks(rng: &mut Rng, rates: &mut Rates) {
+    rates.pauses = rng.size(0, 4);
+    rates.offset_us_max = if rng.chance(1, 2) { rng.between(1, 10_000_000) } else { 0 };
+    rates.drift_ppm_max = if rng.chance(1, 2) { rng.size(1, 100_000) } else { 0 };
+    rates.jumps = rng.size(0, 4);
 }
 
-fn opt_in(profile: Profile, draw: &mut Draw, rates: &mut Rates, plan: &mut Plan) {
+fn opt_in(profile: Profile, rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     if profile == Profile::Garbled {
         plan.wire = true;
-        rates.flip = draw.size(300, 6_500);
+        rates.flip = rng.size(300, 6_500);
     }
-    if profile == Profile::Rotten {
-        rates.damage = draw.size(10_000, 65_535);
+    if profile == Profile::BitRot {
+        rates.damage = rng.size(10_000, 65_535);
     }
-    if profile == Profile::Lying {
-        rates.lie = draw.size(1_000, 13_000);
+    if profile == Profile::LyingDisk {
+        rates.lying_sync = rng.size(1_000, 13_000);
     }
 }

@@ -1,7 +1,7 @@
 //! What makes a protocol huntable: a node, clients who want something of it, and judges.
 //!
 //! A [`Protocol`] is a type and has the command line; a [`Scene`] is the same as a value, which is what hunts, replays
-//! and shrinks work on. [`Storm`](crate::storm::Storm), the builder for tests, is a scene of its own.
+//! and shrinks work on. [`Simulation`](crate::simulation::Simulation), the builder for tests, is a scene of its own.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -10,13 +10,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use stormglass::{Node, NodeId};
 
 use crate::chooser::{Chooser, Seeded};
-use crate::oracle::{Judge, Sometimes};
 use crate::plan::Plan;
-use crate::profile::{Draw, Rates, Setup, draw};
-use crate::schedule::{Cursor, Problem};
+use crate::profile::{Rates, Rng, Setup, rng};
+use crate::property::{Checker, Sometimes};
+use crate::schedule::{Cursor, ParseError};
 use crate::tally::Tally;
-use crate::workload::{Wish, Workload};
-use crate::world::{Ending, World};
+use crate::workload::{PlannedRequest, Workload};
+use crate::world::{RunOutcome, World};
 
 /// A bundle of node, workload and judges: all that the command line needs (`cli::main`).
 pub trait Protocol: Sized + 'static {
@@ -29,61 +29,68 @@ pub trait Protocol: Sized + 'static {
     /// in a schedule is an error and not a coordinate that never comes up. Empty if any word is to be believed.
     const KINDS: &'static [&'static str] = &[];
     /// The names of its claims, so that a typo in a schedule is an error, too. Empty if any name is to be believed.
-    const CLAIMS: &'static [&'static str] = &[];
+    const PROPERTIES: &'static [&'static str] = &[];
     /// The state machine.
     type Node: Node;
     /// What a client may want, as a schedule lists it. Often the node's request.
-    type Order: Clone + Debug + Serialize + DeserializeOwned + Send + Sync;
+    type Request: Clone + Debug + Serialize + DeserializeOwned + Send + Sync;
     /// Its clients.
     type Workload: Workload<Self::Node>;
     /// The claims.
-    type Judge: Judge<Self::Node>;
+    type Checker: Checker<Self::Node>;
 
     /// What an operator would set for this cluster.
     fn config(plan: &Plan) -> <Self::Node as Node>::Config;
-    /// An explicit list of wishes, drawn from the seed. May adjust the plan (`patience_us`, say).
-    fn wishes(setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<Self::Order>>;
+    /// An explicit list of wishes, drawn from the seed. May adjust the plan (`recovery_timeout_us`, say).
+    fn requests(
+        setup: &Setup,
+        plan: &mut Plan,
+        rng: &mut Rng,
+    ) -> Vec<PlannedRequest<Self::Request>>;
     /// Clients with exactly these wishes.
-    fn clients(plan: &Plan, wishes: Vec<Wish<Self::Order>>) -> Self::Workload;
+    fn clients(plan: &Plan, requests: Vec<PlannedRequest<Self::Request>>) -> Self::Workload;
     /// The judges of one run.
-    fn judge(plan: &Plan) -> Self::Judge;
+    fn checker(plan: &Plan) -> Self::Checker;
     /// The judges of what real nodes have written down. There was no clearing, and nobody probes.
-    fn judge_of_logs(plan: &Plan) -> Self::Judge {
-        Self::judge(plan)
+    fn log_checker(plan: &Plan) -> Self::Checker {
+        Self::checker(plan)
     }
     /// What of the storm itself should sometimes reach this protocol, beside what judges and clients name.
     fn sometimes(_tally: &Tally, _rows: &mut Sometimes) {}
     /// The same judges for another run: those that are worth it keep their memory.
-    fn judge_again(judge: &mut Self::Judge, plan: &Plan) {
-        *judge = Self::judge(plan);
+    fn reset_checker(checker: &mut Self::Checker, plan: &Plan) {
+        *checker = Self::checker(plan);
     }
 
     /// An order as a schedule of a cluster of so many nodes shows it: one line, by default JSON.
-    fn write_order(order: &Self::Order, _nodes: u16) -> String {
+    fn write_request(order: &Self::Request, _nodes: u16) -> String {
         to_json(order)
     }
-    /// Reads what [`write_order`](Self::write_order) writes.
+    /// Reads what [`write_request`](Self::write_request) writes.
     ///
     /// # Errors
     /// Where it is not that, and what was expected.
-    fn read_order(text: &mut Cursor<'_>) -> Result<Self::Order, Problem> {
+    fn read_request(text: &mut Cursor<'_>) -> Result<Self::Request, ParseError> {
         text.json()
     }
     /// Every way to want a little less, the boldest first. Shrinking tries each.
-    fn simpler(_order: &Self::Order) -> Vec<Self::Order> {
+    fn simplifications(_order: &Self::Request) -> Vec<Self::Request> {
         Vec::new()
     }
     /// One order that wants what two want; `None` if there is none. Shrinking tries it where there are many.
-    fn joined(_one: &Self::Order, _other: &Self::Order) -> Option<Self::Order> {
+    fn merged(_one: &Self::Request, _other: &Self::Request) -> Option<Self::Request> {
         None
     }
     /// The same order in a cluster whose nodes bear other numbers; `None` if it needs one that is gone.
-    fn renumbered(order: &Self::Order, _number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Self::Order> {
+    fn renumbered(
+        order: &Self::Request,
+        _number: &dyn Fn(NodeId) -> Option<NodeId>,
+    ) -> Option<Self::Request> {
         Some(order.clone())
     }
 
     /// This protocol's benchmark, if it has one: runs one seed after another.
-    fn bench(_run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
+    fn bench(_run: BenchRun) -> Option<Box<dyn FnMut(u64) -> BenchResult>> {
         None
     }
 }
@@ -92,9 +99,9 @@ pub trait Protocol: Sized + 'static {
 #[allow(missing_docs, reason = "each is that of `Protocol`")]
 pub trait Scene: Sync {
     type Node: Node;
-    type Order: Clone + Debug + Send + Sync;
+    type Request: Clone + Debug + Send + Sync;
     type Workload: Workload<Self::Node>;
-    type Judge: Judge<Self::Node>;
+    type Checker: Checker<Self::Node>;
 
     fn name(&self) -> &str;
     fn command(&self) -> Option<&str> {
@@ -103,38 +110,43 @@ pub trait Scene: Sync {
     fn kinds(&self) -> &[&'static str] {
         &[]
     }
-    fn claims(&self) -> &[&'static str] {
+    fn properties(&self) -> &[&'static str] {
         &[]
     }
     fn config(&self, plan: &Plan) -> <Self::Node as Node>::Config;
-    fn wishes(&self, setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<Self::Order>>;
-    fn clients(&self, plan: &Plan, wishes: Vec<Wish<Self::Order>>) -> Self::Workload;
-    fn judge(&self, plan: &Plan) -> Self::Judge;
-    fn judge_of_logs(&self, plan: &Plan) -> Self::Judge {
-        self.judge(plan)
+    fn requests(
+        &self,
+        setup: &Setup,
+        plan: &mut Plan,
+        rng: &mut Rng,
+    ) -> Vec<PlannedRequest<Self::Request>>;
+    fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<Self::Request>>) -> Self::Workload;
+    fn checker(&self, plan: &Plan) -> Self::Checker;
+    fn log_checker(&self, plan: &Plan) -> Self::Checker {
+        self.checker(plan)
     }
     fn sometimes(&self, _tally: &Tally, _rows: &mut Sometimes) {}
-    fn judge_again(&self, judge: &mut Self::Judge, plan: &Plan) {
-        *judge = self.judge(plan);
+    fn reset_checker(&self, checker: &mut Self::Checker, plan: &Plan) {
+        *checker = self.checker(plan);
     }
-    fn write_order(&self, order: &Self::Order, nodes: u16) -> String;
+    fn write_request(&self, order: &Self::Request, nodes: u16) -> String;
     /// # Errors
     /// Where it is none, and what was expected.
-    fn read_order(&self, text: &mut Cursor<'_>) -> Result<Self::Order, Problem>;
-    fn simpler(&self, _order: &Self::Order) -> Vec<Self::Order> {
+    fn read_request(&self, text: &mut Cursor<'_>) -> Result<Self::Request, ParseError>;
+    fn simplifications(&self, _order: &Self::Request) -> Vec<Self::Request> {
         Vec::new()
     }
-    fn joined(&self, _one: &Self::Order, _other: &Self::Order) -> Option<Self::Order> {
+    fn merged(&self, _one: &Self::Request, _other: &Self::Request) -> Option<Self::Request> {
         None
     }
-    fn bench(&self, _run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
+    fn bench(&self, _run: BenchRun) -> Option<Box<dyn FnMut(u64) -> BenchResult>> {
         None
     }
     fn renumbered(
         &self,
-        order: &Self::Order,
+        order: &Self::Request,
         _number: &dyn Fn(NodeId) -> Option<NodeId>,
-    ) -> Option<Self::Order> {
+    ) -> Option<Self::Request> {
         Some(order.clone())
     }
 }
@@ -166,9 +178,9 @@ impl<P> Default for Of<P> {
 
 impl<P: Protocol> Scene for Of<P> {
     type Node = P::Node;
-    type Order = P::Order;
+    type Request = P::Request;
     type Workload = P::Workload;
-    type Judge = P::Judge;
+    type Checker = P::Checker;
 
     fn name(&self) -> &str {
         P::NAME
@@ -179,47 +191,56 @@ impl<P: Protocol> Scene for Of<P> {
     fn kinds(&self) -> &[&'static str] {
         P::KINDS
     }
-    fn claims(&self) -> &[&'static str] {
-        P::CLAIMS
+    fn properties(&self) -> &[&'static str] {
+        P::PROPERTIES
     }
     fn config(&self, plan: &Plan) -> <P::Node as Node>::Config {
         P::config(plan)
     }
-    fn wishes(&self, setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<P::Order>> {
-        P::wishes(setup, plan, draw)
+    fn requests(
+        &self,
+        setup: &Setup,
+        plan: &mut Plan,
+        rng: &mut Rng,
+    ) -> Vec<PlannedRequest<P::Request>> {
+        P::requests(setup, plan, rng)
     }
-    fn clients(&self, plan: &Plan, wishes: Vec<Wish<P::Order>>) -> P::Workload {
-        P::clients(plan, wishes)
+    fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<P::Request>>) -> P::Workload {
+        P::clients(plan, requests)
     }
-    fn judge(&self, plan: &Plan) -> P::Judge {
-        P::judge(plan)
+    fn checker(&self, plan: &Plan) -> P::Checker {
+        P::checker(plan)
     }
-    fn judge_of_logs(&self, plan: &Plan) -> P::Judge {
-        P::judge_of_logs(plan)
+    fn log_checker(&self, plan: &Plan) -> P::Checker {
+        P::log_checker(plan)
     }
     fn sometimes(&self, tally: &Tally, rows: &mut Sometimes) {
         P::sometimes(tally, rows);
     }
-    fn judge_again(&self, judge: &mut P::Judge, plan: &Plan) {
-        P::judge_again(judge, plan);
+    fn reset_checker(&self, checker: &mut P::Checker, plan: &Plan) {
+        P::reset_checker(checker, plan);
     }
-    fn write_order(&self, order: &P::Order, nodes: u16) -> String {
-        P::write_order(order, nodes)
+    fn write_request(&self, order: &P::Request, nodes: u16) -> String {
+        P::write_request(order, nodes)
     }
-    fn read_order(&self, text: &mut Cursor<'_>) -> Result<P::Order, Problem> {
-        P::read_order(text)
+    fn read_request(&self, text: &mut Cursor<'_>) -> Result<P::Request, ParseError> {
+        P::read_request(text)
     }
-    fn simpler(&self, order: &P::Order) -> Vec<P::Order> {
-        P::simpler(order)
+    fn simplifications(&self, order: &P::Request) -> Vec<P::Request> {
+        P::simplifications(order)
     }
-    fn bench(&self, run: BenchRun) -> Option<Box<dyn FnMut(u64) -> Benched>> {
+    fn bench(&self, run: BenchRun) -> Option<Box<dyn FnMut(u64) -> BenchResult>> {
         P::bench(run)
     }
-    fn joined(&self, one: &P::Order, other: &P::Order) -> Option<P::Order> {
-        P::joined(one, other)
+    fn merged(&self, one: &P::Request, other: &P::Request) -> Option<P::Request> {
+        P::merged(one, other)
     }
 
-    fn renumbered(&self, order: &P::Order, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<P::Order> {
+    fn renumbered(
+        &self,
+        order: &P::Request,
+        number: &dyn Fn(NodeId) -> Option<NodeId>,
+    ) -> Option<P::Request> {
         P::renumbered(order, number)
     }
 }
@@ -242,9 +263,9 @@ pub struct BenchRun {
 
 /// What one seed of a benchmark has done.
 #[derive(Clone, Debug)]
-pub struct Benched {
+pub struct BenchResult {
     /// How the run ended.
-    pub ending: Ending,
+    pub outcome: RunOutcome,
     /// Transactions committed.
     pub committed: u64,
     /// Transactions aborted.
@@ -258,59 +279,60 @@ pub type WorldOf<S, J, C> = World<<S as Scene>::Node, <S as Scene>::Workload, J,
 
 /// Everything that a seed has drawn before its first moment.
 #[derive(Clone, Debug)]
-pub struct Drawn<O> {
+pub struct DrawnRun<O> {
     /// Size and length.
     pub plan: Plan,
     /// How hard it blows.
     pub rates: Rates,
     /// What clients want.
-    pub wishes: Vec<Wish<O>>,
+    pub requests: Vec<PlannedRequest<O>>,
     /// What goes wrong.
     pub chooser: Seeded,
 }
 
 /// Draws a run from its seed.
-pub fn drawn<P: Protocol>(setup: &Setup, seed: u64) -> Drawn<P::Order> {
-    drawn_in(&Of::<P>::new(), setup, seed)
+pub fn drawn<P: Protocol>(setup: &Setup, seed: u64) -> DrawnRun<P::Request> {
+    draw_run_in(&Of::<P>::new(), setup, seed)
 }
 
 /// Draws a run of a scene from its seed.
-pub fn drawn_in<S: Scene>(scene: &S, setup: &Setup, seed: u64) -> Drawn<S::Order> {
-    let mut source = Draw::new(seed);
-    let (mut plan, rates) = draw(setup, &mut source);
-    let wishes = scene.wishes(setup, &mut plan, &mut source);
+pub fn draw_run_in<S: Scene>(scene: &S, setup: &Setup, seed: u64) -> DrawnRun<S::Request> {
+    let mut source = Rng::new(seed);
+    let (mut plan, rates) = rng(setup, &mut source);
+    let requests = scene.requests(setup, &mut plan, &mut source);
     let chooser = Seeded::new(&plan, rates, &mut source);
-    Drawn { plan, rates, wishes, chooser }
+    DrawnRun { plan, rates, requests, chooser }
 }
 
-/// A world that is about to run a seed, watched by `watch` first, so that it sees what breaks a claim, and then by
+/// A world that is about to run a seed, watched by `observer` first, so that it sees what breaks a claim, and then by
 /// the protocol's judge.
 pub fn world<P, C, T>(
-    drawn: Drawn<P::Order>,
+    drawn: DrawnRun<P::Request>,
     wrap: impl FnOnce(Seeded) -> C,
-    watch: T,
-) -> WorldOf<Of<P>, (T, P::Judge), C>
+    observer: T,
+) -> WorldOf<Of<P>, (T, P::Checker), C>
 where
     P: Protocol,
     C: Chooser,
-    T: Judge<P::Node>,
+    T: Checker<P::Node>,
 {
-    world_in(&Of::<P>::new(), drawn, wrap, watch)
+    world_in(&Of::<P>::new(), drawn, wrap, observer)
 }
 
 /// The same for a scene.
 pub fn world_in<S, C, T>(
     scene: &S,
-    drawn: Drawn<S::Order>,
+    drawn: DrawnRun<S::Request>,
     wrap: impl FnOnce(Seeded) -> C,
-    watch: T,
-) -> WorldOf<S, (T, S::Judge), C>
+    observer: T,
+) -> WorldOf<S, (T, S::Checker), C>
 where
     S: Scene,
     C: Chooser,
-    T: Judge<S::Node>,
+    T: Checker<S::Node>,
 {
-    let Drawn { plan, wishes, chooser, .. } = drawn;
-    let (config, clients, judge) = (scene.config(&plan), scene.clients(&plan, wishes), scene.judge(&plan));
-    World::new(config, plan, clients, (watch, judge), wrap(chooser))
+    let DrawnRun { plan, requests, chooser, .. } = drawn;
+    let (config, clients, checker) =
+        (scene.config(&plan), scene.clients(&plan, requests), scene.checker(&plan));
+    World::new(config, plan, clients, (observer, checker), wrap(chooser))
 }

@@ -7,48 +7,56 @@ use std::path::{Path, PathBuf};
 
 pub use harness::harness;
 
-use crate::fault::{BarrierFault, Crash, CrashKind, Deed, Fault, MessageFault, Weather};
+use crate::fault::{BarrierFault, Crash, CrashKind, EffectName, Fault, MessageFault, TimedFault};
 use crate::protocol::Scene;
-use crate::schedule::{Claim, Schedule};
+use crate::schedule::{Expectation, Schedule};
 
 /// Reads the schedule in a file.
 ///
 /// # Errors
 /// What is wrong, in words for the person who wrote it: file, line, column, what was expected, and the line.
-pub fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Order>, String> {
+pub fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Request>, String> {
     let name = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
-    Schedule::read(scene, &text).map_err(|problem| {
-        let line = text.trim_start_matches('\u{feff}').lines().nth(problem.line - 1).unwrap_or_default();
+    Schedule::read(scene, &text).map_err(|error| {
+        let line =
+            text.trim_start_matches('\u{feff}').lines().nth(error.line - 1).unwrap_or_default();
         // Of a very long line what is around that place; and nothing that a terminal would obey.
-        let from = (problem.column - 1).saturating_sub(BEFORE);
-        let shown = line.chars().skip(from).take(BEFORE + BEHIND);
+        let from = (error.column - 1).saturating_sub(SHOWN_BEFORE);
+        let shown = line.chars().skip(from).take(SHOWN_BEFORE + SHOWN_AFTER);
         let line: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let caret = " ".repeat(problem.column - 1 - from);
-        format!("{name}: {problem}\n  {line}\n  {caret}^")
+        let caret = " ".repeat(error.column - 1 - from);
+        format!("{name}: {error}\n  {line}\n  {caret}^")
     })
 }
 
 /// So many characters of a line are shown before a mistake in it, and so many from there on.
-const BEFORE: usize = 120;
-const BEHIND: usize = 60;
+const SHOWN_BEFORE: usize = 120;
+const SHOWN_AFTER: usize = 60;
 
 /// A name for a schedule that says what broke and how: `prepared-before-yes-power-cut-after-send-vote`.
-pub fn story<O>(schedule: &Schedule<O>) -> String {
-    let claim = match &schedule.claim {
-        Claim::Breaks(claim) | Claim::Holds(Some(claim)) => claim.as_str(),
-        Claim::Holds(None) => "holds",
+pub fn file_stem<O>(schedule: &Schedule<O>) -> String {
+    let property = match &schedule.property {
+        Expectation::MustViolate(property) | Expectation::MustHold(Some(property)) => {
+            property.as_str()
+        }
+        Expectation::MustHold(None) => "holds",
     };
     // A claim's number, `W10`, is no part of the story.
     let is_number = |word: &&str| word.chars().any(|c| c.is_ascii_digit());
-    let mut words: Vec<String> = claim.split(' ').filter(|word| !is_number(word)).map(kebab).collect();
-    let said: Vec<String> = schedule.faults.iter().take(2).map(what_happens).collect();
-    words.extend(if said.is_empty() { vec!["in-fair-weather".to_string()] } else { said });
+    let mut words: Vec<String> =
+        property.split(' ').filter(|word| !is_number(word)).map(kebab).collect();
+    let fault_texts: Vec<String> = schedule.faults.iter().take(2).map(fault_words).collect();
+    words.extend(if fault_texts.is_empty() {
+        vec!["in-fair-weather".to_string()]
+    } else {
+        fault_texts
+    });
     words.join("-")
 }
 
 /// A fault without names and numbers.
-fn what_happens(fault: &Fault) -> String {
+fn fault_words(fault: &Fault) -> String {
     match fault {
         Fault::Message(at, fault) => {
             let verb = match fault {
@@ -60,44 +68,46 @@ fn what_happens(fault: &Fault) -> String {
             };
             format!("{verb}-{}", kebab(at.about.kind))
         }
-        Fault::Crash(at, crash) => format!("{}-after-{}", crash_word(crash), deed_word(&at.deed)),
+        Fault::Crash(at, crash) => {
+            format!("{}-after-{}", crash_verb(crash), effect_words(&at.effect_name))
+        }
         Fault::Barrier(at, fault) => {
             let verb = match fault {
                 BarrierFault::Fail(_) => "failed",
                 BarrierFault::Slow { .. } => "slow",
                 BarrierFault::Lie => "lying",
             };
-            format!("{verb}-{}", deed_word(&at.deed))
+            format!("{verb}-{}", effect_words(&at.effect_name))
         }
-        Fault::Write(at, _) => format!("broken-{}", deed_word(&at.deed)),
+        Fault::Write(at, _) => format!("broken-{}", effect_words(&at.effect_name)),
         Fault::Skew { .. } => "wrong-clock".to_string(),
-        Fault::At(_, weather) => match weather {
-            Weather::Cut { .. } => "partition".to_string(),
-            Weather::Clog { .. } => "clog".to_string(),
-            Weather::Pause { .. } => "pause".to_string(),
-            Weather::Jump { .. } => "clock-jump".to_string(),
-            Weather::Crash { crash, .. } => crash_word(crash).to_string(),
+        Fault::At(_, timed_fault) => match timed_fault {
+            TimedFault::Cut { .. } => "partition".to_string(),
+            TimedFault::Clog { .. } => "clog".to_string(),
+            TimedFault::Pause { .. } => "pause".to_string(),
+            TimedFault::ClockJump { .. } => "clock-jump".to_string(),
+            TimedFault::Crash { crash, .. } => crash_verb(crash).to_string(),
         },
     }
 }
 
-fn crash_word(crash: &Crash) -> &'static str {
+fn crash_verb(crash: &Crash) -> &'static str {
     match crash.how {
         CrashKind::Kill { .. } => "kill",
         CrashKind::PowerCut(_) => "power-cut",
     }
 }
 
-fn deed_word(deed: &Deed) -> String {
-    match deed {
-        Deed::Send(about, _) => format!("send-{}", kebab(about.kind)),
-        Deed::Append(about) => format!("append-{}", kebab(about.kind)),
-        Deed::Sync(_) => "sync".to_string(),
-        Deed::SyncDir(_) => "sync-dir".to_string(),
-        Deed::Rename(_) => "rename".to_string(),
-        Deed::Remove(_) => "remove".to_string(),
-        Deed::Truncate(_) => "truncate".to_string(),
-        Deed::Reply(_) => "reply".to_string(),
+fn effect_words(effect_name: &EffectName) -> String {
+    match effect_name {
+        EffectName::Send(about, _) => format!("send-{}", kebab(about.kind)),
+        EffectName::Append(about) => format!("append-{}", kebab(about.kind)),
+        EffectName::Sync(_) => "sync".to_string(),
+        EffectName::SyncDir(_) => "sync-dir".to_string(),
+        EffectName::Rename(_) => "rename".to_string(),
+        EffectName::Remove(_) => "remove".to_string(),
+        EffectName::Truncate(_) => "truncate".to_string(),
+        EffectName::Reply(_) => "reply".to_string(),
     }
 }
 
@@ -113,7 +123,7 @@ fn kebab(word: &str) -> String {
     name
 }
 
-/// The schedules (`*.storm`) of a directory, in the order of their names.
+/// The schedules (`*.simulation`) of a directory, in the order of their names.
 ///
 /// # Errors
 /// If the directory cannot be read.

@@ -28,18 +28,18 @@
 //! |---|---|---|
 //! | `stormglass 1` | the version of this format | 1 |
 //! | `protocol NAME` | whose schedule it is | any |
-//! | `why TEXT` | the story, one line or more | none |
-//! | `breaks CLAIM` | it must break this claim; for bugs that are there on purpose | |
-//! | `holds [CLAIM]` | no claim may break; names the one that once did | yes |
+//! | `note TEXT` | the story, one line or more | none |
+//! | `breaks NAME` | it must break this claim; for bugs that are there on purpose | |
+//! | `holds [NAME]` | no claim may break; names the one that once did | yes |
 //! | `cluster 3 nodes, 1 client` | 1 to 64 of each; comes before all that names one | needed |
-//! | `storm 100 ms` | when the sky clears: no fault afterwards | 500 ms |
+//! | `simulation 100 ms` | when the sky clears: no fault afterwards | 500 ms |
 //! | `log 1500 B` | how long a node's log may grow before it is compacted | 1500 B |
 //! | `patience 4000 ms` | how long after that all may take to become quiet | 4000 ms |
 //! | `timing base`, `timing 1f2e` | everything takes its least time, or what is mixed from a key (hex) | base |
 //! | `latency 0.5 to 5 ms` | between nodes; also `client-latency`, `sync`; with `timing base` the least counts | |
 //! | `tail 2 ms`, `reboot 50 ms` | mean of the tail of a message's delay; greatest time to a boot | 0, 50 ms |
 //! | `wire bytes` | messages travel encoded | no |
-//! | `dead n2` | stays dead after the storm | nobody |
+//! | `permanently_down n2` | stays dead after the storm | nobody |
 //! | `request c1.1 to n0 after 10 ms: ...` | in the words of the protocol, or in JSON; a client's requests in order, each so long after the answer to the one before | |
 //!
 //! And the faults, with *message* `1st Vote c1.1 from n1 to n0` and *deed* `1st append Prepared c1.1`, `1st sync following append
@@ -53,13 +53,13 @@
 //! | `delay` *message* `by 300 ms` | N1 |
 //! | `flip bit 17 of` *message* | N4 |
 //! | `evict 0 for` *message* | N8: the oldest of its queue is lost |
-//! | `kill n1 life 1 after` *deed*`: keeps 500/1000, down 20 ms` | P1 |
-//! | `power-cut n1 life 1 after` *deed*`: keeps none, down 20 ms` | P2; `down for good` |
-//! | `fail n1 life 1 at` *deed*`: io` | D7, or `no-space` |
-//! | `slow n1 life 1 at` *deed*`: 100 ms` | D9 |
-//! | `lie n1 life 1 at` *deed* | D11 |
-//! | `break n1 life 1 at` *deed*`: no-space, keeps 0/1000, for 0 ms` | D8 |
-//! | `clock n1 life 1: offset 10 ms, drift -100 ppm` | C1, C2 |
+//! | `kill n1 incarnation 1 after` *deed*`: keeps 500/1000, down 20 ms` | P1 |
+//! | `power-cut n1 incarnation 1 after` *deed*`: keeps none, down 20 ms` | P2; `down for good` |
+//! | `fail n1 incarnation 1 at` *deed*`: io` | D7, or `no-space` |
+//! | `slow n1 incarnation 1 at` *deed*`: 100 ms` | D9 |
+//! | `lie n1 incarnation 1 at` *deed* | D11 |
+//! | `break n1 incarnation 1 at` *deed*`: no-space, keeps 0/1000, for 0 ms` | D8 |
+//! | `clock n1 incarnation 1: offset 10 ms, drift -100 ppm` | C1, C2 |
 //! | `at 120 ms cut n0 c1 -> n1 for 30 ms` | N6 |
 //! | `at 120 ms clog n0 -> n1 for 30 ms` | N5; `swizzle` for N7 |
 //! | `at 120 ms pause n1 for 30 ms` | P4 |
@@ -82,35 +82,35 @@ mod write;
 use stormglass::{Micros, NodeId};
 
 pub(crate) use cursor::ordinal;
-pub use cursor::{Cursor, Problem};
+pub use cursor::{Cursor, ParseError};
 
 use crate::fault::Fault;
 use crate::plan::{LOG_BYTES, Plan, Timing};
 use crate::protocol::Scene;
-use crate::workload::Wish;
+use crate::workload::PlannedRequest;
 
 /// Everything about one run, in a form that outlives the code that it was found in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule<O> {
     /// The story, one line or more.
-    pub why: Vec<String>,
+    pub note: Vec<String>,
     /// What is to be expected of it.
-    pub claim: Claim,
+    pub property: Expectation,
     /// Size, length and timing.
     pub plan: Plan,
     /// What clients want.
-    pub wishes: Vec<Wish<O>>,
+    pub requests: Vec<PlannedRequest<O>>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
 }
 
 /// What a schedule is kept for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum Expectation {
     /// It must break this claim: a bug that is there on purpose.
-    Breaks(String),
+    MustViolate(String),
     /// Nothing may break. The name is that of the claim that once did.
-    Holds(Option<String>),
+    MustHold(Option<String>),
 }
 
 /// The plan that a schedule begins with.
@@ -119,10 +119,10 @@ pub(crate) fn base_plan(nodes: u16, clients: u32) -> Plan {
         nodes,
         clients,
         timing: Timing::default(),
-        storm_us: 500_000,
-        patience_us: 4_000_000,
+        fault_phase_us: 500_000,
+        recovery_timeout_us: 4_000_000,
         log_bytes: LOG_BYTES,
-        dead: Vec::<NodeId>::new(),
+        permanently_down: Vec::<NodeId>::new(),
         wire: false,
     }
 }
@@ -132,33 +132,43 @@ impl<O> Schedule<O> {
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub fn read<S: Scene<Order = O>>(scene: &S, text: &str) -> Result<Schedule<O>, Problem> {
+    pub fn read<S: Scene<Request = O>>(scene: &S, text: &str) -> Result<Schedule<O>, ParseError> {
         read::read(scene, text)
     }
 
     /// What never came up in a run: the faults that its chooser had no use for, and what cannot, as the sky is clear by then.
-    pub(crate) fn never(&self, unused: impl IntoIterator<Item: ToString>) -> Vec<String> {
-        let storm_us = self.plan.storm_us;
+    pub(crate) fn unreached_entries(
+        &self,
+        unused: impl IntoIterator<Item: ToString>,
+    ) -> Vec<String> {
+        let fault_phase_us = self.plan.fault_phase_us;
         let late = move |what: String, at_us: u64| {
-            let clear = Micros(storm_us);
-            (at_us >= storm_us)
+            let clear = Micros(fault_phase_us);
+            (at_us >= fault_phase_us)
                 .then(|| format!("{what} after {} ms: the storm lasts {clear} ms", Micros(at_us)))
         };
-        let wishes =
-            self.wishes.iter().filter_map(move |wish| late(format!("request {}", wish.id), wish.after_us));
-        let weather = self.faults.iter().filter_map(move |fault| match fault {
-            Fault::At(at_us, weather) => late(weather.to_string(), *at_us),
+        let requests = self
+            .requests
+            .iter()
+            .filter_map(move |planned| late(format!("request {}", planned.id), planned.after_us));
+        let timed_faults = self.faults.iter().filter_map(move |fault| match fault {
+            Fault::At(at_us, timed_faults) => late(timed_faults.to_string(), *at_us),
             Fault::Message(..)
             | Fault::Crash(..)
             | Fault::Barrier(..)
             | Fault::Write(..)
             | Fault::Skew { .. } => None,
         });
-        unused.into_iter().map(|fault| fault.to_string()).chain(wishes).chain(weather).collect()
+        unused
+            .into_iter()
+            .map(|fault| fault.to_string())
+            .chain(requests)
+            .chain(timed_faults)
+            .collect()
     }
 
     /// The schedule as a text. Reading it gives the same schedule.
-    pub fn write<S: Scene<Order = O>>(&self, scene: &S) -> String {
+    pub fn write<S: Scene<Request = O>>(&self, scene: &S) -> String {
         write::write(scene, self)
     }
 }

@@ -6,96 +6,124 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the table below says of each what it means")]
 pub enum Rule {
-    N1,
-    N2,
-    N3,
-    N4,
-    N5,
-    N6,
-    N7,
-    N8,
-    P1,
-    P2,
-    P3,
-    P4,
-    P5,
-    P6,
-    C1,
-    C2,
-    C3,
-    D1,
-    D2,
-    D3,
-    D4,
-    D5,
-    D6,
-    D7,
-    D8,
-    D9,
-    D10,
-    D11,
-    D12,
+    MessageDelayed,
+    MessageLost,
+    MessageDuplicated,
+    MessageCorrupted,
+    LinkClogged,
+    Partitioned,
+    Swizzled,
+    QueueOverflow,
+    ProcessKilled,
+    PowerCut,
+    ClusterPowerCut,
+    NodePaused,
+    CrashDuringBoot,
+    NeverRestarts,
+    ClockOffset,
+    ClockDrift,
+    ClockJump,
+    UnsyncedSplit,
+    TornSector,
+    LengthWithoutData,
+    DataWithoutName,
+    NameChangeLost,
+    RemovalUndone,
+    SyncFailed,
+    WriteFailed,
+    SlowBarrier,
+    DamageAtRest,
+    LyingSync,
+    CrashDuringBarrier,
 }
 
 /// How many rules there are.
-pub const RULES: usize = 29;
+pub const RULE_COUNT: usize = 29;
 
 impl Rule {
     /// Every rule, its meaning, and the range its rate is drawn from.
-    pub const TABLE: [(Rule, &'static str, &'static str); RULES] = [
+    pub const TABLE: [(Rule, &'static str, &'static str); RULE_COUNT] = [
         (
-            Rule::N1,
+            Rule::MessageDelayed,
             "message delayed beyond its base: an exponential tail, or very long",
             "tail of mean 0.5..=20 ms; very long: chance 0..=4.6 %, 5 ms to the storm's length",
         ),
-        (Rule::N2, "message lost", "chance 0..=20 %"),
-        (Rule::N3, "message duplicated, the copy with a delay of its own", "chance 0..=20 %"),
-        (Rule::N4, "bit of an encoded message flipped (profile garbled)", "chance 0.5..=10 %"),
+        (Rule::MessageLost, "message lost", "chance 0..=20 %"),
         (
-            Rule::N5,
+            Rule::MessageDuplicated,
+            "message duplicated, the copy with a delay of its own",
+            "chance 0..=20 %",
+        ),
+        (
+            Rule::MessageCorrupted,
+            "bit of an encoded message flipped (profile garbled)",
+            "chance 0.5..=10 %",
+        ),
+        (
+            Rule::LinkClogged,
             "message held by a clogged link, which lets go later",
             "0..=6 a run, 2 ms to a third of the storm",
         ),
-        (Rule::N6, "partition: any sides, one node, a bridge; one-way or not; clients too", "0..=4 a run"),
         (
-            Rule::N7,
+            Rule::Partitioned,
+            "partition: any sides, one node, a bridge; one-way or not; clients too",
+            "0..=4 a run",
+        ),
+        (
+            Rule::Swizzled,
             "message held by a swizzle: half of the nodes clogged and let go in another order",
             "0..=2 a run",
         ),
-        (Rule::N8, "queue full: a random queued message lost", "limit 2..=8 messages a link, or none"),
         (
-            Rule::P1,
+            Rule::QueueOverflow,
+            "queue full: a random queued message lost",
+            "limit 2..=8 messages a link, or none",
+        ),
+        (
+            Rule::ProcessKilled,
             "process killed: the page cache keeps a prefix",
             "0..=6 a run after an effect, 0..=2 at a time",
         ),
-        (Rule::P2, "power cut: only what was synced is sure to survive", "as P1"),
-        (Rule::P3, "power cut of all nodes at once", "0..=1 a run"),
-        (Rule::P4, "pause: time passes for everybody else", "0..=4 a run, 2 ms to a third of the storm"),
-        (Rule::P5, "crash before a boot was complete", "chance 0..=46 % of boots, up to the 7th"),
-        (Rule::P6, "node that never comes back", "0..=1 a run, in 1 of 8 with crashes"),
-        (Rule::C1, "life with a clock offset", "0..=10 s"),
-        (Rule::C2, "life with a clock drift", "-10..=10 %"),
-        (Rule::C3, "clock jumped forward", "0..=4 a run, 1 ms..=5 s"),
-        (Rule::D1, "crash split unsynced work into sectors and names", "every power cut with unsynced work"),
-        (Rule::D2, "torn sector", "in half of the power cuts"),
+        (Rule::PowerCut, "power cut: only what was synced is sure to survive", "as P1"),
+        (Rule::ClusterPowerCut, "power cut of all nodes at once", "0..=1 a run"),
         (
-            Rule::D3,
+            Rule::NodePaused,
+            "pause: time passes for everybody else",
+            "0..=4 a run, 2 ms to a third of the storm",
+        ),
+        (
+            Rule::CrashDuringBoot,
+            "crash before a boot was complete",
+            "chance 0..=46 % of boots, up to the 7th",
+        ),
+        (Rule::NeverRestarts, "node that never comes back", "0..=1 a run, in 1 of 8 with crashes"),
+        (Rule::ClockOffset, "life with a clock offset", "0..=10 s"),
+        (Rule::ClockDrift, "life with a clock drift", "-10..=10 %"),
+        (Rule::ClockJump, "clock jumped forward", "0..=4 a run, 1 ms..=5 s"),
+        (
+            Rule::UnsyncedSplit,
+            "crash split unsynced work into sectors and names",
+            "every power cut with unsynced work",
+        ),
+        (Rule::TornSector, "torn sector", "in half of the power cuts"),
+        (
+            Rule::LengthWithoutData,
             "length survived without its data (zeros, garbage, old blocks)",
             "in half of the power cuts",
         ),
-        (Rule::D4, "synced data of a file whose last name was lost", "as D5"),
-        (Rule::D5, "creation or rename lost", "each survives or not on its own"),
-        (Rule::D6, "removal or truncation undone", "each survives or not on its own"),
-        (Rule::D7, "sync failed once, the next one lies", "chance 0..=3 %"),
+        (Rule::DataWithoutName, "synced data of a file whose last name was lost", "as D5"),
+        (Rule::NameChangeLost, "creation or rename lost", "each survives or not on its own"),
+        (Rule::RemovalUndone, "removal or truncation undone", "each survives or not on its own"),
+        (Rule::SyncFailed, "sync failed once, the next one lies", "chance 0..=3 %"),
         (
-            Rule::D8,
+            Rule::WriteFailed,
             "write failed: no space, short or broken; once or for a while",
             "chance 0..=1.5 %, up to 200 ms",
         ),
-        (Rule::D9, "slow barrier", "chance 0..=20 %, 5..=150 ms"),
-        (Rule::D10, "damage at rest (profile rotten)", "chance 15..=100 % of crashes"),
-        (Rule::D11, "sync that lied (profile lying)", "chance 1.5..=20 %"),
-        (Rule::D12, "crash during a barrier", "whenever one is under way"),
+        (Rule::SlowBarrier, "slow barrier", "chance 0..=20 %, 5..=150 ms"),
+        (Rule::DamageAtRest, "damage at rest (profile rotten)", "chance 15..=100 % of crashes"),
+        (Rule::LyingSync, "sync that lied (profile lying)", "chance 1.5..=20 %"),
+        (Rule::CrashDuringBarrier, "crash during a barrier", "whenever one is under way"),
     ];
 }
 
@@ -109,7 +137,7 @@ impl fmt::Display for Rule {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// How often each rule bit, in the order of [`Rule::TABLE`].
-    pub rules: [u64; RULES],
+    pub rules: [u64; RULE_COUNT],
     /// Events taken from the queue.
     pub events: u64,
     /// Messages delivered from node to node.
@@ -129,7 +157,7 @@ pub struct Tally {
 impl Tally {
     /// Counts one bite of a rule.
     #[inline]
-    pub fn bite(&mut self, rule: Rule) {
+    pub fn hit(&mut self, rule: Rule) {
         self.rules[rule as usize] += 1;
     }
 

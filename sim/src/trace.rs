@@ -2,11 +2,11 @@
 
 use std::fmt::{self, Write};
 
-use stormglass::journal::{self, Found, What, WhatRef};
+use stormglass::journal::{self, EntryBody, EntryBodyRef, FileSummary};
 use stormglass::{DiskOp, Effect, Input, Label, Node, NodeId, ReadDisk, RequestId, Subject, Time};
 
 use crate::disk::{CutReport, KillReport};
-use crate::oracle::{Broken, Fact, Judge, Seen};
+use crate::property::{Checker, Fact, Observation, Violation};
 
 /// Which lines are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,32 +46,35 @@ impl Trace {
         &self.text
     }
 
-    fn wants<N: Node>(&self, seen: &Seen<'_, N>) -> bool {
+    fn is_wanted<N: Node>(&self, observation: &Observation<'_, N>) -> bool {
         let Filter { node, request, span_us } = self.filter;
-        let in_span = span_us.is_none_or(|(from, to)| (from..=to).contains(&seen.at_us));
-        let of_node = node.is_none_or(|node| node == seen.node);
+        let in_span = span_us.is_none_or(|(from, to)| (from..=to).contains(&observation.at_us));
+        let of_node = node.is_none_or(|node| node == observation.node);
         let about = |wanted: RequestId| {
-            concerns(seen.fact).is_some_and(|id| (id.client, id.serial) == (wanted.client, wanted.serial))
+            request_of(observation.fact)
+                .is_some_and(|id| (id.client, id.serial) == (wanted.client, wanted.serial))
         };
         in_span && of_node && request.is_none_or(about)
     }
 }
 
-impl<N: Node> Judge<N> for Trace {
-    fn judge(&mut self, seen: &Seen<'_, N>) -> Result<(), Broken> {
-        if !self.wants(seen) {
+impl<N: Node> Checker<N> for Trace {
+    fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        if !self.is_wanted(observation) {
             return Ok(());
         }
         self.line.clear();
-        let brief = !self.json && !self.whole;
-        say(seen.fact, brief, &mut self.line).expect("writing to a string");
+        let abbreviate = !self.json && !self.whole;
+        say(observation.fact, abbreviate, &mut self.line).expect("writing to a string");
         if self.line.is_empty() {
             return Ok(());
         }
         self.line.truncate(self.line.trim_end().len());
-        let (at_us, node, life) = (seen.at_us, seen.node, seen.life);
+        let (at_us, node, incarnation) =
+            (observation.at_us, observation.node, observation.incarnation);
         let written = if self.json {
-            let line = journal::line(Time(at_us), node, life, what(seen, &self.line));
+            let line =
+                journal::entry(Time(at_us), node, incarnation, what(observation, &self.line));
             writeln!(self.text, "{}", serde_json::to_string(&line).expect("an event is plain data"))
         } else {
             writeln!(
@@ -89,15 +92,19 @@ impl<N: Node> Judge<N> for Trace {
 }
 
 /// The line of a machine-readable trace. A letter's number is 0: these lines are in the order in which it was.
-fn what<'a, N: Node>(seen: &Seen<'a, N>, text: &str) -> WhatRef<'a, N> {
-    match seen.fact {
+fn what<'a, N: Node>(observation: &Observation<'a, N>, text: &str) -> EntryBodyRef<'a, N> {
+    match observation.fact {
         Fact::Boot => {
-            let contents = |file| seen.disk.read(file).ok().flatten().unwrap_or_default();
-            let files = seen.disk.files().into_iter().map(|file| Found::new(file, contents(file)));
-            What::Boot { files: files.collect() }
+            let contents = |file| observation.disk.read(file).ok().flatten().unwrap_or_default();
+            let files = observation
+                .disk
+                .files()
+                .into_iter()
+                .map(|file| FileSummary::new(file, contents(file)));
+            EntryBody::Boot { files: files.collect() }
         }
-        Fact::Input(input) => journal::of_input(input, 0),
-        Fact::Effect(effect, bytes) => journal::of_effect(effect, bytes, 0),
+        Fact::Input(input) => journal::body_of_input(input, 0),
+        Fact::Effect(effect, bytes) => journal::body_of_effect(effect, bytes, 0),
         Fact::Refused(_)
         | Fact::Killed(_)
         | Fact::PowerCut(_)
@@ -107,26 +114,26 @@ fn what<'a, N: Node>(seen: &Seen<'a, N>, text: &str) -> WhatRef<'a, N> {
         | Fact::Lost { .. }
         | Fact::BarrierFault(_)
         | Fact::WriteFault(_)
-        | Fact::Weather(_)
+        | Fact::TimedFault(_)
         | Fact::Asked { .. }
         | Fact::Answered { .. }
-        | Fact::Cleared { .. }
-        | Fact::Settled { .. }
-        | Fact::Ended => What::Weather { text: text.to_owned() },
+        | Fact::Healed { .. }
+        | Fact::Quiesced { .. }
+        | Fact::Ended => EntryBody::SimulatorFact { text: text.to_owned() },
     }
 }
 
 /// The request that a fact concerns, if it has a name.
-pub(crate) fn concerns<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
+pub(crate) fn request_of<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
     let of = |subject: Option<Subject>| match subject {
         Some(Subject::Request(id)) => Some(id),
         Some(Subject::Serial(_)) | None => None,
     };
     match fact {
         Fact::Input(Input::Message { message, .. }) => of(message.subject()),
-        Fact::Input(Input::Request { id, .. }) | Fact::Asked { id, .. } | Fact::Answered { id, .. } => {
-            Some(*id)
-        }
+        Fact::Input(Input::Request { id, .. })
+        | Fact::Asked { id, .. }
+        | Fact::Answered { id, .. } => Some(*id),
         Fact::Effect(effect, _) => match effect {
             Effect::Send { message, .. } => of(message.subject()),
             Effect::Disk(DiskOp::Append { about, .. }) => of(about.subject),
@@ -144,49 +151,59 @@ pub(crate) fn concerns<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
         | Fact::Damaged(_)
         | Fact::BarrierFault(_)
         | Fact::WriteFault(_)
-        | Fact::Weather(_)
-        | Fact::Cleared { .. }
-        | Fact::Settled { .. }
+        | Fact::TimedFault(_)
+        | Fact::Healed { .. }
+        | Fact::Quiesced { .. }
         | Fact::Ended => None,
     }
 }
 
 /// A verb, padded, and what comes behind it.
-fn say<N: Node>(fact: &Fact<'_, N>, brief: bool, line: &mut String) -> fmt::Result {
+fn say<N: Node>(fact: &Fact<'_, N>, abbreviate: bool, line: &mut String) -> fmt::Result {
     match fact {
         Fact::Boot => write!(line, "boot"),
         Fact::Refused(error) => write!(line, "REFUSES   to start: {error}"),
-        Fact::Input(input) => say_input(input, brief, line),
-        Fact::Effect(effect, _) => say_effect(effect, brief, line),
-        Fact::Killed(report) => say_killed(report, line),
-        Fact::PowerCut(report) => say_power_cut(report, line),
+        Fact::Input(input) => write_input(input, abbreviate, line),
+        Fact::Effect(effect, _) => write_effect(effect, abbreviate, line),
+        Fact::Killed(report) => write_killed(report, line),
+        Fact::PowerCut(report) => write_power_cut(report, line),
         Fact::Halted(reason) => write!(line, "HALTED    {reason}"),
         Fact::Damaged(entry) => {
             write!(
                 line,
                 "DAMAGE    {} bytes {}..{}: {:?}",
-                entry.file, entry.bytes.start, entry.bytes.end, entry.harm
+                entry.file, entry.bytes.start, entry.bytes.end, entry.kind
             )
         }
         Fact::MessageFault { from, to, about, fault } => {
             write!(line, "FAULT     {fault} {about} from {from} to {to}")
         }
-        Fact::Lost { from, to, about, why } => write!(line, "LOST      {about} from {from} to {to}: {why}"),
+        Fact::Lost { from, to, about, reason } => {
+            write!(line, "LOST      {about} from {from} to {to}: {reason}")
+        }
         Fact::BarrierFault(fault) => write!(line, "FAULT     {fault}"),
         Fact::WriteFault(fault) => write!(line, "FAULT     write fails: {}", fault.error),
-        Fact::Weather(weather) => write!(line, "WEATHER   {weather}"),
+        Fact::TimedFault(timed_faults) => write!(line, "WEATHER   {timed_faults}"),
         Fact::Asked { id, request } => {
             write!(line, "asked     {id} {} ", request.kind())?;
-            say_detail(*request, brief, line)
+            write_detail(*request, abbreviate, line)
         }
         Fact::Answered { id, response } => {
             write!(line, "answered  {id} {} ", response.kind())?;
-            say_detail(*response, brief, line)
+            write_detail(*response, abbreviate, line)
         }
-        Fact::Cleared { dead: [] } => write!(line, "CLEAR     the storm is over"),
-        Fact::Cleared { dead } => write!(line, "CLEAR     the storm is over; dead for good: {}", list(dead)),
-        Fact::Settled { quiet: true, .. } => write!(line, "QUIET     nothing more happens by itself"),
-        Fact::Settled { quiet: false, .. } => write!(line, "PATIENCE  is over"),
+        Fact::Healed { permanently_down: [] } => write!(line, "CLEAR     the storm is over"),
+        Fact::Healed { permanently_down } => {
+            write!(
+                line,
+                "CLEAR     the storm is over; dead for good: {}",
+                join_nodes(permanently_down)
+            )
+        }
+        Fact::Quiesced { quiet: true, .. } => {
+            write!(line, "QUIET     nothing more happens by itself")
+        }
+        Fact::Quiesced { quiet: false, .. } => write!(line, "PATIENCE  is over"),
         Fact::Ended => write!(line, "END"),
     }
 }
@@ -195,43 +212,49 @@ fn say<N: Node>(fact: &Fact<'_, N>, brief: bool, line: &mut String) -> fmt::Resu
 const DETAIL_MAX: usize = 120;
 
 /// What is in a message, a request or a response; if it is to be brief, cut at a comma where it is very long.
-fn say_detail(of: &impl Label, brief: bool, line: &mut String) -> fmt::Result {
+fn write_detail(of: &impl Label, abbreviate: bool, line: &mut String) -> fmt::Result {
     let from = line.len();
     of.detail(line)?;
-    let Some(head) = line.get(from..from + DETAIL_MAX).filter(|_| brief) else { return Ok(()) };
+    let Some(head) = line.get(from..from + DETAIL_MAX).filter(|_| abbreviate) else {
+        return Ok(());
+    };
     let Some(comma) = head.rfind(", ") else { return Ok(()) };
     let rest = &line[from + comma..];
-    let more = rest.matches(", ").count();
+    let omitted = rest.matches(", ").count();
     line.truncate(from + comma);
-    write!(line, ", and {more} more")
+    write!(line, ", and {omitted} more")
 }
 
-fn list(nodes: &[NodeId]) -> String {
+fn join_nodes(nodes: &[NodeId]) -> String {
     nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-fn say_input<N: Node>(input: &Input<N>, brief: bool, line: &mut String) -> fmt::Result {
+fn write_input<N: Node>(input: &Input<N>, abbreviate: bool, line: &mut String) -> fmt::Result {
     match input {
         Input::Message { from, message } => {
             write!(line, "<- {:<6} {} ", from.to_string(), message.about())?;
-            say_detail(message, brief, line)
+            write_detail(message, abbreviate, line)
         }
-        Input::Request { id, request } => write!(line, "<- c{:<5} {} {id}", id.client, request.kind()),
+        Input::Request { id, request } => {
+            write!(line, "<- c{:<5} {} {id}", id.client, request.kind())
+        }
         Input::DiskDone { op, result: Ok(()) } => write!(line, "done      op {}", op.0),
-        Input::DiskDone { op, result: Err(error) } => write!(line, "FAILED    op {}: {error}", op.0),
+        Input::DiskDone { op, result: Err(error) } => {
+            write!(line, "FAILED    op {}: {error}", op.0)
+        }
         Input::Wake => write!(line, "wake"),
     }
 }
 
-fn say_effect<N: Node>(effect: &Effect<N>, brief: bool, line: &mut String) -> fmt::Result {
+fn write_effect<N: Node>(effect: &Effect<N>, abbreviate: bool, line: &mut String) -> fmt::Result {
     match effect {
         Effect::Send { to, message } => {
             write!(line, "-> {:<6} {} ", to.to_string(), message.about())?;
-            say_detail(message, brief, line)
+            write_detail(message, abbreviate, line)
         }
         Effect::Reply { id, response } => {
             write!(line, "-> c{:<5} {} {id} ", id.client, response.kind())?;
-            say_detail(response, brief, line)
+            write_detail(response, abbreviate, line)
         }
         Effect::Report(event) => {
             write!(line, "report    {} ", event.about())?;
@@ -251,15 +274,19 @@ fn say_effect<N: Node>(effect: &Effect<N>, brief: bool, line: &mut String) -> fm
     }
 }
 
-fn say_killed(report: &KillReport, line: &mut String) -> fmt::Result {
-    write!(line, "KILLED    the page cache has {} of {} operations", report.kept, report.unsettled)
+fn write_killed(report: &KillReport, line: &mut String) -> fmt::Result {
+    write!(
+        line,
+        "KILLED    the page cache has {} of {} operations",
+        report.kept, report.in_driver_queue
+    )
 }
 
-fn say_power_cut(report: &CutReport, line: &mut String) -> fmt::Result {
+fn write_power_cut(report: &CutReport, line: &mut String) -> fmt::Result {
     line.push_str("POWER CUT");
     for (at, fate) in report.files().iter().enumerate() {
-        let lead = if at == 0 { " kept" } else { "," };
-        write!(line, "{lead} {} of {} B in {}", fate.kept, fate.bytes, fate.file)?;
+        let separator = if at == 0 { " kept" } else { "," };
+        write!(line, "{separator} {} of {} B in {}", fate.kept, fate.bytes, fate.file)?;
     }
     for loss in &report.names {
         write!(line, "; {loss}")?;

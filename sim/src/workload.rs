@@ -3,12 +3,12 @@
 
 use stormglass::{Node, NodeId, RequestId};
 
-use crate::oracle::Sometimes;
+use crate::property::Sometimes;
 
 /// The clients of a run.
 pub trait Workload<N: Node>: Clone {
-    /// Reacts to one event; what is to be done goes into `calls`.
-    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, calls: &mut Calls<N>);
+    /// Reacts to one event; what is to be done goes into `actions`.
+    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>);
     /// Adds what the clients saw in this run and should sometimes see.
     fn sometimes(&self, _rows: &mut Sometimes) {}
 }
@@ -33,32 +33,32 @@ pub enum ClientEvent<'a, N: Node> {
         client: u64,
     },
     /// The storm is over: finish what is open, begin nothing new.
-    Cleared,
+    Healed,
     /// All is quiet: ask for whatever shows that the system still works. Not called while nodes are dead.
     Probe,
 }
 
 /// What the clients want done.
 #[derive(Clone, Debug)]
-pub struct Calls<N: Node> {
-    pub(crate) asks: Vec<(RequestId, NodeId, N::Request)>,
+pub struct ClientActions<N: Node> {
+    pub(crate) requests: Vec<(RequestId, NodeId, N::Request)>,
     pub(crate) timers: Vec<(u64, u32)>,
 }
 
-impl<N: Node> Default for Calls<N> {
+impl<N: Node> Default for ClientActions<N> {
     fn default() -> Self {
-        Calls { asks: Vec::new(), timers: Vec::new() }
+        ClientActions { requests: Vec::new(), timers: Vec::new() }
     }
 }
 
-impl<N: Node> Calls<N> {
+impl<N: Node> ClientActions<N> {
     /// Sends a request to a node, over the link of `id.client`.
     pub fn ask(&mut self, id: RequestId, node: NodeId, request: N::Request) {
-        self.asks.push((id, node, request));
+        self.requests.push((id, node, request));
     }
 
     /// Sets a timer for `client`, in true time.
-    pub fn wake_at(&mut self, at_us: u64, client: u64) {
+    pub fn set_timer(&mut self, at_us: u64, client: u64) {
         let client = u32::try_from(client).expect("a client of this world");
         self.timers.push((at_us, client));
     }
@@ -66,7 +66,7 @@ impl<N: Node> Calls<N> {
 
 /// One thing that a client wants, under a name of its own: a line of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish<O> {
+pub struct PlannedRequest<O> {
     /// Client and serial; the attempt is 0.
     pub id: RequestId,
     /// Whom it asks.
@@ -80,75 +80,82 @@ pub struct Wish<O> {
 /// The simplest workload: each client asks its requests one after another, repeats each until it is answered, and
 /// stops when the storm does.
 #[derive(Clone, Debug)]
-pub struct Repeat<N: Node> {
-    wishes: Vec<Wish<N::Request>>,
-    clients: Vec<Repeater>,
-    every_us: u64,
+pub struct RetryingClients<N: Node> {
+    requests: Vec<PlannedRequest<N::Request>>,
+    clients: Vec<RetryingClient>,
+    retry_after_us: u64,
     stopped: bool,
 }
 
-/// One client of [`Repeat`].
+/// One client of [`RetryingClients`].
 #[derive(Clone, Debug, Default)]
-struct Repeater {
+struct RetryingClient {
     /// How many of its wishes have been answered.
-    at: usize,
+    answered: usize,
     /// When it asks, for the first time or again.
     due_us: u64,
 }
 
-impl<N: Node> Repeat<N> {
-    /// These requests, asked again every `every_us` microseconds until answered.
-    pub fn new(wishes: Vec<Wish<N::Request>>, every_us: u64) -> Self {
-        let clients = wishes.iter().map(|wish| wish.id.client as usize).max().unwrap_or(0);
-        Repeat { wishes, clients: vec![Repeater::default(); clients + 1], every_us, stopped: false }
-    }
-
-    fn current(&self, client: u64) -> Option<&Wish<N::Request>> {
-        let mut of_client = self.wishes.iter().filter(|wish| wish.id.client == client);
-        of_client.nth(self.clients[client as usize].at)
-    }
-
-    fn think(&mut self, now_us: u64, client: u64, calls: &mut Calls<N>) {
-        match self.current(client).map(|wish| wish.after_us) {
-            None => {}
-            Some(0) => self.ask(now_us, client, calls),
-            Some(after_us) => self.wait(now_us + after_us, client, calls),
+impl<N: Node> RetryingClients<N> {
+    /// These requests, asked again every `retry_after_us` microseconds until answered.
+    pub fn new(requests: Vec<PlannedRequest<N::Request>>, retry_after_us: u64) -> Self {
+        let clients = requests.iter().map(|planned| planned.id.client as usize).max().unwrap_or(0);
+        RetryingClients {
+            requests,
+            clients: vec![RetryingClient::default(); clients + 1],
+            retry_after_us,
+            stopped: false,
         }
     }
 
-    fn ask(&mut self, now_us: u64, client: u64, calls: &mut Calls<N>) {
-        let Some(wish) = self.current(client).cloned() else { return };
-        calls.ask(wish.id, wish.node, wish.what);
-        self.wait(now_us + self.every_us, client, calls);
+    fn current(&self, client: u64) -> Option<&PlannedRequest<N::Request>> {
+        let mut client_requests =
+            self.requests.iter().filter(|planned| planned.id.client == client);
+        client_requests.nth(self.clients[client as usize].answered)
     }
 
-    fn wait(&mut self, until_us: u64, client: u64, calls: &mut Calls<N>) {
+    fn plan_next(&mut self, now_us: u64, client: u64, actions: &mut ClientActions<N>) {
+        match self.current(client).map(|planned| planned.after_us) {
+            None => {}
+            Some(0) => self.ask(now_us, client, actions),
+            Some(after_us) => self.set_timer_for(now_us + after_us, client, actions),
+        }
+    }
+
+    fn ask(&mut self, now_us: u64, client: u64, actions: &mut ClientActions<N>) {
+        let Some(planned) = self.current(client).cloned() else { return };
+        actions.ask(planned.id, planned.node, planned.what);
+        self.set_timer_for(now_us + self.retry_after_us, client, actions);
+    }
+
+    fn set_timer_for(&mut self, until_us: u64, client: u64, actions: &mut ClientActions<N>) {
         self.clients[client as usize].due_us = until_us;
-        calls.wake_at(until_us, client);
+        actions.set_timer(until_us, client);
     }
 }
 
-impl<N: Node> Workload<N> for Repeat<N> {
-    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, calls: &mut Calls<N>) {
+impl<N: Node> Workload<N> for RetryingClients<N> {
+    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
         if self.stopped {
             return;
         }
         match event {
             ClientEvent::Start => {
-                (1..self.clients.len()).for_each(|client| self.think(now_us, client as u64, calls));
+                (1..self.clients.len())
+                    .for_each(|client| self.plan_next(now_us, client as u64, actions));
             }
             ClientEvent::Answer { id, .. } => {
                 if self.current(id.client).is_some_and(|current| current.id == id) {
-                    self.clients[id.client as usize].at += 1;
-                    self.think(now_us, id.client, calls);
+                    self.clients[id.client as usize].answered += 1;
+                    self.plan_next(now_us, id.client, actions);
                 }
             }
             ClientEvent::Timer { client } => {
                 if now_us >= self.clients[client as usize].due_us {
-                    self.ask(now_us, client, calls);
+                    self.ask(now_us, client, actions);
                 }
             }
-            ClientEvent::Cleared => self.stopped = true,
+            ClientEvent::Healed => self.stopped = true,
             ClientEvent::Probe => {}
         }
     }

@@ -19,14 +19,14 @@ use std::panic::{self, AssertUnwindSafe};
 
 use stormglass::{Boot, FileId, Input, Node, NodeId, OpId, Outbox, ReadDisk};
 
-use crate::chooser::{Asks, Chooser};
+use crate::chooser::{Chooser, FaultClasses};
 use crate::disk::Disk;
-use crate::fault::Weather;
-use crate::mix::Fingerprint;
-use crate::oracle::{Broken, Fact, Judge, Seen};
+use crate::fault::TimedFault;
+use crate::hash::Fingerprint;
 use crate::plan::Plan;
+use crate::property::{Checker, Fact, Observation, Violation};
 use crate::tally::{Rule, Tally};
-use crate::workload::{Calls, ClientEvent, Workload};
+use crate::workload::{ClientActions, ClientEvent, Workload};
 use clock::Clock;
 use host::Host;
 use network::Network;
@@ -37,41 +37,41 @@ pub struct World<N: Node, W, J, C> {
     config: N::Config,
     plan: Plan,
     workload: W,
-    judge: J,
+    checker: J,
     chooser: C,
     now_us: u64,
-    queue: crate::queue::Queue<Event>,
+    queue: crate::event_queue::EventQueue<Event>,
     network: Network<N>,
     hosts: Vec<Host<N>>,
-    weather: Vec<(u64, Weather)>,
+    timed_faults: Vec<(u64, TimedFault)>,
     /// Not here while a node is stepped.
     outbox: Option<Box<Outbox<N>>>,
-    calls: Calls<N>,
+    client_actions: ClientActions<N>,
     phase: Phase,
     /// What the chooser is asked about: nothing, once the sky is clear.
-    asks: Asks,
+    fault_classes: FaultClasses,
     /// Who is being stepped: a panic now is this node's.
     stepping: Option<NodeId>,
-    print: Fingerprint,
+    fingerprint: Fingerprint,
     tally: Tally,
-    broken: Option<Broken>,
+    violation: Option<Violation>,
 }
 
 /// What can be in the queue. Twelve bytes: the queue moves a few of these for each event.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Deliver { slot: u32 },
-    Barrier { node: u16, life: u32, op: u32, fate: BarrierFate },
+    Barrier { node: u16, incarnation: u32, op: u32, outcome: BarrierOutcome },
     Wake { node: u16 },
     Boot { node: u16 },
     Timer { client: u32 },
-    Weather { index: u32 },
-    WeatherEnds { index: u32 },
+    TimedFault { index: u32 },
+    TimedFaultEnds { index: u32 },
     Clear,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum BarrierFate {
+enum BarrierOutcome {
     Done,
     Slow,
     Failed(stormglass::DiskError),
@@ -80,22 +80,23 @@ enum BarrierFate {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Storm,
+    Simulation,
     Clear,
     Probe,
 }
 
 /// Not the node: the run proves nothing, but whoever wrote the claim or the workload wants to know the seed.
-pub const NOTHING_ELSE: &str = "NothingElsePanics";
+pub const HARNESS_NEVER_PANICS: &str = "NothingElsePanics";
 
 /// The claims that the world itself judges, whatever the protocol.
-pub(crate) const OF_THE_WORLD: &[&str] = &["NodeNeverPanics", "WakeMovesTheDeadline", NOTHING_ELSE];
+pub(crate) const WORLD_PROPERTIES: &[&str] =
+    &["NodeNeverPanics", "WakeMovesTheDeadline", HARNESS_NEVER_PANICS];
 
 /// How a run ended.
 #[derive(Clone, Debug)]
-pub struct Ending {
+pub struct RunOutcome {
     /// The claim that broke, if one did.
-    pub broken: Option<Broken>,
+    pub violation: Option<Violation>,
     /// A number that any difference in what happened when, or in any byte written, would change. What a message says goes
     /// in by its kind only.
     pub fingerprint: u64,
@@ -107,56 +108,56 @@ impl<N, W, J, C> World<N, W, J, C>
 where
     N: Node,
     W: Workload<N>,
-    J: Judge<N>,
+    J: Checker<N>,
     C: Chooser,
 {
     /// A world before its first moment.
-    pub fn new(config: N::Config, plan: Plan, workload: W, judge: J, chooser: C) -> Self {
+    pub fn new(config: N::Config, plan: Plan, workload: W, checker: J, chooser: C) -> Self {
         let mut world = World {
             config,
             network: Network::default(),
             plan,
             workload,
-            judge,
+            checker,
             chooser,
             now_us: 0,
-            queue: crate::queue::Queue::default(),
+            queue: crate::event_queue::EventQueue::default(),
             hosts: Vec::new(),
-            weather: Vec::new(),
+            timed_faults: Vec::new(),
             outbox: None,
-            calls: Calls::default(),
-            phase: Phase::Storm,
-            asks: Asks::ALL,
+            client_actions: ClientActions::default(),
+            phase: Phase::Simulation,
+            fault_classes: FaultClasses::ALL,
             stepping: None,
-            print: Fingerprint::default(),
+            fingerprint: Fingerprint::default(),
             tally: Tally::default(),
-            broken: None,
+            violation: None,
         };
         world.begin();
         world
     }
 
-    /// Another run in the same memory. `judge_again` makes the judge ready for it.
+    /// Another run in the same memory. `reset_checker` makes the judge ready for it.
     pub fn reset(
         &mut self,
         config: N::Config,
         plan: Plan,
         workload: W,
         chooser: C,
-        judge_again: impl FnOnce(&mut J, &Plan),
+        reset_checker: impl FnOnce(&mut J, &Plan),
     ) {
-        judge_again(&mut self.judge, &plan);
+        reset_checker(&mut self.checker, &plan);
         (self.config, self.plan, self.workload, self.chooser) = (config, plan, workload, chooser);
         self.now_us = 0;
         self.queue.reset();
         self.outbox.get_or_insert_default().clear();
-        self.calls.asks.clear();
-        self.calls.timers.clear();
-        self.phase = Phase::Storm;
+        self.client_actions.requests.clear();
+        self.client_actions.timers.clear();
+        self.phase = Phase::Simulation;
         self.stepping = None;
-        self.print = Fingerprint::default();
+        self.fingerprint = Fingerprint::default();
         self.tally = Tally::default();
-        self.broken = None;
+        self.violation = None;
         self.begin();
     }
 
@@ -170,32 +171,41 @@ where
             *host = Host { disk, ..Host::default() };
         }
         self.hosts.resize_with(nodes, Host::default);
-        self.asks = self.chooser.asks();
-        self.weather = self.chooser.weather();
-        for index in 0..self.weather.len() {
-            self.queue.push(self.weather[index].0, Event::Weather { index: index as u32 });
+        self.fault_classes = self.chooser.fault_classes();
+        self.timed_faults = self.chooser.timed_faults();
+        for index in 0..self.timed_faults.len() {
+            self.queue.push(self.timed_faults[index].0, Event::TimedFault { index: index as u32 });
         }
-        self.queue.push(self.plan.storm_us, Event::Clear);
+        self.queue.push(self.plan.fault_phase_us, Event::Clear);
     }
 
     /// Runs to the end, or to the first broken claim.
-    pub fn run(&mut self) -> Ending {
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.run_through()));
+    pub fn run(&mut self) -> RunOutcome {
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.run_events()));
         if let Err(cause) = outcome {
             let text = cause.downcast_ref::<&str>().map(ToString::to_string);
             let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
-            self.broken = Some(match self.stepping {
-                Some(node) => Broken::safety("NodeNeverPanics", format!("{node} panicked: {text}")),
-                None => Broken::safety(NOTHING_ELSE, format!("a claim, the clients or the world: {text}")),
+            self.violation = Some(match self.stepping {
+                Some(node) => {
+                    Violation::safety("NodeNeverPanics", format!("{node} panicked: {text}"))
+                }
+                None => Violation::safety(
+                    HARNESS_NEVER_PANICS,
+                    format!("a claim, the clients or the world: {text}"),
+                ),
             });
         }
         self.tally.virtual_us = self.now_us;
-        Ending { broken: self.broken.clone(), fingerprint: self.print.value(), tally: self.tally.clone() }
+        RunOutcome {
+            violation: self.violation.clone(),
+            fingerprint: self.fingerprint.value(),
+            tally: self.tally.clone(),
+        }
     }
 
     /// The judge, after the run.
-    pub fn judge(&self) -> &J {
-        &self.judge
+    pub fn checker(&self) -> &J {
+        &self.checker
     }
 
     /// The chooser, after the run.
@@ -218,14 +228,14 @@ where
         self.chooser
     }
 
-    fn run_through(&mut self) {
+    fn run_events(&mut self) {
         for node in 0..self.plan.nodes {
             self.boot(NodeId(node));
         }
         self.clients(ClientEvent::Start);
-        while self.broken.is_none() {
+        while self.violation.is_none() {
             match self.queue.pop() {
-                Some((at_us, event)) if at_us <= self.end_us() => {
+                Some((at_us, event)) if at_us <= self.last_event_us() => {
                     self.now_us = at_us;
                     self.tally.events += 1;
                     self.on(event);
@@ -236,7 +246,7 @@ where
                 }
                 None => {
                     self.settle(true);
-                    if self.phase == Phase::Probe || !self.plan.dead.is_empty() {
+                    if self.phase == Phase::Probe || !self.plan.permanently_down.is_empty() {
                         return;
                     }
                     self.phase = Phase::Probe;
@@ -251,83 +261,92 @@ where
     }
 
     /// When patience ends.
-    fn end_us(&self) -> u64 {
-        if self.phase == Phase::Storm { u64::MAX } else { self.plan.storm_us + self.plan.patience_us }
+    fn last_event_us(&self) -> u64 {
+        if self.phase == Phase::Simulation {
+            u64::MAX
+        } else {
+            self.plan.fault_phase_us + self.plan.recovery_timeout_us
+        }
     }
 
     fn settle(&mut self, quiet: bool) {
         if self.phase != Phase::Probe {
-            let files = if quiet { self.files_kept() } else { Vec::new() };
-            self.see(NodeId(0), &Fact::Settled { quiet, files: &files });
+            let files = if quiet { self.files_of_running_nodes() } else { Vec::new() };
+            self.observe(NodeId(0), &Fact::Quiesced { quiet, files: &files });
         }
-        if self.phase == Phase::Probe || !quiet || !self.plan.dead.is_empty() {
+        if self.phase == Phase::Probe || !quiet || !self.plan.permanently_down.is_empty() {
             self.end();
         }
     }
 
-    fn files_kept(&self) -> Vec<(NodeId, FileId, u64)> {
+    fn files_of_running_nodes(&self) -> Vec<(NodeId, FileId, u64)> {
         let alive = (0..).map(NodeId).zip(&self.hosts).filter(|(_, host)| host.node.is_some());
-        let kept =
-            alive.flat_map(|(id, host)| host.disk.files().into_iter().map(move |file| (id, file, host)));
+        let kept = alive
+            .flat_map(|(id, host)| host.disk.files().into_iter().map(move |file| (id, file, host)));
         kept.map(|(id, file, host)| (id, file, host.disk.len(file).unwrap_or(0))).collect()
     }
 
     fn end(&mut self) {
-        self.see(NodeId(0), &Fact::Ended);
+        self.observe(NodeId(0), &Fact::Ended);
     }
 
     fn on(&mut self, event: Event) {
         match event {
             Event::Deliver { slot } => self.deliver(slot),
-            Event::Barrier { node, life, op, fate } => self.barrier_done(NodeId(node), life, op, fate),
+            Event::Barrier { node, incarnation, op, outcome } => {
+                self.complete_barrier(NodeId(node), incarnation, op, outcome)
+            }
             Event::Wake { node } => self.wake(NodeId(node)),
             Event::Boot { node } => self.boot(NodeId(node)),
             Event::Timer { client } => self.clients(ClientEvent::Timer { client: client.into() }),
-            Event::Weather { index } => self.weather_begins(index),
-            Event::WeatherEnds { index } => self.weather_ends(index),
+            Event::TimedFault { index } => self.begin_timed_fault(index),
+            Event::TimedFaultEnds { index } => self.end_timed_fault(index),
             Event::Clear => self.clear(),
         }
     }
 
     fn boot(&mut self, id: NodeId) {
         let host = &mut self.hosts[usize::from(id.0)];
-        if host.node.is_some() || host.refused || (self.phase != Phase::Storm && self.plan.dead.contains(&id))
+        if host.node.is_some()
+            || host.boot_refused
+            || (self.phase != Phase::Simulation && self.plan.permanently_down.contains(&id))
         {
             return;
         }
-        host.life += 1;
-        (host.deeds, host.barriers, host.last_append, host.booted) = (0, 0, None, false);
-        host.armed_us = u64::MAX;
-        let skew = self.chooser.skew(id, host.life);
+        host.incarnation += 1;
+        (host.effects_performed, host.barriers, host.last_append, host.boot_complete) =
+            (0, 0, None, false);
+        host.wake_at_us = u64::MAX;
+        let skew = self.chooser.skew(id, host.incarnation);
         host.clock = Clock::new(skew);
         self.tally.boots += 1;
         if skew.offset_us > 0 {
-            self.tally.bite(Rule::C1);
+            self.tally.hit(Rule::ClockOffset);
         }
         if skew.drift_ppm != 0 {
-            self.tally.bite(Rule::C2);
+            self.tally.hit(Rule::ClockDrift);
         }
-        self.see(id, &Fact::Boot);
+        self.observe(id, &Fact::Boot);
         self.boot_node(id);
     }
 
     fn boot_node(&mut self, id: NodeId) {
         let mut outbox = self.outbox.take().unwrap_or_default();
         let host = &self.hosts[usize::from(id.0)];
-        let entropy = self.plan.timing.entropy(id, host.life);
-        let boot = Boot { id, now: host.clock.shows(self.now_us), entropy, disk: &host.disk };
+        let entropy = self.plan.timing.entropy(id, host.incarnation);
+        let boot = Boot { id, now: host.clock.local_time(self.now_us), entropy, disk: &host.disk };
         self.stepping = Some(id);
-        let born = N::boot(&self.config, boot, &mut outbox);
+        let booted_node = N::boot(&self.config, boot, &mut outbox);
         self.stepping = None;
-        match born {
+        match booted_node {
             Ok(node) => {
                 self.hosts[usize::from(id.0)].node = Some(node);
                 self.perform(id, &mut outbox);
-                self.arm(id);
+                self.schedule_wake(id);
             }
             Err(error) => {
-                self.hosts[usize::from(id.0)].refused = true;
-                self.see(id, &Fact::Refused(&error));
+                self.hosts[usize::from(id.0)].boot_refused = true;
+                self.observe(id, &Fact::Refused(&error));
             }
         }
         outbox.clear();
@@ -337,13 +356,13 @@ where
     /// Feeds one input to a running node and performs what it wants done.
     #[inline(always)]
     fn step(&mut self, id: NodeId, input: Input<N>) {
-        self.see_hot(id, &Fact::Input(&input));
-        if self.broken.is_some() {
+        self.observe_inline(id, &Fact::Input(&input));
+        if self.violation.is_some() {
             return;
         }
         let mut outbox = self.outbox.take().unwrap_or_default();
         let host = &mut self.hosts[usize::from(id.0)];
-        let now = host.clock.shows(self.now_us);
+        let now = host.clock.local_time(self.now_us);
         let node = host.node.as_mut().expect("only running nodes are stepped");
         self.stepping = Some(id);
         node.step(now, input, &mut outbox);
@@ -351,71 +370,77 @@ where
         self.perform(id, &mut outbox);
         outbox.clear();
         self.outbox = Some(outbox);
-        self.arm(id);
+        self.schedule_wake(id);
     }
 
-    fn barrier_done(&mut self, id: NodeId, life: u32, op: u32, fate: BarrierFate) {
+    fn complete_barrier(&mut self, id: NodeId, incarnation: u32, op: u32, outcome: BarrierOutcome) {
         let host = &self.hosts[usize::from(id.0)];
-        if host.node.is_none() || host.life != life {
+        if host.node.is_none() || host.incarnation != incarnation {
             return;
         }
-        if self.postponed(id, Event::Barrier { node: id.0, life, op, fate }) {
+        if self.postpone_if_paused(id, Event::Barrier { node: id.0, incarnation, op, outcome }) {
             return;
         }
         let op = OpId(op.into());
         let disk = &mut self.hosts[usize::from(id.0)].disk;
-        let result = match fate {
-            BarrierFate::Done => disk.complete(op, Ok(())),
-            BarrierFate::Slow => {
-                self.tally.bite(Rule::D9);
+        let result = match outcome {
+            BarrierOutcome::Done => disk.complete(op, Ok(())),
+            BarrierOutcome::Slow => {
+                self.tally.hit(Rule::SlowBarrier);
                 disk.complete(op, Ok(()))
             }
-            BarrierFate::Failed(error) => {
-                self.tally.bite(Rule::D7);
+            BarrierOutcome::Failed(error) => {
+                self.tally.hit(Rule::SyncFailed);
                 disk.complete(op, Err(error))
             }
-            BarrierFate::Lied => {
-                self.tally.bite(Rule::D11);
+            BarrierOutcome::Lied => {
+                self.tally.hit(Rule::LyingSync);
                 disk.complete_lying(op)
             }
         };
         self.step(id, Input::DiskDone { op, result });
         let host = &mut self.hosts[usize::from(id.0)];
-        host.booted |= !host.disk.barrier_pending();
+        host.boot_complete |= !host.disk.barrier_pending();
     }
 
     /// Lets the clients react, and their requests set off.
     fn clients(&mut self, event: ClientEvent<'_, N>) {
-        let mut calls = std::mem::take(&mut self.calls);
-        self.workload.on(self.now_us, event, &mut calls);
-        for (at_us, client) in calls.timers.drain(..) {
+        let mut client_actions = std::mem::take(&mut self.client_actions);
+        self.workload.on(self.now_us, event, &mut client_actions);
+        for (at_us, client) in client_actions.timers.drain(..) {
             self.queue.push(at_us.max(self.now_us + 1), Event::Timer { client });
         }
-        for (id, node, request) in calls.asks.drain(..) {
+        for (id, node, request) in client_actions.requests.drain(..) {
             let nodes = self.plan.nodes;
             assert!(node.0 < nodes, "{id} asks {node}, and this cluster has {nodes} nodes");
-            self.see(node, &Fact::Asked { id, request: &request });
-            self.ask(id, node, request);
+            self.observe(node, &Fact::Asked { id, request: &request });
+            self.send_request(id, node, request);
         }
-        self.calls = calls;
+        self.client_actions = client_actions;
     }
 
     /// One fact, for the fingerprint and the judge.
-    fn see(&mut self, id: NodeId, fact: &Fact<'_, N>) {
-        self.see_hot(id, fact);
+    fn observe(&mut self, id: NodeId, fact: &Fact<'_, N>) {
+        self.observe_inline(id, fact);
     }
 
     /// The same where it is clear what kind of fact it is: there, folding and judging need not ask.
     #[inline(always)]
-    fn see_hot(&mut self, id: NodeId, fact: &Fact<'_, N>) {
+    fn observe_inline(&mut self, id: NodeId, fact: &Fact<'_, N>) {
         let host = &self.hosts[usize::from(id.0)];
-        crate::digest::fold(&mut self.print, self.now_us, id, fact);
-        if self.broken.is_some() {
+        crate::fact_hash::fold_fact(&mut self.fingerprint, self.now_us, id, fact);
+        if self.violation.is_some() {
             return;
         }
-        let seen = Seen { at_us: self.now_us, node: id, life: host.life, disk: &host.disk, fact };
-        if let Err(broken) = self.judge.judge(&seen) {
-            self.broken = Some(broken);
+        let observation = Observation {
+            at_us: self.now_us,
+            node: id,
+            incarnation: host.incarnation,
+            disk: &host.disk,
+            fact,
+        };
+        if let Err(violation) = self.checker.check(&observation) {
+            self.violation = Some(violation);
         }
     }
 }

@@ -36,7 +36,9 @@ mod tests {
         for text in ["127.0.0.1:3001", "localhost:1", "[::1]:65535"] {
             assert_eq!(host_and_port(text).as_deref(), Ok(text));
         }
-        for text in ["", "127.0.0.1", ":3001", "localhost:", "localhost:65536", "localhost:x", "::1"] {
+        for text in
+            ["", "127.0.0.1", ":3001", "localhost:", "localhost:65536", "localhost:x", "::1"]
+        {
             let error = host_and_port(text).expect_err(text);
             assert!(error.contains("expected HOST:PORT"), "{error}");
         }

@@ -9,12 +9,12 @@ use clap::Args;
 use stormglass::NodeId;
 use stormglass::commit::view::View;
 use stormglass::commit::{Action, Key, Op};
-use stormglass::runtime::{ClientOptions, Settled, Status};
+use stormglass::runtime::{ClientOptions, Status, TxResult};
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, Dice, Place, look};
-use super::say::{Unheard, say};
-use super::{Complaint, Exit, Usage};
+use super::cluster::{Cluster, Dice, WorkDir, read_statuses};
+use super::say::{StdoutError, say};
+use super::{CliError, Exit, UsageError};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  stormglass bench --data /mnt/disk/bench\n  \
@@ -46,14 +46,14 @@ pub(super) struct Bench {
 
 /// What is measured once.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct Workload {
     clients: u32,
     keys: u32,
 }
 
 /// What came of it.
 #[derive(Debug, serde::Serialize)]
-struct Measured {
+struct Measurement {
     clients: u32,
     keys_per_node: u32,
     seconds_ms: u64,
@@ -70,28 +70,30 @@ struct Measured {
     bytes_per_commit: u64,
 }
 
-pub(super) async fn run(bench: &Bench) -> Result<Exit, Complaint> {
+pub(super) async fn run(bench: &Bench) -> Result<Exit, CliError> {
     if bench.span > bench.nodes {
-        return Err(
-            Usage(format!("--span {} is more than there are: --nodes {}", bench.span, bench.nodes)).into()
-        );
+        return Err(UsageError(format!(
+            "--span {} is more than there are: --nodes {}",
+            bench.span, bench.nodes
+        ))
+        .into());
     }
     let span = bench.span;
-    let place = Place::new(bench.data.as_deref(), "bench")?;
-    let mut cluster = Cluster::new(bench.nodes, &place.path, &["--log", "warn"])?;
+    let work_dir = WorkDir::new(bench.data.as_deref(), "bench")?;
+    let mut cluster = Cluster::new(bench.nodes, &work_dir.path, &["--log", "warn"])?;
     for node in 0..usize::from(bench.nodes) {
         cluster.start(node)?;
     }
     cluster.statuses().await?;
     if !bench.json {
-        let (sync_us, worst_us) = sync_us(&place.path)?;
+        let (sync_us, worst_us) = sync_us(&work_dir.path)?;
         say!(
             "{} nodes, one process each; a commit moves an amount among {span} nodes, its coordinator one of them",
             bench.nodes
         )?;
         say!(
             "the disk at {}: fdatasync of an append takes {sync_us} us at the median, {worst_us} us at the 99th percentile",
-            place.path.display()
+            work_dir.path.display()
         )?;
         say!(
             "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8}",
@@ -108,28 +110,28 @@ pub(super) async fn run(bench: &Bench) -> Result<Exit, Complaint> {
         )?;
     }
     let runs = match bench.clients {
-        Some(clients) => vec![Run { clients, keys: bench.keys }],
+        Some(clients) => vec![Workload { clients, keys: bench.keys }],
         None => vec![
-            Run { clients: 1, keys: bench.keys },
-            Run { clients: 64, keys: bench.keys },
-            Run { clients: 64, keys: 1 },
+            Workload { clients: 1, keys: bench.keys },
+            Workload { clients: 64, keys: bench.keys },
+            Workload { clients: 64, keys: 1 },
         ],
     };
     let mut stuck = false;
     for run in runs {
-        let measured = measure(&cluster, run, span, bench.seconds).await?;
-        stuck |= measured.commits == 0;
+        let measurement = measure(&cluster, run, span, bench.seconds).await?;
+        stuck |= measurement.commits == 0;
         if bench.json {
-            say!("{}", serde_json::to_string(&measured)?)?;
+            say!("{}", serde_json::to_string(&measurement)?)?;
         } else {
-            show(&measured)?;
+            show(&measurement)?;
         }
     }
     cluster.terminate_all()?;
     Ok(if stuck { Exit::Broken } else { Exit::Fine })
 }
 
-fn show(of: &Measured) -> Result<(), Unheard> {
+fn show(of: &Measurement) -> Result<(), StdoutError> {
     let per_commit = |thousandths: u64| format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
     say!(
         "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8}",
@@ -147,32 +149,46 @@ fn show(of: &Measured) -> Result<(), Unheard> {
 }
 
 /// Runs clients for a second and for the given time, and counts the latter.
-async fn measure(cluster: &Cluster, run: Run, span: u16, seconds: u64) -> Result<Measured, Complaint> {
+async fn measure(
+    cluster: &Cluster,
+    run: Workload,
+    span: u16,
+    seconds: u64,
+) -> Result<Measurement, CliError> {
     // All of them before the load is there: under it, a greeting waits for as long as everything else does.
-    let mut onlookers = cluster.onlookers().await?;
-    let nodes = onlookers.len();
+    let mut status_clients = cluster.status_clients().await?;
+    let nodes = status_clients.len();
     let mut connected = Vec::new();
     for client in 0..run.clients {
         let coordinator = client as usize % nodes;
-        let options = ClientOptions { patience: Duration::from_secs(30), ..ClientOptions::default() };
+        let options =
+            ClientOptions { request_timeout: Duration::from_secs(30), ..ClientOptions::default() };
         connected.push((coordinator, cluster.client(coordinator, options).await?));
     }
     let begin = Instant::now() + Duration::from_secs(1);
     let end = begin + Duration::from_secs(seconds);
     let mut clients = tokio::task::JoinSet::new();
     for (coordinator, client) in connected {
-        let dice = Dice::new(client.number());
-        clients.spawn(hammer(client, dice, run, coordinator, nodes, usize::from(span), (begin, end)));
+        let rng = Dice::new(client.number());
+        clients.spawn(run_client(
+            client,
+            rng,
+            run,
+            coordinator,
+            nodes,
+            usize::from(span),
+            (begin, end),
+        ));
     }
     tokio::time::sleep_until(begin).await;
-    let before = totals(&look(&mut onlookers).await?);
+    let before = totals(&read_statuses(&mut status_clients).await?);
     tokio::time::sleep_until(end).await;
-    let after = totals(&look(&mut onlookers).await?);
+    let after = totals(&read_statuses(&mut status_clients).await?);
     let mut all = Tally::default();
     while let Some(tally) = clients.join_next().await {
         all.add(tally??);
     }
-    Ok(all.measured(run, seconds * 1000, before, after))
+    Ok(all.measurement(run, seconds * 1000, before, after))
 }
 
 #[derive(Debug, Default)]
@@ -189,16 +205,19 @@ impl Tally {
         self.unknown += other.unknown;
     }
 
-    fn measured(mut self, run: Run, ms: u64, before: Totals, after: Totals) -> Measured {
+    fn measurement(mut self, run: Workload, ms: u64, before: Totals, after: Totals) -> Measurement {
         self.latencies_us.sort_unstable();
         let all = &self.latencies_us;
         let commits = all.len() as u64;
         let at = |permille: usize| {
-            all.get((all.len() * permille / 1000).min(all.len().saturating_sub(1))).copied().unwrap_or(0)
+            all.get((all.len() * permille / 1000).min(all.len().saturating_sub(1)))
+                .copied()
+                .unwrap_or(0)
         };
         let each = |now: u64, then: u64| (now - then).checked_div(commits).unwrap_or(0);
-        let each_1000 = |now: u64, then: u64| ((now - then) * 1000).checked_div(commits).unwrap_or(0);
-        Measured {
+        let each_1000 =
+            |now: u64, then: u64| ((now - then) * 1000).checked_div(commits).unwrap_or(0);
+        Measurement {
             clients: run.clients,
             keys_per_node: run.keys,
             seconds_ms: ms,
@@ -234,43 +253,44 @@ fn totals(of: &[Status<View>]) -> Totals {
     totals
 }
 
-async fn hammer(
+async fn run_client(
     mut client: stormglass::runtime::Client,
-    mut dice: Dice,
-    run: Run,
+    mut rng: Dice,
+    run: Workload,
     coordinator: usize,
     nodes: usize,
     span: usize,
     (begin, end): (Instant, Instant),
-) -> Result<Tally, Complaint> {
+) -> Result<Tally, CliError> {
     let mut tally = Tally::default();
     while Instant::now() < end {
-        let ops = transfer(&mut dice, run.keys, coordinator, nodes, span);
+        let ops = transfer(&mut rng, run.keys, coordinator, nodes, span);
         let asked = Instant::now();
-        let settled = client.transact(ops).await?;
+        let result = client.transact(ops).await?;
         let answered = Instant::now();
         // What began before or ends after belongs to no measurement.
         if asked < begin || answered > end {
             continue;
         }
-        match settled {
-            Settled::Committed { .. } => {
+        match result {
+            TxResult::Committed { .. } => {
                 tally.latencies_us.push(u64::try_from((answered - asked).as_micros())?)
             }
-            Settled::Aborted { .. } => tally.aborts += 1,
-            Settled::Unknown { .. } => tally.unknown += 1,
+            TxResult::Aborted { .. } => tally.aborts += 1,
+            TxResult::Unknown { .. } => tally.unknown += 1,
         }
     }
     Ok(tally)
 }
 
 /// Takes from a key of the coordinator, and gives to a key of each of `span - 1` others.
-fn transfer(dice: &mut Dice, keys: u32, coordinator: usize, nodes: usize, span: usize) -> Vec<Op> {
+fn transfer(rng: &mut Dice, keys: u32, coordinator: usize, nodes: usize, span: usize) -> Vec<Op> {
     // The nodes behind a random one, so that every pair is as likely as any other.
-    let first = dice.below(nodes - 1);
-    let others = (0..span - 1).map(|other| (coordinator + 1 + (first + other) % (nodes - 1)) % nodes);
+    let first = rng.below(nodes - 1);
+    let others =
+        (0..span - 1).map(|other| (coordinator + 1 + (first + other) % (nodes - 1)) % nodes);
     let mut op = |node: usize, by: i64| {
-        let key = Key::new(&format!("k{}", dice.below(keys as usize))).expect("short");
+        let key = Key::new(&format!("k{}", rng.below(keys as usize))).expect("short");
         Op { node: NodeId(node as u16), key, action: Action::Add { by, at_least: i64::MIN } }
     };
     let mut ops = vec![op(coordinator, 1 - span as i64)];
@@ -279,7 +299,7 @@ fn transfer(dice: &mut Dice, keys: u32, coordinator: usize, nodes: usize, span: 
 }
 
 /// What a sync of a small append costs here, at the median and at the 99th percentile.
-fn sync_us(directory: &Path) -> Result<(u64, u64), Complaint> {
+fn sync_us(directory: &Path) -> Result<(u64, u64), CliError> {
     let path = directory.join("sync-test");
     let mut file = File::create(&path)?;
     let mut all = Vec::new();

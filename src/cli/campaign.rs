@@ -6,7 +6,7 @@
 //! must add up to nothing, and every log must verify.
 
 mod clients;
-mod reckoning;
+mod report;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use clap::Args;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use reckoning::Reckoning;
+use report::CampaignReport;
 
-use super::cluster::{Cluster, Dice, Place};
+use super::cluster::{Cluster, Dice, WorkDir};
 use super::progress::Progress;
-use super::say::{Unheard, say};
-use super::{Complaint, Exit};
+use super::say::{StdoutError, say};
+use super::{CliError, Exit};
 
 #[derive(Debug, Args)]
 #[command(
@@ -57,30 +57,30 @@ pub(super) struct Campaign {
 }
 
 /// How long the cluster may take to decide everything after the last kill.
-const PATIENCE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) async fn run(campaign: &Campaign) -> Result<Exit, Complaint> {
+pub(super) async fn run(campaign: &Campaign) -> Result<Exit, CliError> {
     let seed = campaign.seed.unwrap_or_else(|| u64::from(std::process::id()) << 32 | 0x5747);
-    let mut place = Place::new(campaign.data.as_deref(), "campaign")?;
-    let mut cluster = begin(campaign, &place).await?;
+    let mut work_dir = WorkDir::new(campaign.data.as_deref(), "campaign")?;
+    let mut cluster = start_cluster(campaign, &work_dir).await?;
     say!(
         "{} kills among {} nodes, {} clients, --seed {seed}",
         campaign.kills,
         campaign.nodes,
         campaign.clients
     )?;
-    let reckoned = storm(campaign, &mut cluster, seed).await;
-    let nothing_to_see = match &reckoned {
-        Ok(reckoning) => reckoning.is_clean(),
+    let checked = kill_and_check(campaign, &mut cluster, seed).await;
+    let removes_directory = match &checked {
+        Ok(report) => report.is_clean(),
         // That the reader of this output has gone is nobody's fault in there.
-        Err(complaint) => complaint.is::<Unheard>(),
+        Err(error) => error.is::<StdoutError>(),
     };
-    if !nothing_to_see {
-        place.keep();
-        say!("everything is in {}", place.path.display())?;
+    if !removes_directory {
+        work_dir.keep();
+        say!("everything is in {}", work_dir.path.display())?;
     }
-    let reckoning = reckoned?;
-    match (reckoning.is_clean(), reckoning.committed) {
+    let report = checked?;
+    match (report.is_clean(), report.committed) {
         (false, _) => Ok(Exit::Broken),
         (true, 0) => Err("too short to tell: no transaction committed; give more --kills".into()),
         (true, _) => Ok(Exit::Fine),
@@ -102,13 +102,13 @@ const FLAGS: [&str; 10] = [
 ];
 
 /// Starts all nodes, and waits until they are ready.
-async fn begin(campaign: &Campaign, place: &Place) -> Result<Cluster, Complaint> {
-    let events = place.path.join("events").display().to_string();
+async fn start_cluster(campaign: &Campaign, work_dir: &WorkDir) -> Result<Cluster, CliError> {
+    let events = work_dir.path.join("events").display().to_string();
     let mut flags = FLAGS.to_vec();
     if campaign.events {
         flags.extend(["--events", &events]);
     }
-    let mut cluster = Cluster::new(campaign.nodes, &place.path, &flags)?;
+    let mut cluster = Cluster::new(campaign.nodes, &work_dir.path, &flags)?;
     for node in 0..usize::from(campaign.nodes) {
         cluster.start(node)?;
     }
@@ -117,107 +117,120 @@ async fn begin(campaign: &Campaign, place: &Place) -> Result<Cluster, Complaint>
 }
 
 /// Clients and kills, and what is found when both are over.
-async fn storm(campaign: &Campaign, cluster: &mut Cluster, seed: u64) -> Result<Reckoning, Complaint> {
-    let over = Arc::new(AtomicBool::new(false));
-    let mut clients = invite(campaign, cluster, seed, &over);
+async fn kill_and_check(
+    campaign: &Campaign,
+    cluster: &mut Cluster,
+    seed: u64,
+) -> Result<CampaignReport, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut clients = spawn_clients(campaign, cluster, seed, &stop);
     let began = Instant::now();
-    let struck = strike(campaign, cluster, Dice::new(seed)).await;
-    over.store(true, Ordering::Relaxed);
+    let killed = kill_nodes(campaign, cluster, Dice::new(seed)).await;
+    stop.store(true, Ordering::Relaxed);
     let nodes = usize::from(campaign.nodes);
-    let fallen = (0..nodes).find(|node| !cluster.is_up(*node));
-    let mut wishes = Vec::new();
+    let crashed = (0..nodes).find(|node| !cluster.is_up(*node));
+    let mut transactions = Vec::new();
     while let Some(client) = clients.join_next().await {
-        wishes.extend(client?);
+        transactions.extend(client?);
     }
-    let strokes = struck?;
-    if let Some(node) = fallen {
-        return Err(format!("n{node} ended by itself: {}", cluster.last_words(node)).into());
+    let kill_counts = killed?;
+    if let Some(node) = crashed {
+        return Err(format!("n{node} ended by itself: {}", cluster.last_log_line(node)).into());
     }
-    say!("{strokes}, in {} s", began.elapsed().as_secs())?;
-    let reckoning = reckoning::reckon(cluster, wishes, nodes, PATIENCE).await?;
-    say!("{reckoning}")?;
-    Ok(reckoning)
+    say!("{kill_counts}, in {} s", began.elapsed().as_secs())?;
+    let report = report::check_cluster(cluster, transactions, nodes, IDLE_TIMEOUT).await?;
+    say!("{report}")?;
+    Ok(report)
 }
 
-fn invite(
+fn spawn_clients(
     campaign: &Campaign,
     cluster: &Cluster,
     seed: u64,
-    over: &Arc<AtomicBool>,
-) -> JoinSet<Vec<clients::Wish>> {
-    let mut invited = JoinSet::new();
+    stop: &Arc<AtomicBool>,
+) -> JoinSet<Vec<clients::AttemptedTx>> {
+    let mut clients = JoinSet::new();
     for number in 1..=campaign.clients {
-        let addresses = (0..usize::from(campaign.nodes)).map(|node| cluster.address(node)).collect();
-        let dice = Dice::new(seed ^ u64::from(number).rotate_left(48));
+        let addresses =
+            (0..usize::from(campaign.nodes)).map(|node| cluster.address(node)).collect();
+        let rng = Dice::new(seed ^ u64::from(number).rotate_left(48));
         let think = Duration::from_millis(campaign.think_ms);
         let name = cluster.name.clone();
-        invited.spawn(clients::live(number, name, addresses, dice, think, Arc::clone(over)));
+        clients.spawn(clients::run_client(number, name, addresses, rng, think, Arc::clone(stop)));
     }
-    invited
+    clients
 }
 
 /// What was done to the cluster.
 #[derive(Debug, Default)]
-struct Strokes {
+struct KillCounts {
     kills: u32,
-    of_one: u32,
-    of_several: u32,
-    of_all: u32,
+    single_node: u32,
+    several_nodes: u32,
+    all_nodes: u32,
     in_recovery: u32,
 }
 
-impl std::fmt::Display for Strokes {
+impl std::fmt::Display for KillCounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
             "{} kills: {} strokes at one node, {} at several, {} at all; {} kills during a recovery",
-            self.kills, self.of_one, self.of_several, self.of_all, self.in_recovery
+            self.kills, self.single_node, self.several_nodes, self.all_nodes, self.in_recovery
         )
     }
 }
 
-async fn strike(campaign: &Campaign, cluster: &mut Cluster, mut dice: Dice) -> Result<Strokes, Complaint> {
+async fn kill_nodes(
+    campaign: &Campaign,
+    cluster: &mut Cluster,
+    mut rng: Dice,
+) -> Result<KillCounts, CliError> {
     let nodes = usize::from(campaign.nodes);
-    let mut strokes = Strokes::default();
+    let mut kill_counts = KillCounts::default();
     let pause = usize::try_from(campaign.pause_ms)?;
     let mut progress = Progress::new();
-    while strokes.kills < campaign.kills {
-        progress.show(format_args!("{} of {} kills", strokes.kills, campaign.kills));
-        sleep(Duration::from_millis(dice.below(2 * pause + 1) as u64)).await;
+    while kill_counts.kills < campaign.kills {
+        progress.show(format_args!("{} of {} kills", kill_counts.kills, campaign.kills));
+        sleep(Duration::from_millis(rng.below(2 * pause + 1) as u64)).await;
         let mut victims: Vec<usize> = (0..nodes).collect();
         for at in 0..nodes {
-            victims.swap(at, at + dice.below(nodes - at));
+            victims.swap(at, at + rng.below(nodes - at));
         }
-        match dice.below(10) {
-            0 => strokes.of_all += 1,
+        match rng.below(10) {
+            0 => kill_counts.all_nodes += 1,
             1 | 2 => {
-                victims.truncate(2 + dice.below(nodes - 1));
-                strokes.of_several += 1;
+                victims.truncate(2 + rng.below(nodes - 1));
+                kill_counts.several_nodes += 1;
             }
             _ => {
                 victims.truncate(1);
-                strokes.of_one += 1;
+                kill_counts.single_node += 1;
             }
         }
         for victim in &victims {
             if !cluster.is_up(*victim) {
-                return Err(format!("n{victim} ended by itself: {}", cluster.last_words(*victim)).into());
+                return Err(format!(
+                    "n{victim} ended by itself: {}",
+                    cluster.last_log_line(*victim)
+                )
+                .into());
             }
             cluster.kill(*victim)?;
-            strokes.kills += 1;
+            kill_counts.kills += 1;
         }
         for victim in victims {
-            sleep(Duration::from_millis(dice.below(60) as u64)).await;
+            sleep(Duration::from_millis(rng.below(60) as u64)).await;
             cluster.start(victim)?;
             // A life that is cut short while it recovers, perhaps more than once.
-            while strokes.kills < campaign.kills && dice.below(3) == 0 {
-                sleep(Duration::from_micros(dice.below(25_000) as u64)).await;
+            while kill_counts.kills < campaign.kills && rng.below(3) == 0 {
+                sleep(Duration::from_micros(rng.below(25_000) as u64)).await;
                 cluster.kill(victim)?;
-                strokes.kills += 1;
-                strokes.in_recovery += 1;
+                kill_counts.kills += 1;
+                kill_counts.in_recovery += 1;
                 cluster.start(victim)?;
             }
         }
     }
-    Ok(strokes)
+    Ok(kill_counts)
 }

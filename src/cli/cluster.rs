@@ -10,7 +10,7 @@ use std::time::Duration;
 use stormglass::commit::view::View;
 use stormglass::runtime::{Client, ClientOptions, Status};
 
-use super::Complaint;
+use super::CliError;
 
 /// Nodes, each a process of this very program. They die with it, however it ends.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct Process {
 
 impl Cluster {
     /// A cluster of `count` nodes with their data in `directory`; none runs yet.
-    pub(super) fn new(count: u16, directory: &Path, flags: &[&str]) -> Result<Cluster, Complaint> {
+    pub(super) fn new(count: u16, directory: &Path, flags: &[&str]) -> Result<Cluster, CliError> {
         fs::create_dir_all(directory)
             .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
         Ok(Cluster {
@@ -60,7 +60,7 @@ impl Cluster {
         self.directory.join(format!("n{node}.log"))
     }
 
-    pub(super) fn start(&mut self, node: usize) -> Result<(), Complaint> {
+    pub(super) fn start(&mut self, node: usize) -> Result<(), CliError> {
         let log = OpenOptions::new().create(true).append(true).open(self.log(node))?;
         let mut command = Command::new(&self.program);
         command.args(["serve", "--cluster", &self.name, "--id", &node.to_string(), "--data"]);
@@ -78,11 +78,13 @@ impl Cluster {
     }
 
     pub(super) fn is_up(&mut self, node: usize) -> bool {
-        self.nodes[node].as_mut().is_some_and(|process| matches!(process.child.try_wait(), Ok(None)))
+        self.nodes[node]
+            .as_mut()
+            .is_some_and(|process| matches!(process.child.try_wait(), Ok(None)))
     }
 
     /// SIGKILL: nothing is finished, nothing is said.
-    pub(super) fn kill(&mut self, node: usize) -> Result<(), Complaint> {
+    pub(super) fn kill(&mut self, node: usize) -> Result<(), CliError> {
         if let Some(Process { mut child, .. }) = self.nodes[node].take() {
             child.kill()?;
             child.wait()?;
@@ -91,9 +93,11 @@ impl Cluster {
     }
 
     /// SIGTERM, and waits for the end.
-    pub(super) fn terminate_all(&mut self) -> Result<Vec<ExitStatus>, Complaint> {
+    pub(super) fn terminate_all(&mut self) -> Result<Vec<ExitStatus>, CliError> {
         for Process { child, .. } in self.nodes.iter().flatten() {
-            if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            if let Some(pid) =
+                i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw)
+            {
                 rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
             }
         }
@@ -104,38 +108,47 @@ impl Cluster {
         Ok(ended)
     }
 
-    pub(super) async fn client(&self, node: usize, options: ClientOptions) -> Result<Client, Complaint> {
+    pub(super) async fn client(
+        &self,
+        node: usize,
+        options: ClientOptions,
+    ) -> Result<Client, CliError> {
         let options = ClientOptions { cluster: self.name.clone(), ..options };
         Ok(Client::connect(&self.address(node), options).await?)
     }
 
     /// What each node says of itself; waits until it is ready.
-    pub(super) async fn statuses(&self) -> Result<Vec<Status<View>>, Complaint> {
-        look(&mut self.onlookers().await?).await
+    pub(super) async fn statuses(&self) -> Result<Vec<Status<View>>, CliError> {
+        read_statuses(&mut self.status_clients().await?).await
     }
 
     /// A client of each node that asks for nothing but its status.
-    pub(super) async fn onlookers(&self) -> Result<Vec<Client>, Complaint> {
+    pub(super) async fn status_clients(&self) -> Result<Vec<Client>, CliError> {
         let mut all = Vec::new();
         for node in 0..self.nodes.len() {
-            let options = ClientOptions { patience: Duration::from_secs(20), ..ClientOptions::default() };
+            let options = ClientOptions {
+                request_timeout: Duration::from_secs(20),
+                ..ClientOptions::default()
+            };
             all.push(self.client(node, options).await?);
         }
         Ok(all)
     }
 
     /// The last line that a node has said, for the complaint about it.
-    pub(super) fn last_words(&self, node: usize) -> String {
+    pub(super) fn last_log_line(&self, node: usize) -> String {
         let log = fs::read_to_string(self.log(node)).unwrap_or_default();
         log.lines().last().unwrap_or("nothing").to_owned()
     }
 }
 
 /// What the nodes of these clients say of themselves.
-pub(super) async fn look(onlookers: &mut [Client]) -> Result<Vec<Status<View>>, Complaint> {
+pub(super) async fn read_statuses(
+    status_clients: &mut [Client],
+) -> Result<Vec<Status<View>>, CliError> {
     let mut all = Vec::new();
-    for onlooker in onlookers {
-        all.push(onlooker.status().await?);
+    for client in status_clients {
+        all.push(client.status().await?);
     }
     Ok(all)
 }
@@ -152,12 +165,12 @@ impl Drop for Cluster {
 
 /// Ports below those that the system gives to outgoing connections: one of those could take a node's place while
 /// it is down.
-fn free_ports(count: u16) -> Result<u16, Complaint> {
-    const ROOM: u16 = 64;
+fn free_ports(count: u16) -> Result<u16, CliError> {
+    const PORTS_PER_CLUSTER: u16 = 64;
     // Processes that start together have numbers that follow each other: each begins to look elsewhere.
     let start = u16::try_from(std::process::id() % 234).expect("less than 234");
     for attempt in 0..234 {
-        let from = 12_000 + (start + attempt * 7) % 234 * ROOM;
+        let from = 12_000 + (start + attempt * 7) % 234 * PORTS_PER_CLUSTER;
         if (from..from + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return Ok(from);
         }
@@ -167,13 +180,13 @@ fn free_ports(count: u16) -> Result<u16, Complaint> {
 
 /// A directory that goes when this goes, unless it is kept or was named by the user.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct WorkDir {
     pub(super) path: PathBuf,
     temporary: bool,
 }
 
-impl Place {
-    pub(super) fn new(named: Option<&Path>, what: &str) -> Result<Place, Complaint> {
+impl WorkDir {
+    pub(super) fn new(named: Option<&Path>, what: &str) -> Result<WorkDir, CliError> {
         if let Some(path) = named {
             let read = || {
                 fs::read_dir(path)
@@ -182,14 +195,14 @@ impl Place {
             if path.exists() && read()?.next().is_some() {
                 return Err(format!("{} is not empty; name a new directory", path.display()).into());
             }
-            return Ok(Place { path: path.to_path_buf(), temporary: false });
+            return Ok(WorkDir { path: path.to_path_buf(), temporary: false });
         }
         let path = std::env::temp_dir().join(format!("stormglass-{what}-{}", std::process::id()));
         if path.exists() {
             // Left by a process of the same number that was killed.
             fs::remove_dir_all(&path)?;
         }
-        Ok(Place { path, temporary: true })
+        Ok(WorkDir { path, temporary: true })
     }
 
     /// Leaves it where it is, for somebody to look at.
@@ -198,7 +211,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for WorkDir {
     fn drop(&mut self) {
         if self.temporary {
             let _ = fs::remove_dir_all(&self.path);
@@ -215,7 +228,7 @@ impl Dice {
         Dice(seed)
     }
 
-    pub(super) fn roll(&mut self) -> u64 {
+    pub(super) fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut x = self.0;
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -225,6 +238,6 @@ impl Dice {
 
     /// Below `bound`, which is at least 1.
     pub(super) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from((u128::from(self.roll()) * bound as u128) >> 64).expect("below a usize")
+        usize::try_from((u128::from(self.next_u64()) * bound as u128) >> 64).expect("below a usize")
     }
 }

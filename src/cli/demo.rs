@@ -9,12 +9,13 @@ use clap::Args;
 use stormglass::commit::view::View;
 use stormglass::commit::{Action, CommitNode, Config, Key, Message, Op, Vote};
 use stormglass::runtime::{
-    Client, ClientOptions, Ending, Running, Settings, Settled, Status, Survived, Tap, Then, start,
+    Client, ClientOptions, Continuation, Ending, Observer, RunningNode, Settings, Status,
+    SurvivingFiles, TxResult, start,
 };
 use stormglass::{Effect, Input, Micros, NodeId, Time};
 
 use super::say::say;
-use super::{Complaint, Exit};
+use super::{CliError, Exit};
 
 #[derive(Debug, Args)]
 #[command(
@@ -40,8 +41,10 @@ struct Ports {
 
 fn ports(text: &str) -> Result<Ports, String> {
     let expected = || "expected FROM..=TO, like 3000..=3003".to_owned();
-    let (from, to) = text.split_once("..=").or_else(|| text.split_once('-')).ok_or_else(expected)?;
-    let (from, to): (u64, u64) = (from.parse().map_err(|_| expected())?, to.parse().map_err(|_| expected())?);
+    let (from, to) =
+        text.split_once("..=").or_else(|| text.split_once('-')).ok_or_else(expected)?;
+    let (from, to): (u64, u64) =
+        (from.parse().map_err(|_| expected())?, to.parse().map_err(|_| expected())?);
     let (Ok(from), Ok(to)) = (u16::try_from(from), u16::try_from(to)) else {
         return Err("ports go up to 65535".to_owned());
     };
@@ -54,9 +57,9 @@ fn ports(text: &str) -> Result<Ports, String> {
 
 /// Without one of the nodes that were there before, its account is missing from the sum, and what it has not
 /// acknowledged stays open. New nodes are welcome: their accounts are empty.
-fn all_are_invited(demo: &Demo) -> Result<(), Complaint> {
-    let is_here = |node: &u16| demo.data.join(NodeId(*node).to_string()).exists();
-    let Some(last) = (demo.ports.count..64).rev().find(is_here) else { return Ok(()) };
+fn check_all_nodes_have_ports(demo: &Demo) -> Result<(), CliError> {
+    let has_data = |node: &u16| demo.data.join(NodeId(*node).to_string()).exists();
+    let Some(last) = (demo.ports.count..64).rev().find(has_data) else { return Ok(()) };
     let (data, count, asked) = (demo.data.display(), last + 1, demo.ports.count);
     Err(format!(
         "{data} holds the data of {count} nodes, and there are ports for {asked}; give {count}, or another --data"
@@ -66,8 +69,8 @@ fn all_are_invited(demo: &Demo) -> Result<(), Complaint> {
 
 const CLUSTER: &str = "stormglass-demo";
 
-pub(super) async fn run(demo: &Demo) -> Result<Exit, Complaint> {
-    all_are_invited(demo)?;
+pub(super) async fn run(demo: &Demo) -> Result<Exit, CliError> {
+    check_all_nodes_have_ports(demo)?;
     let mut cluster = Cluster::start(demo).await?;
     say!(
         "{} nodes on 127.0.0.1:{}..={}, data in {}",
@@ -77,34 +80,38 @@ pub(super) async fn run(demo: &Demo) -> Result<Exit, Complaint> {
         demo.data.display()
     )?;
     for (node, running) in &mut cluster.nodes {
-        let life = running.ready().await.ok_or_else(|| format!("{node} did not start"))?;
-        say!("  {node} {life}")?;
+        let incarnation = running.ready().await.ok_or_else(|| format!("{node} did not start"))?;
+        say!("  {node} {incarnation}")?;
     }
     say!("\ntransactions, coordinators in turn")?;
     for count in 0..demo.transactions {
         cluster
-            .transfer(NodeId(u16::try_from(count % u32::from(cluster.count))?), i64::from(count) + 1)
+            .transfer(
+                NodeId(u16::try_from(count % u32::from(cluster.count))?),
+                i64::from(count) + 1,
+            )
             .await?;
     }
-    let settled = cluster.lose_one().await?;
+    let result = cluster.crash_participant().await?;
     say!("\nin the end")?;
-    let whole = cluster.show_end().await?;
+    let balanced = cluster.print_accounts().await?;
     cluster.stop().await;
-    let agreed = matches!(settled, Settled::Committed { .. }) && whole;
+    let agreed = matches!(result, TxResult::Committed { .. }) && balanced;
     if agreed { Ok(Exit::Fine) } else { Ok(Exit::Broken) }
 }
 
 struct Cluster {
     settings: BTreeMap<NodeId, Settings>,
     config: Config,
-    nodes: BTreeMap<NodeId, Running>,
+    nodes: BTreeMap<NodeId, RunningNode>,
     count: u16,
 }
 
 impl Cluster {
-    async fn start(demo: &Demo) -> Result<Cluster, Complaint> {
+    async fn start(demo: &Demo) -> Result<Cluster, CliError> {
         let ids = || (0..demo.ports.count).map(NodeId);
-        let address = |id: NodeId| format!("127.0.0.1:{}", u32::from(demo.ports.from) + u32::from(id.0));
+        let address =
+            |id: NodeId| format!("127.0.0.1:{}", u32::from(demo.ports.from) + u32::from(id.0));
         let peers: BTreeMap<NodeId, String> = ids().map(|id| (id, address(id))).collect();
         let settings = |id: NodeId| Settings {
             node: id,
@@ -112,26 +119,32 @@ impl Cluster {
             listen: address(id),
             peers: peers.clone(),
             data: demo.data.join(id.to_string()),
-            patience: Duration::from_secs(5),
+            shutdown_timeout: Duration::from_secs(5),
         };
         let settings: BTreeMap<NodeId, Settings> = ids().map(|id| (id, settings(id))).collect();
         // Short enough that nobody has to wait for the story.
         let retry_first = Micros::millis(100);
         let config = Config { retry_first, retry_max: Micros::millis(500), ..Config::new(ids()) };
-        let mut cluster = Cluster { settings, config, nodes: BTreeMap::new(), count: demo.ports.count };
+        let mut cluster =
+            Cluster { settings, config, nodes: BTreeMap::new(), count: demo.ports.count };
         for id in ids() {
-            cluster.begin(id, None).await?;
+            cluster.start_node(id, None).await?;
         }
         Ok(cluster)
     }
 
-    async fn begin(&mut self, id: NodeId, tap: Option<Box<dyn Tap<CommitNode>>>) -> Result<(), Complaint> {
-        let running = start::<CommitNode>(self.settings[&id].clone(), &self.config, tap).await?;
+    async fn start_node(
+        &mut self,
+        id: NodeId,
+        observer: Option<Box<dyn Observer<CommitNode>>>,
+    ) -> Result<(), CliError> {
+        let running =
+            start::<CommitNode>(self.settings[&id].clone(), &self.config, observer).await?;
         self.nodes.insert(id, running);
         Ok(())
     }
 
-    async fn client(&self, id: NodeId) -> Result<Client, Complaint> {
+    async fn client(&self, id: NodeId) -> Result<Client, CliError> {
         let options = ClientOptions { cluster: CLUSTER.to_owned(), ..ClientOptions::default() };
         Ok(Client::connect(&self.settings[&id].listen, options).await?)
     }
@@ -147,40 +160,40 @@ impl Cluster {
         vec![add(from, -2 * amount), add(next(1), amount), add(next(2), amount)]
     }
 
-    async fn transfer(&self, from: NodeId, amount: i64) -> Result<(), Complaint> {
+    async fn transfer(&self, from: NodeId, amount: i64) -> Result<(), CliError> {
         let ops = self.ops(from, amount);
-        let settled = self.client(from).await?.transact(ops.clone()).await?;
-        say!("  {}", told(&settled, &ops))?;
+        let result = self.client(from).await?.transact(ops.clone()).await?;
+        say!("  {}", describe(&result, &ops))?;
         Ok(())
     }
 
     /// The story: a participant votes Yes, the Commit comes, and it dies before it has looked at it.
-    async fn lose_one(&mut self) -> Result<Settled, Complaint> {
+    async fn crash_participant(&mut self) -> Result<TxResult, CliError> {
         let (coordinator, victim) = (NodeId(1), NodeId(2 % self.count));
         say!("\n{victim} dies in the middle of a transaction of {coordinator}")?;
         self.stop_one(victim).await;
-        self.begin(victim, Some(Box::new(DieBeforeCommit { voted: false }))).await?;
+        self.start_node(victim, Some(Box::new(TerminateBeforeCommit { voted: false }))).await?;
         self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
         let ops = self.ops(coordinator, 1);
-        let settled = self.client(coordinator).await?.transact(ops.clone()).await?;
-        say!("  {}", told(&settled, &ops))?;
+        let result = self.client(coordinator).await?.transact(ops.clone()).await?;
+        say!("  {}", describe(&result, &ops))?;
         let mut running = self.nodes.remove(&victim).ok_or("just started")?;
         match tokio::time::timeout(Duration::from_secs(5), running.ended()).await {
-            Ok(Ending::Died) => {
-                say!("  {victim} has voted yes and is dead: it does not know that this is committed")?
-            }
+            Ok(Ending::Terminated) => say!(
+                "  {victim} has voted yes and is dead: it does not know that this is committed"
+            )?,
             Ok(other) => return Err(format!("{victim} was to die, and ended so: {other:?}").into()),
             Err(_) => return Err(format!("{victim} was to die, and lives").into()),
         }
-        self.begin(victim, Some(Box::new(TellRecovery { over: false }))).await?;
-        let life = self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
-        let life = life.ok_or_else(|| format!("{victim} did not start again"))?;
+        self.start_node(victim, Some(Box::new(PrintRecovery { over: false }))).await?;
+        let incarnation = self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
+        let incarnation = incarnation.ok_or_else(|| format!("{victim} did not start again"))?;
         self.until_idle(victim).await?;
-        say!("  {victim} is in {life}, and in doubt about nothing")?;
-        Ok(settled)
+        say!("  {victim} is in {incarnation}, and in doubt about nothing")?;
+        Ok(result)
     }
 
-    async fn until_idle(&self, id: NodeId) -> Result<Status<View>, Complaint> {
+    async fn until_idle(&self, id: NodeId) -> Result<Status<View>, CliError> {
         let mut client = self.client(id).await?;
         for _ in 0..250 {
             let status = client.status().await?;
@@ -193,12 +206,12 @@ impl Cluster {
     }
 
     /// Prints every node's account; whether they add up to nothing.
-    async fn show_end(&self) -> Result<bool, Complaint> {
+    async fn print_accounts(&self) -> Result<bool, CliError> {
         let key = Key::new("account")?;
         let ops: Vec<Op> =
             self.nodes.keys().map(|node| Op { node: *node, key, action: Action::Get }).collect();
         let mut total = 0;
-        let Settled::Committed { reads: Some(reads), .. } =
+        let TxResult::Committed { reads: Some(reads), .. } =
             self.client(NodeId(0)).await?.transact(ops).await?
         else {
             return Err("the accounts could not be read".into());
@@ -209,7 +222,7 @@ impl Cluster {
             total += value;
             say!(
                 "  {id}  account = {value:>5}   {}, {} records in its log, {} locks",
-                status.view.life,
+                status.view.incarnation,
                 status.view.log.appended,
                 status.view.locks.len()
             )?;
@@ -227,14 +240,14 @@ impl Cluster {
 
     /// All at once: each may still have to hear from another.
     async fn stop(mut self) {
-        self.nodes.values().for_each(Running::stop);
+        self.nodes.values().for_each(RunningNode::stop);
         for (_, mut running) in std::mem::take(&mut self.nodes) {
             running.ended().await;
         }
     }
 }
 
-fn told(settled: &Settled, ops: &[Op]) -> String {
+fn describe(result: &TxResult, ops: &[Op]) -> String {
     let ops: Vec<String> = ops
         .iter()
         .map(|op| match op.action {
@@ -243,32 +256,46 @@ fn told(settled: &Settled, ops: &[Op]) -> String {
         })
         .collect();
     let ops = ops.join(", ");
-    match settled {
-        Settled::Committed { name, .. } => format!("{}  {ops:<24} committed  ({name})", name.node),
-        Settled::Aborted { name, why } => format!("{}  {ops:<24} aborted    ({name}): {why}", name.node),
-        Settled::Unknown { name, .. } => format!("{}  {ops:<24} unknown    ({name})", name.node),
+    match result {
+        TxResult::Committed { handle, .. } => {
+            format!("{}  {ops:<24} committed  ({handle})", handle.node)
+        }
+        TxResult::Aborted { handle, reason } => {
+            format!("{}  {ops:<24} aborted    ({handle}): {reason}", handle.node)
+        }
+        TxResult::Unknown { handle, .. } => {
+            format!("{}  {ops:<24} unknown    ({handle})", handle.node)
+        }
     }
 }
 
 /// Kills a participant between its Yes and its learning of the decision.
-struct DieBeforeCommit {
+struct TerminateBeforeCommit {
     voted: bool,
 }
 
-impl Tap<CommitNode> for DieBeforeCommit {
-    fn boot(&mut self, _: NodeId, _: &Survived) -> io::Result<()> {
+impl Observer<CommitNode> for TerminateBeforeCommit {
+    fn boot(&mut self, _: NodeId, _: &SurvivingFiles) -> io::Result<()> {
         Ok(())
     }
 
-    fn input(&mut self, _: Time, input: &Input<CommitNode>, _: u64) -> io::Result<Then> {
+    fn input(&mut self, _: Time, input: &Input<CommitNode>, _: u64) -> io::Result<Continuation> {
         let commit = matches!(input, Input::Message { message: Message::Commit { .. }, .. });
-        Ok(if self.voted && commit { Then::Die } else { Then::GoOn })
+        Ok(if self.voted && commit { Continuation::Terminate } else { Continuation::Proceed })
     }
 
-    fn effect(&mut self, _: Time, effect: &Effect<CommitNode>, _: &[u8], _: u64) -> io::Result<Then> {
-        self.voted |=
-            matches!(effect, Effect::Send { message: Message::Vote { vote: Vote::Yes { .. }, .. }, .. });
-        Ok(Then::GoOn)
+    fn effect(
+        &mut self,
+        _: Time,
+        effect: &Effect<CommitNode>,
+        _: &[u8],
+        _: u64,
+    ) -> io::Result<Continuation> {
+        self.voted |= matches!(
+            effect,
+            Effect::Send { message: Message::Vote { vote: Vote::Yes { .. }, .. }, .. }
+        );
+        Ok(Continuation::Proceed)
     }
 
     fn stopped(&mut self, _: Time) -> io::Result<()> {
@@ -278,17 +305,17 @@ impl Tap<CommitNode> for DieBeforeCommit {
 
 /// Says what a recovering node says and hears, until it has heard enough. What cannot be printed is left to the demo to
 /// notice, at its next line.
-struct TellRecovery {
+struct PrintRecovery {
     over: bool,
 }
 
-impl Tap<CommitNode> for TellRecovery {
-    fn boot(&mut self, node: NodeId, _: &Survived) -> io::Result<()> {
+impl Observer<CommitNode> for PrintRecovery {
+    fn boot(&mut self, node: NodeId, _: &SurvivingFiles) -> io::Result<()> {
         let _ = say!("  {node} starts again");
         Ok(())
     }
 
-    fn input(&mut self, _: Time, input: &Input<CommitNode>, _: u64) -> io::Result<Then> {
+    fn input(&mut self, _: Time, input: &Input<CommitNode>, _: u64) -> io::Result<Continuation> {
         if !self.over
             && let Input::Message {
                 from,
@@ -298,16 +325,22 @@ impl Tap<CommitNode> for TellRecovery {
             self.over = true;
             let _ = say!("  {from} answers: {}", stormglass::Label::kind(message));
         }
-        Ok(Then::GoOn)
+        Ok(Continuation::Proceed)
     }
 
-    fn effect(&mut self, _: Time, effect: &Effect<CommitNode>, _: &[u8], _: u64) -> io::Result<Then> {
+    fn effect(
+        &mut self,
+        _: Time,
+        effect: &Effect<CommitNode>,
+        _: &[u8],
+        _: u64,
+    ) -> io::Result<Continuation> {
         if !self.over
             && let Effect::Send { to, message: Message::Inquire { tx, .. } } = effect
         {
             let _ = say!("  it finds its yes to {tx} and no decision, and asks {to}");
         }
-        Ok(Then::GoOn)
+        Ok(Continuation::Proceed)
     }
 
     fn stopped(&mut self, _: Time) -> io::Result<()> {

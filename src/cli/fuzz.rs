@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use clap::Args;
 use stormglass::commit::view::View;
-use stormglass::runtime::{ClientOptions, Noise, Settled, Status};
+use stormglass::runtime::{ClientOptions, FrameFuzzer, Status, TxResult};
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, Dice, Place};
-use super::ops::Written;
+use super::cluster::{Cluster, Dice, WorkDir};
+use super::ops::OpArg;
 use super::progress::Progress;
 use super::say::say;
-use super::{Complaint, Exit};
+use super::{CliError, Exit};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stormglass fuzz --frames 1000000 --connections 16 --seed 7")]
@@ -39,30 +39,32 @@ const ABSENT: u16 = 3;
 /// A node may grow by this much over the whole of it: buffers of connections, and what the allocator keeps.
 const GROWTH_BYTES_MAX: u64 = 32 << 20;
 
-pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
-    let mut place = Place::new(None, "fuzz")?;
-    let mut cluster = Cluster::new(ABSENT + 1, &place.path, &["--log", "warn"])?;
+pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, CliError> {
+    let mut work_dir = WorkDir::new(None, "fuzz")?;
+    let mut cluster = Cluster::new(ABSENT + 1, &work_dir.path, &["--log", "warn"])?;
     for node in 0..usize::from(ABSENT) {
         cluster.start(node)?;
     }
-    let victim = cluster.address(0);
-    serve_one(&cluster, 1).await?;
+    let target = cluster.address(0);
+    commit_one(&cluster, 1).await?;
     let before = status(&cluster).await?;
     let began = Instant::now();
     let sent = Arc::new(AtomicU64::new(0));
     let mut senders = tokio::task::JoinSet::new();
     for sender in 0..fuzz.connections {
-        let frames = fuzz.frames / fuzz.connections + u64::from(sender < fuzz.frames % fuzz.connections);
-        let (name, victim) = (cluster.name.clone(), victim.clone());
+        let frames =
+            fuzz.frames / fuzz.connections + u64::from(sender < fuzz.frames % fuzz.connections);
+        let (name, target) = (cluster.name.clone(), target.clone());
         senders.spawn(send(
             name,
-            victim,
+            target,
             frames,
             Dice::new(fuzz.seed ^ sender.rotate_left(32)),
             Arc::clone(&sent),
         ));
     }
-    let (mut connections, mut most_bytes, mut served, mut meanwhile) = (0, before.memory_bytes, 0u32, 0);
+    let (mut connections, mut most_bytes, mut served, mut committed_meanwhile) =
+        (0, before.memory_bytes, 0u32, 0);
     let mut slowest = Duration::ZERO;
     let mut progress = Progress::new();
     // The first at once: few frames take less than a turn.
@@ -76,10 +78,10 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
             },
             _ = turn.tick() => {
                 let asked = Instant::now();
-                serve_one(&cluster, 1 + served % 2).await?;
+                commit_one(&cluster, 1 + served % 2).await?;
                 slowest = slowest.max(asked.elapsed());
                 served += 1;
-                meanwhile += u32::from(sent.load(Ordering::Relaxed) < fuzz.frames);
+                committed_meanwhile += u32::from(sent.load(Ordering::Relaxed) < fuzz.frames);
                 most_bytes = most_bytes.max(status(&cluster).await?.memory_bytes);
                 let so_far = sent.load(Ordering::Relaxed);
                 progress.show(format_args!("{so_far} of {} frames, {served} transactions", fuzz.frames));
@@ -87,11 +89,15 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
         }
     }
     drop(progress);
-    serve_one(&cluster, 1).await?;
+    commit_one(&cluster, 1).await?;
     let after = status(&cluster).await?;
-    say!("{} frames over {connections} connections in {} s", fuzz.frames, began.elapsed().as_secs())?;
     say!(
-        "meanwhile {meanwhile} transactions across all nodes committed, the slowest in {} ms",
+        "{} frames over {connections} connections in {} s",
+        fuzz.frames,
+        began.elapsed().as_secs()
+    )?;
+    say!(
+        "meanwhile {committed_meanwhile} transactions across all nodes committed, the slowest in {} ms",
         slowest.as_millis()
     )?;
     let kib = |bytes: u64| bytes >> 10;
@@ -101,45 +107,51 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, Complaint> {
         kib(most_bytes),
         kib(after.memory_bytes)
     )?;
-    let same = judge(&before, &after, u64::from(served) + 1);
-    for complaint in &same {
-        say!("  {complaint}")?;
+    let same = compare_statuses(&before, &after, u64::from(served) + 1);
+    for difference in &same {
+        say!("  {difference}")?;
     }
     let alive = cluster.is_up(0);
     let ended = cluster.terminate_all()?;
     let clean = alive && ended.iter().all(std::process::ExitStatus::success);
     if clean && same.is_empty() && most_bytes < before.memory_bytes + GROWTH_BYTES_MAX {
-        if meanwhile == 0 {
+        if committed_meanwhile == 0 {
             return Err(
-                "too short to tell: the frames were over before a transaction; give more --frames".into()
+                "too short to tell: the frames were over before a transaction; give more --frames"
+                    .into(),
             );
         }
         say!("nothing else happened")?;
         return Ok(Exit::Fine);
     }
-    place.keep();
-    say!("the node's last words: {}; everything is in {}", cluster.last_words(0), place.path.display())?;
+    work_dir.keep();
+    say!(
+        "the node's last words: {}; everything is in {}",
+        cluster.last_log_line(0),
+        work_dir.path.display()
+    )?;
     Ok(Exit::Broken)
 }
 
 /// Only what was really asked has left a trace.
-fn judge(before: &Status<View>, after: &Status<View>, transactions: u64) -> Vec<String> {
-    let mut complaints = Vec::new();
+fn compare_statuses(before: &Status<View>, after: &Status<View>, transactions: u64) -> Vec<String> {
+    let mut differences = Vec::new();
     let mut same = |what: &str, before: u64, after: u64| {
         if before != after {
-            complaints.push(format!("{what}: {before} before, {after} after"));
+            differences.push(format!("{what}: {before} before, {after} after"));
         }
     };
-    same("life", u64::from(before.view.life.0), u64::from(after.view.life.0));
+    same("life", u64::from(before.view.incarnation.0), u64::from(after.view.incarnation.0));
     same("transactions begun", before.view.begun, after.view.begun);
     same("keys", before.view.keys, after.view.keys);
     same("records", before.view.log.appended + 2 * transactions, after.view.log.appended);
-    let peers = |status: &Status<View>| status.links.iter().filter(|link| link.connected).count() as u64;
+    let peers =
+        |status: &Status<View>| status.links.iter().filter(|link| link.connected).count() as u64;
     same("peers", peers(before), peers(after));
-    complaints
+    differences
 }
 
-async fn status(cluster: &Cluster) -> Result<Status<View>, Complaint> {
+async fn status(cluster: &Cluster) -> Result<Status<View>, CliError> {
     let mut client = cluster.client(0, ClientOptions::default()).await?;
     // What the last transaction leaves behind it, END and Ack, comes a moment later.
     for _ in 0..2_000 {
@@ -149,17 +161,17 @@ async fn status(cluster: &Cluster) -> Result<Status<View>, Complaint> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Err(format!("n0 does not come to rest; its last words: {}", cluster.last_words(0)).into())
+    Err(format!("n0 does not come to rest; its last words: {}", cluster.last_log_line(0)).into())
 }
 
 /// A transaction of another coordinator, in which the victim takes part.
-async fn serve_one(cluster: &Cluster, coordinator: u32) -> Result<(), Complaint> {
+async fn commit_one(cluster: &Cluster, coordinator: u32) -> Result<(), CliError> {
     let mut client = cluster.client(coordinator as usize, ClientOptions::default()).await?;
     let ops = ["add k=1 @0", "add k=1 @1", "add k=1 @2"];
-    let ops: Result<Vec<_>, String> = ops.iter().map(|op| Ok(op.parse::<Written>()?.0)).collect();
+    let ops: Result<Vec<_>, String> = ops.iter().map(|op| Ok(op.parse::<OpArg>()?.0)).collect();
     match client.transact(ops?).await? {
-        Settled::Committed { .. } => Ok(()),
-        other @ (Settled::Aborted { .. } | Settled::Unknown { .. }) => {
+        TxResult::Committed { .. } => Ok(()),
+        other @ (TxResult::Aborted { .. } | TxResult::Unknown { .. }) => {
             Err(format!("a transaction among frames: {other:?}").into())
         }
     }
@@ -170,14 +182,17 @@ async fn send(
     cluster: String,
     address: String,
     frames: u64,
-    mut dice: Dice,
+    mut rng: Dice,
     all: Arc<AtomicU64>,
-) -> Result<u64, Complaint> {
+) -> Result<u64, CliError> {
     let (mut sent, mut connections) = (0, 0);
     while sent < frames {
-        let noise =
-            Noise { cluster: &cluster, absent: stormglass::NodeId(ABSENT), wanted: stormglass::NodeId(0) };
-        let more = noise.visit(&address, frames - sent, &mut || dice.roll()).await?;
+        let fuzzer = FrameFuzzer {
+            cluster: &cluster,
+            absent: stormglass::NodeId(ABSENT),
+            target: stormglass::NodeId(0),
+        };
+        let more = fuzzer.run_connection(&address, frames - sent, &mut || rng.next_u64()).await?;
         sent += more;
         all.fetch_add(more, Ordering::Relaxed);
         connections += 1;

@@ -3,13 +3,15 @@
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use super::Complaint;
+use super::CliError;
 
 /// A filter that says something. A bare word that is no level would be taken for a part of the program that logs, and
 /// everything else would be silent.
 pub(super) fn filter(text: &str) -> Result<String, String> {
     let bare = |part: &&str| !part.contains(['=', '[']);
-    if let Some(word) = text.split(',').filter(bare).find(|word| word.parse::<LevelFilter>().is_err()) {
+    if let Some(word) =
+        text.split(',').filter(bare).find(|word| word.parse::<LevelFilter>().is_err())
+    {
         return Err(format!(
             "{word:?} is no level; expected off, error, warn, info, debug or trace, or WHERE=LEVEL like stormglass=debug"
         ));
@@ -17,7 +19,7 @@ pub(super) fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-pub(super) fn start(filter: &str, json: bool) -> Result<(), Complaint> {
+pub(super) fn start(filter: &str, json: bool) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(filter)?;
     let to_stderr = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if json {
@@ -33,8 +35,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_that_is_no_level_is_refused() {
-        for text in ["off", "WARN", "info,stormglass=debug", "stormglass::runtime=trace", "warn,tokio=off"] {
+    fn unknown_log_level_is_refused() {
+        for text in
+            ["off", "WARN", "info,stormglass=debug", "stormglass::runtime=trace", "warn,tokio=off"]
+        {
             assert_eq!(filter(text).as_deref(), Ok(text));
         }
         for text in ["banana", "info,banana", "stormglass", "stormglass=banana"] {

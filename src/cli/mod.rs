@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use say::Unheard;
+use say::StdoutError;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -66,11 +66,11 @@ enum Command {
     /// Do all of some operations, or nothing
     Tx(tx::Tx),
     /// Ask what became of a request, by the name that `tx` printed
-    Outcome(tx::OutcomeOf),
+    Outcome(tx::OutcomeArgs),
     /// Read keys, in one transaction
     Get(tx::Get),
     /// Show what a node is doing
-    Status(status::StatusOf),
+    Status(status::StatusArgs),
     /// Look at a node's log, offline
     #[command(subcommand)]
     Wal(wal::Wal),
@@ -89,13 +89,13 @@ enum Exit {
     /// It could not be done at all.
     Failed = 1,
     /// Wrong usage; clap exits with the same.
-    Misused = 2,
+    Usage = 2,
     /// Nothing was done, and nothing will be.
     Aborted = 3,
     /// It may have been done.
     Unknown = 4,
     /// A log has a torn tail: it starts, and forgets that.
-    Torn = 5,
+    TornTail = 5,
     /// A log is damaged: it does not start.
     Damaged = 6,
     /// A promise was broken.
@@ -103,23 +103,23 @@ enum Exit {
     /// By SIGINT or SIGTERM, in the middle.
     Interrupted = 130,
     /// Whoever read its output has gone: what a shell says of a process that SIGPIPE ended.
-    HungUp = 141,
+    BrokenPipe = 141,
 }
 
 /// What is wanted cannot be wanted. Many such mistakes are found by clap; these are not.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Usage(String);
+struct UsageError(String);
 
-impl From<String> for Usage {
-    fn from(text: String) -> Usage {
-        Usage(text)
+impl From<String> for UsageError {
+    fn from(text: String) -> UsageError {
+        UsageError(text)
     }
 }
 
-impl From<&str> for Usage {
-    fn from(text: &str) -> Usage {
-        Usage(text.to_owned())
+impl From<&str> for UsageError {
+    fn from(text: &str) -> UsageError {
+        UsageError(text.to_owned())
     }
 }
 
@@ -129,14 +129,14 @@ impl From<&str> for Usage {
 struct Interrupted(&'static str);
 
 /// One line for the person at the terminal.
-type Complaint = Box<dyn std::error::Error + Send + Sync>;
+type CliError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
     // Servers say what is remarkable, everybody else is silent unless asked.
     let usual = if matches!(args.command, Command::Serve(_)) { "info" } else { "off" };
-    if let Err(complaint) = log::start(args.log.as_deref().unwrap_or(usual), args.log_json) {
-        complain(&complaint);
+    if let Err(error) = log::start(args.log.as_deref().unwrap_or(usual), args.log_json) {
+        print_error(&error);
         return ExitCode::from(Exit::Failed as u8);
     }
     let outcome = match args.command {
@@ -151,44 +151,45 @@ pub(crate) fn main() -> ExitCode {
         Command::Campaign(campaign) => on_one_thread(unless_interrupted(campaign::run(&campaign))),
         Command::Fuzz(fuzz) => on_one_thread(unless_interrupted(fuzz::run(&fuzz))),
     };
-    let exit = outcome.unwrap_or_else(|complaint| {
-        let exit = exit_of(&complaint);
-        if exit != Exit::HungUp {
-            complain(&complaint);
+    let exit = outcome.unwrap_or_else(|error| {
+        let exit = exit_of(&error);
+        if exit != Exit::BrokenPipe {
+            print_error(&error);
         }
         exit
     });
     ExitCode::from(exit as u8)
 }
 
-fn exit_of(complaint: &Complaint) -> Exit {
-    if complaint.is::<Interrupted>() {
+fn exit_of(error: &CliError) -> Exit {
+    if error.is::<Interrupted>() {
         return Exit::Interrupted;
     }
-    if complaint.is::<Usage>() {
-        return Exit::Misused;
+    if error.is::<UsageError>() {
+        return Exit::Usage;
     }
-    match complaint.downcast_ref() {
-        Some(unheard) if Unheard::is_hung_up(unheard) => Exit::HungUp,
+    match error.downcast_ref() {
+        Some(error) if StdoutError::is_broken_pipe(error) => Exit::BrokenPipe,
         Some(_) | None => Exit::Failed,
     }
 }
 
 /// To standard error; where that is gone, too, there is only the exit code.
-fn complain(complaint: &Complaint) {
-    let _ = writeln!(std::io::stderr().lock(), "stormglass: {complaint}");
+fn print_error(error: &CliError) {
+    let _ = writeln!(std::io::stderr().lock(), "stormglass: {error}");
 }
 
 /// One thread for all of the network; each node's disk has its own.
-fn on_one_thread(future: impl Future<Output = Result<Exit, Complaint>>) -> Result<Exit, Complaint> {
+fn on_one_thread(future: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }
 
 /// For a command with processes and a directory of its own: a signal drops it where it waits, and they go with it.
 async fn unless_interrupted(
-    command: impl Future<Output = Result<Exit, Complaint>>,
-) -> Result<Exit, Complaint> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    command: impl Future<Output = Result<Exit, CliError>>,
+) -> Result<Exit, CliError> {
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         biased;
         _ = interrupt.recv() => Err(Interrupted("SIGINT").into()),

@@ -7,20 +7,19 @@ use stormglass::commit::{Action, Key, Op};
 
 /// One operation, read from a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Written(pub(super) Op);
+pub(super) struct OpArg(pub(super) Op);
 
 /// A key of a node: `a @0` or `a@0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place(pub(super) Key, pub(super) NodeId);
+pub(super) struct KeyAtNode(pub(super) Key, pub(super) NodeId);
 
-const EXPECTED: &str =
-    "expected 'put KEY=VALUE @NODE', 'add KEY=CHANGE[>=BOUND] @NODE', 'get KEY @NODE' or 'delete KEY @NODE'";
+const EXPECTED: &str = "expected 'put KEY=VALUE @NODE', 'add KEY=CHANGE[>=BOUND] @NODE', 'get KEY @NODE' or 'delete KEY @NODE'";
 
-impl FromStr for Written {
+impl FromStr for OpArg {
     type Err = String;
-    fn from_str(text: &str) -> Result<Written, String> {
+    fn from_str(text: &str) -> Result<OpArg, String> {
         let (verb, rest) = text.trim().split_once(char::is_whitespace).ok_or(EXPECTED)?;
-        let (what, node) = at_node(rest)?;
+        let (what, node) = split_node(rest)?;
         let (key, action) = match verb {
             "get" => (what, Action::Get),
             "delete" => (what, Action::Delete),
@@ -37,19 +36,19 @@ impl FromStr for Written {
             }
             _ => return Err(format!("there is no operation {verb:?}; {EXPECTED}")),
         };
-        Ok(Written(Op { node, key: key_of(key)?, action }))
+        Ok(OpArg(Op { node, key: key_of(key)?, action }))
     }
 }
 
-impl FromStr for Place {
+impl FromStr for KeyAtNode {
     type Err = String;
-    fn from_str(text: &str) -> Result<Place, String> {
-        let (key, node) = at_node(text)?;
-        Ok(Place(key_of(key)?, node))
+    fn from_str(text: &str) -> Result<KeyAtNode, String> {
+        let (key, node) = split_node(text)?;
+        Ok(KeyAtNode(key_of(key)?, node))
     }
 }
 
-fn at_node(text: &str) -> Result<(&str, NodeId), String> {
+fn split_node(text: &str) -> Result<(&str, NodeId), String> {
     let (what, node) = text.rsplit_once('@').ok_or("expected a node behind it, like @0")?;
     Ok((what.trim(), node_of(node.trim())?))
 }
@@ -57,7 +56,10 @@ fn at_node(text: &str) -> Result<(&str, NodeId), String> {
 /// `0` or `n0`.
 pub(super) fn node_of(text: &str) -> Result<NodeId, String> {
     let number = text.strip_prefix('n').unwrap_or(text);
-    number.parse().map(NodeId).map_err(|_| format!("{text:?} is no node; expected a number from 0 to 65535"))
+    number
+        .parse()
+        .map(NodeId)
+        .map_err(|_| format!("{text:?} is no node; expected a number from 0 to 65535"))
 }
 
 fn key_of(text: &str) -> Result<Key, String> {
@@ -78,8 +80,9 @@ mod tests {
 
     #[test]
     fn operations_read_as_they_are_written() {
-        let op =
-            |node, key, action| Ok(Written(Op { node: NodeId(node), key: Key::new(key).unwrap(), action }));
+        let op = |node, key, action| {
+            Ok(OpArg(Op { node: NodeId(node), key: Key::new(key).unwrap(), action }))
+        };
         assert_eq!("put a=1 @0".parse(), op(0, "a", Action::Put(1)));
         assert_eq!("add b=-5>=0 @2".parse(), op(2, "b", Action::Add { by: -5, at_least: 0 }));
         assert_eq!(" add b=+5@n2".parse(), op(2, "b", Action::Add { by: 5, at_least: i64::MIN }));
@@ -88,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_operation_is_told_in_one_line() {
+    fn malformed_operation_gives_a_one_line_error() {
         for text in [
             "",
             "put",
@@ -103,7 +106,7 @@ mod tests {
             "put a=9223372036854775808 @0",
             "get xxxxxxxxxxxxxxxxxxxxxxxx @0",
         ] {
-            let error = text.parse::<Written>().expect_err(text);
+            let error = text.parse::<OpArg>().expect_err(text);
             assert!(!error.is_empty() && !error.contains('\n'), "{text}: {error}");
         }
     }

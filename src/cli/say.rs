@@ -6,16 +6,16 @@
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 
-use super::{Complaint, Exit};
+use super::{CliError, Exit};
 
 /// A line that could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
-pub(super) struct Unheard(io::Error);
+pub(super) struct StdoutError(io::Error);
 
-impl Unheard {
+impl StdoutError {
     /// Nobody reads on: that is not worth a complaint.
-    pub(super) fn is_hung_up(&self) -> bool {
+    pub(super) fn is_broken_pipe(&self) -> bool {
         self.0.kind() == ErrorKind::BrokenPipe
     }
 }
@@ -26,15 +26,17 @@ macro_rules! say {
 }
 pub(super) use say;
 
-pub(super) fn line(words: Arguments<'_>) -> Result<(), Unheard> {
-    writeln!(io::stdout().lock(), "{words}").map_err(Unheard)
+pub(super) fn line(words: Arguments<'_>) -> Result<(), StdoutError> {
+    writeln!(io::stdout().lock(), "{words}").map_err(StdoutError)
 }
 
 /// What a client was told, in one text. It is so whether or not it can be printed, and a script must not believe
 /// otherwise: without a reader the exit code still tells, and on a full disk the complaint does.
-pub(super) fn settled(text: &str, exit: Exit) -> Result<Exit, Complaint> {
+pub(super) fn result(text: &str, exit: Exit) -> Result<Exit, CliError> {
     match line(format_args!("{text}")) {
-        Err(unheard) if !unheard.is_hung_up() => Err(format!("{unheard}; all the same: {text}").into()),
+        Err(error) if !error.is_broken_pipe() => {
+            Err(format!("{error}; all the same: {text}").into())
+        }
         Ok(()) | Err(_) => Ok(exit),
     }
 }

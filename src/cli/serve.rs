@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 use stormglass::commit::{CommitNode, Config};
-use stormglass::runtime::{Ending, Journal, Settings, Tap, start};
+use stormglass::runtime::{Ending, Journal, Observer, Settings, start};
 use stormglass::{Micros, NodeId};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -21,7 +21,7 @@ use file::File;
 
 use super::address::{Address, host_and_port};
 use super::ops::node_of;
-use super::{Complaint, Exit, Usage};
+use super::{CliError, Exit, UsageError};
 
 #[derive(Debug, Args)]
 #[command(
@@ -86,28 +86,31 @@ pub(super) struct Tuning {
 }
 
 fn peer(text: &str) -> Result<(NodeId, String), String> {
-    let (node, address) = text.split_once('=').ok_or("expected ID=HOST:PORT, like 1=127.0.0.1:3001")?;
+    let (node, address) =
+        text.split_once('=').ok_or("expected ID=HOST:PORT, like 1=127.0.0.1:3001")?;
     Ok((node_of(node)?, host_and_port(address)?))
 }
 
-pub(super) async fn run(serve: Serve) -> Result<Exit, Complaint> {
+pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
     let (events, tethered) = (serve.events.clone(), serve.tethered);
     let (settings, config, events) = resolve(serve, events)?;
     let node = settings.node;
-    let tap = events.map(|events| Box::new(Journal::new(&events)) as Box<dyn Tap<CommitNode>>);
+    let observer =
+        events.map(|events| Box::new(Journal::new(&events)) as Box<dyn Observer<CommitNode>>);
     // Before the node starts, so that no signal is missed.
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut let_go = std::pin::pin!(let_go(tethered));
-    let mut running = start::<CommitNode>(settings, &config, tap).await?;
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut stdin_closed = std::pin::pin!(stdin_closed(tethered));
+    let mut running = start::<CommitNode>(settings, &config, observer).await?;
     tracing::info!(%node, address = %running.address, "listening");
-    if let Some(life) = running.ready().await {
-        tracing::info!(%node, %life, "ready");
+    if let Some(incarnation) = running.ready().await {
+        tracing::info!(%node, %incarnation, "ready");
     }
     let ending = tokio::select! {
         ending = running.ended() => ending,
-        _ = terminate.recv() => close(&mut running).await,
-        _ = interrupt.recv() => close(&mut running).await,
-        gone = &mut let_go => {
+        _ = terminate.recv() => shut_down(&mut running).await,
+        _ = interrupt.recv() => shut_down(&mut running).await,
+        gone = &mut stdin_closed => {
             gone?;
             // Nor is there anybody whom an orderly end would serve.
             return Err(format!("{node} stopped: whoever started it is gone").into());
@@ -116,23 +119,30 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, Complaint> {
     match ending {
         Ending::Stopped { idle: true } => Ok(Exit::Fine),
         Ending::Stopped { idle: false } => {
-            Err(format!("{node} stopped with transactions under way; they go on at its next start").into())
-        }
-        Ending::Halted { reason, detail } => {
-            let why = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
-            Err(format!("{node} halted: {reason}{why}; see to the disk, then start it again").into())
-        }
-        Ending::Unlogged(error) => Err(format!("{node} stopped: cannot write the event log: {error}").into()),
-        Ending::Crippled { what } => {
-            Err(format!("{node} stopped: {what}; that is a bug, please report it with what was logged")
+            Err(format!("{node} stopped with transactions under way; they go on at its next start")
                 .into())
         }
-        Ending::Died => Err(format!("{node} stopped").into()),
+        Ending::Halted { reason, detail } => {
+            let detail_suffix =
+                if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+            Err(format!(
+                "{node} halted: {reason}{detail_suffix}; see to the disk, then start it again"
+            )
+            .into())
+        }
+        Ending::ObserverFailed(error) => {
+            Err(format!("{node} stopped: cannot write the event log: {error}").into())
+        }
+        Ending::EngineFailed { what } => Err(format!(
+            "{node} stopped: {what}; that is a bug, please report it with what was logged"
+        )
+        .into()),
+        Ending::Terminated => Err(format!("{node} stopped").into()),
     }
 }
 
 /// Waits until the other end of standard input is gone; for ever if nothing hangs on that.
-async fn let_go(tethered: bool) -> io::Result<()> {
+async fn stdin_closed(tethered: bool) -> io::Result<()> {
     if !tethered {
         return std::future::pending().await;
     }
@@ -141,18 +151,25 @@ async fn let_go(tethered: bool) -> io::Result<()> {
     Ok(())
 }
 
-async fn close(running: &mut stormglass::runtime::Running) -> Ending {
+async fn shut_down(running: &mut stormglass::runtime::RunningNode) -> Ending {
     running.stop();
     running.ended().await
 }
 
 /// Flags over file over defaults.
-fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, Option<PathBuf>), Usage> {
+fn resolve(
+    serve: Serve,
+    events: Option<PathBuf>,
+) -> Result<(Settings, Config, Option<PathBuf>), UsageError> {
     let file = serve.config.as_deref().map_or(Ok(File::default()), file::read)?;
-    let node =
-        serve.id.or(file.id.map(NodeId)).ok_or("which node is this? Give --id, or `id` in the file")?;
-    let data =
-        serve.data.or(file.data).ok_or("where does it keep its data? Give --data, or `data` in the file")?;
+    let node = serve
+        .id
+        .or(file.id.map(NodeId))
+        .ok_or("which node is this? Give --id, or `id` in the file")?;
+    let data = serve
+        .data
+        .or(file.data)
+        .ok_or("where does it keep its data? Give --data, or `data` in the file")?;
     let peers = peers_of(file.peers.0, serve.peers)?;
     let Some(own) = peers.get(&node) else {
         return Err(format!(
@@ -161,12 +178,16 @@ fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, O
         )
         .into());
     };
-    let listen = serve.listen.or(file.listen.map(|Address(listen)| listen)).unwrap_or_else(|| own.clone());
+    let listen =
+        serve.listen.or(file.listen.map(|Address(listen)| listen)).unwrap_or_else(|| own.clone());
     let mut config = Config::new(peers.keys().copied());
-    serve.tuning.over(file.tuning).apply(&mut config)?;
+    serve.tuning.merged_over(file.tuning).apply(&mut config)?;
     let patience_s = serve.patience_s.or(file.patience_s).unwrap_or(10);
     if patience_s > PATIENCE_S_MAX {
-        return Err(format!("patience_s is {patience_s}; at most a day ({PATIENCE_S_MAX}) is allowed").into());
+        return Err(format!(
+            "patience_s is {patience_s}; at most a day ({PATIENCE_S_MAX}) is allowed"
+        )
+        .into());
     }
     let settings = Settings {
         node,
@@ -174,7 +195,7 @@ fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, O
         listen,
         peers,
         data,
-        patience: Duration::from_secs(patience_s),
+        shutdown_timeout: Duration::from_secs(patience_s),
     };
     if settings.cluster.len() > 64 {
         return Err("the name of the cluster is longer than 64 bytes".into());
@@ -186,7 +207,7 @@ fn resolve(serve: Serve, events: Option<PathBuf>) -> Result<(Settings, Config, O
 fn peers_of(
     mut peers: BTreeMap<NodeId, String>,
     flags: Vec<(NodeId, String)>,
-) -> Result<BTreeMap<NodeId, String>, Usage> {
+) -> Result<BTreeMap<NodeId, String>, UsageError> {
     let mut from_flags = BTreeMap::new();
     for (id, address) in flags {
         if from_flags.insert(id, address).is_some() {
@@ -197,14 +218,16 @@ fn peers_of(
     let mut at: BTreeMap<&String, NodeId> = BTreeMap::new();
     for (id, address) in &peers {
         if let Some(other) = at.insert(address, *id) {
-            return Err(format!("{other} and {id} are both at {address} in the list of peers").into());
+            return Err(
+                format!("{other} and {id} are both at {address} in the list of peers").into()
+            );
         }
     }
     Ok(peers)
 }
 
 impl Tuning {
-    fn over(self, file: Tuning) -> Tuning {
+    fn merged_over(self, file: Tuning) -> Tuning {
         Tuning {
             vote_timeout_ms: self.vote_timeout_ms.or(file.vote_timeout_ms),
             retry_first_ms: self.retry_first_ms.or(file.retry_first_ms),
@@ -214,10 +237,12 @@ impl Tuning {
         }
     }
 
-    fn apply(self, config: &mut Config) -> Result<(), Usage> {
+    fn apply(self, config: &mut Config) -> Result<(), UsageError> {
         let all_ms = [self.vote_timeout_ms, self.retry_first_ms, self.retry_max_ms];
         if let Some(ms) = all_ms.into_iter().flatten().find(|ms| !(1..=MS_MAX).contains(ms)) {
-            return Err(format!("a time of {ms} ms: from 1 ms to a day ({MS_MAX} ms) is allowed").into());
+            return Err(
+                format!("a time of {ms} ms: from 1 ms to a day ({MS_MAX} ms) is allowed").into()
+            );
         }
         let set = |to: &mut Micros, ms: Option<u64>| {
             if let Some(ms) = ms {

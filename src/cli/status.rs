@@ -5,22 +5,22 @@ use stormglass::commit::view::View;
 use stormglass::runtime::Status;
 
 use super::say::say;
-use super::tx::At;
-use super::{Complaint, Exit};
+use super::tx::TargetArgs;
+use super::{CliError, Exit};
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  stormglass status --at 127.0.0.1:3000\n  stormglass status --at 127.0.0.1:3000 --json"
 )]
-pub(super) struct StatusOf {
+pub(super) struct StatusArgs {
     #[command(flatten)]
-    at: At,
+    at: TargetArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) async fn run(status: &StatusOf) -> Result<Exit, Complaint> {
+pub(super) async fn run(status: &StatusArgs) -> Result<Exit, CliError> {
     let mut client = status.at.connect().await?;
     if status.json {
         say!("{}", client.status_json().await?)?;
@@ -40,28 +40,48 @@ pub(super) fn table(status: &Status<View>) -> String {
     let closing = if status.closing { ", shutting down" } else { "" };
     row(
         "node",
-        format!("{} of {:?}, {}, up {} ms{closing}", status.node, status.cluster, view.life, status.up),
+        format!(
+            "{} of {:?}, {}, up {} ms{closing}",
+            status.node, status.cluster, view.incarnation, status.up
+        ),
     );
     row("memory", format!("{} KiB", status.memory_bytes >> 10));
     let undecided = view.collecting + view.deciding;
-    row("leads", format!("{undecided} undecided, {} committed and not acknowledged by all", view.committing));
-    row("takes part", format!("{} waiting for locks, {} in doubt", view.waiting, view.in_doubt.len()));
+    row(
+        "leads",
+        format!("{undecided} undecided, {} committed and not acknowledged by all", view.committing),
+    );
+    row(
+        "takes part",
+        format!("{} waiting for locks, {} in doubt", view.waiting, view.in_doubt.len()),
+    );
     for doubt in view.in_doubt.iter().take(LISTED_MAX) {
         let peers: Vec<String> = doubt.peers.iter().map(ToString::to_string).collect();
-        let waits = match (doubt.voted, doubt.asked) {
+        let waits = match (doubt.voted, doubt.inquiries) {
             (false, _) => "its own disk".to_owned(),
             (true, 0 | 1) => format!("{}'s decision", doubt.coordinator),
-            (true, asked) => format!("{} or {}, asked {asked} times", doubt.coordinator, peers.join(", ")),
+            (true, asked) => {
+                format!("{} or {}, asked {asked} times", doubt.coordinator, peers.join(", "))
+            }
         };
-        row("", format!("{} ({}) for {} ms, waits for {waits}", doubt.tx, doubt.name, doubt.age));
+        row(
+            "",
+            format!("{} ({}) for {} ms, waits for {waits}", doubt.tx, doubt.request, doubt.age),
+        );
     }
     row("locks", view.locks.len().to_string());
     for lock in view.locks.iter().take(LISTED_MAX) {
         let kind = if lock.exclusive { "exclusive" } else { "shared" };
         row("", format!("{} {kind}, by {}", lock.key, lock.holder));
     }
-    row("remembers", format!("{} keys, {} outcomes, {} clients", view.keys, view.outcomes, view.clients));
-    row("requests", format!("{} begun in this life, {} waited for", view.begun, status.asked));
+    row(
+        "remembers",
+        format!("{} keys, {} outcomes, {} clients", view.keys, view.outcomes, view.clients),
+    );
+    row(
+        "requests",
+        format!("{} begun in this life, {} waited for", view.begun, status.pending_requests),
+    );
     let log = &view.log;
     row(
         "log",
@@ -92,7 +112,10 @@ pub(super) fn table(status: &Status<View>) -> String {
         let state = if link.connected { "connected" } else { "not connected" };
         row(
             "peer",
-            format!("{} {state}, {} B queued, {} dropped", link.peer, link.queued_bytes, link.dropped),
+            format!(
+                "{} {state}, {} B queued, {} dropped",
+                link.peer, link.queued_bytes, link.dropped
+            ),
         );
     }
     text

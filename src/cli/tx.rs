@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use clap::Args;
 use stormglass::commit::{Action, Op, Reads};
-use stormglass::runtime::{Client, ClientOptions, Doubt, Name, Settled};
+use stormglass::runtime::{Client, ClientOptions, RequestHandle, TxResult, UnknownReason};
 
 use super::address::host_and_port;
-use super::ops::{Place, Written};
-use super::{Complaint, Exit, say};
+use super::ops::{KeyAtNode, OpArg};
+use super::{CliError, Exit, say};
 
 /// The name of a cluster that was given none.
 const CLUSTER: &str = "stormglass";
 
 /// Whom to ask.
 #[derive(Debug, Args)]
-pub(super) struct At {
+pub(super) struct TargetArgs {
     /// Where the node listens that is asked
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     at: String,
@@ -30,97 +30,113 @@ pub(super) struct At {
     attempts: u16,
 }
 
-impl At {
-    pub(super) async fn connect(&self) -> Result<Client, Complaint> {
-        let patience = Duration::from_secs(self.patience_s);
+impl TargetArgs {
+    pub(super) async fn connect(&self) -> Result<Client, CliError> {
+        let request_timeout = Duration::from_secs(self.patience_s);
         let (cluster, attempts) = (self.cluster.clone(), self.attempts);
-        let options = ClientOptions { cluster, patience, attempts, ..ClientOptions::default() };
+        let options =
+            ClientOptions { cluster, request_timeout, attempts, ..ClientOptions::default() };
         Ok(Client::connect(&self.at, options).await?)
     }
 
     /// The line that asks there what became of this.
-    fn outcome_of(&self, name: Name) -> String {
+    fn outcome_command(&self, handle: RequestHandle) -> String {
         let cluster = match &*self.cluster {
             CLUSTER => String::new(),
             other => format!(" --cluster {other:?}"),
         };
-        format!("stormglass outcome --at {}{cluster} {name}", self.at)
+        format!("stormglass outcome --at {}{cluster} {handle}", self.at)
     }
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  stormglass tx --at 127.0.0.1:3000 'put a=1 @0' 'add b=-5>=0 @2'\n\
-    \nExit codes: 0 committed, 3 aborted, 4 unknown (ask `outcome`), 1 not asked at all")]
+#[command(
+    after_help = "Example:\n  stormglass tx --at 127.0.0.1:3000 'put a=1 @0' 'add b=-5>=0 @2'\n\
+    \nExit codes: 0 committed, 3 aborted, 4 unknown (ask `outcome`), 1 not asked at all"
+)]
 pub(super) struct Tx {
     #[command(flatten)]
-    at: At,
+    at: TargetArgs,
     /// Operations: 'put KEY=VALUE @NODE', 'add KEY=CHANGE[>=BOUND] @NODE', 'get KEY @NODE', 'delete KEY @NODE'
     #[arg(required = true, value_name = "OPERATION")]
-    ops: Vec<Written>,
+    ops: Vec<OpArg>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stormglass outcome --at 127.0.0.1:3000 n0.3:c17.1/0\n\
     \nExit codes: 0 committed, 3 aborted, 4 unknown, 1 not asked at all")]
-pub(super) struct OutcomeOf {
+pub(super) struct OutcomeArgs {
     #[command(flatten)]
-    at: At,
+    at: TargetArgs,
     /// The request's name, as `tx` has printed it
-    name: Name,
+    handle: RequestHandle,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stormglass get --at 127.0.0.1:3000 a@0 b@2")]
 pub(super) struct Get {
     #[command(flatten)]
-    at: At,
+    at: TargetArgs,
     /// Keys of nodes
     #[arg(required = true, value_name = "KEY@NODE")]
-    keys: Vec<Place>,
+    keys: Vec<KeyAtNode>,
 }
 
-pub(super) async fn run(tx: &Tx) -> Result<Exit, Complaint> {
-    let ops: Vec<Op> = tx.ops.iter().map(|written| written.0).collect();
-    let settled = tx.at.connect().await?.transact(ops.clone()).await?;
-    show(&settled, &ops, &tx.at)
+pub(super) async fn run(tx: &Tx) -> Result<Exit, CliError> {
+    let ops: Vec<Op> = tx.ops.iter().map(|op_arg| op_arg.0).collect();
+    let result = tx.at.connect().await?.transact(ops.clone()).await?;
+    show(&result, &ops, &tx.at)
 }
 
-pub(super) async fn outcome(outcome: &OutcomeOf) -> Result<Exit, Complaint> {
-    let settled = outcome.at.connect().await?.outcome(outcome.name).await?;
-    show(&settled, &[], &outcome.at)
+pub(super) async fn outcome(outcome: &OutcomeArgs) -> Result<Exit, CliError> {
+    let result = outcome.at.connect().await?.outcome(outcome.handle).await?;
+    show(&result, &[], &outcome.at)
 }
 
-pub(super) async fn get(get: &Get) -> Result<Exit, Complaint> {
-    let op = |place: &Place| Op { node: place.1, key: place.0, action: Action::Get };
+pub(super) async fn get(get: &Get) -> Result<Exit, CliError> {
+    let op = |place: &KeyAtNode| Op { node: place.1, key: place.0, action: Action::Get };
     let ops: Vec<Op> = get.keys.iter().map(op).collect();
-    let settled = get.at.connect().await?.transact(ops.clone()).await?;
-    match &settled {
-        Settled::Committed { reads: Some(reads), .. } => say::settled(&found(reads, &ops, ""), Exit::Fine),
+    let result = get.at.connect().await?.transact(ops.clone()).await?;
+    match &result {
+        TxResult::Committed { reads: Some(reads), .. } => {
+            say::result(&found(reads, &ops, ""), Exit::Fine)
+        }
         // A reader's answer that got lost in a restart is worth nothing to it.
-        Settled::Committed { .. } | Settled::Aborted { .. } | Settled::Unknown { .. } => {
-            show(&settled, &ops, &get.at)
+        TxResult::Committed { .. } | TxResult::Aborted { .. } | TxResult::Unknown { .. } => {
+            show(&result, &ops, &get.at)
         }
     }
 }
 
-fn show(settled: &Settled, ops: &[Op], at: &At) -> Result<Exit, Complaint> {
-    let (text, exit) = match settled {
-        Settled::Committed { name, reads: Some(reads) } if ops.iter().any(|op| !op.writes()) => {
-            (format!("committed {name}\n{}", found(reads, ops, "  ")), Exit::Fine)
+fn show(result: &TxResult, ops: &[Op], at: &TargetArgs) -> Result<Exit, CliError> {
+    let (text, exit) = match result {
+        TxResult::Committed { handle, reads: Some(reads) } if ops.iter().any(|op| !op.writes()) => {
+            (format!("committed {handle}\n{}", found(reads, ops, "  ")), Exit::Fine)
         }
-        Settled::Committed { name, .. } => (format!("committed {name}"), Exit::Fine),
-        Settled::Aborted { name, why } => (format!("aborted {name}: {why}"), Exit::Aborted),
-        Settled::Unknown { name, doubt } => {
-            let why = match doubt {
-                Doubt::Silence => "no answer in time".to_owned(),
-                Doubt::Ignorance => {
-                    format!("{} answers that it does not know, not yet or no longer, or never did", name.node)
+        TxResult::Committed { handle, .. } => (format!("committed {handle}"), Exit::Fine),
+        TxResult::Aborted { handle, reason } => {
+            (format!("aborted {handle}: {reason}"), Exit::Aborted)
+        }
+        TxResult::Unknown { handle, reason } => {
+            let reason = match reason {
+                UnknownReason::NoAnswer => "no answer in time".to_owned(),
+                UnknownReason::NotKnown => {
+                    format!(
+                        "{} answers that it does not know, not yet or no longer, or never did",
+                        handle.node
+                    )
                 }
             };
-            (format!("unknown {name}: {why}; ask again with `{}`", at.outcome_of(*name)), Exit::Unknown)
+            (
+                format!(
+                    "unknown {handle}: {reason}; ask again with `{}`",
+                    at.outcome_command(*handle)
+                ),
+                Exit::Unknown,
+            )
         }
     };
-    say::settled(&text, exit)
+    say::result(&text, exit)
 }
 
 /// What was read, one line a key.
@@ -129,6 +145,7 @@ fn found(reads: &Reads, ops: &[Op], indent: &str) -> String {
         let value = value.map_or("-".to_owned(), |value| value.to_string());
         format!("{indent}{} @{} = {value}", op.key, op.node.0)
     };
-    let lines: Vec<String> = ops.iter().filter(|op| !op.writes()).zip(reads.iter()).map(line).collect();
+    let lines: Vec<String> =
+        ops.iter().filter(|op| !op.writes()).zip(reads.iter()).map(line).collect();
     lines.join("\n")
 }

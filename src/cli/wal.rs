@@ -5,76 +5,78 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use stormglass::commit::{Record, State};
-use stormglass::runtime::Survived;
-use stormglass::wal::{self, Recovered, Sighting};
+use stormglass::runtime::SurvivingFiles;
+use stormglass::wal::{self, FrameInfo, Recovered};
 use stormglass::{BootError, FileId, Label, ReadDisk, codec};
 
-use super::say::{Unheard, say};
-use super::{Complaint, Exit};
+use super::say::{StdoutError, say};
+use super::{CliError, Exit};
 
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:\n  stormglass wal verify data/n0\n  stormglass wal dump data/n0 | less\n\
-    \nExit codes: 0 intact, 5 torn tail (the node starts and forgets it), 6 damaged (it does not start)")]
+#[command(
+    after_help = "Examples:\n  stormglass wal verify data/n0\n  stormglass wal dump data/n0 | less\n\
+    \nExit codes: 0 intact, 5 torn tail (the node starts and forgets it), 6 damaged (it does not start)"
+)]
 pub(super) enum Wal {
     /// Print every record that can be found, one a line
-    Dump(Of),
+    Dump(WalArgs),
     /// Say whether a node would start from it, and what it would forget
-    Verify(Of),
+    Verify(WalArgs),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Of {
+pub(super) struct WalArgs {
     /// The data directory of a node
     directory: PathBuf,
 }
 
-pub(super) fn run(command: &Wal) -> Result<Exit, Complaint> {
+pub(super) fn run(command: &Wal) -> Result<Exit, CliError> {
     let (Wal::Dump(of) | Wal::Verify(of)) = command;
-    let survived = read(&of.directory)?;
-    let recovered = wal::recover::<State, Record>(&survived);
+    let surviving = read(&of.directory)?;
+    let recovered = wal::recover::<State, Record>(&surviving);
     if let Wal::Dump(_) = command {
-        dump(&survived, &recovered)?;
+        dump(&surviving, &recovered)?;
     }
-    Ok(verdict(&of.directory, &recovered)?)
+    Ok(print_summary(&of.directory, &recovered)?)
 }
 
-fn read(directory: &Path) -> Result<Survived, Complaint> {
-    let survived = Survived::read(directory)?;
-    if survived.files().is_empty() {
+fn read(directory: &Path) -> Result<SurvivingFiles, CliError> {
+    let surviving = SurvivingFiles::read(directory)?;
+    if surviving.files().is_empty() {
         return Err(format!(
             "there is no log in {}; give the data directory of one node",
             directory.display()
         )
         .into());
     }
-    Ok(survived)
+    Ok(surviving)
 }
 
 /// The last line: what a start would make of it.
-fn verdict(
+fn print_summary(
     directory: &Path,
     recovered: &Result<Recovered<State, Record>, BootError>,
-) -> Result<Exit, Unheard> {
+) -> Result<Exit, StdoutError> {
     let directory = directory.display();
     match recovered {
-        Ok(Recovered { torn: None, found, records, .. }) => {
+        Ok(Recovered { torn: None, resume_point, records, .. }) => {
             say!(
                 "{directory}: intact, {} records, {} of them behind the snapshot",
-                found.position(),
+                resume_point.position(),
                 records.len()
             )?;
             Ok(Exit::Fine)
         }
-        Ok(Recovered { torn: Some(torn), found, .. }) => {
+        Ok(Recovered { torn: Some(torn), resume_point, .. }) => {
             say!(
                 "{directory}: torn tail: {} ends at byte {} with record {} ({}); a start forgets {} bytes behind it",
                 torn.file,
                 torn.at,
-                found.position(),
+                resume_point.position(),
                 torn.reason,
                 torn.dropped_bytes
             )?;
-            Ok(Exit::Torn)
+            Ok(Exit::TornTail)
         }
         Err(error) => {
             say!("{directory}: damaged: {error}; a node does not start from it")?;
@@ -84,10 +86,10 @@ fn verdict(
 }
 
 fn dump(
-    survived: &Survived,
+    surviving: &SurvivingFiles,
     recovered: &Result<Recovered<State, Record>, BootError>,
-) -> Result<(), Complaint> {
-    let files: BTreeMap<FileId, &[u8]> = survived.iter().collect();
+) -> Result<(), CliError> {
+    let files: BTreeMap<FileId, &[u8]> = surviving.iter().collect();
     for (file, bytes) in &files {
         if !matches!(file, FileId::Wal(_)) {
             say!("{file:<12} {} B", bytes.len())?;
@@ -105,32 +107,35 @@ fn dump(
         )?;
     }
     let torn = recovered.as_ref().ok().and_then(|recovered| recovered.torn);
-    let newest =
-        files.keys().filter_map(|file| if let FileId::Snapshot(k) = file { Some(*k) } else { None }).max();
+    let newest = files
+        .keys()
+        .filter_map(|file| if let FileId::Snapshot(k) = file { Some(*k) } else { None })
+        .max();
     say!("{:<12} {:>8}  {:>7} {:>7}  record", "file", "byte", "number", "durable")?;
-    for seen in wal::survey(survived)? {
-        let old = matches!((seen.file, newest), (FileId::Wal(k), Some(newest)) if k < newest);
-        let lost = torn.is_some_and(|torn| (seen.file, seen.at) >= (torn.file, torn.at));
+    for record_at in wal::scan_frames(surviving)? {
+        let old = matches!((record_at.file, newest), (FileId::Wal(k), Some(newest)) if k < newest);
+        let lost = torn.is_some_and(|torn| (record_at.file, record_at.at) >= (torn.file, torn.at));
         let note = match (old, lost) {
             (true, _) => "  (older than the snapshot)",
             (false, true) => "  (torn tail)",
             (false, false) => "",
         };
-        let what = describe(&seen, files.get(&seen.file).copied().unwrap_or_default());
+        let what = describe(&record_at, files.get(&record_at.file).copied().unwrap_or_default());
         say!(
             "{:<12} {:>8}  {:>7} {:>7}  {what}{note}",
-            seen.file.to_string(),
-            seen.at,
-            seen.position,
-            seen.watermark
+            record_at.file.to_string(),
+            record_at.at,
+            record_at.position,
+            record_at.watermark
         )?;
     }
     Ok(())
 }
 
-fn describe(seen: &Sighting, segment: &[u8]) -> String {
-    let Some(len) = seen.payload_bytes else { return "damaged payload".to_owned() };
-    let payload = usize::try_from(seen.at).ok().and_then(|at| wal::payload(segment.get(at..)?));
+fn describe(record_at: &FrameInfo, segment: &[u8]) -> String {
+    let Some(len) = record_at.payload_bytes else { return "damaged payload".to_owned() };
+    let payload =
+        usize::try_from(record_at.at).ok().and_then(|at| wal::payload(segment.get(at..)?));
     let payload = payload.and_then(|rest| rest.get(..usize::try_from(len).ok()?));
     match payload.map(codec::decode_verified::<Record>) {
         Some(Ok(record)) => {

@@ -15,20 +15,20 @@ pub(super) struct Encoder<'a>(pub(super) &'a mut Vec<u8>);
 
 /// A value's own `Serialize` has refused.
 #[derive(Debug)]
-pub(super) struct Refused(Box<str>);
+pub(super) struct SerializeError(Box<str>);
 
-impl Display for Refused {
+impl Display for SerializeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for SerializeError {}
 
-impl ser::Error for Refused {
+impl ser::Error for SerializeError {
     #[cold]
-    fn custom<T: Display>(why: T) -> Refused {
-        Refused(why.to_string().into())
+    fn custom<T: Display>(message: T) -> SerializeError {
+        SerializeError(message.to_string().into())
     }
 }
 
@@ -40,10 +40,10 @@ impl Encoder<'_> {
 
     #[inline]
     fn unsigned(&mut self, value: u64) {
-        if value < 251 { self.byte(value as u8) } else { self.wide(value) }
+        if value < 251 { self.byte(value as u8) } else { self.multi_byte(value) }
     }
 
-    fn wide(&mut self, value: u64) {
+    fn multi_byte(&mut self, value: u64) {
         let (tag, width) = match value {
             0..=0xffff => (251, 2),
             0x1_0000..=0xffff_ffff => (252, 4),
@@ -59,7 +59,7 @@ impl Encoder<'_> {
         self.unsigned(((value << 1) ^ (value >> 63)).cast_unsigned());
     }
 
-    fn huge(&mut self, value: u128) {
+    fn unsigned_128(&mut self, value: u128) {
         match u64::try_from(value) {
             Ok(value) => self.unsigned(value),
             Err(_) => {
@@ -70,7 +70,7 @@ impl Encoder<'_> {
     }
 
     #[inline]
-    fn length(&mut self, len: Option<usize>) -> Result<(), Refused> {
+    fn length(&mut self, len: Option<usize>) -> Result<(), SerializeError> {
         let Some(len) = len else {
             return Err(ser::Error::custom("a sequence that does not know its length"));
         };
@@ -80,10 +80,10 @@ impl Encoder<'_> {
 }
 
 /// Writes an integer or a float and is done.
-macro_rules! plain {
+macro_rules! serialize_integers_as {
     ($($method:ident($value:ident: $type:ty) => $self:ident $write:expr;)*) => {$(
         #[inline]
-        fn $method($self, $value: $type) -> Result<(), Refused> {
+        fn $method($self, $value: $type) -> Result<(), SerializeError> {
             $write;
             Ok(())
         }
@@ -92,7 +92,7 @@ macro_rules! plain {
 
 impl ser::Serializer for &mut Encoder<'_> {
     type Ok = ();
-    type Error = Refused;
+    type Error = SerializeError;
     type SerializeSeq = Self;
     type SerializeTuple = Self;
     type SerializeTupleStruct = Self;
@@ -101,18 +101,18 @@ impl ser::Serializer for &mut Encoder<'_> {
     type SerializeStruct = Self;
     type SerializeStructVariant = Self;
 
-    plain! {
+    serialize_integers_as! {
         serialize_bool(value: bool) => self self.byte(value.into());
         serialize_i8(value: i8) => self self.byte(value.cast_unsigned());
         serialize_i16(value: i16) => self self.signed(value.into());
         serialize_i32(value: i32) => self self.signed(value.into());
         serialize_i64(value: i64) => self self.signed(value);
-        serialize_i128(value: i128) => self self.huge(((value << 1) ^ (value >> 127)).cast_unsigned());
+        serialize_i128(value: i128) => self self.unsigned_128(((value << 1) ^ (value >> 127)).cast_unsigned());
         serialize_u8(value: u8) => self self.byte(value);
         serialize_u16(value: u16) => self self.unsigned(value.into());
         serialize_u32(value: u32) => self self.unsigned(value.into());
         serialize_u64(value: u64) => self self.unsigned(value);
-        serialize_u128(value: u128) => self self.huge(value);
+        serialize_u128(value: u128) => self self.unsigned_128(value);
         serialize_f32(value: f32) => self self.0.extend_from_slice(&value.to_le_bytes());
         serialize_f64(value: f64) => self self.0.extend_from_slice(&value.to_le_bytes());
         serialize_char(value: char) => self self.0.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
@@ -121,29 +121,34 @@ impl ser::Serializer for &mut Encoder<'_> {
     }
 
     #[inline]
-    fn serialize_none(self) -> Result<(), Refused> {
+    fn serialize_none(self) -> Result<(), SerializeError> {
         self.byte(0);
         Ok(())
     }
 
     #[inline]
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), SerializeError> {
         self.byte(1);
         value.serialize(self)
     }
 
     #[inline]
-    fn serialize_unit(self) -> Result<(), Refused> {
+    fn serialize_unit(self) -> Result<(), SerializeError> {
         Ok(())
     }
 
     #[inline]
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Refused> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), SerializeError> {
         Ok(())
     }
 
     #[inline]
-    fn serialize_unit_variant(self, _: &'static str, index: u32, _: &'static str) -> Result<(), Refused> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+    ) -> Result<(), SerializeError> {
         self.unsigned(index.into());
         Ok(())
     }
@@ -153,7 +158,7 @@ impl ser::Serializer for &mut Encoder<'_> {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), SerializeError> {
         value.serialize(self)
     }
 
@@ -164,24 +169,24 @@ impl ser::Serializer for &mut Encoder<'_> {
         index: u32,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), SerializeError> {
         self.unsigned(index.into());
         value.serialize(self)
     }
 
     #[inline]
-    fn serialize_seq(self, len: Option<usize>) -> Result<Self, Refused> {
+    fn serialize_seq(self, len: Option<usize>) -> Result<Self, SerializeError> {
         self.length(len)?;
         Ok(self)
     }
 
     #[inline]
-    fn serialize_tuple(self, _len: usize) -> Result<Self, Refused> {
+    fn serialize_tuple(self, _len: usize) -> Result<Self, SerializeError> {
         Ok(self)
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _: &'static str, _len: usize) -> Result<Self, Refused> {
+    fn serialize_tuple_struct(self, _: &'static str, _len: usize) -> Result<Self, SerializeError> {
         Ok(self)
     }
 
@@ -192,19 +197,19 @@ impl ser::Serializer for &mut Encoder<'_> {
         index: u32,
         _: &'static str,
         _len: usize,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, SerializeError> {
         self.unsigned(index.into());
         Ok(self)
     }
 
     #[inline]
-    fn serialize_map(self, len: Option<usize>) -> Result<Self, Refused> {
+    fn serialize_map(self, len: Option<usize>) -> Result<Self, SerializeError> {
         self.length(len)?;
         Ok(self)
     }
 
     #[inline]
-    fn serialize_struct(self, _: &'static str, _len: usize) -> Result<Self, Refused> {
+    fn serialize_struct(self, _: &'static str, _len: usize) -> Result<Self, SerializeError> {
         Ok(self)
     }
 
@@ -215,7 +220,7 @@ impl ser::Serializer for &mut Encoder<'_> {
         index: u32,
         _: &'static str,
         _len: usize,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, SerializeError> {
         self.unsigned(index.into());
         Ok(self)
     }
@@ -226,24 +231,24 @@ impl ser::Serializer for &mut Encoder<'_> {
 }
 
 /// The parts of a whole, one behind the other.
-macro_rules! parts {
+macro_rules! impl_compound_serializers {
     ($($trait:ident::$method:ident($($name:ident: $type:ty)?);)*) => {$(
         impl ser::$trait for &mut Encoder<'_> {
             type Ok = ();
-            type Error = Refused;
+            type Error = SerializeError;
             #[inline]
-            fn $method<T: Serialize + ?Sized>(&mut self, $($name: $type,)? value: &T) -> Result<(), Refused> {
+            fn $method<T: Serialize + ?Sized>(&mut self, $($name: $type,)? value: &T) -> Result<(), SerializeError> {
                 value.serialize(&mut **self)
             }
             #[inline]
-            fn end(self) -> Result<(), Refused> {
+            fn end(self) -> Result<(), SerializeError> {
                 Ok(())
             }
         }
     )*};
 }
 
-parts! {
+impl_compound_serializers! {
     SerializeSeq::serialize_element();
     SerializeTuple::serialize_element();
     SerializeTupleStruct::serialize_field();
@@ -254,14 +259,14 @@ parts! {
 
 impl ser::SerializeMap for &mut Encoder<'_> {
     type Ok = ();
-    type Error = Refused;
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+    type Error = SerializeError;
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), SerializeError> {
         key.serialize(&mut **self)
     }
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerializeError> {
         value.serialize(&mut **self)
     }
-    fn end(self) -> Result<(), Refused> {
+    fn end(self) -> Result<(), SerializeError> {
         Ok(())
     }
 }
@@ -277,7 +282,7 @@ mod tests {
 
     /// Every kind of thing that serde knows.
     #[derive(Debug, Clone, Serialize)]
-    struct All {
+    struct EveryShape {
         unsigned: (u8, u16, u32, u64, u128),
         signed: (i8, i16, i32, i64, i128),
         others: (bool, char, f32, f64, ()),
@@ -315,42 +320,49 @@ mod tests {
             unsigned: (u8, u16, u32, u64, u128), signed: (i8, i16, i32, i64, i128),
             others: (bool, char, f32, f64, ()), text: String, list in prop::collection::vec(kind(), 0..5),
             map: BTreeMap<u16, Option<String>>, three: [u32; 3],
-        ) -> All {
-            All { unsigned, signed, others, text, list, map, three }
+        ) -> EveryShape {
+            EveryShape { unsigned, signed, others, text, list, map, three }
         }
     }
 
-    fn bincodes<T: Serialize>(value: &T) -> Vec<u8> {
+    fn bincode_bytes<T: Serialize>(value: &T) -> Vec<u8> {
         bincode::serde::encode_to_vec(value, CONFIG).unwrap()
     }
 
     proptest! {
         #[test]
-        fn the_bytes_are_bincodes(value in all()) {
-            prop_assert_eq!(encode(&value), bincodes(&value));
+        fn encoding_equals_bincode(value in all()) {
+            prop_assert_eq!(encode(&value), bincode_bytes(&value));
         }
     }
 
     #[test]
-    fn integers_change_their_width_where_bincodes_do() {
-        let edges = [0, 125, 126, 250, 251, 252, 0x7fff, 0x8000, 0xffff, 0x1_0000, 0xffff_ffff, 1 << 32];
+    fn integer_widths_change_at_the_same_values_as_in_bincode() {
+        let edges =
+            [0, 125, 126, 250, 251, 252, 0x7fff, 0x8000, 0xffff, 0x1_0000, 0xffff_ffff, 1 << 32];
         for edge in edges.into_iter().chain([u64::MAX]) {
             let signed = edge.cast_signed();
-            let values =
-                (edge, signed, signed.wrapping_neg(), u128::from(edge) + 1, edge as u16, edge as u32);
-            assert_eq!(encode(&values), bincodes(&values), "{edge}");
+            let values = (
+                edge,
+                signed,
+                signed.wrapping_neg(),
+                u128::from(edge) + 1,
+                edge as u16,
+                edge as u32,
+            );
+            assert_eq!(encode(&values), bincode_bytes(&values), "{edge}");
         }
     }
 
     #[test]
-    fn who_refuses_to_be_written_says_why() {
-        struct Shy;
-        impl Serialize for Shy {
+    fn serialize_error_is_passed_on() {
+        struct FailingValue;
+        impl Serialize for FailingValue {
             fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
                 Err(serde::ser::Error::custom("not me"))
             }
         }
-        let refused = Shy.serialize(&mut super::Encoder(&mut Vec::new())).unwrap_err();
-        assert_eq!(refused.to_string(), "not me");
+        let error = FailingValue.serialize(&mut super::Encoder(&mut Vec::new())).unwrap_err();
+        assert_eq!(error.to_string(), "not me");
     }
 }

@@ -7,33 +7,33 @@
 
 use std::sync::Arc;
 
-use super::event::Nonsense;
+use super::dedup::RequestStatus;
+use super::end_mark::{EndMark, Position};
+use super::event::DropReason;
 use super::message::{Message, Vote};
-use super::names::Fate;
-use super::node::{CommitNode, CommittedTx, Pending, Waiter, in_order};
+use super::node::{CommitNode, CommittedTx, PendingRecord, Waiter, reads_in_request_order};
 use super::op::{Op, Reads};
-use super::part::{Age, Invalid, Part, Participants};
+use super::part::{Age, InvalidTransaction, Part, Participants};
 use super::record::Record;
-use super::request::{Outcome, Why};
+use super::request::{AbortReason, Outcome};
 use super::state::{Committing, State, apply_ops};
-use super::timers::Alarm;
-use super::words::{Position, Word};
+use super::timers::Timer;
 use crate::contract::Outbox;
 use crate::id::{NodeId, RequestId, Time, TxId};
-use crate::store::Grant;
+use crate::store::PrepareResult;
 use crate::wal::Durable;
 
 /// A transaction that this node coordinates, from its beginning to END (or to the decision to abort).
 #[derive(Clone, Debug)]
-pub(super) struct Led {
-    name: RequestId,
+pub(super) struct Coordinated {
+    request: RequestId,
     participants: Participants,
     /// All of them but the coordinator.
     subordinates: u64,
     /// Who has voted Yes, then who has acknowledged: a set, so nobody counts twice.
-    heard: u64,
+    responded: u64,
     tries: u32,
-    repeat_at: Time,
+    retransmit_at: Time,
     stage: Stage,
 }
 
@@ -56,90 +56,124 @@ struct Collecting {
     ops: Arc<[Op]>,
     own: Part,
     /// Whether the own part has its locks.
-    own_ready: bool,
+    own_part_locked: bool,
     reads: Vec<(NodeId, Reads)>,
-    overdue_at: Time,
+    vote_deadline: Time,
 }
 
 /// How far it has come, for who looks on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LedPhase {
+pub(super) enum CoordinatedPhase {
     Collecting,
     Deciding,
     Committing,
 }
 
-impl Led {
-    pub(super) fn phase(&self) -> LedPhase {
+impl Coordinated {
+    pub(super) fn phase(&self) -> CoordinatedPhase {
         match self.stage {
-            Stage::Collecting(_) => LedPhase::Collecting,
-            Stage::Deciding(_) => LedPhase::Deciding,
-            Stage::Committing(_) | Stage::Recovered => LedPhase::Committing,
+            Stage::Collecting(_) => CoordinatedPhase::Collecting,
+            Stage::Deciding(_) => CoordinatedPhase::Deciding,
+            Stage::Committing(_) | Stage::Recovered => CoordinatedPhase::Committing,
         }
     }
 
     /// Read back at boot by its coordinator, `id`.
-    pub(super) fn recovered(id: NodeId, name: RequestId, participants: Participants) -> Led {
+    pub(super) fn recovered(
+        id: NodeId,
+        request: RequestId,
+        participants: Participants,
+    ) -> Coordinated {
         let subordinates = participants.subordinates(id);
-        let (heard, tries, repeat_at, stage) = (0, 0, Time(0), Stage::Recovered);
-        Led { name, participants, subordinates, heard, tries, repeat_at, stage }
+        let (responded, tries, retransmit_at, stage) = (0, 0, Time(0), Stage::Recovered);
+        Coordinated { request, participants, subordinates, responded, tries, retransmit_at, stage }
     }
 }
 
 /// Beginning, voting, deciding.
 impl CommitNode {
     /// A new request: locks the own part and asks the others, both at once.
-    pub(super) fn begin(&mut self, name: RequestId, age: Age, ops: Arc<[Op]>, out: &mut Outbox<Self>) {
+    pub(super) fn begin(
+        &mut self,
+        request: RequestId,
+        age: Age,
+        ops: Arc<[Op]>,
+        out: &mut Outbox<Self>,
+    ) {
         let whole = match self.whole(age, &ops) {
             Ok(whole) => whole,
-            Err(invalid) => return self.refuse(name, Why::Invalid(invalid), out),
+            Err(invalid) => return self.reply_aborted(request, AbortReason::Invalid(invalid), out),
         };
         self.serial += 1;
-        let tx = TxId { coordinator: self.id, incarnation: self.life, serial: self.serial };
-        self.names.note(name, Fate::Undecided, self.config.names_kept);
+        let tx = TxId { coordinator: self.id, incarnation: self.incarnation, serial: self.serial };
+        self.request_log.set_status(request, RequestStatus::Undecided, self.config.names_kept);
         let own = whole.of(self.id);
         let participants = whole.participants().clone();
-        let overdue_at = self.now + self.config.vote_timeout;
-        let repeat_at = self.now + self.backoff(0);
-        let own_ready = own.ops().is_empty();
+        let vote_deadline = self.now + self.config.vote_timeout;
+        let retransmit_at = self.now + self.backoff(0);
+        let own_part_locked = own.ops().is_empty();
         let waiter = Waiter { age, tx };
-        let collecting = Collecting { whole, ops, own, own_ready, reads: Vec::new(), overdue_at };
+        let collecting =
+            Collecting { whole, ops, own, own_part_locked, reads: Vec::new(), vote_deadline };
         let stage = Stage::Collecting(Box::new(collecting));
-        let (subordinates, heard, tries) = (participants.subordinates(self.id), 0, 0);
-        self.led.insert(tx, Led { name, participants, subordinates, heard, tries, repeat_at, stage });
-        self.timers.set(overdue_at, Alarm::Votes, tx);
-        self.timers.set(repeat_at, Alarm::Repeat, tx);
-        if !own_ready && !self.try_own_part(tx, out) {
+        let (subordinates, responded, tries) = (participants.subordinates(self.id), 0, 0);
+        self.coordinated.insert(
+            tx,
+            Coordinated {
+                request,
+                participants,
+                subordinates,
+                responded,
+                tries,
+                retransmit_at,
+                stage,
+            },
+        );
+        self.timers.set(vote_deadline, Timer::VoteTimeout, tx);
+        self.timers.set(retransmit_at, Timer::Retransmit, tx);
+        if !own_part_locked && !self.try_own_part(tx, out) {
             self.start_waiting(waiter);
         }
-        if self.led.get(tx).is_some_and(|led| matches!(led.stage, Stage::Collecting(_))) {
-            self.say_again(tx, out);
+        if self
+            .coordinated
+            .get(tx)
+            .is_some_and(|coordinated| matches!(coordinated.stage, Stage::Collecting(_)))
+        {
+            self.send_unanswered(tx, out);
         }
         self.decide_if_complete(tx, out);
     }
 
-    fn whole(&self, age: Age, ops: &Arc<[Op]>) -> Result<Part, Invalid> {
+    fn whole(&self, age: Age, ops: &Arc<[Op]>) -> Result<Part, InvalidTransaction> {
         let whole = Part::whole(age, ops)?;
-        let stranger = whole.participants().iter().find(|node| !self.is_member(**node));
-        let stranger = stranger.map(|node| Invalid::NoSuchNode(*node));
-        stranger.map_or(Ok(whole), Err)
+        let unknown_node = whole.participants().iter().find(|node| !self.is_member(**node));
+        let unknown_node = unknown_node.map(|node| InvalidTransaction::NoSuchNode(*node));
+        unknown_node.map_or(Ok(whole), Err)
     }
 
-    fn refuse(&mut self, name: RequestId, why: Why, out: &mut Outbox<Self>) {
-        self.names.note(name, Fate::Aborted(why), self.config.names_kept);
-        self.reply(name, Outcome::Aborted { why }, out);
+    fn reply_aborted(&mut self, request: RequestId, reason: AbortReason, out: &mut Outbox<Self>) {
+        self.request_log.set_status(
+            request,
+            RequestStatus::Aborted(reason),
+            self.config.names_kept,
+        );
+        self.reply(request, Outcome::Aborted { reason }, out);
     }
 
     /// Tries to lock the own part; false if it has to wait.
     pub(super) fn try_own_part(&mut self, tx: TxId, out: &mut Outbox<Self>) -> bool {
-        let Some(Led { stage: Stage::Collecting(collecting), .. }) = self.led.get_mut(tx) else {
+        let Some(Coordinated { stage: Stage::Collecting(collecting), .. }) =
+            self.coordinated.get_mut(tx)
+        else {
             return true;
         };
         match self.store.prepare(tx, collecting.own.age(), collecting.own.ops()) {
-            Grant::Wait => return false,
-            Grant::No(no) => self.abort(tx, Why::Refused { by: self.id, no }, out),
-            Grant::Locked(reads) => {
-                collecting.own_ready = true;
+            PrepareResult::Wait => return false,
+            PrepareResult::Refused(refusal) => {
+                self.abort(tx, AbortReason::Refused { by: self.id, refusal }, out)
+            }
+            PrepareResult::Locked(reads) => {
+                collecting.own_part_locked = true;
                 if !reads.is_empty() {
                     collecting.reads.push((self.id, reads));
                 }
@@ -153,27 +187,29 @@ impl CommitNode {
         &mut self,
         from: NodeId,
         tx: TxId,
-        name: RequestId,
+        request: RequestId,
         vote: Vote,
         out: &mut Outbox<Self>,
     ) {
         if tx.coordinator != self.id {
-            return self.drop_message(from, tx, name, Nonsense::NotForUs, out);
+            return self.drop_message(from, tx, request, DropReason::ReceiverNotCoordinator, out);
         }
-        let Some(led) = self.led.get_mut(tx) else {
-            return self.on_vote_for_forgotten(from, tx, name, &vote, out);
+        let Some(coordinated) = self.coordinated.get_mut(tx) else {
+            return self.on_vote_for_forgotten(from, tx, request, &vote, out);
         };
-        let Some(bit) = led.participants.bit(from).filter(|bit| bit & led.subordinates != 0) else {
-            return self.drop_message(from, tx, name, Nonsense::NotAParticipant, out);
+        let Some(bit) =
+            coordinated.participants.bit(from).filter(|bit| bit & coordinated.subordinates != 0)
+        else {
+            return self.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
         };
-        let Stage::Collecting(collecting) = &mut led.stage else { return };
+        let Stage::Collecting(collecting) = &mut coordinated.stage else { return };
         match vote {
-            Vote::No(no) => self.abort(tx, Why::Refused { by: from, no }, out),
+            Vote::No(refusal) => self.abort(tx, AbortReason::Refused { by: from, refusal }, out),
             Vote::Yes { reads } => {
-                if led.heard & bit == 0 && !reads.is_empty() {
+                if coordinated.responded & bit == 0 && !reads.is_empty() {
                     collecting.reads.push((from, reads));
                 }
-                led.heard |= bit;
+                coordinated.responded |= bit;
                 self.decide_if_complete(tx, out);
             }
         }
@@ -185,15 +221,15 @@ impl CommitNode {
         &mut self,
         to: NodeId,
         tx: TxId,
-        name: RequestId,
+        request: RequestId,
         vote: &Vote,
         out: &mut Outbox<Self>,
     ) {
         if !self.has_begun(tx) {
-            return self.drop_message(to, tx, name, Nonsense::NotBegun, out);
+            return self.drop_message(to, tx, request, DropReason::NotBegun, out);
         }
         match vote {
-            Vote::Yes { .. } => self.send_abort(to, tx, name, out),
+            Vote::Yes { .. } => self.send_abort(to, tx, request, out),
             Vote::No(_) => {}
         }
     }
@@ -203,198 +239,224 @@ impl CommitNode {
     }
 
     fn next_position(&self) -> Position {
-        Position { life: self.life, serial: self.serial + 1 }
+        Position { incarnation: self.incarnation, serial: self.serial + 1 }
     }
 
     /// All votes are Yes and the own part is locked: COMMIT goes into the log, with the own operations.
     fn decide_if_complete(&mut self, tx: TxId, out: &mut Outbox<Self>) {
-        let Some(led) = self.led.get_mut(tx) else { return };
-        let Stage::Collecting(collecting) = &led.stage else { return };
-        if !collecting.own_ready || led.heard != led.subordinates {
+        let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
+        let Stage::Collecting(collecting) = &coordinated.stage else { return };
+        if !collecting.own_part_locked || coordinated.responded != coordinated.subordinates {
             return;
         }
-        let (overdue_at, repeat_at) = (collecting.overdue_at, led.repeat_at);
-        let record = Record::Commit { tx, name: led.name, part: collecting.own.clone() };
-        let Stage::Collecting(collecting) = std::mem::replace(&mut led.stage, Stage::Recovered) else {
+        let (vote_deadline, retransmit_at) = (collecting.vote_deadline, coordinated.retransmit_at);
+        let record =
+            Record::Commit { tx, request: coordinated.request, part: collecting.own.clone() };
+        let Stage::Collecting(collecting) =
+            std::mem::replace(&mut coordinated.stage, Stage::Recovered)
+        else {
             return;
         };
-        led.stage = Stage::Deciding(collecting);
-        self.timers.cancel(overdue_at, Alarm::Votes, tx);
-        self.timers.cancel(repeat_at, Alarm::Repeat, tx);
+        coordinated.stage = Stage::Deciding(collecting);
+        self.timers.cancel(vote_deadline, Timer::VoteTimeout, tx);
+        self.timers.cancel(retransmit_at, Timer::Retransmit, tx);
         let ticket = self.wal.append(&record, CommittedTx(tx), out);
-        self.pending.push_back(Pending::Decided(ticket));
+        self.pending.push_back(PendingRecord::Commit(ticket));
         self.wal.force(out);
     }
 
-    pub(super) fn on_votes_overdue(&mut self, tx: TxId, out: &mut Outbox<Self>) {
+    pub(super) fn on_vote_timeout(&mut self, tx: TxId, out: &mut Outbox<Self>) {
         let id = self.id;
-        let Some(led) = self.led.get(tx) else { return };
-        let silent = led.subordinates & !led.heard;
-        let missing = led.participants.among(silent).next().unwrap_or(id);
-        self.abort(tx, Why::TimedOut { missing }, out);
+        let Some(coordinated) = self.coordinated.get(tx) else { return };
+        let unresponsive = coordinated.subordinates & !coordinated.responded;
+        let missing = coordinated.participants.among(unresponsive).next().unwrap_or(id);
+        self.abort(tx, AbortReason::TimedOut { missing }, out);
     }
 
     /// Aborts: tells the Yes-voters so far and the client, and forgets. A later Yes is answered when it comes.
-    fn abort(&mut self, tx: TxId, why: Why, out: &mut Outbox<Self>) {
-        let Some(Led { stage: Stage::Collecting(_), .. }) = self.led.get(tx) else { return };
-        let led = self.led.remove(tx).expect("just seen");
-        let Stage::Collecting(collecting) = led.stage else { return };
-        self.timers.cancel(collecting.overdue_at, Alarm::Votes, tx);
-        self.timers.cancel(led.repeat_at, Alarm::Repeat, tx);
-        if collecting.own_ready {
+    fn abort(&mut self, tx: TxId, reason: AbortReason, out: &mut Outbox<Self>) {
+        let Some(Coordinated { stage: Stage::Collecting(_), .. }) = self.coordinated.get(tx) else {
+            return;
+        };
+        let coordinated = self.coordinated.remove(tx).expect("just seen");
+        let Stage::Collecting(collecting) = coordinated.stage else { return };
+        self.timers.cancel(collecting.vote_deadline, Timer::VoteTimeout, tx);
+        self.timers.cancel(coordinated.retransmit_at, Timer::Retransmit, tx);
+        if collecting.own_part_locked {
             self.store.abort(tx, collecting.own.ops());
-            self.released = true;
+            self.locks_released = true;
         } else {
             self.stop_waiting(Waiter { age: collecting.own.age(), tx });
         }
-        for to in led.participants.among(led.heard) {
-            self.send_abort(to, tx, led.name, out);
+        for to in coordinated.participants.among(coordinated.responded) {
+            self.send_abort(to, tx, coordinated.request, out);
         }
-        self.refuse(led.name, why, out);
+        self.reply_aborted(coordinated.request, reason, out);
     }
 
-    fn send_abort(&mut self, to: NodeId, tx: TxId, name: RequestId, out: &mut Outbox<Self>) {
-        let word = self.word();
-        out.send(to, Message::Abort { tx, name, word });
+    fn send_abort(&mut self, to: NodeId, tx: TxId, request: RequestId, out: &mut Outbox<Self>) {
+        let end_mark = self.end_mark();
+        out.send(to, Message::Abort { tx, request, end_mark });
     }
 }
 
 /// Committing, repeating, forgetting.
 impl CommitNode {
     /// COMMIT is durable: now the own part may be applied, the others told, and the client answered.
-    pub(super) fn on_commit_durable(&mut self, proof: Durable<CommittedTx>, out: &mut Outbox<Self>) {
+    pub(super) fn on_commit_durable(
+        &mut self,
+        proof: Durable<CommittedTx>,
+        out: &mut Outbox<Self>,
+    ) {
         let tx = proof.get().0;
-        let led = self.led.get_mut(tx).expect("a decided transaction is remembered until END");
-        let stage = std::mem::replace(&mut led.stage, Stage::Committing(proof));
-        let Stage::Deciding(decided) = stage else { panic!("COMMIT became durable in no {stage:?}") };
-        led.heard = 0;
-        led.tries = 0;
-        let name = led.name;
-        let alone = led.subordinates == 0;
+        let coordinated =
+            self.coordinated.get_mut(tx).expect("a decided transaction is remembered until END");
+        let stage = std::mem::replace(&mut coordinated.stage, Stage::Committing(proof));
+        let Stage::Deciding(decided) = stage else {
+            panic!("COMMIT became durable in no {stage:?}")
+        };
+        coordinated.responded = 0;
+        coordinated.tries = 0;
+        let request = coordinated.request;
+        let alone = coordinated.subordinates == 0;
         self.store.commit(tx, decided.own.ops());
-        self.released = true;
+        self.locks_released = true;
         if alone {
-            self.end(tx, name, out);
+            self.end(tx, request, out);
         } else {
-            self.repeat(tx, out);
+            self.retransmit(tx, out);
         }
-        let reads = in_order(&decided.ops, &decided.reads);
-        self.names.note(name, Fate::Committed(tx, Some(reads.clone())), self.config.names_kept);
-        self.reply_committed(name, proof, reads, out);
+        let reads = reads_in_request_order(&decided.ops, &decided.reads);
+        self.request_log.set_status(
+            request,
+            RequestStatus::Committed(tx, Some(reads.clone())),
+            self.config.names_kept,
+        );
+        self.reply_committed(request, proof, reads, out);
     }
 
     fn reply_committed(
         &mut self,
-        name: RequestId,
+        request: RequestId,
         _: Durable<CommittedTx>,
         reads: Reads,
         out: &mut Outbox<Self>,
     ) {
-        self.reply(name, Outcome::Committed { reads: Some(reads) }, out);
+        self.reply(request, Outcome::Committed { reads: Some(reads) }, out);
     }
 
     /// Says what was not answered, and will say it again.
-    pub(super) fn repeat(&mut self, tx: TxId, out: &mut Outbox<Self>) {
-        let Some(led) = self.led.get_mut(tx) else { return };
-        led.tries += 1;
-        let tries = led.tries - u32::from(matches!(led.stage, Stage::Committing(_)));
+    pub(super) fn retransmit(&mut self, tx: TxId, out: &mut Outbox<Self>) {
+        let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
+        coordinated.tries += 1;
+        let tries =
+            coordinated.tries - u32::from(matches!(coordinated.stage, Stage::Committing(_)));
         let at = self.now + self.backoff(tries);
-        self.led.get_mut(tx).expect("just seen").repeat_at = at;
-        self.timers.set(at, Alarm::Repeat, tx);
-        self.say_again(tx, out);
+        self.coordinated.get_mut(tx).expect("just seen").retransmit_at = at;
+        self.timers.set(at, Timer::Retransmit, tx);
+        self.send_unanswered(tx, out);
     }
 
-    fn say_again(&mut self, tx: TxId, out: &mut Outbox<Self>) {
-        let word = self.word();
-        let Some(led) = self.led.get(tx) else { return };
-        let silent = led.subordinates & !led.heard;
-        let name = led.name;
-        for to in led.participants.among(silent) {
-            let word = word.clone();
-            match &led.stage {
+    fn send_unanswered(&mut self, tx: TxId, out: &mut Outbox<Self>) {
+        let end_mark = self.end_mark();
+        let Some(coordinated) = self.coordinated.get(tx) else { return };
+        let unresponsive = coordinated.subordinates & !coordinated.responded;
+        let request = coordinated.request;
+        for to in coordinated.participants.among(unresponsive) {
+            let end_mark = end_mark.clone();
+            match &coordinated.stage {
                 Stage::Collecting(collecting) => {
                     let part = collecting.whole.of(to);
-                    out.send(to, Message::Prepare { tx, name, part, word });
+                    out.send(to, Message::Prepare { tx, request, part, end_mark });
                 }
-                Stage::Committing(proof) => send_commit(to, name, *proof, word, out),
+                Stage::Committing(proof) => send_commit(to, request, *proof, end_mark, out),
                 Stage::Deciding(_) | Stage::Recovered => {}
             }
         }
     }
 
-    pub(super) fn on_ack(&mut self, from: NodeId, tx: TxId, name: RequestId, out: &mut Outbox<Self>) {
+    pub(super) fn on_ack(
+        &mut self,
+        from: NodeId,
+        tx: TxId,
+        request: RequestId,
+        out: &mut Outbox<Self>,
+    ) {
         if tx.coordinator != self.id {
-            return self.drop_message(from, tx, name, Nonsense::NotForUs, out);
+            return self.drop_message(from, tx, request, DropReason::ReceiverNotCoordinator, out);
         }
-        let Some(led) = self.led.get_mut(tx) else { return };
-        let Some(bit) = led.participants.bit(from) else {
-            return self.drop_message(from, tx, name, Nonsense::NotAParticipant, out);
+        let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
+        let Some(bit) = coordinated.participants.bit(from) else {
+            return self.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
         };
-        let Stage::Committing(_) = led.stage else {
-            return self.drop_message(from, tx, name, Nonsense::NotDecided, out);
+        let Stage::Committing(_) = coordinated.stage else {
+            return self.drop_message(from, tx, request, DropReason::NotDecided, out);
         };
-        led.heard |= bit;
-        if led.heard & led.subordinates == led.subordinates {
-            self.end(tx, name, out);
+        coordinated.responded |= bit;
+        if coordinated.responded & coordinated.subordinates == coordinated.subordinates {
+            self.end(tx, request, out);
         }
     }
 
     /// All have acknowledged: END, not forced, and it is forgotten.
-    fn end(&mut self, tx: TxId, name: RequestId, out: &mut Outbox<Self>) {
-        let led = self.led.remove(tx).expect("only what is led ends");
-        self.timers.cancel(led.repeat_at, Alarm::Repeat, tx);
-        let _unforced = self.wal.append(&Record::End { tx, name }, (), out);
+    fn end(&mut self, tx: TxId, request: RequestId, out: &mut Outbox<Self>) {
+        let coordinated = self.coordinated.remove(tx).expect("only what is led ends");
+        self.timers.cancel(coordinated.retransmit_at, Timer::Retransmit, tx);
+        let _unforced = self.wal.append(&Record::End { tx, request }, (), out);
     }
 
     /// Somebody is in doubt. Silence while it is undecided; Abort, by presumption, if nothing is known of it.
-    pub(super) fn on_inquiry_of_mine(
+    pub(super) fn on_inquiry_as_coordinator(
         &mut self,
         from: NodeId,
         tx: TxId,
-        name: RequestId,
+        request: RequestId,
         out: &mut Outbox<Self>,
     ) {
-        let word = self.word();
-        match self.led.get(tx).map(|led| &led.stage) {
-            Some(Stage::Committing(proof)) => send_commit(from, name, *proof, word, out),
+        let end_mark = self.end_mark();
+        match self.coordinated.get(tx).map(|coordinated| &coordinated.stage) {
+            Some(Stage::Committing(proof)) => send_commit(from, request, *proof, end_mark, out),
             Some(Stage::Collecting(_) | Stage::Deciding(_) | Stage::Recovered) => {}
-            None if self.has_begun(tx) => self.send_abort(from, tx, name, out),
-            None => self.drop_message(from, tx, name, Nonsense::NotBegun, out),
+            None if self.has_begun(tx) => self.send_abort(from, tx, request, out),
+            None => self.drop_message(from, tx, request, DropReason::NotBegun, out),
         }
     }
 
     /// After boot: what was committed and not acknowledged by all is said again at once.
-    pub(super) fn resume_led(&mut self, out: &mut Outbox<Self>) {
-        for tx in self.led.keys() {
-            let proof =
-                self.wal.redeem(self.wal.recovered(CommittedTx(tx))).expect("the boot barrier has completed");
-            self.led.get_mut(tx).expect("a key of this table").stage = Stage::Committing(proof);
-            self.repeat(tx, out);
+    pub(super) fn resume_coordinated(&mut self, out: &mut Outbox<Self>) {
+        for tx in self.coordinated.keys() {
+            let proof = self
+                .wal
+                .redeem(self.wal.recovered_ticket(CommittedTx(tx)))
+                .expect("the boot barrier has completed");
+            self.coordinated.get_mut(tx).expect("a key of this table").stage =
+                Stage::Committing(proof);
+            self.retransmit(tx, out);
         }
     }
 
     /// What has ended, in this node's own words.
-    fn word(&mut self) -> Word {
-        let open = self.led.iter().map(|(tx, _)| Position::of(tx));
-        let word = Word::new(self.next_position(), open, self.last_word.as_ref());
-        self.last_word = Some(word.clone());
-        word
+    fn end_mark(&mut self) -> EndMark {
+        let open = self.coordinated.iter().map(|(tx, _)| Position::of(tx));
+        let end_mark = EndMark::new(self.next_position(), open, self.last_end_mark.as_ref());
+        self.last_end_mark = Some(end_mark.clone());
+        end_mark
     }
 
     /// Adds what is committed and not ended to a snapshot, and applies what is committed and not yet applied.
     pub(super) fn add_committing(&self, state: &mut State) {
-        for (tx, led) in self.led.iter() {
-            let (name, participants) = (led.name, led.participants.clone());
-            match &led.stage {
+        for (tx, coordinated) in self.coordinated.iter() {
+            let (request, participants) = (coordinated.request, coordinated.participants.clone());
+            match &coordinated.stage {
                 Stage::Collecting(_) => continue,
                 Stage::Deciding(decided) => {
                     apply_ops(&mut state.values, decided.own.ops());
-                    state.remember(tx, name);
+                    state.insert_committed(tx, request);
                 }
                 Stage::Committing(_) | Stage::Recovered => {}
             }
             if participants.subordinates(self.id) != 0 {
-                state.committing.push(Committing { tx, name, participants });
+                state.committing.push(Committing { tx, request, participants });
             }
         }
     }
@@ -402,10 +464,10 @@ impl CommitNode {
 
 fn send_commit(
     to: NodeId,
-    name: RequestId,
+    request: RequestId,
     proof: Durable<CommittedTx>,
-    word: Word,
+    end_mark: EndMark,
     out: &mut Outbox<CommitNode>,
 ) {
-    out.send(to, Message::Commit { tx: proof.get().0, name, word });
+    out.send(to, Message::Commit { tx: proof.get().0, request, end_mark });
 }

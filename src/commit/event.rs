@@ -13,7 +13,8 @@ pub enum Event {
     /// A life began and its boot barrier has completed: from now on the node answers.
     Ready {
         /// Which life.
-        life: Incarnation,
+        #[serde(rename = "life")]
+        incarnation: Incarnation,
         /// How many transactions it found in doubt.
         in_doubt: u32,
         /// How many it found decided and not acknowledged by all.
@@ -26,9 +27,11 @@ pub enum Event {
         /// The transaction it spoke of.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        #[serde(rename = "name")]
+        request: RequestId,
         /// What was wrong.
-        why: Nonsense,
+        #[serde(rename = "why")]
+        reason: DropReason,
     },
     /// An input came before the boot barrier had completed, and was dropped.
     NotReady,
@@ -37,28 +40,34 @@ pub enum Event {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        #[serde(rename = "name")]
+        request: RequestId,
     },
 }
 
 /// What is wrong with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum Nonsense {
+pub enum DropReason {
     /// The sender is not of this cluster, or is said to be the receiver.
     #[error("not from a fellow node")]
-    Stranger,
+    #[serde(rename = "Stranger")]
+    UnknownSender,
     /// Only the transaction's coordinator may say this.
     #[error("not from its coordinator")]
-    NotItsCoordinator,
+    #[serde(rename = "NotItsCoordinator")]
+    SenderNotCoordinator,
     /// Only the transaction's coordinator can be told this, and the receiver is not it.
     #[error("not for its coordinator")]
-    NotForUs,
+    #[serde(rename = "NotForUs")]
+    ReceiverNotCoordinator,
     /// The sender does not take part in the transaction.
     #[error("not from a participant")]
-    NotAParticipant,
+    #[serde(rename = "NotAParticipant")]
+    SenderNotParticipant,
     /// The receiver has nothing to do in it, or somebody else's operations are in it.
     #[error("not a part for this node")]
-    NotOurPart,
+    #[serde(rename = "NotOurPart")]
+    WrongPart,
     /// The transaction was never begun.
     #[error("no such transaction yet")]
     NotBegun,
@@ -79,17 +88,19 @@ impl Label for Event {
 
     fn subject(&self) -> Option<Subject> {
         match self {
-            Event::Dropped { name, .. } | Event::Damage { name, .. } => Some(Subject::Request(*name)),
+            Event::Dropped { request, .. } | Event::Damage { request, .. } => {
+                Some(Subject::Request(*request))
+            }
             Event::Ready { .. } | Event::NotReady => None,
         }
     }
 
     fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         match self {
-            Event::Ready { life, in_doubt, committing } => {
-                write!(f, "{life}, {in_doubt} in doubt, {committing} to finish")
+            Event::Ready { incarnation, in_doubt, committing } => {
+                write!(f, "{incarnation}, {in_doubt} in doubt, {committing} to finish")
             }
-            Event::Dropped { from, tx, why, .. } => write!(f, "{tx} from {from}: {why}"),
+            Event::Dropped { from, tx, reason, .. } => write!(f, "{tx} from {from}: {reason}"),
             Event::NotReady => Ok(()),
             Event::Damage { tx, .. } => write!(f, "{tx} commits, but no Yes to it is on this disk"),
         }

@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::end_mark::EndMark;
 use super::op::{Key, Reads};
 use super::part::Part;
-use super::words::Word;
 use crate::contract::{Label, Subject};
 use crate::id::{RequestId, TxId};
 
@@ -19,18 +19,21 @@ pub enum Message {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        #[serde(rename = "name")]
+        request: RequestId,
         /// What the receiver has to do.
         part: Part,
         /// What of the sender's is still open.
-        word: Word,
+        #[serde(rename = "word")]
+        end_mark: EndMark,
     },
     /// Subordinate to coordinator.
     Vote {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        #[serde(rename = "name")]
+        request: RequestId,
         /// The vote.
         vote: Vote,
     },
@@ -39,41 +42,50 @@ pub enum Message {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        #[serde(rename = "name")]
+        request: RequestId,
         /// What of the sender's is still open.
-        word: Word,
+        #[serde(rename = "word")]
+        end_mark: EndMark,
     },
     /// Coordinator to subordinate: decided, or presumed: drop it.
     Abort {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        #[serde(rename = "name")]
+        request: RequestId,
         /// What of the sender's is still open.
-        word: Word,
+        #[serde(rename = "word")]
+        end_mark: EndMark,
     },
     /// Subordinate to coordinator: the commit is on my disk.
     Ack {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        #[serde(rename = "name")]
+        request: RequestId,
     },
     /// From somebody in doubt, to the coordinator or to a fellow participant: what has become of it?
     Inquire {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        #[serde(rename = "name")]
+        request: RequestId,
     },
     /// The answer of a fellow participant. (A coordinator answers with `Commit` or `Abort`.)
-    Tell {
+    #[serde(rename = "Tell")]
+    InquiryReply {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        #[serde(rename = "name")]
+        request: RequestId,
         /// The answer.
-        said: Said,
+        #[serde(rename = "said")]
+        reply: InquiryReply,
     },
 }
 
@@ -86,12 +98,12 @@ pub enum Vote {
         reads: Reads,
     },
     /// It will not be done here.
-    No(No),
+    No(Refusal),
 }
 
 /// Why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum No {
+pub enum Refusal {
     /// An undecided transaction that is older holds a lock.
     Conflict {
         /// That one.
@@ -113,7 +125,7 @@ pub enum No {
 
 /// What a participant says to another who is in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Said {
+pub enum InquiryReply {
     /// I know that it is committed.
     Committed,
     /// It is aborted, and my disk says so.
@@ -125,35 +137,36 @@ pub enum Said {
 impl Message {
     /// The transaction.
     pub fn tx(&self) -> TxId {
-        self.names().0
+        self.tx_and_request().0
     }
 
     /// The request behind it.
-    pub fn name(&self) -> RequestId {
-        self.names().1
+    pub fn request(&self) -> RequestId {
+        self.tx_and_request().1
     }
 
     /// The word that travels with it.
-    pub fn word(&self) -> Option<&Word> {
+    pub fn end_mark(&self) -> Option<&EndMark> {
         match self {
-            Message::Prepare { word, .. } | Message::Commit { word, .. } | Message::Abort { word, .. } => {
-                Some(word)
-            }
-            Message::Vote { .. } | Message::Ack { .. } | Message::Inquire { .. } | Message::Tell { .. } => {
-                None
-            }
+            Message::Prepare { end_mark, .. }
+            | Message::Commit { end_mark, .. }
+            | Message::Abort { end_mark, .. } => Some(end_mark),
+            Message::Vote { .. }
+            | Message::Ack { .. }
+            | Message::Inquire { .. }
+            | Message::InquiryReply { .. } => None,
         }
     }
 
-    fn names(&self) -> (TxId, RequestId) {
+    fn tx_and_request(&self) -> (TxId, RequestId) {
         match self {
-            Message::Prepare { tx, name, .. }
-            | Message::Vote { tx, name, .. }
-            | Message::Commit { tx, name, .. }
-            | Message::Abort { tx, name, .. }
-            | Message::Ack { tx, name }
-            | Message::Inquire { tx, name }
-            | Message::Tell { tx, name, .. } => (*tx, *name),
+            Message::Prepare { tx, request, .. }
+            | Message::Vote { tx, request, .. }
+            | Message::Commit { tx, request, .. }
+            | Message::Abort { tx, request, .. }
+            | Message::Ack { tx, request }
+            | Message::Inquire { tx, request }
+            | Message::InquiryReply { tx, request, .. } => (*tx, *request),
         }
     }
 }
@@ -167,39 +180,39 @@ impl Label for Message {
             Message::Abort { .. } => "Abort",
             Message::Ack { .. } => "Ack",
             Message::Inquire { .. } => "Inquire",
-            Message::Tell { .. } => "Tell",
+            Message::InquiryReply { .. } => "Tell",
         }
     }
 
     fn subject(&self) -> Option<Subject> {
-        Some(Subject::Request(self.name()))
+        Some(Subject::Request(self.request()))
     }
 
     fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         match self {
             Message::Prepare { part, .. } => write!(f, "{part}"),
             Message::Vote { vote: Vote::Yes { .. }, .. } => f.write_str("yes"),
-            Message::Vote { vote: Vote::No(no), .. } => write!(f, "no: {no}"),
+            Message::Vote { vote: Vote::No(refusal), .. } => write!(f, "no: {refusal}"),
             Message::Commit { .. }
             | Message::Abort { .. }
             | Message::Ack { .. }
             | Message::Inquire { .. } => Ok(()),
-            Message::Tell { said, .. } => f.write_str(match said {
-                Said::Committed => "committed",
-                Said::Aborted => "aborted",
-                Said::Uncertain => "uncertain",
+            Message::InquiryReply { reply, .. } => f.write_str(match reply {
+                InquiryReply::Committed => "committed",
+                InquiryReply::Aborted => "aborted",
+                InquiryReply::Uncertain => "uncertain",
             }),
         }
     }
 }
 
-impl fmt::Display for No {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            No::Conflict { holder } => write!(f, "locked by {holder}"),
-            No::Bound { key } => write!(f, "{key} would fall below its bound"),
-            No::Overflow { key } => write!(f, "{key} would overflow"),
-            No::Aborted => f.write_str("aborted earlier"),
+            Refusal::Conflict { holder } => write!(f, "locked by {holder}"),
+            Refusal::Bound { key } => write!(f, "{key} would fall below its bound"),
+            Refusal::Overflow { key } => write!(f, "{key} would overflow"),
+            Refusal::Aborted => f.write_str("aborted earlier"),
         }
     }
 }

@@ -45,9 +45,9 @@
 //!
 //! "No record" is not "never voted": who has committed, acknowledged and compacted has none either. So a participant
 //! keeps every outcome, in snapshots too, until it knows that the transaction has *ended*. It knows from its
-//! coordinator's [`Word`]s, which travel on Prepare, Commit and Abort: a position, and what is still open below it. Words
+//! coordinator's [`EndMark`]s, which travel on Prepare, Commit and Abort: a position, and what is still open below it. Words
 //! are merged, never replaced, for END is not forced and a restarted coordinator may call open again what it had ended;
-//! [`Ended`] is the union over all words heard. A Prepare of an ended transaction is ignored, a Commit of one is
+//! [`EndedTransactions`] is the union over all words heard. A Prepare of an ended transaction is ignored, a Commit of one is
 //! acknowledged. A Commit with neither record nor "ended" is reported as damage.
 //!
 //! # Exactly once: names and floors
@@ -93,9 +93,10 @@
 
 pub mod config;
 mod coordinator;
+mod dedup;
+pub mod end_mark;
 pub mod event;
 pub mod message;
-mod names;
 mod node;
 pub mod op;
 pub mod part;
@@ -103,20 +104,19 @@ mod participant;
 pub mod record;
 pub mod request;
 pub mod state;
-mod table;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tx_map;
 pub mod view;
-pub mod words;
 
 pub use config::Config;
-pub use event::{Event, Nonsense};
-pub use message::{Message, No, Said, Vote};
+pub use end_mark::{EndMark, EndedTransactions, Position};
+pub use event::{DropReason, Event};
+pub use message::{InquiryReply, Message, Refusal, Vote};
 pub use node::CommitNode;
 pub use op::{Action, Key, KeyTooLong, Op, Reads};
-pub use part::{Age, Invalid, Part, Participants};
+pub use part::{Age, InvalidTransaction, Part, Participants};
 pub use record::{Record, RecordHead, RecordKind, RecordView};
-pub use request::{Outcome, Request, Response, Turn, Why};
-pub use state::{Client, Committing, Decision, Known, Prepared, State};
-pub use words::{Ended, Position, Word};
+pub use request::{AbortReason, Outcome, Request, RequestNumber, Response};
+pub use state::{ClientHistory, Committing, Decision, KnownOutcome, Prepared, State};

@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 
 use super::config::Config;
-use super::coordinator::Led;
-use super::event::{Event, Nonsense};
+use super::coordinator::Coordinated;
+use super::dedup::{Lookup, RequestLog};
+use super::end_mark::{EndMark, EndedTransactions};
+use super::event::{DropReason, Event};
 use super::message::Message;
-use super::names::{Lookup, Names};
 use super::op::{Op, Reads};
 use super::part::Age;
-use super::participant::{Known, Member};
+use super::participant::{KnownOutcome, Participation};
 use super::record::Record;
 use super::request::{Outcome, Request, Response};
 use super::state::{self, State};
-use super::table::Table;
-use super::timers::{Alarm, Timers};
-use super::words::{Ended, Word};
+use super::timers::{Timer, Timers};
+use super::tx_map::TxMap;
 use crate::contract::{Boot, BootError, DiskError, HaltReason, Input, Node, OpId, Outbox};
 use crate::id::{Incarnation, Micros, NodeId, RequestId, Time, TxId};
 use crate::store::Store;
@@ -27,42 +27,42 @@ use crate::wal::{self, Progress, Ticket, Wal, WalOptions};
 pub struct CommitNode {
     pub(super) id: NodeId,
     pub(super) config: Config,
-    pub(super) life: Incarnation,
+    pub(super) incarnation: Incarnation,
     /// The time of the present step.
     pub(super) now: Time,
     pub(super) wal: Wal,
     pub(super) store: Store,
     pub(super) timers: Timers,
     /// What waits for a record to be durable, in the order of the log.
-    pub(super) pending: VecDeque<Pending>,
+    pub(super) pending: VecDeque<PendingRecord>,
     /// Who waits for locks here, the oldest first.
     pub(super) waiting: Vec<Waiter>,
     /// Whether locks were released in this step, so that somebody may get them.
-    pub(super) released: bool,
+    pub(super) locks_released: bool,
 
     /// The last serial of this life.
     pub(super) serial: u64,
     /// What this node coordinates: everything that is open.
-    pub(super) led: Table<Led>,
-    pub(super) names: Names,
-    pub(super) last_word: Option<Word>,
+    pub(super) coordinated: TxMap<Coordinated>,
+    pub(super) request_log: RequestLog,
+    pub(super) last_end_mark: Option<EndMark>,
 
     /// What this node takes part in: waiting, or prepared and undecided.
-    pub(super) members: Table<Member>,
+    pub(super) participations: TxMap<Participation>,
     /// What was decided here and is not known to have ended.
-    pub(super) outcomes: Table<Known>,
+    pub(super) outcomes: TxMap<KnownOutcome>,
     // Sorted by coordinator.
-    pub(super) ended: Vec<Ended>,
+    pub(super) ended: Vec<EndedTransactions>,
     /// Who is to be told of an abort once that is durable.
-    pub(super) to_tell: Vec<(TxId, NodeId)>,
+    pub(super) inquirers: Vec<(TxId, NodeId)>,
 }
 
 /// A record that somebody waits for, by what is to happen then.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Pending {
+pub(super) enum PendingRecord {
     Yes(Ticket<PreparedTx>),
-    Decided(Ticket<CommittedTx>),
-    Settled(Ticket<SettledTx>),
+    Commit(Ticket<CommittedTx>),
+    Outcome(Ticket<OutcomeTx>),
 }
 
 /// PREPARED was written for this transaction.
@@ -75,7 +75,7 @@ pub(super) struct CommittedTx(pub(super) TxId);
 
 /// A participant's terminal record was written for this transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SettledTx(pub(super) TxId);
+pub(super) struct OutcomeTx(pub(super) TxId);
 
 /// A transaction that waits for locks of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +103,7 @@ impl Node for CommitNode {
             entropy: boot.entropy,
             ..WalOptions::default()
         };
-        let wal = Wal::begin(recovered.found, options, &state, out);
+        let wal = Wal::begin(recovered.resume_point, options, &state, out);
         Ok(CommitNode::recovered(config, boot.id, boot.now, wal, state))
     }
 
@@ -111,15 +111,17 @@ impl Node for CommitNode {
         self.now = now;
         match input {
             Input::DiskDone { op, result } => self.on_disk_done(op, result, out),
-            Input::Message { .. } | Input::Request { .. } if !self.wal.ready() => out.report(Event::NotReady),
+            Input::Message { .. } | Input::Request { .. } if !self.wal.ready() => {
+                out.report(Event::NotReady)
+            }
             Input::Message { from, message } => self.on_message(from, message, out),
             Input::Request { id, request } => self.on_request(id, request, out),
             Input::Wake => self.on_wake(out),
         }
-        while std::mem::take(&mut self.released) {
+        while std::mem::take(&mut self.locks_released) {
             self.grant_waiters(out);
         }
-        if self.wal.wants_compaction() {
+        if self.wal.needs_compaction() {
             let state = self.state();
             self.wal.compact(&state, out);
         }
@@ -134,16 +136,22 @@ impl CommitNode {
     /// Everything that must outlive this life, as of the last record appended.
     pub fn state(&self) -> State {
         let mut state = State {
-            incarnation: self.life,
+            incarnation: self.incarnation,
             values: self.store.values().clone(),
             prepared: Vec::new(),
             outcomes: self.outcomes.iter().map(|(tx, known)| known.state(tx)).collect(),
             committing: Vec::new(),
             ended: self.ended.clone(),
-            clients: self.names.state(),
+            clients: self.request_log.state(),
         };
-        for (tx, member) in self.members.iter().filter(|(_, member)| !member.is_waiting()) {
-            state.prepared.push(state::Prepared { tx, name: member.name, part: member.part.clone() });
+        for (tx, participation) in
+            self.participations.iter().filter(|(_, participation)| !participation.is_waiting())
+        {
+            state.prepared.push(state::Prepared {
+                tx,
+                request: participation.request,
+                part: participation.part.clone(),
+            });
         }
         self.add_committing(&mut state);
         state
@@ -153,33 +161,33 @@ impl CommitNode {
         let mut node = CommitNode {
             id,
             config: config.clone(),
-            life: state.incarnation,
+            incarnation: state.incarnation,
             now,
             wal,
             store: Store::new(state.values),
             timers: Timers::default(),
             pending: VecDeque::new(),
             waiting: Vec::new(),
-            released: false,
+            locks_released: false,
             serial: 0,
-            led: Table::default(),
-            names: Names::recovered(&state.clients),
-            last_word: None,
-            members: Table::default(),
-            outcomes: Table::default(),
+            coordinated: TxMap::default(),
+            request_log: RequestLog::recovered(&state.clients),
+            last_end_mark: None,
+            participations: TxMap::default(),
+            outcomes: TxMap::default(),
             ended: state.ended,
-            to_tell: Vec::new(),
+            inquirers: Vec::new(),
         };
-        for state::Prepared { tx, name, part } in state.prepared {
+        for state::Prepared { tx, request, part } in state.prepared {
             node.store.lock(tx, part.age(), part.ops());
             let reads = node.store.read(part.ops());
-            node.members.insert(tx, Member::recovered(name, part, reads, now));
+            node.participations.insert(tx, Participation::recovered(request, part, reads, now));
         }
         for known in state.outcomes {
-            node.outcomes.insert(known.tx, Known::recovered(known));
+            node.outcomes.insert(known.tx, KnownOutcome::recovered(known));
         }
-        for state::Committing { tx, name, participants } in state.committing {
-            node.led.insert(tx, Led::recovered(id, name, participants));
+        for state::Committing { tx, request, participants } in state.committing {
+            node.coordinated.insert(tx, Coordinated::recovered(id, request, participants));
         }
         node
     }
@@ -199,59 +207,62 @@ impl CommitNode {
     /// The boot snapshot is durable, and with it all that was read back: now the node may speak.
     fn on_ready(&mut self, out: &mut Outbox<Self>) {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let (in_doubt, committing) = (count(self.members.keys().len()), count(self.led.keys().len()));
-        out.report(Event::Ready { life: self.life, in_doubt, committing });
+        let (in_doubt, committing) =
+            (count(self.participations.keys().len()), count(self.coordinated.keys().len()));
+        out.report(Event::Ready { incarnation: self.incarnation, in_doubt, committing });
         self.resume_outcomes();
-        self.resume_led(out);
-        self.resume_members(out);
+        self.resume_coordinated(out);
+        self.resume_participations(out);
         self.on_durable(out);
     }
 
     fn on_durable(&mut self, out: &mut Outbox<Self>) {
         while let Some(pending) = self.pending.front().copied() {
             match pending {
-                Pending::Yes(ticket) => {
+                PendingRecord::Yes(ticket) => {
                     let Ok(proof) = self.wal.redeem(ticket) else { return };
                     self.pending.pop_front();
-                    self.on_prepared(proof, out);
+                    self.on_prepared_durable(proof, out);
                 }
-                Pending::Decided(ticket) => {
+                PendingRecord::Commit(ticket) => {
                     let Ok(proof) = self.wal.redeem(ticket) else { return };
                     self.pending.pop_front();
                     self.on_commit_durable(proof, out);
                 }
-                Pending::Settled(ticket) => {
+                PendingRecord::Outcome(ticket) => {
                     let Ok(proof) = self.wal.redeem(ticket) else { return };
                     self.pending.pop_front();
-                    self.on_settled(proof, out);
+                    self.on_outcome_durable(proof, out);
                 }
             }
         }
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, out: &mut Outbox<Self>) {
-        let (tx, name) = (message.tx(), message.name());
+        let (tx, request) = (message.tx(), message.request());
         if from == self.id || !self.is_member(from) {
-            return self.drop_message(from, tx, name, Nonsense::Stranger, out);
+            return self.drop_message(from, tx, request, DropReason::UnknownSender, out);
         }
         let from_coordinator = tx.coordinator == from;
-        if let Some(word) = message.word() {
+        if let Some(end_mark) = message.end_mark() {
             if !from_coordinator {
-                return self.drop_message(from, tx, name, Nonsense::NotItsCoordinator, out);
+                return self.drop_message(from, tx, request, DropReason::SenderNotCoordinator, out);
             }
-            self.absorb(from, word);
+            self.on_end_mark(from, end_mark);
         }
         match message {
-            Message::Prepare { part, .. } => self.on_prepare(tx, name, part, out),
-            Message::Vote { vote, .. } => self.on_vote(from, tx, name, vote, out),
-            Message::Commit { .. } => self.on_commit(tx, name, out),
+            Message::Prepare { part, .. } => self.on_prepare(tx, request, part, out),
+            Message::Vote { vote, .. } => self.on_vote(from, tx, request, vote, out),
+            Message::Commit { .. } => self.on_commit(tx, request, out),
             Message::Abort { .. } => self.on_abort(tx, out),
-            Message::Ack { .. } => self.on_ack(from, tx, name, out),
+            Message::Ack { .. } => self.on_ack(from, tx, request, out),
             Message::Inquire { .. } if tx.coordinator == self.id => {
-                self.on_inquiry_of_mine(from, tx, name, out)
+                self.on_inquiry_as_coordinator(from, tx, request, out)
             }
-            Message::Inquire { .. } => self.on_inquiry(from, tx, name, out),
-            Message::Tell { said, .. } => self.on_tell(from, tx, name, said, out),
+            Message::Inquire { .. } => self.on_inquiry_as_participant(from, tx, request, out),
+            Message::InquiryReply { reply, .. } => {
+                self.on_inquiry_reply(from, tx, request, reply, out)
+            }
         }
     }
 
@@ -267,22 +278,24 @@ impl CommitNode {
         &mut self,
         from: NodeId,
         tx: TxId,
-        name: RequestId,
-        why: Nonsense,
+        request: RequestId,
+        reason: DropReason,
         out: &mut Outbox<Self>,
     ) {
-        out.report(Event::Dropped { from, tx, name, why });
+        out.report(Event::Dropped { from, tx, request, reason });
     }
 
     fn on_request(&mut self, id: RequestId, request: Request, out: &mut Outbox<Self>) {
         match request {
-            Request::Outcome { life } => match self.names.look_up(id, life, self.life) {
-                Lookup::New | Lookup::Underway => self.reply(id, Outcome::Unknown, out),
-                Lookup::Answer(outcome) => self.reply(id, outcome, out),
-            },
-            Request::Transact { life, age, seen, ops } => {
-                self.names.seen(id.client, seen);
-                match self.names.look_up(id, life, self.life) {
+            Request::Outcome { incarnation } => {
+                match self.request_log.look_up(id, incarnation, self.incarnation) {
+                    Lookup::New | Lookup::Underway => self.reply(id, Outcome::Unknown, out),
+                    Lookup::Answer(outcome) => self.reply(id, outcome, out),
+                }
+            }
+            Request::Transact { incarnation, age, seen, ops } => {
+                self.request_log.forget_seen(id.client, seen);
+                match self.request_log.look_up(id, incarnation, self.incarnation) {
                     Lookup::New => self.begin(id, age, ops, out),
                     Lookup::Underway => {}
                     Lookup::Answer(outcome) => self.reply(id, outcome, out),
@@ -292,16 +305,16 @@ impl CommitNode {
     }
 
     pub(super) fn reply(&mut self, id: RequestId, outcome: Outcome, out: &mut Outbox<Self>) {
-        out.reply(id, Response { life: self.life, outcome });
+        out.reply(id, Response { incarnation: self.incarnation, outcome });
     }
 
     fn on_wake(&mut self, out: &mut Outbox<Self>) {
-        while let Some((alarm, tx)) = self.timers.pop_due(self.now) {
-            match alarm {
-                Alarm::Votes => self.on_votes_overdue(tx, out),
-                Alarm::Repeat => self.repeat(tx, out),
-                Alarm::Lock => self.on_lock_overdue(tx),
-                Alarm::Ask => self.ask(tx, out),
+        while let Some((timer, tx)) = self.timers.pop_due(self.now) {
+            match timer {
+                Timer::VoteTimeout => self.on_vote_timeout(tx, out),
+                Timer::Retransmit => self.retransmit(tx, out),
+                Timer::LockTimeout => self.on_lock_timeout(tx),
+                Timer::Inquire => self.inquire(tx, out),
             }
         }
     }
@@ -323,7 +336,7 @@ impl CommitNode {
             let done = if waiter.tx.coordinator == self.id {
                 self.try_own_part(waiter.tx, out)
             } else {
-                self.try_member(waiter.tx, out)
+                self.try_lock_participation(waiter.tx, out)
             };
             if done {
                 self.stop_waiting(waiter);
@@ -344,7 +357,7 @@ impl CommitNode {
 }
 
 /// Puts what each node's reads found into the order of the request.
-pub(super) fn in_order(ops: &[Op], found: &[(NodeId, Reads)]) -> Reads {
+pub(super) fn reads_in_request_order(ops: &[Op], found: &[(NodeId, Reads)]) -> Reads {
     if found.is_empty() {
         return Reads::default();
     }

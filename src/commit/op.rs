@@ -41,12 +41,12 @@ impl Key {
         Ok(Key { words: [0, 1, 2].map(|at| u64::from_be_bytes(words[at])) })
     }
 
-    /// What `use_it` makes of the text.
-    pub fn with_str<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
+    /// What `f` makes of the text.
+    pub fn with_str<T>(&self, f: impl FnOnce(&str) -> T) -> T {
         let inline = self.words.map(u64::to_be_bytes);
         let inline = inline.as_flattened();
         let text = &inline[..usize::from(inline[Key::BYTES_MAX])];
-        use_it(std::str::from_utf8(text).expect("a key is made from a text"))
+        f(std::str::from_utf8(text).expect("a key is made from a text"))
     }
 }
 

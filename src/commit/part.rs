@@ -21,7 +21,7 @@ pub struct Age {
 
 /// Why operations are not a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
-pub enum Invalid {
+pub enum InvalidTransaction {
     /// There are none.
     #[error("no operations")]
     NoOps,
@@ -48,21 +48,27 @@ impl Participants {
     /// These nodes, in any order, perhaps repeated.
     ///
     /// # Errors
-    /// [`Invalid`] if there are none or too many.
-    pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Result<Participants, Invalid> {
+    /// [`InvalidTransaction`] if there are none or too many.
+    pub fn new(
+        nodes: impl IntoIterator<Item = NodeId>,
+    ) -> Result<Participants, InvalidTransaction> {
         let mut distinct = [NodeId(0); Participants::MAX];
         let mut count = 0;
         for node in nodes {
             if let Err(at) = distinct[..count].binary_search(&node) {
                 if count == Participants::MAX {
-                    return Err(Invalid::TooManyNodes);
+                    return Err(InvalidTransaction::TooManyNodes);
                 }
                 distinct.copy_within(at..count, at + 1);
                 distinct[at] = node;
                 count += 1;
             }
         }
-        if count == 0 { Err(Invalid::NoOps) } else { Ok(Participants(Arc::from(&distinct[..count]))) }
+        if count == 0 {
+            Err(InvalidTransaction::NoOps)
+        } else {
+            Ok(Participants(Arc::from(&distinct[..count])))
+        }
     }
 
     /// The bit that stands for `node`, `None` if it does not take part.
@@ -70,8 +76,11 @@ impl Participants {
     pub fn bit(&self, node: NodeId) -> Option<u64> {
         // In small clusters everybody takes part, in their order.
         let guess = usize::from(node.0);
-        let index =
-            if self.0.get(guess) == Some(&node) { guess } else { self.0.binary_search(&node).ok()? };
+        let index = if self.0.get(guess) == Some(&node) {
+            guess
+        } else {
+            self.0.binary_search(&node).ok()?
+        };
         Some(1 << index)
     }
 
@@ -87,7 +96,11 @@ impl Participants {
 
     /// The nodes whose bits are set, in ascending order.
     pub fn among(&self, bits: u64) -> impl Iterator<Item = NodeId> + '_ {
-        self.0.iter().enumerate().filter(move |(index, _)| bits >> index & 1 == 1).map(|(_, node)| *node)
+        self.0
+            .iter()
+            .enumerate()
+            .filter(move |(index, _)| bits >> index & 1 == 1)
+            .map(|(_, node)| *node)
     }
 }
 
@@ -101,8 +114,13 @@ impl Deref for Participants {
 impl<'de> Deserialize<'de> for Participants {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Participants, D::Error> {
         let nodes = <Arc<[NodeId]>>::deserialize(deserializer)?;
-        let proper = (1..=Participants::MAX).contains(&nodes.len()) && nodes.is_sorted_by(|a, b| a < b);
-        if proper { Ok(Participants(nodes)) } else { Err(de::Error::custom("not a sorted set of nodes")) }
+        let valid =
+            (1..=Participants::MAX).contains(&nodes.len()) && nodes.is_sorted_by(|a, b| a < b);
+        if valid {
+            Ok(Participants(nodes))
+        } else {
+            Err(de::Error::custom("not a sorted set of nodes"))
+        }
     }
 }
 
@@ -110,13 +128,13 @@ impl<'de> Deserialize<'de> for Participants {
 /// a part out of the whole shares its memory; encoding a part encodes no other.
 #[derive(Clone)]
 pub struct Part {
-    plan: Arc<Plan>,
+    transaction: Arc<Transaction>,
     // from <= to <= plan.ops.len()
     from: u32,
     to: u32,
 }
 
-struct Plan {
+struct Transaction {
     age: Age,
     participants: Participants,
     // Sorted by node; operations of one node stay in the client's order.
@@ -130,14 +148,14 @@ impl Part {
     /// A whole transaction. The operations are sorted by node, those of one node stay in their order.
     ///
     /// # Errors
-    /// [`Invalid`] if there are no operations, or too many, or of too many nodes.
-    pub fn whole(age: Age, ops: &Arc<[Op]>) -> Result<Part, Invalid> {
+    /// [`InvalidTransaction`] if there are no operations, or too many, or of too many nodes.
+    pub fn whole(age: Age, ops: &Arc<[Op]>) -> Result<Part, InvalidTransaction> {
         if ops.len() > Part::OPS_MAX {
-            return Err(Invalid::TooManyOps);
+            return Err(InvalidTransaction::TooManyOps);
         }
         let participants = Participants::new(ops.iter().map(|op| op.node))?;
         let ops = if ops.is_sorted_by_key(|op| op.node) { Arc::clone(ops) } else { sorted(ops) };
-        Ok(Part::all_of(Plan { age, participants, ops }))
+        Ok(Part::all_of(Transaction { age, participants, ops }))
     }
 
     /// What `node` has to do; nothing, if it does not take part.
@@ -146,27 +164,27 @@ impl Part {
         let from = ops.partition_point(|op| op.node < node);
         let to = from + ops[from..].partition_point(|op| op.node == node);
         let (from, to) = (self.from + index(from), self.from + index(to));
-        Part { plan: Arc::clone(&self.plan), from, to }
+        Part { transaction: Arc::clone(&self.transaction), from, to }
     }
 
     /// The operations, those of one node in the client's order.
     pub fn ops(&self) -> &[Op] {
-        &self.plan.ops[self.from as usize..self.to as usize]
+        &self.transaction.ops[self.from as usize..self.to as usize]
     }
 
     /// The age of the whole.
     pub fn age(&self) -> Age {
-        self.plan.age
+        self.transaction.age
     }
 
     /// The participants of the whole.
     pub fn participants(&self) -> &Participants {
-        &self.plan.participants
+        &self.transaction.participants
     }
 
-    fn all_of(plan: Plan) -> Part {
-        let to = index(plan.ops.len());
-        Part { plan: Arc::new(plan), from: 0, to }
+    fn all_of(transaction: Transaction) -> Part {
+        let to = index(transaction.ops.len());
+        Part { transaction: Arc::new(transaction), from: 0, to }
     }
 }
 
@@ -182,7 +200,9 @@ fn index(at: usize) -> u32 {
 
 impl PartialEq for Part {
     fn eq(&self, other: &Part) -> bool {
-        self.age() == other.age() && self.participants() == other.participants() && self.ops() == other.ops()
+        self.age() == other.age()
+            && self.participants() == other.participants()
+            && self.ops() == other.ops()
     }
 }
 
@@ -216,7 +236,8 @@ impl Serialize for Part {
             participants: &'a Participants,
             ops: &'a [Op],
         }
-        Encoded { age: self.age(), participants: self.participants(), ops: self.ops() }.serialize(serializer)
+        Encoded { age: self.age(), participants: self.participants(), ops: self.ops() }
+            .serialize(serializer)
     }
 }
 
@@ -233,7 +254,7 @@ impl<'de> Deserialize<'de> for Part {
         if ops.len() > Part::OPS_MAX || !ops.is_sorted_by_key(|op| op.node) {
             return Err(de::Error::custom("not a list of operations sorted by node"));
         }
-        Ok(Part::all_of(Plan { age, participants, ops }))
+        Ok(Part::all_of(Transaction { age, participants, ops }))
     }
 }
 
@@ -252,8 +273,9 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_cut_out_of_the_whole_in_the_clients_order() {
-        let whole = Part::whole(age(), &Arc::from([op(2, 1), op(0, 2), op(2, 3), op(0, 4)])).unwrap();
+    fn part_keeps_the_clients_order_of_operations() {
+        let whole =
+            Part::whole(age(), &Arc::from([op(2, 1), op(0, 2), op(2, 3), op(0, 4)])).unwrap();
         assert_eq!(whole.of(NodeId(2)).ops(), [op(2, 1), op(2, 3)]);
         assert_eq!(whole.of(NodeId(0)).ops(), [op(0, 2), op(0, 4)]);
         assert!(whole.of(NodeId(1)).ops().is_empty());
@@ -269,8 +291,10 @@ mod tests {
         assert_eq!(all.bit(NodeId(63)), Some(1 << 63));
         assert_eq!(all.subordinates(NodeId(0)), u64::MAX - 1);
         assert_eq!(all.among(0b101).collect::<Vec<_>>(), [NodeId(0), NodeId(2)]);
-        assert_eq!(Participants::new((0..65).map(NodeId)), Err(Invalid::TooManyNodes));
-        assert_eq!(Part::whole(age(), &Arc::from([])), Err(Invalid::NoOps));
-        assert!(codec::decode::<Participants>(&codec::encode(&[NodeId(2), NodeId(1)][..])).is_err());
+        assert_eq!(Participants::new((0..65).map(NodeId)), Err(InvalidTransaction::TooManyNodes));
+        assert_eq!(Part::whole(age(), &Arc::from([])), Err(InvalidTransaction::NoOps));
+        assert!(
+            codec::decode::<Participants>(&codec::encode(&[NodeId(2), NodeId(1)][..])).is_err()
+        );
     }
 }

@@ -1,30 +1,30 @@
 //! The half that obeys: locks, votes, and waits for the decision; in doubt, it asks and never decides alone.
 
-use super::event::{Event, Nonsense};
-use super::message::{Message, No, Said, Vote};
-use super::node::{CommitNode, Pending, PreparedTx, SettledTx, Waiter};
+use super::end_mark::{EndMark, EndedTransactions, Position};
+use super::event::{DropReason, Event};
+use super::message::{InquiryReply, Message, Refusal, Vote};
+use super::node::{CommitNode, OutcomeTx, PendingRecord, PreparedTx, Waiter};
 use super::op::Reads;
 use super::part::Part;
 use super::record::Record;
 use super::state::{self, Decision};
-use super::timers::Alarm;
-use super::words::{Ended, Position, Word};
+use super::timers::Timer;
 use crate::contract::Outbox;
 use crate::id::{NodeId, RequestId, Time, TxId};
-use crate::store::Grant;
+use crate::store::PrepareResult;
 use crate::wal::Durable;
 
 /// A transaction that this node takes part in and that is undecided.
 #[derive(Clone, Debug)]
-pub(super) struct Member {
-    pub(super) name: RequestId,
+pub(super) struct Participation {
+    pub(super) request: RequestId,
     pub(super) part: Part,
     stage: Stage,
     reads: Reads,
     /// Since when its locks are held, in this life; for who looks on.
     pub(super) since: Time,
     /// How often this node has asked what became of it.
-    asked: u32,
+    inquiries: u32,
     /// When it gives up waiting for a lock, or asks (again).
     due_at: Time,
 }
@@ -41,26 +41,39 @@ enum Stage {
 
 /// What was decided here.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
-    name: RequestId,
+pub(super) struct KnownOutcome {
+    request: RequestId,
     decision: Decision,
     /// That the terminal record is durable.
-    proof: Option<Durable<SettledTx>>,
+    proof: Option<Durable<OutcomeTx>>,
 }
 
-impl Member {
+impl Participation {
     /// Its locks have been held all the time: `reads` are what they were when it was prepared, and its vote may still
     /// be asked for.
-    pub(super) fn recovered(name: RequestId, part: Part, reads: Reads, since: Time) -> Member {
-        Member { name, part, stage: Stage::Preparing, reads, since, asked: 0, due_at: Time(0) }
+    pub(super) fn recovered(
+        request: RequestId,
+        part: Part,
+        reads: Reads,
+        since: Time,
+    ) -> Participation {
+        Participation {
+            request,
+            part,
+            stage: Stage::Preparing,
+            reads,
+            since,
+            inquiries: 0,
+            due_at: Time(0),
+        }
     }
 
     pub(super) fn has_voted(&self) -> bool {
         matches!(self.stage, Stage::Prepared(_))
     }
 
-    pub(super) fn asked(&self) -> u32 {
-        self.asked
+    pub(super) fn inquiries(&self) -> u32 {
+        self.inquiries
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -68,9 +81,9 @@ impl Member {
     }
 }
 
-impl Known {
-    pub(super) fn recovered(known: state::Known) -> Known {
-        Known { name: known.name, decision: known.decision, proof: None }
+impl KnownOutcome {
+    pub(super) fn recovered(known: state::KnownOutcome) -> KnownOutcome {
+        KnownOutcome { request: known.request, decision: known.decision, proof: None }
     }
 
     /// The coordinator waits for an Ack, which waits for the disk.
@@ -78,199 +91,231 @@ impl Known {
         self.decision == Decision::Committed && self.proof.is_none()
     }
 
-    pub(super) fn state(&self, tx: TxId) -> state::Known {
-        state::Known { tx, name: self.name, decision: self.decision }
+    pub(super) fn state(&self, tx: TxId) -> state::KnownOutcome {
+        state::KnownOutcome { tx, request: self.request, decision: self.decision }
     }
 }
 
 /// Preparing and voting.
 impl CommitNode {
-    pub(super) fn on_prepare(&mut self, tx: TxId, name: RequestId, part: Part, out: &mut Outbox<Self>) {
+    pub(super) fn on_prepare(
+        &mut self,
+        tx: TxId,
+        request: RequestId,
+        part: Part,
+        out: &mut Outbox<Self>,
+    ) {
         let mine = part.ops().iter().all(|op| op.node == self.id) && !part.ops().is_empty();
         if !mine || part.participants().bit(self.id).is_none() {
-            return self.drop_message(tx.coordinator, tx, name, Nonsense::NotOurPart, out);
+            return self.drop_message(tx.coordinator, tx, request, DropReason::WrongPart, out);
         }
         if let Some(known) = self.outcomes.get(tx) {
             match known.decision {
                 Decision::Committed => {}
-                Decision::Aborted => send_no(tx, name, No::Aborted, out),
+                Decision::Aborted => send_vote_no(tx, request, Refusal::Aborted, out),
             }
             return;
         }
         if self.has_ended(tx) {
             return;
         }
-        if let Some(member) = self.members.get(tx) {
-            if let Stage::Prepared(proof) = member.stage {
-                send_yes(proof, name, member.reads.clone(), out);
+        if let Some(participation) = self.participations.get(tx) {
+            if let Stage::Prepared(proof) = participation.stage {
+                send_vote_yes(proof, request, participation.reads.clone(), out);
             }
             return;
         }
         let waiter = Waiter { age: part.age(), tx };
         let due_at = self.now + self.config.vote_timeout;
         let (stage, reads, since) = (Stage::Waiting, Reads::default(), self.now);
-        let member = Member { name, part, stage, reads, since, asked: 0, due_at };
-        self.members.insert(tx, member);
-        if !self.try_member(tx, out) {
+        let participation =
+            Participation { request, part, stage, reads, since, inquiries: 0, due_at };
+        self.participations.insert(tx, participation);
+        if !self.try_lock_participation(tx, out) {
             self.start_waiting(waiter);
-            self.timers.set(due_at, Alarm::Lock, tx);
+            self.timers.set(due_at, Timer::LockTimeout, tx);
         }
     }
 
     /// Tries to lock for one who waits; false if it has to wait on.
-    pub(super) fn try_member(&mut self, tx: TxId, out: &mut Outbox<Self>) -> bool {
-        let Some(member) = self.members.get_mut(tx).filter(|member| member.is_waiting()) else { return true };
-        let grant = self.store.prepare(tx, member.part.age(), member.part.ops());
-        let (name, due_at) = (member.name, member.due_at);
+    pub(super) fn try_lock_participation(&mut self, tx: TxId, out: &mut Outbox<Self>) -> bool {
+        let Some(participation) =
+            self.participations.get_mut(tx).filter(|participation| participation.is_waiting())
+        else {
+            return true;
+        };
+        let grant = self.store.prepare(tx, participation.part.age(), participation.part.ops());
+        let (request, due_at) = (participation.request, participation.due_at);
         match grant {
-            Grant::Wait => return false,
-            Grant::No(no) => {
-                self.members.remove(tx);
-                send_no(tx, name, no, out);
+            PrepareResult::Wait => return false,
+            PrepareResult::Refused(refusal) => {
+                self.participations.remove(tx);
+                send_vote_no(tx, request, refusal, out);
             }
-            Grant::Locked(reads) => {
-                member.reads = reads;
-                member.since = self.now;
-                member.stage = Stage::Preparing;
-                let record = Record::Prepared { tx, name, part: member.part.clone() };
+            PrepareResult::Locked(reads) => {
+                participation.reads = reads;
+                participation.since = self.now;
+                participation.stage = Stage::Preparing;
+                let record = Record::Prepared { tx, request, part: participation.part.clone() };
                 let ticket = self.wal.append(&record, PreparedTx(tx), out);
-                self.pending.push_back(Pending::Yes(ticket));
+                self.pending.push_back(PendingRecord::Yes(ticket));
                 self.wal.force(out);
             }
         }
-        self.timers.cancel(due_at, Alarm::Lock, tx);
+        self.timers.cancel(due_at, Timer::LockTimeout, tx);
         true
     }
 
     /// PREPARED is durable: vote Yes, unless something was decided meanwhile.
-    pub(super) fn on_prepared(&mut self, proof: Durable<PreparedTx>, out: &mut Outbox<Self>) {
+    pub(super) fn on_prepared_durable(
+        &mut self,
+        proof: Durable<PreparedTx>,
+        out: &mut Outbox<Self>,
+    ) {
         let tx = proof.get().0;
         let due_at = self.now + self.config.vote_timeout;
-        let Some(member) = self.members.get_mut(tx) else { return };
-        member.stage = Stage::Prepared(proof);
-        member.due_at = due_at;
-        send_yes(proof, member.name, member.reads.clone(), out);
-        self.timers.set(due_at, Alarm::Ask, tx);
+        let Some(participation) = self.participations.get_mut(tx) else { return };
+        participation.stage = Stage::Prepared(proof);
+        participation.due_at = due_at;
+        send_vote_yes(proof, participation.request, participation.reads.clone(), out);
+        self.timers.set(due_at, Timer::Inquire, tx);
     }
 
-    pub(super) fn on_lock_overdue(&mut self, tx: TxId) {
+    pub(super) fn on_lock_timeout(&mut self, tx: TxId) {
         self.discard_waiting(tx);
     }
 
     fn discard_waiting(&mut self, tx: TxId) {
-        if self.members.get(tx).is_some_and(Member::is_waiting) {
-            let member = self.members.remove(tx).expect("just seen");
-            self.timers.cancel(member.due_at, Alarm::Lock, tx);
-            self.stop_waiting(Waiter { age: member.part.age(), tx });
+        if self.participations.get(tx).is_some_and(Participation::is_waiting) {
+            let participation = self.participations.remove(tx).expect("just seen");
+            self.timers.cancel(participation.due_at, Timer::LockTimeout, tx);
+            self.stop_waiting(Waiter { age: participation.part.age(), tx });
         }
     }
 }
 
 /// Learning what was decided.
 impl CommitNode {
-    pub(super) fn on_commit(&mut self, tx: TxId, name: RequestId, out: &mut Outbox<Self>) {
-        if self.members.get(tx).is_some_and(|member| !member.is_waiting()) {
-            return self.settle(tx, Decision::Committed, out);
+    pub(super) fn on_commit(&mut self, tx: TxId, request: RequestId, out: &mut Outbox<Self>) {
+        if self.participations.get(tx).is_some_and(|participation| !participation.is_waiting()) {
+            return self.apply_decision(tx, Decision::Committed, out);
         }
         match self.outcomes.get(tx) {
-            Some(Known { decision: Decision::Committed, proof, .. }) => {
+            Some(KnownOutcome { decision: Decision::Committed, proof, .. }) => {
                 if let Some(proof) = *proof {
-                    send_ack(proof, name, out);
+                    send_ack(proof, request, out);
                 }
             }
-            None if self.has_ended(tx) => out.send(tx.coordinator, Message::Ack { tx, name }),
-            Some(Known { decision: Decision::Aborted, .. }) | None => out.report(Event::Damage { tx, name }),
+            None if self.has_ended(tx) => out.send(tx.coordinator, Message::Ack { tx, request }),
+            Some(KnownOutcome { decision: Decision::Aborted, .. }) | None => {
+                out.report(Event::Damage { tx, request })
+            }
         }
     }
 
     pub(super) fn on_abort(&mut self, tx: TxId, out: &mut Outbox<Self>) {
         self.discard_waiting(tx);
-        if self.members.get(tx).is_some() {
-            self.settle(tx, Decision::Aborted, out);
+        if self.participations.get(tx).is_some() {
+            self.apply_decision(tx, Decision::Aborted, out);
         }
     }
 
     /// Writes the terminal record, performs the decision and lets the locks go. An abort is not forced: whoever loses
     /// it is in doubt again, and will be told again.
-    fn settle(&mut self, tx: TxId, decision: Decision, out: &mut Outbox<Self>) {
-        let member = self.members.remove(tx).expect("only members are settled");
-        self.timers.cancel(member.due_at, Alarm::Ask, tx);
-        let name = member.name;
+    fn apply_decision(&mut self, tx: TxId, decision: Decision, out: &mut Outbox<Self>) {
+        let participation = self.participations.remove(tx).expect("only members are settled");
+        self.timers.cancel(participation.due_at, Timer::Inquire, tx);
+        let request = participation.request;
         let record = match decision {
-            Decision::Committed => Record::Committed { tx, name },
-            Decision::Aborted => Record::Aborted { tx, name },
+            Decision::Committed => Record::Committed { tx, request },
+            Decision::Aborted => Record::Aborted { tx, request },
         };
-        self.record_outcome(tx, name, decision, &record, out);
+        self.record_outcome(tx, request, decision, &record, out);
         match decision {
             Decision::Committed => {
                 self.wal.force(out);
-                self.store.commit(tx, member.part.ops());
+                self.store.commit(tx, participation.part.ops());
             }
-            Decision::Aborted => self.store.abort(tx, member.part.ops()),
+            Decision::Aborted => self.store.abort(tx, participation.part.ops()),
         }
-        self.released = true;
+        self.locks_released = true;
     }
 
     fn record_outcome(
         &mut self,
         tx: TxId,
-        name: RequestId,
+        request: RequestId,
         decision: Decision,
         record: &Record,
         out: &mut Outbox<Self>,
     ) {
-        let ticket = self.wal.append(record, SettledTx(tx), out);
-        self.pending.push_back(Pending::Settled(ticket));
-        self.outcomes.insert(tx, Known { name, decision, proof: None });
+        let ticket = self.wal.append(record, OutcomeTx(tx), out);
+        self.pending.push_back(PendingRecord::Outcome(ticket));
+        self.outcomes.insert(tx, KnownOutcome { request, decision, proof: None });
     }
 
     /// A terminal record is durable: acknowledge, or tell those who asked.
-    pub(super) fn on_settled(&mut self, proof: Durable<SettledTx>, out: &mut Outbox<Self>) {
+    pub(super) fn on_outcome_durable(&mut self, proof: Durable<OutcomeTx>, out: &mut Outbox<Self>) {
         let tx = proof.get().0;
         if let Some(known) = self.outcomes.get_mut(tx) {
             known.proof = Some(proof);
-            let name = known.name;
+            let request = known.request;
             match known.decision {
-                Decision::Committed => send_ack(proof, name, out),
+                Decision::Committed => send_ack(proof, request, out),
                 Decision::Aborted => {
-                    for (_, to) in self.to_tell.iter().filter(|(asked, _)| *asked == tx) {
-                        send_told(*to, proof, name, Said::Aborted, out);
+                    for (_, to) in self.inquirers.iter().filter(|(inquired, _)| *inquired == tx) {
+                        send_inquiry_reply(*to, proof, request, InquiryReply::Aborted, out);
                     }
                 }
             }
         }
-        self.to_tell.retain(|(asked, _)| *asked != tx);
+        self.inquirers.retain(|(inquired, _)| *inquired != tx);
     }
 }
 
 /// In doubt.
 impl CommitNode {
     /// Asks the coordinator; from the second time on, all other participants too.
-    pub(super) fn ask(&mut self, tx: TxId, out: &mut Outbox<Self>) {
-        let Some(member) = self.members.get_mut(tx) else { return };
-        member.asked += 1;
-        let (name, asked) = (member.name, member.asked);
-        out.send(tx.coordinator, Message::Inquire { tx, name });
-        if asked > 1 {
+    pub(super) fn inquire(&mut self, tx: TxId, out: &mut Outbox<Self>) {
+        let Some(participation) = self.participations.get_mut(tx) else { return };
+        participation.inquiries += 1;
+        let (request, inquiries) = (participation.request, participation.inquiries);
+        out.send(tx.coordinator, Message::Inquire { tx, request });
+        if inquiries > 1 {
             let me = self.id;
-            for &to in member.part.participants().iter().filter(|to| **to != me && **to != tx.coordinator) {
-                out.send(to, Message::Inquire { tx, name });
+            for &to in participation
+                .part
+                .participants()
+                .iter()
+                .filter(|to| **to != me && **to != tx.coordinator)
+            {
+                out.send(to, Message::Inquire { tx, request });
             }
         }
-        let at = self.now + self.backoff(asked - 1);
-        self.members.get_mut(tx).expect("just seen").due_at = at;
-        self.timers.set(at, Alarm::Ask, tx);
+        let at = self.now + self.backoff(inquiries - 1);
+        self.participations.get_mut(tx).expect("just seen").due_at = at;
+        self.timers.set(at, Timer::Inquire, tx);
     }
 
     /// Another participant is in doubt. Who has no record and will not vote Yes any more decides: it forces ABORT, and
     /// tells when that is durable.
-    pub(super) fn on_inquiry(&mut self, from: NodeId, tx: TxId, name: RequestId, out: &mut Outbox<Self>) {
+    pub(super) fn on_inquiry_as_participant(
+        &mut self,
+        from: NodeId,
+        tx: TxId,
+        request: RequestId,
+        out: &mut Outbox<Self>,
+    ) {
         if let Some(known) = self.outcomes.get(tx) {
             match (known.proof, known.decision) {
-                (Some(proof), Decision::Committed) => send_told(from, proof, name, Said::Committed, out),
-                (Some(proof), Decision::Aborted) => send_told(from, proof, name, Said::Aborted, out),
+                (Some(proof), Decision::Committed) => {
+                    send_inquiry_reply(from, proof, request, InquiryReply::Committed, out)
+                }
+                (Some(proof), Decision::Aborted) => {
+                    send_inquiry_reply(from, proof, request, InquiryReply::Aborted, out)
+                }
                 (None, Decision::Committed) => {}
-                (None, Decision::Aborted) => self.tell_when_durable(tx, from, out),
+                (None, Decision::Aborted) => self.reply_when_durable(tx, from, out),
             }
             return;
         }
@@ -278,53 +323,60 @@ impl CommitNode {
             return;
         }
         self.discard_waiting(tx);
-        if self.members.get(tx).is_some() {
-            out.send(from, Message::Tell { tx, name, said: Said::Uncertain });
+        if self.participations.get(tx).is_some() {
+            out.send(from, Message::InquiryReply { tx, request, reply: InquiryReply::Uncertain });
             return;
         }
-        self.record_outcome(tx, name, Decision::Aborted, &Record::Aborted { tx, name }, out);
-        self.tell_when_durable(tx, from, out);
+        self.record_outcome(tx, request, Decision::Aborted, &Record::Aborted { tx, request }, out);
+        self.reply_when_durable(tx, from, out);
     }
 
-    fn tell_when_durable(&mut self, tx: TxId, to: NodeId, out: &mut Outbox<Self>) {
-        if !self.to_tell.contains(&(tx, to)) {
-            self.to_tell.push((tx, to));
+    fn reply_when_durable(&mut self, tx: TxId, to: NodeId, out: &mut Outbox<Self>) {
+        if !self.inquirers.contains(&(tx, to)) {
+            self.inquirers.push((tx, to));
         }
         self.wal.force(out);
     }
 
-    pub(super) fn on_tell(
+    pub(super) fn on_inquiry_reply(
         &mut self,
         from: NodeId,
         tx: TxId,
-        name: RequestId,
-        said: Said,
+        request: RequestId,
+        reply: InquiryReply,
         out: &mut Outbox<Self>,
     ) {
-        let Some(member) = self.members.get(tx).filter(|member| !member.is_waiting()) else { return };
-        if member.part.participants().bit(from).is_none() {
-            return self.drop_message(from, tx, name, Nonsense::NotAParticipant, out);
+        let Some(participation) =
+            self.participations.get(tx).filter(|participation| !participation.is_waiting())
+        else {
+            return;
+        };
+        if participation.part.participants().bit(from).is_none() {
+            return self.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
         }
-        match said {
-            Said::Committed => self.settle(tx, Decision::Committed, out),
-            Said::Aborted => self.settle(tx, Decision::Aborted, out),
-            Said::Uncertain => {}
+        match reply {
+            InquiryReply::Committed => self.apply_decision(tx, Decision::Committed, out),
+            InquiryReply::Aborted => self.apply_decision(tx, Decision::Aborted, out),
+            InquiryReply::Uncertain => {}
         }
     }
 
     /// After boot: what is in doubt is asked about at once.
-    pub(super) fn resume_members(&mut self, out: &mut Outbox<Self>) {
-        for tx in self.members.keys() {
-            let proof =
-                self.wal.redeem(self.wal.recovered(PreparedTx(tx))).expect("the boot barrier has completed");
-            self.members.get_mut(tx).expect("a key of this table").stage = Stage::Prepared(proof);
-            self.ask(tx, out);
+    pub(super) fn resume_participations(&mut self, out: &mut Outbox<Self>) {
+        for tx in self.participations.keys() {
+            let proof = self
+                .wal
+                .redeem(self.wal.recovered_ticket(PreparedTx(tx)))
+                .expect("the boot barrier has completed");
+            self.participations.get_mut(tx).expect("a key of this table").stage =
+                Stage::Prepared(proof);
+            self.inquire(tx, out);
         }
     }
 
     pub(super) fn resume_outcomes(&mut self) {
         for (tx, known) in self.outcomes.iter_mut() {
-            let proof = self.wal.redeem(self.wal.recovered(SettledTx(tx)));
+            let proof = self.wal.redeem(self.wal.recovered_ticket(OutcomeTx(tx)));
             known.proof = Some(proof.expect("the boot barrier has completed"));
         }
     }
@@ -338,19 +390,20 @@ impl CommitNode {
     }
 
     /// A coordinator's word: what has ended needs no outcome any more, and is not worth waiting for.
-    pub(super) fn absorb(&mut self, coordinator: NodeId, word: &Word) {
+    pub(super) fn on_end_mark(&mut self, coordinator: NodeId, end_mark: &EndMark) {
         let at = match self.ended.binary_search_by_key(&coordinator, |ended| ended.coordinator) {
             Ok(at) => at,
             Err(at) => {
-                self.ended.insert(at, Ended::nothing(coordinator));
+                self.ended.insert(at, EndedTransactions::none(coordinator));
                 at
             }
         };
-        if !self.ended[at].absorb(word) {
+        if !self.ended[at].merge(end_mark) {
             return;
         }
         let ended = &self.ended[at];
-        self.outcomes.retain(|tx, _| tx.coordinator != coordinator || !ended.contains(Position::of(tx)));
+        self.outcomes
+            .retain(|tx, _| tx.coordinator != coordinator || !ended.contains(Position::of(tx)));
         let over = |waiter: &&Waiter| {
             waiter.tx.coordinator == coordinator && ended.contains(Position::of(waiter.tx))
         };
@@ -361,26 +414,31 @@ impl CommitNode {
     }
 }
 
-fn send_yes(proof: Durable<PreparedTx>, name: RequestId, reads: Reads, out: &mut Outbox<CommitNode>) {
-    let tx = proof.get().0;
-    out.send(tx.coordinator, Message::Vote { tx, name, vote: Vote::Yes { reads } });
-}
-
-fn send_no(tx: TxId, name: RequestId, why: No, out: &mut Outbox<CommitNode>) {
-    out.send(tx.coordinator, Message::Vote { tx, name, vote: Vote::No(why) });
-}
-
-fn send_ack(proof: Durable<SettledTx>, name: RequestId, out: &mut Outbox<CommitNode>) {
-    let tx = proof.get().0;
-    out.send(tx.coordinator, Message::Ack { tx, name });
-}
-
-fn send_told(
-    to: NodeId,
-    proof: Durable<SettledTx>,
-    name: RequestId,
-    said: Said,
+fn send_vote_yes(
+    proof: Durable<PreparedTx>,
+    request: RequestId,
+    reads: Reads,
     out: &mut Outbox<CommitNode>,
 ) {
-    out.send(to, Message::Tell { tx: proof.get().0, name, said });
+    let tx = proof.get().0;
+    out.send(tx.coordinator, Message::Vote { tx, request, vote: Vote::Yes { reads } });
+}
+
+fn send_vote_no(tx: TxId, request: RequestId, refusal: Refusal, out: &mut Outbox<CommitNode>) {
+    out.send(tx.coordinator, Message::Vote { tx, request, vote: Vote::No(refusal) });
+}
+
+fn send_ack(proof: Durable<OutcomeTx>, request: RequestId, out: &mut Outbox<CommitNode>) {
+    let tx = proof.get().0;
+    out.send(tx.coordinator, Message::Ack { tx, request });
+}
+
+fn send_inquiry_reply(
+    to: NodeId,
+    proof: Durable<OutcomeTx>,
+    request: RequestId,
+    reply: InquiryReply,
+    out: &mut Outbox<CommitNode>,
+) {
+    out.send(to, Message::InquiryReply { tx: proof.get().0, request, reply });
 }

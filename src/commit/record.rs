@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::op::{Action, Key, Op};
 use super::part::Part;
-use crate::codec::{CodecError, Pieces};
+use crate::codec::{CodecError, FieldReader};
 use crate::contract::{Label, Subject};
 use crate::id::{Incarnation, NodeId, RequestId, TxId};
 
@@ -19,7 +19,7 @@ pub enum Record {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        request: RequestId,
         /// This node's operations, all participants, and the age.
         part: Part,
     },
@@ -28,7 +28,7 @@ pub enum Record {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        request: RequestId,
         /// The coordinator's own operations (perhaps none) and all participants.
         part: Part,
     },
@@ -37,21 +37,21 @@ pub enum Record {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        request: RequestId,
     },
     /// Participant: it will never be done here, prepared or not. Forced only if a fellow participant is told.
     Aborted {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        request: RequestId,
     },
     /// Coordinator: all have acknowledged, it can be forgotten. Never forced.
     End {
         /// The transaction.
         tx: TxId,
         /// The request behind it.
-        name: RequestId,
+        request: RequestId,
     },
 }
 
@@ -78,7 +78,7 @@ pub struct RecordHead {
     /// The transaction.
     pub tx: TxId,
     /// The request behind it.
-    pub name: RequestId,
+    pub request: RequestId,
 }
 
 impl RecordHead {
@@ -87,12 +87,12 @@ impl RecordHead {
     /// # Errors
     /// [`CodecError`] if the bytes do not begin like a record.
     pub fn decode(bytes: &[u8]) -> Result<RecordHead, CodecError> {
-        RecordHead::take(&mut Pieces::of(bytes)).ok_or_else(no_record)
+        RecordHead::take(&mut FieldReader::new(bytes)).ok_or_else(not_a_record)
     }
 
     #[inline]
-    fn take(pieces: &mut Pieces<'_>) -> Option<RecordHead> {
-        let kind = match pieces.unsigned()? {
+    fn take(reader: &mut FieldReader<'_>) -> Option<RecordHead> {
+        let kind = match reader.unsigned()? {
             0 => RecordKind::Prepared,
             1 => RecordKind::Commit,
             2 => RecordKind::Committed,
@@ -100,20 +100,20 @@ impl RecordHead {
             4 => RecordKind::End,
             _ => return None,
         };
-        let coordinator = NodeId(pieces.narrow()?);
-        let incarnation = Incarnation(pieces.narrow()?);
-        let tx = TxId { coordinator, incarnation, serial: pieces.unsigned()? };
-        Some(RecordHead { kind, tx, name: take_name(pieces)? })
+        let coordinator = NodeId(reader.unsigned_as()?);
+        let incarnation = Incarnation(reader.unsigned_as()?);
+        let tx = TxId { coordinator, incarnation, serial: reader.unsigned()? };
+        Some(RecordHead { kind, tx, request: take_request(reader)? })
     }
 }
 
 #[inline]
-fn take_name(pieces: &mut Pieces<'_>) -> Option<RequestId> {
-    let (client, serial) = (pieces.unsigned()?, pieces.narrow()?);
-    Some(RequestId { client, serial, attempt: pieces.narrow()? })
+fn take_request(reader: &mut FieldReader<'_>) -> Option<RequestId> {
+    let (client, serial) = (reader.unsigned()?, reader.unsigned_as()?);
+    Some(RequestId { client, serial, attempt: reader.unsigned_as()? })
 }
 
-fn no_record() -> CodecError {
+fn not_a_record() -> CodecError {
     CodecError::Malformed("not a record".to_owned())
 }
 
@@ -122,7 +122,7 @@ fn no_record() -> CodecError {
 pub struct RecordView<'a> {
     /// Kind, transaction and name.
     pub head: RecordHead,
-    rest: Pieces<'a>,
+    rest: FieldReader<'a>,
 }
 
 impl<'a> RecordView<'a> {
@@ -131,8 +131,8 @@ impl<'a> RecordView<'a> {
     /// # Errors
     /// [`CodecError`] if the bytes do not begin like a record.
     pub fn of(bytes: &'a [u8]) -> Result<RecordView<'a>, CodecError> {
-        let mut rest = Pieces::of(bytes);
-        let head = RecordHead::take(&mut rest).ok_or_else(no_record)?;
+        let mut rest = FieldReader::new(bytes);
+        let head = RecordHead::take(&mut rest).ok_or_else(not_a_record)?;
         Ok(RecordView { head, rest })
     }
 
@@ -141,52 +141,58 @@ impl<'a> RecordView<'a> {
     ///
     /// # Errors
     /// [`CodecError`] if the bytes do not go on like a part.
-    pub fn part(&self, ops: &mut Vec<Op>) -> Result<impl Iterator<Item = NodeId> + use<'a>, CodecError> {
+    pub fn part(
+        &self,
+        ops: &mut Vec<Op>,
+    ) -> Result<impl Iterator<Item = NodeId> + use<'a>, CodecError> {
         let has_part = matches!(self.head.kind, RecordKind::Prepared | RecordKind::Commit);
         let (count, mut nodes) = match has_part {
-            true => take_part(self.rest, ops).ok_or_else(no_record)?,
+            true => take_part(self.rest, ops).ok_or_else(not_a_record)?,
             false => (0, self.rest),
         };
         // They were all read once, on the way to the operations.
-        Ok((0..count).map_while(move |_| nodes.narrow().map(NodeId)))
+        Ok((0..count).map_while(move |_| nodes.unsigned_as().map(NodeId)))
     }
 }
 
-fn take_part<'a>(mut pieces: Pieces<'a>, ops: &mut Vec<Op>) -> Option<(usize, Pieces<'a>)> {
-    let _age_at = pieces.unsigned()?;
-    let _age_by = take_name(&mut pieces)?;
-    let count = pieces.narrow()?;
-    let nodes = pieces;
+fn take_part<'a>(
+    mut reader: FieldReader<'a>,
+    ops: &mut Vec<Op>,
+) -> Option<(usize, FieldReader<'a>)> {
+    let _age_at = reader.unsigned()?;
+    let _age_by = take_request(&mut reader)?;
+    let count = reader.unsigned_as()?;
+    let nodes = reader;
     for _ in 0..count {
-        pieces.narrow::<u16>()?;
+        reader.unsigned_as::<u16>()?;
     }
-    let many: usize = pieces.narrow()?;
-    for _ in 0..many {
-        let node = NodeId(pieces.narrow()?);
-        let key = Key::new(pieces.text()?).ok()?;
-        let action = match pieces.unsigned()? {
-            0 => Action::Put(pieces.signed()?),
+    let op_count: usize = reader.unsigned_as()?;
+    for _ in 0..op_count {
+        let node = NodeId(reader.unsigned_as()?);
+        let key = Key::new(reader.text()?).ok()?;
+        let action = match reader.unsigned()? {
+            0 => Action::Put(reader.signed()?),
             1 => Action::Delete,
             2 => Action::Get,
-            3 => Action::Add { by: pieces.signed()?, at_least: pieces.signed()? },
+            3 => Action::Add { by: reader.signed()?, at_least: reader.signed()? },
             _ => return None,
         };
         ops.push(Op { node, key, action });
     }
-    pieces.rest().is_empty().then_some((count, nodes))
+    reader.remaining().is_empty().then_some((count, nodes))
 }
 
 impl Record {
     /// Kind, transaction and name.
     pub fn head(&self) -> RecordHead {
-        let (kind, tx, name) = match self {
-            Record::Prepared { tx, name, .. } => (RecordKind::Prepared, tx, name),
-            Record::Commit { tx, name, .. } => (RecordKind::Commit, tx, name),
-            Record::Committed { tx, name } => (RecordKind::Committed, tx, name),
-            Record::Aborted { tx, name } => (RecordKind::Aborted, tx, name),
-            Record::End { tx, name } => (RecordKind::End, tx, name),
+        let (kind, tx, request) = match self {
+            Record::Prepared { tx, request, .. } => (RecordKind::Prepared, tx, request),
+            Record::Commit { tx, request, .. } => (RecordKind::Commit, tx, request),
+            Record::Committed { tx, request } => (RecordKind::Committed, tx, request),
+            Record::Aborted { tx, request } => (RecordKind::Aborted, tx, request),
+            Record::End { tx, request } => (RecordKind::End, tx, request),
         };
-        RecordHead { kind, tx: *tx, name: *name }
+        RecordHead { kind, tx: *tx, request: *request }
     }
 }
 
@@ -202,7 +208,7 @@ impl Label for Record {
     }
 
     fn subject(&self) -> Option<Subject> {
-        Some(Subject::Request(self.head().name))
+        Some(Subject::Request(self.head().request))
     }
 
     fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
@@ -224,17 +230,18 @@ mod tests {
     #[test]
     fn every_record_can_be_read_in_place() {
         let tx = TxId { coordinator: NodeId(300), incarnation: Incarnation(300), serial: 1 << 40 };
-        let name = RequestId { client: u64::MAX, serial: 70_000, attempt: 2 };
+        let request = RequestId { client: u64::MAX, serial: 70_000, attempt: 2 };
         let op = |node, action| Op { node: NodeId(node), key: Key::new("key").unwrap(), action };
         let add = Action::Add { by: -1, at_least: i64::MIN };
-        let ops = [op(1, Action::Get), op(1, Action::Put(-300)), op(260, Action::Delete), op(260, add)];
-        let part = Part::whole(Age { at: u64::MAX, by: name }, &Arc::from(ops)).unwrap();
+        let ops =
+            [op(1, Action::Get), op(1, Action::Put(-300)), op(260, Action::Delete), op(260, add)];
+        let part = Part::whole(Age { at: u64::MAX, by: request }, &Arc::from(ops)).unwrap();
         let records = [
-            Record::Prepared { tx, name, part: part.of(NodeId(260)) },
-            Record::Commit { tx, name, part },
-            Record::Committed { tx, name },
-            Record::Aborted { tx, name },
-            Record::End { tx, name },
+            Record::Prepared { tx, request, part: part.of(NodeId(260)) },
+            Record::Commit { tx, request, part },
+            Record::Committed { tx, request },
+            Record::Aborted { tx, request },
+            Record::End { tx, request },
         ];
         for record in records {
             let bytes = codec::encode(&record);
@@ -248,7 +255,10 @@ mod tests {
                     assert_eq!((&nodes[..], &found[..]), (&part.participants()[..], part.ops()));
                     for len in 0..bytes.len() {
                         let cut = RecordView::of(&bytes[..len]);
-                        assert!(cut.is_err() || cut.unwrap().part(&mut Vec::new()).is_err(), "{len}");
+                        assert!(
+                            cut.is_err() || cut.unwrap().part(&mut Vec::new()).is_err(),
+                            "{len}"
+                        );
                     }
                 }
                 Record::Committed { .. } | Record::Aborted { .. } | Record::End { .. } => {
@@ -262,11 +272,11 @@ mod tests {
     /// A client's number had 32 bits once. An integer's encoding does not say its width, so what was written then, in logs
     /// and in snapshots, is what would be written now.
     #[test]
-    fn a_record_from_when_clients_had_32_bits_is_still_read() {
+    fn record_with_a_32_bit_client_id_is_still_read() {
         let bytes = [4, 1, 2, 3, 252, 0xef, 0xbe, 0xad, 0xde, 5, 6];
         let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation(2), serial: 3 };
-        let name = RequestId { client: 0xdead_beef, serial: 5, attempt: 6 };
-        let record = Record::End { tx, name };
+        let request = RequestId { client: 0xdead_beef, serial: 5, attempt: 6 };
+        let record = Record::End { tx, request };
         assert_eq!(codec::decode(&bytes), Ok(record.clone()));
         assert_eq!(RecordHead::decode(&bytes), Ok(record.head()));
         assert_eq!(codec::encode(&record), bytes);

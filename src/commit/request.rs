@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::No;
+use super::message::Refusal;
 use super::op::{Op, Reads};
-use super::part::{Age, Invalid};
+use super::part::{Age, InvalidTransaction};
 use crate::contract::{Label, Subject};
 use crate::id::{Incarnation, NodeId, RequestId};
 
@@ -22,24 +22,28 @@ pub enum Request {
     Transact {
         /// The life of the coordinator that is addressed, as learnt from its last [`Response`] (0 at first: the
         /// answer will be "aborted", with the right life). Another life looks the name up and does not execute it.
-        life: Incarnation,
+        #[serde(rename = "life")]
+        incarnation: Incarnation,
         /// The age of the wish, for wait-die. Every attempt has the same.
         age: Age,
         /// This client has seen the answers to all its turns *below* this one; they may be forgotten.
-        seen: Turn,
+        seen: RequestNumber,
         /// What to do, in this order.
         ops: Arc<[Op]>,
     },
     /// What has become of the request whose name this bears? Changes nothing.
     Outcome {
         /// The life that that request was addressed to.
-        life: Incarnation,
+        #[serde(rename = "life")]
+        incarnation: Incarnation,
     },
 }
 
 /// The place of a request among those of its client: later wishes and later attempts are greater.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Turn {
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct RequestNumber {
     /// [`RequestId::serial`].
     pub serial: u32,
     /// [`RequestId::attempt`].
@@ -50,7 +54,8 @@ pub struct Turn {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// The present life of who answers: where to address the next request.
-    pub life: Incarnation,
+    #[serde(rename = "life")]
+    pub incarnation: Incarnation,
     /// What has become of the request.
     pub outcome: Outcome,
 }
@@ -66,7 +71,8 @@ pub enum Outcome {
     /// None of it is done, and none ever will be under this name.
     Aborted {
         /// Why.
-        why: Why,
+        #[serde(rename = "why")]
+        reason: AbortReason,
     },
     /// Not known, not yet or no longer: either of the others is possible.
     Unknown,
@@ -74,13 +80,14 @@ pub enum Outcome {
 
 /// Why a request was aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Why {
+pub enum AbortReason {
     /// A participant refused.
     Refused {
         /// Which one.
         by: NodeId,
         /// Why.
-        no: No,
+        #[serde(rename = "no")]
+        refusal: Refusal,
     },
     /// Not all votes came in time.
     TimedOut {
@@ -90,21 +97,25 @@ pub enum Why {
     /// It was addressed to an earlier life, which did not commit it.
     Restarted,
     /// It is not a transaction.
-    Invalid(Invalid),
+    Invalid(InvalidTransaction),
 }
 
-impl Turn {
-    /// Where `name` stands among those of its client.
-    pub fn of(name: RequestId) -> Turn {
-        Turn { serial: name.serial, attempt: name.attempt }
+impl RequestNumber {
+    /// Where `request` stands among those of its client.
+    pub fn of(request: RequestId) -> RequestNumber {
+        RequestNumber { serial: request.serial, attempt: request.attempt }
     }
 
     /// The greatest turn below this one; itself if it is the least.
-    pub fn before(self) -> Turn {
+    pub fn predecessor(self) -> RequestNumber {
         match self {
-            Turn { serial, attempt: 1.. } => Turn { serial, attempt: self.attempt - 1 },
-            Turn { serial: 1.., attempt: 0 } => Turn { serial: self.serial - 1, attempt: u16::MAX },
-            Turn { serial: 0, attempt: 0 } => self,
+            RequestNumber { serial, attempt: 1.. } => {
+                RequestNumber { serial, attempt: self.attempt - 1 }
+            }
+            RequestNumber { serial: 1.., attempt: 0 } => {
+                RequestNumber { serial: self.serial - 1, attempt: u16::MAX }
+            }
+            RequestNumber { serial: 0, attempt: 0 } => self,
         }
     }
 }
@@ -129,7 +140,7 @@ impl Label for Request {
                 }
                 Ok(())
             }
-            Request::Outcome { life } => write!(f, "of {life}"),
+            Request::Outcome { incarnation } => write!(f, "of {incarnation}"),
         }
     }
 }
@@ -149,20 +160,24 @@ impl Label for Response {
 
     fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         match &self.outcome {
-            Outcome::Aborted { why } => write!(f, "{why}"),
-            Outcome::Committed { reads: Some(reads) } if !reads.is_empty() => write!(f, "{:?}", &reads[..]),
+            Outcome::Aborted { reason } => write!(f, "{reason}"),
+            Outcome::Committed { reads: Some(reads) } if !reads.is_empty() => {
+                write!(f, "{:?}", &reads[..])
+            }
             Outcome::Committed { .. } | Outcome::Unknown => Ok(()),
         }
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for AbortReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::Refused { by, no } => write!(f, "{by} refused: {no}"),
-            Why::TimedOut { missing } => write!(f, "no vote from {missing} in time"),
-            Why::Restarted => f.write_str("the coordinator restarted before it was committed"),
-            Why::Invalid(invalid) => write!(f, "{invalid}"),
+            AbortReason::Refused { by, refusal } => write!(f, "{by} refused: {refusal}"),
+            AbortReason::TimedOut { missing } => write!(f, "no vote from {missing} in time"),
+            AbortReason::Restarted => {
+                f.write_str("the coordinator restarted before it was committed")
+            }
+            AbortReason::Invalid(invalid) => write!(f, "{invalid}"),
         }
     }
 }
@@ -172,10 +187,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_turn_before_is_the_greatest_below() {
-        let turn = |serial, attempt| Turn { serial, attempt };
-        assert_eq!(turn(4, 2).before(), turn(4, 1));
-        assert_eq!(turn(4, 0).before(), turn(3, u16::MAX));
-        assert_eq!(turn(0, 0).before(), turn(0, 0));
+    fn predecessor_is_the_greatest_smaller_request_number() {
+        let number = |serial, attempt| RequestNumber { serial, attempt };
+        assert_eq!(number(4, 2).predecessor(), number(4, 1));
+        assert_eq!(number(4, 0).predecessor(), number(3, u16::MAX));
+        assert_eq!(number(0, 0).predecessor(), number(0, 0));
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::end_mark::{EndedTransactions, Position};
 use super::op::Key;
 use super::part::{Part, Participants};
 use super::record::Record;
-use super::request::Turn;
-use super::words::{Ended, Position};
+use super::request::RequestNumber;
 use crate::id::{Incarnation, NodeId, RequestId, TxId};
 
 /// The durable state of a node. Canonical: equal states have equal fields and equal encodings.
@@ -25,13 +25,13 @@ pub struct State {
     /// What is in doubt here; its locks follow from it. Sorted by transaction.
     pub prepared: Vec<Prepared>,
     /// Terminal outcomes as participant, kept until `ended` covers them. Sorted by transaction.
-    pub outcomes: Vec<Known>,
+    pub outcomes: Vec<KnownOutcome>,
     /// Decided as coordinator and not acknowledged by all. Sorted by transaction.
     pub committing: Vec<Committing>,
     /// What is known of other coordinators. Sorted by coordinator; those never heard of are absent.
-    pub ended: Vec<Ended>,
+    pub ended: Vec<EndedTransactions>,
     /// Names of committed requests, and floors. Sorted by client; clients of whom nothing is known are absent.
-    pub clients: Vec<Client>,
+    pub clients: Vec<ClientHistory>,
 }
 
 /// A vote that has been or may be given.
@@ -40,18 +40,18 @@ pub struct Prepared {
     /// The transaction.
     pub tx: TxId,
     /// The request behind it.
-    pub name: RequestId,
+    pub request: RequestId,
     /// What was promised.
     pub part: Part,
 }
 
 /// How a transaction ended at a participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
+pub struct KnownOutcome {
     /// The transaction.
     pub tx: TxId,
     /// The request behind it.
-    pub name: RequestId,
+    pub request: RequestId,
     /// How.
     pub decision: Decision,
 }
@@ -71,20 +71,20 @@ pub struct Committing {
     /// The transaction.
     pub tx: TxId,
     /// The request behind it.
-    pub name: RequestId,
+    pub request: RequestId,
     /// All participants; who has acknowledged is not recorded.
     pub participants: Participants,
 }
 
 /// What is remembered of one client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Client {
+pub struct ClientHistory {
     /// [`RequestId::client`].
     pub client: u64,
     /// At or below this, names may have been forgotten. (0, 0) if none have.
-    pub floor: Turn,
+    pub floor: RequestNumber,
     /// The committed requests above the floor, with their transactions. Sorted by turn.
-    pub committed: Vec<(Turn, TxId)>,
+    pub committed: Vec<(RequestNumber, TxId)>,
 }
 
 impl State {
@@ -94,45 +94,49 @@ impl State {
     /// If the record cannot follow what came before: logs are checksummed and chained, so that is our own bug.
     pub fn apply(&mut self, node: NodeId, record: Record) {
         match record {
-            Record::Prepared { tx, name, part } => {
+            Record::Prepared { tx, request, part } => {
                 let at = self.prepared.partition_point(|known| known.tx < tx);
-                self.prepared.insert(at, Prepared { tx, name, part });
+                self.prepared.insert(at, Prepared { tx, request, part });
             }
-            Record::Commit { tx, name, part } => self.commit(node, tx, name, &part),
-            Record::Committed { tx, name } => {
+            Record::Commit { tx, request, part } => self.commit(node, tx, request, &part),
+            Record::Committed { tx, request } => {
                 let prepared = self.take_prepared(tx).expect("COMMITTED follows PREPARED");
                 apply_ops(&mut self.values, prepared.part.ops());
-                self.know(Known { tx, name, decision: Decision::Committed });
+                self.insert_outcome(KnownOutcome { tx, request, decision: Decision::Committed });
             }
-            Record::Aborted { tx, name } => {
+            Record::Aborted { tx, request } => {
                 self.take_prepared(tx);
-                self.know(Known { tx, name, decision: Decision::Aborted });
+                self.insert_outcome(KnownOutcome { tx, request, decision: Decision::Aborted });
             }
             Record::End { tx, .. } => self.committing.retain(|committing| committing.tx != tx),
         }
     }
 
-    fn commit(&mut self, node: NodeId, tx: TxId, name: RequestId, part: &Part) {
+    fn commit(&mut self, node: NodeId, tx: TxId, request: RequestId, part: &Part) {
         apply_ops(&mut self.values, part.ops());
-        self.remember(tx, name);
+        self.insert_committed(tx, request);
         let participants = part.participants().clone();
         if participants.subordinates(node) != 0 {
             let at = self.committing.partition_point(|known| known.tx < tx);
-            self.committing.insert(at, Committing { tx, name, participants });
+            self.committing.insert(at, Committing { tx, request, participants });
         }
     }
 
-    pub(super) fn remember(&mut self, tx: TxId, name: RequestId) {
-        let at = self.clients.partition_point(|known| known.client < name.client);
-        if self.clients.get(at).is_none_or(|known| known.client != name.client) {
-            let nobody = Client { client: name.client, floor: Turn::default(), committed: Vec::new() };
-            self.clients.insert(at, nobody);
+    pub(super) fn insert_committed(&mut self, tx: TxId, request: RequestId) {
+        let at = self.clients.partition_point(|known| known.client < request.client);
+        if self.clients.get(at).is_none_or(|known| known.client != request.client) {
+            let empty = ClientHistory {
+                client: request.client,
+                floor: RequestNumber::default(),
+                committed: Vec::new(),
+            };
+            self.clients.insert(at, empty);
         }
         let client = &mut self.clients[at];
-        let turn = Turn::of(name);
-        if turn > client.floor {
-            let at = client.committed.partition_point(|known| known.0 < turn);
-            client.committed.insert(at, (turn, tx));
+        let number = RequestNumber::of(request);
+        if number > client.floor {
+            let at = client.committed.partition_point(|known| known.0 < number);
+            client.committed.insert(at, (number, tx));
         }
     }
 
@@ -141,7 +145,7 @@ impl State {
         Some(self.prepared.remove(at))
     }
 
-    fn know(&mut self, known: Known) {
+    fn insert_outcome(&mut self, known: KnownOutcome) {
         let ended = self.ended.iter().find(|ended| ended.coordinator == known.tx.coordinator);
         if ended.is_some_and(|ended| ended.contains(Position::of(known.tx))) {
             return;
@@ -155,4 +159,4 @@ impl State {
 ///
 /// # Panics
 /// If a sum overflows, which was checked, too.
-pub(crate) use crate::store::perform as apply_ops;
+pub(crate) use crate::store::apply_ops;

@@ -7,21 +7,21 @@ use crate::id::{Time, TxId};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Alarm {
+pub(super) enum Timer {
     /// A coordinator has waited long enough for votes.
-    Votes,
+    VoteTimeout,
     /// A coordinator says again what has not been answered.
-    Repeat,
+    Retransmit,
     /// A Prepare has waited long enough for a lock.
-    Lock,
+    LockTimeout,
     /// Who is in doubt asks.
-    Ask,
+    Inquire,
 }
 
 /// All that is due, sorted by time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
-    queue: VecDeque<(Time, Alarm, TxId)>,
+    queue: VecDeque<(Time, Timer, TxId)>,
 }
 
 impl Timers {
@@ -29,29 +29,29 @@ impl Timers {
         self.queue.front().map(|entry| entry.0)
     }
 
-    pub(super) fn set(&mut self, at: Time, alarm: Alarm, tx: TxId) {
-        let entry = (at, alarm, tx);
+    pub(super) fn set(&mut self, at: Time, timer: Timer, tx: TxId) {
+        let entry = (at, timer, tx);
         if self.queue.back().is_none_or(|last| last.0 < at) {
             return self.queue.push_back(entry);
         }
-        let place = self.queue.partition_point(|other| *other < entry);
-        self.queue.insert(place, entry);
+        let index = self.queue.partition_point(|other| *other < entry);
+        self.queue.insert(index, entry);
     }
 
     /// Takes out what was set for exactly this time; it may have fired already.
-    pub(super) fn cancel(&mut self, at: Time, alarm: Alarm, tx: TxId) {
-        let entry = (at, alarm, tx);
+    pub(super) fn cancel(&mut self, at: Time, timer: Timer, tx: TxId) {
+        let entry = (at, timer, tx);
         if self.queue.front() == Some(&entry) {
             self.queue.pop_front();
         } else if self.queue.back() == Some(&entry) {
             self.queue.pop_back();
-        } else if let Ok(place) = self.queue.binary_search(&entry) {
-            self.queue.remove(place);
+        } else if let Ok(index) = self.queue.binary_search(&entry) {
+            self.queue.remove(index);
         }
     }
 
-    pub(super) fn pop_due(&mut self, now: Time) -> Option<(Alarm, TxId)> {
+    pub(super) fn pop_due(&mut self, now: Time) -> Option<(Timer, TxId)> {
         self.queue.front().filter(|entry| entry.0 <= now)?;
-        self.queue.pop_front().map(|(_, alarm, tx)| (alarm, tx))
+        self.queue.pop_front().map(|(_, timer, tx)| (timer, tx))
     }
 }

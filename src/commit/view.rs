@@ -5,14 +5,15 @@ use serde::{Deserialize, Serialize};
 use super::message::Message;
 use super::node::CommitNode;
 use super::op::Key;
-use super::participant::{Known, Member};
+use super::participant::{KnownOutcome, Participation};
 use crate::id::{Incarnation, Micros, NodeId, RequestId, Time, TxId};
 
 /// One node at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// The present life.
-    pub life: Incarnation,
+    #[serde(rename = "life")]
+    pub incarnation: Incarnation,
     /// Whether its boot is durable: before that it answers nobody.
     pub ready: bool,
     /// Transactions begun in this life.
@@ -36,7 +37,7 @@ pub struct View {
     /// Keys with a value.
     pub keys: u64,
     /// Who holds what.
-    pub locks: Vec<Held>,
+    pub locks: Vec<HeldLock>,
     /// What the log has done in this life.
     pub log: LogView,
 }
@@ -47,7 +48,8 @@ pub struct InDoubt {
     /// Which.
     pub tx: TxId,
     /// The request behind it.
-    pub name: RequestId,
+    #[serde(rename = "name")]
+    pub request: RequestId,
     /// Since when: since it was locked, or since this life began.
     pub age: Micros,
     /// Who decides.
@@ -57,12 +59,13 @@ pub struct InDoubt {
     /// Whether PREPARED is durable, and Yes said.
     pub voted: bool,
     /// How often this node has asked.
-    pub asked: u32,
+    #[serde(rename = "asked")]
+    pub inquiries: u32,
 }
 
 /// A lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct HeldLock {
     /// On which key.
     pub key: Key,
     /// By which transaction.
@@ -96,73 +99,76 @@ pub struct LogView {
 
 impl CommitNode {
     /// The present life, once its boot is durable.
-    pub fn life(&self) -> Option<Incarnation> {
-        self.wal.ready().then_some(self.life)
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.wal.ready().then_some(self.incarnation)
     }
 
     /// Whether no transaction is under way here, as coordinator or as participant, and every commit is acknowledged.
     pub fn is_idle(&self) -> bool {
-        let acknowledged = |known: &Known| !known.owes_ack();
-        self.led.is_empty()
-            && self.members.is_empty()
+        let acknowledged = |known: &KnownOutcome| !known.owes_ack();
+        self.coordinated.is_empty()
+            && self.participations.is_empty()
             && self.outcomes.iter().all(|(_, known)| acknowledged(known))
     }
 
     /// Whether this message would make the node take part in a transaction that it has no part in yet.
-    pub fn begins(&self, message: &Message) -> bool {
+    pub fn starts_new_work(&self, message: &Message) -> bool {
         match message {
             Message::Prepare { tx, .. } => {
-                self.members.get(*tx).is_none() && self.outcomes.get(*tx).is_none()
+                self.participations.get(*tx).is_none() && self.outcomes.get(*tx).is_none()
             }
             Message::Vote { .. }
             | Message::Commit { .. }
             | Message::Abort { .. }
             | Message::Ack { .. }
             | Message::Inquire { .. }
-            | Message::Tell { .. } => false,
+            | Message::InquiryReply { .. } => false,
         }
     }
 
     /// What is under way at `now`.
     pub fn view(&self, now: Time) -> View {
         let (mut collecting, mut deciding, mut committing) = (0, 0, 0);
-        for (_, led) in self.led.iter() {
-            match led.phase() {
-                super::coordinator::LedPhase::Collecting => collecting += 1,
-                super::coordinator::LedPhase::Deciding => deciding += 1,
-                super::coordinator::LedPhase::Committing => committing += 1,
+        for (_, coordinated) in self.coordinated.iter() {
+            match coordinated.phase() {
+                super::coordinator::CoordinatedPhase::Collecting => collecting += 1,
+                super::coordinator::CoordinatedPhase::Deciding => deciding += 1,
+                super::coordinator::CoordinatedPhase::Committing => committing += 1,
             }
         }
-        let in_doubt = self.members.iter().filter(|(_, member)| !member.is_waiting());
-        let lock = |(key, holder, exclusive)| Held { key, holder, exclusive };
+        let in_doubt =
+            self.participations.iter().filter(|(_, participation)| !participation.is_waiting());
+        let lock = |(key, holder, exclusive)| HeldLock { key, holder, exclusive };
         View {
-            life: self.life,
+            incarnation: self.incarnation,
             ready: self.wal.ready(),
             begun: self.serial,
             collecting,
             deciding,
             committing,
             waiting: self.waiting.len() as u64,
-            in_doubt: in_doubt.map(|(tx, member)| self.in_doubt(tx, member, now)).collect(),
+            in_doubt: in_doubt
+                .map(|(tx, participation)| self.in_doubt(tx, participation, now))
+                .collect(),
             outcomes: self.outcomes.iter().count() as u64,
             idle: self.is_idle(),
-            clients: self.names.clients() as u64,
+            clients: self.request_log.clients() as u64,
             keys: self.store.values().len() as u64,
             locks: self.store.locks().map(lock).collect(),
             log: self.log_view(),
         }
     }
 
-    fn in_doubt(&self, tx: TxId, member: &Member, now: Time) -> InDoubt {
-        let others = member.part.participants().iter().copied();
+    fn in_doubt(&self, tx: TxId, participation: &Participation, now: Time) -> InDoubt {
+        let others = participation.part.participants().iter().copied();
         InDoubt {
             tx,
-            name: member.name,
-            age: now.since(member.since),
+            request: participation.request,
+            age: now.since(participation.since),
             coordinator: tx.coordinator,
             peers: others.filter(|peer| *peer != self.id && *peer != tx.coordinator).collect(),
-            voted: member.has_voted(),
-            asked: member.asked(),
+            voted: participation.has_voted(),
+            inquiries: participation.inquiries(),
         }
     }
 

@@ -12,11 +12,11 @@
 //!    This is done at most [`ClientOptions::attempts`] times.
 //! 3. *Refused for a bound, an overflow, or not a transaction.* Never tried again: the answer would be the same.
 //!
-//! When [`ClientOptions::patience`] is over without an answer, the result is [`Settled::Unknown`] with the request's name.
+//! When [`ClientOptions::request_timeout`] is over without an answer, the result is [`TxResult::Unknown`] with the request's name.
 //! [`Client::outcome`] asks for that name later, from any process.
 
-mod name;
-mod settled;
+mod handle;
+mod result;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,16 +26,16 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-pub use name::{Name, NoName};
-pub use settled::{ClientError, Doubt, Settled};
+pub use handle::{ParseHandleError, RequestHandle};
+pub use result::{ClientError, TxResult, UnknownReason};
 
 use super::clock::{after, wall_us};
-use super::packet::{Caller, ClientEcho, ClientPacket, Hello, TurnedAway, Welcome};
+use super::packet::{Caller, ClientPacket, ClientReply, Hello, Rejected, Welcome};
 use super::serve::Status;
 use super::start::entropy;
-use super::stream::{FRAME_BYTES_MAX, Frames, StreamError, say};
+use super::stream::{FRAME_BYTES_MAX, Frames, StreamError, write_value};
 use crate::commit::view::View;
-use crate::commit::{Age, No, Op, Outcome, Request, Response, Turn, Why};
+use crate::commit::{AbortReason, Age, Op, Outcome, Refusal, Request, RequestNumber, Response};
 use crate::id::{Incarnation, NodeId, RequestId};
 
 /// How a client behaves.
@@ -47,9 +47,9 @@ pub struct ClientOptions {
     /// told what became of the first one's requests. Drawn from 64 bits if `None`.
     pub number: Option<u64>,
     /// How long to wait for an answer, and for a connection, all retries included.
-    pub patience: Duration,
+    pub request_timeout: Duration,
     /// After how long without an answer the same request is asked again.
-    pub ask_again: Duration,
+    pub resend_after: Duration,
     /// How often a wish is uttered at most; at least 1.
     pub attempts: u16,
 }
@@ -59,8 +59,8 @@ impl Default for ClientOptions {
         ClientOptions {
             cluster: "stormglass".to_owned(),
             number: None,
-            patience: Duration::from_secs(10),
-            ask_again: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(10),
+            resend_after: Duration::from_secs(2),
             attempts: 1_000,
         }
     }
@@ -74,9 +74,9 @@ pub struct Client {
     number: u64,
     serial: u32,
     node: NodeId,
-    life: Incarnation,
+    incarnation: Incarnation,
     /// Names whose answer nobody has seen: nothing from the first of them on may be forgotten.
-    open: BTreeMap<Turn, Name>,
+    unanswered: BTreeMap<RequestNumber, RequestHandle>,
     connection: Option<Connection>,
 }
 
@@ -86,10 +86,10 @@ struct Connection {
     out: OwnedWriteHalf,
 }
 
-const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// First and longest pause before a wish is uttered again.
-const PAUSE_MS: (u64, u64) = (1, 64);
+const RETRY_PAUSE_MS: (u64, u64) = (1, 64);
 
 impl Client {
     /// Connects to the node that listens at `address`.
@@ -103,13 +103,13 @@ impl Client {
             number,
             serial: 0,
             node: NodeId(0),
-            life: Incarnation(0),
-            open: BTreeMap::new(),
+            incarnation: Incarnation(0),
+            unanswered: BTreeMap::new(),
             connection: None,
             options,
         };
-        let deadline = after(client.options.patience);
-        client.connected(deadline).await?;
+        let deadline = after(client.options.request_timeout);
+        client.ensure_connected(deadline).await?;
         Ok(client)
     }
 
@@ -127,40 +127,50 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`] if nothing was done and nothing will be: no node was there, or it took no request. Once a request
-    /// has left, whatever happens then is [`Settled::Unknown`] at worst.
-    pub async fn transact(&mut self, ops: impl Into<Arc<[Op]>>) -> Result<Settled, ClientError> {
+    /// has left, whatever happens then is [`TxResult::Unknown`] at worst.
+    pub async fn transact(&mut self, ops: impl Into<Arc<[Op]>>) -> Result<TxResult, ClientError> {
         self.serial += 1;
         let ops = ops.into();
         let serial = self.serial;
-        let deadline = after(self.options.patience);
+        let deadline = after(self.options.request_timeout);
         let first = RequestId { client: self.number, serial, attempt: 0 };
         let age = Age { at: wall_us(), by: first };
-        let mut pause_ms = PAUSE_MS.0;
+        let mut pause_ms = RETRY_PAUSE_MS.0;
         let mut attempt = 0;
         loop {
-            self.connected(deadline).await?;
+            self.ensure_connected(deadline).await?;
             let id = RequestId { attempt, ..first };
-            let name = Name { node: self.node, life: self.life, id };
-            self.open.insert(Turn::of(id), name);
-            let (&seen, _) = self.open.first_key_value().expect("just inserted");
-            let request = Request::Transact { life: name.life, age, seen, ops: Arc::clone(&ops) };
-            let settled = match self.ask(name, &request, deadline).await {
-                Ok(Some(response)) => self.settle(name, response.outcome),
-                Ok(None) => return Ok(Settled::Unknown { name, doubt: Doubt::Silence }),
+            let handle = RequestHandle { node: self.node, incarnation: self.incarnation, id };
+            self.unanswered.insert(RequestNumber::of(id), handle);
+            let (&seen, _) = self.unanswered.first_key_value().expect("just inserted");
+            let request = Request::Transact {
+                incarnation: handle.incarnation,
+                age,
+                seen,
+                ops: Arc::clone(&ops),
+            };
+            let result = match self.send_until_answered(handle, &request, deadline).await {
+                Ok(Some(response)) => self.record_outcome(handle, response.outcome),
+                Ok(None) => {
+                    return Ok(TxResult::Unknown { handle, reason: UnknownReason::NoAnswer });
+                }
                 Err(error) => {
                     // It never left, so there is no answer to wait for.
-                    self.open.remove(&Turn::of(id));
+                    self.unanswered.remove(&RequestNumber::of(id));
                     return Err(error);
                 }
             };
-            let Settled::Aborted { why, .. } = settled else { return Ok(settled) };
+            let TxResult::Aborted { reason, .. } = result else { return Ok(result) };
             let pause = Duration::from_millis(pause_ms + entropy() % pause_ms);
             attempt += 1;
-            if !worth_another(why) || attempt >= self.options.attempts || Instant::now() + pause >= deadline {
-                return Ok(settled);
+            if !is_retryable(reason)
+                || attempt >= self.options.attempts
+                || Instant::now() + pause >= deadline
+            {
+                return Ok(result);
             }
             sleep(pause).await;
-            pause_ms = (pause_ms * 2).min(PAUSE_MS.1);
+            pause_ms = (pause_ms * 2).min(RETRY_PAUSE_MS.1);
         }
     }
 
@@ -168,11 +178,18 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`] if the node cannot be asked, or is not the one that the name says.
-    pub async fn outcome(&mut self, name: Name) -> Result<Settled, ClientError> {
-        let deadline = after(self.options.patience);
-        match self.ask(name, &Request::Outcome { life: name.life }, deadline).await? {
-            None => Ok(Settled::Unknown { name, doubt: Doubt::Silence }),
-            Some(response) => Ok(self.settle(name, response.outcome)),
+    pub async fn outcome(&mut self, handle: RequestHandle) -> Result<TxResult, ClientError> {
+        let deadline = after(self.options.request_timeout);
+        match self
+            .send_until_answered(
+                handle,
+                &Request::Outcome { incarnation: handle.incarnation },
+                deadline,
+            )
+            .await?
+        {
+            None => Ok(TxResult::Unknown { handle, reason: UnknownReason::NoAnswer }),
+            Some(response) => Ok(self.record_outcome(handle, response.outcome)),
         }
     }
 
@@ -181,12 +198,12 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`] if it does not answer in time.
     pub async fn status_json(&mut self) -> Result<String, ClientError> {
-        let deadline = after(self.options.patience);
+        let deadline = after(self.options.request_timeout);
         loop {
-            self.connected(deadline).await?;
+            self.ensure_connected(deadline).await?;
             match self.status_once().await {
                 Ok(json) => return Ok(json),
-                Err(error) => self.lost(&error),
+                Err(error) => self.drop_connection(&error),
             }
         }
     }
@@ -199,99 +216,103 @@ impl Client {
         let json = self.status_json().await?;
         let malformed = |error: serde_json::Error| ClientError::Malformed {
             address: self.address.clone(),
-            why: error.to_string(),
+            reason: error.to_string(),
         };
         serde_json::from_str(&json).map_err(malformed)
     }
 
     async fn status_once(&mut self) -> Result<String, StreamError> {
-        let patience = self.options.ask_again;
+        let request_timeout = self.options.resend_after;
         let connection = self.connection.as_mut().expect("connected before");
-        say(&mut connection.out, &ClientPacket::<Request>::Status, WRITE_PATIENCE).await?;
+        write_value(&mut connection.out, &ClientPacket::<Request>::Status, WRITE_TIMEOUT).await?;
         loop {
-            match connection.frames.next::<ClientEcho<Response>>(patience).await? {
-                None => return Err(StreamError::CutShort),
-                Some(ClientEcho::Status { json }) => return Ok(json),
-                Some(ClientEcho::Answer { .. } | ClientEcho::TurnedAway { .. } | ClientEcho::Pong) => {}
+            match connection.frames.next::<ClientReply<Response>>(request_timeout).await? {
+                None => return Err(StreamError::UnexpectedEof),
+                Some(ClientReply::Status { json }) => return Ok(json),
+                Some(
+                    ClientReply::Answer { .. } | ClientReply::Rejected { .. } | ClientReply::Pong,
+                ) => {}
             }
         }
     }
 
     /// An answer that is final was seen: its name is open no longer.
-    fn settle(&mut self, name: Name, outcome: Outcome) -> Settled {
-        let settled = match outcome {
-            Outcome::Committed { reads } => Settled::Committed { name, reads },
-            Outcome::Aborted { why } => Settled::Aborted { name, why },
-            Outcome::Unknown => return Settled::Unknown { name, doubt: Doubt::Ignorance },
+    fn record_outcome(&mut self, handle: RequestHandle, outcome: Outcome) -> TxResult {
+        let result = match outcome {
+            Outcome::Committed { reads } => TxResult::Committed { handle, reads },
+            Outcome::Aborted { reason } => TxResult::Aborted { handle, reason },
+            Outcome::Unknown => {
+                return TxResult::Unknown { handle, reason: UnknownReason::NotKnown };
+            }
         };
         // An outcome may be that of any client's request.
-        if self.open.get(&Turn::of(name.id)) == Some(&name) {
-            self.open.remove(&Turn::of(name.id));
+        if self.unanswered.get(&RequestNumber::of(handle.id)) == Some(&handle) {
+            self.unanswered.remove(&RequestNumber::of(handle.id));
         }
-        settled
+        result
     }
 
     /// Asks until there is an answer: the same request under the same name. `None` when the time is over, or when
     /// whoever the name is addressed to is not to be found any more.
-    async fn ask(
+    async fn send_until_answered(
         &mut self,
-        name: Name,
+        handle: RequestHandle,
         request: &Request,
         deadline: Instant,
     ) -> Result<Option<Response>, ClientError> {
-        let mut asked = false;
+        let mut sent = false;
         loop {
-            match self.reach(name, deadline).await {
+            match self.connect_to_node_of(handle, deadline).await {
                 Ok(()) => {}
                 // It may have been done, whoever is there or not there now.
-                Err(_) if asked => return Ok(None),
+                Err(_) if sent => return Ok(None),
                 Err(error) => return Err(error),
             }
-            let until = deadline.min(after(self.options.ask_again));
-            let answered = timeout_at(until, self.ask_once(name.id, request)).await;
+            let until = deadline.min(after(self.options.resend_after));
+            let answered = timeout_at(until, self.send_once(handle.id, request)).await;
             match answered {
                 Ok(Ok(Answer::Response(response))) => {
-                    self.life = self.life.max(response.life);
+                    self.incarnation = self.incarnation.max(response.incarnation);
                     return Ok(Some(response));
                 }
-                Ok(Ok(Answer::TurnedAway(why))) if !asked => {
-                    let why = match why {
-                        TurnedAway::Closing => "shutting down",
-                        TurnedAway::Busy => "too busy",
+                Ok(Ok(Answer::Rejected(reason))) if !sent => {
+                    let reason = match reason {
+                        Rejected::Closing => "shutting down",
+                        Rejected::Busy => "too busy",
                     };
-                    return Err(ClientError::TurnedAway { address: self.address.clone(), why });
+                    return Err(ClientError::Rejected { address: self.address.clone(), reason });
                 }
-                Ok(Ok(Answer::TurnedAway(_))) => sleep(Duration::from_millis(50)).await,
-                Ok(Err(error)) => self.lost(&error),
+                Ok(Ok(Answer::Rejected(_))) => sleep(Duration::from_millis(50)).await,
+                Ok(Err(error)) => self.drop_connection(&error),
                 Err(_) => {}
             }
-            asked = true;
+            sent = true;
             if Instant::now() >= deadline {
                 return Ok(None);
             }
         }
     }
 
-    async fn ask_once(&mut self, id: RequestId, request: &Request) -> Result<Answer, StreamError> {
-        let patience = self.options.patience;
+    async fn send_once(&mut self, id: RequestId, request: &Request) -> Result<Answer, StreamError> {
+        let request_timeout = self.options.request_timeout;
         let connection = self.connection.as_mut().expect("connected before");
-        let packet = ClientPacket::Ask { id, request: request.clone() };
-        say(&mut connection.out, &packet, WRITE_PATIENCE).await?;
+        let packet = ClientPacket::Request { id, request: request.clone() };
+        write_value(&mut connection.out, &packet, WRITE_TIMEOUT).await?;
         loop {
-            match connection.frames.next::<ClientEcho<Response>>(patience).await? {
-                None => return Err(StreamError::CutShort),
-                Some(ClientEcho::Answer { id: other, response }) if other == id => {
+            match connection.frames.next::<ClientReply<Response>>(request_timeout).await? {
+                None => return Err(StreamError::UnexpectedEof),
+                Some(ClientReply::Answer { id: other, response }) if other == id => {
                     return Ok(Answer::Response(response));
                 }
-                Some(ClientEcho::TurnedAway { id: other, why }) if other == id => {
-                    return Ok(Answer::TurnedAway(why));
+                Some(ClientReply::Rejected { id: other, reason }) if other == id => {
+                    return Ok(Answer::Rejected(reason));
                 }
                 // To an earlier question, asked more than once.
                 Some(
-                    ClientEcho::Answer { .. }
-                    | ClientEcho::TurnedAway { .. }
-                    | ClientEcho::Status { .. }
-                    | ClientEcho::Pong,
+                    ClientReply::Answer { .. }
+                    | ClientReply::Rejected { .. }
+                    | ClientReply::Status { .. }
+                    | ClientReply::Pong,
                 ) => {}
             }
         }
@@ -299,34 +320,41 @@ impl Client {
 
     /// Makes sure that the node is there to which the name is addressed. Another one at the same address would not know
     /// the name, and do it all once more if it happens to be in the same life.
-    async fn reach(&mut self, name: Name, deadline: Instant) -> Result<(), ClientError> {
-        self.connected(deadline).await?;
-        if self.node == name.node {
+    async fn connect_to_node_of(
+        &mut self,
+        handle: RequestHandle,
+        deadline: Instant,
+    ) -> Result<(), ClientError> {
+        self.ensure_connected(deadline).await?;
+        if self.node == handle.node {
             return Ok(());
         }
-        Err(ClientError::WrongNode { name, address: self.address.clone(), node: self.node })
+        Err(ClientError::WrongNode { handle, address: self.address.clone(), node: self.node })
     }
 
-    fn lost(&mut self, error: &StreamError) {
+    fn drop_connection(&mut self, error: &StreamError) {
         tracing::info!(address = %self.address, "connection lost: {error}");
         self.connection = None;
     }
 
     /// Makes sure that there is a connection, trying again until `deadline`.
-    async fn connected(&mut self, deadline: Instant) -> Result<(), ClientError> {
+    async fn ensure_connected(&mut self, deadline: Instant) -> Result<(), ClientError> {
         let mut backoff = Duration::from_millis(10);
         let mut last = "no time was left to try".to_owned();
         while self.connection.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(ClientError::Unreachable { address: self.address.clone(), why: last });
+                return Err(ClientError::Unreachable {
+                    address: self.address.clone(),
+                    reason: last,
+                });
             }
             match timeout(left, self.dial()).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(Dial::Refused(why))) => {
-                    return Err(ClientError::Refused { address: self.address.clone(), why });
+                Ok(Err(DialError::Refused(reason))) => {
+                    return Err(ClientError::Refused { address: self.address.clone(), reason });
                 }
-                Ok(Err(Dial::Failed(why))) => last = why.to_string(),
+                Ok(Err(DialError::Failed(reason))) => last = reason.to_string(),
                 Err(_) => last = "no answer in time".to_owned(),
             }
             sleep(backoff.min(deadline.saturating_duration_since(Instant::now()))).await;
@@ -335,18 +363,18 @@ impl Client {
         Ok(())
     }
 
-    async fn dial(&mut self) -> Result<(), Dial> {
+    async fn dial(&mut self) -> Result<(), DialError> {
         let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;
         let (from, mut out) = stream.into_split();
         let mut frames = Frames::new(from, FRAME_BYTES_MAX);
         let hello = Hello { cluster: self.options.cluster.clone(), caller: Caller::Client };
-        say(&mut out, &hello, WRITE_PATIENCE).await?;
-        match frames.next::<Welcome>(self.options.patience).await? {
-            None => Err(Dial::Failed(StreamError::CutShort)),
-            Some(Welcome::Refused { why }) => Err(Dial::Refused(why)),
-            Some(Welcome::Welcome { node, life }) => {
-                (self.node, self.life) = (node, life);
+        write_value(&mut out, &hello, WRITE_TIMEOUT).await?;
+        match frames.next::<Welcome>(self.options.request_timeout).await? {
+            None => Err(DialError::Failed(StreamError::UnexpectedEof)),
+            Some(Welcome::Refused { reason }) => Err(DialError::Refused(reason)),
+            Some(Welcome::Welcome { node, incarnation }) => {
+                (self.node, self.incarnation) = (node, incarnation);
                 self.connection = Some(Connection { frames, out });
                 Ok(())
             }
@@ -356,31 +384,34 @@ impl Client {
 
 enum Answer {
     Response(Response),
-    TurnedAway(TurnedAway),
+    Rejected(Rejected),
 }
 
-enum Dial {
+enum DialError {
     Failed(StreamError),
     Refused(String),
 }
 
-impl From<StreamError> for Dial {
-    fn from(error: StreamError) -> Dial {
-        Dial::Failed(error)
+impl From<StreamError> for DialError {
+    fn from(error: StreamError) -> DialError {
+        DialError::Failed(error)
     }
 }
 
-impl From<std::io::Error> for Dial {
-    fn from(error: std::io::Error) -> Dial {
-        Dial::Failed(StreamError::Io(error))
+impl From<std::io::Error> for DialError {
+    fn from(error: std::io::Error) -> DialError {
+        DialError::Failed(StreamError::Io(error))
     }
 }
 
-fn worth_another(why: Why) -> bool {
-    match why {
-        Why::Refused { no: No::Conflict { .. } | No::Aborted, .. }
-        | Why::TimedOut { .. }
-        | Why::Restarted => true,
-        Why::Refused { no: No::Bound { .. } | No::Overflow { .. }, .. } | Why::Invalid(_) => false,
+fn is_retryable(reason: AbortReason) -> bool {
+    match reason {
+        AbortReason::Refused { refusal: Refusal::Conflict { .. } | Refusal::Aborted, .. }
+        | AbortReason::TimedOut { .. }
+        | AbortReason::Restarted => true,
+        AbortReason::Refused {
+            refusal: Refusal::Bound { .. } | Refusal::Overflow { .. }, ..
+        }
+        | AbortReason::Invalid(_) => false,
     }
 }

@@ -1,23 +1,23 @@
 //! The node of atomic commitment, served.
 
-use super::serve::Serve;
+use super::serve::ServedNode;
 use crate::commit::view::View;
 use crate::commit::{CommitNode, Message};
 use crate::id::{Incarnation, Time};
 
-impl Serve for CommitNode {
+impl ServedNode for CommitNode {
     type View = View;
 
-    fn life(&self) -> Option<Incarnation> {
-        CommitNode::life(self)
+    fn incarnation(&self) -> Option<Incarnation> {
+        CommitNode::incarnation(self)
     }
 
     fn is_idle(&self) -> bool {
         CommitNode::is_idle(self)
     }
 
-    fn begins(&self, message: &Message) -> bool {
-        CommitNode::begins(self, message)
+    fn starts_new_work(&self, message: &Message) -> bool {
+        CommitNode::starts_new_work(self, message)
     }
 
     fn view(&self, now: Time) -> View {

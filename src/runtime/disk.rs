@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 
-use super::files::name_of;
+use super::files::file_name_of;
 use crate::contract::{DiskError, DiskOp, FileId, OpId};
 
 /// Operations of one or more steps, in order, with the bytes of their appends.
@@ -35,7 +35,7 @@ pub(super) enum Job {
 
 /// A barrier has completed.
 #[derive(Clone, Debug)]
-pub struct Done {
+pub struct BarrierCompletion {
     /// Which.
     pub op: OpId,
     /// Whether everything it covers is durable.
@@ -66,11 +66,11 @@ const BATCHES_MAX: usize = 64;
 #[expect(clippy::disallowed_methods, reason = "a driver for real has a real disk, and that blocks")]
 pub(super) fn start(
     path: PathBuf,
-) -> io::Result<(mpsc::Sender<Batch>, mpsc::UnboundedReceiver<Done>, Thread)> {
+) -> io::Result<(mpsc::Sender<Batch>, mpsc::UnboundedReceiver<BarrierCompletion>, DiskThread)> {
     let (jobs, mut inbox) = mpsc::channel::<Batch>(BATCHES_MAX);
     // Unbounded, and yet bounded: there is at most one barrier under way for each lane.
     let (outbox, done) = mpsc::unbounded_channel();
-    let mut files = Files::open(&path)?;
+    let mut files = DataFiles::open(&path)?;
     let thread = std::thread::spawn(move || {
         while let Some(batch) = inbox.blocking_recv() {
             for job in &batch.jobs {
@@ -85,11 +85,11 @@ pub(super) fn start(
 }
 
 /// To wait for the thread's end.
-pub(super) type Thread = std::thread::JoinHandle<()>;
+pub(super) type DiskThread = std::thread::JoinHandle<()>;
 
 /// The files of a node, open for appending. What the disk thread owns.
 #[derive(Debug)]
-pub struct Files {
+pub struct DataFiles {
     path: PathBuf,
     directory: File,
     open: BTreeMap<FileId, File>,
@@ -97,40 +97,49 @@ pub struct Files {
     detail: Option<String>,
 }
 
-impl Files {
+impl DataFiles {
     /// The files in this directory, for one life.
     ///
     /// # Errors
     /// If there is no such directory.
-    pub fn open(path: &Path) -> io::Result<Files> {
+    pub fn open(path: &Path) -> io::Result<DataFiles> {
         let directory = File::open(path)?;
-        Ok(Files { path: path.to_path_buf(), directory, open: BTreeMap::new(), latched: None, detail: None })
+        Ok(DataFiles {
+            path: path.to_path_buf(),
+            directory,
+            open: BTreeMap::new(),
+            latched: None,
+            detail: None,
+        })
     }
 
     /// Performs one operation of a node, `bytes` being those of an append; what to tell the node, if it was a barrier.
-    pub fn issue(&mut self, op: &DiskOp, bytes: &[u8]) -> Option<Done> {
+    pub fn issue(&mut self, op: &DiskOp, bytes: &[u8]) -> Option<BarrierCompletion> {
         self.perform(&Job::of(op, 0..bytes.len()), bytes)
     }
 
-    pub(super) fn perform(&mut self, job: &Job, bytes: &[u8]) -> Option<Done> {
+    pub(super) fn perform(&mut self, job: &Job, bytes: &[u8]) -> Option<BarrierCompletion> {
         if self.latched.is_none()
             && let Err(error) = self.attempt(job, bytes)
         {
-            let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            let full =
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             self.latched = Some(if full { DiskError::NoSpace } else { DiskError::Io });
-            self.detail = Some(format!("{} in {}: {error}", job.deed(), self.path.display()));
+            self.detail = Some(format!("{} in {}: {error}", job.describe(), self.path.display()));
         }
         let (Job::Sync { op, .. } | Job::SyncDir { op }) = *job else { return None };
         let result = self.latched.map_or(Ok(()), Err);
-        Some(Done { op, result, detail: self.detail.take() })
+        Some(BarrierCompletion { op, result, detail: self.detail.take() })
     }
 
     fn attempt(&mut self, job: &Job, bytes: &[u8]) -> io::Result<()> {
         match *job {
-            Job::Append { file, bytes: ref range } => self.file(file)?.write_all(&bytes[range.clone()]),
-            Job::Truncate { file, len } => self.existing(file)?.set_len(len),
+            Job::Append { file, bytes: ref range } => {
+                self.file(file)?.write_all(&bytes[range.clone()])
+            }
+            Job::Truncate { file, len } => self.open_existing(file)?.set_len(len),
             Job::Rename { from, to } => {
-                fs::rename(self.place(from), self.place(to))?;
+                fs::rename(self.path_of(from), self.path_of(to))?;
                 self.open.remove(&to);
                 if let Some(open) = self.open.remove(&from) {
                     self.open.insert(to, open);
@@ -139,36 +148,38 @@ impl Files {
             }
             Job::Remove { file } => {
                 self.open.remove(&file);
-                match fs::remove_file(self.place(file)) {
+                match fs::remove_file(self.path_of(file)) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                     other => other,
                 }
             }
-            Job::Sync { file, .. } => self.existing(file)?.sync_data(),
+            Job::Sync { file, .. } => self.open_existing(file)?.sync_data(),
             Job::SyncDir { .. } => self.directory.sync_all(),
         }
     }
 
-    fn place(&self, file: FileId) -> PathBuf {
-        self.path.join(name_of(file))
+    fn path_of(&self, file: FileId) -> PathBuf {
+        self.path.join(file_name_of(file))
     }
 
     /// Creates it if need be.
     fn file(&mut self, file: FileId) -> io::Result<&mut File> {
-        self.opened(file, true)
+        self.open_file(file, true)
     }
 
-    fn existing(&mut self, file: FileId) -> io::Result<&mut File> {
-        self.opened(file, false)
+    fn open_existing(&mut self, file: FileId) -> io::Result<&mut File> {
+        self.open_file(file, false)
     }
 
-    fn opened(&mut self, file: FileId, create: bool) -> io::Result<&mut File> {
+    fn open_file(&mut self, file: FileId, create: bool) -> io::Result<&mut File> {
         match self.open.entry(file) {
             std::collections::btree_map::Entry::Occupied(open) => Ok(open.into_mut()),
             std::collections::btree_map::Entry::Vacant(vacant) => {
-                let opened =
-                    OpenOptions::new().append(true).create(create).open(self.path.join(name_of(file)))?;
-                Ok(vacant.insert(opened))
+                let open_file = OpenOptions::new()
+                    .append(true)
+                    .create(create)
+                    .open(self.path.join(file_name_of(file)))?;
+                Ok(vacant.insert(open_file))
             }
         }
     }
@@ -187,7 +198,7 @@ impl Job {
         }
     }
 
-    fn deed(&self) -> String {
+    fn describe(&self) -> String {
         match self {
             Job::Append { file, .. } => format!("writing {file}"),
             Job::Truncate { file, .. } => format!("truncating {file}"),

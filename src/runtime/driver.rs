@@ -13,33 +13,33 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep};
 
 use super::clock::{Clock, after};
-use super::disk::{Batch, Done, Thread};
-use super::door::{Arrival, Door};
+use super::disk::{BarrierCompletion, Batch, DiskThread};
 use super::files::Directory;
 use super::link::{self, Link};
-use super::packet::{ClientEcho, TurnedAway};
-use super::serve::{DiskStatus, Serve};
+use super::listener::{Arrival, Listener};
+use super::observer::{Continuation, Observer};
+use super::packet::{ClientReply, Rejected};
+use super::serve::{DiskStatus, ServedNode};
 use super::start::{Ending, Settings};
-use super::stream::Pipe;
-use super::tap::{Tap, Then};
+use super::stream::SendQueue;
 use crate::contract::{Input, Outbox};
 use crate::id::{Incarnation, NodeId, RequestId};
 
 /// Requests that may be under way at one node: a bound on what clients can make it hold.
-const ASKED_MAX: usize = 8_192;
+const PENDING_REQUESTS_MAX: usize = 8_192;
 
 /// Inputs that are handled before their effects leave: what they write shares a disk batch and a packet.
-const TOGETHER_MAX: usize = 64;
+const INPUT_BATCH_MAX: usize = 64;
 
 /// Everything that one life has.
-pub(super) struct Driver<N: Serve> {
+pub(super) struct Driver<N: ServedNode> {
     settings: Settings,
     node: N,
     outbox: Outbox<N>,
     clock: Clock,
-    tap: Option<Box<dyn Tap<N>>>,
+    observer: Option<Box<dyn Observer<N>>>,
     /// The number of the last letter sent.
-    letters: u64,
+    last_message_number: u64,
     jobs: mpsc::Sender<Batch>,
     batch: Batch,
     disk: DiskStatus,
@@ -47,9 +47,9 @@ pub(super) struct Driver<N: Serve> {
     detail: String,
     links: BTreeMap<NodeId, Link>,
     /// Who waits for which answer.
-    asked: BTreeMap<RequestId, Arc<Pipe>>,
+    pending_requests: BTreeMap<RequestId, Arc<SendQueue>>,
     // Until the node is ready.
-    door: Option<Door<N>>,
+    listener: Option<Listener<N>>,
     tasks: JoinSet<()>,
     ready: watch::Sender<Option<Incarnation>>,
     /// Until when a clean shutdown waits.
@@ -58,17 +58,17 @@ pub(super) struct Driver<N: Serve> {
 }
 
 /// The life of a node.
-impl<N: Serve> Driver<N> {
+impl<N: ServedNode> Driver<N> {
     #[expect(clippy::too_many_arguments, reason = "what `start` has put together, once")]
     pub(super) fn new(
         settings: Settings,
         node: N,
         outbox: Outbox<N>,
         clock: Clock,
-        tap: Option<Box<dyn Tap<N>>>,
+        observer: Option<Box<dyn Observer<N>>>,
         entropy: u64,
         jobs: mpsc::Sender<Batch>,
-        door: Door<N>,
+        listener: Listener<N>,
         ready: watch::Sender<Option<Incarnation>>,
     ) -> Driver<N> {
         Driver {
@@ -76,16 +76,16 @@ impl<N: Serve> Driver<N> {
             node,
             outbox,
             clock,
-            tap,
+            observer,
             // Whoever sends a letter of an earlier life again cannot be told apart by numbers that start from 1.
-            letters: entropy & !0xFFFF_FFFF,
+            last_message_number: entropy & !0xFFFF_FFFF,
             jobs,
             batch: Batch::default(),
             disk: DiskStatus::default(),
             detail: String::new(),
             links: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            door: Some(door),
+            pending_requests: BTreeMap::new(),
+            listener: Some(listener),
             tasks: JoinSet::new(),
             ready,
             closing: None,
@@ -93,17 +93,17 @@ impl<N: Serve> Driver<N> {
         }
     }
 
-    pub(super) async fn live(
+    pub(super) async fn run(
         mut self,
         mut arrivals: mpsc::Receiver<Arrival<N>>,
-        mut done: mpsc::UnboundedReceiver<Done>,
+        mut done: mpsc::UnboundedReceiver<BarrierCompletion>,
         mut stop: watch::Receiver<bool>,
-        thread: Thread,
+        thread: DiskThread,
         directory: Directory,
     ) -> Ending {
         self.perform(self.clock.now());
         self.open_if_ready();
-        let mut batch = Vec::with_capacity(TOGETHER_MAX);
+        let mut batch = Vec::with_capacity(INPUT_BATCH_MAX);
         let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
         while self.ended.is_none() {
             self.flush().await;
@@ -113,23 +113,23 @@ impl<N: Serve> Driver<N> {
                 // What is always ready under load comes last, so that nothing else starves.
                 done = done.recv() => match done {
                     Some(done) => self.on_done(done),
-                    None => self.end(Ending::Crippled { what: "the disk thread has ended".to_owned() }),
+                    None => self.end(Ending::EngineFailed { what: "the disk thread has ended".to_owned() }),
                 },
                 Some(ended) = self.tasks.join_next() => self.on_task_ended(&ended),
                 () = &mut alarm => self.on_alarm(),
                 Ok(()) = stop.changed() => self.on_stop(),
-                _ = arrivals.recv_many(&mut batch, TOGETHER_MAX) => {}
+                _ = arrivals.recv_many(&mut batch, INPUT_BATCH_MAX) => {}
             }
             for arrival in batch.drain(..) {
                 self.on_arrival(arrival);
             }
-            if self.closing.is_some() && self.asked.is_empty() && self.node.is_idle() {
+            if self.closing.is_some() && self.pending_requests.is_empty() && self.node.is_idle() {
                 self.end(Ending::Stopped { idle: true });
             }
         }
-        self.die(thread).await;
+        self.shut_down(thread).await;
         drop(directory);
-        self.ended.unwrap_or(Ending::Died)
+        self.ended.unwrap_or(Ending::Terminated)
     }
 
     /// Hands everything that was written to the disk thread. If that is behind, no more inputs are taken meanwhile.
@@ -159,19 +159,21 @@ impl<N: Serve> Driver<N> {
 
     fn on_stop(&mut self) {
         tracing::info!(node = %self.settings.node, "shutting down: nothing new is begun");
-        self.closing.get_or_insert(after(self.settings.patience));
+        self.closing.get_or_insert(after(self.settings.shutdown_timeout));
     }
 
     /// The door and the links go on for as long as the node lives. Without one of them it would live on, and hear nobody.
     fn on_task_ended(&mut self, ended: &Result<(), JoinError>) {
-        let why = match ended {
+        let reason = match ended {
             Ok(()) => "it returned".to_owned(),
             Err(failure) => failure.to_string(),
         };
-        self.end(Ending::Crippled { what: format!("a task of the network has ended: {why}") });
+        self.end(Ending::EngineFailed {
+            what: format!("a task of the network has ended: {reason}"),
+        });
     }
 
-    fn on_done(&mut self, done: Done) {
+    fn on_done(&mut self, done: BarrierCompletion) {
         self.disk.syncs += u64::from(done.result.is_ok());
         if let Some(detail) = done.detail {
             self.detail = detail;
@@ -182,45 +184,49 @@ impl<N: Serve> Driver<N> {
     fn on_arrival(&mut self, arrival: Arrival<N>) {
         match arrival {
             // Whoever sent it sends it again: to the next life.
-            Arrival::Letter { message, .. } if self.closing.is_some() && self.node.begins(&message) => {}
-            Arrival::Letter { from, number, message } => {
+            Arrival::Message { message, .. }
+                if self.closing.is_some() && self.node.starts_new_work(&message) => {}
+            Arrival::Message { from, number, message } => {
                 self.step(Input::Message { from, message }, number);
             }
-            Arrival::Ask { id, request, pipe } => match self.turns_away(id) {
-                Some(why) => {
-                    pipe.put(&ClientEcho::<N::Response>::TurnedAway { id, why });
+            Arrival::Request { id, request, queue } => match self.rejection(id) {
+                Some(reason) => {
+                    queue.put(&ClientReply::<N::Response>::Rejected { id, reason });
                 }
                 None => {
-                    self.asked.insert(id, pipe);
+                    self.pending_requests.insert(id, queue);
                     self.step(Input::Request { id, request }, 0);
                 }
             },
-            Arrival::Status { pipe } => {
+            Arrival::Status { queue } => {
                 let json = serde_json::to_string(&self.status()).expect("a status is plain data");
-                pipe.put(&ClientEcho::<N::Response>::Status { json });
+                queue.put(&ClientReply::<N::Response>::Status { json });
             }
-            Arrival::Gone { pipe } => self.asked.retain(|_, other| !Arc::ptr_eq(other, &pipe)),
+            Arrival::Gone { queue } => {
+                self.pending_requests.retain(|_, other| !Arc::ptr_eq(other, &queue))
+            }
         }
     }
 
     /// A request that is under way may always be asked again.
-    fn turns_away(&self, id: RequestId) -> Option<TurnedAway> {
-        if self.asked.contains_key(&id) {
+    fn rejection(&self, id: RequestId) -> Option<Rejected> {
+        if self.pending_requests.contains_key(&id) {
             None
         } else if self.closing.is_some() {
-            Some(TurnedAway::Closing)
+            Some(Rejected::Closing)
         } else {
-            (self.asked.len() >= ASKED_MAX).then_some(TurnedAway::Busy)
+            (self.pending_requests.len() >= PENDING_REQUESTS_MAX).then_some(Rejected::Busy)
         }
     }
 
-    fn step(&mut self, input: Input<N>, letter: u64) {
+    fn step(&mut self, input: Input<N>, message_number: u64) {
         if self.ended.is_some() {
             return;
         }
         let now = self.clock.now();
-        let seen = self.tap.as_mut().map(|tap| tap.input(now, &input, letter));
-        if self.stops(seen) {
+        let observed =
+            self.observer.as_mut().map(|observer| observer.input(now, &input, message_number));
+        if self.ends_run(observed) {
             return;
         }
         self.node.step(now, input, &mut self.outbox);
@@ -229,15 +235,15 @@ impl<N: Serve> Driver<N> {
     }
 
     /// Ends the life if the tap wants that.
-    fn stops(&mut self, seen: Option<io::Result<Then>>) -> bool {
-        match seen {
-            None | Some(Ok(Then::GoOn)) => false,
-            Some(Ok(Then::Die)) => {
-                self.end(Ending::Died);
+    fn ends_run(&mut self, observed: Option<io::Result<Continuation>>) -> bool {
+        match observed {
+            None | Some(Ok(Continuation::Proceed)) => false,
+            Some(Ok(Continuation::Terminate)) => {
+                self.end(Ending::Terminated);
                 true
             }
             Some(Err(error)) => {
-                self.end(Ending::Unlogged(error));
+                self.end(Ending::ObserverFailed(error));
                 true
             }
         }
@@ -249,30 +255,36 @@ impl<N: Serve> Driver<N> {
 
     /// Once the life is durable, it may be spoken of.
     fn open_if_ready(&mut self) {
-        if self.door.is_none() {
+        if self.listener.is_none() {
             return;
         }
-        let Some(life) = self.node.life() else { return };
-        let Some(door) = self.door.take() else { return };
-        let identity =
-            link::Identity { cluster: self.settings.cluster.clone().into(), node: self.settings.node, life };
-        for (peer, address) in self.settings.peers.iter().filter(|(peer, _)| **peer != self.settings.node) {
+        let Some(incarnation) = self.node.incarnation() else { return };
+        let Some(listener) = self.listener.take() else { return };
+        let identity = link::NodeIdentity {
+            cluster: self.settings.cluster.clone().into(),
+            node: self.settings.node,
+            incarnation,
+        };
+        for (peer, address) in
+            self.settings.peers.iter().filter(|(peer, _)| **peer != self.settings.node)
+        {
             let link = self.links.entry(*peer).or_default();
-            self.tasks.spawn(link.clone().keep(identity.clone(), *peer, address.clone()));
+            self.tasks.spawn(link.clone().run(identity.clone(), *peer, address.clone()));
         }
         let peers = self.settings.peers.keys().copied().collect();
-        self.tasks.spawn(door.keep(identity, peers));
-        self.ready.send_replace(Some(life));
+        self.tasks.spawn(listener.run(identity, peers));
+        self.ready.send_replace(Some(incarnation));
     }
 }
 
 /// The end.
-impl<N: Serve> Driver<N> {
+impl<N: ServedNode> Driver<N> {
     /// Ends everything that was started. A clean end lets answers and letters leave first.
-    async fn die(&mut self, thread: Thread) {
+    async fn shut_down(&mut self, thread: DiskThread) {
         if let Some(Ending::Stopped { .. }) = self.ended {
-            if let (Some(tap), Some(Ending::Stopped { idle: true })) = (&mut self.tap, &self.ended)
-                && let Err(error) = tap.stopped(self.clock.now())
+            if let (Some(observer), Some(Ending::Stopped { idle: true })) =
+                (&mut self.observer, &self.ended)
+                && let Err(error) = observer.stopped(self.clock.now())
             {
                 tracing::error!(%error, "cannot write the event log");
             }

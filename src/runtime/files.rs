@@ -64,14 +64,16 @@ pub enum DirectoryError {
     #[error(
         "data directory {path} holds {file:?} and is no data directory of stormglass; choose an empty one"
     )]
-    NotOurs {
+    NotADataDirectory {
         /// Which directory.
         path: PathBuf,
         /// A file that is in it.
         file: String,
     },
     /// It says whose it is in a way that cannot be read.
-    #[error("{path} is damaged: {what}; restore the directory from a copy, or choose an empty --data")]
+    #[error(
+        "{path} is damaged: {what}; restore the directory from a copy, or choose an empty --data"
+    )]
     Identity {
         /// Which file.
         path: PathBuf,
@@ -113,17 +115,19 @@ impl Directory {
             move |error| DirectoryError::Io { what, path, error }
         };
         create(path, sync).map_err(failed("create data directory", path))?;
-        refuse_strangers(path)?;
+        refuse_non_data_directory(path)?;
         let lock_path = path.join(LOCK);
-        let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path);
+        let lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path);
         let mut lock = lock.map_err(failed("open", &lock_path))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut holder = String::new();
             let _ = lock.read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() { "?".to_owned() } else { holder.trim().to_owned() };
+            let holder =
+                if holder.trim().is_empty() { "?".to_owned() } else { holder.trim().to_owned() };
             return Err(DirectoryError::InUse { path: path.to_path_buf(), holder });
         }
-        claim(path, cluster, node)?;
+        check_or_write_identity(path, cluster, node)?;
         // Only for the message to whoever comes second. On a full disk that is not worth a refusal.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         Ok(Directory { path: path.to_path_buf(), _lock: lock })
@@ -138,7 +142,7 @@ impl Directory {
 /// Creates the directory and what leads to it. A name is durable only once the directory that holds it is synced: a node
 /// that has voted must not lose its whole directory to a power cut, and begin its first life once more.
 fn create(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
-    let missing: Vec<&Path> = path.ancestors().take_while(|at| !is_here(at)).collect();
+    let missing: Vec<&Path> = path.ancestors().take_while(|at| !exists(at)).collect();
     fs::create_dir_all(path)?;
     for made in &missing {
         sync(holder(made))?;
@@ -153,7 +157,7 @@ fn create(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()>
     Ok(())
 }
 
-fn is_here(path: &Path) -> bool {
+fn exists(path: &Path) -> bool {
     path.as_os_str().is_empty() || path.exists()
 }
 
@@ -171,7 +175,7 @@ fn sync(directory: &Path) -> io::Result<()> {
 }
 
 /// Nobody's directory becomes ours by accident: it must be empty, or say that it is a node's.
-fn refuse_strangers(path: &Path) -> Result<(), DirectoryError> {
+fn refuse_non_data_directory(path: &Path) -> Result<(), DirectoryError> {
     let failed = |error| DirectoryError::Io { what: "read", path: path.to_path_buf(), error };
     if path.join(IDENTITY).exists() {
         return Ok(());
@@ -179,14 +183,14 @@ fn refuse_strangers(path: &Path) -> Result<(), DirectoryError> {
     for entry in fs::read_dir(path).map_err(failed)? {
         let file = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
         if file != LOCK && file != format!("{IDENTITY}.new") {
-            return Err(DirectoryError::NotOurs { path: path.to_path_buf(), file });
+            return Err(DirectoryError::NotADataDirectory { path: path.to_path_buf(), file });
         }
     }
     Ok(())
 }
 
 /// Checks whose it is; the first to come writes it down, and it is durable before there is any log.
-fn claim(path: &Path, cluster: &str, node: NodeId) -> Result<(), DirectoryError> {
+fn check_or_write_identity(path: &Path, cluster: &str, node: NodeId) -> Result<(), DirectoryError> {
     let file = path.join(IDENTITY);
     let io = |what| {
         let path = file.clone();
@@ -195,9 +199,14 @@ fn claim(path: &Path, cluster: &str, node: NodeId) -> Result<(), DirectoryError>
     let wrong = |what: String| DirectoryError::Identity { path: file.clone(), what };
     if file.exists() {
         let text = fs::read_to_string(&file).map_err(io("read"))?;
-        let found: Identity = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let found: Identity =
+            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if found.format != FORMAT {
-            return Err(DirectoryError::Version { path: file, found: found.format, readable: FORMAT });
+            return Err(DirectoryError::Version {
+                path: file,
+                found: found.format,
+                readable: FORMAT,
+            });
         }
         if found.cluster != cluster || found.node != node.0 {
             let (found_node, found_cluster) = (found.node, found.cluster);
@@ -220,12 +229,12 @@ fn claim(path: &Path, cluster: &str, node: NodeId) -> Result<(), DirectoryError>
 }
 
 /// The file name of a role.
-pub fn name_of(file: FileId) -> String {
+pub fn file_name_of(file: FileId) -> String {
     file.to_string()
 }
 
 /// The role of a file name; `None` for files that are none of the node's.
-pub fn role_of(name: &str) -> Option<FileId> {
+pub fn file_id_of(name: &str) -> Option<FileId> {
     let number = |text: &str| text.parse::<u32>().ok().filter(|number| number.to_string() == text);
     match name.split_once('.') {
         None if name == "scratch" => Some(FileId::Scratch),
@@ -238,29 +247,32 @@ pub fn role_of(name: &str) -> Option<FileId> {
 /// Everything that survived in a data directory, read into memory: what a node is booted from. Changes nothing, so the
 /// offline tools use it too.
 #[derive(Debug, Default)]
-pub struct Survived {
+pub struct SurvivingFiles {
     files: BTreeMap<FileId, Result<Vec<u8>, DiskError>>,
 }
 
-impl Survived {
+impl SurvivingFiles {
     /// Reads all files that have a role.
     ///
     /// # Errors
     /// [`DirectoryError::Io`] if the directory cannot be listed. A file that cannot be read is left to the node.
-    pub fn read(path: &Path) -> Result<Survived, DirectoryError> {
-        let failed =
-            |error| DirectoryError::Io { what: "read data directory", path: path.to_path_buf(), error };
+    pub fn read(path: &Path) -> Result<SurvivingFiles, DirectoryError> {
+        let failed = |error| DirectoryError::Io {
+            what: "read data directory",
+            path: path.to_path_buf(),
+            error,
+        };
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let Some(role) = entry.file_name().to_str().and_then(role_of) else { continue };
+            let Some(file_id) = entry.file_name().to_str().and_then(file_id_of) else { continue };
             let bytes = fs::read(entry.path()).map_err(|error| {
-                tracing::error!(file = %role, %error, "cannot read a file");
+                tracing::error!(file = %file_id, %error, "cannot read a file");
                 DiskError::Io
             });
-            files.insert(role, bytes);
+            files.insert(file_id, bytes);
         }
-        Ok(Survived { files })
+        Ok(SurvivingFiles { files })
     }
 
     /// Each readable file with its bytes, in ascending order.
@@ -269,7 +281,7 @@ impl Survived {
     }
 }
 
-impl ReadDisk for Survived {
+impl ReadDisk for SurvivingFiles {
     fn files(&self) -> Vec<FileId> {
         self.files.keys().copied().collect()
     }
@@ -290,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_on_the_way_to_a_new_directory_is_made_durable() {
+    fn every_new_directory_entry_on_the_path_is_synced() {
         let root = std::env::temp_dir().join(format!("stormglass-create-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(&root).expect("a temporary directory");
@@ -314,7 +326,8 @@ mod tests {
 
     #[test]
     fn a_directory_that_cannot_be_made_durable_is_not_used() {
-        let root = std::env::temp_dir().join(format!("stormglass-uncreated-{}", std::process::id()));
+        let root =
+            std::env::temp_dir().join(format!("stormglass-uncreated-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         let fails = |_: &Path| Err(io::Error::from(io::ErrorKind::PermissionDenied));
         assert!(create(&root, fails).is_err());
@@ -324,14 +337,21 @@ mod tests {
     }
 
     #[test]
-    fn every_role_has_a_name_and_nothing_else_has_a_role() {
+    fn file_names_and_file_ids_convert_both_ways() {
         for file in [FileId::Wal(0), FileId::Wal(70_000), FileId::Snapshot(3), FileId::Scratch] {
-            assert_eq!(role_of(&name_of(file)), Some(file));
+            assert_eq!(file_id_of(&file_name_of(file)), Some(file));
         }
-        for name in
-            ["wal.", "wal.01", "wal.+1", "wal.-1", "wal.4294967296", "snapshot.1~", "scratch.1", "lock"]
-        {
-            assert_eq!(role_of(name), None, "{name}");
+        for name in [
+            "wal.",
+            "wal.01",
+            "wal.+1",
+            "wal.-1",
+            "wal.4294967296",
+            "snapshot.1~",
+            "scratch.1",
+            "lock",
+        ] {
+            assert_eq!(file_id_of(name), None, "{name}");
         }
     }
 }

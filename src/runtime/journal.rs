@@ -9,18 +9,20 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::files::Survived;
-use super::tap::{Tap, Then};
+use super::files::SurvivingFiles;
+use super::observer::{Continuation, Observer};
 use crate::contract::{Effect, Input, Node};
 use crate::id::{NodeId, Time};
-use crate::journal::{Found, Line, What, WhatRef, line, of_effect, of_input};
+use crate::journal::{
+    Entry, EntryBody, EntryBodyRef, FileSummary, body_of_effect, body_of_input, entry,
+};
 
 /// Writes the event log of one life.
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
     node: NodeId,
-    life: u32,
+    incarnation: u32,
     // Opened at boot.
     file: Option<File>,
     text: Vec<u8>,
@@ -30,7 +32,7 @@ impl Journal {
     /// Will write into this directory, and create it if need be.
     pub fn new(directory: &Path) -> Journal {
         let directory = directory.to_path_buf();
-        Journal { directory, node: NodeId(0), life: 0, file: None, text: Vec::new() }
+        Journal { directory, node: NodeId(0), incarnation: 0, file: None, text: Vec::new() }
     }
 
     fn open(&mut self) -> io::Result<()> {
@@ -44,47 +46,61 @@ impl Journal {
         let mut last = 0;
         for entry in fs::read_dir(&self.directory).map_err(directory())? {
             let name = entry?.file_name();
-            last = last.max(name.to_str().and_then(|name| life_of(name, self.node)).unwrap_or(0));
+            last = last
+                .max(name.to_str().and_then(|name| incarnation_of(name, self.node)).unwrap_or(0));
         }
-        self.life = last + 1;
-        let path = self.directory.join(format!("{}.{:05}.jsonl", self.node, self.life));
-        self.file = Some(OpenOptions::new().append(true).create_new(true).open(&path).map_err(at(&path))?);
+        self.incarnation = last + 1;
+        let path = self.directory.join(format!("{}.{:05}.jsonl", self.node, self.incarnation));
+        self.file =
+            Some(OpenOptions::new().append(true).create_new(true).open(&path).map_err(at(&path))?);
         Ok(())
     }
 
-    fn write<W: Serialize>(&mut self, now: Time, what: W) -> io::Result<()> {
+    fn write<W: Serialize>(&mut self, now: Time, body: W) -> io::Result<()> {
         self.text.clear();
-        let line: Line<W> = line(now, self.node, self.life, what);
-        serde_json::to_writer(&mut self.text, &line)?;
+        let entry: Entry<W> = entry(now, self.node, self.incarnation, body);
+        serde_json::to_writer(&mut self.text, &entry)?;
         self.text.push(b'\n');
         let file = self.file.as_mut().ok_or_else(|| io::Error::other("the life has not begun"))?;
         file.write_all(&self.text)
     }
 }
 
-fn life_of(name: &str, node: NodeId) -> Option<u32> {
+fn incarnation_of(name: &str, node: NodeId) -> Option<u32> {
     name.strip_prefix(&format!("{node}."))?.strip_suffix(".jsonl")?.parse().ok()
 }
 
-impl<N: Node> Tap<N> for Journal {
-    fn boot(&mut self, node: NodeId, survived: &Survived) -> io::Result<()> {
+impl<N: Node> Observer<N> for Journal {
+    fn boot(&mut self, node: NodeId, surviving: &SurvivingFiles) -> io::Result<()> {
         self.node = node;
         self.open()?;
-        let files = survived.iter().map(|(file, bytes)| Found::new(file, bytes)).collect();
-        let what: WhatRef<'_, N> = What::Boot { files };
-        self.write(Time(0), what)
+        let files = surviving.iter().map(|(file, bytes)| FileSummary::new(file, bytes)).collect();
+        let body: EntryBodyRef<'_, N> = EntryBody::Boot { files };
+        self.write(Time(0), body)
     }
 
-    fn input(&mut self, now: Time, input: &Input<N>, letter: u64) -> io::Result<Then> {
-        self.write(now, of_input(input, letter)).map(|()| Then::GoOn)
+    fn input(
+        &mut self,
+        now: Time,
+        input: &Input<N>,
+        message_number: u64,
+    ) -> io::Result<Continuation> {
+        self.write(now, body_of_input(input, message_number)).map(|()| Continuation::Proceed)
     }
 
-    fn effect(&mut self, now: Time, effect: &Effect<N>, bytes: &[u8], letter: u64) -> io::Result<Then> {
-        self.write(now, of_effect(effect, bytes, letter)).map(|()| Then::GoOn)
+    fn effect(
+        &mut self,
+        now: Time,
+        effect: &Effect<N>,
+        bytes: &[u8],
+        message_number: u64,
+    ) -> io::Result<Continuation> {
+        self.write(now, body_of_effect(effect, bytes, message_number))
+            .map(|()| Continuation::Proceed)
     }
 
     fn stopped(&mut self, now: Time) -> io::Result<()> {
-        let what: WhatRef<'_, N> = What::Stopped;
-        self.write(now, what)
+        let body: EntryBodyRef<'_, N> = EntryBody::Stopped;
+        self.write(now, body)
     }
 }

@@ -9,15 +9,15 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::packet::{Caller, Hello, PeerEcho, PeerPacket, Welcome};
-use super::stream::{Frames, GREETING_BYTES_MAX, Pipe, StreamError, say, write};
+use super::packet::{Caller, Hello, PeerPacket, PeerReply, Welcome};
+use super::stream::{Frames, HANDSHAKE_BYTES_MAX, SendQueue, StreamError, write, write_value};
 use crate::id::{Incarnation, NodeId};
 
 /// Letters that wait for a peer take at most this much memory (4 MiB), and once more while they are written.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
 
 /// How long one write, greeting or answer may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a quiet connection is tried.
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -27,10 +27,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from
 
 /// Who speaks.
 #[derive(Clone, Debug)]
-pub(super) struct Identity {
+pub(super) struct NodeIdentity {
     pub(super) cluster: Arc<str>,
     pub(super) node: NodeId,
-    pub(super) life: Incarnation,
+    pub(super) incarnation: Incarnation,
 }
 
 /// The way to one peer.
@@ -39,23 +39,26 @@ pub(super) struct Link(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    pipe: Pipe,
+    queue: SendQueue,
     connected: AtomicBool,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Link(Arc::new(Shared { pipe: Pipe::new(QUEUE_BYTES_MAX), connected: AtomicBool::new(false) }))
+        Link(Arc::new(Shared {
+            queue: SendQueue::new(QUEUE_BYTES_MAX),
+            connected: AtomicBool::new(false),
+        }))
     }
 }
 
 impl Link {
     pub(super) fn put<M: Serialize>(&self, packet: &PeerPacket<M>) {
-        self.0.pipe.put(packet);
+        self.0.queue.put(packet);
     }
 
     pub(super) fn load(&self) -> (u64, u64) {
-        self.0.pipe.load()
+        self.0.queue.load()
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -63,19 +66,20 @@ impl Link {
     }
 
     /// Keeps a connection for as long as the task lives.
-    pub(super) async fn keep(self, identity: Identity, peer: NodeId, address: String) {
+    pub(super) async fn run(self, identity: NodeIdentity, peer: NodeId, address: String) {
         let mut backoff = BACKOFF.0;
-        let mut told = false;
+        let mut reported = false;
         loop {
             let began = Instant::now();
-            let lost = self.connect_and_write(&identity, peer, &address, &mut told).await;
+            let lost = self.connect_and_write(&identity, peer, &address, &mut reported).await;
             self.0.connected.store(false, Ordering::Relaxed);
-            if !told {
+            if !reported {
                 // Once for each time that it is lost, not for each attempt.
                 tracing::warn!(node = %identity.node, %peer, %address, "no connection: {lost}");
-                told = true;
+                reported = true;
             }
-            backoff = if began.elapsed() > BACKOFF.1 { BACKOFF.0 } else { (backoff * 2).min(BACKOFF.1) };
+            backoff =
+                if began.elapsed() > BACKOFF.1 { BACKOFF.0 } else { (backoff * 2).min(BACKOFF.1) };
             // Those who all lost the same peer do not all come back at the same moment.
             let jitter = u64::from(identity.node.0) * 7 % 13;
             sleep(backoff + Duration::from_millis(jitter)).await;
@@ -84,34 +88,34 @@ impl Link {
 
     async fn connect_and_write(
         &self,
-        identity: &Identity,
+        identity: &NodeIdentity,
         peer: NodeId,
         address: &str,
-        told: &mut bool,
+        reported: &mut bool,
     ) -> LinkError {
-        let greeted = timeout(PATIENCE, greet(identity, peer, address)).await;
+        let greeted = timeout(IO_TIMEOUT, handshake(identity, peer, address)).await;
         let (mut frames, mut out) = match greeted {
             Ok(Ok(greeted)) => greeted,
             Ok(Err(error)) => return error,
-            Err(_) => return LinkError::Stream(StreamError::Silent(PATIENCE)),
+            Err(_) => return LinkError::Stream(StreamError::TimedOut(IO_TIMEOUT)),
         };
         tracing::info!(node = %identity.node, %peer, %address, "connected");
-        *told = false;
+        *reported = false;
         self.0.connected.store(true, Ordering::Relaxed);
         let mut bytes = Vec::new();
         let mut ping = tokio::time::interval(PING_EVERY);
         loop {
             let written = tokio::select! {
-                open = self.0.pipe.take(&mut bytes) => {
+                open = self.0.queue.take(&mut bytes) => {
                     if !open {
                         return LinkError::Closed;
                     }
-                    write(&mut out, &bytes, PATIENCE).await
+                    write(&mut out, &bytes, IO_TIMEOUT).await
                 }
-                _ = ping.tick() => say(&mut out, &PeerPacket::<()>::Ping, PATIENCE).await,
+                _ = ping.tick() => write_value(&mut out, &PeerPacket::<()>::Ping, IO_TIMEOUT).await,
                 // Pongs come at least as often as pings go: a peer that is silent for longer is not there.
-                pong = frames.next::<PeerEcho>(PATIENCE) => match pong {
-                    Ok(Some(PeerEcho::Pong)) => Ok(()),
+                pong = frames.next::<PeerReply>(IO_TIMEOUT) => match pong {
+                    Ok(Some(PeerReply::Pong)) => Ok(()),
                     Ok(None) => return LinkError::Closed,
                     Err(error) => Err(error),
                 },
@@ -135,32 +139,37 @@ enum LinkError {
     #[error("refused: {0}")]
     Refused(String),
     #[error("{0} answers there; the list of peers is wrong")]
-    SomebodyElse(NodeId),
+    WrongNode(NodeId),
 }
 
-type Greeted = (Frames<tokio::net::tcp::OwnedReadHalf>, tokio::net::tcp::OwnedWriteHalf);
+type PeerStream = (Frames<tokio::net::tcp::OwnedReadHalf>, tokio::net::tcp::OwnedWriteHalf);
 
-async fn greet(identity: &Identity, peer: NodeId, address: &str) -> Result<Greeted, LinkError> {
+async fn handshake(
+    identity: &NodeIdentity,
+    peer: NodeId,
+    address: &str,
+) -> Result<PeerStream, LinkError> {
     let stream = TcpStream::connect(address).await.map_err(LinkError::Dial)?;
     stream.set_nodelay(true).map_err(LinkError::Dial)?;
     let (from, mut out) = stream.into_split();
-    let mut frames = Frames::new(from, GREETING_BYTES_MAX);
-    let caller = Caller::Peer { node: identity.node, life: identity.life, wanted: peer };
-    greet_as(&mut frames, &mut out, &identity.cluster, caller).await.and_then(|(node, _)| {
-        if node == peer { Ok((frames, out)) } else { Err(LinkError::SomebodyElse(node)) }
+    let mut frames = Frames::new(from, HANDSHAKE_BYTES_MAX);
+    let caller =
+        Caller::Peer { node: identity.node, incarnation: identity.incarnation, target: peer };
+    exchange_hello(&mut frames, &mut out, &identity.cluster, caller).await.and_then(|(node, _)| {
+        if node == peer { Ok((frames, out)) } else { Err(LinkError::WrongNode(node)) }
     })
 }
 
-async fn greet_as<R: tokio::io::AsyncRead + Unpin>(
+async fn exchange_hello<R: tokio::io::AsyncRead + Unpin>(
     frames: &mut Frames<R>,
     out: &mut (impl AsyncWrite + Unpin),
     cluster: &str,
     caller: Caller,
 ) -> Result<(NodeId, Incarnation), LinkError> {
-    say(out, &Hello { cluster: cluster.to_owned(), caller }, PATIENCE).await?;
-    match frames.next::<Welcome>(PATIENCE).await? {
+    write_value(out, &Hello { cluster: cluster.to_owned(), caller }, IO_TIMEOUT).await?;
+    match frames.next::<Welcome>(IO_TIMEOUT).await? {
         None => Err(LinkError::Closed),
-        Some(Welcome::Refused { why }) => Err(LinkError::Refused(why)),
-        Some(Welcome::Welcome { node, life }) => Ok((node, life)),
+        Some(Welcome::Refused { reason }) => Err(LinkError::Refused(reason)),
+        Some(Welcome::Welcome { node, incarnation }) => Ok((node, incarnation)),
     }
 }

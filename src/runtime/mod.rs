@@ -12,39 +12,41 @@
 //! - **Answers** go into one bounded queue per connection. A client that does not read loses its connection.
 //! - **Time** is a clock that never runs backwards; the node's deadline is looked at after every step.
 //!
-//! Nothing is dialled and nobody is greeted before the node says that its life is durable ([`Serve::life`]): a life that
+//! Nothing is dialled and nobody is greeted before the node says that its life is durable ([`ServedNode::incarnation`]): a life that
 //! a crash could still undo must not be heard of.
 //!
-//! A [`Tap`] sees every input and every effect before it happens, and may end the process there. The event log is one;
+//! A [`Observer`] sees every input and every effect before it happens, and may end the process there. The event log is one;
 //! with it, the simulator's judges judge a real cluster.
 
 pub mod client;
 mod clock;
 mod commit;
 mod disk;
-mod door;
 mod driver;
 mod files;
+mod frame_fuzzer;
 mod journal;
 mod link;
-mod noise;
+mod listener;
+mod observer;
 mod packet;
 mod serve;
 mod start;
 mod stream;
-mod tap;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, ClientError, ClientOptions, Doubt, Name, NoName, Settled};
-pub use disk::{Done, Files};
-pub use files::{Directory, DirectoryError, Survived, name_of, role_of};
+pub use client::{
+    Client, ClientError, ClientOptions, ParseHandleError, RequestHandle, TxResult, UnknownReason,
+};
+pub use disk::{BarrierCompletion, DataFiles};
+pub use files::{Directory, DirectoryError, SurvivingFiles, file_id_of, file_name_of};
+pub use frame_fuzzer::FrameFuzzer;
 pub use journal::Journal;
-pub use noise::Noise;
-pub use serve::{DiskStatus, FileStatus, LinkStatus, Serve, Status};
-pub use start::{Ending, Running, Settings, StartError, start};
+pub use observer::{Continuation, Observer};
+pub use serve::{DiskStatus, FileStatus, LinkStatus, ServedNode, Status};
+pub use start::{Ending, RunningNode, Settings, StartError, start};
 pub use stream::FRAME_BYTES_MAX;
-pub use tap::{Tap, Then};
 
 #[cfg(doc)]
 use crate::contract::Node;

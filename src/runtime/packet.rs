@@ -21,9 +21,9 @@ pub(crate) enum Caller {
     Peer {
         node: NodeId,
         /// Durable before it is spoken of.
-        life: Incarnation,
+        incarnation: Incarnation,
         /// Who is meant: a mistaken address must not make one node pass for another.
-        wanted: NodeId,
+        target: NodeId,
     },
     Client,
 }
@@ -31,15 +31,15 @@ pub(crate) enum Caller {
 /// The answer to [`Hello`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Welcome {
-    Welcome { node: NodeId, life: Incarnation },
-    Refused { why: String },
+    Welcome { node: NodeId, incarnation: Incarnation },
+    Refused { reason: String },
 }
 
 /// From who has dialled, between nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum PeerPacket<M> {
     /// `number` differs for all letters that a node ever sends: so an event log says which one was received.
-    Letter {
+    Message {
         number: u64,
         message: M,
     },
@@ -48,21 +48,21 @@ pub(crate) enum PeerPacket<M> {
 
 /// The other way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum PeerEcho {
+pub(crate) enum PeerReply {
     Pong,
 }
 
 /// From a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ClientPacket<R> {
-    Ask { id: RequestId, request: R },
+    Request { id: RequestId, request: R },
     Status,
     Ping,
 }
 
 /// Why a request was not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum TurnedAway {
+pub(crate) enum Rejected {
     /// The node is shutting down.
     Closing,
     /// Too many requests are under way.
@@ -71,15 +71,15 @@ pub(crate) enum TurnedAway {
 
 /// To a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum ClientEcho<R> {
+pub(crate) enum ClientReply<R> {
     Answer {
         id: RequestId,
         response: R,
     },
     /// This one was not looked at.
-    TurnedAway {
+    Rejected {
         id: RequestId,
-        why: TurnedAway,
+        reason: Rejected,
     },
     /// As JSON: a client of another version can still show it.
     Status {

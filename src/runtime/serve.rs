@@ -6,12 +6,14 @@ use crate::contract::Node;
 use crate::id::{Incarnation, Micros, NodeId, Time};
 
 /// A node that can be served: it can be looked at. Nothing that it does depends on being looked at.
-pub trait Serve: Node<Message: Send, Request: Send, Response: Send, Event: Send> + Send + 'static {
+pub trait ServedNode:
+    Node<Message: Send, Request: Send, Response: Send, Event: Send> + Send + 'static
+{
     /// What an operator may want to see.
     type View: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static;
 
     /// The present life, once it is durable: only then is it spoken of.
-    fn life(&self) -> Option<Incarnation>;
+    fn incarnation(&self) -> Option<Incarnation>;
 
     /// Whether nothing is under way that a clean shutdown should wait for.
     fn is_idle(&self) -> bool;
@@ -19,7 +21,7 @@ pub trait Serve: Node<Message: Send, Request: Send, Response: Send, Event: Send>
     /// Whether this message would begin something here that would not be under way without it. A node that is
     /// shutting down lets such messages lie, like letters that are lost: otherwise the others could keep it from ever being
     /// idle.
-    fn begins(&self, message: &Self::Message) -> bool;
+    fn starts_new_work(&self, message: &Self::Message) -> bool;
 
     /// What is under way, at `now`.
     fn view(&self, now: Time) -> Self::View;
@@ -39,7 +41,8 @@ pub struct Status<V> {
     /// Whether it is shutting down.
     pub closing: bool,
     /// Requests that clients wait for.
-    pub asked: u64,
+    #[serde(rename = "asked")]
+    pub pending_requests: u64,
     /// What the disk thread has done.
     pub disk: DiskStatus,
     /// Every peer.

@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 use super::disk;
-use super::door::Door;
 use super::driver::Driver;
-use super::files::{Directory, DirectoryError, Survived};
-use super::serve::Serve;
-use super::tap::Tap;
+use super::files::{Directory, DirectoryError, SurvivingFiles};
+use super::listener::Listener;
+use super::observer::Observer;
+use super::serve::ServedNode;
 use crate::contract::{Boot, BootError, HaltReason, Outbox};
 use crate::id::{Incarnation, NodeId};
 
@@ -33,7 +33,7 @@ pub struct Settings {
     /// The data directory.
     pub data: PathBuf,
     /// How long a clean shutdown waits for what is under way.
-    pub patience: Duration,
+    pub shutdown_timeout: Duration,
 }
 
 /// Why a node does not start.
@@ -43,7 +43,7 @@ pub enum StartError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// Nobody can connect.
-    #[error("cannot listen on {listen}: {error}; {}", why_not(error))]
+    #[error("cannot listen on {listen}: {error}; {}", listen_hint(error))]
     Listen {
         /// Where.
         listen: String,
@@ -51,7 +51,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// What the directory holds cannot be trusted.
-    #[error("data directory {data}: {error}; {}", what_to_do(data, error))]
+    #[error("data directory {data}: {error}; {}", boot_hint(data, error))]
     Boot {
         /// Which directory.
         data: String,
@@ -60,7 +60,7 @@ pub enum StartError {
     },
     /// The tap does not begin: an event log that cannot be written.
     #[error("cannot write the event log: {0}")]
-    Tap(io::Error),
+    Observer(io::Error),
     /// The disk thread cannot begin.
     #[error("cannot begin in {data}: {error}")]
     Io {
@@ -72,7 +72,7 @@ pub enum StartError {
 }
 
 /// What stands in the way of listening, as far as the system's error tells.
-fn why_not(error: &io::Error) -> &'static str {
+fn listen_hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::AddrInUse {
         "is another process using it? choose another address"
     } else if error.kind() == io::ErrorKind::PermissionDenied {
@@ -82,10 +82,12 @@ fn why_not(error: &io::Error) -> &'static str {
     }
 }
 
-fn what_to_do(data: &str, error: &BootError) -> String {
+fn boot_hint(data: &str, error: &BootError) -> String {
     match error {
         // Nothing is lost, and an older copy would forget votes.
-        BootError::Version { .. } => "nothing is wrong with it: run the version that wrote it".to_owned(),
+        BootError::Version { .. } => {
+            "nothing is wrong with it: run the version that wrote it".to_owned()
+        }
         BootError::Damaged { .. } | BootError::Unreadable { .. } => {
             format!("look at it with `stormglass wal verify {data}`, and restore it from a copy")
         }
@@ -108,11 +110,11 @@ pub enum Ending {
         detail: String,
     },
     /// The tap ended it.
-    Died,
+    Terminated,
     /// The tap failed.
-    Unlogged(io::Error),
+    ObserverFailed(io::Error),
     /// A part of the engine has ended before the node did: a bug of ours.
-    Crippled {
+    EngineFailed {
         /// Which, and why if that is known.
         what: String,
     },
@@ -120,7 +122,7 @@ pub enum Ending {
 
 /// A node that has been started.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningNode {
     /// Where it listens.
     pub address: SocketAddr,
     ready: watch::Receiver<Option<Incarnation>>,
@@ -128,10 +130,10 @@ pub struct Running {
     ended: tokio::task::JoinHandle<Ending>,
 }
 
-impl Running {
+impl RunningNode {
     /// Waits until the node speaks; `None` if it ended first.
     pub async fn ready(&mut self) -> Option<Incarnation> {
-        self.ready.wait_for(Option::is_some).await.ok().and_then(|life| *life)
+        self.ready.wait_for(Option::is_some).await.ok().and_then(|incarnation| *incarnation)
     }
 
     /// Asks it to take no more requests, and to end once what is under way is done.
@@ -162,11 +164,11 @@ const ARRIVALS_MAX: usize = 1024;
 ///
 /// # Errors
 /// [`StartError`], and nothing has been changed but the directory's lock and identity.
-pub async fn start<N: Serve>(
+pub async fn start<N: ServedNode>(
     settings: Settings,
     config: &N::Config,
-    mut tap: Option<Box<dyn Tap<N>>>,
-) -> Result<Running, StartError> {
+    mut observer: Option<Box<dyn Observer<N>>>,
+) -> Result<RunningNode, StartError> {
     let data = settings.data.display().to_string();
     let io = |error| StartError::Io { data: data.clone(), error };
     let directory = Directory::open(&settings.data, &settings.cluster, settings.node)?;
@@ -174,25 +176,26 @@ pub async fn start<N: Serve>(
     let listener = TcpListener::bind(&listen).await;
     let listener = listener.map_err(|error| StartError::Listen { listen, error })?;
     let address = listener.local_addr().map_err(io)?;
-    let survived = Survived::read(directory.path())?;
-    if let Some(tap) = &mut tap {
-        tap.boot(settings.node, &survived).map_err(StartError::Tap)?;
+    let surviving = SurvivingFiles::read(directory.path())?;
+    if let Some(observer) = &mut observer {
+        observer.boot(settings.node, &surviving).map_err(StartError::Observer)?;
     }
     let clock = Clock::start();
     let entropy = entropy();
-    let boot = Boot { id: settings.node, now: clock.now(), entropy, disk: &survived };
+    let boot = Boot { id: settings.node, now: clock.now(), entropy, disk: &surviving };
     let mut outbox = Outbox::default();
     let booted = N::boot(config, boot, &mut outbox);
     let node = booted.map_err(|error| StartError::Boot { data: data.clone(), error })?;
-    drop(survived);
+    drop(surviving);
     let (jobs, done, thread) = disk::start(directory.path().to_path_buf()).map_err(io)?;
-    let (ready, ready_seen) = watch::channel(None);
-    let (stop, stop_seen) = watch::channel(false);
-    let (arrive, arrivals) = mpsc::channel(ARRIVALS_MAX);
-    let door = Door { listener, arrive };
-    let driver = Driver::new(settings, node, outbox, clock, tap, entropy, jobs, door, ready);
-    let ended = tokio::spawn(driver.live(arrivals, done, stop_seen, thread, directory));
-    Ok(Running { address, ready: ready_seen, stop, ended })
+    let (ready, ready_rx) = watch::channel(None);
+    let (stop, stop_rx) = watch::channel(false);
+    let (arrivals_tx, arrivals) = mpsc::channel(ARRIVALS_MAX);
+    let listener = Listener { listener, arrivals_tx };
+    let driver =
+        Driver::new(settings, node, outbox, clock, observer, entropy, jobs, listener, ready);
+    let ended = tokio::spawn(driver.run(arrivals, done, stop_rx, thread, directory));
+    Ok(RunningNode { address, ready: ready_rx, stop, ended })
 }
 
 /// Random bits for one life. Correctness never depends on them.
@@ -200,7 +203,8 @@ pub(super) fn entropy() -> u64 {
     let mut bytes = [0; 8];
     // It can only fail on kernels without the call; then there is still the process and the time.
     if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {
-        bytes = (super::clock::wall_us() ^ u64::from(std::process::id()).rotate_left(40)).to_le_bytes();
+        bytes =
+            (super::clock::wall_us() ^ u64::from(std::process::id()).rotate_left(40)).to_le_bytes();
     }
     u64::from_le_bytes(bytes)
 }

@@ -15,7 +15,7 @@ use crate::wire::{self, WireError};
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
 
 /// No frame is longer than this (1 KiB) before the other side has said who it is.
-pub(crate) const GREETING_BYTES_MAX: usize = 1 << 10;
+pub(crate) const HANDSHAKE_BYTES_MAX: usize = 1 << 10;
 
 /// How much is read at once.
 const READ_BYTES: usize = 16 << 10;
@@ -26,13 +26,13 @@ pub(crate) enum StreamError {
     #[error("connection lost: {0}")]
     Io(#[from] io::Error),
     #[error("hung up in the middle of a frame")]
-    CutShort,
+    UnexpectedEof,
     #[error("frame refused: {0}")]
     Wire(#[from] WireError),
     #[error("frame refused: {len} bytes, the limit is {limit}")]
     Oversized { len: usize, limit: usize },
     #[error("silent for {0:?}")]
-    Silent(Duration),
+    TimedOut(Duration),
 }
 
 /// Reads frames. Holds at most one frame more than it has handed out, and never more than the limit.
@@ -44,37 +44,41 @@ pub(crate) struct Frames<R> {
     // start <= buffer.len(); what lies before has been handed out.
     start: usize,
     /// Whole frames whose content was none: dropped, since the next frame is where it should be.
-    nonsense: u64,
+    undecodable: u64,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     pub(crate) fn new(from: R, limit: usize) -> Frames<R> {
-        Frames { from, limit, buffer: Vec::new(), start: 0, nonsense: 0 }
+        Frames { from, limit, buffer: Vec::new(), start: 0, undecodable: 0 }
     }
 
     /// How many whole frames held nothing that could be understood. They were dropped.
-    pub(crate) fn nonsense(&self) -> u64 {
-        self.nonsense
+    pub(crate) fn undecodable(&self) -> u64 {
+        self.undecodable
     }
 
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// The next value; `None` if the other side has hung up between two frames. Waits for at most `patience` from
+    /// The next value; `None` if the other side has hung up between two frames. Waits for at most `limit_per_read` from
     /// one byte to the next. Cancel-safe: nothing that was read is lost.
     pub(crate) async fn next<T: DeserializeOwned>(
         &mut self,
-        patience: Duration,
+        limit_per_read: Duration,
     ) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(value) = self.buffered()? {
                 return Ok(Some(value));
             }
             self.make_room();
-            let read = timeout(patience, self.from.read_buf(&mut self.buffer)).await;
-            if read.map_err(|_| StreamError::Silent(patience))?? == 0 {
-                return if self.start == self.buffer.len() { Ok(None) } else { Err(StreamError::CutShort) };
+            let read = timeout(limit_per_read, self.from.read_buf(&mut self.buffer)).await;
+            if read.map_err(|_| StreamError::TimedOut(limit_per_read))?? == 0 {
+                return if self.start == self.buffer.len() {
+                    Ok(None)
+                } else {
+                    Err(StreamError::UnexpectedEof)
+                };
             }
         }
     }
@@ -88,11 +92,11 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 return Err(StreamError::Oversized { len, limit: self.limit });
             }
             let Some(frame) = unread.get(..len) else { return Ok(None) };
-            let value = wire::open(frame);
+            let value = wire::decode_frame(frame);
             self.start += len;
             match value {
                 Ok(value) => return Ok(Some(value)),
-                Err(WireError::Codec(_)) => self.nonsense += 1,
+                Err(WireError::Codec(_)) => self.undecodable += 1,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -110,46 +114,48 @@ impl<R: AsyncRead + Unpin> Frames<R> {
 }
 
 /// Writes one value at once, with a limit on the time that takes.
-pub(crate) async fn say<T: Serialize>(
+pub(crate) async fn write_value<T: Serialize>(
     to: &mut (impl AsyncWrite + Unpin),
     value: &T,
-    patience: Duration,
+    limit_per_read: Duration,
 ) -> Result<(), StreamError> {
-    write(to, &wire::seal(value), patience).await
+    write(to, &wire::encode_frame(value), limit_per_read).await
 }
 
 /// Writes bytes, with a limit on the time that takes.
 pub(crate) async fn write(
     to: &mut (impl AsyncWrite + Unpin),
     bytes: &[u8],
-    patience: Duration,
+    limit_per_read: Duration,
 ) -> Result<(), StreamError> {
-    timeout(patience, to.write_all(bytes)).await.map_err(|_| StreamError::Silent(patience))??;
+    timeout(limit_per_read, to.write_all(bytes))
+        .await
+        .map_err(|_| StreamError::TimedOut(limit_per_read))??;
     Ok(())
 }
 
 /// A bounded queue of frames on their way into one connection. Putting in never waits: what has no room is dropped, and
 /// who puts in is told.
 #[derive(Debug)]
-pub(crate) struct Pipe {
-    queued: Mutex<Queued>,
+pub(crate) struct SendQueue {
+    queued: Mutex<QueueState>,
     filled: Notify,
     limit: usize,
 }
 
 #[derive(Debug, Default)]
-struct Queued {
+struct QueueState {
     bytes: Vec<u8>,
     dropped: u64,
     closed: bool,
 }
 
-impl Pipe {
-    pub(crate) fn new(limit: usize) -> Pipe {
-        Pipe { queued: Mutex::default(), filled: Notify::new(), limit }
+impl SendQueue {
+    pub(crate) fn new(limit: usize) -> SendQueue {
+        SendQueue { queued: Mutex::default(), filled: Notify::new(), limit }
     }
 
-    fn queued(&self) -> std::sync::MutexGuard<'_, Queued> {
+    fn queued(&self) -> std::sync::MutexGuard<'_, QueueState> {
         self.queued.lock().expect("nobody panics while holding this lock")
     }
 
@@ -161,7 +167,7 @@ impl Pipe {
             queued.dropped += 1;
             return false;
         }
-        wire::seal_into(value, &mut queued.bytes);
+        wire::encode_frame_into(value, &mut queued.bytes);
         let after = queued.bytes.len();
         if after > self.limit || after - before > FRAME_BYTES_MAX {
             queued.bytes.truncate(before);
@@ -210,59 +216,68 @@ impl Pipe {
 mod tests {
     use super::*;
 
-    fn now<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(future)
     }
 
-    const SOON: Duration = Duration::from_millis(50);
+    const TIMEOUT: Duration = Duration::from_millis(50);
 
     #[test]
-    fn frames_come_out_as_they_went_in_however_the_bytes_are_cut() {
-        let bytes = [wire::seal(&1u64), wire::seal(&"two".to_string()), wire::seal(&3u64)].concat();
+    fn frames_survive_any_split_of_the_byte_stream() {
+        let bytes = [
+            wire::encode_frame(&1u64),
+            wire::encode_frame(&"two".to_string()),
+            wire::encode_frame(&3u64),
+        ]
+        .concat();
         for cut in 1..bytes.len() {
             let (a, b) = bytes.split_at(cut);
             let mut frames = Frames::new(a.chain(b), 100);
-            now(async {
-                assert_eq!(frames.next::<u64>(SOON).await.unwrap(), Some(1));
-                assert_eq!(frames.next::<String>(SOON).await.unwrap(), Some("two".into()));
-                assert_eq!(frames.next::<u64>(SOON).await.unwrap(), Some(3));
-                assert_eq!(frames.next::<u64>(SOON).await.unwrap(), None);
+            block_on(async {
+                assert_eq!(frames.next::<u64>(TIMEOUT).await.unwrap(), Some(1));
+                assert_eq!(frames.next::<String>(TIMEOUT).await.unwrap(), Some("two".into()));
+                assert_eq!(frames.next::<u64>(TIMEOUT).await.unwrap(), Some(3));
+                assert_eq!(frames.next::<u64>(TIMEOUT).await.unwrap(), None);
             });
         }
     }
 
     #[test]
-    fn what_is_too_long_is_refused_before_it_is_read() {
-        let mut header = wire::seal(&0u64);
+    fn oversized_frame_is_refused_from_its_header() {
+        let mut header = wire::encode_frame(&0u64);
         header[3..7].copy_from_slice(&u32::MAX.to_le_bytes());
         let mut frames = Frames::new(&header[..7], 100);
-        let refused = now(frames.next::<u64>(SOON));
+        let refused = block_on(frames.next::<u64>(TIMEOUT));
         assert!(matches!(refused, Err(StreamError::Oversized { limit: 100, .. })), "{refused:?}");
     }
 
     #[test]
-    fn a_frame_cut_short_and_a_silent_peer_are_told_apart() {
-        let frame = wire::seal(&7u64);
+    fn truncated_frame_and_read_timeout_are_distinct_errors() {
+        let frame = wire::encode_frame(&7u64);
         let mut cut = Frames::new(&frame[..frame.len() - 1], 100);
-        assert!(matches!(now(cut.next::<u64>(SOON)), Err(StreamError::CutShort)));
+        assert!(matches!(block_on(cut.next::<u64>(TIMEOUT)), Err(StreamError::UnexpectedEof)));
         let silent = async {
             let (here, _there) = tokio::io::duplex(10);
-            Frames::new(here, 100).next::<u64>(SOON).await
+            Frames::new(here, 100).next::<u64>(TIMEOUT).await
         };
-        assert!(matches!(now(silent), Err(StreamError::Silent(_))));
+        assert!(matches!(block_on(silent), Err(StreamError::TimedOut(_))));
     }
 
     #[test]
-    fn a_full_pipe_drops_and_says_so() {
-        let pipe = Pipe::new(30);
-        assert!(pipe.put(&1u64));
-        assert!(pipe.put(&2u64));
-        assert!(!pipe.put(&"much too long to fit".to_string()));
-        assert_eq!(pipe.load(), (24, 1));
+    fn full_queue_drops_the_frame_and_reports_it() {
+        let queue = SendQueue::new(30);
+        assert!(queue.put(&1u64));
+        assert!(queue.put(&2u64));
+        assert!(!queue.put(&"much too long to fit".to_string()));
+        assert_eq!(queue.load(), (24, 1));
         let mut taken = Vec::new();
-        assert!(now(pipe.take(&mut taken)));
-        assert_eq!(taken, [wire::seal(&1u64), wire::seal(&2u64)].concat());
-        pipe.close();
-        assert!(!now(pipe.take(&mut taken)));
+        assert!(block_on(queue.take(&mut taken)));
+        assert_eq!(taken, [wire::encode_frame(&1u64), wire::encode_frame(&2u64)].concat());
+        queue.close();
+        assert!(!block_on(queue.take(&mut taken)));
     }
 }

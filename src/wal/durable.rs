@@ -27,7 +27,7 @@ impl<T> Ticket<T> {
     }
 
     /// Only for the log, and only once the barrier has completed.
-    pub(super) fn proven(self) -> Durable<T> {
+    pub(super) fn into_durable(self) -> Durable<T> {
         Durable(self.token)
     }
 }

@@ -27,15 +27,15 @@ use super::head::{u32_at, u64_at};
 pub(super) const FRAME_BYTES: usize = 32;
 
 const MAGIC: [u8; 4] = [0xF7, b'r', b'e', 0xC0];
-const COVERED_FROM: usize = 8;
+const CHECKSUMMED_FROM: usize = 8;
 
 /// Where a segment's checksums start: differs by life and by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seed(u32);
+pub(super) struct ChecksumSeed(u32);
 
-impl Seed {
-    pub(super) fn of(life: u32, number: u32) -> Seed {
-        Seed(crc32c::crc32c_append(life, &number.to_le_bytes()))
+impl ChecksumSeed {
+    pub(super) fn new(fingerprint: u32, number: u32) -> ChecksumSeed {
+        ChecksumSeed(crc32c::crc32c_append(fingerprint, &number.to_le_bytes()))
     }
 
     /// The seed of the frame at one offset: injective in the offset, up to segments of 4 GiB.
@@ -47,7 +47,7 @@ impl Seed {
 /// What is to be framed: everything but the payload.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
-    pub(super) seed: Seed,
+    pub(super) seed: ChecksumSeed,
     /// Where in the segment.
     pub(super) offset: u64,
     /// The chain before it.
@@ -63,7 +63,11 @@ impl Frame {
         buffer.extend_from_slice(&[0; FRAME_BYTES]);
         encode(buffer);
         let (header, payload) = buffer[start..].split_at_mut(FRAME_BYTES);
-        assert!(payload.len() <= crate::codec::VALUE_BYTES_MAX, "a record of {} bytes", payload.len());
+        assert!(
+            payload.len() <= crate::codec::VALUE_BYTES_MAX,
+            "a record of {} bytes",
+            payload.len()
+        );
         let mut aligned = Header([0; FRAME_BYTES]);
         let bytes = &mut aligned.0;
         bytes[0..4].copy_from_slice(&MAGIC);
@@ -72,15 +76,17 @@ impl Frame {
         bytes[16..20].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         bytes[20..24].copy_from_slice(&self.lag().to_le_bytes());
         bytes[24..32].copy_from_slice(&self.position.to_le_bytes());
-        let checksum = crc32c::crc32c_append(self.seed.at(self.offset), &bytes[COVERED_FROM..]);
+        let checksum = crc32c::crc32c_append(self.seed.at(self.offset), &bytes[CHECKSUMMED_FROM..]);
         bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
         header.copy_from_slice(bytes);
         checksum
     }
 
     fn lag(&self) -> u32 {
-        let lag =
-            self.position.checked_sub(self.watermark).expect("a record that is durable before it is written");
+        let lag = self
+            .position
+            .checked_sub(self.watermark)
+            .expect("a record that is durable before it is written");
         u32::try_from(lag).unwrap_or(u32::MAX)
     }
 }
@@ -91,7 +97,7 @@ struct Header([u8; FRAME_BYTES]);
 
 /// A self-valid header found in a segment, and the payload if that is intact too.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Read<'a> {
+pub(super) struct ParsedFrame<'a> {
     pub(super) link: u32,
     pub(super) position: u64,
     pub(super) watermark: u64,
@@ -100,20 +106,24 @@ pub(super) struct Read<'a> {
     pub(super) payload: Option<&'a [u8]>,
 }
 
-impl<'a> Read<'a> {
+impl<'a> ParsedFrame<'a> {
     /// The frame at `at` of a segment, if there is a self-valid one.
-    pub(super) fn at(segment: &'a [u8], at: usize, seed: Seed) -> Option<Read<'a>> {
+    pub(super) fn parse(
+        segment: &'a [u8],
+        at: usize,
+        seed: ChecksumSeed,
+    ) -> Option<ParsedFrame<'a>> {
         let header = segment.get(at..)?.get(..FRAME_BYTES)?;
         let chain = u32_at(header, 4);
         if header[0..4] != MAGIC
-            || chain != crc32c::crc32c_append(seed.at(at as u64), &header[COVERED_FROM..])
+            || chain != crc32c::crc32c_append(seed.at(at as u64), &header[CHECKSUMMED_FROM..])
         {
             return None;
         }
         let body = &segment[at + FRAME_BYTES..];
         let payload = body.get(..u32_at(header, 16) as usize);
         let position = u64_at(header, 24);
-        Some(Read {
+        Some(ParsedFrame {
             link: u32_at(header, 8),
             position,
             watermark: position.saturating_sub(u64::from(u32_at(header, 20))),

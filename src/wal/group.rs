@@ -4,7 +4,7 @@ use crate::contract::OpId;
 
 /// The log's lane. At most one barrier is in flight; what is appended meanwhile shares the next.
 #[derive(Clone, Debug)]
-pub(super) struct Group {
+pub(super) struct GroupCommit {
     /// The number of the last record appended.
     pub(super) appended: u64,
     // Up to where durability was asked for; <= appended. What lies above only rides along.
@@ -21,17 +21,17 @@ pub(super) struct Barrier {
     /// The segment that is synced.
     pub(super) segment: u32,
     /// What is durable once it has completed.
-    pub(super) to: u64,
+    pub(super) up_to: u64,
     /// Still awaited.
     pub(super) data: Option<OpId>,
     /// Still awaited.
     pub(super) name: Option<OpId>,
 }
 
-impl Group {
+impl GroupCommit {
     /// A lane at whose beginning everything up to `position` is durable elsewhere.
-    pub(super) fn after(position: u64) -> Group {
-        Group { appended: position, forced: position, durable: position, barrier: None }
+    pub(super) fn starting_at(position: u64) -> GroupCommit {
+        GroupCommit { appended: position, forced: position, durable: position, barrier: None }
     }
 
     pub(super) fn durable(&self) -> u64 {
@@ -43,33 +43,33 @@ impl Group {
     }
 
     /// Whether a barrier should be issued now.
-    pub(super) fn owes_barrier(&self) -> bool {
+    pub(super) fn needs_barrier(&self) -> bool {
         self.barrier.is_none() && self.forced > self.durable
     }
 
     pub(super) fn issue(&mut self, barrier: Barrier) {
         assert!(self.barrier.is_none(), "two barriers in the log's lane");
-        assert!(self.durable < barrier.to, "a barrier for nothing");
-        assert!(barrier.to <= self.appended, "a barrier beyond the log");
+        assert!(self.durable < barrier.up_to, "a barrier for nothing");
+        assert!(barrier.up_to <= self.appended, "a barrier beyond the log");
         self.barrier = Some(barrier);
     }
 
     /// Takes note that `op` has completed, if it is one of ours; the barrier, if that completes it.
-    pub(super) fn on_done(&mut self, op: OpId) -> Completion {
-        let Some(barrier) = &mut self.barrier else { return Completion::Foreign };
+    pub(super) fn on_barrier_done(&mut self, op: OpId) -> Completion {
+        let Some(barrier) = &mut self.barrier else { return Completion::Unrelated };
         if barrier.data == Some(op) {
             barrier.data = None;
         } else if barrier.name == Some(op) {
             barrier.name = None;
         } else {
-            return Completion::Foreign;
+            return Completion::Unrelated;
         }
         if barrier.data.is_some() || barrier.name.is_some() {
-            return Completion::Half;
+            return Completion::Partial;
         }
         let barrier = self.barrier.take().expect("looked at above");
-        self.durable = barrier.to;
-        Completion::Whole(barrier)
+        self.durable = barrier.up_to;
+        Completion::Complete(barrier)
     }
 }
 
@@ -77,9 +77,9 @@ impl Group {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Completion {
     /// It is not of this lane.
-    Foreign,
+    Unrelated,
     /// The other half of the barrier is still awaited.
-    Half,
+    Partial,
     /// Everything up to the barrier's mark is durable.
-    Whole(Barrier),
+    Complete(Barrier),
 }

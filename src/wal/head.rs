@@ -5,7 +5,7 @@
 //! 12  number 4 | life 4 | chain 4 | position 8 | last 8 | checksum 4
 //! ```
 //!
-//! `position` and `chain` say after which record the file goes on, `life` which life wrote it, `last` is a
+//! `position` and `chain` say after which record the file goes on, `fingerprint` which life wrote it, `watermark_or_length` is a
 //! segment's durable watermark and a snapshot's body length. The checksum covers all that stands before it and, in
 //! a snapshot, the body behind it. The format version has a checksum of its own: a torn head must not pass for one
 //! of another version.
@@ -43,29 +43,33 @@ pub(super) struct Head {
     /// The file's own number, so that one file's blocks are not taken for another's.
     pub(super) number: u32,
     /// A fingerprint of the life that wrote it: no two lives that got as far as writing a segment share one.
-    pub(super) life: u32,
+    pub(super) fingerprint: u32,
     /// The checksum of the frame before; at the beginning of a life, the life itself.
     pub(super) chain: u32,
     /// The number of the last record before.
     pub(super) position: u64,
     /// The durable watermark of a segment at its creation, the body length of a snapshot.
-    pub(super) last: u64,
+    pub(super) watermark_or_length: u64,
 }
 
 /// Why bytes are not a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flaw {
+pub(super) enum HeadError {
     /// Intact, but of another version.
     Version(u16),
     /// Not intact.
-    Broken(&'static str),
+    Damaged(&'static str),
 }
 
-impl Flaw {
-    pub(super) fn refusal(self, file: FileId) -> BootError {
+impl HeadError {
+    pub(super) fn into_boot_error(self, file: FileId) -> BootError {
         match self {
-            Flaw::Version(found) => BootError::Version { file, found, readable: FORMAT_VERSION },
-            Flaw::Broken(what) => BootError::Damaged { file, at: 0, what: what.to_owned() },
+            HeadError::Version(found) => {
+                BootError::Version { file, found, readable: FORMAT_VERSION }
+            }
+            HeadError::Damaged(reason) => {
+                BootError::Damaged { file, at: 0, reason: reason.to_owned() }
+            }
         }
     }
 }
@@ -79,54 +83,56 @@ impl Head {
         let preamble = crc32c::crc32c(&bytes[0..8]);
         bytes[8..PREAMBLE_BYTES].copy_from_slice(&preamble.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.number.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.life.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.fingerprint.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.chain.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.position.to_le_bytes());
-        bytes[32..CHECKSUM_AT].copy_from_slice(&self.last.to_le_bytes());
+        bytes[32..CHECKSUM_AT].copy_from_slice(&self.watermark_or_length.to_le_bytes());
         let checksum = checksum(&bytes[..CHECKSUM_AT], body);
         bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
     /// The head at the front of a segment.
-    pub(super) fn of_segment(file: &[u8]) -> Result<Head, Flaw> {
+    pub(super) fn of_segment(file: &[u8]) -> Result<Head, HeadError> {
         Head::decode(Kind::Segment, file, &[])
     }
 
     /// The head of a snapshot, whose checksum covers the whole file, and the body.
-    pub(super) fn of_snapshot(file: &[u8]) -> Result<(Head, &[u8]), Flaw> {
+    pub(super) fn of_snapshot(file: &[u8]) -> Result<(Head, &[u8]), HeadError> {
         let body = file.get(HEAD_BYTES..).unwrap_or_default();
         Ok((Head::decode(Kind::Snapshot, file, body)?, body))
     }
 
-    fn decode(kind: Kind, file: &[u8], body: &[u8]) -> Result<Head, Flaw> {
+    fn decode(kind: Kind, file: &[u8], body: &[u8]) -> Result<Head, HeadError> {
         check_preamble(kind, file)?;
-        let Some(head) = file.get(..HEAD_BYTES) else { return Err(Flaw::Broken("the head is cut short")) };
+        let Some(head) = file.get(..HEAD_BYTES) else {
+            return Err(HeadError::Damaged("the head is cut short"));
+        };
         if u32_at(head, CHECKSUM_AT) != checksum(&head[..CHECKSUM_AT], body) {
-            return Err(Flaw::Broken("the head's checksum is wrong"));
+            return Err(HeadError::Damaged("the head's checksum is wrong"));
         }
         Ok(Head {
             number: u32_at(head, 12),
-            life: u32_at(head, 16),
+            fingerprint: u32_at(head, 16),
             chain: u32_at(head, 20),
             position: u64_at(head, 24),
-            last: u64_at(head, 32),
+            watermark_or_length: u64_at(head, 32),
         })
     }
 }
 
-fn check_preamble(kind: Kind, file: &[u8]) -> Result<(), Flaw> {
+fn check_preamble(kind: Kind, file: &[u8]) -> Result<(), HeadError> {
     let Some(preamble) = file.get(..PREAMBLE_BYTES) else {
-        return Err(Flaw::Broken("the head is cut short"));
+        return Err(HeadError::Damaged("the head is cut short"));
     };
     if preamble[0..4] != kind.magic() {
-        return Err(Flaw::Broken("this is not the head of such a file"));
+        return Err(HeadError::Damaged("this is not the head of such a file"));
     }
     if u32_at(preamble, 8) != crc32c::crc32c(&preamble[0..8]) {
-        return Err(Flaw::Broken("the head's format version is garbled"));
+        return Err(HeadError::Damaged("the head's format version is garbled"));
     }
     let version = u16::from_le_bytes([preamble[4], preamble[5]]);
-    if version == FORMAT_VERSION { Ok(()) } else { Err(Flaw::Version(version)) }
+    if version == FORMAT_VERSION { Ok(()) } else { Err(HeadError::Version(version)) }
 }
 
 fn checksum(head: &[u8], body: &[u8]) -> u32 {

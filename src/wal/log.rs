@@ -5,14 +5,14 @@ mod compaction;
 
 use serde::Serialize;
 
-use compaction::{SnapshotLane, fingerprint};
+use compaction::{SnapshotLane, incarnation_fingerprint};
 
 use super::durable::{Durable, Ticket};
-use super::frame::{Frame, Seed};
-use super::group::{Barrier, Completion, Group};
+use super::frame::{ChecksumSeed, Frame};
+use super::group::{Barrier, Completion, GroupCommit};
 use super::head::{HEAD_BYTES, Head, Kind};
-use super::recovery::Found;
-use super::snapshot::Image;
+use super::recovery::ResumePoint;
+use super::snapshot::EncodedSnapshot;
 use crate::codec;
 use crate::contract::{About, DiskError, DiskOp, FileId, Label, Node, OpId, Outbox};
 
@@ -40,21 +40,21 @@ pub struct Wal {
     options: WalOptions,
     phase: Phase,
     /// The fingerprint of this life.
-    life: u32,
+    fingerprint: u32,
     /// The chain after the last record.
     chain: u32,
-    group: Group,
+    group: GroupCommit,
     /// Where appends go.
     segment: Segment,
     // The segment before, with its last record, as long as not all of it is durable: left.end > durable.
-    left: Option<Left>,
+    previous: Option<PreviousSegment>,
     lane: SnapshotLane,
     // What the snapshot under way covers; its name waits until the log is durable so far.
-    covers: u64,
+    covered_position: u64,
     /// Files that the next durable snapshot makes superfluous.
-    outdated: Vec<FileId>,
+    obsolete_files: Vec<FileId>,
     /// Appends from before the boot barrier.
-    held: Vec<Held>,
+    deferred: Vec<DeferredAppend>,
     next_op: u64,
     stats: Stats,
 }
@@ -71,7 +71,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     number: u32,
-    seed: Seed,
+    seed: ChecksumSeed,
     /// Appended so far. The head comes with the first record, so an idle segment has no file.
     bytes: u64,
     /// Whether its name is durable.
@@ -79,8 +79,8 @@ struct Segment {
 }
 
 impl Segment {
-    fn new(life: u32, number: u32) -> Segment {
-        Segment { number, seed: Seed::of(life, number), bytes: 0, named: false }
+    fn new(fingerprint: u32, number: u32) -> Segment {
+        Segment { number, seed: ChecksumSeed::new(fingerprint, number), bytes: 0, named: false }
     }
 
     fn file(&self) -> FileId {
@@ -89,13 +89,13 @@ impl Segment {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Left {
+struct PreviousSegment {
     segment: Segment,
     end: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Held {
+struct DeferredAppend {
     about: About,
     bytes: Vec<u8>,
 }
@@ -132,41 +132,42 @@ pub struct Stats {
 
 /// The life of a log.
 impl Wal {
-    /// Begins a life: writes `state`, which is all that `found` was made of and whatever the new life adds, to a
+    /// Begins a life: writes `state`, which is all that `resume_point` was made of and whatever the new life adds, to a
     /// snapshot of its own. The log is not [`Wal::ready`] until that is durable.
     ///
     /// # Panics
     /// If the state's encoding is longer than 4 GiB, which is what one step can write.
     pub fn begin<N: Node, S: Serialize>(
-        found: Found,
+        resume_point: ResumePoint,
         options: WalOptions,
         state: &S,
         out: &mut Outbox<N>,
     ) -> Wal {
-        let number = found.next_number();
-        let image = Image::of(state);
-        let life = fingerprint(&found, options.entropy, image.body());
-        let mut outdated = found.files;
-        if outdated.last() == Some(&FileId::Scratch) {
-            outdated.pop();
+        let number = resume_point.next_number();
+        let encoded_snapshot = EncodedSnapshot::new(state);
+        let fingerprint =
+            incarnation_fingerprint(&resume_point, options.entropy, encoded_snapshot.body());
+        let mut obsolete_files = resume_point.files;
+        if obsolete_files.last() == Some(&FileId::Scratch) {
+            obsolete_files.pop();
             out.disk(DiskOp::Remove { file: FileId::Scratch });
         }
         let mut wal = Wal {
             options,
             phase: Phase::Booting,
-            life,
-            chain: life,
-            group: Group::after(found.position),
-            segment: Segment::new(life, number),
-            left: None,
+            fingerprint,
+            chain: fingerprint,
+            group: GroupCommit::starting_at(resume_point.position),
+            segment: Segment::new(fingerprint, number),
+            previous: None,
             lane: SnapshotLane::Idle,
-            covers: found.position,
-            outdated,
-            held: Vec::new(),
+            covered_position: resume_point.position,
+            obsolete_files,
+            deferred: Vec::new(),
             next_op: 0,
             stats: Stats::default(),
         };
-        wal.write_snapshot(image, out);
+        wal.write_snapshot(encoded_snapshot, out);
         wal
     }
 
@@ -195,10 +196,10 @@ impl Wal {
             self.phase = Phase::Failed(error);
             return Err(error);
         }
-        Ok(match self.group.on_done(op) {
-            Completion::Whole(barrier) => self.on_log_durable(barrier, out),
-            Completion::Half => Progress::Nothing,
-            Completion::Foreign => self.on_snapshot_done(op, out),
+        Ok(match self.group.on_barrier_done(op) {
+            Completion::Complete(barrier) => self.on_log_durable(barrier, out),
+            Completion::Partial => Progress::Nothing,
+            Completion::Unrelated => self.on_snapshot_done(op, out),
         })
     }
 }
@@ -227,7 +228,7 @@ impl Wal {
             watermark: self.group.durable(),
         };
         self.stats.records += 1;
-        self.chain = self.put(record.about(), out, |buffer| {
+        self.chain = self.append_or_defer(record.about(), out, |buffer| {
             frame.write(buffer, |buffer| codec::encode_into(record, buffer))
         });
         Ticket::new(self.group.appended, token)
@@ -242,7 +243,7 @@ impl Wal {
     }
 
     /// A ticket for something that was read back at boot: it can be redeemed once the boot snapshot is durable.
-    pub fn recovered<T>(&self, token: T) -> Ticket<T> {
+    pub fn recovered_ticket<T>(&self, token: T) -> Ticket<T> {
         Ticket::new(0, token)
     }
 
@@ -256,7 +257,7 @@ impl Wal {
     /// # Errors
     /// Gives the ticket back if that is not so yet.
     pub fn redeem<T>(&self, ticket: Ticket<T>) -> Result<Durable<T>, Ticket<T>> {
-        if self.is_durable(&ticket) { Ok(ticket.proven()) } else { Err(ticket) }
+        if self.is_durable(&ticket) { Ok(ticket.into_durable()) } else { Err(ticket) }
     }
 }
 
@@ -293,18 +294,20 @@ impl Wal {
     fn append_head<N: Node>(&mut self, out: &mut Outbox<N>) {
         let head = Head {
             number: self.segment.number,
-            life: self.life,
+            fingerprint: self.fingerprint,
             chain: self.chain,
             position: self.group.appended,
-            last: self.group.durable(),
+            watermark_or_length: self.group.durable(),
         };
         let bytes = head.encode(Kind::Segment, &[]);
         assert!(bytes.len() == HEAD_BYTES, "a head of another length");
-        self.put(About { kind: "Header", subject: None }, out, |buffer| buffer.extend_from_slice(&bytes));
+        self.append_or_defer(About { kind: "Header", subject: None }, out, |buffer| {
+            buffer.extend_from_slice(&bytes)
+        });
     }
 
     /// Appends to the segment what `write` adds to its buffer, or holds it back while booting.
-    fn put<N: Node, T>(
+    fn append_or_defer<N: Node, T>(
         &mut self,
         about: About,
         out: &mut Outbox<N>,
@@ -319,7 +322,7 @@ impl Wal {
         if self.phase == Phase::Booting {
             let mut bytes = Vec::new();
             measured(&mut bytes);
-            self.held.push(Held { about, bytes });
+            self.deferred.push(DeferredAppend { about, bytes });
         } else {
             out.append_with(self.segment.file(), about, measured);
         }
@@ -332,26 +335,29 @@ impl Wal {
     /// Issues the next barrier if one is owed and none is under way. What was left behind in the segment before
     /// comes first: a record is durable only if all before it are.
     fn issue_barrier<N: Node>(&mut self, out: &mut Outbox<N>) {
-        if self.phase != Phase::Working || !self.group.owes_barrier() {
+        if self.phase != Phase::Working || !self.group.needs_barrier() {
             return;
         }
-        let (segment, to) = match self.left {
-            Some(left) => (left.segment, left.end),
+        let (segment, up_to) = match self.previous {
+            Some(previous) => (previous.segment, previous.end),
             None => (self.segment, self.group.appended),
         };
         let data = self.next_op();
         out.disk(DiskOp::Sync { op: data, file: segment.file() });
         let name = if segment.named { None } else { Some(self.sync_dir(out)) };
-        self.group.issue(Barrier { segment: segment.number, to, data: Some(data), name });
+        self.group.issue(Barrier { segment: segment.number, up_to, data: Some(data), name });
         self.stats.log_barriers += 1;
     }
 
     fn on_log_durable<N: Node>(&mut self, barrier: Barrier, out: &mut Outbox<N>) -> Progress {
-        if let Some(left) = &mut self.left {
-            assert!(left.segment.number == barrier.segment, "a barrier that overtook the segment before");
-            left.segment.named = true;
-            if left.end <= barrier.to {
-                self.left = None;
+        if let Some(previous) = &mut self.previous {
+            assert!(
+                previous.segment.number == barrier.segment,
+                "a barrier that overtook the segment before"
+            );
+            previous.segment.named = true;
+            if previous.end <= barrier.up_to {
+                self.previous = None;
             }
         } else {
             assert!(self.segment.number == barrier.segment, "a barrier on a segment that is gone");

@@ -21,7 +21,7 @@
 //! 1. Recover, fold the records into the snapshot, add what the new life needs (its incarnation), `begin`.
 //! 2. Say nothing to anyone before `ready`. What is appended earlier is held back until then.
 //! 3. Feed every `DiskDone` to [`Wal::on_disk_done`]; on `Err` halt. The log is silent from then on.
-//! 4. Compact when [`Wal::wants_compaction`] says so, with the state as it is after the last append.
+//! 4. Compact when [`Wal::needs_compaction`] says so, with the state as it is after the last append.
 //!
 //! # Known limits
 //!
@@ -43,4 +43,4 @@ pub use durable::{Durable, Ticket};
 pub use frame::payload;
 pub use head::FORMAT_VERSION;
 pub use log::{Progress, Stats, Wal, WalOptions};
-pub use recovery::{Found, Recovered, Sighting, TornTail, recover, survey};
+pub use recovery::{FrameInfo, Recovered, ResumePoint, TornTail, recover, scan_frames};

@@ -11,8 +11,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::frame::{self, FRAME_BYTES, Read, Seed};
-use super::head::{Flaw, HEAD_BYTES, Head};
+use super::frame::{self, ChecksumSeed, FRAME_BYTES, ParsedFrame};
+use super::head::{HEAD_BYTES, Head, HeadError};
 use super::snapshot;
 use crate::codec;
 use crate::contract::{BootError, FileId, Label, ReadDisk};
@@ -27,7 +27,7 @@ pub struct Recovered<S, R> {
     /// What was found behind the end of the log, to be forgotten.
     pub torn: Option<TornTail>,
     /// What the next life needs to know, for [`Wal::begin`](super::Wal::begin).
-    pub found: Found,
+    pub resume_point: ResumePoint,
 }
 
 /// The end of a log that a crash has torn.
@@ -51,7 +51,7 @@ impl std::fmt::Display for TornTail {
 
 /// Where a new life goes on.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct ResumePoint {
     /// Every file, in ascending order: those that the new life's snapshot will make superfluous.
     pub(super) files: Vec<FileId>,
     /// The highest number that any of them bears.
@@ -60,7 +60,7 @@ pub struct Found {
     pub(super) chain: u32,
 }
 
-impl Found {
+impl ResumePoint {
     /// The number of the last record that was recovered, counted from the first one ever.
     pub fn position(&self) -> u64 {
         self.position
@@ -84,33 +84,35 @@ where
     let files = disk.files();
     let number = highest_number(&files)?;
     let Some(newest) = newest_snapshot(&files)? else {
-        let found = Found { files, number, position: 0, chain: 0 };
-        return Ok(Recovered { snapshot: None, records: Vec::new(), torn: None, found });
+        let resume_point = ResumePoint { files, number, position: 0, chain: 0 };
+        return Ok(Recovered { snapshot: None, records: Vec::new(), torn: None, resume_point });
     };
-    let (head, state) = snapshot::read(newest, load(disk, FileId::Snapshot(newest))?)?;
+    let (head, state) = snapshot::read(newest, read_file(disk, FileId::Snapshot(newest))?)?;
     let segments = load_segments(disk, &files)?;
-    refuse_what_is_not_ours(&head, &segments)?;
-    let mut walk = Walk::after(&head);
+    check_segment_heads(&head, &segments)?;
+    let mut reader = LogReader::starting_at(&head);
     for segment in segments.iter().filter(|segment| segment.number >= newest) {
-        walk.follow(segment)?;
+        reader.read_segment(segment)?;
     }
-    walk.refuse_below(watermark(&head, &segments))?;
-    let found = Found { files, number, position: walk.position, chain: walk.chain };
-    let torn = walk.torn(&segments);
-    Ok(Recovered { snapshot: Some(state), records: walk.records, torn, found })
+    reader.check_reaches_watermark(watermark(&head, &segments))?;
+    let resume_point =
+        ResumePoint { files, number, position: reader.position, chain: reader.chain };
+    let torn = reader.torn(&segments);
+    Ok(Recovered { snapshot: Some(state), records: reader.records, torn, resume_point })
 }
 
 fn highest_number(files: &[FileId]) -> Result<u32, BootError> {
-    let numbered = |file: &FileId| match *file {
+    let file_number = |file: &FileId| match *file {
         FileId::Wal(number) | FileId::Snapshot(number) => Some(number),
         FileId::Scratch => None,
     };
-    let highest = files.iter().filter_map(numbered).max().unwrap_or(0);
+    let highest = files.iter().filter_map(file_number).max().unwrap_or(0);
     if highest < u32::MAX {
         return Ok(highest);
     }
-    let file = *files.iter().find(|file| numbered(file) == Some(highest)).expect("it was counted");
-    Err(BootError::Damaged { file, at: 0, what: "no life comes after this number".to_owned() })
+    let file =
+        *files.iter().find(|file| file_number(file) == Some(highest)).expect("it was counted");
+    Err(BootError::Damaged { file, at: 0, reason: "no life comes after this number".to_owned() })
 }
 
 /// A segment is begun only after a snapshot is durable, so one that stands alone has lost something.
@@ -131,11 +133,11 @@ fn newest_snapshot(files: &[FileId]) -> Result<Option<u32>, BootError> {
 }
 
 fn missing_snapshot(segment: u32) -> BootError {
-    let what = format!("it is missing, but there is a wal.{segment}");
-    BootError::Damaged { file: FileId::Snapshot(segment), at: 0, what }
+    let reason = format!("it is missing, but there is a wal.{segment}");
+    BootError::Damaged { file: FileId::Snapshot(segment), at: 0, reason }
 }
 
-fn load(disk: &dyn ReadDisk, file: FileId) -> Result<&[u8], BootError> {
+fn read_file(disk: &dyn ReadDisk, file: FileId) -> Result<&[u8], BootError> {
     let bytes = disk.read(file).map_err(|error| BootError::Unreadable { file, error })?;
     Ok(bytes.unwrap_or_default())
 }
@@ -144,7 +146,7 @@ fn load(disk: &dyn ReadDisk, file: FileId) -> Result<&[u8], BootError> {
 struct Segment<'a> {
     number: u32,
     bytes: &'a [u8],
-    head: Result<Head, Flaw>,
+    head: Result<Head, HeadError>,
 }
 
 impl<'a> Segment<'a> {
@@ -152,16 +154,24 @@ impl<'a> Segment<'a> {
         FileId::Wal(self.number)
     }
 
-    /// Every self-valid frame that one of `lives` wrote: at every place where one might begin, except inside
+    /// Every self-valid frame that one of `fingerprints` wrote: at every place where one might begin, except inside
     /// intact frames.
-    fn frames(&self, lives: &[u32]) -> impl Iterator<Item = (usize, Read<'a>)> + use<'a> {
-        let seeds = lives.iter().map(|life| Seed::of(*life, self.number)).collect::<Vec<_>>();
+    fn frames(
+        &self,
+        fingerprints: &[u32],
+    ) -> impl Iterator<Item = (usize, ParsedFrame<'a>)> + use<'a> {
+        let seeds = fingerprints
+            .iter()
+            .map(|fingerprint| ChecksumSeed::new(*fingerprint, self.number))
+            .collect::<Vec<_>>();
         let bytes = self.bytes;
         let mut at = 0;
         std::iter::from_fn(move || {
             loop {
                 let candidate = frame::next_candidate(bytes, at)?;
-                let Some(read) = seeds.iter().find_map(|seed| Read::at(bytes, candidate, *seed)) else {
+                let Some(read) =
+                    seeds.iter().find_map(|seed| ParsedFrame::parse(bytes, candidate, *seed))
+                else {
                     at = candidate + 1;
                     continue;
                 };
@@ -172,11 +182,14 @@ impl<'a> Segment<'a> {
     }
 }
 
-fn load_segments<'a>(disk: &'a dyn ReadDisk, files: &[FileId]) -> Result<Vec<Segment<'a>>, BootError> {
+fn load_segments<'a>(
+    disk: &'a dyn ReadDisk,
+    files: &[FileId],
+) -> Result<Vec<Segment<'a>>, BootError> {
     let mut segments = Vec::new();
     for file in files {
         let FileId::Wal(number) = *file else { continue };
-        let bytes = load(disk, *file)?;
+        let bytes = read_file(disk, *file)?;
         segments.push(Segment { number, bytes, head: Head::of_segment(bytes) });
     }
     segments.sort_by_key(|segment| segment.number);
@@ -186,26 +199,26 @@ fn load_segments<'a>(disk: &'a dyn ReadDisk, files: &[FileId]) -> Result<Vec<Seg
 /// A segment above the snapshot was begun by a compaction of the snapshot's own life. If another life wrote it,
 /// that life's snapshot was durable once, and is gone. A head with another number is an old block in a hole, and
 /// proves nothing.
-fn refuse_what_is_not_ours(newest: &Head, segments: &[Segment<'_>]) -> Result<(), BootError> {
+fn check_segment_heads(newest: &Head, segments: &[Segment<'_>]) -> Result<(), BootError> {
     for segment in segments.iter().filter(|segment| segment.number >= newest.number) {
         match segment.head {
-            Err(flaw @ Flaw::Version(_)) => return Err(flaw.refusal(segment.file())),
+            Err(error @ HeadError::Version(_)) => return Err(error.into_boot_error(segment.file())),
             Ok(head)
                 if head.number > newest.number
                     && head.number == segment.number
-                    && head.life != newest.life =>
+                    && head.fingerprint != newest.fingerprint =>
             {
                 return Err(missing_snapshot(segment.number));
             }
-            Ok(_) | Err(Flaw::Broken(_)) => {}
+            Ok(_) | Err(HeadError::Damaged(_)) => {}
         }
     }
     Ok(())
 }
 
 /// The log as far as it has been followed.
-struct Walk<R> {
-    life: u32,
+struct LogReader<R> {
+    fingerprint: u32,
     position: u64,
     chain: u32,
     records: Vec<R>,
@@ -213,38 +226,38 @@ struct Walk<R> {
     file: FileId,
     at: u64,
     /// Why it stopped, if it was not simply the end.
-    broken: Option<&'static str>,
+    break_reason: Option<&'static str>,
 }
 
-impl<R: DeserializeOwned> Walk<R> {
-    fn after(snapshot: &Head) -> Walk<R> {
-        Walk {
-            life: snapshot.life,
+impl<R: DeserializeOwned> LogReader<R> {
+    fn starting_at(snapshot: &Head) -> LogReader<R> {
+        LogReader {
+            fingerprint: snapshot.fingerprint,
             position: snapshot.position,
             chain: snapshot.chain,
             records: Vec::new(),
             file: FileId::Wal(snapshot.number),
             at: 0,
-            broken: None,
+            break_reason: None,
         }
     }
 
     /// Takes in one segment, as far as it continues the log.
-    fn follow(&mut self, segment: &Segment<'_>) -> Result<(), BootError> {
-        if let Err(reason) = self.continues(segment) {
+    fn read_segment(&mut self, segment: &Segment<'_>) -> Result<(), BootError> {
+        if let Err(reason) = self.check_continuity(segment) {
             // The first place where the log no longer connects is the one worth telling.
-            if self.broken.is_none() {
-                (self.file, self.at, self.broken) = (segment.file(), 0, Some(reason));
+            if self.break_reason.is_none() {
+                (self.file, self.at, self.break_reason) = (segment.file(), 0, Some(reason));
             }
             return Ok(());
         }
-        let seed = Seed::of(self.life, segment.number);
-        (self.file, self.at, self.broken) = (segment.file(), HEAD_BYTES as u64, None);
+        let seed = ChecksumSeed::new(self.fingerprint, segment.number);
+        (self.file, self.at, self.break_reason) = (segment.file(), HEAD_BYTES as u64, None);
         while self.at < segment.bytes.len() as u64 {
-            match self.next(segment.bytes, seed) {
-                Ok(payload) => self.take(payload)?,
+            match self.next_frame(segment.bytes, seed) {
+                Ok(payload) => self.decode_record(payload)?,
                 Err(reason) => {
-                    self.broken = Some(reason);
+                    self.break_reason = Some(reason);
                     break;
                 }
             }
@@ -252,10 +265,10 @@ impl<R: DeserializeOwned> Walk<R> {
         Ok(())
     }
 
-    fn continues(&self, segment: &Segment<'_>) -> Result<(), &'static str> {
+    fn check_continuity(&self, segment: &Segment<'_>) -> Result<(), &'static str> {
         match segment.head {
-            Err(Flaw::Broken(what)) => Err(what),
-            Err(Flaw::Version(_)) => Err("another format version"),
+            Err(HeadError::Damaged(reason)) => Err(reason),
+            Err(HeadError::Version(_)) => Err("another format version"),
             Ok(head) if head.number != segment.number => Err("the head is that of another segment"),
             Ok(head) if (head.position, head.chain) != (self.position, self.chain) => {
                 Err("the segment does not continue the log")
@@ -265,8 +278,12 @@ impl<R: DeserializeOwned> Walk<R> {
     }
 
     /// The payload of the next frame, with the walk moved past it.
-    fn next<'a>(&mut self, bytes: &'a [u8], seed: Seed) -> Result<&'a [u8], &'static str> {
-        let frame = Read::at(bytes, self.at as usize, seed).ok_or("there is no frame")?;
+    fn next_frame<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        seed: ChecksumSeed,
+    ) -> Result<&'a [u8], &'static str> {
+        let frame = ParsedFrame::parse(bytes, self.at as usize, seed).ok_or("there is no frame")?;
         if frame.link != self.chain || frame.position != self.position + 1 {
             return Err("the frame does not continue the log");
         }
@@ -277,54 +294,71 @@ impl<R: DeserializeOwned> Walk<R> {
     }
 
     /// An intact frame with a record that makes no sense was written so: not for a crash to explain.
-    fn take(&mut self, payload: &[u8]) -> Result<(), BootError> {
+    fn decode_record(&mut self, payload: &[u8]) -> Result<(), BootError> {
         let record = codec::decode_verified(payload).map_err(|error| BootError::Damaged {
             file: self.file,
             at: self.at - payload.len() as u64,
-            what: format!("record {} is intact but no record: {error}", self.position),
+            reason: format!("record {} is intact but no record: {error}", self.position),
         })?;
         self.records.push(record);
         Ok(())
     }
 
-    fn refuse_below(&self, watermark: u64) -> Result<(), BootError> {
+    fn check_reaches_watermark(&self, watermark: u64) -> Result<(), BootError> {
         if self.position >= watermark {
             return Ok(());
         }
-        let why = self.broken.unwrap_or("nothing follows");
-        let what = format!("{why}; the log ends with record {}, {watermark} were durable", self.position);
-        Err(BootError::Damaged { file: self.file, at: self.at, what })
+        let cause = self.break_reason.unwrap_or("nothing follows");
+        let reason = format!(
+            "{cause}; the log ends with record {}, {watermark} were durable",
+            self.position
+        );
+        Err(BootError::Damaged { file: self.file, at: self.at, reason })
     }
 
     fn torn(&self, segments: &[Segment<'_>]) -> Option<TornTail> {
-        let reason = self.broken?;
-        let behind = segments.iter().filter(|segment| segment.file() >= self.file);
-        let dropped_bytes = behind.map(|segment| segment.bytes.len() as u64).sum::<u64>() - self.at;
-        (dropped_bytes > 0).then_some(TornTail { file: self.file, at: self.at, reason, dropped_bytes })
+        let reason = self.break_reason?;
+        let remaining_segments = segments.iter().filter(|segment| segment.file() >= self.file);
+        let dropped_bytes =
+            remaining_segments.map(|segment| segment.bytes.len() as u64).sum::<u64>() - self.at;
+        (dropped_bytes > 0).then_some(TornTail {
+            file: self.file,
+            at: self.at,
+            reason,
+            dropped_bytes,
+        })
     }
 }
 
 /// The largest watermark that anything on the disk tells.
 fn watermark(newest: &Head, segments: &[Segment<'_>]) -> u64 {
-    let heads = segments.iter().filter_map(|segment| segment.head.ok()).map(|head| head.last);
-    let lives = lives(Some(newest), segments);
-    let frames = segments.iter().flat_map(|segment| segment.frames(&lives)).map(|(_, frame)| frame.watermark);
+    let heads = segments
+        .iter()
+        .filter_map(|segment| segment.head.ok())
+        .map(|head| head.watermark_or_length);
+    let fingerprints = fingerprints(Some(newest), segments);
+    let frames = segments
+        .iter()
+        .flat_map(|segment| segment.frames(&fingerprints))
+        .map(|(_, frame)| frame.watermark);
     heads.chain(frames).fold(newest.position, u64::max)
 }
 
 /// Behind a broken head the life is unknown that its frames' checksums start from; it is one of those that some
 /// other file names.
-fn lives(newest: Option<&Head>, segments: &[Segment<'_>]) -> Vec<u32> {
-    let heads = segments.iter().filter_map(|segment| segment.head.ok()).map(|head| head.life);
-    let mut lives = newest.map(|head| head.life).into_iter().chain(heads).collect::<Vec<_>>();
-    lives.sort_unstable();
-    lives.dedup();
-    lives
+fn fingerprints(newest: Option<&Head>, segments: &[Segment<'_>]) -> Vec<u32> {
+    let heads =
+        segments.iter().filter_map(|segment| segment.head.ok()).map(|head| head.fingerprint);
+    let mut fingerprints =
+        newest.map(|head| head.fingerprint).into_iter().chain(heads).collect::<Vec<_>>();
+    fingerprints.sort_unstable();
+    fingerprints.dedup();
+    fingerprints
 }
 
 /// A frame as it lies on the disk, whether or not the log reaches it; for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sighting {
+pub struct FrameInfo {
     /// Which segment.
     pub file: FileId,
     /// The offset of its header.
@@ -342,16 +376,16 @@ pub struct Sighting {
 ///
 /// # Errors
 /// [`BootError::Unreadable`].
-pub fn survey(disk: &dyn ReadDisk) -> Result<Vec<Sighting>, BootError> {
+pub fn scan_frames(disk: &dyn ReadDisk) -> Result<Vec<FrameInfo>, BootError> {
     let files = disk.files();
     let segments = load_segments(disk, &files)?;
-    let mut lives = lives(None, &segments);
+    let mut fingerprints = fingerprints(None, &segments);
     if let Some(newest) = newest_snapshot(&files).ok().flatten()
-        && let Ok((head, _)) = Head::of_snapshot(load(disk, FileId::Snapshot(newest))?)
+        && let Ok((head, _)) = Head::of_snapshot(read_file(disk, FileId::Snapshot(newest))?)
     {
-        lives.push(head.life);
+        fingerprints.push(head.fingerprint);
     }
-    let sight = |file, at, frame: Read<'_>| Sighting {
+    let frame_info = |file, at, frame: ParsedFrame<'_>| FrameInfo {
         file,
         at,
         position: frame.position,
@@ -360,7 +394,10 @@ pub fn survey(disk: &dyn ReadDisk) -> Result<Vec<Sighting>, BootError> {
     };
     let in_segment = |segment: &Segment<'_>| {
         let file = segment.file();
-        segment.frames(&lives).map(|(at, frame)| sight(file, at as u64, frame)).collect::<Vec<_>>()
+        segment
+            .frames(&fingerprints)
+            .map(|(at, frame)| frame_info(file, at as u64, frame))
+            .collect::<Vec<_>>()
     };
     Ok(segments.iter().flat_map(in_segment).collect())
 }

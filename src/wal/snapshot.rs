@@ -7,13 +7,13 @@ use crate::codec;
 use crate::contract::{About, BootError, FileId, Node, Outbox};
 
 /// A state, encoded with room for the head before it.
-pub(super) struct Image(Vec<u8>);
+pub(super) struct EncodedSnapshot(Vec<u8>);
 
-impl Image {
-    pub(super) fn of<S: Serialize>(state: &S) -> Image {
+impl EncodedSnapshot {
+    pub(super) fn new<S: Serialize>(state: &S) -> EncodedSnapshot {
         let mut bytes = vec![0; HEAD_BYTES];
         codec::encode_into(state, &mut bytes);
-        Image(bytes)
+        EncodedSnapshot(bytes)
     }
 
     pub(super) fn body(&self) -> &[u8] {
@@ -21,8 +21,14 @@ impl Image {
     }
 
     /// Puts `head` in front, then appends all of it to the scratch file, at most `chunk_bytes_max` at a time.
-    pub(super) fn write<N: Node>(mut self, head: Head, chunk_bytes_max: usize, out: &mut Outbox<N>) -> u64 {
-        let head = Head { last: self.body().len() as u64, ..head }.encode(Kind::Snapshot, self.body());
+    pub(super) fn write<N: Node>(
+        mut self,
+        head: Head,
+        chunk_bytes_max: usize,
+        out: &mut Outbox<N>,
+    ) -> u64 {
+        let head = Head { watermark_or_length: self.body().len() as u64, ..head }
+            .encode(Kind::Snapshot, self.body());
         self.0[..HEAD_BYTES].copy_from_slice(&head);
         for chunk in self.0.chunks(chunk_bytes_max) {
             out.append(FileId::Scratch, About { kind: "Snapshot", subject: None }, chunk);
@@ -34,14 +40,19 @@ impl Image {
 /// Reads `snapshot.number`. It was synced before it got this name, so whatever is wrong with it is damage.
 pub(super) fn read<S: DeserializeOwned>(number: u32, bytes: &[u8]) -> Result<(Head, S), BootError> {
     let file = FileId::Snapshot(number);
-    let damaged = |at: usize, what: &str| BootError::Damaged { file, at: at as u64, what: what.to_owned() };
-    let (head, body) = Head::of_snapshot(bytes).map_err(|flaw| flaw.refusal(file))?;
+    let damaged = |at: usize, reason: &str| BootError::Damaged {
+        file,
+        at: at as u64,
+        reason: reason.to_owned(),
+    };
+    let (head, body) = Head::of_snapshot(bytes).map_err(|error| error.into_boot_error(file))?;
     if head.number != number {
         return Err(damaged(0, &format!("it says that it is snapshot.{}", head.number)));
     }
-    if head.last != body.len() as u64 {
+    if head.watermark_or_length != body.len() as u64 {
         return Err(damaged(bytes.len(), "its length is not what its head says"));
     }
-    let state = codec::decode_verified(body).map_err(|error| damaged(HEAD_BYTES, &error.to_string()))?;
+    let state =
+        codec::decode_verified(body).map_err(|error| damaged(HEAD_BYTES, &error.to_string()))?;
     Ok((head, state))
 }

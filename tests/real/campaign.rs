@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use stormglass_sim::commit::Commit;
-use stormglass_sim::judge::{Report, judge};
+use stormglass_sim::log_check::{LogCheckReport, check_logs};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::protocol::{Of, drawn, world};
 use stormglass_sim::trace::{Filter, Trace};
 
-use super::program::{Node, Place, complained, ports, run, said};
+use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
 
 /// Everything in one story, since it takes seconds:
 /// 1. Twelve kills among four nodes: nothing is lost, nobody is blocked.
@@ -18,73 +18,96 @@ use super::program::{Node, Place, complained, ports, run, said};
 /// 4. Without one node's first life: not judged, and that is said.
 /// 5. With one file that a life found shortened by a byte: no kill does that.
 #[test]
-fn kills_lose_nothing_and_the_judges_agree_and_would_have_spoken() {
-    let place = Place::new("campaign");
-    let data = place.join("data");
-    let campaign =
-        run(&["campaign", "--kills", "12", "--pause-ms", "100", "--seed", "5", "--data", &data, "--events"]);
-    assert!(campaign.status.success(), "{}{}", said(&campaign), complained(&campaign));
+fn kills_lose_nothing_and_checkers_detect_altered_event_logs() {
+    let dir = TestDir::new("campaign");
+    let data = dir.join("data");
+    let campaign = run(&[
+        "campaign",
+        "--kills",
+        "12",
+        "--pause-ms",
+        "100",
+        "--seed",
+        "5",
+        "--data",
+        &data,
+        "--events",
+    ]);
+    assert!(campaign.status.success(), "{}{}", stdout_text(&campaign), stderr_text(&campaign));
     let events = PathBuf::from(&data).join("events");
 
-    let report = judge_all(&events);
-    assert!(report.broken.is_none(), "{:?}", report.broken);
-    assert!(report.cut_short.is_empty(), "{:?}", report.cut_short);
+    let report = check_event_logs(&events);
+    assert!(report.violation.is_none(), "{:?}", report.violation);
+    assert!(report.unclean_nodes.is_empty(), "{:?}", report.unclean_nodes);
     // Some are killed before they have said a word.
-    assert!(report.lives > 6, "{} lives", report.lives);
-    let commits = report.sometimes.rows().iter().find(|(what, _)| *what == "commit").expect("a row");
+    assert!(report.incarnations > 6, "{} lives", report.incarnations);
+    let commits =
+        report.sometimes.rows().iter().find(|(what, _)| *what == "commit").expect("a row");
     assert!(commits.1 > 10, "{commits:?}");
 
-    let undurable =
-        altered(&place, &events, "n1.", |line| !line.contains(r#""what":{"Done""#), |line| line.to_owned());
-    let broken = judge_all(&undurable).broken.expect("a broken claim").0;
-    assert!(broken.claim.starts_with("W10"), "{broken}");
+    let without_completions = altered_copy(
+        &dir,
+        &events,
+        "n1.",
+        |line| !line.contains(r#""what":{"Done""#),
+        |line| line.to_owned(),
+    );
+    let violation = check_event_logs(&without_completions).violation.expect("a broken claim").0;
+    assert!(violation.property.starts_with("W10"), "{violation}");
 
-    let headless = altered(&place, &events, "n2.00001", |_| false, |line| line.to_owned());
-    let refused = judge(&Of::<Commit>::new(), &[headless]).expect_err("a life is missing").to_string();
+    let without_first_incarnation =
+        altered_copy(&dir, &events, "n2.00001", |_| false, |line| line.to_owned());
+    let refused = check_logs(&Of::<Commit>::new(), &[without_first_incarnation])
+        .expect_err("a life is missing")
+        .to_string();
     assert!(refused.contains("life 1 of n2 is missing"), "{refused}");
 
-    let shorter = |line: &str| line.replacen(r#"{"Snapshot":1},"bytes":"#, r#"{"Snapshot":1},"bytes":1"#, 1);
-    let cut = altered(&place, &events, "n", |_| true, shorter);
-    let broken = judge_all(&cut).broken.expect("a broken claim").0;
-    assert!(broken.claim.starts_with("P1"), "{broken}");
+    let shorter =
+        |line: &str| line.replacen(r#"{"Snapshot":1},"bytes":"#, r#"{"Snapshot":1},"bytes":1"#, 1);
+    let shortened = altered_copy(&dir, &events, "n", |_| true, shorter);
+    let violation = check_event_logs(&shortened).violation.expect("a broken claim").0;
+    assert!(violation.property.starts_with("P1"), "{violation}");
 }
 
 /// 1. A node runs without an event log, and commits.
 /// 2. It runs again, with one. What it finds there, the judges have not seen it write.
 /// 3. That is a log which is not complete, not a kill that left what no kill leaves.
 #[test]
-fn a_node_that_once_ran_without_a_log_is_not_judged() {
-    let place = Place::new("half-logged");
-    let (own, data, events) = (format!("127.0.0.1:{}", ports(1)), place.join("n0"), place.join("events"));
+fn incomplete_event_log_is_rejected() {
+    let dir = TestDir::new("half-logged");
+    let (own, data, events) =
+        (format!("127.0.0.1:{}", ports(1)), dir.join("n0"), dir.join("events"));
     let peer = format!("0={own}");
     let args = ["--id", "0", "--peer", &peer, "--data", &data];
-    let mut silent = Node::serve(&args, &place.0.join("log"));
+    let mut unlogged = Node::serve(&args, &dir.0.join("log"));
     assert!(run(&["tx", "--at", &own, "put a=1 @0"]).status.success());
-    assert_eq!(silent.terminate(), Some(0));
-    let mut logged = Node::serve(&[&args[..], &["--events", &events]].concat(), &place.0.join("log"));
+    assert_eq!(unlogged.terminate(), Some(0));
+    let mut logged = Node::serve(&[&args[..], &["--events", &events]].concat(), &dir.0.join("log"));
     assert!(run(&["get", "--at", &own, "a@0"]).status.success());
     assert_eq!(logged.terminate(), Some(0));
-    let refused = judge(&Of::<Commit>::new(), &[PathBuf::from(events)]).expect_err("a life is missing");
-    let told = refused.to_string();
-    for words in ["n0.00001.jsonl", "n0 begins its first life", "without `--events`", "empty data directory"]
+    let refused =
+        check_logs(&Of::<Commit>::new(), &[PathBuf::from(events)]).expect_err("a life is missing");
+    let error = refused.to_string();
+    for text in
+        ["n0.00001.jsonl", "n0 begins its first life", "without `--events`", "empty data directory"]
     {
-        assert!(told.contains(words), "{words:?} is not in: {told}");
+        assert!(error.contains(text), "{text:?} is not in: {error}");
     }
 }
 
-fn judge_all(events: &std::path::Path) -> Report {
-    judge(&Of::<Commit>::new(), &[events.to_path_buf()]).expect("the logs can be judged")
+fn check_event_logs(events: &std::path::Path) -> LogCheckReport {
+    check_logs(&Of::<Commit>::new(), &[events.to_path_buf()]).expect("the logs can be judged")
 }
 
 /// A copy of the logs, in which those of some name lack some lines, and have others changed.
-fn altered(
-    place: &Place,
+fn altered_copy(
+    dir: &TestDir,
     events: &std::path::Path,
     name: &str,
     keep: impl Fn(&str) -> bool,
     change: impl Fn(&str) -> String,
 ) -> PathBuf {
-    let copy = place.0.join("altered");
+    let copy = dir.0.join("altered");
     let _ = fs::remove_dir_all(&copy);
     fs::create_dir_all(&copy).expect("a directory");
     for entry in fs::read_dir(events).expect("there are events") {
@@ -107,8 +130,8 @@ fn altered(
 
 /// The simulator writes the same lines as a real node, so its runs can be judged a second time, from the outside.
 #[test]
-fn what_a_simulated_calm_run_writes_down_is_judged_like_a_real_one() {
-    let place = Place::new("simulated");
+fn event_log_of_a_simulated_run_is_checked_like_a_real_one() {
+    let dir = TestDir::new("simulated");
     let setup = Setup { profile: Profile::Calm, ..Setup::default() };
     for seed in 0..3 {
         let mut world = world::<Commit, _, _>(
@@ -116,42 +139,42 @@ fn what_a_simulated_calm_run_writes_down_is_judged_like_a_real_one() {
             |chooser| chooser,
             Trace::new(Filter::default(), true),
         );
-        assert!(world.run().broken.is_none());
-        let log = place.0.join(format!("seed-{seed}.jsonl"));
+        assert!(world.run().violation.is_none());
+        let log = dir.0.join(format!("seed-{seed}.jsonl"));
         // What `replay --json` prints before and after.
         let head = r#"{"options":"seed","version":"0","what":"seed"}"#;
         let tail = r#"{"fingerprint":"0","notes":[],"verdict":"clean"}"#;
-        fs::write(&log, format!("{head}\n{}{tail}\n", world.judge().0.text())).expect("a log");
-        let report = judge(&Of::<Commit>::new(), &[log]).expect("it can be judged");
-        assert!(report.broken.is_none(), "seed {seed}: {:?}", report.broken);
+        fs::write(&log, format!("{head}\n{}{tail}\n", world.checker().0.text())).expect("a log");
+        let report = check_logs(&Of::<Commit>::new(), &[log]).expect("it can be judged");
+        assert!(report.violation.is_none(), "seed {seed}: {:?}", report.violation);
         assert!(report.lines > 20, "seed {seed}: {} lines", report.lines);
     }
 }
 
 #[test]
-fn frames_that_are_none_change_nothing() {
+fn malformed_frames_change_no_state() {
     let fuzz = run(&["fuzz", "--frames", "100000", "--connections", "8"]);
-    assert!(fuzz.status.success(), "{}{}", said(&fuzz), complained(&fuzz));
-    assert!(said(&fuzz).contains("100000 frames"), "{}", said(&fuzz));
-    assert!(!said(&fuzz).contains("meanwhile 0 transactions"), "{}", said(&fuzz));
+    assert!(fuzz.status.success(), "{}{}", stdout_text(&fuzz), stderr_text(&fuzz));
+    assert!(stdout_text(&fuzz).contains("100000 frames"), "{}", stdout_text(&fuzz));
+    assert!(!stdout_text(&fuzz).contains("meanwhile 0 transactions"), "{}", stdout_text(&fuzz));
 }
 
 #[test]
-fn the_demo_tells_its_story_and_continues() {
-    let place = Place::new("demo");
+fn demo_prints_its_steps_and_continues_from_existing_data() {
+    let dir = TestDir::new("demo");
     let from = super::program::ports(4);
-    let (data, ports) = (place.join("logs"), format!("{from}..={}", from + 3));
-    for lives in [1, 2] {
+    let (data, ports) = (dir.join("logs"), format!("{from}..={}", from + 3));
+    for incarnations in [1, 2] {
         let demo = run(&["demo", "--data", &data, "--ports", &ports, "--transactions", "4"]);
-        let story = said(&demo);
-        assert!(demo.status.success(), "{story}{}", complained(&demo));
-        assert!(story.contains(&format!("n0 life {lives}")), "{story}");
-        assert!(story.contains("n2 has voted yes and is dead"), "{story}");
-        assert!(story.contains("n1 answers: Commit"), "{story}");
-        assert!(story.contains("the accounts add up to 0"), "{story}");
+        let output = stdout_text(&demo);
+        assert!(demo.status.success(), "{output}{}", stderr_text(&demo));
+        assert!(output.contains(&format!("n0 life {incarnations}")), "{output}");
+        assert!(output.contains("n2 has voted yes and is dead"), "{output}");
+        assert!(output.contains("n1 answers: Commit"), "{output}");
+        assert!(output.contains("the accounts add up to 0"), "{output}");
     }
     let three = format!("{from}..={}", from + 2);
     let fewer = run(&["demo", "--data", &data, "--ports", &three]);
-    assert_eq!(fewer.status.code(), Some(1), "{}", said(&fewer));
-    assert!(complained(&fewer).contains("holds the data of 4 nodes"), "{}", complained(&fewer));
+    assert_eq!(fewer.status.code(), Some(1), "{}", stdout_text(&fewer));
+    assert!(stderr_text(&fewer).contains("holds the data of 4 nodes"), "{}", stderr_text(&fewer));
 }

@@ -4,11 +4,11 @@
 
 use proptest::prelude::*;
 use stormglass::commit::CommitNode;
-use stormglass::runtime::{Files, Survived};
+use stormglass::runtime::{DataFiles, SurvivingFiles};
 use stormglass::{About, DiskOp, Effect, FileId, OpId, Outbox, ReadDisk};
 use stormglass_sim::disk::Disk;
 
-use super::program::Place;
+use super::program::TestDir;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -19,11 +19,15 @@ enum Step {
     Remove(FileId),
     Sync(FileId),
     SyncDir,
-    NextLife,
+    Restart,
 }
 
 fn file() -> impl Strategy<Value = FileId> {
-    prop_oneof![(0u32..2).prop_map(FileId::Wal), (0u32..2).prop_map(FileId::Snapshot), Just(FileId::Scratch)]
+    prop_oneof![
+        (0u32..2).prop_map(FileId::Wal),
+        (0u32..2).prop_map(FileId::Snapshot),
+        Just(FileId::Scratch)
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -35,23 +39,23 @@ fn step() -> impl Strategy<Value = Step> {
         2 => file().prop_map(Step::Remove),
         3 => file().prop_map(Step::Sync),
         2 => Just(Step::SyncDir),
-        1 => Just(Step::NextLife),
+        1 => Just(Step::Restart),
     ]
 }
 
 /// Both disks.
-struct Pair {
-    place: Place,
-    real: Files,
+struct DiskPair {
+    dir: TestDir,
+    real: DataFiles,
     model: Disk,
     ops: u64,
 }
 
-impl Pair {
-    fn new() -> Pair {
-        let place = Place::new("disk");
-        let real = Files::open(&place.0).expect("a directory");
-        Pair { place, real, model: Disk::default(), ops: 0 }
+impl DiskPair {
+    fn new() -> DiskPair {
+        let dir = TestDir::new("disk");
+        let real = DataFiles::open(&dir.0).expect("a directory");
+        DiskPair { dir, real, model: Disk::default(), ops: 0 }
     }
 
     fn perform(&mut self, step: &Step) {
@@ -62,35 +66,44 @@ impl Pair {
                 let mut outbox = Outbox::<CommitNode>::default();
                 outbox.append(*file, About { kind: "Piece", subject: None }, bytes);
                 let [Effect::Disk(op)] = outbox.effects() else { panic!("one append, one effect") };
-                self.both(op, bytes);
+                self.apply_to_both(op, bytes);
             }
             Step::Truncate(file, permille) => {
                 let len = self.model.len(*file).unwrap_or(0) * permille / 1000;
-                self.both(&DiskOp::Truncate { file: *file, len }, &[]);
+                self.apply_to_both(&DiskOp::Truncate { file: *file, len }, &[]);
             }
             // A node never gives a file the name that it has.
             Step::Rename(from, to) if from == to => {}
-            Step::Rename(from, to) => self.both(&DiskOp::Rename { from: *from, to: *to }, &[]),
-            Step::Remove(file) => self.both(&DiskOp::Remove { file: *file }, &[]),
-            Step::Sync(file) => self.both(&DiskOp::Sync { op, file: *file }, &[]),
-            Step::SyncDir => self.both(&DiskOp::SyncDir { op }, &[]),
-            Step::NextLife => {
-                self.real = Files::open(&self.place.0).expect("it is still there");
+            Step::Rename(from, to) => {
+                self.apply_to_both(&DiskOp::Rename { from: *from, to: *to }, &[])
+            }
+            Step::Remove(file) => self.apply_to_both(&DiskOp::Remove { file: *file }, &[]),
+            Step::Sync(file) => self.apply_to_both(&DiskOp::Sync { op, file: *file }, &[]),
+            Step::SyncDir => self.apply_to_both(&DiskOp::SyncDir { op }, &[]),
+            Step::Restart => {
+                self.real = DataFiles::open(&self.dir.0).expect("it is still there");
                 self.model.kill(usize::MAX);
             }
         }
     }
 
-    fn both(&mut self, op: &DiskOp, bytes: &[u8]) {
+    fn apply_to_both(&mut self, op: &DiskOp, bytes: &[u8]) {
         self.model.issue(op, bytes);
         let done = self.real.issue(op, bytes);
-        let (DiskOp::Sync { op, .. } | DiskOp::SyncDir { op }) = op else { return assert!(done.is_none()) };
+        let (DiskOp::Sync { op, .. } | DiskOp::SyncDir { op }) = op else {
+            return assert!(done.is_none());
+        };
         let done = done.expect("a barrier completes");
-        assert_eq!((done.op, done.result), (*op, self.model.complete(*op, Ok(()))), "{:?}", done.detail);
+        assert_eq!(
+            (done.op, done.result),
+            (*op, self.model.complete(*op, Ok(()))),
+            "{:?}",
+            done.detail
+        );
     }
 
     fn compare(&self) {
-        let real = Survived::read(&self.place.0).expect("it can be read");
+        let real = SurvivingFiles::read(&self.dir.0).expect("it can be read");
         assert_eq!(real.files(), self.model.files());
         for file in real.files() {
             assert_eq!(real.read(file), self.model.read(file), "{file}");
@@ -101,8 +114,8 @@ impl Pair {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn a_real_directory_reads_back_what_the_simulated_disk_does(steps in prop::collection::vec(step(), 0..40)) {
-        let mut pair = Pair::new();
+    fn real_directory_and_simulated_disk_read_back_the_same(steps in prop::collection::vec(step(), 0..40)) {
+        let mut pair = DiskPair::new();
         for step in &steps {
             pair.perform(step);
             pair.compare();
@@ -114,9 +127,9 @@ proptest! {
 /// device that is always full.
 #[test]
 fn a_full_disk_latches_and_no_later_barrier_succeeds() {
-    let place = Place::new("full");
-    std::os::unix::fs::symlink("/dev/full", place.0.join("wal.1")).expect("a link");
-    let mut files = Files::open(&place.0).expect("a directory");
+    let dir = TestDir::new("full");
+    std::os::unix::fs::symlink("/dev/full", dir.0.join("wal.1")).expect("a link");
+    let mut files = DataFiles::open(&dir.0).expect("a directory");
     let mut outbox = Outbox::<CommitNode>::default();
     for file in [FileId::Wal(0), FileId::Wal(1), FileId::Wal(2)] {
         outbox.append(file, About { kind: "Piece", subject: None }, b"piece");
@@ -125,12 +138,13 @@ fn a_full_disk_latches_and_no_later_barrier_succeeds() {
         let Effect::Disk(op) = effect else { panic!("appends only") };
         assert!(files.issue(op, b"piece").is_none());
     }
-    let done =
-        files.issue(&DiskOp::Sync { op: OpId(1), file: FileId::Wal(0) }, &[]).expect("a barrier completes");
+    let done = files
+        .issue(&DiskOp::Sync { op: OpId(1), file: FileId::Wal(0) }, &[])
+        .expect("a barrier completes");
     assert_eq!(done.result, Err(stormglass::DiskError::NoSpace));
     assert!(done.detail.is_some_and(|detail| detail.contains("writing wal.1")));
     let again = files.issue(&DiskOp::SyncDir { op: OpId(2) }, &[]).expect("a barrier completes");
     assert_eq!(again.result, Err(stormglass::DiskError::NoSpace));
-    let exists = |name: &str| place.0.join(name).exists();
+    let exists = |name: &str| dir.0.join(name).exists();
     assert!(exists("wal.0") && !exists("wal.2"), "what comes behind a failure is not performed");
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
-use super::program::{Node, PROGRAM, Place, complained, ports};
+use super::program::{Node, PROGRAM, TestDir, ports, stderr_text};
 
 fn run_into(out: impl Into<Stdio>, args: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);
@@ -13,22 +13,22 @@ fn run_into(out: impl Into<Stdio>, args: &[&str]) -> Output {
     command.spawn().and_then(std::process::Child::wait_with_output).expect("the program can be run")
 }
 
-fn full() -> File {
+fn full_device() -> File {
     File::options().write(true).open("/dev/full").expect("a device that is always full")
 }
 
 /// The end of a pipe that nobody reads.
-fn hung_up() -> Stdio {
+fn closed_pipe() -> Stdio {
     let (_, writer) = std::io::pipe().expect("a pipe");
     writer.into()
 }
 
 #[test]
-fn words_that_cannot_be_printed_are_no_panic_and_what_was_committed_is_told() {
-    let place = Place::new("output");
-    let (port, data) = (ports(1), place.join("n0"));
+fn output_error_does_not_panic_and_still_reports_the_commit() {
+    let dir = TestDir::new("output");
+    let (port, data) = (ports(1), dir.join("n0"));
     let (own, at) = (format!("0=127.0.0.1:{port}"), format!("127.0.0.1:{port}"));
-    let mut node = Node::serve(&["--id", "0", "--peer", &own, "--data", &data], &place.0.join("log"));
+    let mut node = Node::serve(&["--id", "0", "--peer", &own, "--data", &data], &dir.0.join("log"));
     let tx = ["tx", "--at", &at, "put a=1 @0"];
     for (args, code) in [
         // What is done is done: the exit code says so to whoever does not read.
@@ -37,27 +37,35 @@ fn words_that_cannot_be_printed_are_no_panic_and_what_was_committed_is_told() {
         (&["status", "--at", &at], 141),
         (&["wal", "dump", &data], 141),
     ] {
-        let gone = run_into(hung_up(), args);
-        assert_eq!((gone.status.code(), complained(&gone)), (Some(code), String::new()), "{args:?}");
-        let failed = run_into(full(), args);
-        let complaint = complained(&failed);
-        assert_eq!(failed.status.code(), Some(1), "{args:?}: {complaint}");
-        assert!(complaint.starts_with("stormglass: cannot write to standard output: "), "{complaint}");
-        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+        let closed = run_into(closed_pipe(), args);
+        assert_eq!(
+            (closed.status.code(), stderr_text(&closed)),
+            (Some(code), String::new()),
+            "{args:?}"
+        );
+        let failed = run_into(full_device(), args);
+        let stderr = stderr_text(&failed);
+        assert_eq!(failed.status.code(), Some(1), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("stormglass: cannot write to standard output: "), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
-    assert!(complained(&run_into(full(), &tx)).contains("all the same: committed n0.1:c"));
+    assert!(stderr_text(&run_into(full_device(), &tx)).contains("all the same: committed n0.1:c"));
     assert_eq!(node.terminate(), Some(0));
     let demo_ports = ports(2);
     let demo_ports = format!("{demo_ports}..={}", demo_ports + 1);
-    let demo = ["demo", "--data", &place.join("demo"), "--ports", &demo_ports];
-    assert_eq!(run_into(hung_up(), &demo).status.code(), Some(141));
+    let demo = ["demo", "--data", &dir.join("demo"), "--ports", &demo_ports];
+    assert_eq!(run_into(closed_pipe(), &demo).status.code(), Some(141));
 }
 
 /// A campaign whose nodes all run, and what is to be held while it does.
-fn campaign(place: &Place) -> (Child, BufReader<ChildStdout>) {
+fn campaign(dir: &TestDir) -> (Child, BufReader<ChildStdout>) {
     let mut command = Command::new(PROGRAM);
     command.args(["campaign", "--kills", "1000000", "--pause-ms", "60000"]);
-    command.env("TMPDIR", &place.0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env("TMPDIR", &dir.0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program can be run");
     let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();
@@ -67,12 +75,12 @@ fn campaign(place: &Place) -> (Child, BufReader<ChildStdout>) {
 }
 
 /// Processes of which some argument lies in this place.
-fn left_running(place: &Place) -> usize {
-    let place = place.0.display().to_string();
+fn processes_using(dir: &TestDir) -> usize {
+    let dir = dir.0.display().to_string();
     let processes = fs::read_dir("/proc").expect("a system that lists its processes");
     let command = |process: fs::DirEntry| fs::read(process.path().join("cmdline")).ok();
     let commands = processes.flatten().filter_map(command);
-    commands.filter(|command| String::from_utf8_lossy(command).contains(&place)).count()
+    commands.filter(|command| String::from_utf8_lossy(command).contains(&dir)).count()
 }
 
 fn signalled(name: &str, child: Child) -> Output {
@@ -82,16 +90,20 @@ fn signalled(name: &str, child: Child) -> Output {
 }
 
 #[test]
-fn a_signal_ends_a_campaign_and_leaves_nothing_behind() {
+fn signal_ends_a_campaign_and_removes_its_processes_and_files() {
     for (signal, name) in [("-INT", "SIGINT"), ("-TERM", "SIGTERM")] {
-        let place = Place::new(&format!("campaign{signal}"));
-        let (child, _out) = campaign(&place);
-        assert_eq!(left_running(&place), 4);
+        let dir = TestDir::new(&format!("campaign{signal}"));
+        let (child, _out) = campaign(&dir);
+        assert_eq!(processes_using(&dir), 4);
         let ended = signalled(signal, child);
-        assert_eq!(ended.status.code(), Some(130), "{}", complained(&ended));
-        assert!(complained(&ended).contains(&format!("interrupted by {name}")), "{}", complained(&ended));
-        assert_eq!(left_running(&place), 0);
-        assert_eq!(fs::read_dir(&place.0).expect("our directory").count(), 0);
+        assert_eq!(ended.status.code(), Some(130), "{}", stderr_text(&ended));
+        assert!(
+            stderr_text(&ended).contains(&format!("interrupted by {name}")),
+            "{}",
+            stderr_text(&ended)
+        );
+        assert_eq!(processes_using(&dir), 0);
+        assert_eq!(fs::read_dir(&dir.0).expect("our directory").count(), 0);
     }
 }
 
@@ -99,16 +111,16 @@ fn a_signal_ends_a_campaign_and_leaves_nothing_behind() {
 /// 2. Nobody stops its nodes; each finds that its standard input has ended.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "processes end in their own time")]
-fn nodes_do_not_outlive_a_campaign_that_is_killed() {
-    let place = Place::new("killed-campaign");
-    let (child, _out) = campaign(&place);
-    assert_eq!(left_running(&place), 4);
+fn nodes_stop_when_their_campaign_is_killed() {
+    let dir = TestDir::new("killed-campaign");
+    let (child, _out) = campaign(&dir);
+    assert_eq!(processes_using(&dir), 4);
     signalled("-KILL", child);
     for _ in 0..200 {
-        if left_running(&place) == 0 {
+        if processes_using(&dir) == 0 {
             return;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    panic!("{} nodes run on", left_running(&place));
+    panic!("{} nodes run on", processes_using(&dir));
 }

@@ -13,24 +13,25 @@ pub(super) fn run(args: &[&str]) -> Output {
 }
 
 /// What it printed.
-pub(super) fn said(output: &Output) -> String {
+pub(super) fn stdout_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// What it complained of.
-pub(super) fn complained(output: &Output) -> String {
+pub(super) fn stderr_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A directory of its own for one test.
-pub(super) struct Place(pub(super) PathBuf);
+pub(super) struct TestDir(pub(super) PathBuf);
 
-impl Place {
-    pub(super) fn new(name: &str) -> Place {
-        let path = std::env::temp_dir().join(format!("stormglass-test-{name}-{}", std::process::id()));
+impl TestDir {
+    pub(super) fn new(name: &str) -> TestDir {
+        let path =
+            std::env::temp_dir().join(format!("stormglass-test-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a temporary directory");
-        Place(path)
+        TestDir(path)
     }
 
     pub(super) fn join(&self, name: &str) -> String {
@@ -38,7 +39,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TestDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -62,7 +63,8 @@ pub(super) struct Node(Child);
 impl Node {
     pub(super) fn serve(args: &[&str], log: &Path) -> Node {
         let log = std::fs::File::create(log).expect("a log");
-        let child = Command::new(PROGRAM).arg("serve").args(args).stdin(Stdio::null()).stderr(log).spawn();
+        let child =
+            Command::new(PROGRAM).arg("serve").args(args).stdin(Stdio::null()).stderr(log).spawn();
         Node(child.expect("the program can be run"))
     }
 

@@ -5,15 +5,15 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use stormglass_sim::mix::{below, between, mix};
+use stormglass_sim::hash::{below, between, hash};
 
 /// About one vote in twenty is No.
-const NO_PERMILLE: u64 = 50;
+const NO_VOTE_PERMILLE: u64 = 50;
 /// After so long, what has not been answered is sent again.
-const AGAIN_US: u64 = 50_000;
+const RESEND_US: u64 = 50_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Word {
+enum MessageKind {
     Prepare,
     Yes,
     No,
@@ -23,20 +23,20 @@ enum Word {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Letter {
+struct Message {
     tx: u32,
     from: u16,
     to: u16,
-    word: Word,
+    kind: MessageKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    Deliver(Letter),
-    /// Time to send `word` again to those who have not answered it.
-    Again {
+    Deliver(Message),
+    /// Time to send `kind` again to those who have not answered it.
+    Resend {
         tx: u32,
-        word: Word,
+        kind: MessageKind,
     },
 }
 
@@ -49,7 +49,7 @@ struct Tx {
     decided: bool,
 }
 
-struct Loop {
+struct BareLoop {
     nodes: u16,
     key: u64,
     /// Chance that a message is lost, in 65,536ths.
@@ -64,9 +64,9 @@ struct Loop {
 
 /// Runs transactions one after another; how many messages were delivered.
 pub(crate) fn run(nodes: u16, txns: u32, lose: u32, seed: u64) -> u64 {
-    let mut all = Loop {
+    let mut all = BareLoop {
         nodes,
-        key: mix(seed, 0),
+        key: hash(seed, 0),
         lose: lose.into(),
         now_us: 0,
         sequence: 0,
@@ -79,53 +79,65 @@ pub(crate) fn run(nodes: u16, txns: u32, lose: u32, seed: u64) -> u64 {
     while let Some(Reverse((at_us, _, event))) = all.queue.pop() {
         all.now_us = at_us;
         match event {
-            Event::Deliver(letter) => {
+            Event::Deliver(message) => {
                 delivered += 1;
-                all.on(letter);
+                all.on(message);
             }
-            Event::Again { tx, word } => all.again(tx, word),
+            Event::Resend { tx, kind } => all.resend(tx, kind),
         }
     }
     assert!(all.txs.iter().all(|tx| tx.decided), "every transaction is decided");
     let unacked = all.txs.iter().filter(|tx| !tx.no && tx.acked != tx.yes);
     assert_eq!(unacked.count(), 0, "every commit is acknowledged");
     if lose == 0 {
-        assert_eq!(delivered, all.costs(), "what presumed abort costs");
+        assert_eq!(delivered, all.expected_messages(), "what presumed abort costs");
     }
     assert!(all.values.iter().all(|value| *value > 0), "every node has committed something");
     delivered
 }
 
-impl Loop {
-    fn send(&mut self, letter: Letter) {
+impl BareLoop {
+    fn send(&mut self, message: Message) {
         self.sequence += 1;
-        let random = mix(self.key, self.sequence);
+        let random = hash(self.key, self.sequence);
         if below(random << 32, 65_536) >= self.lose {
             let delay_us = between(random, 1_000, 10_000);
-            self.queue.push(Reverse((self.now_us + delay_us, self.sequence, Event::Deliver(letter))));
+            self.queue.push(Reverse((
+                self.now_us + delay_us,
+                self.sequence,
+                Event::Deliver(message),
+            )));
         }
     }
 
-    fn remind(&mut self, tx: u32, word: Word) {
+    fn schedule_resend(&mut self, tx: u32, kind: MessageKind) {
         self.sequence += 1;
-        self.queue.push(Reverse((self.now_us + AGAIN_US, self.sequence, Event::Again { tx, word })));
+        self.queue.push(Reverse((
+            self.now_us + RESEND_US,
+            self.sequence,
+            Event::Resend { tx, kind },
+        )));
     }
 
-    fn again(&mut self, tx: u32, word: Word) {
-        let seen = self.txs[tx as usize];
-        let missing = match word {
-            Word::Prepare if !seen.decided => !seen.yes,
-            Word::Commit => seen.yes & !seen.acked,
-            Word::Prepare | Word::Yes | Word::No | Word::Abort | Word::Ack => 0,
+    fn resend(&mut self, tx: u32, kind: MessageKind) {
+        let state = self.txs[tx as usize];
+        let missing = match kind {
+            MessageKind::Prepare if !state.decided => !state.yes,
+            MessageKind::Commit => state.yes & !state.acked,
+            MessageKind::Prepare
+            | MessageKind::Yes
+            | MessageKind::No
+            | MessageKind::Abort
+            | MessageKind::Ack => 0,
         };
         if missing != 0 {
-            self.send_all(tx, missing, word);
-            self.remind(tx, word);
+            self.send_all(tx, missing, kind);
+            self.schedule_resend(tx, kind);
         }
     }
 
     /// The messages of a run in which none is lost: 4n for a commit, 2n and one for each Yes for an abort.
-    fn costs(&self) -> u64 {
+    fn expected_messages(&self) -> u64 {
         let n = u64::from(self.nodes) - 1;
         let one = |tx: &Tx| if tx.no { 2 * n + u64::from(tx.yes.count_ones()) } else { 4 * n };
         self.txs.iter().map(one).sum()
@@ -135,56 +147,60 @@ impl Loop {
         (tx % u32::from(self.nodes)) as u16
     }
 
-    fn send_all(&mut self, tx: u32, to: u64, word: Word) {
+    fn send_all(&mut self, tx: u32, to: u64, kind: MessageKind) {
         let from = self.coordinator(tx);
         for to in (0..self.nodes).filter(|node| *node != from && to >> node & 1 == 1) {
-            self.send(Letter { tx, from, to, word });
+            self.send(Message { tx, from, to, kind });
         }
     }
 
     fn begin(&mut self, tx: u32) {
         if (tx as usize) < self.txs.len() {
-            self.send_all(tx, u64::MAX, Word::Prepare);
-            self.remind(tx, Word::Prepare);
+            self.send_all(tx, u64::MAX, MessageKind::Prepare);
+            self.schedule_resend(tx, MessageKind::Prepare);
         }
     }
 
-    fn on(&mut self, Letter { tx, from, to, word }: Letter) {
+    fn on(&mut self, Message { tx, from, to, kind }: Message) {
         let bit = 1u64 << from;
-        let answer = |word| Letter { tx, from: to, to: from, word };
-        match word {
-            Word::Prepare => {
-                let random = mix(self.key ^ 1, (u64::from(tx) << 16) | u64::from(to));
-                self.send(answer(if below(random, 1_000) < NO_PERMILLE { Word::No } else { Word::Yes }));
+        let reply = |kind| Message { tx, from: to, to: from, kind };
+        match kind {
+            MessageKind::Prepare => {
+                let random = hash(self.key ^ 1, (u64::from(tx) << 16) | u64::from(to));
+                self.send(reply(if below(random, 1_000) < NO_VOTE_PERMILLE {
+                    MessageKind::No
+                } else {
+                    MessageKind::Yes
+                }));
             }
-            Word::Yes => {
-                let seen = &mut self.txs[tx as usize];
-                seen.yes |= bit;
-                if seen.no {
-                    self.send(answer(Word::Abort));
-                } else if !seen.decided && seen.yes.count_ones() + 1 == u32::from(self.nodes) {
-                    seen.decided = true;
+            MessageKind::Yes => {
+                let state = &mut self.txs[tx as usize];
+                state.yes |= bit;
+                if state.no {
+                    self.send(reply(MessageKind::Abort));
+                } else if !state.decided && state.yes.count_ones() + 1 == u32::from(self.nodes) {
+                    state.decided = true;
                     self.values[usize::from(to)] = tx + 1;
-                    self.send_all(tx, u64::MAX, Word::Commit);
-                    self.remind(tx, Word::Commit);
+                    self.send_all(tx, u64::MAX, MessageKind::Commit);
+                    self.schedule_resend(tx, MessageKind::Commit);
                     self.begin(tx + 1);
                 }
             }
-            Word::No => {
-                let seen = &mut self.txs[tx as usize];
-                seen.no = true;
-                if !std::mem::replace(&mut seen.decided, true) {
-                    let yes = seen.yes;
-                    self.send_all(tx, yes, Word::Abort);
+            MessageKind::No => {
+                let state = &mut self.txs[tx as usize];
+                state.no = true;
+                if !std::mem::replace(&mut state.decided, true) {
+                    let yes = state.yes;
+                    self.send_all(tx, yes, MessageKind::Abort);
                     self.begin(tx + 1);
                 }
             }
-            Word::Commit => {
+            MessageKind::Commit => {
                 self.values[usize::from(to)] = tx + 1;
-                self.send(answer(Word::Ack));
+                self.send(reply(MessageKind::Ack));
             }
-            Word::Abort => {}
-            Word::Ack => self.txs[tx as usize].acked |= bit,
+            MessageKind::Abort => {}
+            MessageKind::Ack => self.txs[tx as usize].acked |= bit,
         }
     }
 }

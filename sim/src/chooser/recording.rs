@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 
 use stormglass::{About, Node, NodeId};
 
-use super::{Chooser, DeedPoint, SendPoint};
+use super::{Chooser, EffectPoint, SendPoint};
 use crate::fault::{
-    BarrierFault, Crash, Deed, DeedAt, End, Fault, MessageAt, MessageFault, Skew, Weather, WriteFault,
+    BarrierFault, Crash, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault, Skew,
+    TimedFault, WriteFault,
 };
 
 /// Wraps another chooser and writes its non-benign answers down, by coordinates. Running the record
@@ -13,8 +14,8 @@ use crate::fault::{
 pub struct Recording<C> {
     inner: C,
     faults: Vec<Fault>,
-    messages: BTreeMap<(End, End, About), u32>,
-    deeds: BTreeMap<(NodeId, u32, Deed), u32>,
+    message_counts: BTreeMap<(Endpoint, Endpoint, About), u32>,
+    effect_counts: BTreeMap<(NodeId, u32, EffectName), u32>,
     /// The deed whose count is up to date: an effect is asked about up to three times, and counts once.
     counted: Option<(NodeId, u32, u32)>,
 }
@@ -25,8 +26,8 @@ impl<C: Chooser> Recording<C> {
         Recording {
             inner,
             faults: Vec::new(),
-            messages: BTreeMap::new(),
-            deeds: BTreeMap::new(),
+            message_counts: BTreeMap::new(),
+            effect_counts: BTreeMap::new(),
             counted: None,
         }
     }
@@ -36,60 +37,64 @@ impl<C: Chooser> Recording<C> {
         self.faults
     }
 
-    fn name<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<DeedAt> {
-        let deed = at.deed()?;
-        let count = self.deeds.entry((at.node, at.life, deed)).or_insert(0);
-        let this = Some((at.node, at.life, at.ordinal));
-        if self.counted != this {
+    fn effect_coordinate<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<EffectAt> {
+        let effect_name = at.effect_name()?;
+        let count = self.effect_counts.entry((at.node, at.incarnation, effect_name)).or_insert(0);
+        let effect_id = Some((at.node, at.incarnation, at.ordinal));
+        if self.counted != effect_id {
             *count += 1;
-            self.counted = this;
+            self.counted = effect_id;
         }
-        Some(DeedAt { node: at.node, life: at.life, deed, nth: *count })
+        Some(EffectAt { node: at.node, incarnation: at.incarnation, effect_name, nth: *count })
     }
 }
 
 impl<C: Chooser> Chooser for Recording<C> {
-    fn weather(&mut self) -> Vec<(u64, Weather)> {
-        let weather = self.inner.weather();
-        self.faults.extend(weather.iter().map(|(at_us, what)| Fault::At(*at_us, what.clone())));
-        weather
+    fn timed_faults(&mut self) -> Vec<(u64, TimedFault)> {
+        let timed_faults = self.inner.timed_faults();
+        self.faults
+            .extend(timed_faults.iter().map(|(at_us, what)| Fault::At(*at_us, what.clone())));
+        timed_faults
     }
 
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault> {
-        let count = self.messages.entry((at.from, at.to, at.about)).or_insert(0);
+        let count = self.message_counts.entry((at.from, at.to, at.about)).or_insert(0);
         *count += 1;
         let nth = *count;
         let fault = self.inner.message(at)?;
-        let place = MessageAt { from: at.from, to: at.to, about: at.about, nth };
-        self.faults.push(Fault::Message(place, fault));
+        let coordinate = MessageAt { from: at.from, to: at.to, about: at.about, nth };
+        self.faults.push(Fault::Message(coordinate, fault));
         Some(fault)
     }
 
-    fn crash<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<Crash> {
-        let place = self.name(at);
+    fn crash<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<Crash> {
+        let coordinate = self.effect_coordinate(at);
         let crash = self.inner.crash(at)?;
-        self.faults.push(Fault::Crash(place.expect("crashes follow deeds that count"), crash.clone()));
+        self.faults.push(Fault::Crash(
+            coordinate.expect("crashes follow deeds that count"),
+            crash.clone(),
+        ));
         Some(crash)
     }
 
-    fn barrier<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<BarrierFault> {
-        let place = self.name(at);
+    fn barrier<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<BarrierFault> {
+        let coordinate = self.effect_coordinate(at);
         let fault = self.inner.barrier(at)?;
-        self.faults.push(Fault::Barrier(place.expect("a barrier is a deed"), fault));
+        self.faults.push(Fault::Barrier(coordinate.expect("a barrier is a deed"), fault));
         Some(fault)
     }
 
-    fn write<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<WriteFault> {
-        let place = self.name(at);
+    fn write<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<WriteFault> {
+        let coordinate = self.effect_coordinate(at);
         let fault = self.inner.write(at)?;
-        self.faults.push(Fault::Write(place.expect("a write is a deed"), fault));
+        self.faults.push(Fault::Write(coordinate.expect("a write is a deed"), fault));
         Some(fault)
     }
 
-    fn skew(&mut self, node: NodeId, life: u32) -> Skew {
-        let skew = self.inner.skew(node, life);
+    fn skew(&mut self, node: NodeId, incarnation: u32) -> Skew {
+        let skew = self.inner.skew(node, incarnation);
         if skew != Skew::default() {
-            self.faults.push(Fault::Skew { node, life, skew });
+            self.faults.push(Fault::Skew { node, incarnation, skew });
         }
         skew
     }

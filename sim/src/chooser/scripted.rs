@@ -1,7 +1,9 @@
 use stormglass::{Node, NodeId};
 
-use super::{Chooser, DeedPoint, SendPoint};
-use crate::fault::{BarrierFault, Crash, DeedAt, Fault, MessageFault, Skew, Weather, WriteFault};
+use super::{Chooser, EffectPoint, SendPoint};
+use crate::fault::{
+    BarrierFault, Crash, EffectAt, Fault, MessageFault, Skew, TimedFault, WriteFault,
+};
 
 /// Answers from a list of faults; what is not listed is benign. Knows afterwards which coordinates never came up.
 #[derive(Clone, Debug, Default)]
@@ -15,15 +17,17 @@ pub struct Scripted {
 struct Entry {
     fault: Fault,
     /// How many things of its name have come up.
-    seen: u32,
+    occurrences: u32,
     fired: bool,
 }
 
 impl Scripted {
     /// Plays these faults.
     pub fn new(faults: &[Fault]) -> Self {
-        let entries =
-            faults.iter().map(|fault| Entry { fault: fault.clone(), seen: 0, fired: false }).collect();
+        let entries = faults
+            .iter()
+            .map(|fault| Entry { fault: fault.clone(), occurrences: 0, fired: false })
+            .collect();
         Scripted { entries, counted: None }
     }
 
@@ -38,38 +42,48 @@ impl Scripted {
     }
 
     /// Counts this deed in every entry that bears its name, once however often the world asks about it.
-    fn count<N: Node>(&mut self, at: &DeedPoint<'_, N>) {
-        let this = Some((at.node, at.life, at.ordinal));
-        if self.counted == this {
+    fn count<N: Node>(&mut self, at: &EffectPoint<'_, N>) {
+        let effect_id = Some((at.node, at.incarnation, at.ordinal));
+        if self.counted == effect_id {
             return;
         }
-        self.counted = this;
-        let Some(deed) = at.deed() else { return };
+        self.counted = effect_id;
+        let Some(effect_name) = at.effect_name() else { return };
         for entry in &mut self.entries {
-            let Some(place) = entry.fault.deed() else { continue };
-            if place.node == at.node && place.life == at.life && place.deed == deed {
-                entry.seen += 1;
+            let Some(coordinate) = entry.fault.effect_name() else { continue };
+            if coordinate.node == at.node
+                && coordinate.incarnation == at.incarnation
+                && coordinate.effect_name == effect_name
+            {
+                entry.occurrences += 1;
             }
         }
     }
 
-    fn take<N: Node, T>(&mut self, at: &DeedPoint<'_, N>, answer: impl Fn(&Fault) -> Option<T>) -> Option<T> {
+    fn next_match<N: Node, T>(
+        &mut self,
+        at: &EffectPoint<'_, N>,
+        answer: impl Fn(&Fault) -> Option<T>,
+    ) -> Option<T> {
         if self.entries.is_empty() {
             return None;
         }
         self.count(at);
-        let deed = at.deed()?;
-        let due = |entry: &&mut Entry| {
+        let effect_name = at.effect_name()?;
+        let is_due = |entry: &&mut Entry| {
             !entry.fired
-                && entry.fault.deed().is_some_and(|place| {
-                    place.node == at.node
-                        && place.life == at.life
-                        && place.deed == deed
-                        && entry.seen == place.nth
+                && entry.fault.effect_name().is_some_and(|coordinate| {
+                    coordinate.node == at.node
+                        && coordinate.incarnation == at.incarnation
+                        && coordinate.effect_name == effect_name
+                        && entry.occurrences == coordinate.nth
                 })
         };
-        let mut found =
-            self.entries.iter_mut().filter(due).filter_map(|entry| Some((answer(&entry.fault)?, entry)));
+        let mut found = self
+            .entries
+            .iter_mut()
+            .filter(is_due)
+            .filter_map(|entry| Some((answer(&entry.fault)?, entry)));
         let (answer, entry) = found.next()?;
         entry.fired = true;
         Some(answer)
@@ -78,35 +92,38 @@ impl Scripted {
 
 impl Fault {
     /// The deed that this fault is attached to, if it is attached to one.
-    pub fn deed(&self) -> Option<&DeedAt> {
+    pub fn effect_name(&self) -> Option<&EffectAt> {
         match self {
-            Fault::Crash(place, _) | Fault::Barrier(place, _) | Fault::Write(place, _) => Some(place),
+            Fault::Crash(coordinate, _)
+            | Fault::Barrier(coordinate, _)
+            | Fault::Write(coordinate, _) => Some(coordinate),
             Fault::Message(..) | Fault::Skew { .. } | Fault::At(..) => None,
         }
     }
 }
 
 impl Chooser for Scripted {
-    fn weather(&mut self) -> Vec<(u64, Weather)> {
-        let mut weather = Vec::new();
+    fn timed_faults(&mut self) -> Vec<(u64, TimedFault)> {
+        let mut timed_faults = Vec::new();
         for entry in &mut self.entries {
             if let Fault::At(at_us, what) = &entry.fault {
-                weather.push((*at_us, what.clone()));
+                timed_faults.push((*at_us, what.clone()));
                 entry.fired = true;
             }
         }
-        weather
+        timed_faults
     }
 
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault> {
         let mut answer = None;
         for entry in &mut self.entries {
-            let Fault::Message(place, fault) = &entry.fault else { continue };
-            if place.from != at.from || place.to != at.to || place.about != at.about {
+            let Fault::Message(coordinate, fault) = &entry.fault else { continue };
+            if coordinate.from != at.from || coordinate.to != at.to || coordinate.about != at.about
+            {
                 continue;
             }
-            entry.seen += 1;
-            if entry.seen == place.nth && answer.is_none() {
+            entry.occurrences += 1;
+            if entry.occurrences == coordinate.nth && answer.is_none() {
                 answer = Some(*fault);
                 entry.fired = true;
             }
@@ -114,22 +131,30 @@ impl Chooser for Scripted {
         answer
     }
 
-    fn crash<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<Crash> {
-        self.take(at, |fault| if let Fault::Crash(_, crash) = fault { Some(crash.clone()) } else { None })
+    fn crash<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<Crash> {
+        self.next_match(at, |fault| {
+            if let Fault::Crash(_, crash) = fault { Some(crash.clone()) } else { None }
+        })
     }
 
-    fn barrier<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<BarrierFault> {
-        self.take(at, |fault| if let Fault::Barrier(_, fault) = fault { Some(*fault) } else { None })
+    fn barrier<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<BarrierFault> {
+        self.next_match(
+            at,
+            |fault| if let Fault::Barrier(_, fault) = fault { Some(*fault) } else { None },
+        )
     }
 
-    fn write<N: Node>(&mut self, at: &DeedPoint<'_, N>) -> Option<WriteFault> {
-        self.take(at, |fault| if let Fault::Write(_, fault) = fault { Some(*fault) } else { None })
+    fn write<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<WriteFault> {
+        self.next_match(
+            at,
+            |fault| if let Fault::Write(_, fault) = fault { Some(*fault) } else { None },
+        )
     }
 
-    fn skew(&mut self, node: NodeId, life: u32) -> Skew {
+    fn skew(&mut self, node: NodeId, incarnation: u32) -> Skew {
         for entry in &mut self.entries {
-            if let Fault::Skew { node: n, life: l, skew } = entry.fault
-                && (n, l) == (node, life)
+            if let Fault::Skew { node: n, incarnation: l, skew } = entry.fault
+                && (n, l) == (node, incarnation)
             {
                 entry.fired = true;
                 return skew;

@@ -34,25 +34,31 @@ pub(super) enum Command {
     )]
     Shrink(Shrink),
     /// Show where two runs part
-    #[command(after_help = "Examples:\n  cargo sim diff story.storm other.storm\n  cargo sim diff 7 8")]
+    #[command(
+        after_help = "Examples:\n  cargo sim diff story.storm other.storm\n  cargo sim diff 7 8"
+    )]
     Diff(Diff),
     /// Run seeds twice, and from their own records: every fingerprint must be the same
-    #[command(after_help = "Examples:\n  cargo sim check\n  cargo sim check --seeds 10000 --profile stormy")]
-    Check(Check),
+    #[command(
+        after_help = "Examples:\n  cargo sim check\n  cargo sim check --seeds 10000 --profile stormy"
+    )]
+    CheckDeterminism(CheckDeterminism),
     /// Measure: one transaction after another, on one thread; prints one line of JSON
-    #[command(after_help = "Example:\n  cargo sim bench --nodes 4 --txns 100 --seeds 2000 --loss 0.05")]
+    #[command(
+        after_help = "Example:\n  cargo sim bench --nodes 4 --txns 100 --seeds 2000 --loss 0.05"
+    )]
     Bench(Bench),
     /// Judge the event logs of real nodes: every claim that does not ask when the storm was over
     #[command(
         after_help = "Example:\n  stormglass campaign --data DIR --events && cargo sim judge DIR/events"
     )]
-    Judge(JudgeLogs),
+    CheckLogs(CheckLogsArgs),
     /// List profiles and faults, with meaning and ranges
     Profiles,
 }
 
 #[derive(Clone, Copy, Debug, Flags)]
-pub(super) struct Storm {
+pub(super) struct RunArgs {
     /// What kind of storm; `profiles` lists them
     #[arg(long, value_enum, default_value_t = Profile::Swarm)]
     pub(super) profile: Profile,
@@ -64,7 +70,7 @@ pub(super) struct Storm {
     pub(super) txns: Option<u32>,
 }
 
-impl Storm {
+impl RunArgs {
     pub(super) fn setup(&self) -> Setup {
         Setup { profile: self.profile, nodes: self.nodes, txns: self.txns }
     }
@@ -100,7 +106,7 @@ pub(super) struct Hunt {
     #[arg(long)]
     pub(super) no_shrink: bool,
     #[command(flatten)]
-    pub(super) storm: Storm,
+    pub(super) run_args: RunArgs,
 }
 
 /// No run is longer, in milliseconds.
@@ -108,9 +114,9 @@ pub(super) const MS_MAX: u64 = 1_000_000_000;
 
 #[derive(Debug, Flags)]
 pub(super) struct Replay {
-    /// A seed, a schedule (`.storm`), or a directory of them
+    /// A seed, a schedule (`.run_args`), or a directory of them
     #[arg(value_name = "SEED|FILE|DIR")]
-    pub(super) what: String,
+    pub(super) target: String,
     /// Print JSON lines
     #[arg(long)]
     pub(super) json: bool,
@@ -130,35 +136,35 @@ pub(super) struct Replay {
     #[arg(long, default_value_t = MS_MAX, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
     pub(super) to_ms: u64,
     #[command(flatten)]
-    pub(super) storm: Storm,
+    pub(super) run_args: RunArgs,
 }
 
 #[derive(Debug, Flags)]
 pub(super) struct Shrink {
-    /// A seed or a schedule (`.storm`)
+    /// A seed or a schedule (`.run_args`)
     #[arg(value_name = "SEED|FILE")]
-    pub(super) what: String,
+    pub(super) target: String,
     /// Where to write the schedule; printed if not given
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) storm: Storm,
+    pub(super) run_args: RunArgs,
 }
 
 #[derive(Debug, Flags)]
 pub(super) struct Diff {
-    /// A seed or a schedule (`.storm`)
+    /// A seed or a schedule (`.run_args`)
     #[arg(value_name = "A")]
     pub(super) one: String,
     /// Another
     #[arg(value_name = "B")]
     pub(super) other: String,
     #[command(flatten)]
-    pub(super) storm: Storm,
+    pub(super) run_args: RunArgs,
 }
 
 #[derive(Debug, Flags)]
-pub(super) struct Check {
+pub(super) struct CheckDeterminism {
     /// How many seeds
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) seeds: u64,
@@ -166,7 +172,7 @@ pub(super) struct Check {
     #[arg(long, default_value_t = 0)]
     pub(super) first_seed: u64,
     #[command(flatten)]
-    pub(super) storm: Storm,
+    pub(super) run_args: RunArgs,
 }
 
 fn node(text: &str) -> Result<NodeId, String> {
@@ -176,7 +182,8 @@ fn node(text: &str) -> Result<NodeId, String> {
 
 fn request(text: &str) -> Result<RequestId, String> {
     let parts = text.strip_prefix('c').and_then(|rest| rest.split_once('.'));
-    let parsed = parts.and_then(|(client, serial)| Some((client.parse().ok()?, serial.parse().ok()?)));
+    let parsed =
+        parts.and_then(|(client, serial)| Some((client.parse().ok()?, serial.parse().ok()?)));
     let (client, serial) = parsed.ok_or("expected a request's name, like c1.4")?;
     Ok(RequestId { client, serial, attempt: 0 })
 }
@@ -210,7 +217,7 @@ fn chance(text: &str) -> Result<f64, String> {
 }
 
 #[derive(Debug, Flags)]
-pub(super) struct JudgeLogs {
+pub(super) struct CheckLogsArgs {
     /// Event logs of all nodes and all their lives, or directories of them
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<std::path::PathBuf>,

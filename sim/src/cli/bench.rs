@@ -28,11 +28,11 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Bench) -> Exit {
     let began = Instant::now();
     for seed in args.first_seed..end {
         let benched = bench(seed);
-        if let Some(broken) = benched.ending.broken {
-            eprintln!("error: seed {seed}: {broken}");
-            return Exit::of(&broken);
+        if let Some(violation) = benched.outcome.violation {
+            eprintln!("error: seed {seed}: {violation}");
+            return Exit::of(&violation);
         }
-        tally.merge(&benched.ending.tally);
+        tally.merge(&benched.outcome.tally);
         committed += benched.committed;
         aborted += benched.aborted;
         virtual_us += benched.virtual_us;

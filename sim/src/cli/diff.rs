@@ -3,9 +3,9 @@ use std::path::Path;
 use super::args::Diff;
 use super::source::{self, Source};
 use super::{Exit, say};
-use crate::play::{record, stage};
 use crate::profile::Setup;
 use crate::protocol::Scene;
+use crate::replay::{record, replay_world};
 use crate::trace::{Filter, Trace};
 
 /// Lines shown that both have, and that only one has.
@@ -14,9 +14,9 @@ const AFTER: usize = 8;
 
 /// Runs both and shows the first difference, with what comes before and after it.
 pub(super) fn run<S: Scene>(scene: &S, args: &Diff) -> Result<Exit, Exit> {
-    let setup = args.storm.setup();
-    if [&args.one, &args.other].iter().all(|what| Path::new(what).is_file()) {
-        source::no_options(&args.one, &setup)?;
+    let setup = args.run_args.setup();
+    if [&args.one, &args.other].iter().all(|target| Path::new(target).is_file()) {
+        source::reject_options_for_file(&args.one, &setup)?;
     }
     let (one, other) = (traced(scene, &setup, &args.one)?, traced(scene, &setup, &args.other)?);
     let (a, b): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
@@ -36,12 +36,15 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Diff) -> Result<Exit, Exit> {
     Ok(if same == a.len() && same == b.len() { Exit::Clean } else { Exit::Other })
 }
 
-fn traced<S: Scene>(scene: &S, setup: &Setup, what: &str) -> Result<String, Exit> {
-    let schedule = match source::of(scene, what)? {
+fn traced<S: Scene>(scene: &S, setup: &Setup, target: &str) -> Result<String, Exit> {
+    let schedule = match source::of(scene, target)? {
         Source::Seed(seed) => record(scene, setup, seed).1,
         Source::File(schedule) => *schedule,
     };
-    let mut glass = stage(scene, &schedule, Trace::new(Filter::default(), false).whole());
-    let verdict = glass.run().broken.map_or("clean".to_string(), |broken| format!("BROKEN {broken}"));
-    Ok(format!("{}{verdict}\n", glass.judge().0.text()))
+    let mut world = replay_world(scene, &schedule, Trace::new(Filter::default(), false).whole());
+    let verdict = world
+        .run()
+        .violation
+        .map_or("clean".to_string(), |violation| format!("BROKEN {violation}"));
+    Ok(format!("{}{verdict}\n", world.checker().0.text()))
 }

@@ -14,9 +14,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Hunt;
 use super::say::say;
-use super::shrink::{self, Kept};
+use super::shrink::{self, SavedSchedule};
 use super::{Exit, replay_line, usage};
-use crate::hunt::{Catch, Progress, Quarry, hunt_in};
+use crate::hunt::{HuntOptions, HuntReport, Progress, hunt_in};
 use crate::profile::{Profile, Setup};
 use crate::protocol::Scene;
 use crate::tally::Rule;
@@ -37,8 +37,12 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
     };
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = args.jobs.map_or_else(cores, usize::from);
-    let quarry =
-        Quarry { setup: args.storm.setup(), seeds: args.first_seed..end, jobs, keep_going: args.keep_going };
+    let options = HuntOptions {
+        setup: args.run_args.setup(),
+        seeds: args.first_seed..end,
+        jobs,
+        keep_going: args.keep_going,
+    };
     let progress = Arc::new(Progress::default());
     let interrupted = Arc::new(AtomicBool::new(false));
     let on_interrupt = (Arc::clone(&progress), Arc::clone(&interrupted));
@@ -47,27 +51,34 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
         on_interrupt.0.stop.store(true, Ordering::Relaxed);
         on_interrupt.1.store(true, Ordering::Relaxed);
     });
-    let began = Instant::now();
-    let catch = watch(scene, args, &quarry, &progress, began);
-    let wall = began.elapsed();
-    let ended = ended(args, &catch, &quarry, interrupted.load(Ordering::Relaxed));
-    let kept = keep(scene, args, &catch, &interrupted);
-    let (kept, exit) = kept.map_or_else(|exit| (None, Some(exit)), |kept| (kept, None));
+    let started = Instant::now();
+    let hunt_report = hunt_with_progress(scene, args, &options, &progress, started);
+    let wall = started.elapsed();
+    let status = status(args, &hunt_report, &options, interrupted.load(Ordering::Relaxed));
+    let saved = shrink_and_save(scene, args, &hunt_report, &interrupted);
+    let (saved, exit) = saved.map_or_else(|exit| (None, Some(exit)), |saved| (saved, None));
     if args.json {
-        report_json(scene, args, &catch, kept.as_ref(), wall, &ended)
+        report_json(scene, args, &hunt_report, saved.as_ref(), wall, &status)
     } else {
-        report(&catch, wall, &ended)
+        report(&hunt_report, wall, &status)
     }
-    exit.unwrap_or_else(|| exit_of(scene, args, &catch, kept.as_ref(), interrupted.load(Ordering::Relaxed)))
+    exit.unwrap_or_else(|| {
+        exit_code(scene, args, &hunt_report, saved.as_ref(), interrupted.load(Ordering::Relaxed))
+    })
 }
 
 /// What there is to say of a hunt in a word or two.
-fn ended(args: &Hunt, catch: &Catch, quarry: &Quarry, interrupted: bool) -> String {
-    let verdict = if catch.failures.is_empty() { "clean" } else { "BROKEN" };
+fn status(
+    args: &Hunt,
+    hunt_report: &HuntReport,
+    options: &HuntOptions,
+    interrupted: bool,
+) -> String {
+    let verdict = if hunt_report.failures.is_empty() { "clean" } else { "BROKEN" };
     if interrupted {
         let all = match (args.seeds, args.seconds) {
             (None, Some(seconds)) => format!("{seconds} s"),
-            _ => (quarry.seeds.end - quarry.seeds.start).to_string(),
+            _ => (options.seeds.end - options.seeds.start).to_string(),
         };
         format!("{verdict} so far, interrupted ({all} were asked for)")
     } else {
@@ -76,106 +87,122 @@ fn ended(args: &Hunt, catch: &Catch, quarry: &Quarry, interrupted: bool) -> Stri
 }
 
 /// Shrinks the lowest failing seed and writes it down, unless nobody wants that.
-fn keep<S: Scene>(
+fn shrink_and_save<S: Scene>(
     scene: &S,
     args: &Hunt,
-    catch: &Catch,
+    hunt_report: &HuntReport,
     interrupted: &AtomicBool,
-) -> Result<Option<Kept>, Exit> {
-    let Some((seed, _)) = catch.failures.first() else { return Ok(None) };
+) -> Result<Option<SavedSchedule>, Exit> {
+    let Some((seed, _)) = hunt_report.failures.first() else { return Ok(None) };
     if args.no_shrink || interrupted.load(Ordering::Relaxed) {
         return Ok(None);
     }
-    let setup = args.storm.setup();
+    let setup = args.run_args.setup();
     // A drive that lies is outside the promise: what breaks there is no regression.
-    let usual = (setup.profile != Profile::Lying).then(|| Path::new("regressions"));
-    shrink::keep(scene, &setup, *seed, args.save.as_deref().or(usual), interrupted)
+    let default_directory = (setup.profile != Profile::LyingDisk).then(|| Path::new("regressions"));
+    shrink::shrink_and_save(
+        scene,
+        &setup,
+        *seed,
+        args.save.as_deref().or(default_directory),
+        interrupted,
+    )
 }
 
-fn watch<S: Scene>(
+fn hunt_with_progress<S: Scene>(
     scene: &S,
     args: &Hunt,
-    quarry: &Quarry,
+    options: &HuntOptions,
     progress: &Arc<Progress>,
-    began: Instant,
-) -> Catch {
+    started: Instant,
+) -> HuntReport {
     let limit = args.seconds.map(|seconds| Duration::from_secs(seconds.into()));
-    let bar = bar(args, quarry);
-    let catch = std::thread::scope(|scope| {
-        let hunter = scope.spawn(|| hunt_in(scene, quarry, progress));
+    let progress_bar = progress_bar(args, options);
+    let hunt_report = std::thread::scope(|scope| {
+        let hunter = scope.spawn(|| hunt_in(scene, options, progress));
         while !hunter.is_finished() {
             std::thread::sleep(Duration::from_millis(20));
             let (seeds, events) =
                 (progress.seeds.load(Ordering::Relaxed), progress.events.load(Ordering::Relaxed));
-            let ms = began.elapsed().as_millis().max(1) as u64;
-            bar.set_position(seeds);
-            bar.set_message(format!("{} seeds/s, {} events/s", seeds * 1000 / ms, events * 1000 / ms));
-            if limit.is_some_and(|limit| began.elapsed() >= limit) {
+            let ms = started.elapsed().as_millis().max(1) as u64;
+            progress_bar.set_position(seeds);
+            progress_bar.set_message(format!(
+                "{} seeds/s, {} events/s",
+                seeds * 1000 / ms,
+                events * 1000 / ms
+            ));
+            if limit.is_some_and(|limit| started.elapsed() >= limit) {
                 progress.stop.store(true, Ordering::Relaxed);
             }
         }
         hunter.join().expect("the hunter has no reason to panic")
     });
-    bar.finish_and_clear();
-    catch
+    progress_bar.finish_and_clear();
+    hunt_report
 }
 
-fn bar(args: &Hunt, quarry: &Quarry) -> ProgressBar {
+fn progress_bar(args: &Hunt, options: &HuntOptions) -> ProgressBar {
     if !std::io::stderr().is_terminal() || args.json {
         return ProgressBar::hidden();
     }
-    let style =
-        ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len} {msg}").expect("a fixed template");
+    let style = ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len} {msg}")
+        .expect("a fixed template");
     let seeds = if args.seconds.is_some() && args.seeds.is_none() {
         0
     } else {
-        quarry.seeds.end - quarry.seeds.start
+        options.seeds.end - options.seeds.start
     };
     ProgressBar::new(seeds).with_style(style)
 }
 
-fn exit_of<S: Scene>(scene: &S, args: &Hunt, catch: &Catch, kept: Option<&Kept>, interrupted: bool) -> Exit {
-    if let Some((seed, broken)) = catch.failures.first() {
+fn exit_code<S: Scene>(
+    scene: &S,
+    args: &Hunt,
+    hunt_report: &HuntReport,
+    saved: Option<&SavedSchedule>,
+    interrupted: bool,
+) -> Exit {
+    if let Some((seed, violation)) = hunt_report.failures.first() {
         if !args.json {
-            say!("\nseed {seed} breaks {}", broken.claim);
-            say!("  {}", broken.why);
-            if let Some(kept) = kept {
-                say_kept(scene, kept);
+            say!("\nseed {seed} breaks {}", violation.property);
+            say!("  {}", violation.reason);
+            if let Some(saved) = saved {
+                print_saved(scene, saved);
             }
             say!("replay the seed with");
-            say!("  {}", replay_line(scene, *seed, &args.storm.setup()));
+            say!("  {}", replay_line(scene, *seed, &args.run_args.setup()));
         }
         if args.keep_going {
-            list_others(catch);
+            list_other_failures(hunt_report);
         }
-        return Exit::of(broken);
+        return Exit::of(violation);
     }
-    let never: Vec<_> = catch.sometimes.never().collect();
-    let large = catch.seeds >= VACUOUS_SEEDS;
-    if (args.require_sometimes || large) && !never.is_empty() {
-        eprintln!("never seen in {} seeds: {}", catch.seeds, never.join("; "));
+    let never: Vec<_> = hunt_report.sometimes.never().collect();
+    let is_large_hunt = hunt_report.seeds >= VACUOUS_SEEDS;
+    if (args.require_sometimes || is_large_hunt) && !never.is_empty() {
+        eprintln!("never seen in {} seeds: {}", hunt_report.seeds, never.join("; "));
         // A calm hunt sees no power cut; one of everything that sees none has shown nothing.
-        if args.require_sometimes || args.storm.setup() == Setup::default() {
+        if args.require_sometimes || args.run_args.setup() == Setup::default() {
             return Exit::Other;
         }
     }
     if interrupted { Exit::Interrupted } else { Exit::Clean }
 }
 
-fn list_others(catch: &Catch) {
-    for (seed, broken) in catch.failures.iter().skip(1).take(LISTED) {
-        eprintln!("also seed {seed}: {broken}");
+fn list_other_failures(hunt_report: &HuntReport) {
+    for (seed, violation) in hunt_report.failures.iter().skip(1).take(LISTED) {
+        eprintln!("also seed {seed}: {violation}");
     }
-    let more = catch.failures.len().saturating_sub(1 + LISTED);
+    let more = hunt_report.failures.len().saturating_sub(1 + LISTED);
     if more > 0 {
         eprintln!("and {more} more");
     }
 }
 
-fn say_kept<S: Scene>(scene: &S, kept: &Kept) {
-    say!("shrunk to\n{}\n", kept.summary);
-    kept.text.lines().for_each(|line| say!("    {line}"));
-    match &kept.file {
+fn print_saved<S: Scene>(scene: &S, saved: &SavedSchedule) {
+    say!("shrunk to\n{}\n", saved.summary);
+    saved.text.lines().for_each(|line| say!("    {line}"));
+    match &saved.file {
         Some(file) => {
             let line = shrink::replay_line(scene, file);
             say!("\nkept as {}; run it with\n  {line}", file.display());
@@ -184,12 +211,12 @@ fn say_kept<S: Scene>(scene: &S, kept: &Kept) {
     }
 }
 
-fn report(catch: &Catch, wall: Duration, ended: &str) {
+fn report(hunt_report: &HuntReport, wall: Duration, status: &str) {
     let ms = wall.as_millis().max(1) as u64;
-    let tally = &catch.tally;
-    let seeds = if catch.seeds == 1 { "seed" } else { "seeds" };
-    say!("{} {seeds} in {}.{:03} s: {ended}", catch.seeds, ms / 1000, ms % 1000);
-    say!("  {} seeds/s, {} events/s", catch.seeds * 1000 / ms, tally.events * 1000 / ms);
+    let tally = &hunt_report.tally;
+    let seeds = if hunt_report.seeds == 1 { "seed" } else { "seeds" };
+    say!("{} {seeds} in {}.{:03} s: {status}", hunt_report.seeds, ms / 1000, ms % 1000);
+    say!("  {} seeds/s, {} events/s", hunt_report.seeds * 1000 / ms, tally.events * 1000 / ms);
     say!(
         "  {} s of virtual time, {} times the wall's",
         tally.virtual_us / 1_000_000,
@@ -208,14 +235,14 @@ fn report(catch: &Catch, wall: Duration, ended: &str) {
         say!("  {:>9}  {rule:<4} {meaning}", tally.of(rule));
     }
     say!("sometimes");
-    for (what, times) in catch.sometimes.rows() {
+    for (what, times) in hunt_report.sometimes.rows() {
         let times = if *times == 0 { "never".to_string() } else { times.to_string() };
         say!("  {times:>9}  {what}");
     }
-    for (what, measure) in catch.sometimes.peaks() {
+    for (what, measure) in hunt_report.sometimes.peaks() {
         say!("  {measure:>9}  at most: {what}");
     }
-    if let Some(print) = catch.fingerprint {
+    if let Some(print) = hunt_report.fingerprint {
         say!("fingerprint {print:016x}");
     }
 }
@@ -223,39 +250,49 @@ fn report(catch: &Catch, wall: Duration, ended: &str) {
 fn report_json<S: Scene>(
     scene: &S,
     args: &Hunt,
-    catch: &Catch,
-    kept: Option<&Kept>,
+    hunt_report: &HuntReport,
+    saved: Option<&SavedSchedule>,
     wall: Duration,
-    ended: &str,
+    status: &str,
 ) {
-    let rules: serde_json::Map<_, _> =
-        Rule::TABLE.iter().map(|(rule, ..)| (rule.to_string(), catch.tally.of(*rule).into())).collect();
-    let sometimes: serde_json::Map<_, _> =
-        catch.sometimes.rows().iter().map(|(what, times)| ((*what).to_string(), (*times).into())).collect();
-    let peaks: serde_json::Map<_, _> =
-        catch.sometimes.peaks().iter().map(|(what, most)| ((*what).to_string(), (*most).into())).collect();
-    let failures: Vec<_> = catch
+    let rules: serde_json::Map<_, _> = Rule::TABLE
+        .iter()
+        .map(|(rule, ..)| (rule.to_string(), hunt_report.tally.of(*rule).into()))
+        .collect();
+    let sometimes: serde_json::Map<_, _> = hunt_report
+        .sometimes
+        .rows()
+        .iter()
+        .map(|(what, times)| ((*what).to_string(), (*times).into()))
+        .collect();
+    let peaks: serde_json::Map<_, _> = hunt_report
+        .sometimes
+        .peaks()
+        .iter()
+        .map(|(what, most)| ((*what).to_string(), (*most).into()))
+        .collect();
+    let failures: Vec<_> = hunt_report
         .failures
         .iter()
         .take(LISTED)
-        .map(|(seed, broken)| serde_json::json!({"seed": seed, "claim": broken.claim, "why": broken.why, "liveness": broken.liveness, "replay": replay_line(scene, *seed, &args.storm.setup())}))
+        .map(|(seed, violation)| serde_json::json!({"seed": seed, "claim": violation.property, "why": violation.reason, "liveness": violation.liveness, "replay": replay_line(scene, *seed, &args.run_args.setup())}))
         .collect();
     let report = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "seeds": catch.seeds,
-        "ended": ended,
+        "seeds": hunt_report.seeds,
+        "ended": status,
         "wall_ms": wall.as_millis() as u64,
-        "virtual_ms": catch.tally.virtual_us / 1000,
-        "events": catch.tally.events,
-        "messages": catch.tally.delivered,
+        "virtual_ms": hunt_report.tally.virtual_us / 1000,
+        "events": hunt_report.tally.events,
+        "messages": hunt_report.tally.delivered,
         "faults": rules,
         "sometimes": sometimes,
         "at_most": peaks,
-        "failed_seeds": catch.failures.len(),
+        "failed_seeds": hunt_report.failures.len(),
         "failures": failures,
-        "schedule": kept.map(|kept| kept.text.as_str()),
-        "kept": kept.and_then(|kept| kept.file.as_ref()),
-        "fingerprint": catch.fingerprint.map(|print| format!("{print:016x}")),
+        "schedule": saved.map(|saved| saved.text.as_str()),
+        "kept": saved.and_then(|saved| saved.file.as_ref()),
+        "fingerprint": hunt_report.fingerprint.map(|print| format!("{print:016x}")),
     });
     say!("{report}");
 }

@@ -5,94 +5,120 @@ use super::say::{self, say};
 use super::source::{self, Source};
 use super::{Exit, explain, usage};
 use crate::chooser::Chooser;
-use crate::oracle::Judge;
 use crate::plan::Plan;
-use crate::play::{Player, stage};
 use crate::profile::Setup;
-use crate::protocol::{Scene, WorldOf, drawn_in, world_in};
-use crate::schedule::{Claim, Schedule};
+use crate::property::Checker;
+use crate::protocol::{Scene, WorldOf, draw_run_in, world_in};
+use crate::replay::{Replayer, replay_world};
+use crate::schedule::{Expectation, Schedule};
 use crate::trace::{Filter, Trace};
-use crate::world::Ending;
+use crate::world::RunOutcome;
 
 /// Runs one seed or schedule with the trace on, or every schedule of a directory without.
 pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
-    let path = Path::new(&args.what);
-    let typed = args.storm.setup() != Setup::default();
+    let path = Path::new(&args.target);
+    let typed = args.run_args.setup() != Setup::default();
     if path.is_dir() {
-        let filtered = args.node.is_some() || args.request.is_some();
-        let timed = args.from_ms > 0 || args.to_ms < MS_MAX;
-        if args.json || args.explain || filtered || timed || typed {
-            return Err(usage::refuse(format_args!("a directory is replayed without any flag")));
+        let has_filter = args.node.is_some() || args.request.is_some();
+        let has_time_range = args.from_ms > 0 || args.to_ms < MS_MAX;
+        if args.json || args.explain || has_filter || has_time_range || typed {
+            return Err(usage::usage_error(format_args!(
+                "a directory is replayed without any flag"
+            )));
         }
-        return directory(scene, path);
+        return replay_directory(scene, path);
     }
     if path.is_file() && typed {
-        source::no_options(&args.what, &args.storm.setup())?;
+        source::reject_options_for_file(&args.target, &args.run_args.setup())?;
     }
     if args.explain {
         return explain::run(scene, args);
     }
-    match source::of(scene, &args.what)? {
-        Source::Seed(seed) => one_seed(scene, args, seed),
-        Source::File(schedule) => one_schedule(scene, args, &schedule),
+    match source::of(scene, &args.target)? {
+        Source::Seed(seed) => replay_seed(scene, args, seed),
+        Source::File(schedule) => replay_schedule(scene, args, &schedule),
     }
 }
 
-fn one_seed<S: Scene>(scene: &S, args: &Replay, seed: u64) -> Result<Exit, Exit> {
-    let drawn = drawn_in(scene, &args.storm.setup(), seed);
+fn replay_seed<S: Scene>(scene: &S, args: &Replay, seed: u64) -> Result<Exit, Exit> {
+    let drawn = draw_run_in(scene, &args.run_args.setup(), seed);
     let plan = &drawn.plan;
     check_filter(args, &format!("seed {seed}"), plan)?;
-    let typed = args.storm.setup().typed();
-    let head =
-        format!("stormglass {} seed {seed}{typed}\n{plan}\n{}\n", env!("CARGO_PKG_VERSION"), drawn.rates);
-    say_first(args, &head);
-    let (ending, trace) = traced::<S, _>(world_in(scene, drawn, |chooser| chooser, new_trace(args)));
-    let exit = ending.broken.as_ref().map_or(Exit::Clean, Exit::of);
-    print(args, &trace, &ending, "");
+    let typed = args.run_args.setup().typed();
+    let head = format!(
+        "stormglass {} seed {seed}{typed}\n{plan}\n{}\n",
+        env!("CARGO_PKG_VERSION"),
+        drawn.rates
+    );
+    print_header(args, &head);
+    let (outcome, trace) =
+        traced::<S, _>(world_in(scene, drawn, |chooser| chooser, new_trace(args)));
+    let exit = outcome.violation.as_ref().map_or(Exit::Clean, Exit::of);
+    print(args, &trace, &outcome, "");
     Ok(exit)
 }
 
 /// Whether what is to be shown exists in this run.
 fn check_filter(args: &Replay, of: &str, plan: &Plan) -> Result<(), Exit> {
     if let Some(node) = args.node.filter(|node| node.0 >= plan.nodes) {
-        return Err(usage::refuse(format_args!("there is no {node}: {of} has {} nodes", plan.nodes)));
+        return Err(usage::usage_error(format_args!(
+            "there is no {node}: {of} has {} nodes",
+            plan.nodes
+        )));
     }
     let clients = plan.clients;
-    if let Some(request) = args.request.filter(|request| !(1..=u64::from(clients)).contains(&request.client))
+    if let Some(request) =
+        args.request.filter(|request| !(1..=u64::from(clients)).contains(&request.client))
     {
-        return Err(usage::refuse(format_args!("there is no {request}: {of} has clients c1 to c{clients}")));
+        return Err(usage::usage_error(format_args!(
+            "there is no {request}: {of} has clients c1 to c{clients}"
+        )));
     }
     if args.from_ms > args.to_ms {
         let (from, to) = (args.from_ms, args.to_ms);
-        return Err(usage::refuse(format_args!(
+        return Err(usage::usage_error(format_args!(
             "--from-ms {from} is after --to-ms {to}: nothing would be printed"
         )));
     }
     Ok(())
 }
 
-fn one_schedule<S: Scene>(scene: &S, args: &Replay, schedule: &Schedule<S::Order>) -> Result<Exit, Exit> {
-    check_filter(args, &args.what, &schedule.plan)?;
-    say_first(args, &format!("stormglass {} schedule {}\n", env!("CARGO_PKG_VERSION"), args.what));
-    let mut glass = stage(scene, schedule, new_trace(args));
-    let ending = glass.run();
+fn replay_schedule<S: Scene>(
+    scene: &S,
+    args: &Replay,
+    schedule: &Schedule<S::Request>,
+) -> Result<Exit, Exit> {
+    check_filter(args, &args.target, &schedule.plan)?;
+    print_header(
+        args,
+        &format!("stormglass {} schedule {}\n", env!("CARGO_PKG_VERSION"), args.target),
+    );
+    let mut world = replay_world(scene, schedule, new_trace(args));
+    let outcome = world.run();
     let mut notes = String::new();
-    for never in schedule.never(glass.chooser().unused()) {
-        notes += &format!("never came up: {never}\n");
+    for unreached_entries in schedule.unreached_entries(world.chooser().unused()) {
+        notes += &format!("never came up: {unreached_entries}\n");
     }
-    let (exit, note) = judged(&schedule.claim, &ending);
+    let (exit, note) = compare_with_expectation(&schedule.property, &outcome);
     notes += &note.map(|note| note + "\n").unwrap_or_default();
-    print(args, glass.judge().0.text(), &ending, &notes);
+    print(args, world.checker().0.text(), &outcome, &notes);
     Ok(exit)
 }
 
 /// The exit code, and what is to be said if a run did not end as its schedule says.
-fn judged(claim: &Claim, ending: &Ending) -> (Exit, Option<String>) {
-    match (claim, &ending.broken) {
-        (Claim::Breaks(claim), Some(broken)) if broken.claim == claim => (Exit::of(broken), None),
-        (Claim::Breaks(claim), _) => (Exit::Other, Some(format!("the schedule says that it breaks {claim}"))),
-        (Claim::Holds(_), Some(broken)) => (Exit::of(broken), None),
-        (Claim::Holds(_), None) => (Exit::Clean, None),
+fn compare_with_expectation(
+    property: &Expectation,
+    outcome: &RunOutcome,
+) -> (Exit, Option<String>) {
+    match (property, &outcome.violation) {
+        (Expectation::MustViolate(property), Some(violation)) if violation.property == property => {
+            (Exit::of(violation), None)
+        }
+        (Expectation::MustViolate(property), _) => {
+            (Exit::Other, Some(format!("the schedule says that it breaks {property}")))
+        }
+        (Expectation::MustHold(_), Some(violation)) => (Exit::of(violation), None),
+        (Expectation::MustHold(_), None) => (Exit::Clean, None),
     }
 }
 
@@ -101,20 +127,21 @@ fn new_trace(args: &Replay) -> Trace {
     Trace::new(Filter { node: args.node, request: args.request, span_us }, args.json)
 }
 
-fn traced<S: Scene, C: Chooser>(mut glass: WorldOf<S, (Trace, S::Judge), C>) -> (Ending, String)
+fn traced<S: Scene, C: Chooser>(
+    mut world: WorldOf<S, (Trace, S::Checker), C>,
+) -> (RunOutcome, String)
 where
-    Trace: Judge<S::Node>,
+    Trace: Checker<S::Node>,
 {
-    let ending = glass.run();
-    (ending, glass.judge().0.text().to_string())
+    let outcome = world.run();
+    (outcome, world.checker().0.text().to_string())
 }
 
 /// What is run, before it runs: should the run never end, this is known.
-fn say_first(args: &Replay, head: &str) {
+fn print_header(args: &Replay, head: &str) {
     let text = if args.json {
         let options = head.trim_end();
-        let head =
-            serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "what": args.what, "options": options});
+        let head = serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "what": args.target, "options": options});
         format!("{head}\n")
     } else {
         head.to_string()
@@ -122,12 +149,15 @@ fn say_first(args: &Replay, head: &str) {
     say::text(format_args!("{text}"));
 }
 
-fn print(args: &Replay, trace: &str, ending: &Ending, notes: &str) {
+fn print(args: &Replay, trace: &str, outcome: &RunOutcome, notes: &str) {
     if trace.is_empty() {
         eprintln!("no line of the trace is shown: nothing matches what was asked for");
     }
-    let verdict = ending.broken.as_ref().map_or("clean".to_string(), |broken| format!("BROKEN {broken}"));
-    let print = format!("{:016x}", ending.fingerprint);
+    let verdict = outcome
+        .violation
+        .as_ref()
+        .map_or("clean".to_string(), |violation| format!("BROKEN {violation}"));
+    let print = format!("{:016x}", outcome.fingerprint);
     let text = if args.json {
         let notes: Vec<_> = notes.lines().collect();
         let tail = serde_json::json!({"verdict": verdict, "fingerprint": print, "notes": notes});
@@ -139,36 +169,41 @@ fn print(args: &Replay, trace: &str, ending: &Ending, notes: &str) {
 }
 
 /// Every schedule of a directory, a line each; the worst that does not end as it says decides the exit code.
-fn directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
-    let (mut player, mut worst, mut count) = (Player::new(scene), Exit::Clean, 0);
+fn replay_directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
+    let (mut replayer, mut worst, mut count) = (Replayer::new(scene), Exit::Clean, 0);
     let files = source::files(path)?;
     if files.is_empty() {
-        return Err(usage::refuse(format_args!("there is no schedule (`.storm`) in {}", path.display())));
+        return Err(usage::usage_error(format_args!(
+            "there is no schedule (`.storm`) in {}",
+            path.display()
+        )));
     }
     for file in files {
         count += 1;
         let schedule = match crate::regress::read(scene, &file) {
             Ok(schedule) => schedule,
-            Err(why) => {
-                say!("FAILED {why}");
-                worst = worst.or(Exit::Usage);
+            Err(reason) => {
+                say!("FAILED {reason}");
+                worst = worst.worse(Exit::Usage);
                 continue;
             }
         };
-        let (ending, unreached) = player.play(&schedule);
-        let (exit, note) = judged(&schedule.claim, &ending);
-        let as_said = matches!(schedule.claim, Claim::Breaks(_)) && note.is_none() || exit == Exit::Clean;
-        let verdict = match (&ending.broken, note) {
+        let (outcome, unreached) = replayer.replay(&schedule);
+        let (exit, note) = compare_with_expectation(&schedule.property, &outcome);
+        let as_expected = matches!(schedule.property, Expectation::MustViolate(_))
+            && note.is_none()
+            || exit == Exit::Clean;
+        let verdict = match (&outcome.violation, note) {
             (None, None) => "holds".to_string(),
             (_, Some(note)) => note,
-            (Some(broken), None) => format!("breaks {broken}"),
+            (Some(violation), None) => format!("breaks {violation}"),
         };
-        say!("{} {}: {verdict}", if as_said { "ok    " } else { "FAILED" }, file.display());
-        for never in schedule.never(unreached) {
-            say!("         never came up: {never}");
+        say!("{} {}: {verdict}", if as_expected { "ok    " } else { "FAILED" }, file.display());
+        for unreached_entries in schedule.unreached_entries(unreached) {
+            say!("         never came up: {unreached_entries}");
         }
-        if !as_said {
-            worst = worst.or(exit);
+        if !as_expected {
+            worst = worst.worse(exit);
         }
     }
     let (schedules, clean) =

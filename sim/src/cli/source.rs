@@ -14,40 +14,44 @@ pub(super) enum Source<O> {
 }
 
 /// A number is a seed, unless there is a file of that name.
-pub(super) fn of<S: Scene>(scene: &S, what: &str) -> Result<Source<S::Order>, Exit> {
-    let path = Path::new(what);
-    match what.parse() {
+pub(super) fn of<S: Scene>(scene: &S, target: &str) -> Result<Source<S::Request>, Exit> {
+    let path = Path::new(target);
+    match target.parse() {
         Ok(seed) if !path.exists() => Ok(Source::Seed(seed)),
         _ if path.exists() => read(scene, path).map(|schedule| Source::File(Box::new(schedule))),
-        _ => Err(usage::refuse(format_args!("{what} is neither a seed (a number) nor a file that is there"))),
+        _ => Err(usage::usage_error(format_args!(
+            "{target} is neither a seed (a number) nor a file that is there"
+        ))),
     }
 }
 
 /// Refuses what only a seed can be told.
-pub(super) fn no_options(file: &str, setup: &Setup) -> Result<(), Exit> {
+pub(super) fn reject_options_for_file(file: &str, setup: &Setup) -> Result<(), Exit> {
     if *setup == Setup::default() {
         return Ok(());
     }
-    Err(usage::refuse(format_args!(
+    Err(usage::usage_error(format_args!(
         "{file} says itself what kind of storm it is: --profile, --nodes and --txns are for seeds"
     )))
 }
 
 /// Reads a schedule; what is wrong with it is shown at its place.
-pub(super) fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Order>, Exit> {
-    crate::regress::read(scene, path).map_err(|why| usage::refuse(format_args!("{why}")))
+pub(super) fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Request>, Exit> {
+    crate::regress::read(scene, path).map_err(|reason| usage::usage_error(format_args!("{reason}")))
 }
 
 /// The schedules of a directory, by name.
 pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Exit> {
-    crate::regress::files(directory).map_err(|why| usage::refuse(format_args!("{why}")))
+    crate::regress::files(directory).map_err(|reason| usage::usage_error(format_args!("{reason}")))
 }
 
 /// Writes a file, and the directories above it.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Exit> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    parent.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text)).map_err(|error| {
-        eprintln!("error: cannot write {}: {error}", path.display());
-        Exit::Other
-    })
+    parent.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text)).map_err(
+        |error| {
+            eprintln!("error: cannot write {}: {error}", path.display());
+            Exit::Other
+        },
+    )
 }

@@ -8,14 +8,17 @@ use clap::error::ErrorKind;
 use super::Exit;
 
 /// Says what is wrong with the arguments; help and version are no errors.
-pub(super) fn explain(error: &clap::Error) -> ExitCode {
+pub(super) fn report_parse_error(error: &clap::Error) -> ExitCode {
     let kind = error.kind();
     if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // A reader that has seen enough (`| head`) is no error.
         let _closed = error.print();
         return ExitCode::from(Exit::Clean as u8);
     }
-    if matches!(kind, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
+    if matches!(
+        kind,
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+    ) {
         let commands = "hunt, replay, shrink, diff, check, judge, bench or profiles";
         eprintln!("error: a command is missing: {commands} (--help says more)");
     } else {
@@ -25,8 +28,8 @@ pub(super) fn explain(error: &clap::Error) -> ExitCode {
 }
 
 /// One line, and the exit code of wrong usage.
-pub(super) fn refuse(why: Arguments<'_>) -> Exit {
-    eprintln!("error: {why}");
+pub(super) fn usage_error(reason: Arguments<'_>) -> Exit {
+    eprintln!("error: {reason}");
     Exit::Usage
 }
 
@@ -34,7 +37,7 @@ pub(super) fn refuse(why: Arguments<'_>) -> Exit {
 pub(super) fn last_seed(first: u64, count: u64) -> Result<u64, Exit> {
     let max = u64::MAX;
     let too_great = || {
-        refuse(format_args!(
+        usage_error(format_args!(
             "seeds go up to {}: there are fewer than {count} from --first-seed {first} on",
             max - 1
         ))

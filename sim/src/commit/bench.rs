@@ -3,103 +3,120 @@
 
 use std::sync::Arc;
 
-use stormglass::commit::{Action, Age, CommitNode, Config, Key, Op, Outcome, Request, Turn};
+use stormglass::commit::{
+    Action, Age, CommitNode, Config, Key, Op, Outcome, Request, RequestNumber,
+};
 use stormglass::{Incarnation, Micros, NodeId, RequestId};
 
-use super::workload::Asked;
-use super::{Commit, Ledger};
+use super::workload::TransactionNode;
+use super::{AtomicCommitChecker, Commit};
 use crate::chooser::Seeded;
-use crate::mix::{below, mix};
+use crate::hash::{below, hash};
 use crate::plan::{Plan, Timing};
-use crate::profile::{Draw, Rates};
-use crate::protocol::{BenchRun, Benched, Protocol};
-use crate::workload::{Calls, ClientEvent, Workload};
+use crate::profile::{Rates, Rng};
+use crate::protocol::{BenchResult, BenchRun, Protocol};
+use crate::workload::{ClientActions, ClientEvent, Workload};
 use crate::world::World;
 
 /// One client; each transaction begins when the one before is decided.
 #[derive(Clone, Debug)]
-struct Rotation {
+struct RoundRobinClient {
     nodes: u16,
-    left: u32,
+    remaining: u32,
     serial: u32,
     key: u64,
     /// The one before may still hold its locks elsewhere, and conflicts are not what is measured here: keys in turn.
-    puts: [Key; 16],
-    empty: [Key; 16],
+    put_keys: [Key; 16],
+    empty_keys: [Key; 16],
     due_us: u64,
     /// Whether a timer is set: one is enough, as it never comes after `due_us`.
-    armed: bool,
+    timer_set: bool,
     committed: u64,
     aborted: u64,
-    ended_us: u64,
+    last_answer_us: u64,
 }
 
 /// When the client asks again, in microseconds.
-const AGAIN_US: u64 = 400_000;
+const RETRY_AFTER_US: u64 = 400_000;
 /// About one vote in twenty is No.
-const NO_PERMILLE: u64 = 50;
+const NO_VOTE_PERMILLE: u64 = 50;
 
-impl Rotation {
-    fn new(nodes: u16, left: u32, key: u64) -> Rotation {
+impl RoundRobinClient {
+    fn new(nodes: u16, remaining: u32, key: u64) -> RoundRobinClient {
         let keys = |prefix: &str| {
             std::array::from_fn(|turn| Key::new(&format!("{prefix}{turn}")).expect("a short name"))
         };
-        let (puts, empty) = (keys("k"), keys("empty"));
-        let (serial, due_us, committed, aborted, ended_us) = (0, 0, 0, 0, 0);
-        Rotation { nodes, left, serial, key, puts, empty, due_us, armed: false, committed, aborted, ended_us }
+        let (put_keys, empty_keys) = (keys("k"), keys("empty"));
+        let (serial, due_us, committed, aborted, last_answer_us) = (0, 0, 0, 0, 0);
+        RoundRobinClient {
+            nodes,
+            remaining,
+            serial,
+            key,
+            put_keys,
+            empty_keys,
+            due_us,
+            timer_set: false,
+            committed,
+            aborted,
+            last_answer_us,
+        }
     }
 
-    fn next<N: Asked>(&mut self, now_us: u64, calls: &mut Calls<N>) {
-        let Some(left) = self.left.checked_sub(1) else {
+    fn start_next<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
+        let Some(remaining) = self.remaining.checked_sub(1) else {
             self.due_us = u64::MAX;
             return;
         };
-        self.left = left;
+        self.remaining = remaining;
         self.serial += 1;
-        self.ask(now_us, calls);
+        self.ask(now_us, actions);
     }
 
-    fn arm<N: Asked>(&mut self, calls: &mut Calls<N>) {
-        if !std::mem::replace(&mut self.armed, true) {
-            calls.wake_at(self.due_us, 1);
+    fn set_timer<N: TransactionNode>(&mut self, actions: &mut ClientActions<N>) {
+        if !std::mem::replace(&mut self.timer_set, true) {
+            actions.set_timer(self.due_us, 1);
         }
     }
 
     /// The client's links lose messages too: what is not answered is asked again.
-    fn ask<N: Asked>(&mut self, now_us: u64, calls: &mut Calls<N>) {
-        self.due_us = now_us + AGAIN_US;
-        self.arm(calls);
+    fn ask<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
+        self.due_us = now_us + RETRY_AFTER_US;
+        self.set_timer(actions);
         let id = RequestId { client: 1, serial: self.serial, attempt: 0 };
         let coordinator = (self.serial - 1) % u32::from(self.nodes);
-        let turn = self.serial as usize % self.puts.len();
-        let (puts, empty) = (self.puts[turn], self.empty[turn]);
+        let turn = self.serial as usize % self.put_keys.len();
+        let (put_keys, empty_keys) = (self.put_keys[turn], self.empty_keys[turn]);
         let op = |node: u16| {
-            let random = mix(self.key, (u64::from(self.serial) << 16) | u64::from(node));
-            let refuses = u32::from(node) != coordinator && below(random, 1000) < NO_PERMILLE;
-            let action =
-                if refuses { Action::Add { by: -1, at_least: 0 } } else { Action::Put(self.serial.into()) };
-            Op { node: NodeId(node), key: if refuses { empty } else { puts }, action }
+            let random = hash(self.key, (u64::from(self.serial) << 16) | u64::from(node));
+            let votes_no = u32::from(node) != coordinator && below(random, 1000) < NO_VOTE_PERMILLE;
+            let action = if votes_no {
+                Action::Add { by: -1, at_least: 0 }
+            } else {
+                Action::Put(self.serial.into())
+            };
+            Op { node: NodeId(node), key: if votes_no { empty_keys } else { put_keys }, action }
         };
         let ops: Arc<[Op]> = (0..self.nodes).map(op).collect();
         let age = Age { at: self.serial.into(), by: id };
-        let seen = Turn { serial: self.serial, attempt: 0 };
-        let request = Request::Transact { life: Incarnation(1), age, seen, ops };
-        calls.ask(id, NodeId(coordinator as u16), request);
+        let seen = RequestNumber { serial: self.serial, attempt: 0 };
+        let request = Request::Transact { incarnation: Incarnation(1), age, seen, ops };
+        actions.ask(id, NodeId(coordinator as u16), request);
     }
 }
 
-impl<N: Asked> Workload<N> for Rotation {
-    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, calls: &mut Calls<N>) {
+impl<N: TransactionNode> Workload<N> for RoundRobinClient {
+    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
         match event {
             // The boots take two barriers; until then nobody answers.
-            ClientEvent::Start => calls.wake_at(5_000, 1),
-            ClientEvent::Timer { .. } if self.serial == 0 => self.next(now_us, calls),
+            ClientEvent::Start => actions.set_timer(5_000, 1),
+            ClientEvent::Timer { .. } if self.serial == 0 => self.start_next(now_us, actions),
             ClientEvent::Timer { .. } => {
-                self.armed = false;
+                self.timer_set = false;
                 match self.due_us {
                     u64::MAX => {}
-                    due_us if now_us >= due_us => self.ask(now_us, calls),
-                    _ => self.arm(calls),
+                    due_us if now_us >= due_us => self.ask(now_us, actions),
+                    _ => self.set_timer(actions),
                 }
             }
             ClientEvent::Answer { id, .. } if id.serial != self.serial => {}
@@ -109,26 +126,26 @@ impl<N: Asked> Workload<N> for Rotation {
                     Outcome::Aborted { .. } => self.aborted += 1,
                     Outcome::Unknown => return,
                 }
-                self.ended_us = now_us;
-                self.next(now_us, calls);
+                self.last_answer_us = now_us;
+                self.start_next(now_us, actions);
             }
-            ClientEvent::Cleared | ClientEvent::Probe => {}
+            ClientEvent::Healed | ClientEvent::Probe => {}
         }
     }
 }
 
-type Glass = World<CommitNode, Rotation, Ledger, Seeded>;
+type BenchWorld = World<CommitNode, RoundRobinClient, AtomicCommitChecker, Seeded>;
 
 /// The benchmark: runs one seed after another in the same memory.
-pub(super) fn bench(bench: BenchRun) -> impl FnMut(u64) -> Benched {
-    let mut glass = None;
-    move |seed| run(&bench, seed, &mut glass)
+pub(super) fn bench(bench: BenchRun) -> impl FnMut(u64) -> BenchResult {
+    let mut reused_world = None;
+    move |seed| run(&bench, seed, &mut reused_world)
 }
 
-fn run(bench: &BenchRun, seed: u64, glass: &mut Option<Glass>) -> Benched {
-    let mut draw = Draw::new(seed);
+fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> BenchResult {
+    let mut rng = Rng::new(seed);
     let timing = Timing {
-        key: Some(draw.key()),
+        key: Some(rng.key()),
         latency_us: (1_000, 10_000),
         tail_us: 0,
         client_us: (0, 0),
@@ -136,15 +153,15 @@ fn run(bench: &BenchRun, seed: u64, glass: &mut Option<Glass>) -> Benched {
         reboot_us: 1,
     };
     // Long enough for every transaction to time out.
-    let storm_us = 5_000_000 * u64::from(bench.txns);
+    let fault_phase_us = 5_000_000 * u64::from(bench.txns);
     let plan = Plan {
         nodes: bench.nodes,
         clients: 1,
         timing,
-        storm_us,
-        patience_us: 0,
+        fault_phase_us,
+        recovery_timeout_us: 0,
         log_bytes: 1 << 20,
-        dead: Vec::new(),
+        permanently_down: Vec::new(),
         wire: false,
     };
     let rates = Rates { lose: bench.lose, ..Rates::default() };
@@ -154,22 +171,23 @@ fn run(bench: &BenchRun, seed: u64, glass: &mut Option<Glass>) -> Benched {
         retry_max: Micros::millis(50),
         ..Commit::config(&plan)
     };
-    let key = draw.key();
-    let (nodes, left) = (bench.nodes, bench.txns);
-    let clients = Rotation::new(nodes, left, key);
-    let chooser = Seeded::new(&plan, rates, &mut draw);
-    let world = match glass {
+    let key = rng.key();
+    let (nodes, remaining) = (bench.nodes, bench.txns);
+    let clients = RoundRobinClient::new(nodes, remaining, key);
+    let chooser = Seeded::new(&plan, rates, &mut rng);
+    let world = match reused_world {
         Some(world) => {
-            world.reset(config, plan, clients, chooser, Ledger::reset);
+            world.reset(config, plan, clients, chooser, AtomicCommitChecker::reset);
             world
         }
         None => {
-            let judge = Ledger::new(&plan).without_probe();
-            glass.insert(World::new(config, plan, clients, judge, chooser))
+            let checker = AtomicCommitChecker::new(&plan).without_probe();
+            reused_world.insert(World::new(config, plan, clients, checker, chooser))
         }
     };
-    let ending = world.run();
+    let outcome = world.run();
     let clients = world.workload();
-    let (committed, aborted, virtual_us) = (clients.committed, clients.aborted, clients.ended_us);
-    Benched { ending, committed, aborted, virtual_us }
+    let (committed, aborted, virtual_us) =
+        (clients.committed, clients.aborted, clients.last_answer_us);
+    BenchResult { outcome, committed, aborted, virtual_us }
 }

@@ -8,14 +8,14 @@ use std::fmt;
 use stormglass::{Node, NodeId, RequestId};
 
 use crate::chooser::Chooser;
-use crate::oracle::Judge;
 use crate::plan::Plan;
-use crate::play::stage;
-use crate::profile::{Draw, Setup};
-use crate::protocol::{Scene, drawn_in, world_in};
-use crate::schedule::{Cursor, Problem, Schedule};
-use crate::shrink::Witness;
-use crate::workload::{Wish, Workload};
+use crate::profile::{Rng, Setup};
+use crate::property::Checker;
+use crate::protocol::{Scene, draw_run_in, world_in};
+use crate::replay::replay_world;
+use crate::schedule::{Cursor, ParseError, Schedule};
+use crate::shrink::RunCoordinates;
+use crate::workload::{PlannedRequest, Workload};
 use crate::world::World;
 pub use node::{CommitLike, Edited};
 
@@ -93,24 +93,24 @@ impl fmt::Display for Edit {
 
 /// A scene whose nodes are changed.
 #[derive(Clone, Copy, Debug)]
-pub struct EditedScene<S> {
+pub struct EditedProtocol<S> {
     /// The scene as it was.
     pub scene: S,
     /// What is changed.
     pub edit: Edit,
 }
 
-impl<S> Scene for EditedScene<S>
+impl<S> Scene for EditedProtocol<S>
 where
     S: Scene,
     S::Node: CommitLike,
     S::Workload: Workload<Edited<S::Node>>,
-    S::Judge: Judge<Edited<S::Node>>,
+    S::Checker: Checker<Edited<S::Node>>,
 {
     type Node = Edited<S::Node>;
-    type Order = S::Order;
+    type Request = S::Request;
     type Workload = S::Workload;
-    type Judge = S::Judge;
+    type Checker = S::Checker;
 
     fn name(&self) -> &str {
         self.scene.name()
@@ -118,110 +118,134 @@ where
     fn kinds(&self) -> &[&'static str] {
         self.scene.kinds()
     }
-    fn claims(&self) -> &[&'static str] {
-        self.scene.claims()
+    fn properties(&self) -> &[&'static str] {
+        self.scene.properties()
     }
     fn config(&self, plan: &Plan) -> (<S::Node as Node>::Config, Edit) {
         (self.scene.config(plan), self.edit)
     }
-    fn wishes(&self, setup: &Setup, plan: &mut Plan, draw: &mut Draw) -> Vec<Wish<S::Order>> {
-        self.scene.wishes(setup, plan, draw)
+    fn requests(
+        &self,
+        setup: &Setup,
+        plan: &mut Plan,
+        rng: &mut Rng,
+    ) -> Vec<PlannedRequest<S::Request>> {
+        self.scene.requests(setup, plan, rng)
     }
-    fn clients(&self, plan: &Plan, wishes: Vec<Wish<S::Order>>) -> S::Workload {
-        self.scene.clients(plan, wishes)
+    fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<S::Request>>) -> S::Workload {
+        self.scene.clients(plan, requests)
     }
-    fn judge(&self, plan: &Plan) -> S::Judge {
-        self.scene.judge(plan)
+    fn checker(&self, plan: &Plan) -> S::Checker {
+        self.scene.checker(plan)
     }
-    fn write_order(&self, order: &S::Order, nodes: u16) -> String {
-        self.scene.write_order(order, nodes)
+    fn write_request(&self, order: &S::Request, nodes: u16) -> String {
+        self.scene.write_request(order, nodes)
     }
-    fn read_order(&self, text: &mut Cursor<'_>) -> Result<S::Order, Problem> {
-        self.scene.read_order(text)
+    fn read_request(&self, text: &mut Cursor<'_>) -> Result<S::Request, ParseError> {
+        self.scene.read_request(text)
     }
-    fn simpler(&self, order: &S::Order) -> Vec<S::Order> {
-        self.scene.simpler(order)
+    fn simplifications(&self, order: &S::Request) -> Vec<S::Request> {
+        self.scene.simplifications(order)
     }
-    fn joined(&self, one: &S::Order, other: &S::Order) -> Option<S::Order> {
-        self.scene.joined(one, other)
+    fn merged(&self, one: &S::Request, other: &S::Request) -> Option<S::Request> {
+        self.scene.merged(one, other)
     }
 
-    fn renumbered(&self, order: &S::Order, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<S::Order> {
+    fn renumbered(
+        &self,
+        order: &S::Request,
+        number: &dyn Fn(NodeId) -> Option<NodeId>,
+    ) -> Option<S::Request> {
         self.scene.renumbered(order, number)
     }
 }
 
 /// What became of a schedule, and of the seed that it came from, when the node was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outlived {
+pub struct EditResult {
     /// The change.
     pub edit: Edit,
     /// What the schedule then shows.
-    pub schedule: Shown,
+    pub schedule: Reproduction,
     /// What the seed then shows.
-    pub seed: Shown,
+    pub seed: Reproduction,
 }
 
 /// How much of a failure is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Shown {
+pub enum Reproduction {
     /// The claim holds, or another one breaks.
     Nothing,
     /// The same claim breaks, over something else: another request.
-    TheClaim,
+    SameProperty,
     /// The same claim breaks about the same request.
-    TheStory,
+    SameRequest,
 }
 
-impl Shown {
+impl Reproduction {
     /// Whether the same claim still breaks.
-    pub fn breaks(self) -> bool {
-        self >= Shown::TheClaim
+    pub fn reproduces(self) -> bool {
+        self >= Reproduction::SameProperty
     }
 }
 
 /// For every change: what a schedule shows of this broken claim, and what the seed does that it came from.
-pub fn outlived<S>(scene: S, schedule: &Schedule<S::Order>, seed: u64, claim: &str) -> Vec<Outlived>
+pub fn try_edits<S>(
+    scene: S,
+    schedule: &Schedule<S::Request>,
+    seed: u64,
+    property: &str,
+) -> Vec<EditResult>
 where
     S: Scene + Copy,
     S::Node: CommitLike,
     S::Workload: Workload<Edited<S::Node>>,
-    S::Judge: Judge<Edited<S::Node>>,
+    S::Checker: Checker<Edited<S::Node>>,
 {
-    let by_schedule = |edit| end(&mut stage(&EditedScene { scene, edit }, schedule, Witness::default()));
+    let by_schedule = |edit| {
+        run_to_end(&mut replay_world(
+            &EditedProtocol { scene, edit },
+            schedule,
+            RunCoordinates::default(),
+        ))
+    };
     let by_seed = |edit| {
-        let scene = EditedScene { scene, edit };
-        let drawn = drawn_in(&scene, &Setup::default(), seed);
-        end(&mut world_in(&scene, drawn, |chooser| chooser, Witness::default()))
+        let scene = EditedProtocol { scene, edit };
+        let drawn = draw_run_in(&scene, &Setup::default(), seed);
+        run_to_end(&mut world_in(&scene, drawn, |chooser| chooser, RunCoordinates::default()))
     };
     let (schedules, seeds) = (by_schedule(Edit::None), by_seed(Edit::None));
-    let shown = |before: &End, after: &End| match after {
-        (Some(broken), about) if *broken == claim => {
-            if *about == before.1 {
-                Shown::TheStory
+    let reproduction = |before: &RunEnd, after: &RunEnd| match after {
+        (Some(violation), last_request) if *violation == property => {
+            if *last_request == before.1 {
+                Reproduction::SameRequest
             } else {
-                Shown::TheClaim
+                Reproduction::SameProperty
             }
         }
-        _ => Shown::Nothing,
+        _ => Reproduction::Nothing,
     };
-    let tried = |edit| {
+    let try_edit = |edit| {
         let (schedule, seed) = (by_schedule(edit), by_seed(edit));
-        Outlived { edit, schedule: shown(&schedules, &schedule), seed: shown(&seeds, &seed) }
+        EditResult {
+            edit,
+            schedule: reproduction(&schedules, &schedule),
+            seed: reproduction(&seeds, &seed),
+        }
     };
-    Edit::ALL.into_iter().map(tried).collect()
+    Edit::ALL.into_iter().map(try_edit).collect()
 }
 
 /// Which claim broke, and the request that the last fact was about.
-type End = (Option<&'static str>, Option<RequestId>);
+type RunEnd = (Option<&'static str>, Option<RequestId>);
 
-fn end<N, W, J, C>(glass: &mut World<N, W, (Witness, J), C>) -> End
+fn run_to_end<N, W, J, C>(world: &mut World<N, W, (RunCoordinates, J), C>) -> RunEnd
 where
     N: Node,
     W: Workload<N>,
-    J: Judge<N>,
+    J: Checker<N>,
     C: Chooser,
 {
-    let broken = glass.run().broken;
-    (broken.map(|broken| broken.claim), glass.judge().0.last_request)
+    let violation = world.run().violation;
+    (violation.map(|violation| violation.property), world.checker().0.last_request)
 }

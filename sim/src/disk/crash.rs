@@ -3,12 +3,12 @@
 use stormglass::FileId;
 
 use super::Disk;
+use super::directory::{self, ResolvedNameChange};
 use super::image::Image;
 use super::inode::Ino;
-use super::names::{self, Fated};
 use super::queue::{self, Change, Entry};
 use super::report::{self, CutReport, KillReport};
-use super::survival::{Judge, Survival, role};
+use super::survival::{Survival, SurvivalResolver, role};
 
 impl Disk {
     /// P1: the process dies. Of the operations issued since the issue of the last completed barrier the first
@@ -16,17 +16,18 @@ impl Disk {
     /// under way are dropped. What is unsynced stays so: the next life reads it, and must not take it for durable.
     /// A latch is cleared; what a failed sync has given up stays given up (D7).
     pub fn kill(&mut self, keep: usize) -> KillReport {
-        let (first, unsettled) = (self.queue.len() - self.unsettled(), self.unsettled());
-        let kept = keep.min(unsettled);
+        let (first, in_driver_queue) =
+            (self.queue.len() - self.in_driver_queue(), self.in_driver_queue());
+        let kept = keep.min(in_driver_queue);
         let bytes = |index: usize| if index < kept { usize::MAX } else { 0 };
         let mut appends = report::appends(&self.queue[first..], bytes);
-        appends.iter_mut().for_each(|fate| fate.kept = fate.kept.min(fate.bytes));
+        appends.iter_mut().for_each(|outcome| outcome.kept = outcome.kept.min(outcome.bytes));
         for entry in self.queue.drain(first + kept..).rev().collect::<Vec<_>>() {
             self.undo(entry);
         }
-        self.end_life();
-        self.bury_unnamed();
-        KillReport { unsettled, kept, appends }
+        self.end_incarnation();
+        self.reclaim_unnamed();
+        KillReport { in_driver_queue, kept, appends }
     }
 
     /// P2: the power goes. The durable state stays, and of the unsynced micro-operations what `survival` says, a
@@ -34,58 +35,64 @@ impl Disk {
     /// second power cut changes nothing.
     pub fn power_cut(&mut self, survival: &Survival) -> CutReport {
         let queue = std::mem::take(&mut self.queue);
-        let judge = Judge::new(survival, &queue);
-        let mut report = CutReport { unmatched: judge.is_beside_the_point(), ..CutReport::default() };
+        let resolver = SurvivalResolver::new(survival, &queue);
+        let mut report = CutReport { unmatched: resolver.is_unmatched(), ..CutReport::default() };
         let mut kept = vec![0; queue.len()];
         let used: Vec<bool> = self.inodes.iter().map(|inode| inode.used).collect();
         let synced: Vec<bool> = self.inodes.iter().map(|inode| !inode.platter.is_empty()).collect();
         for at in (0..self.inodes.len()).filter(|at| used[*at]) {
-            self.cut_bytes(Ino(at as u32), &queue, &judge, &mut kept, &mut report);
+            self.resolve_bytes(Ino(at as u32), &queue, &resolver, &mut kept, &mut report);
         }
         report.appends = report::appends(&queue, |index| kept[index]);
-        self.cut_names(&queue, &judge);
-        report.names = report::name_losses(&self.seen, &self.durable);
-        let misnamed = |(file, ino): &(FileId, Ino)| self.durable.find(*file) != Some(*ino);
-        let misnamed = self.seen.iter().filter(misnamed);
-        report.synced_misnamed = misnamed.filter(|(_, ino)| synced[ino.0 as usize]).count() as u32;
-        self.seen.copy_from(&self.durable);
+        self.resolve_names(&queue, &resolver);
+        report.names = report::name_losses(&self.visible, &self.durable);
+        let with_wrong_name = |(file, ino): &(FileId, Ino)| self.durable.find(*file) != Some(*ino);
+        let with_wrong_name = self.visible.iter().filter(with_wrong_name);
+        report.synced_misnamed =
+            with_wrong_name.filter(|(_, ino)| synced[ino.0 as usize]).count() as u32;
+        self.visible.copy_from(&self.durable);
         self.queue = queue;
         self.queue.clear();
         self.name_changes = 0;
-        self.end_life();
-        self.bury_unnamed();
+        self.end_incarnation();
+        self.reclaim_unnamed();
         report
     }
 
     /// D1-D4, D6, D7: what becomes of the bytes of one file, whatever becomes of its name.
-    fn cut_bytes(
+    fn resolve_bytes(
         &mut self,
         ino: Ino,
         queue: &[Entry],
-        judge: &Judge<'_>,
+        resolver: &SurvivalResolver<'_>,
         kept: &mut [usize],
         report: &mut CutReport,
     ) {
-        let role = self.seen.name_of(ino).or_else(|| self.durable.name_of(ino)).map_or(0, role);
+        let role = self.visible.name_of(ino).or_else(|| self.durable.name_of(ino)).map_or(0, role);
         let inode = &mut self.inodes[ino.0 as usize];
         let steps = queue::steps(queue, ino, &inode.cache);
-        let mut image = Image::of(inode, &steps, judge, report);
-        image.fill_holes(judge, role, &self.graveyard, report);
+        let mut image = Image::of(inode, &steps, resolver, report);
+        image.fill_holes(resolver, role, &self.removed_files, report);
         image.kept().for_each(|(index, bytes)| kept[index] += bytes);
-        report.failed_sync_bytes += inode.forsaken_bytes;
-        inode.reborn(image.base, &image.bytes);
+        report.failed_sync_bytes += inode.abandoned_bytes;
+        inode.reset_to_platter(image.base, &image.bytes);
         let len = inode.platter.len();
-        self.blots.retain(|blot| blot.ino != ino || blot.range.start < len);
+        self.damaged_ranges.retain(|damaged| damaged.ino != ino || damaged.range.start < len);
     }
 
     /// D5, D6: what becomes of the names, whatever becomes of the bytes.
-    fn cut_names(&mut self, queue: &[Entry], judge: &Judge<'_>) {
-        let fated = |(index, entry): (usize, &Entry)| {
+    fn resolve_names(&mut self, queue: &[Entry], resolver: &SurvivalResolver<'_>) {
+        let resolved = |(index, entry): (usize, &Entry)| {
             let Change::Name(change) = entry.change else { return None };
-            Some(Fated { ino: entry.ino, change, kept: !entry.forsaken && judge.keeps(index) })
+            Some(ResolvedNameChange {
+                ino: entry.ino,
+                change,
+                kept: !entry.abandoned && resolver.keeps(index),
+            })
         };
-        let changes: Vec<Fated> = queue.iter().enumerate().filter_map(fated).collect();
-        names::replay(&mut self.durable, &changes);
+        let changes: Vec<ResolvedNameChange> =
+            queue.iter().enumerate().filter_map(resolved).collect();
+        directory::apply(&mut self.durable, &changes);
     }
 
     fn undo(&mut self, entry: Entry) {
@@ -97,15 +104,15 @@ impl Disk {
                 inode.truncates -= 1;
             }
             Change::Name(change) => {
-                change.undo(entry.ino, &mut self.seen);
+                change.undo(entry.ino, &mut self.visible);
                 self.name_changes -= 1;
             }
         }
     }
 
-    fn end_life(&mut self) {
+    fn end_incarnation(&mut self) {
         self.barriers.clear();
         self.latched = None;
-        self.settled = self.issued;
+        self.performed_below = self.issued;
     }
 }

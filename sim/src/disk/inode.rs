@@ -22,12 +22,12 @@ pub(super) struct Inode {
     /// the cache where it was appended.
     pub(super) truncates: u32,
     /// D7: from here on the cache holds what no sync will ever write.
-    pub(super) forsaken_from: Option<usize>,
+    pub(super) abandoned_from: Option<usize>,
     /// D7: how many bytes of failed syncs it has swallowed since the last power cut.
-    pub(super) forsaken_bytes: u64,
+    pub(super) abandoned_bytes: u64,
     /// Bytes below were durable, name and all, when some byte that is now durable was appended: a watermark in
     /// that one can speak of them.
-    pub(super) vouched: usize,
+    pub(super) detectable_below: usize,
 }
 
 impl Inode {
@@ -64,47 +64,48 @@ impl Inode {
             self.platter.resize(end, 0);
         }
         self.platter[start..end].copy_from_slice(bytes);
-        punch(&mut self.holes, start..end);
+        remove_range(&mut self.holes, start..end);
     }
 
     /// Makes a truncation durable.
-    pub(super) fn cut(&mut self, len: usize) {
+    pub(super) fn truncate(&mut self, len: usize) {
         self.platter.truncate(len);
-        punch(&mut self.holes, len..usize::MAX);
-        self.vouched = self.vouched.min(len);
-        self.forsaken_from = self.forsaken_from.filter(|from| *from < len);
+        remove_range(&mut self.holes, len..usize::MAX);
+        self.detectable_below = self.detectable_below.min(len);
+        self.abandoned_from = self.abandoned_from.filter(|from| *from < len);
     }
 
     /// D7: an operation that reached as low as `from` is clean now, and not on the platter.
-    pub(super) fn forsake(&mut self, from: usize) {
-        self.forsaken_from = Some(self.forsaken_from.map_or(from, |before| before.min(from)));
+    pub(super) fn abandon(&mut self, from: usize) {
+        self.abandoned_from = Some(self.abandoned_from.map_or(from, |before| before.min(from)));
     }
 
     /// How much of it, from its start, is on the platter as the cache shows it, pending truncations aside.
-    pub(super) fn agreed(&self) -> usize {
-        self.platter.len().min(self.forsaken_from.unwrap_or(usize::MAX))
+    pub(super) fn durable_len(&self) -> usize {
+        self.platter.len().min(self.abandoned_from.unwrap_or(usize::MAX))
     }
 
     /// After a power cut: there is nothing but `platter`.
-    pub(super) fn reborn(&mut self, base: usize, tail: &[u8]) {
+    pub(super) fn reset_to_platter(&mut self, base: usize, tail: &[u8]) {
         self.platter.truncate(base);
         self.platter.extend_from_slice(tail);
         self.cache.clear();
         self.cache.extend_from_slice(&self.platter);
         self.holes.clear();
         self.truncates = 0;
-        self.forsaken_from = None;
-        self.forsaken_bytes = 0;
-        self.vouched = self.vouched.min(self.platter.len());
+        self.abandoned_from = None;
+        self.abandoned_bytes = 0;
+        self.detectable_below = self.detectable_below.min(self.platter.len());
     }
 }
 
 /// Removes `range` from `holes`.
-fn punch(holes: &mut Vec<Range<usize>>, range: Range<usize>) {
+fn remove_range(holes: &mut Vec<Range<usize>>, range: Range<usize>) {
     if holes.is_empty() {
         return;
     }
-    let around =
-        |hole: &Range<usize>| [hole.start..hole.end.min(range.start), hole.start.max(range.end)..hole.end];
+    let around = |hole: &Range<usize>| {
+        [hole.start..hole.end.min(range.start), hole.start.max(range.end)..hole.end]
+    };
     *holes = holes.iter().flat_map(around).filter(|part| !part.is_empty()).collect();
 }

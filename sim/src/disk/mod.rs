@@ -11,12 +11,12 @@
 
 mod crash;
 mod damage;
-mod graveyard;
+mod directory;
 mod image;
 mod inode;
-mod names;
 mod perform;
 mod queue;
+mod removed_files;
 mod report;
 mod survival;
 #[cfg(test)]
@@ -24,37 +24,37 @@ mod tests;
 
 use stormglass::{About, DiskError, DiskOp, FileId, OpId, ReadDisk};
 
-pub use self::damage::{Damage, Harm, LedgerEntry, Role};
-pub use self::report::{AppendFate, CutReport, FileFate, KillReport, NameLoss};
+pub use self::damage::{Damage, DamageKind, DamageRecord, FileRole};
+pub use self::report::{AppendOutcome, CutReport, FileOutcome, KillReport, NameLoss};
 pub use self::survival::{AppendName, HEADER_BYTES, Holes, SECTOR_BYTES, Survival, Tear};
 
-use self::damage::Blot;
-use self::graveyard::Graveyard;
+use self::damage::DamagedRange;
+use self::directory::Directory;
 use self::inode::Inode;
-use self::names::Names;
-use self::queue::{Barrier, Change, Entry, Reach};
+use self::queue::{Barrier, BarrierScope, Change, Entry};
+use self::removed_files::RemovedFiles;
 
 /// The files of one node. Reading it ([`ReadDisk`]) shows the volatile state.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     inodes: Vec<Inode>,
     /// The names that the node sees.
-    seen: Names,
+    visible: Directory,
     /// The names that survive every power cut, but for what the queue may add.
-    durable: Names,
+    durable: Directory,
     /// What is performed on the volatile state and not durable, in the order of issue.
     queue: Vec<Entry>,
     /// How many changes of names are in the queue; none, when the log is warm.
     name_changes: usize,
     barriers: Vec<Barrier>,
-    /// Counts operations. `settled <= issued`
+    /// Counts operations. `performed_below <= issued`
     issued: u64,
     /// Operations numbered below have reached the page cache: a barrier issued after them has completed, or the
     /// process that issued them is dead. A kill cannot cut them (P1).
-    settled: u64,
+    performed_below: u64,
     latched: Option<DiskError>,
-    graveyard: Graveyard,
-    blots: Vec<Blot>,
+    removed_files: RemovedFiles,
+    damaged_ranges: Vec<DamagedRange>,
 }
 
 /// For the driver: operations and barriers.
@@ -62,14 +62,14 @@ impl Disk {
     /// An empty disk again; the memory is kept.
     pub fn reset(&mut self) {
         self.inodes.iter_mut().for_each(Inode::clear);
-        self.seen.clear();
+        self.visible.clear();
         self.durable.clear();
         self.queue.clear();
         self.name_changes = 0;
         self.barriers.clear();
-        (self.issued, self.settled, self.latched) = (0, 0, None);
-        self.graveyard.clear();
-        self.blots.clear();
+        (self.issued, self.performed_below, self.latched) = (0, 0, None);
+        self.removed_files.clear();
+        self.damaged_ranges.clear();
     }
 
     /// Performs an operation on the volatile state, or notes that a barrier is under way, which covers what was
@@ -101,7 +101,9 @@ impl Disk {
                 }
                 self.latch(error);
             }
-            DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } => self.latch(error),
+            DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } => {
+                self.latch(error)
+            }
             DiskOp::Sync { .. } | DiskOp::SyncDir { .. } => {
                 self.latch(error);
                 self.issue(op, bytes);
@@ -125,13 +127,13 @@ impl Disk {
     /// If no such barrier is under way.
     pub fn complete(&mut self, op: OpId, result: Result<(), DiskError>) -> Result<(), DiskError> {
         let barrier = self.end_barrier(op);
-        match (result, self.latched, barrier.reach) {
+        match (result, self.latched, barrier.scope) {
             (Ok(()), Some(error), _) => return Err(error),
-            (_, _, Reach::Nothing) => {}
-            (Ok(()), None, Reach::File(ino)) => self.sync_file_now(ino, barrier.before),
-            (Ok(()), None, Reach::Names) => self.sync_names_now(barrier.before),
-            (Err(_), _, Reach::File(ino)) => self.forsake_file(ino, barrier.before),
-            (Err(_), _, Reach::Names) => self.forsake_names(barrier.before),
+            (_, _, BarrierScope::Nothing) => {}
+            (Ok(()), None, BarrierScope::File(ino)) => self.sync_file_now(ino, barrier.before),
+            (Ok(()), None, BarrierScope::Directory) => self.sync_names_now(barrier.before),
+            (Err(_), _, BarrierScope::File(ino)) => self.abandon_file(ino, barrier.before),
+            (Err(_), _, BarrierScope::Directory) => self.abandon_names(barrier.before),
         }
         result
     }
@@ -150,13 +152,13 @@ impl Disk {
 /// For the chooser and for oracles.
 impl Disk {
     /// P1: how many operations a kill may cut: those issued since the issue of the last completed barrier.
-    pub fn unsettled(&self) -> usize {
-        self.queue.len() - self.queue.partition_point(|entry| entry.at < self.settled)
+    pub fn in_driver_queue(&self) -> usize {
+        self.queue.len() - self.queue.partition_point(|entry| entry.at < self.performed_below)
     }
 
     /// P2: how many operations are not durable, and may survive a power cut.
     pub fn unsynced(&self) -> usize {
-        self.queue.iter().filter(|entry| !entry.forsaken).count()
+        self.queue.iter().filter(|entry| !entry.abandoned).count()
     }
 
     /// The unsynced appends in the order of issue, by the names that a [`Survival`] gives them.
@@ -173,7 +175,7 @@ impl Disk {
 
     /// Whether work is unsynced or a barrier is under way: that is where crashes find bugs.
     pub fn in_flight(&self) -> bool {
-        !self.barriers.is_empty() || self.queue.iter().any(|entry| !entry.forsaken)
+        !self.barriers.is_empty() || self.queue.iter().any(|entry| !entry.abandoned)
     }
 
     /// Whether the file under this name, its name, and its bytes below `end` as the node sees them would survive
@@ -185,30 +187,33 @@ impl Disk {
     /// How much of the file under this name, from its start, would survive the worst power cut as the node sees it;
     /// `None` if its name would not.
     pub fn durable_to(&self, file: FileId) -> Option<u64> {
-        let ino = self.seen.find(file).filter(|_| self.name_is_durable(file))?;
+        let ino = self.visible.find(file).filter(|_| self.name_is_durable(file))?;
         let truncated = |entry: &Entry| match entry.change {
             Change::Truncate { len, .. } if entry.ino == ino => Some(len),
             Change::Truncate { .. } | Change::Append(_) | Change::Name(_) => None,
         };
         let inode = self.at(ino);
-        let cut = if inode.truncates > 0 { self.queue.iter().filter_map(truncated).min() } else { None };
-        Some(inode.agreed().min(cut.unwrap_or(usize::MAX)) as u64)
+        let cut =
+            if inode.truncates > 0 { self.queue.iter().filter_map(truncated).min() } else { None };
+        Some(inode.durable_len().min(cut.unwrap_or(usize::MAX)) as u64)
     }
 
     /// Whether the file under this name will bear it, and no other will, after the worst power cut.
     pub fn name_is_durable(&self, file: FileId) -> bool {
-        let ino = self.seen.find(file);
-        let open = |entry: &Entry| match entry.change {
-            Change::Name(change) => !entry.forsaken && (Some(entry.ino) == ino || change.touches(file)),
+        let ino = self.visible.find(file);
+        let pending = |entry: &Entry| match entry.change {
+            Change::Name(change) => {
+                !entry.abandoned && (Some(entry.ino) == ino || change.touches(file))
+            }
             Change::Append(_) | Change::Truncate { .. } => false,
         };
-        let closed = || self.name_changes == 0 || !self.queue.iter().any(open);
-        ino.is_some() && self.durable.find(file) == ino && closed()
+        let none_pending = || self.name_changes == 0 || !self.queue.iter().any(pending);
+        ino.is_some() && self.durable.find(file) == ino && none_pending()
     }
 
     /// The length of a file as the node sees it, in bytes.
     pub fn len(&self, file: FileId) -> Option<u64> {
-        self.seen.find(file).map(|ino| self.at(ino).cache.len() as u64)
+        self.visible.find(file).map(|ino| self.at(ino).cache.len() as u64)
     }
 
     /// What a power cut would leave of which nothing unsynced survives ([`Survival::None`]).
@@ -219,11 +224,11 @@ impl Disk {
 
 impl ReadDisk for Disk {
     fn files(&self) -> Vec<FileId> {
-        self.seen.iter().map(|(file, _)| file).collect()
+        self.visible.iter().map(|(file, _)| file).collect()
     }
 
     fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
-        Ok(self.seen.find(file).map(|ino| self.at(ino).cache.as_slice()))
+        Ok(self.visible.find(file).map(|ino| self.at(ino).cache.as_slice()))
     }
 }
 

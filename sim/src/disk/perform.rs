@@ -3,9 +3,9 @@
 use stormglass::{About, DiskError, FileId, OpId};
 
 use super::Disk;
+use super::directory::{self, NameChange, ResolvedNameChange};
 use super::inode::{Ino, Inode};
-use super::names::{self, Fated, NameChange};
-use super::queue::{self, Append, Barrier, Change, Entry, Past, Reach};
+use super::queue::{self, Append, Barrier, BarrierScope, Change, Entry, StepKind};
 
 /// Operations.
 impl Disk {
@@ -14,15 +14,19 @@ impl Disk {
         if self.latched.is_some() {
             return;
         }
-        let ino = self.seen.find(file).unwrap_or_else(|| self.create(file));
+        let ino = self.visible.find(file).unwrap_or_else(|| self.create(file));
         if bytes.is_empty() {
             return;
         }
-        let durable_then = if self.durable.find(file) == Some(ino) { self.at(ino).agreed() } else { 0 };
+        let durable_at_issue =
+            if self.durable.find(file) == Some(ino) { self.at(ino).durable_len() } else { 0 };
         let inode = &mut self.inodes[ino.0 as usize];
         let start = inode.cache.len();
         inode.cache.extend_from_slice(bytes);
-        self.enqueue(ino, Change::Append(Append { file, about, start, len: bytes.len(), durable_then }));
+        self.enqueue(
+            ino,
+            Change::Append(Append { file, about, start, len: bytes.len(), durable_at_issue }),
+        );
     }
 
     pub(super) fn truncate(&mut self, file: FileId, len: u64) {
@@ -41,9 +45,9 @@ impl Disk {
         if from == to {
             return;
         }
-        let replaced = self.seen.find(to);
-        self.seen.take(from);
-        self.seen.put(to, ino);
+        let replaced = self.visible.find(to);
+        self.visible.take(from);
+        self.visible.put(to, ino);
         self.enqueue(ino, Change::Name(NameChange::Rename { from, to, replaced }));
     }
 
@@ -51,20 +55,21 @@ impl Disk {
         if self.latched.is_some() {
             return;
         }
-        if let Some(ino) = self.seen.find(file) {
-            self.seen.take(file);
+        if let Some(ino) = self.visible.find(file) {
+            self.visible.take(file);
             self.enqueue(ino, Change::Name(NameChange::Remove { file }));
         }
     }
 
     pub(super) fn sync(&mut self, op: OpId, file: FileId) {
-        let reach = self.existing(file).map_or(Reach::Nothing, Reach::File);
-        self.barriers.push(Barrier { op, before: self.issued, reach });
+        let scope = self.existing(file).map_or(BarrierScope::Nothing, BarrierScope::File);
+        self.barriers.push(Barrier { op, before: self.issued, scope });
     }
 
     pub(super) fn sync_dir(&mut self, op: OpId) {
-        let reach = if self.latched.is_some() { Reach::Nothing } else { Reach::Names };
-        self.barriers.push(Barrier { op, before: self.issued, reach });
+        let scope =
+            if self.latched.is_some() { BarrierScope::Nothing } else { BarrierScope::Directory };
+        self.barriers.push(Barrier { op, before: self.issued, scope });
     }
 
     pub(super) fn latch(&mut self, error: DiskError) {
@@ -76,7 +81,7 @@ impl Disk {
         if self.latched.is_some() {
             return None;
         }
-        let ino = self.seen.find(file);
+        let ino = self.visible.find(file);
         if ino.is_none() {
             self.latch(DiskError::Io);
         }
@@ -90,7 +95,7 @@ impl Disk {
         });
         let ino = Ino(u32::try_from(free).expect("a handful of files"));
         self.inodes[free].used = true;
-        self.seen.put(file, ino);
+        self.visible.put(file, ino);
         self.enqueue(ino, Change::Name(NameChange::Create { file }));
         ino
     }
@@ -98,7 +103,7 @@ impl Disk {
     #[inline]
     fn enqueue(&mut self, ino: Ino, change: Change) {
         self.name_changes += usize::from(matches!(change, Change::Name(_)));
-        self.queue.push(Entry { at: self.issued, ino, change, forsaken: false });
+        self.queue.push(Entry { at: self.issued, ino, change, abandoned: false });
         self.issued += 1;
     }
 
@@ -113,7 +118,7 @@ impl Disk {
     pub(super) fn end_barrier(&mut self, op: OpId) -> Barrier {
         let at = self.barriers.iter().position(|barrier| barrier.op == op);
         let barrier = self.barriers.remove(at.expect("a completion without a barrier"));
-        self.settled = self.settled.max(barrier.before);
+        self.performed_below = self.performed_below.max(barrier.before);
         barrier
     }
 
@@ -121,7 +126,7 @@ impl Disk {
     pub(super) fn sync_file_now(&mut self, ino: Ino, before: u64) {
         let inode = &mut self.inodes[ino.0 as usize];
         if inode.truncates > 0 {
-            return self.sync_steps_now(ino, before);
+            return self.sync_with_truncations_now(ino, before);
         }
         let (mut from, mut to) = (usize::MAX, 0);
         self.queue.retain(|entry| {
@@ -130,7 +135,7 @@ impl Disk {
                 return true;
             }
             (from, to) = (from.min(append.start), append.start + append.len);
-            inode.vouched = inode.vouched.max(append.durable_then);
+            inode.detectable_below = inode.detectable_below.max(append.durable_at_issue);
             false
         });
         if from < to {
@@ -139,77 +144,85 @@ impl Disk {
     }
 
     /// The same where truncations are pending: what was appended may no longer be in the cache.
-    fn sync_steps_now(&mut self, ino: Ino, before: u64) {
+    fn sync_with_truncations_now(&mut self, ino: Ino, before: u64) {
         let inode = &mut self.inodes[ino.0 as usize];
         for step in queue::steps(&self.queue, ino, &inode.cache) {
             let entry = &self.queue[step.index];
             if entry.at >= before {
                 break;
             }
-            match (&step.what, &entry.change) {
-                (Past::Cut { len }, _) => inode.cut(*len),
-                (Past::Write { start, bytes }, Change::Append(append)) => {
+            match (&step.kind, &entry.change) {
+                (StepKind::Truncate { len }, _) => inode.truncate(*len),
+                (StepKind::Write { start, bytes }, Change::Append(append)) => {
                     inode.write(*start, bytes);
-                    inode.vouched = inode.vouched.max(append.durable_then);
+                    inode.detectable_below = inode.detectable_below.max(append.durable_at_issue);
                 }
-                (Past::Write { .. }, Change::Truncate { .. } | Change::Name(_)) => {
+                (StepKind::Write { .. }, Change::Truncate { .. } | Change::Name(_)) => {
                     unreachable!("only appends write")
                 }
             }
         }
         let len = inode.platter.len();
-        self.blots.retain(|blot| blot.ino != ino || blot.range.start < len);
+        self.damaged_ranges.retain(|damaged| damaged.ino != ino || damaged.range.start < len);
         self.drop_covered(ino, before, |_, _| {});
     }
 
     /// D5: creates, renames and removes are durable now.
     pub(super) fn sync_names_now(&mut self, before: u64) {
-        let fated = |entry: &Entry| match entry.change {
+        let resolved = |entry: &Entry| match entry.change {
             Change::Name(change) if entry.at < before => {
-                Some(Fated { ino: entry.ino, change, kept: !entry.forsaken })
+                Some(ResolvedNameChange { ino: entry.ino, change, kept: !entry.abandoned })
             }
             Change::Name(_) | Change::Append(_) | Change::Truncate { .. } => None,
         };
         if self.name_changes == 0 {
             return;
         }
-        let changes: Vec<Fated> = self.queue.iter().filter_map(fated).collect();
-        names::replay(&mut self.durable, &changes);
+        let changes: Vec<ResolvedNameChange> = self.queue.iter().filter_map(resolved).collect();
+        directory::apply(&mut self.durable, &changes);
         // A forsaken change is of interest until something durable has been said about the same file.
-        let settled = |ino: Ino| changes.iter().any(|fated| fated.kept && fated.ino == ino);
+        let settled =
+            |ino: Ino| changes.iter().any(|resolved| resolved.kept && resolved.ino == ino);
         self.queue.retain(|entry| {
             !matches!(entry.change, Change::Name(_)) || entry.at >= before || !settled(entry.ino)
         });
-        self.name_changes = self.queue.iter().filter(|entry| matches!(entry.change, Change::Name(_))).count();
-        self.bury_unnamed();
+        self.name_changes =
+            self.queue.iter().filter(|entry| matches!(entry.change, Change::Name(_))).count();
+        self.reclaim_unnamed();
     }
 
     /// D7, for a file: its pages are clean, and not on the platter.
-    pub(super) fn forsake_file(&mut self, ino: Ino, before: u64) {
+    pub(super) fn abandon_file(&mut self, ino: Ino, before: u64) {
         self.drop_covered(ino, before, |inode, change| match change {
             Change::Append(append) => {
-                inode.forsake(append.start);
-                inode.forsaken_bytes += append.len as u64;
+                inode.abandon(append.start);
+                inode.abandoned_bytes += append.len as u64;
             }
-            Change::Truncate { len, .. } => inode.forsake(*len),
+            Change::Truncate { len, .. } => inode.abandon(*len),
             Change::Name(_) => {}
         });
     }
 
     /// D7, for names: they look settled, and are not on the platter.
-    pub(super) fn forsake_names(&mut self, before: u64) {
+    pub(super) fn abandon_names(&mut self, before: u64) {
         for entry in self.queue.iter_mut().filter(|entry| entry.at < before) {
-            entry.forsaken |= matches!(entry.change, Change::Name(_));
+            entry.abandoned |= matches!(entry.change, Change::Name(_));
         }
     }
 
     /// Takes what a barrier on a file covers out of the queue.
-    fn drop_covered(&mut self, ino: Ino, before: u64, mut and: impl FnMut(&mut Inode, &Change)) {
+    fn drop_covered(
+        &mut self,
+        ino: Ino,
+        before: u64,
+        mut on_covered: impl FnMut(&mut Inode, &Change),
+    ) {
         let inode = &mut self.inodes[ino.0 as usize];
         self.queue.retain(|entry| {
-            let covered = entry.ino == ino && entry.at < before && !matches!(entry.change, Change::Name(_));
+            let covered =
+                entry.ino == ino && entry.at < before && !matches!(entry.change, Change::Name(_));
             if covered {
-                and(inode, &entry.change);
+                on_covered(inode, &entry.change);
                 inode.truncates -= u32::from(matches!(entry.change, Change::Truncate { .. }));
             }
             !covered
@@ -217,22 +230,22 @@ impl Disk {
     }
 
     /// D3: files that nothing can bring back any more; their blocks may turn up in a hole.
-    pub(super) fn bury_unnamed(&mut self) {
+    pub(super) fn reclaim_unnamed(&mut self) {
         for at in 0..self.inodes.len() {
             let ino = Ino(at as u32);
-            if !self.inodes[at].used || self.is_spoken_of(ino) {
+            if !self.inodes[at].used || self.is_referenced(ino) {
                 continue;
             }
-            self.graveyard.bury(&mut self.inodes[at].platter);
+            self.removed_files.add(&mut self.inodes[at].platter);
             self.inodes[at].clear();
-            self.blots.retain(|blot| blot.ino != ino);
+            self.damaged_ranges.retain(|damaged| damaged.ino != ino);
         }
     }
 
-    fn is_spoken_of(&self, ino: Ino) -> bool {
-        self.seen.name_of(ino).is_some()
+    fn is_referenced(&self, ino: Ino) -> bool {
+        self.visible.name_of(ino).is_some()
             || self.durable.name_of(ino).is_some()
-            || self.queue.iter().any(|entry| entry.speaks_of(ino))
-            || self.barriers.iter().any(|barrier| barrier.reaches(ino))
+            || self.queue.iter().any(|entry| entry.references(ino))
+            || self.barriers.iter().any(|barrier| barrier.covers(ino))
     }
 }

@@ -2,8 +2,8 @@
 
 use stormglass::{About, FileId, OpId};
 
+use super::directory::NameChange;
 use super::inode::Ino;
-use super::names::NameChange;
 
 /// An operation that is performed on what the node sees, and is not durable yet.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Entry {
     pub(super) change: Change,
     /// D7, changes of names only: a failed `SyncDir` has given it up. Lost data leaves the queue at once; a lost
     /// change of names stays, since a later one may bring it along.
-    pub(super) forsaken: bool,
+    pub(super) abandoned: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub(super) struct Append {
     pub(super) start: usize,
     pub(super) len: usize,
     /// How much of the file was durable, name and all, when it was issued.
-    pub(super) durable_then: usize,
+    pub(super) durable_at_issue: usize,
 }
 
 /// A barrier under way.
@@ -46,16 +46,16 @@ pub(super) struct Barrier {
     pub(super) op: OpId,
     /// It covers the operations numbered below.
     pub(super) before: u64,
-    pub(super) reach: Reach,
+    pub(super) scope: BarrierScope,
 }
 
 /// What a barrier covers.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Reach {
+pub(super) enum BarrierScope {
     /// D4: data, size and truncations of one file.
     File(Ino),
     /// D5: creates, renames and removes.
-    Names,
+    Directory,
     /// Nothing: it was issued to a latched disk (D8).
     Nothing,
 }
@@ -66,15 +66,17 @@ impl Entry {
         Some(append.about)
     }
 
-    pub(super) fn speaks_of(&self, ino: Ino) -> bool {
-        let Change::Name(NameChange::Rename { replaced, .. }) = self.change else { return self.ino == ino };
+    pub(super) fn references(&self, ino: Ino) -> bool {
+        let Change::Name(NameChange::Rename { replaced, .. }) = self.change else {
+            return self.ino == ino;
+        };
         self.ino == ino || replaced == Some(ino)
     }
 }
 
 impl Barrier {
-    pub(super) fn reaches(&self, ino: Ino) -> bool {
-        matches!(self.reach, Reach::File(it) if it == ino)
+    pub(super) fn covers(&self, ino: Ino) -> bool {
+        matches!(self.scope, BarrierScope::File(it) if it == ino)
     }
 }
 
@@ -83,13 +85,13 @@ impl Barrier {
 pub(super) struct Step {
     /// The place in the queue.
     pub(super) index: usize,
-    pub(super) what: Past,
+    pub(super) kind: StepKind,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Past {
+pub(super) enum StepKind {
     Write { start: usize, bytes: Vec<u8> },
-    Cut { len: usize },
+    Truncate { len: usize },
 }
 
 /// The unsettled steps of a file in the order of their issue, found by walking back from what the cache holds.
@@ -101,7 +103,9 @@ pub(super) fn steps(queue: &[Entry], ino: Ino, cache: &[u8]) -> Vec<Step> {
         Change::Name(_) => None,
     };
     let of_file = || queue.iter().enumerate().filter(|(_, entry)| entry.ino == ino);
-    let Some(base) = of_file().filter_map(|(_, entry)| lowest(entry)).min() else { return Vec::new() };
+    let Some(base) = of_file().filter_map(|(_, entry)| lowest(entry)).min() else {
+        return Vec::new();
+    };
     let mut image = cache[base..].to_vec();
     let mut steps = Vec::new();
     for (index, entry) in of_file().rev() {
@@ -109,11 +113,11 @@ pub(super) fn steps(queue: &[Entry], ino: Ino, cache: &[u8]) -> Vec<Step> {
             Change::Append(append) => {
                 let bytes = image.split_off(append.start - base);
                 assert_eq!(bytes.len(), append.len, "an append is what the file ended with then");
-                steps.push(Step { index, what: Past::Write { start: append.start, bytes } });
+                steps.push(Step { index, kind: StepKind::Write { start: append.start, bytes } });
             }
             Change::Truncate { len, tail, .. } => {
                 image.extend_from_slice(tail);
-                steps.push(Step { index, what: Past::Cut { len: *len } });
+                steps.push(Step { index, kind: StepKind::Truncate { len: *len } });
             }
             Change::Name(_) => {}
         }

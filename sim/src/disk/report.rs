@@ -2,17 +2,17 @@
 
 use stormglass::{About, FileId};
 
+use super::directory::Directory;
 use super::inode::Ino;
-use super::names::Names;
 use super::queue::{Change, Entry};
-use crate::mix::Fingerprint;
+use crate::hash::Fingerprint;
 use crate::tally::Rule;
 
 /// What a power cut did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CutReport {
     /// Every append that was unsynced, in the order of issue.
-    pub appends: Vec<AppendFate>,
+    pub appends: Vec<AppendOutcome>,
     /// Every name that is not what the node had made it, in ascending order.
     pub names: Vec<NameLoss>,
     /// Files whose data was synced and whose last name did not survive (D4).
@@ -37,7 +37,7 @@ pub struct CutReport {
 
 /// What became of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AppendFate {
+pub struct AppendOutcome {
     /// To which file, by the name it had then.
     pub file: FileId,
     /// What it was about.
@@ -68,16 +68,16 @@ pub enum NameLoss {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KillReport {
     /// How many operations could have been cut.
-    pub unsettled: usize,
+    pub in_driver_queue: usize,
     /// How many of them, from the first, had reached the page cache.
     pub kept: usize,
     /// The appends among them, in the order of issue; each kept whole or not at all.
-    pub appends: Vec<AppendFate>,
+    pub appends: Vec<AppendOutcome>,
 }
 
 /// How much of the unsynced bytes of one file has survived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileFate {
+pub struct FileOutcome {
     /// Which file, by the name it had when they were appended.
     pub file: FileId,
     /// How many there were.
@@ -88,59 +88,68 @@ pub struct FileFate {
 
 impl CutReport {
     /// How often each rule bit in this power cut.
-    pub fn bites(&self) -> [(Rule, u64); 6] {
-        let names =
-            |wanted: fn(&NameLoss) -> bool| self.names.iter().filter(|loss| wanted(loss)).count() as u64;
+    pub fn hits(&self) -> [(Rule, u64); 6] {
+        let names = |wanted: fn(&NameLoss) -> bool| {
+            self.names.iter().filter(|loss| wanted(loss)).count() as u64
+        };
         let holes = self.holes_with_zeros + self.holes_with_garbage + self.holes_with_old_blocks;
         let removals = names(|loss| matches!(loss, NameLoss::Remove(_)));
         [
-            (Rule::D1, u64::from(!self.appends.is_empty())),
-            (Rule::D2, self.torn_sectors.into()),
-            (Rule::D3, holes.into()),
-            (Rule::D4, self.synced_misnamed.into()),
-            (Rule::D5, names(|loss| !matches!(loss, NameLoss::Remove(_)))),
-            (Rule::D6, removals + u64::from(self.resurrected_tails)),
+            (Rule::UnsyncedSplit, u64::from(!self.appends.is_empty())),
+            (Rule::TornSector, self.torn_sectors.into()),
+            (Rule::LengthWithoutData, holes.into()),
+            (Rule::DataWithoutName, self.synced_misnamed.into()),
+            (Rule::NameChangeLost, names(|loss| !matches!(loss, NameLoss::Remove(_)))),
+            (Rule::RemovalUndone, removals + u64::from(self.resurrected_tails)),
         ]
     }
 
     /// Whether a log holds a record that was written in part: where the node will find it torn.
-    pub fn tore_a_record(&self) -> bool {
-        self.logged().any(|fate| 0 < fate.kept && fate.kept < fate.bytes)
+    pub fn has_torn_record(&self) -> bool {
+        self.wal_appends().any(|outcome| 0 < outcome.kept && outcome.kept < outcome.bytes)
     }
 
     /// Whether a log holds a whole record behind one that was lost or torn. Legal: sectors survive in any order, and
     /// nothing of either was synced.
-    pub fn kept_a_record_behind_a_lost_one(&self) -> bool {
-        let broken = |fate: &AppendFate| fate.kept < fate.bytes;
-        let lost =
-            |at: usize, file: FileId| self.appends[..at].iter().any(|fate| fate.file == file && broken(fate));
-        self.appends.iter().enumerate().any(|(at, fate)| {
-            matches!(fate.file, FileId::Wal(_)) && !broken(fate) && self.has(fate.file) && lost(at, fate.file)
+    pub fn has_record_after_a_lost_one(&self) -> bool {
+        let incomplete = |outcome: &AppendOutcome| outcome.kept < outcome.bytes;
+        let lost = |at: usize, file: FileId| {
+            self.appends[..at].iter().any(|outcome| outcome.file == file && incomplete(outcome))
+        };
+        self.appends.iter().enumerate().any(|(at, outcome)| {
+            matches!(outcome.file, FileId::Wal(_))
+                && !incomplete(outcome)
+                && self.name_survived(outcome.file)
+                && lost(at, outcome.file)
         })
     }
 
     /// The unsynced appends to logs that still bear their names.
-    fn logged(&self) -> impl Iterator<Item = &AppendFate> {
-        self.appends.iter().filter(|fate| matches!(fate.file, FileId::Wal(_)) && self.has(fate.file))
+    fn wal_appends(&self) -> impl Iterator<Item = &AppendOutcome> {
+        self.appends.iter().filter(|outcome| {
+            matches!(outcome.file, FileId::Wal(_)) && self.name_survived(outcome.file)
+        })
     }
 
-    fn has(&self, file: FileId) -> bool {
+    fn name_survived(&self, file: FileId) -> bool {
         !self.names.contains(&NameLoss::Create(file))
     }
 
     /// A number that depends on all of it.
     pub(crate) fn digest(&self) -> u64 {
-        let mut print = Fingerprint::default();
-        fates(&self.appends, &mut print);
-        print.fold(self.names.len() as u64);
-        for count in [self.lost_sectors, self.torn_sectors, self.holes_with_zeros, self.holes_with_garbage] {
-            print.fold(count.into());
+        let mut fingerprint = Fingerprint::default();
+        fold_outcomes(&self.appends, &mut fingerprint);
+        fingerprint.fold(self.names.len() as u64);
+        for count in
+            [self.lost_sectors, self.torn_sectors, self.holes_with_zeros, self.holes_with_garbage]
+        {
+            fingerprint.fold(count.into());
         }
-        print.value()
+        fingerprint.value()
     }
 
     /// The appends by file, in ascending order: `kept 9 of 61 B in wal.0`.
-    pub fn files(&self) -> Vec<FileFate> {
+    pub fn files(&self) -> Vec<FileOutcome> {
         by_file(&self.appends)
     }
 }
@@ -148,34 +157,38 @@ impl CutReport {
 impl KillReport {
     /// A number that depends on all of it.
     pub(crate) fn digest(&self) -> u64 {
-        let mut print = Fingerprint::default();
-        fates(&self.appends, &mut print);
-        print.fold(self.kept as u64);
-        print.value()
+        let mut fingerprint = Fingerprint::default();
+        fold_outcomes(&self.appends, &mut fingerprint);
+        fingerprint.fold(self.kept as u64);
+        fingerprint.value()
     }
 
     /// The appends by file, in ascending order.
-    pub fn files(&self) -> Vec<FileFate> {
+    pub fn files(&self) -> Vec<FileOutcome> {
         by_file(&self.appends)
     }
 }
 
-fn fates(appends: &[AppendFate], print: &mut Fingerprint) {
-    for fate in appends {
-        print.fold(fate.bytes);
-        print.fold(fate.kept);
+fn fold_outcomes(appends: &[AppendOutcome], fingerprint: &mut Fingerprint) {
+    for outcome in appends {
+        fingerprint.fold(outcome.bytes);
+        fingerprint.fold(outcome.kept);
     }
 }
 
-fn by_file(appends: &[AppendFate]) -> Vec<FileFate> {
-    let mut files: Vec<FileFate> = Vec::new();
-    for fate in appends {
-        match files.iter_mut().find(|file| file.file == fate.file) {
+fn by_file(appends: &[AppendOutcome]) -> Vec<FileOutcome> {
+    let mut files: Vec<FileOutcome> = Vec::new();
+    for outcome in appends {
+        match files.iter_mut().find(|file| file.file == outcome.file) {
             Some(file) => {
-                file.bytes += fate.bytes;
-                file.kept += fate.kept;
+                file.bytes += outcome.bytes;
+                file.kept += outcome.kept;
             }
-            None => files.push(FileFate { file: fate.file, bytes: fate.bytes, kept: fate.kept }),
+            None => files.push(FileOutcome {
+                file: outcome.file,
+                bytes: outcome.bytes,
+                kept: outcome.kept,
+            }),
         }
     }
     files.sort_by_key(|file| file.file);
@@ -183,25 +196,27 @@ fn by_file(appends: &[AppendFate]) -> Vec<FileFate> {
 }
 
 /// The appends in `queue`; `kept` tells how many bytes of the operation at an index are still there.
-pub(super) fn appends(queue: &[Entry], kept: impl Fn(usize) -> usize) -> Vec<AppendFate> {
-    let fate = |(index, entry): (usize, &Entry)| {
+pub(super) fn appends(queue: &[Entry], kept: impl Fn(usize) -> usize) -> Vec<AppendOutcome> {
+    let outcome = |(index, entry): (usize, &Entry)| {
         let Change::Append(append) = &entry.change else { return None };
         let (bytes, kept) = (append.len as u64, kept(index) as u64);
-        Some(AppendFate { file: append.file, about: append.about, bytes, kept })
+        Some(AppendOutcome { file: append.file, about: append.about, bytes, kept })
     };
-    queue.iter().enumerate().filter_map(fate).collect()
+    queue.iter().enumerate().filter_map(outcome).collect()
 }
 
 /// How the names that survived differ from those that the node saw, judged by the outcome.
-pub(super) fn name_losses(seen: &Names, survived: &Names) -> Vec<NameLoss> {
+pub(super) fn name_losses(visible: &Directory, survived: &Directory) -> Vec<NameLoss> {
     let gone = |(name, ino): (FileId, Ino)| match survived.name_of(ino) {
         None => Some(NameLoss::Create(name)),
         Some(old) if old != name => Some(NameLoss::Rename { from: old, to: name }),
         Some(_) => None,
     };
-    let back = |(name, ino): (FileId, Ino)| seen.name_of(ino).is_none().then_some(NameLoss::Remove(name));
+    let back = |(name, ino): (FileId, Ino)| {
+        visible.name_of(ino).is_none().then_some(NameLoss::Remove(name))
+    };
     let mut losses: Vec<NameLoss> =
-        seen.iter().filter_map(gone).chain(survived.iter().filter_map(back)).collect();
+        visible.iter().filter_map(gone).chain(survived.iter().filter_map(back)).collect();
     losses.sort();
     losses
 }

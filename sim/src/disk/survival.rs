@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use stormglass::{About, FileId, Subject};
 
-use super::names::NameChange;
+use super::directory::NameChange;
 use super::queue::{Append, Change, Entry};
 
 /// D1: what a disk writes at once, in bytes.
@@ -88,23 +88,23 @@ pub enum Holes {
 
 /// What becomes of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum OpOutcome {
     Kept,
-    Gone,
+    Lost,
     /// Its first `bytes` are written; it extends the file to its end if `sized`, else to the tear.
     Torn {
         bytes: usize,
         sized: bool,
     },
     /// Sectors and size are judged each on their own.
-    Split,
+    PerSector,
 }
 
 /// What becomes of one sector of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum SectorOutcome {
     Kept,
-    Gone,
+    Lost,
     Prefix(usize),
     Suffix(usize),
     /// Noise made of this.
@@ -113,14 +113,14 @@ pub(super) enum Piece {
 
 /// Applies one [`Survival`] to one queue.
 #[derive(Debug)]
-pub(super) struct Judge<'a> {
+pub(super) struct SurvivalResolver<'a> {
     survival: &'a Survival,
-    places: Vec<Place>,
+    positions: Vec<OpPosition>,
 }
 
 /// Where an operation stands among its like.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct OpPosition {
     /// Among all operations.
     index: u32,
     /// What it does, on files of which role, about what.
@@ -128,82 +128,88 @@ struct Place {
     /// Which of those with that label.
     nth: u32,
     /// Whether the survival speaks of this very append.
-    named: bool,
+    selected: bool,
 }
 
-impl<'a> Judge<'a> {
-    pub(super) fn new(survival: &'a Survival, queue: &[Entry]) -> Judge<'a> {
+impl<'a> SurvivalResolver<'a> {
+    pub(super) fn new(survival: &'a Survival, queue: &[Entry]) -> SurvivalResolver<'a> {
         let name = match survival {
             Survival::AllBut(name) | Survival::Torn { at: name, .. } => Some(name),
             Survival::None | Survival::All | Survival::Prefix(_) | Survival::Subset { .. } => None,
         };
-        let mut seen = BTreeMap::new();
+        let mut label_counts = BTreeMap::new();
         let mut matching = 0;
         let mut index = 0;
-        let place = |entry: &Entry| {
+        let position = |entry: &Entry| {
             let label = label(&entry.change);
-            let count = seen.entry(label).or_insert(0);
-            let mut place = Place { index, label, nth: *count, named: false };
+            let count = label_counts.entry(label).or_insert(0);
+            let mut position = OpPosition { index, label, nth: *count, selected: false };
             *count += 1;
-            index += u32::from(!entry.forsaken);
+            index += u32::from(!entry.abandoned);
             if let (Some(name), Change::Append(append)) = (name, &entry.change)
                 && name.is_about(append.about)
             {
-                place.named = matching == name.nth;
+                position.selected = matching == name.nth;
                 matching += 1;
             }
-            place
+            position
         };
-        Judge { survival, places: queue.iter().map(place).collect() }
+        SurvivalResolver { survival, positions: queue.iter().map(position).collect() }
     }
 
     /// Whether the survival speaks of an append that is not there.
-    pub(super) fn is_beside_the_point(&self) -> bool {
+    pub(super) fn is_unmatched(&self) -> bool {
         match self.survival {
-            Survival::AllBut(_) | Survival::Torn { .. } => !self.places.iter().any(|place| place.named),
+            Survival::AllBut(_) | Survival::Torn { .. } => {
+                !self.positions.iter().any(|position| position.selected)
+            }
             Survival::None | Survival::All | Survival::Prefix(_) | Survival::Subset { .. } => false,
         }
     }
 
     /// D2: what becomes of an append.
-    pub(super) fn append(&self, index: usize, start: usize, len: usize) -> Fate {
-        let place = &self.places[index];
+    pub(super) fn append(&self, index: usize, start: usize, len: usize) -> OpOutcome {
+        let position = &self.positions[index];
         match self.survival {
-            Survival::None => Fate::Gone,
-            Survival::All => Fate::Kept,
-            Survival::Prefix(n) => kept_if(place.index < *n),
-            Survival::AllBut(_) => kept_if(!place.named),
-            Survival::Torn { how, hole, .. } if place.named => {
-                Fate::Torn { bytes: how.leaves(start, len), sized: hole.is_some() }
+            Survival::None => OpOutcome::Lost,
+            Survival::All => OpOutcome::Kept,
+            Survival::Prefix(n) => kept_or_lost(position.index < *n),
+            Survival::AllBut(_) => kept_or_lost(!position.selected),
+            Survival::Torn { how, hole, .. } if position.selected => {
+                OpOutcome::Torn { bytes: how.kept_len(start, len), sized: hole.is_some() }
             }
-            Survival::Torn { .. } => Fate::Kept,
-            Survival::Subset { .. } => Fate::Split,
+            Survival::Torn { .. } => OpOutcome::Kept,
+            Survival::Subset { .. } => OpOutcome::PerSector,
         }
     }
 
     /// D1: whether a truncation, a change of names, or the size extension of a split append survives, each on its
     /// own.
     pub(super) fn keeps(&self, index: usize) -> bool {
-        let place = &self.places[index];
+        let position = &self.positions[index];
         match self.survival {
             Survival::None => false,
             Survival::All | Survival::AllBut(_) | Survival::Torn { .. } => true,
-            Survival::Prefix(n) => place.index < *n,
-            Survival::Subset { keep_permille, .. } => chance(self.roll(place, 0), *keep_permille),
+            Survival::Prefix(n) => position.index < *n,
+            Survival::Subset { keep_permille, .. } => {
+                chance(self.random(position, 0), *keep_permille)
+            }
         }
     }
 
     /// D1, D2: what becomes of the `sector`th sector of a split append, of which it wrote `len` bytes.
-    pub(super) fn piece(&self, index: usize, sector: usize, len: usize) -> Piece {
-        let Survival::Subset { keep_permille, tear, .. } = self.survival else { return Piece::Kept };
-        let roll = self.roll(&self.places[index], 1 + sector as u64);
-        let noise = mix(roll, 1);
-        if chance(roll, *keep_permille) {
-            Piece::Kept
-        } else if !tear || noise & 1 == 0 {
-            Piece::Gone
+    pub(super) fn sector_outcome(&self, index: usize, sector: usize, len: usize) -> SectorOutcome {
+        let Survival::Subset { keep_permille, tear, .. } = self.survival else {
+            return SectorOutcome::Kept;
+        };
+        let random = self.random(&self.positions[index], 1 + sector as u64);
+        let tear_random = hash(random, 1);
+        if chance(random, *keep_permille) {
+            SectorOutcome::Kept
+        } else if !tear || tear_random & 1 == 0 {
+            SectorOutcome::Lost
         } else {
-            torn(noise >> 1, len)
+            torn_sector(tear_random >> 1, len)
         }
     }
 
@@ -231,8 +237,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn roll(&self, place: &Place, part: u64) -> u64 {
-        mix(mix(mix(self.key(), place.label), u64::from(place.nth)), part)
+    fn random(&self, position: &OpPosition, part: u64) -> u64 {
+        hash(hash(hash(self.key(), position.label), u64::from(position.nth)), part)
     }
 }
 
@@ -249,7 +255,7 @@ impl AppendName {
 
 impl Tear {
     /// How many of the `len` bytes appended at `start` it leaves.
-    fn leaves(self, start: usize, len: usize) -> usize {
+    fn kept_len(self, start: usize, len: usize) -> usize {
         match self {
             Tear::Header => HEADER_BYTES.min(len - 1),
             Tear::Half => len / 2,
@@ -260,33 +266,33 @@ impl Tear {
     }
 }
 
-fn kept_if(kept: bool) -> Fate {
-    if kept { Fate::Kept } else { Fate::Gone }
+fn kept_or_lost(kept: bool) -> OpOutcome {
+    if kept { OpOutcome::Kept } else { OpOutcome::Lost }
 }
 
 /// D2: a sector of which `len` bytes were being written, torn.
-fn torn(noise: u64, len: usize) -> Piece {
-    let some = 1 + (noise >> 8) as usize % len.max(2).saturating_sub(1);
-    match noise % 3 {
-        0 if some < len => Piece::Prefix(some),
-        1 if some < len => Piece::Suffix(some),
-        _ => Piece::Garbage(noise),
+fn torn_sector(tear_random: u64, len: usize) -> SectorOutcome {
+    let part = 1 + (tear_random >> 8) as usize % len.max(2).saturating_sub(1);
+    match tear_random % 3 {
+        0 if part < len => SectorOutcome::Prefix(part),
+        1 if part < len => SectorOutcome::Suffix(part),
+        _ => SectorOutcome::Garbage(tear_random),
     }
 }
 
 /// True with a likelihood of `permille` in 1000.
-fn chance(roll: u64, permille: u16) -> bool {
-    ((roll >> 32) * 1000) >> 32 < u64::from(permille)
+fn chance(random: u64, permille: u16) -> bool {
+    ((random >> 32) * 1000) >> 32 < u64::from(permille)
 }
 
 /// What an operation does, on files of which role, about what. The numbers of files are not part of it.
 fn label(change: &Change) -> u64 {
     match change {
-        Change::Append(Append { file, about, .. }) => mix(mix(1, role(*file)), meaning(*about)),
-        Change::Truncate { file, .. } => mix(2, role(*file)),
-        Change::Name(NameChange::Create { file }) => mix(3, role(*file)),
-        Change::Name(NameChange::Rename { from, to, .. }) => mix(mix(4, role(*from)), role(*to)),
-        Change::Name(NameChange::Remove { file }) => mix(5, role(*file)),
+        Change::Append(Append { file, about, .. }) => hash(hash(1, role(*file)), about_key(*about)),
+        Change::Truncate { file, .. } => hash(2, role(*file)),
+        Change::Name(NameChange::Create { file }) => hash(3, role(*file)),
+        Change::Name(NameChange::Rename { from, to, .. }) => hash(hash(4, role(*from)), role(*to)),
+        Change::Name(NameChange::Remove { file }) => hash(5, role(*file)),
     }
 }
 
@@ -298,20 +304,20 @@ pub(super) fn role(file: FileId) -> u64 {
     }
 }
 
-fn meaning(about: About) -> u64 {
-    let kind = about.kind.bytes().fold(0, |hash, byte| mix(hash, u64::from(byte)));
+fn about_key(about: About) -> u64 {
+    let kind = about.kind.bytes().fold(0, |state, byte| hash(state, u64::from(byte)));
     match about.subject {
         None => kind,
         Some(Subject::Request(id)) => {
-            let who = id.client << 32 | u64::from(id.serial);
-            mix(mix(kind, who), 1 + u64::from(id.attempt))
+            let client_and_serial = id.client << 32 | u64::from(id.serial);
+            hash(hash(kind, client_and_serial), 1 + u64::from(id.attempt))
         }
-        Some(Subject::Serial(serial)) => mix(mix(kind, serial), 0),
+        Some(Subject::Serial(serial)) => hash(hash(kind, serial), 0),
     }
 }
 
 /// Stirs `b` into `a`: the finaliser of splitmix64 (Steele, Lea, Flood 2014).
-pub(super) fn mix(a: u64, b: u64) -> u64 {
+pub(super) fn hash(a: u64, b: u64) -> u64 {
     let mut z = (a ^ b.wrapping_mul(0xD6E8_FEB8_6659_FD93)).wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

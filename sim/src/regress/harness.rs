@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use super::{files, read};
-use crate::play::stage;
 use crate::protocol::{Of, Protocol};
-use crate::schedule::Claim;
+use crate::replay::replay_world;
+use crate::schedule::Expectation;
 use crate::trace::{Filter, Trace};
 
 /// The `main` of a test target with `harness = false`: one test for each schedule of `directory`. A schedule that holds
@@ -19,37 +19,51 @@ pub fn harness<P: Protocol>(directory: impl AsRef<Path>) -> ExitCode {
     let directory = directory.as_ref();
     let paths = match files(directory) {
         Ok(paths) => paths,
-        Err(why) => {
-            eprintln!("error: {why}");
+        Err(reason) => {
+            eprintln!("error: {reason}");
             return ExitCode::FAILURE;
         }
     };
     let trial = |path: std::path::PathBuf| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Trial::test(name, move || verdict::<P>(&path).map_err(Failed::from)).with_kind("storm")
+        Trial::test(name, move || run_file::<P>(&path).map_err(Failed::from)).with_kind("storm")
     };
     libtest_mimic::run(&args, paths.into_iter().map(trial).collect()).exit_code()
 }
 
 /// Runs one file; what is wrong, if anything is.
-fn verdict<P: Protocol>(path: &Path) -> Result<(), String> {
+fn run_file<P: Protocol>(path: &Path) -> Result<(), String> {
     let scene = Of::<P>::new();
     let schedule = read(&scene, path)?;
-    let mut glass = stage(&scene, &schedule, Trace::new(Filter::default(), false));
-    let broken = glass.run().broken;
-    let (as_said, said) = match (&schedule.claim, &broken) {
-        (Claim::Holds(_), None) => (true, String::new()),
-        (Claim::Holds(_), Some(broken)) => (false, format!("it breaks {broken}")),
-        (Claim::Breaks(claim), Some(broken)) => (broken.claim == claim, format!("it breaks {broken}")),
-        (Claim::Breaks(claim), None) => (false, format!("it should break {claim}, and nothing breaks")),
+    let mut world = replay_world(&scene, &schedule, Trace::new(Filter::default(), false));
+    let violation = world.run().violation;
+    let (as_expected, outcome) = match (&schedule.property, &violation) {
+        (Expectation::MustHold(_), None) => (true, String::new()),
+        (Expectation::MustHold(_), Some(violation)) => (false, format!("it breaks {violation}")),
+        (Expectation::MustViolate(property), Some(violation)) => {
+            (violation.property == property, format!("it breaks {violation}"))
+        }
+        (Expectation::MustViolate(property), None) => {
+            (false, format!("it should break {property}, and nothing breaks"))
+        }
     };
-    let never = schedule.never(glass.chooser().unused());
-    let unreached: String = never.iter().map(|never| format!("never came up: {never}\n")).collect();
-    if as_said && unreached.is_empty() {
+    let unreached_entries = schedule.unreached_entries(world.chooser().unused());
+    let unreached: String = unreached_entries
+        .iter()
+        .map(|unreached_entries| format!("never came up: {unreached_entries}\n"))
+        .collect();
+    if as_expected && unreached.is_empty() {
         return Ok(());
     }
-    let said = if as_said { "it no longer tells its story: what it is about did not happen" } else { &said };
-    let own = P::COMMAND.unwrap_or("this protocol's command line");
-    let (why, trace, name) = (schedule.why.join("\n"), glass.judge().0.text(), path.display());
-    Err(format!("{said}\n{why}\n{trace}{unreached}run it with\n  {own} replay {name}"))
+    let outcome = if as_expected {
+        "it no longer tells its story: what it is about did not happen"
+    } else {
+        &outcome
+    };
+    let cli_command = P::COMMAND.unwrap_or("this protocol's command line");
+    let (reason, trace, name) =
+        (schedule.note.join("\n"), world.checker().0.text(), path.display());
+    Err(format!(
+        "{outcome}\n{reason}\n{trace}{unreached}run it with\n  {cli_command} replay {name}"
+    ))
 }

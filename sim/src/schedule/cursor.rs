@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use serde::de::DeserializeOwned;
 use stormglass::{About, NodeId, RequestId, Subject};
 
-use crate::fault::End;
+use crate::fault::Endpoint;
 
 /// So many characters of what is there are shown.
 const FOUND_MAX: usize = 60;
@@ -17,7 +17,7 @@ const FOUND_MAX: usize = 60;
 /// What is wrong with a schedule, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: expected {expected}, found {found}")]
-pub struct Problem {
+pub struct ParseError {
     /// From 1.
     pub line: usize,
     /// From 1, in characters.
@@ -63,12 +63,15 @@ impl<'a> Cursor<'a> {
         let rest = self.text[self.at..].trim_start();
         let is_sign = |c: char| c == ',' || c == ':';
         let end = rest.find(|c: char| c.is_whitespace() || is_sign(c)).unwrap_or(rest.len());
-        let word =
-            if end == 0 && !rest.is_empty() && rest.starts_with(is_sign) { &rest[..1] } else { &rest[..end] };
+        let word = if end == 0 && !rest.is_empty() && rest.starts_with(is_sign) {
+            &rest[..1]
+        } else {
+            &rest[..end]
+        };
         // A comment, unless it is a subject like `#7`.
-        let comment = word
-            .strip_prefix('#')
-            .is_some_and(|number| number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()));
+        let comment = word.strip_prefix('#').is_some_and(|number| {
+            number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit())
+        });
         if comment { "" } else { word }
     }
 
@@ -76,10 +79,10 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// At the end of the line: what was expected there.
-    pub fn word(&mut self, expected: &str) -> Result<&'a str, Problem> {
+    pub fn word(&mut self, expected: &str) -> Result<&'a str, ParseError> {
         let word = self.peek();
         if word.is_empty() {
-            return Err(self.problem(expected));
+            return Err(self.error_here(expected));
         }
         self.skip_space();
         self.at += word.len();
@@ -100,22 +103,22 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// If something else comes next.
-    pub fn must(&mut self, word: &str) -> Result<(), Problem> {
-        if self.take(word) { Ok(()) } else { Err(self.problem(&format!("`{word}`"))) }
+    pub fn expect_word(&mut self, word: &str) -> Result<(), ParseError> {
+        if self.take(word) { Ok(()) } else { Err(self.error_here(&format!("`{word}`"))) }
     }
 
     /// Takes one of these words.
     ///
     /// # Errors
     /// If something else comes next.
-    pub fn one_of<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, Problem> {
+    pub fn one_of<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, ParseError> {
         let next = self.peek();
         if let Some((word, meaning)) = words.iter().find(|(word, _)| *word == next) {
             self.take(word);
             return Ok(*meaning);
         }
         let all: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-        Err(self.problem(&any_of(&all)))
+        Err(self.error_here(&list_alternatives(&all)))
     }
 
     /// Takes a word that reads as a `T` and is accepted.
@@ -126,9 +129,9 @@ impl<'a> Cursor<'a> {
         &mut self,
         expected: &str,
         accepted: impl Fn(&T) -> bool,
-    ) -> Result<T, Problem> {
+    ) -> Result<T, ParseError> {
         let value = self.peek().parse().ok().filter(accepted);
-        let value = value.ok_or_else(|| self.problem(expected))?;
+        let value = value.ok_or_else(|| self.error_here(expected))?;
         self.word(expected)?;
         Ok(value)
     }
@@ -137,7 +140,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// If it is none, or out of range.
-    pub fn number(&mut self, what: &str, range: RangeInclusive<u64>) -> Result<u64, Problem> {
+    pub fn number(&mut self, what: &str, range: RangeInclusive<u64>) -> Result<u64, ParseError> {
         let expected = format!("{what} ({} to {})", range.start(), range.end());
         self.parsed(&expected, |number| range.contains(number))
     }
@@ -146,10 +149,12 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// If it is none.
-    pub fn node(&mut self) -> Result<NodeId, Problem> {
+    pub fn node(&mut self) -> Result<NodeId, ParseError> {
         let expected = self.nodes_expected();
         let node = self.peek().strip_prefix('n').and_then(|number| number.parse().ok());
-        let node = node.filter(|node| *node < self.limits.nodes).ok_or_else(|| self.problem(&expected))?;
+        let node = node
+            .filter(|node| *node < self.limits.nodes)
+            .ok_or_else(|| self.error_here(&expected))?;
         self.word(&expected)?;
         Ok(NodeId(node))
     }
@@ -158,52 +163,56 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// If it is neither.
-    pub fn end(&mut self) -> Result<End, Problem> {
+    pub fn end(&mut self) -> Result<Endpoint, ParseError> {
         let word = self.peek();
         let clients = self.limits.clients;
         if word.starts_with('n') {
-            return self.node().map(End::Node);
+            return self.node().map(Endpoint::Node);
         }
         let expected = format!("{} or a client (c1 to c{clients})", self.nodes_expected());
         let client = word.strip_prefix('c').and_then(|number| number.parse().ok());
         let client = client.filter(|client| (1..=clients).contains(client));
-        let client = client.ok_or_else(|| self.problem(&expected))?;
+        let client = client.ok_or_else(|| self.error_here(&expected))?;
         self.word(&expected)?;
-        Ok(End::Client(client))
+        Ok(Endpoint::Client(client))
     }
 
     /// A length of time, in microseconds: `1.5 ms`, `20 us`, `3 s`.
     ///
     /// # Errors
     /// If it is none.
-    pub fn time_us(&mut self) -> Result<u64, Problem> {
+    pub fn time_us(&mut self) -> Result<u64, ParseError> {
         let (expected, start) = ("a time in ms with at most three decimals", self.clone());
         let number = self.word(expected)?;
         let unit_us = self.one_of(&[("ms", 1_000), ("us", 1), ("s", 1_000_000)])?;
         let (whole, part) = number.split_once('.').unwrap_or((number, ""));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let fits = whole.len() <= 9 && !whole.is_empty() && part.len() <= 6 && digits(whole) && digits(part);
+        let fits = whole.len() <= 9
+            && !whole.is_empty()
+            && part.len() <= 6
+            && digits(whole)
+            && digits(part);
         let scaled = || {
             let part_in_millionths = format!("{part:0<6}").parse::<u64>().ok()? * unit_us;
             let us = whole.parse::<u64>().ok()? * unit_us + part_in_millionths / 1_000_000;
             part_in_millionths.is_multiple_of(1_000_000).then_some(us)
         };
         let us = if fits { scaled() } else { None };
-        us.ok_or_else(|| start.problem(expected))
+        us.ok_or_else(|| start.error_here(expected))
     }
 
     /// `1st`, `2nd`, ...; the first if nothing is said.
     ///
     /// # Errors
     /// If there is a number that is none of these.
-    pub fn ordinal(&mut self) -> Result<u32, Problem> {
+    pub fn ordinal(&mut self) -> Result<u32, ParseError> {
         let word = self.peek();
         if !word.starts_with(|c: char| c.is_ascii_digit()) {
             return Ok(1);
         }
         let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let nth = number.parse().ok().filter(|nth: &u32| *nth > 0 && word == ordinal(*nth));
-        let nth = nth.ok_or_else(|| self.problem("which one (1st, 2nd, 3rd, ...)"))?;
+        let nth = nth.ok_or_else(|| self.error_here("which one (1st, 2nd, 3rd, ...)"))?;
         self.word("which one")?;
         Ok(nth)
     }
@@ -212,10 +221,12 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// If it is none, or there is no such client.
-    pub fn request(&mut self) -> Result<RequestId, Problem> {
-        let expected = format!("a request of a client (c1.1, or of up to c{})", self.limits.clients);
-        let id = request(self.peek()).filter(|id| (1..=u64::from(self.limits.clients)).contains(&id.client));
-        let id = id.ok_or_else(|| self.problem(&expected))?;
+    pub fn request(&mut self) -> Result<RequestId, ParseError> {
+        let expected =
+            format!("a request of a client (c1.1, or of up to c{})", self.limits.clients);
+        let id = request(self.peek())
+            .filter(|id| (1..=u64::from(self.limits.clients)).contains(&id.client));
+        let id = id.ok_or_else(|| self.error_here(&expected))?;
         self.word(&expected)?;
         Ok(id)
     }
@@ -224,23 +235,28 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// If the protocol knows no such word.
-    pub fn about(&mut self) -> Result<About, Problem> {
+    pub fn about(&mut self) -> Result<About, ParseError> {
         let word = self.peek();
         let known = self.limits.kinds;
         let kind = if known.is_empty() {
             let is_word = word.starts_with(char::is_alphabetic)
                 && word.chars().all(|c| c.is_alphanumeric() || c == '_');
-            if is_word { Some(interned(word)) } else { None }
+            if is_word { Some(intern(word)) } else { None }
         } else {
             known.iter().copied().find(|kind| *kind == word)
         };
-        let expected =
-            || if known.is_empty() { "the kind of a message or record".into() } else { any_of(known) };
-        let kind = kind.ok_or_else(|| self.problem(&expected()))?;
+        let expected = || {
+            if known.is_empty() {
+                "the kind of a message or record".into()
+            } else {
+                list_alternatives(known)
+            }
+        };
+        let kind = kind.ok_or_else(|| self.error_here(&expected()))?;
         self.word("a kind")?;
         let next = self.peek();
         let subject = if let Some(serial) = next.strip_prefix('#') {
-            let serial = serial.parse().map_err(|_| self.problem("a number after #"))?;
+            let serial = serial.parse().map_err(|_| self.error_here("a number after #"))?;
             self.word("a subject")?;
             Some(Subject::Serial(serial))
         } else if next.starts_with('c') && next[1..].starts_with(|c: char| c.is_ascii_digit()) {
@@ -255,7 +271,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// If it is none, or not one that can be read as a `T`.
-    pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, Problem> {
+    pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, ParseError> {
         self.skip_space();
         let mut values = serde_json::Deserializer::from_str(&self.text[self.at..]).into_iter();
         match values.next() {
@@ -263,8 +279,8 @@ impl<'a> Cursor<'a> {
                 self.at += values.byte_offset();
                 Ok(value)
             }
-            Some(Err(error)) => Err(self.problem(&format!("a request as JSON ({error})"))),
-            None => Err(self.problem("a request as JSON")),
+            Some(Err(error)) => Err(self.error_here(&format!("a request as JSON ({error})"))),
+            None => Err(self.error_here("a request as JSON")),
         }
     }
 
@@ -272,8 +288,8 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// If something does.
-    pub fn done(&self) -> Result<(), Problem> {
-        if self.peek().is_empty() { Ok(()) } else { Err(self.problem("the end of the line")) }
+    pub fn expect_end(&self) -> Result<(), ParseError> {
+        if self.peek().is_empty() { Ok(()) } else { Err(self.error_here("the end of the line")) }
     }
 
     /// The rest of the line as it stands.
@@ -284,16 +300,19 @@ impl<'a> Cursor<'a> {
     }
 
     /// A complaint about the next word.
-    pub fn problem(&self, expected: &str) -> Problem {
+    pub fn error_here(&self, expected: &str) -> ParseError {
         let word = self.peek();
         let rest = &self.text[self.at..];
         let column_bytes = self.at + rest.len() - rest.trim_start().len();
         let cut: String = word.chars().take(FOUND_MAX).flat_map(char::escape_debug).collect();
         let rest = if word.chars().nth(FOUND_MAX).is_some() { "..." } else { "" };
-        let found =
-            if word.is_empty() { "the end of the line".to_string() } else { format!("`{cut}{rest}`") };
+        let found = if word.is_empty() {
+            "the end of the line".to_string()
+        } else {
+            format!("`{cut}{rest}`")
+        };
         let column = self.text[..column_bytes].chars().count() + 1;
-        Problem { line: self.line, column, expected: expected.to_string(), found }
+        ParseError { line: self.line, column, expected: expected.to_string(), found }
     }
 
     fn skip_space(&mut self) {
@@ -312,7 +331,8 @@ impl<'a> Cursor<'a> {
 /// A request by its name.
 pub(super) fn request(text: &str) -> Option<RequestId> {
     let (client, rest) = text.strip_prefix('c')?.split_once('.')?;
-    let (serial, attempt) = rest.split_once('/').map_or((rest, None), |(serial, rest)| (serial, Some(rest)));
+    let (serial, attempt) =
+        rest.split_once('/').map_or((rest, None), |(serial, rest)| (serial, Some(rest)));
     let attempt = attempt.map_or(Ok(0), str::parse).ok()?;
     Some(RequestId { client: client.parse().ok()?, serial: serial.parse().ok()?, attempt })
 }
@@ -329,7 +349,7 @@ pub(crate) fn ordinal(nth: u32) -> String {
     format!("{nth}{suffix}")
 }
 
-fn any_of<T: fmt::Display>(words: &[T]) -> String {
+fn list_alternatives<T: fmt::Display>(words: &[T]) -> String {
     let all: Vec<_> = words.iter().map(ToString::to_string).collect();
     match all.as_slice() {
         [] => "nothing".to_string(),
@@ -340,7 +360,7 @@ fn any_of<T: fmt::Display>(words: &[T]) -> String {
 
 /// The kinds of a program are `&'static str`; those of a file become so here, once each. That is memory and no state:
 /// nothing depends on what is in it.
-fn interned(word: &str) -> &'static str {
+fn intern(word: &str) -> &'static str {
     static WORDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut words = WORDS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(known) = words.get(word) {

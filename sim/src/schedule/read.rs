@@ -1,14 +1,14 @@
 //! Text to schedules: the lines that are no faults.
 
-use super::cursor::{Cursor, Limits, Problem};
-use super::{Claim, Schedule, base_plan, read_fault};
+use super::cursor::{Cursor, Limits, ParseError};
+use super::{Expectation, Schedule, base_plan, read_fault};
 use crate::plan::Plan;
 use crate::protocol::Scene;
-use crate::workload::Wish;
-use crate::world::OF_THE_WORLD;
+use crate::workload::PlannedRequest;
+use crate::world::WORLD_PROPERTIES;
 
 /// Every word that a line may begin with, but for the faults.
-const HEADS: [&str; 18] = [
+const KEYWORDS: [&str; 18] = [
     "stormglass",
     "protocol",
     "why",
@@ -32,11 +32,16 @@ const HEADS: [&str; 18] = [
 /// The greatest number of a request of a client.
 const SERIAL_MAX: u32 = 1_000_000_000;
 
-pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Order>, Problem> {
-    let claim = Claim::Holds(None);
-    let mut schedule =
-        Schedule { why: Vec::new(), claim, plan: base_plan(0, 0), wishes: Vec::new(), faults: Vec::new() };
-    let (mut last, mut said) = (1, Vec::new());
+pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Request>, ParseError> {
+    let property = Expectation::MustHold(None);
+    let mut schedule = Schedule {
+        note: Vec::new(),
+        property,
+        plan: base_plan(0, 0),
+        requests: Vec::new(),
+        faults: Vec::new(),
+    };
+    let (mut last, mut seen_keywords) = (1, Vec::new());
     // Some editors begin a file with a mark of its encoding.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (at, line) in text.lines().enumerate() {
@@ -45,160 +50,180 @@ pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Order>
         let limits = Limits { nodes: plan.nodes, clients: plan.clients, kinds: scene.kinds() };
         let mut words = Cursor::new(line, at + 1, limits);
         if !words.peek().is_empty() {
-            said_once(&mut said, &words)?;
+            check_not_repeated(&mut seen_keywords, &words)?;
             read_line(scene, &mut schedule, &mut words)?;
-            words.done()?;
+            words.expect_end()?;
         }
     }
     if schedule.plan.nodes == 0 {
         let expected = "a line `cluster 3 nodes, 1 client`".to_string();
-        return Err(Problem { line: last, column: 1, expected, found: "the end of the file".to_string() });
+        return Err(ParseError {
+            line: last,
+            column: 1,
+            expected,
+            found: "the end of the file".to_string(),
+        });
     }
     Ok(schedule)
 }
 
 /// Two lines of the frame that say different things are a mistake, whichever is meant.
-fn said_once<'a>(said: &mut Vec<&'a str>, words: &Cursor<'a>) -> Result<(), Problem> {
-    let head = words.peek();
-    let head = if head == "breaks" { "holds" } else { head };
-    if !HEADS.contains(&head) || matches!(head, "why" | "request" | "dead") {
+fn check_not_repeated<'a>(
+    seen_keywords: &mut Vec<&'a str>,
+    words: &Cursor<'a>,
+) -> Result<(), ParseError> {
+    let keyword = words.peek();
+    let keyword = if keyword == "breaks" { "holds" } else { keyword };
+    if !KEYWORDS.contains(&keyword) || matches!(keyword, "why" | "request" | "dead") {
         return Ok(());
     }
-    if said.contains(&head) {
-        return Err(words.problem(&format!("one line `{}` and no more", words.peek())));
+    if seen_keywords.contains(&keyword) {
+        return Err(words.error_here(&format!("one line `{}` and no more", words.peek())));
     }
-    said.push(head);
+    seen_keywords.push(keyword);
     Ok(())
 }
 
 fn read_line<S: Scene>(
     scene: &S,
-    schedule: &mut Schedule<S::Order>,
+    schedule: &mut Schedule<S::Request>,
     words: &mut Cursor<'_>,
-) -> Result<(), Problem> {
-    let head = words.peek();
-    let is_fault = read_fault::VERBS.contains(&head);
-    if is_fault || head == "request" || head == "dead" {
+) -> Result<(), ParseError> {
+    let keyword = words.peek();
+    let is_fault = read_fault::VERBS.contains(&keyword);
+    if is_fault || keyword == "request" || keyword == "dead" {
         if schedule.plan.nodes == 0 {
-            return Err(words.problem("a line `cluster 3 nodes, 1 client` before what happens in it"));
+            return Err(
+                words.error_here("a line `cluster 3 nodes, 1 client` before what happens in it")
+            );
         }
-    } else if !HEADS.contains(&head) {
-        let all = [&HEADS[..], &read_fault::VERBS].concat().join(", ");
-        return Err(words.problem(&format!("a line that begins with one of {all}")));
+    } else if !KEYWORDS.contains(&keyword) {
+        let all = [&KEYWORDS[..], &read_fault::VERBS].concat().join(", ");
+        return Err(words.error_here(&format!("a line that begins with one of {all}")));
     }
     if is_fault {
         schedule.faults.push(read_fault::read(words)?);
         return Ok(());
     }
-    words.take(head);
-    match head {
-        "why" => schedule.why.push(words.rest().to_string()),
+    words.take(keyword);
+    match keyword {
+        "why" => schedule.note.push(words.rest().to_string()),
         "breaks" => {
-            let name = claim(scene, words)?.ok_or_else(|| words.problem("the name of a claim"))?;
-            schedule.claim = Claim::Breaks(name);
+            let name =
+                property(scene, words)?.ok_or_else(|| words.error_here("the name of a claim"))?;
+            schedule.property = Expectation::MustViolate(name);
         }
-        "holds" => schedule.claim = Claim::Holds(claim(scene, words)?),
-        "stormglass" => words.must("1")?,
+        "holds" => schedule.property = Expectation::MustHold(property(scene, words)?),
+        "stormglass" => words.expect_word("1")?,
         "protocol" => {
             let place = words.clone();
             if words.rest() != scene.name() {
-                return Err(place.problem(&format!("`{}`, whose command this is", scene.name())));
+                return Err(place.error_here(&format!("`{}`, whose command this is", scene.name())));
             }
         }
         "request" => {
             let start = words.clone();
-            let wish = read_wish(scene, words)?;
-            if schedule.wishes.iter().any(|other| other.id == wish.id) {
-                return Err(start.problem("a name that no other request has"));
+            let planned = read_planned_request(scene, words)?;
+            if schedule.requests.iter().any(|other| other.id == planned.id) {
+                return Err(start.error_here("a name that no other request has"));
             }
-            let before = schedule.wishes.iter().rev().find(|other| other.id.client == wish.id.client);
-            if let Some(before) = before.filter(|before| before.id.serial >= wish.id.serial) {
-                let expected = format!("a request of c{} behind its {}", wish.id.client, before.id);
-                return Err(start.problem(&expected));
+            let before =
+                schedule.requests.iter().rev().find(|other| other.id.client == planned.id.client);
+            if let Some(before) = before.filter(|before| before.id.serial >= planned.id.serial) {
+                let expected =
+                    format!("a request of c{} behind its {}", planned.id.client, before.id);
+                return Err(start.error_here(&expected));
             }
-            schedule.wishes.push(wish);
+            schedule.requests.push(planned);
         }
-        _ => read_plan(head, &mut schedule.plan, words)?,
+        _ => read_plan(keyword, &mut schedule.plan, words)?,
     }
     Ok(())
 }
 
-fn claim<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Option<String>, Problem> {
+fn property<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Option<String>, ParseError> {
     let (start, mut name) = (words.clone(), Vec::new());
     while !words.peek().is_empty() {
         name.push(words.word("the name of a claim")?);
     }
     let (id, name) = (name.first().copied().unwrap_or_default(), name.join(" "));
-    let known = scene.claims();
-    if name.is_empty() || known.is_empty() || known.iter().chain(OF_THE_WORLD).any(|claim| *claim == name) {
+    let known = scene.properties();
+    if name.is_empty()
+        || known.is_empty()
+        || known.iter().chain(WORLD_PROPERTIES).any(|property| *property == name)
+    {
         return Ok((!name.is_empty()).then_some(name));
     }
     // Its number or its name alone.
-    let is_part = |claim: &&&str| claim.split(' ').any(|part| part == id || part == name);
-    let of_that_id: Vec<_> = known.iter().filter(is_part).collect();
-    let likely = if of_that_id.is_empty() { known.iter().collect() } else { of_that_id };
-    let likely: Vec<_> = likely.into_iter().copied().collect();
-    Err(start.problem(&format!("the name of a claim: {}", likely.join(", "))))
+    let is_part = |property: &&&str| property.split(' ').any(|part| part == id || part == name);
+    let matching: Vec<_> = known.iter().filter(is_part).collect();
+    let candidates = if matching.is_empty() { known.iter().collect() } else { matching };
+    let candidates: Vec<_> = candidates.into_iter().copied().collect();
+    Err(start.error_here(&format!("the name of a claim: {}", candidates.join(", "))))
 }
 
-fn read_wish<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Wish<S::Order>, Problem> {
+fn read_planned_request<S: Scene>(
+    scene: &S,
+    words: &mut Cursor<'_>,
+) -> Result<PlannedRequest<S::Request>, ParseError> {
     let start = words.clone();
     let id = words.request()?;
     if id.attempt > 0 {
-        return Err(start.problem("a request without an attempt, like c1.4"));
+        return Err(start.error_here("a request without an attempt, like c1.4"));
     }
     if !(1..=SERIAL_MAX).contains(&id.serial) {
-        return Err(start.problem(&format!("a request of number 1 to {SERIAL_MAX}, like c1.4")));
+        return Err(start.error_here(&format!("a request of number 1 to {SERIAL_MAX}, like c1.4")));
     }
-    words.must("to")?;
+    words.expect_word("to")?;
     let node = words.node()?;
     let after_us = if words.take("after") { words.time_us()? } else { 0 };
-    words.must(":")?;
-    Ok(Wish { id, node, after_us, what: scene.read_order(words)? })
+    words.expect_word(":")?;
+    Ok(PlannedRequest { id, node, after_us, what: scene.read_request(words)? })
 }
 
-fn read_plan(head: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(), Problem> {
+fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(), ParseError> {
     let positive = |words: &mut Cursor<'_>| {
         let start = words.clone();
         let us = words.time_us()?;
-        if us == 0 { Err(start.problem("a time above zero")) } else { Ok(us) }
+        if us == 0 { Err(start.error_here("a time above zero")) } else { Ok(us) }
     };
-    match head {
+    match keyword {
         "cluster" => {
             plan.nodes = words.number("how many nodes", 1..=64)? as u16;
             words.one_of(&[("nodes", ()), ("node", ())])?;
-            words.must(",")?;
+            words.expect_word(",")?;
             plan.clients = words.number("how many clients", 1..=64)? as u32;
             words.one_of(&[("clients", ()), ("client", ())])?;
         }
-        "storm" => plan.storm_us = positive(words)?,
+        "storm" => plan.fault_phase_us = positive(words)?,
         "log" => {
             plan.log_bytes = words.number("how many bytes", 1..=1_000_000_000)?;
-            words.must("B")?;
+            words.expect_word("B")?;
         }
-        "patience" => plan.patience_us = positive(words)?,
+        "patience" => plan.recovery_timeout_us = positive(words)?,
         "timing" => {
             let key = |words: &mut Cursor<'_>| {
                 let expected = "`base` or a key of up to 16 hexadecimal digits";
-                let key = u64::from_str_radix(words.peek(), 16).map_err(|_| words.problem(expected))?;
+                let key = u64::from_str_radix(words.peek(), 16)
+                    .map_err(|_| words.error_here(expected))?;
                 words.word(expected)?;
                 Ok(Some(key))
             };
             plan.timing.key = if words.take("base") { None } else { key(words)? };
         }
-        "latency" => plan.timing.latency_us = span(words)?,
-        "client-latency" => plan.timing.client_us = span(words)?,
-        "sync" => plan.timing.sync_us = span(words)?,
+        "latency" => plan.timing.latency_us = read_time_range(words)?,
+        "client-latency" => plan.timing.client_us = read_time_range(words)?,
+        "sync" => plan.timing.sync_us = read_time_range(words)?,
         "tail" => plan.timing.tail_us = words.time_us()?,
         "reboot" => plan.timing.reboot_us = positive(words)?,
         "wire" => {
-            words.must("bytes")?;
+            words.expect_word("bytes")?;
             plan.wire = true;
         }
         "dead" => {
-            plan.dead.push(words.node()?);
+            plan.permanently_down.push(words.node()?);
             while !words.peek().is_empty() {
-                plan.dead.push(words.node()?);
+                plan.permanently_down.push(words.node()?);
             }
         }
         other => unreachable!("`{other}` is a head that nobody reads"),
@@ -206,16 +231,17 @@ fn read_plan(head: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(), 
     Ok(())
 }
 
-fn span(words: &mut Cursor<'_>) -> Result<(u64, u64), Problem> {
-    let low = if let Some(number) = bare(words) { number? } else { words.time_us()? };
-    words.must("to")?;
+fn read_time_range(words: &mut Cursor<'_>) -> Result<(u64, u64), ParseError> {
+    let low =
+        if let Some(number) = read_number_before_to(words) { number? } else { words.time_us()? };
+    words.expect_word("to")?;
     let start = words.clone();
     let high = words.time_us()?;
-    if high < low { Err(start.problem("a time not below the first")) } else { Ok((low, high)) }
+    if high < low { Err(start.error_here("a time not below the first")) } else { Ok((low, high)) }
 }
 
 /// `0.5 to 5 ms`: the first of two times may do without its unit.
-fn bare(words: &mut Cursor<'_>) -> Option<Result<u64, Problem>> {
+fn read_number_before_to(words: &mut Cursor<'_>) -> Option<Result<u64, ParseError>> {
     let mut ahead = words.clone();
     let number = ahead.word("").ok()?;
     if ahead.peek() != "to" {
@@ -225,5 +251,5 @@ fn bare(words: &mut Cursor<'_>) -> Option<Result<u64, Problem>> {
     *words = ahead;
     let limits = Limits { nodes: 0, clients: 0, kinds: &[] };
     let text = format!("{number} ms");
-    Some(Cursor::new(&text, 1, limits).time_us().map_err(|_| place.problem("a time in ms")))
+    Some(Cursor::new(&text, 1, limits).time_us().map_err(|_| place.error_here("a time in ms")))
 }

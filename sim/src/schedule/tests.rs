@@ -8,23 +8,28 @@ use stormglass::{About, DiskError, NodeId, RequestId, Subject};
 
 use super::*;
 use crate::commit::{Commit, Txn};
-use crate::disk::{AppendName, Damage, Harm, Holes, Role, Survival, Tear};
+use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, Deed, DeedAt, End, MessageAt, MessageFault, Skew, Weather, WriteFault,
+    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, MessageAt, MessageFault, Skew,
+    TimedFault, WriteFault,
 };
 use crate::protocol::Of;
 
-const SCENE: Of<Commit> = Of::new();
+const PROTOCOL: Of<Commit> = Of::new();
 
-fn request() -> impl Strategy<Value = RequestId> {
-    (1u64..=2, 1u32..9, 0u16..3).prop_map(|(client, serial, attempt)| RequestId { client, serial, attempt })
+fn request_id() -> impl Strategy<Value = RequestId> {
+    (1u64..=2, 1u32..9, 0u16..3).prop_map(|(client, serial, attempt)| RequestId {
+        client,
+        serial,
+        attempt,
+    })
 }
 
 fn about() -> impl Strategy<Value = About> {
     let kind = prop::sample::select(vec!["Vote", "Prepared", "Commit", "Header"]);
     let subject = prop_oneof![
         Just(None),
-        request().prop_map(|id| Some(Subject::Request(id))),
+        request_id().prop_map(|id| Some(Subject::Request(id))),
         any::<u64>().prop_map(|serial| Some(Subject::Serial(serial))),
     ];
     (kind, subject).prop_map(|(kind, subject)| About { kind, subject })
@@ -34,8 +39,8 @@ fn node() -> impl Strategy<Value = NodeId> {
     (0u16..3).prop_map(NodeId)
 }
 
-fn end() -> impl Strategy<Value = End> {
-    prop_oneof![node().prop_map(End::Node), (1u32..=2).prop_map(End::Client)]
+fn end() -> impl Strategy<Value = Endpoint> {
+    prop_oneof![node().prop_map(Endpoint::Node), (1u32..=2).prop_map(Endpoint::Client)]
 }
 
 fn us() -> impl Strategy<Value = u64> {
@@ -46,33 +51,35 @@ fn permille() -> impl Strategy<Value = u16> {
     0u16..=1000
 }
 
-fn barrier() -> impl Strategy<Value = Deed> {
+fn barrier() -> impl Strategy<Value = EffectName> {
     prop_oneof![
-        prop::option::of(about()).prop_map(Deed::Sync),
-        prop::option::of(about()).prop_map(Deed::SyncDir)
+        prop::option::of(about()).prop_map(EffectName::Sync),
+        prop::option::of(about()).prop_map(EffectName::SyncDir)
     ]
 }
 
-fn write() -> impl Strategy<Value = Deed> {
+fn write() -> impl Strategy<Value = EffectName> {
     prop_oneof![
-        about().prop_map(Deed::Append),
-        prop::option::of(about()).prop_map(Deed::Rename),
-        prop::option::of(about()).prop_map(Deed::Remove),
-        prop::option::of(about()).prop_map(Deed::Truncate),
+        about().prop_map(EffectName::Append),
+        prop::option::of(about()).prop_map(EffectName::Rename),
+        prop::option::of(about()).prop_map(EffectName::Remove),
+        prop::option::of(about()).prop_map(EffectName::Truncate),
     ]
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn effect_name() -> impl Strategy<Value = EffectName> {
     prop_oneof![
-        (about(), node()).prop_map(|(about, to)| Deed::Send(about, to)),
+        (about(), node()).prop_map(|(about, to)| EffectName::Send(about, to)),
         write(),
         barrier(),
-        request().prop_map(Deed::Reply),
+        request_id().prop_map(EffectName::Reply),
     ]
 }
 
-fn at(deed: impl Strategy<Value = Deed>) -> impl Strategy<Value = DeedAt> {
-    (node(), 1u32..5, deed, 1u32..200).prop_map(|(node, life, deed, nth)| DeedAt { node, life, deed, nth })
+fn at(effect_name: impl Strategy<Value = EffectName>) -> impl Strategy<Value = EffectAt> {
+    (node(), 1u32..5, effect_name, 1u32..200).prop_map(|(node, incarnation, effect_name, nth)| {
+        EffectAt { node, incarnation, effect_name, nth }
+    })
 }
 
 fn message_fault() -> impl Strategy<Value = MessageFault> {
@@ -108,9 +115,11 @@ fn survival() -> impl Strategy<Value = Survival> {
             how,
             hole
         }),
-        (any::<u64>(), permille(), any::<bool>(), holes()).prop_map(|(key, keep_permille, tear, holes)| {
-            Survival::Subset { key, keep_permille, tear, holes }
-        }),
+        (any::<u64>(), permille(), any::<bool>(), holes()).prop_map(
+            |(key, keep_permille, tear, holes)| {
+                Survival::Subset { key, keep_permille, tear, holes }
+            }
+        ),
     ]
 }
 
@@ -119,39 +128,30 @@ fn crash() -> impl Strategy<Value = Crash> {
         permille().prop_map(|keep_permille| CrashKind::Kill { keep_permille }),
         survival().prop_map(CrashKind::PowerCut),
     ];
-    let harm = prop_oneof![
-        (0u8..8).prop_map(Harm::FlippedBit),
-        Just(Harm::ZeroedSector),
-        permille().prop_map(|meant_permille| Harm::WrongPlace { meant_permille }),
-        Just(Harm::NeverWritten),
+    let kind = prop_oneof![
+        (0u8..8).prop_map(DamageKind::FlippedBit),
+        Just(DamageKind::ZeroedSector),
+        permille().prop_map(|meant_permille| DamageKind::WrongPlace { meant_permille }),
+        Just(DamageKind::NeverWritten),
     ];
-    let role = prop::sample::select(vec![Role::Wal, Role::Snapshot, Role::Scratch]);
-    let damage = (role, 0u32..3, permille(), harm).prop_map(|(role, back, at_permille, harm)| Damage {
-        role,
-        back,
-        at_permille,
-        harm,
-    });
-    (how, prop::option::of(us()), prop::option::of(damage)).prop_map(|(how, down_us, damage)| Crash {
-        how,
-        down_us,
-        damage,
-    })
+    let role = prop::sample::select(vec![FileRole::Wal, FileRole::Snapshot, FileRole::Scratch]);
+    let damage =
+        (role, 0u32..3, permille(), kind).prop_map(|(role, nth_newest, at_permille, kind)| {
+            Damage { role, nth_newest, at_permille, kind }
+        });
+    (how, prop::option::of(us()), prop::option::of(damage))
+        .prop_map(|(how, down_us, damage)| Crash { how, down_us, damage })
 }
 
-fn weather() -> impl Strategy<Value = Weather> {
+fn timed_fault() -> impl Strategy<Value = TimedFault> {
     let ends = || prop::collection::vec(end(), 0..4);
     prop_oneof![
-        (ends(), ends(), us()).prop_map(|(from, to, for_us)| Weather::Cut { from, to, for_us }),
-        (end(), end(), us(), any::<bool>()).prop_map(|(from, to, for_us, swizzle)| Weather::Clog {
-            from,
-            to,
-            for_us,
-            swizzle
-        }),
-        (node(), us()).prop_map(|(node, for_us)| Weather::Pause { node, for_us }),
-        (node(), us()).prop_map(|(node, by_us)| Weather::Jump { node, by_us }),
-        (node(), crash()).prop_map(|(node, crash)| Weather::Crash { node, crash }),
+        (ends(), ends(), us()).prop_map(|(from, to, for_us)| TimedFault::Cut { from, to, for_us }),
+        (end(), end(), us(), any::<bool>())
+            .prop_map(|(from, to, for_us, swizzle)| TimedFault::Clog { from, to, for_us, swizzle }),
+        (node(), us()).prop_map(|(node, for_us)| TimedFault::Pause { node, for_us }),
+        (node(), us()).prop_map(|(node, by_us)| TimedFault::ClockJump { node, by_us }),
+        (node(), crash()).prop_map(|(node, crash)| TimedFault::Crash { node, crash }),
     ]
 }
 
@@ -164,23 +164,27 @@ fn fault() -> impl Strategy<Value = Fault> {
     ];
     prop_oneof![
         (node(), end(), about(), 1u32..120, message_fault())
-            .prop_filter("a link has two ends", |(from, to, ..)| *to != End::Node(*from))
+            .prop_filter("a link has two ends", |(from, to, ..)| *to != Endpoint::Node(*from))
             .prop_map(|(from, to, about, nth, fault)| {
-                Fault::Message(MessageAt { from: End::Node(from), to, about, nth }, fault)
+                Fault::Message(MessageAt { from: Endpoint::Node(from), to, about, nth }, fault)
             }),
-        (at(deed()), crash()).prop_map(|(at, crash)| Fault::Crash(at, crash)),
+        (at(effect_name()), crash()).prop_map(|(at, crash)| Fault::Crash(at, crash)),
         (at(barrier()), barrier_fault).prop_map(|(at, fault)| Fault::Barrier(at, fault)),
-        (at(write()), error(), permille(), us()).prop_map(|(at, error, keep_permille, lasts_us)| {
-            Fault::Write(at, WriteFault { error, keep_permille, lasts_us })
-        }),
-        (node(), 1u32..4, us(), -100_000i32..=100_000).prop_map(|(node, life, offset_us, drift_ppm)| {
-            Fault::Skew { node, life, skew: Skew { offset_us, drift_ppm } }
-        }),
-        (us(), weather()).prop_map(|(at_us, weather)| Fault::At(at_us, weather)),
+        (at(write()), error(), permille(), us()).prop_map(
+            |(at, error, keep_permille, lasts_us)| {
+                Fault::Write(at, WriteFault { error, keep_permille, lasts_us })
+            }
+        ),
+        (node(), 1u32..4, us(), -100_000i32..=100_000).prop_map(
+            |(node, incarnation, offset_us, drift_ppm)| {
+                Fault::Skew { node, incarnation, skew: Skew { offset_us, drift_ppm } }
+            }
+        ),
+        (us(), timed_fault()).prop_map(|(at_us, timed_fault)| Fault::At(at_us, timed_fault)),
     ]
 }
 
-fn order() -> impl Strategy<Value = Txn> {
+fn txn() -> impl Strategy<Value = Txn> {
     let action = prop_oneof![
         any::<i64>().prop_map(Action::Put),
         Just(Action::Delete),
@@ -194,59 +198,83 @@ fn order() -> impl Strategy<Value = Txn> {
 }
 
 fn schedule() -> impl Strategy<Value = Schedule<Txn>> {
-    let claim = prop_oneof![
-        Just(Claim::Holds(None)),
-        Just(Claim::Holds(Some("W1 PreparedIsDurableBeforeYes".into()))),
-        Just(Claim::Breaks("AC1 NoTwoDecideDifferently".into())),
+    let property = prop_oneof![
+        Just(Expectation::MustHold(None)),
+        Just(Expectation::MustHold(Some("W1 PreparedIsDurableBeforeYes".into()))),
+        Just(Expectation::MustViolate("AC1 NoTwoDecideDifferently".into())),
     ];
-    let why = prop::collection::vec("([a-z]{1,5} #?){0,5}[a-z.]{1,5}", 0..3);
-    let orders = prop::collection::vec((node(), us(), order()), 0..4);
+    let note = prop::collection::vec("([a-z]{1,5} #?){0,5}[a-z.]{1,5}", 0..3);
+    let requests = prop::collection::vec((node(), us(), txn()), 0..4);
     let timing = (prop::option::of(any::<u64>()), us(), us(), 1..1_000_000u64);
     let faults = prop::collection::vec(fault(), 0..8);
-    (claim, why, orders, timing, prop::collection::vec(node(), 0..2), any::<bool>(), faults).prop_map(
-        |(claim, why, orders, (key, low, more, reboot_us), dead, wire, faults)| {
-            let base = base_plan(3, 2);
-            let timing =
-                Timing { key, latency_us: (low, low + more), tail_us: more, reboot_us, ..base.timing };
-            let plan = Plan { timing, dead, wire, storm_us: 1 + low, log_bytes: 1 + more, ..base };
-            let wish = |(at, (node, after_us, what))| {
-                let at = u32::try_from(at).expect("few");
-                let id = RequestId { client: u64::from(1 + at % 2), serial: 1 + at, attempt: 0 };
-                Wish { id, node, after_us, what }
-            };
-            let wishes = orders.into_iter().enumerate().map(wish).collect();
-            Schedule { why, claim, plan, wishes, faults }
-        },
-    )
+    (property, note, requests, timing, prop::collection::vec(node(), 0..2), any::<bool>(), faults)
+        .prop_map(
+            |(
+                property,
+                note,
+                requests,
+                (key, low, more, reboot_us),
+                permanently_down,
+                wire,
+                faults,
+            )| {
+                let base = base_plan(3, 2);
+                let timing = Timing {
+                    key,
+                    latency_us: (low, low + more),
+                    tail_us: more,
+                    reboot_us,
+                    ..base.timing
+                };
+                let plan = Plan {
+                    timing,
+                    permanently_down,
+                    wire,
+                    fault_phase_us: 1 + low,
+                    log_bytes: 1 + more,
+                    ..base
+                };
+                let planned = |(at, (node, after_us, what))| {
+                    let at = u32::try_from(at).expect("few");
+                    let id =
+                        RequestId { client: u64::from(1 + at % 2), serial: 1 + at, attempt: 0 };
+                    PlannedRequest { id, node, after_us, what }
+                };
+                let requests = requests.into_iter().enumerate().map(planned).collect();
+                Schedule { note, property, plan, requests, faults }
+            },
+        )
 }
 
 proptest! {
     #[test]
-    fn what_is_written_reads_as_the_same(schedule in schedule()) {
-        let text = schedule.write(&SCENE);
-        let read = Schedule::read(&SCENE, &text);
+    fn written_schedule_reads_back_unchanged(schedule in schedule()) {
+        let text = schedule.write(&PROTOCOL);
+        let read = Schedule::read(&PROTOCOL, &text);
         prop_assert_eq!(read.as_ref(), Ok(&schedule), "{}", text);
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(schedule in schedule(), at in any::<prop::sample::Index>(), with in "\\PC{0,6}") {
-        let mut text: Vec<char> = schedule.write(&SCENE).chars().collect();
+    fn reader_does_not_panic_on_any_text(schedule in schedule(), at in any::<prop::sample::Index>(), with in "\\PC{0,6}") {
+        let mut text: Vec<char> = schedule.write(&PROTOCOL).chars().collect();
         let from = at.index(text.len());
         let to = (from + 3).min(text.len());
         text.splice(from..to, with.chars());
-        let _any = Schedule::read(&SCENE, &text.iter().collect::<String>());
+        let _any = Schedule::read(&PROTOCOL, &text.iter().collect::<String>());
     }
 }
 
-fn complaint(lines: &[&str]) -> String {
-    Schedule::read(&SCENE, &lines.join("\n")).expect_err("something is wrong with it").to_string()
+fn error_text(lines: &[&str]) -> String {
+    Schedule::read(&PROTOCOL, &lines.join("\n"))
+        .expect_err("something is wrong with it")
+        .to_string()
 }
 
 const CLUSTER: &str = "cluster 2 nodes, 1 client";
 
 #[test]
-fn a_complaint_has_line_and_column_and_says_what_was_expected() {
-    let of = |line| complaint(&[CLUSTER, "", line]);
+fn parse_error_has_line_column_and_expectation() {
+    let of = |line| error_text(&[CLUSTER, "", line]);
     assert_eq!(
         of("lose 1st Voet c1.1 from n1 to n0").split(", found").next(),
         Some(
@@ -291,40 +319,42 @@ fn a_complaint_has_line_and_column_and_says_what_was_expected() {
             .starts_with("line 3, column 1: expected a line that begins with one of stormglass,")
     );
     assert_eq!(
-        complaint(&["dead n1"]),
+        error_text(&["dead n1"]),
         "line 1, column 1: expected a line `cluster 3 nodes, 1 client` before what happens in it, found `dead`"
     );
     assert_eq!(
-        complaint(&["holds"]),
+        error_text(&["holds"]),
         "line 1, column 1: expected a line `cluster 3 nodes, 1 client`, found the end of the file"
     );
     assert_eq!(
-        complaint(&["cluster 65 nodes, 1 client"]),
+        error_text(&["cluster 65 nodes, 1 client"]),
         "line 1, column 9: expected how many nodes (1 to 64), found `65`"
     );
 }
 
 #[test]
-fn a_claim_that_nobody_judges_is_a_typo_and_so_is_a_line_said_twice() {
-    let of = |line| complaint(&["stormglass 1", CLUSTER, line]);
+fn unknown_property_and_repeated_line_are_errors() {
+    let of = |line| error_text(&["stormglass 1", CLUSTER, line]);
     assert_eq!(
         of("holds W1 PreparedBeforeYes"),
         "line 3, column 7: expected the name of a claim: W1 PreparedIsDurableBeforeYes, found `W1`"
     );
-    assert!(of("breaks W99 Nope").starts_with("line 3, column 8: expected the name of a claim: AC1 "));
+    assert!(
+        of("breaks W99 Nope").starts_with("line 3, column 8: expected the name of a claim: AC1 ")
+    );
     assert_eq!(
-        complaint(&[CLUSTER, "storm 100 ms", "storm 200 ms"]),
+        error_text(&[CLUSTER, "storm 100 ms", "storm 200 ms"]),
         "line 3, column 1: expected one line `storm` and no more, found `storm`"
     );
     let both = ["holds", "breaks NodeNeverPanics"];
     assert_eq!(
-        complaint(&[CLUSTER, both[0], both[1]]),
+        error_text(&[CLUSTER, both[0], both[1]]),
         "line 3, column 1: expected one line `breaks` and no more, found `breaks`"
     );
 }
 
 #[test]
-fn a_hand_may_leave_out_what_goes_without_saying() {
+fn omitted_lines_take_their_defaults() {
     let text = [
         "# a comment",
         CLUSTER,
@@ -332,36 +362,40 @@ fn a_hand_may_leave_out_what_goes_without_saying() {
         "lose Vote c1.1 from n1 to n0",
         "latency 0.5 to 5 ms",
     ];
-    let schedule = Schedule::read(&SCENE, &text.join("\n")).expect("well said");
+    let schedule = Schedule::read(&PROTOCOL, &text.join("\n")).expect("well said");
     assert_eq!(schedule.plan, base_plan(2, 1));
     let Fault::Message(at, MessageFault::Lose) = &schedule.faults[0] else { panic!("a loss") };
     assert_eq!(at.nth, 1);
 }
 
 #[test]
-fn words_of_any_alphabet_are_found_wrong_at_their_place() {
+fn parse_error_column_counts_non_ascii_characters() {
     assert_eq!(
-        complaint(&[CLUSTER, "storm 130 µs"]),
+        error_text(&[CLUSTER, "storm 130 µs"]),
         "line 2, column 11: expected `ms`, `us` or `s`, found `µs`"
     );
-    assert!(complaint(&[CLUSTER, "ïo"]).ends_with("found `ïo`"));
-    assert!(complaint(&[CLUSTER, &"x".repeat(1_000_000)]).len() < 1_000);
+    assert!(error_text(&[CLUSTER, "ïo"]).ends_with("found `ïo`"));
+    assert!(error_text(&[CLUSTER, &"x".repeat(1_000_000)]).len() < 1_000);
     let marked = format!("\u{feff}{CLUSTER}");
-    assert_eq!(Schedule::read(&SCENE, &marked).map(|schedule| schedule.plan.nodes), Ok(2));
+    assert_eq!(Schedule::read(&PROTOCOL, &marked).map(|schedule| schedule.plan.nodes), Ok(2));
 }
 
 /// A client asks in the order of its numbers; another order is a mistake of the file, not of the protocol.
 #[test]
-fn a_clients_requests_are_numbered_in_their_order() {
-    let request = |number: &str| format!("request c1.{number} to n0: put n0/k 1");
-    let numbered = |number| complaint(&[CLUSTER, &request(number)]);
-    let expected = "line 2, column 9: expected a request of number 1 to 1000000000, like c1.4, found";
+fn request_serials_of_a_client_must_increase() {
+    let request_id = |number: &str| format!("request c1.{number} to n0: put n0/k 1");
+    let numbered = |number| error_text(&[CLUSTER, &request_id(number)]);
+    let expected =
+        "line 2, column 9: expected a request of number 1 to 1000000000, like c1.4, found";
     assert!(numbered("0").starts_with(expected), "{}", numbered("0"));
     assert!(numbered("4294967295").starts_with(expected), "{}", numbered("4294967295"));
     assert_eq!(
-        complaint(&[CLUSTER, &request("2"), &request("1")]),
+        error_text(&[CLUSTER, &request_id("2"), &request_id("1")]),
         "line 3, column 9: expected a request of c1 behind its c1.2, found `c1.1`"
     );
-    let alone = complaint(&[CLUSTER, "holds ReadsAreOfTheLastWrites"]);
-    assert!(alone.contains("expected the name of a claim: I4 ReadsAreOfTheLastWrites, found"), "{alone}");
+    let alone = error_text(&[CLUSTER, "holds ReadsAreOfTheLastWrites"]);
+    assert!(
+        alone.contains("expected the name of a claim: I4 ReadsAreOfTheLastWrites, found"),
+        "{alone}"
+    );
 }

@@ -1,11 +1,11 @@
 //! Delta debugging (Zeller, Hildebrandt 2002, "Simplifying and isolating failure-inducing input", figure 5), without
 //! the subset step beyond the first halves: complements find the same, and faults seldom come in blocks.
 
-/// The shortest list that it finds of which `still` holds, every entry of which is needed: leaving any one out makes
-/// it false. `still(all)` is taken for granted.
-pub(super) fn ddmin<T: Clone>(all: &[T], mut still: impl FnMut(&[T]) -> bool) -> Vec<T> {
+/// The shortest list that it finds of which `still_fails` holds, every entry of which is needed: leaving any one out makes
+/// it false. `still_fails(all)` is taken for granted.
+pub(super) fn ddmin<T: Clone>(all: &[T], mut still_fails: impl FnMut(&[T]) -> bool) -> Vec<T> {
     let mut best = all.to_vec();
-    if best.is_empty() || still(&[]) {
+    if best.is_empty() || still_fails(&[]) {
         return Vec::new();
     }
     let mut chunk = best.len().div_ceil(2);
@@ -15,7 +15,7 @@ pub(super) fn ddmin<T: Clone>(all: &[T], mut still: impl FnMut(&[T]) -> bool) ->
         while at < best.len() && best.len() > 1 {
             let end = (at + chunk).min(best.len());
             let rest = [&best[..at], &best[end..]].concat();
-            if !rest.is_empty() && still(&rest) {
+            if !rest.is_empty() && still_fails(&rest) {
                 best = rest;
                 any = true;
             } else {
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_what_is_needed_stays() {
+    fn ddmin_keeps_exactly_the_needed_entries() {
         for needed in [vec![], vec![7], vec![0, 99], vec![3, 50, 51]] {
             let all: Vec<u32> = (0..100).collect();
             let mut tried = 0;
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_two_alternatives_stays_and_nothing_beside_it() {
+    fn ddmin_keeps_one_of_two_alternatives_alone() {
         let all: Vec<u32> = (0..40).collect();
         let found = ddmin(&all, |some| {
             let has = |n| some.contains(&n);

@@ -11,9 +11,9 @@ use crate::schedule::Schedule;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Minimum {
     /// All smaller sets of faults were tried, so many of them: none breaks the claim.
-    True {
+    Exhaustive {
         /// How many sets.
-        tried: u64,
+        sets_tried: u64,
     },
     /// There are too many sets to try, or nobody had the time.
     Unknown,
@@ -22,10 +22,15 @@ pub enum Minimum {
 impl fmt::Display for Minimum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Minimum::True { tried } => {
-                write!(f, "fewest faults possible (smaller sets of the run's faults tried: {tried}, all)")
+            Minimum::Exhaustive { sets_tried } => {
+                write!(
+                    f,
+                    "fewest faults possible (smaller sets of the run's faults tried: {sets_tried}, all)"
+                )
             }
-            Minimum::Unknown => f.write_str("fewer faults might do: not all smaller sets were tried"),
+            Minimum::Unknown => {
+                f.write_str("fewer faults might do: not all smaller sets were tried")
+            }
         }
     }
 }
@@ -37,38 +42,44 @@ const FAULTS_MAX: usize = 3;
 
 impl<S: Scene> Shrinker<'_, '_, S> {
     /// Tries every smaller set of the faults that there were, in the present frame. `None` if one is better.
-    pub(super) fn fewer_faults(&mut self) -> Option<Minimum> {
+    pub(super) fn try_smaller_fault_sets(&mut self) -> Option<Minimum> {
         let count = self.best.faults.len();
         // Who stays dead is a fault as well, and in no set.
-        if count > FAULTS_MAX || !self.best.plan.dead.is_empty() {
+        if count > FAULTS_MAX || !self.best.plan.permanently_down.is_empty() {
             return Some(Minimum::Unknown);
         }
         let mut all = self.pool.clone();
         all.extend(self.best.faults.iter().cloned());
         dedup(&mut all);
-        let sets: u64 = (0..count).map(|size| choose(all.len() as u64, size as u64)).sum();
+        let sets: u64 = (0..count).map(|size| binomial(all.len() as u64, size as u64)).sum();
         if sets > SETS_MAX {
             return Some(Minimum::Unknown);
         }
         for size in 0..count {
-            if self.some_set_is_better(&all, size, 0, &mut Vec::new()) {
+            if self.adopt_better_subset(&all, size, 0, &mut Vec::new()) {
                 return None;
             }
-            if self.over() {
+            if self.is_finished() {
                 return Some(Minimum::Unknown);
             }
         }
-        Some(Minimum::True { tried: sets })
+        Some(Minimum::Exhaustive { sets_tried: sets })
     }
 
-    fn some_set_is_better(&mut self, all: &[Fault], size: usize, from: usize, set: &mut Vec<Fault>) -> bool {
+    fn adopt_better_subset(
+        &mut self,
+        all: &[Fault],
+        size: usize,
+        from: usize,
+        set: &mut Vec<Fault>,
+    ) -> bool {
         if set.len() == size {
             let candidate = Schedule { faults: set.clone(), ..self.best.clone() };
             return self.better(&candidate);
         }
         for at in from..all.len() {
             set.push(all[at].clone());
-            if self.some_set_is_better(all, size, at + 1, set) {
+            if self.adopt_better_subset(all, size, at + 1, set) {
                 return true;
             }
             set.pop();
@@ -78,15 +89,15 @@ impl<S: Scene> Shrinker<'_, '_, S> {
 }
 
 fn dedup(faults: &mut Vec<Fault>) {
-    let mut kept: Vec<Fault> = Vec::new();
+    let mut unique: Vec<Fault> = Vec::new();
     for fault in faults.drain(..) {
-        if !kept.contains(&fault) {
-            kept.push(fault);
+        if !unique.contains(&fault) {
+            unique.push(fault);
         }
     }
-    *faults = kept;
+    *faults = unique;
 }
 
-fn choose(n: u64, k: u64) -> u64 {
+fn binomial(n: u64, k: u64) -> u64 {
     (0..k).fold(1, |product, i| product * (n - i) / (i + 1))
 }

@@ -23,7 +23,7 @@ impl Clock {
 
     /// What the clock shows at a true time.
     #[inline]
-    pub(crate) fn shows(&self, true_us: u64) -> Time {
+    pub(crate) fn local_time(&self, true_us: u64) -> Time {
         let base = self.skew.offset_us + self.jumped_us + true_us;
         if self.skew.drift_ppm == 0 {
             return Time(base);
@@ -34,14 +34,15 @@ impl Clock {
 
     /// A true time, not before `now_us`, at which the clock shows at least `local` (at most a few microseconds more).
     #[inline]
-    pub(crate) fn when(&self, local: Time, now_us: u64) -> u64 {
-        let shown = local.0.saturating_sub(self.skew.offset_us + self.jumped_us);
+    pub(crate) fn true_time_of(&self, local: Time, now_us: u64) -> u64 {
+        let elapsed_local_us = local.0.saturating_sub(self.skew.offset_us + self.jumped_us);
         if self.skew.drift_ppm == 0 {
-            return shown.max(now_us);
+            return elapsed_local_us.max(now_us);
         }
         let rate = MILLION.saturating_add_signed(i64::from(self.skew.drift_ppm));
         let at_us =
-            u64::try_from(u128::from(shown) * u128::from(MILLION) / u128::from(rate)).unwrap_or(u64::MAX);
+            u64::try_from(u128::from(elapsed_local_us) * u128::from(MILLION) / u128::from(rate))
+                .unwrap_or(u64::MAX);
         at_us.saturating_add(2).max(now_us)
     }
 }
@@ -51,15 +52,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_reached_when_the_world_says_so_whatever_the_drift() {
+    fn a_deadline_is_reached_at_its_true_time_under_any_drift() {
         for drift_ppm in [-100_000, -37, 0, 1, 99_999] {
             let mut clock = Clock::new(Skew { offset_us: 12_345, drift_ppm });
             clock.jump(777);
             for local in (0..5_000_000).step_by(3_331) {
-                let at_us = clock.when(Time(local), 5);
-                assert!(clock.shows(at_us).0 >= local, "{drift_ppm} {local}");
+                let at_us = clock.true_time_of(Time(local), 5);
+                assert!(clock.local_time(at_us).0 >= local, "{drift_ppm} {local}");
                 assert!(
-                    at_us <= 7 || clock.shows(at_us - 5).0 < local + 1,
+                    at_us <= 7 || clock.local_time(at_us - 5).0 < local + 1,
                     "{drift_ppm} {local}: not much too late"
                 );
             }

@@ -1,10 +1,10 @@
 use stormglass::{HaltReason, Node, NodeId};
 
-use super::{BarrierFate, Event, Phase, World};
-use crate::chooser::{Asks, Chooser};
+use super::{BarrierOutcome, Event, Phase, World};
+use crate::chooser::{Chooser, FaultClasses};
 use crate::disk::Survival;
-use crate::fault::{Crash, CrashKind, Weather};
-use crate::oracle::{Fact, Judge};
+use crate::fault::{Crash, CrashKind, TimedFault};
+use crate::property::{Checker, Fact};
 use crate::tally::Rule;
 use crate::workload::{ClientEvent, Workload};
 
@@ -12,7 +12,7 @@ impl<N, W, J, C> World<N, W, J, C>
 where
     N: Node,
     W: Workload<N>,
-    J: Judge<N>,
+    J: Checker<N>,
     C: Chooser,
 {
     /// The node has stopped itself. No power is lost: after a failed sync it will read back what never reached the
@@ -20,11 +20,11 @@ where
     pub(super) fn halt(&mut self, id: NodeId, reason: HaltReason) {
         let host = &mut self.hosts[usize::from(id.0)];
         host.node = None;
-        let life = host.life;
-        let keep = host.disk.unsettled();
+        let incarnation = host.incarnation;
+        let keep = host.disk.in_driver_queue();
         host.disk.kill(keep);
-        self.see(id, &Fact::Halted(reason));
-        let at_us = self.now_us + self.plan.timing.boot_us(id, life);
+        self.observe(id, &Fact::Halted(reason));
+        let at_us = self.now_us + self.plan.timing.boot_us(id, incarnation);
         self.queue.push(at_us, Event::Boot { node: id.0 });
     }
 
@@ -32,31 +32,34 @@ where
     /// under way (D12), and with damage to what it leaves (D10).
     pub(super) fn crash(&mut self, id: NodeId, crash: &Crash) {
         let host = &mut self.hosts[usize::from(id.0)];
-        if host.node.is_none() && host.life > 0 && matches!(crash.how, CrashKind::Kill { .. }) {
+        if host.node.is_none()
+            && host.incarnation > 0
+            && matches!(crash.how, CrashKind::Kill { .. })
+        {
             return;
         }
-        if host.node.is_some() && !host.booted && host.life > 1 {
-            self.tally.bite(Rule::P5);
+        if host.node.is_some() && !host.boot_complete && host.incarnation > 1 {
+            self.tally.hit(Rule::CrashDuringBoot);
         }
         host.node = None;
         host.paused_until_us = 0;
         if host.disk.barrier_pending() {
-            self.tally.bite(Rule::D12);
+            self.tally.hit(Rule::CrashDuringBarrier);
         }
         match &crash.how {
             CrashKind::Kill { keep_permille } => {
-                let keep = host.disk.unsettled() * usize::from(*keep_permille) / 1000;
+                let keep = host.disk.in_driver_queue() * usize::from(*keep_permille) / 1000;
                 let report = host.disk.kill(keep);
-                self.tally.bite(Rule::P1);
-                self.see(id, &Fact::Killed(&report));
+                self.tally.hit(Rule::ProcessKilled);
+                self.observe(id, &Fact::Killed(&report));
             }
             CrashKind::PowerCut(survival) => self.cut_power(id, survival),
         }
         if let Some(damage) = &crash.damage
             && let Some(entry) = self.hosts[usize::from(id.0)].disk.damage(damage)
         {
-            self.tally.bite(Rule::D10);
-            self.see(id, &Fact::Damaged(&entry));
+            self.tally.hit(Rule::DamageAtRest);
+            self.observe(id, &Fact::Damaged(&entry));
         }
         if let Some(down_us) = crash.down_us {
             self.queue.push(self.now_us + down_us, Event::Boot { node: id.0 });
@@ -65,45 +68,45 @@ where
 
     fn cut_power(&mut self, id: NodeId, survival: &Survival) {
         let report = self.hosts[usize::from(id.0)].disk.power_cut(survival);
-        self.tally.bite(Rule::P2);
-        for (rule, times) in report.bites() {
+        self.tally.hit(Rule::PowerCut);
+        for (rule, times) in report.hits() {
             self.tally.rules[rule as usize] += times;
         }
-        self.see(id, &Fact::PowerCut(&report));
+        self.observe(id, &Fact::PowerCut(&report));
     }
 
-    pub(super) fn weather_begins(&mut self, index: u32) {
-        if self.phase != Phase::Storm {
+    pub(super) fn begin_timed_fault(&mut self, index: u32) {
+        if self.phase != Phase::Simulation {
             return;
         }
-        let (_, weather) = self.weather[index as usize].clone();
-        self.see(NodeId(0), &Fact::Weather(&weather));
-        match weather {
-            Weather::Cut { from, to, for_us } => {
+        let (_, timed_faults) = self.timed_faults[index as usize].clone();
+        self.observe(NodeId(0), &Fact::TimedFault(&timed_faults));
+        match timed_faults {
+            TimedFault::Cut { from, to, for_us } => {
                 self.network.cut(&from, &to, |cuts| cuts + 1);
-                self.queue.push(self.now_us + for_us, Event::WeatherEnds { index });
+                self.queue.push(self.now_us + for_us, Event::TimedFaultEnds { index });
             }
-            Weather::Clog { from, to, for_us, swizzle } => {
+            TimedFault::Clog { from, to, for_us, swizzle } => {
                 self.network.clog(from, to, self.now_us + for_us, swizzle);
             }
-            Weather::Pause { node, for_us } => {
+            TimedFault::Pause { node, for_us } => {
                 let host = &mut self.hosts[usize::from(node.0)];
                 if host.node.is_some() {
-                    self.tally.bite(Rule::P4);
+                    self.tally.hit(Rule::NodePaused);
                     host.paused_until_us = host.paused_until_us.max(self.now_us + for_us);
                 }
             }
-            Weather::Jump { node, by_us } => {
+            TimedFault::ClockJump { node, by_us } => {
                 let host = &mut self.hosts[usize::from(node.0)];
                 if host.node.is_some() {
-                    self.tally.bite(Rule::C3);
+                    self.tally.hit(Rule::ClockJump);
                     host.clock.jump(by_us);
-                    self.arm(node);
+                    self.schedule_wake(node);
                 }
             }
-            Weather::Crash { node, crash } => {
-                if node == NodeId(0) && self.is_blackout(index) {
-                    self.tally.bite(Rule::P3);
+            TimedFault::Crash { node, crash } => {
+                if node == NodeId(0) && self.is_cluster_power_cut(index) {
+                    self.tally.hit(Rule::ClusterPowerCut);
                 }
                 self.crash(node, &crash);
             }
@@ -111,18 +114,20 @@ where
     }
 
     /// P3: whether every node loses power at the moment of this weather.
-    fn is_blackout(&self, index: u32) -> bool {
-        let (now, _) = &self.weather[index as usize];
-        let dark = |id: NodeId| {
-            let mut here = self.weather.iter().filter(|(at, _)| at == now);
-            here.any(|(_, weather)| matches!(weather, Weather::Crash { node, .. } if *node == id))
+    fn is_cluster_power_cut(&self, index: u32) -> bool {
+        let (now, _) = &self.timed_faults[index as usize];
+        let loses_power = |id: NodeId| {
+            let mut simultaneous = self.timed_faults.iter().filter(|(at, _)| at == now);
+            simultaneous.any(
+                |(_, timed_faults)| matches!(timed_faults, TimedFault::Crash { node, .. } if *node == id),
+            )
         };
-        (0..self.plan.nodes).map(NodeId).all(dark)
+        (0..self.plan.nodes).map(NodeId).all(loses_power)
     }
 
-    pub(super) fn weather_ends(&mut self, index: u32) {
-        if self.phase == Phase::Storm
-            && let Weather::Cut { from, to, .. } = &self.weather[index as usize].1
+    pub(super) fn end_timed_fault(&mut self, index: u32) {
+        if self.phase == Phase::Simulation
+            && let TimedFault::Cut { from, to, .. } = &self.timed_faults[index as usize].1
         {
             self.network.cut(from, to, |cuts| cuts - 1);
         }
@@ -130,40 +135,47 @@ where
 
     /// The sky clears: everything heals, boots and is re-timed, but for those who are dead for good (P6).
     pub(super) fn clear(&mut self) {
-        (self.phase, self.asks) = (Phase::Clear, Asks::NOTHING);
+        (self.phase, self.fault_classes) = (Phase::Clear, FaultClasses::NOTHING);
         self.network.heal();
         for host in &mut self.hosts {
-            (host.paused_until_us, host.broken_until_us) = (0, 0);
+            (host.paused_until_us, host.writes_fail_until_us) = (0, 0);
         }
-        let dead = std::mem::take(&mut self.plan.dead);
-        for &id in &dead {
-            self.tally.bite(Rule::P6);
+        let permanently_down = std::mem::take(&mut self.plan.permanently_down);
+        for &id in &permanently_down {
+            self.tally.hit(Rule::NeverRestarts);
             let survival = CrashKind::PowerCut(Survival::None);
             self.crash(id, &Crash { how: survival, down_us: None, damage: None });
         }
-        self.plan.dead = dead;
-        self.end_latched_lives();
+        self.plan.permanently_down = permanently_down;
+        self.kill_nodes_with_failed_disk();
         self.retime();
         for id in (0..self.plan.nodes).map(NodeId) {
             let host = &self.hosts[usize::from(id.0)];
-            if host.node.is_none() && !host.refused && !self.plan.dead.contains(&id) {
-                let at_us = self.now_us + self.plan.timing.boot_us(id, host.life);
+            if host.node.is_none()
+                && !host.boot_refused
+                && !self.plan.permanently_down.contains(&id)
+            {
+                let at_us = self.now_us + self.plan.timing.boot_us(id, host.incarnation);
                 self.queue.push(at_us, Event::Boot { node: id.0 });
             }
         }
-        let dead = self.plan.dead.clone();
-        self.see(NodeId(0), &Fact::Cleared { dead: &dead });
-        self.clients(ClientEvent::Cleared);
+        let permanently_down = self.plan.permanently_down.clone();
+        self.observe(NodeId(0), &Fact::Healed { permanently_down: &permanently_down });
+        self.clients(ClientEvent::Healed);
     }
 
     /// A life whose disk has failed is over, even if no barrier has told it yet (D8).
-    fn end_latched_lives(&mut self) {
+    fn kill_nodes_with_failed_disk(&mut self) {
         for id in (0..self.plan.nodes).map(NodeId) {
             let host = &self.hosts[usize::from(id.0)];
             if host.node.is_some() && host.disk.latched().is_some() {
                 self.crash(
                     id,
-                    &Crash { how: CrashKind::Kill { keep_permille: 1000 }, down_us: None, damage: None },
+                    &Crash {
+                        how: CrashKind::Kill { keep_permille: 1000 },
+                        down_us: None,
+                        damage: None,
+                    },
                 );
             }
         }
@@ -175,28 +187,28 @@ where
         let network = &self.network;
         let hosts = &mut self.hosts;
         for host in hosts.iter_mut() {
-            host.armed_us = u64::MAX;
+            host.wake_at_us = u64::MAX;
         }
         self.queue.retime(|at_us, event| match event {
             Event::Deliver { slot } => {
                 let (link, ordinal, clients) = network.place(slot).unwrap_or_default();
                 Some(at_us.clamp(now_us, now_us + timing.delay_us(link, ordinal, clients, false)))
             }
-            Event::Barrier { node, life, op, fate } => {
-                let fair = matches!(fate, BarrierFate::Done | BarrierFate::Slow);
-                let length_us = timing.barrier_us(NodeId(node), life, op);
-                Some(if fair {
-                    at_us.clamp(now_us, now_us + length_us)
+            Event::Barrier { node, incarnation, op, outcome } => {
+                let succeeds = matches!(outcome, BarrierOutcome::Done | BarrierOutcome::Slow);
+                let duration_us = timing.barrier_us(NodeId(node), incarnation, op);
+                Some(if succeeds {
+                    at_us.clamp(now_us, now_us + duration_us)
                 } else {
-                    at_us.min(now_us + length_us)
+                    at_us.min(now_us + duration_us)
                 })
             }
             Event::Timer { .. } => Some(at_us.max(now_us)),
-            Event::Wake { .. } | Event::Boot { .. } | Event::Weather { .. } => None,
-            Event::WeatherEnds { .. } | Event::Clear => None,
+            Event::Wake { .. } | Event::Boot { .. } | Event::TimedFault { .. } => None,
+            Event::TimedFaultEnds { .. } | Event::Clear => None,
         });
         for id in (0..self.plan.nodes).map(NodeId) {
-            self.arm(id);
+            self.schedule_wake(id);
         }
     }
 }

@@ -4,65 +4,71 @@ use stormglass::{Input, Node, NodeId};
 
 use super::{Event, World};
 use crate::chooser::Chooser;
-use crate::oracle::{Broken, Judge};
+use crate::property::{Checker, Violation};
 use crate::workload::Workload;
 
 impl<N, W, J, C> World<N, W, J, C>
 where
     N: Node,
     W: Workload<N>,
-    J: Judge<N>,
+    J: Checker<N>,
     C: Chooser,
 {
     /// Puts a wake into the queue if the node's deadline is nearer than the one that is there already.
     #[inline]
-    pub(super) fn arm(&mut self, id: NodeId) {
+    pub(super) fn schedule_wake(&mut self, id: NodeId) {
         let host = &mut self.hosts[usize::from(id.0)];
         let Some(deadline) = host.node.as_ref().and_then(Node::deadline) else { return };
-        let at_us = host.clock.when(deadline, self.now_us);
-        if at_us >= host.armed_us {
+        let at_us = host.clock.true_time_of(deadline, self.now_us);
+        if at_us >= host.wake_at_us {
             return;
         }
-        let later_us = std::mem::replace(&mut host.armed_us, at_us);
-        if later_us != u64::MAX {
-            self.queue.cancel(later_us, |event| matches!(event, Event::Wake { node } if node == id.0));
+        let queued_wake_us = std::mem::replace(&mut host.wake_at_us, at_us);
+        if queued_wake_us != u64::MAX {
+            self.queue.cancel(
+                queued_wake_us,
+                |event| matches!(event, Event::Wake { node } if node == id.0),
+            );
         }
         self.queue.push(at_us, Event::Wake { node: id.0 });
     }
 
     pub(super) fn wake(&mut self, id: NodeId) {
         let now_us = self.now_us;
-        if self.hosts[usize::from(id.0)].armed_us > now_us {
+        if self.hosts[usize::from(id.0)].wake_at_us > now_us {
             return; // A nearer deadline, or another life, has made this one stale.
         }
-        if self.postponed(id, Event::Wake { node: id.0 }) {
+        if self.postpone_if_paused(id, Event::Wake { node: id.0 }) {
             return;
         }
         let host = &mut self.hosts[usize::from(id.0)];
-        host.armed_us = u64::MAX;
-        let now = host.clock.shows(now_us);
+        host.wake_at_us = u64::MAX;
+        let now = host.clock.local_time(now_us);
         let Some(node) = &host.node else { return };
         if node.deadline().is_none_or(|deadline| deadline > now) {
-            self.arm(id);
+            self.schedule_wake(id);
             return;
         }
         self.step(id, Input::Wake);
         let host = &self.hosts[usize::from(id.0)];
-        if let Some(late) = host.node.as_ref().and_then(Node::deadline).filter(|deadline| *deadline <= now) {
-            let why = format!("{id} was woken at {now} and still wants to be woken at {late}");
-            self.broken.get_or_insert(Broken::liveness("WakeMovesTheDeadline", why));
+        if let Some(stale_deadline) =
+            host.node.as_ref().and_then(Node::deadline).filter(|deadline| *deadline <= now)
+        {
+            let reason =
+                format!("{id} was woken at {now} and still wants to be woken at {stale_deadline}");
+            self.violation.get_or_insert(Violation::liveness("WakeMovesTheDeadline", reason));
         }
     }
 
     /// A paused node (P4) handles nothing: its events wait until it resumes.
     #[inline]
-    pub(super) fn postponed(&mut self, id: NodeId, event: Event) -> bool {
+    pub(super) fn postpone_if_paused(&mut self, id: NodeId, event: Event) -> bool {
         let host = &mut self.hosts[usize::from(id.0)];
         if host.paused_until_us <= self.now_us {
             return false;
         }
         if let Event::Wake { .. } = event {
-            host.armed_us = host.paused_until_us;
+            host.wake_at_us = host.paused_until_us;
         }
         self.queue.push(host.paused_until_us, event);
         true

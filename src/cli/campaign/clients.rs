@@ -6,73 +6,73 @@ use std::time::Duration;
 
 use stormglass::NodeId;
 use stormglass::commit::{Action, Key, Op};
-use stormglass::runtime::{Client, ClientOptions, Settled};
+use stormglass::runtime::{Client, ClientOptions, TxResult};
 use tokio::time::sleep;
 
 use crate::cli::cluster::Dice;
 
 /// One transaction that was tried, and what its client knows of it.
 #[derive(Clone, Debug)]
-pub(super) struct Wish {
+pub(super) struct AttemptedTx {
     /// The mark that it leaves.
     pub(super) mark: Key,
     /// Where.
     pub(super) nodes: Vec<NodeId>,
     /// `None` if it was never asked.
-    pub(super) settled: Option<Settled>,
+    pub(super) result: Option<TxResult>,
 }
 
 /// Accounts on each node: few, so that transactions meet.
 const ACCOUNTS: usize = 3;
 
-/// Lives until it is `over`, one wish after another.
-pub(super) async fn live(
+/// Lives until it is `stop`, one wish after another.
+pub(super) async fn run_client(
     number: u32,
     cluster: String,
     addresses: Vec<String>,
-    mut dice: Dice,
+    mut rng: Dice,
     think: Duration,
-    over: Arc<AtomicBool>,
-) -> Vec<Wish> {
+    stop: Arc<AtomicBool>,
+) -> Vec<AttemptedTx> {
     let mut connections: Vec<Option<Client>> = addresses.iter().map(|_| None).collect();
-    let mut wishes = Vec::new();
+    let mut transactions = Vec::new();
     // A client's number is good for one coordinator: no two connections share a name.
     let mut next_number = u64::from(number) << 20;
-    while !over.load(Ordering::Relaxed) {
-        sleep(think / 2 + think * (dice.below(1000) as u32) / 1000).await;
-        let coordinator = dice.below(addresses.len());
+    while !stop.load(Ordering::Relaxed) {
+        sleep(think / 2 + think * (rng.below(1000) as u32) / 1000).await;
+        let coordinator = rng.below(addresses.len());
         if connections[coordinator].is_none() {
             next_number += 1;
             let options = ClientOptions {
                 cluster: cluster.clone(),
                 number: Some(next_number),
-                patience: Duration::from_secs(3),
-                ask_again: Duration::from_millis(250),
+                request_timeout: Duration::from_secs(3),
+                resend_after: Duration::from_millis(250),
                 attempts: 50,
             };
             // Down: somebody else may be up.
             connections[coordinator] = Client::connect(&addresses[coordinator], options).await.ok();
         }
         let Some(client) = &mut connections[coordinator] else { continue };
-        let (mark, ops) = transfer(number, wishes.len(), &mut dice, addresses.len());
+        let (mark, ops) = transfer(number, transactions.len(), &mut rng, addresses.len());
         let mut nodes: Vec<NodeId> = ops.iter().map(|op| op.node).collect();
         nodes.sort_unstable();
         nodes.dedup();
-        let settled = client.transact(ops).await.ok();
-        wishes.push(Wish { mark, nodes, settled });
+        let result = client.transact(ops).await.ok();
+        transactions.push(AttemptedTx { mark, nodes, result });
     }
-    wishes
+    transactions
 }
 
-fn transfer(client: u32, wish: usize, dice: &mut Dice, nodes: usize) -> (Key, Vec<Op>) {
-    let mark = Key::new(&format!("m{client}.{wish}")).expect("short");
-    let first = dice.below(nodes);
-    let places = 2 + dice.below((nodes - 1).min(2));
-    let amount = 1 + dice.below(30) as i64;
+fn transfer(client: u32, tx: usize, rng: &mut Dice, nodes: usize) -> (Key, Vec<Op>) {
+    let mark = Key::new(&format!("m{client}.{tx}")).expect("short");
+    let first = rng.below(nodes);
+    let places = 2 + rng.below((nodes - 1).min(2));
+    let amount = 1 + rng.below(30) as i64;
     let mut ops = Vec::new();
     for place in 0..places {
         let node = NodeId(((first + place) % nodes) as u16);
-        let account = Key::new(&format!("a{}", dice.below(ACCOUNTS))).expect("short");
+        let account = Key::new(&format!("a{}", rng.below(ACCOUNTS))).expect("short");
         let by = if place == 0 { -amount * (places as i64 - 1) } else { amount };
         ops.push(Op { node, key: account, action: Action::Add { by, at_least: -1_000 } });
         ops.push(Op { node, key: mark, action: Action::Add { by: 1, at_least: 0 } });

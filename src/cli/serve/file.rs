@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use stormglass::NodeId;
 
 use super::Tuning;
-use crate::cli::Usage;
+use crate::cli::UsageError;
 use crate::cli::address::Address;
 use crate::cli::ops::node_of;
 
@@ -33,25 +33,25 @@ pub(super) struct Peers(pub(super) BTreeMap<NodeId, String>);
 /// `0` or `n0`.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct Id(NodeId);
+struct NodeKey(NodeId);
 
-impl TryFrom<String> for Id {
+impl TryFrom<String> for NodeKey {
     type Error = String;
-    fn try_from(text: String) -> Result<Id, String> {
-        node_of(&text).map(Id)
+    fn try_from(text: String) -> Result<NodeKey, String> {
+        node_of(&text).map(NodeKey)
     }
 }
 
 impl<'de> Deserialize<'de> for Peers {
     fn deserialize<D: Deserializer<'de>>(table: D) -> Result<Peers, D::Error> {
-        table.deserialize_map(Lines)
+        table.deserialize_map(PeerTableVisitor)
     }
 }
 
 /// Reads the table line by line: `0` and `n0` are one node, and two keys.
-struct Lines;
+struct PeerTableVisitor;
 
-impl<'de> Visitor<'de> for Lines {
+impl<'de> Visitor<'de> for PeerTableVisitor {
     type Value = Peers;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,7 +60,7 @@ impl<'de> Visitor<'de> for Lines {
 
     fn visit_map<A: MapAccess<'de>>(self, mut lines: A) -> Result<Peers, A::Error> {
         let mut peers = BTreeMap::new();
-        while let Some((Id(id), Address(address))) = lines.next_entry()? {
+        while let Some((NodeKey(id), Address(address))) = lines.next_entry()? {
             if peers.insert(id, address).is_some() {
                 return Err(A::Error::custom(format!("{id} is twice in the list of peers")));
             }
@@ -69,13 +69,14 @@ impl<'de> Visitor<'de> for Lines {
     }
 }
 
-pub(super) fn read(path: &Path) -> Result<File, Usage> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+pub(super) fn read(path: &Path) -> Result<File, UsageError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     toml::from_str(&text).map_err(|error| {
-        let line =
-            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let line = error
+            .span()
+            .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let what = error.message().lines().next().unwrap_or("not understood").to_owned();
-        Usage(format!("{}, line {line}: {what}", path.display()))
+        UsageError(format!("{}, line {line}: {what}", path.display()))
     })
 }

@@ -6,14 +6,14 @@ use super::Driver;
 use crate::contract::{DiskOp, Effect, Label};
 use crate::id::{NodeId, RequestId, Time};
 use crate::runtime::disk::Job;
-use crate::runtime::files::role_of;
+use crate::runtime::files::file_id_of;
 use crate::runtime::link::Link;
-use crate::runtime::packet::{ClientEcho, PeerPacket};
-use crate::runtime::serve::{DiskStatus, FileStatus, LinkStatus, Serve, Status};
+use crate::runtime::packet::{ClientReply, PeerPacket};
+use crate::runtime::serve::{DiskStatus, FileStatus, LinkStatus, ServedNode, Status};
 use crate::runtime::start::Ending;
 
 /// Effects.
-impl<N: Serve> Driver<N> {
+impl<N: ServedNode> Driver<N> {
     pub(super) fn perform(&mut self, now: Time) {
         let mut outbox = std::mem::take(&mut self.outbox);
         let (effects, buffer) = outbox.drain();
@@ -21,7 +21,7 @@ impl<N: Serve> Driver<N> {
             if self.ended.is_some() {
                 break;
             }
-            if let Some(tap) = &mut self.tap {
+            if let Some(observer) = &mut self.observer {
                 let bytes = match &effect {
                     Effect::Disk(DiskOp::Append { bytes, .. }) => bytes.of(buffer),
                     Effect::Disk(_)
@@ -30,15 +30,16 @@ impl<N: Serve> Driver<N> {
                     | Effect::Report(_)
                     | Effect::Halt(_) => &[],
                 };
-                let seen = tap.effect(now, &effect, bytes, self.letters + 1);
-                if self.stops(Some(seen)) {
+                let continuation =
+                    observer.effect(now, &effect, bytes, self.last_message_number + 1);
+                if self.ends_run(Some(continuation)) {
                     break;
                 }
             }
             match effect {
                 Effect::Send { to, message } => self.send(to, message),
-                Effect::Disk(op) => self.touch(op, buffer),
-                Effect::Reply { id, response } => self.answer(id, response),
+                Effect::Disk(op) => self.queue_disk_op(op, buffer),
+                Effect::Reply { id, response } => self.reply(id, response),
                 Effect::Report(event) => report(self.settings.node, &event),
                 Effect::Halt(reason) => {
                     let detail = std::mem::take(&mut self.detail);
@@ -51,32 +52,34 @@ impl<N: Serve> Driver<N> {
     }
 
     fn send(&mut self, to: NodeId, message: N::Message) {
-        self.letters += 1;
-        let number = self.letters;
+        self.last_message_number += 1;
+        let number = self.last_message_number;
         // A link's queue takes letters before there is a connection, and before the door is open.
         if self.settings.peers.contains_key(&to) {
-            self.links.entry(to).or_default().put(&PeerPacket::Letter { number, message });
+            self.links.entry(to).or_default().put(&PeerPacket::Message { number, message });
         }
     }
 
-    fn answer(&mut self, id: RequestId, response: N::Response) {
+    fn reply(&mut self, id: RequestId, response: N::Response) {
         // Who asked may be gone, and asks again under the same name.
-        if let Some(pipe) = self.asked.remove(&id)
-            && !pipe.put(&ClientEcho::Answer { id, response })
+        if let Some(queue) = self.pending_requests.remove(&id)
+            && !queue.put(&ClientReply::Answer { id, response })
         {
-            pipe.close();
+            queue.close();
         }
     }
 
-    fn touch(&mut self, op: DiskOp, buffer: &[u8]) {
+    fn queue_disk_op(&mut self, op: DiskOp, buffer: &[u8]) {
         match op {
             DiskOp::Append { file, bytes, .. } => {
                 self.disk.bytes += bytes.len() as u64;
                 return self.batch.append(file, bytes.of(buffer));
             }
             DiskOp::SyncDir { .. } => self.disk.directory_syncs += 1,
-            DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } | DiskOp::Sync { .. } => {
-            }
+            DiskOp::Truncate { .. }
+            | DiskOp::Rename { .. }
+            | DiskOp::Remove { .. }
+            | DiskOp::Sync { .. } => {}
         }
         self.batch.jobs.push(Job::of(&op, 0..0));
     }
@@ -93,7 +96,7 @@ impl<N: Serve> Driver<N> {
             up: now.since(Time(0)),
             memory_bytes: memory_bytes(),
             closing: self.closing.is_some(),
-            asked: self.asked.len() as u64,
+            pending_requests: self.pending_requests.len() as u64,
             disk: DiskStatus { files: files_in(&self.settings.data), ..self.disk.clone() },
             links: self.links.iter().map(link).collect(),
             view: self.node.view(now),
@@ -119,7 +122,7 @@ fn files_in(data: &Path) -> Vec<FileStatus> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if role_of(&name).is_some()
+        if file_id_of(&name).is_some()
             && let Ok(metadata) = entry.metadata()
         {
             files.push(FileStatus { name, bytes: metadata.len() });

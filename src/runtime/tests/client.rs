@@ -4,82 +4,94 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::packet::{ClientEcho, ClientPacket, Hello, Welcome};
-use super::super::stream::{FRAME_BYTES_MAX, Frames, say};
-use super::super::{Client, ClientError, ClientOptions, Doubt, Name, Settled};
-use super::PATIENCE;
+use super::super::packet::{ClientPacket, ClientReply, Hello, Welcome};
+use super::super::stream::{FRAME_BYTES_MAX, Frames, write_value};
+use super::super::{Client, ClientError, ClientOptions, RequestHandle, TxResult, UnknownReason};
+use super::TIMEOUT;
 use crate::commit::{Action, Key, Op, Outcome, Request, Response};
 use crate::id::{Incarnation, NodeId, RequestId};
 
 /// What is done with one connection.
 #[derive(Clone, Debug)]
-enum Act {
+enum ScriptStep {
     /// Greets nobody.
-    Refuses,
+    RefuseClient,
     /// Hears one request, and hangs up.
-    Loses(NodeId),
+    DropAfterRequest(NodeId),
     /// Says this to every request, until the client hangs up.
-    Answers(NodeId, Outcome),
+    AnswerAll(NodeId, Outcome),
 }
 
-const LIFE: Incarnation = Incarnation(1);
+const INCARNATION: Incarnation = Incarnation(1);
 const COMMITTED: Outcome = Outcome::Committed { reads: None };
 
 /// Plays one act a connection; what was asked, of whom.
-async fn play(listener: TcpListener, acts: Vec<Act>) -> Vec<(NodeId, RequestId, Request)> {
-    let mut heard = Vec::new();
-    for act in acts {
+async fn run_script(
+    listener: TcpListener,
+    script: Vec<ScriptStep>,
+) -> Vec<(NodeId, RequestId, Request)> {
+    let mut received = Vec::new();
+    for step in script {
         let (stream, _) = listener.accept().await.expect("a client");
-        perform(stream, act, &mut heard).await;
+        run_step(stream, step, &mut received).await;
     }
-    heard
+    received
 }
 
-async fn perform(stream: TcpStream, act: Act, heard: &mut Vec<(NodeId, RequestId, Request)>) {
+async fn run_step(
+    stream: TcpStream,
+    step: ScriptStep,
+    received: &mut Vec<(NodeId, RequestId, Request)>,
+) {
     let (from, mut out) = stream.into_split();
     let mut frames = Frames::new(from, FRAME_BYTES_MAX);
-    frames.next::<Hello>(PATIENCE).await.expect("a frame").expect("a greeting");
-    let (node, outcome) = match act {
-        Act::Refuses => {
-            let refused = Welcome::Refused { why: "not today".to_owned() };
-            return say(&mut out, &refused, PATIENCE).await.expect("it reads");
+    frames.next::<Hello>(TIMEOUT).await.expect("a frame").expect("a greeting");
+    let (node, outcome) = match step {
+        ScriptStep::RefuseClient => {
+            let refused = Welcome::Refused { reason: "not today".to_owned() };
+            return write_value(&mut out, &refused, TIMEOUT).await.expect("it reads");
         }
-        Act::Loses(node) => (node, None),
-        Act::Answers(node, outcome) => (node, Some(outcome)),
+        ScriptStep::DropAfterRequest(node) => (node, None),
+        ScriptStep::AnswerAll(node, outcome) => (node, Some(outcome)),
     };
-    say(&mut out, &Welcome::Welcome { node, life: LIFE }, PATIENCE).await.expect("it reads");
-    while let Ok(Some(packet)) = frames.next::<ClientPacket<Request>>(PATIENCE).await {
-        let ClientPacket::Ask { id, request } = packet else { continue };
-        heard.push((node, id, request));
+    write_value(&mut out, &Welcome::Welcome { node, incarnation: INCARNATION }, TIMEOUT)
+        .await
+        .expect("it reads");
+    while let Ok(Some(packet)) = frames.next::<ClientPacket<Request>>(TIMEOUT).await {
+        let ClientPacket::Request { id, request } = packet else { continue };
+        received.push((node, id, request));
         let Some(outcome) = outcome.clone() else { return };
-        let response = Response { life: LIFE, outcome };
-        say(&mut out, &ClientEcho::Answer { id, response }, PATIENCE).await.expect("it reads");
+        let response = Response { incarnation: INCARNATION, outcome };
+        write_value(&mut out, &ClientReply::Answer { id, response }, TIMEOUT)
+            .await
+            .expect("it reads");
     }
 }
 
 /// A client of that coordinator does what it is for; what was asked meanwhile.
 fn with_client<T>(
-    acts: &[Act],
-    story: impl AsyncFnOnce(&mut Client) -> T,
+    script: &[ScriptStep],
+    test: impl AsyncFnOnce(&mut Client) -> T,
 ) -> (T, Vec<(NodeId, RequestId, Request)>) {
-    let patience = Duration::from_secs(3);
-    with_client_of(ClientOptions { patience, ..ClientOptions::default() }, acts, story)
+    let request_timeout = Duration::from_secs(3);
+    with_client_of(ClientOptions { request_timeout, ..ClientOptions::default() }, script, test)
 }
 
 fn with_client_of<T>(
     options: ClientOptions,
-    acts: &[Act],
-    story: impl AsyncFnOnce(&mut Client) -> T,
+    script: &[ScriptStep],
+    test: impl AsyncFnOnce(&mut Client) -> T,
 ) -> (T, Vec<(NodeId, RequestId, Request)>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound").to_string();
-        let stage = tokio::spawn(play(listener, acts.to_vec()));
+        let coordinator = tokio::spawn(run_script(listener, script.to_vec()));
         let mut client = Client::connect(&address, options).await.expect("the first act greets");
-        let told = story(&mut client).await;
+        let result = test(&mut client).await;
         drop(client);
-        (told, stage.await.expect("the play is over"))
+        (result, coordinator.await.expect("the play is over"))
     })
 }
 
@@ -96,10 +108,11 @@ fn seen(request: &Request) -> Option<u32> {
 }
 
 #[test]
-fn clients_draw_their_numbers_from_64_bits() {
+fn client_numbers_are_drawn_from_64_bits() {
     let (n0, mut highest) = (NodeId(0), 0);
     for _ in 0..4 {
-        let (number, _) = with_client(&[Act::Answers(n0, COMMITTED)], async |client| client.number());
+        let (number, _) =
+            with_client(&[ScriptStep::AnswerAll(n0, COMMITTED)], async |client| client.number());
         highest = highest.max(number);
     }
     assert!(highest > u64::from(u32::MAX), "four numbers, none above {highest}");
@@ -109,43 +122,50 @@ fn clients_draw_their_numbers_from_64_bits() {
 /// 2. The address leads to n1 now, and n1 is in its first life, too.
 /// 3. c7.1 must not be asked of n1: it would be done a second time.
 #[test]
-fn a_request_is_never_repeated_to_another_node() {
-    let acts = [Act::Loses(NodeId(0)), Act::Answers(NodeId(1), COMMITTED)];
-    let (settled, heard) = with_client(&acts, async |client| client.transact(put()).await);
-    let asked: Vec<NodeId> = heard.iter().map(|(node, ..)| *node).collect();
+fn request_is_never_resent_to_another_node() {
+    let script =
+        [ScriptStep::DropAfterRequest(NodeId(0)), ScriptStep::AnswerAll(NodeId(1), COMMITTED)];
+    let (result, received) = with_client(&script, async |client| client.transact(put()).await);
+    let asked: Vec<NodeId> = received.iter().map(|(node, ..)| *node).collect();
     assert_eq!(asked, [NodeId(0)]);
-    let Ok(Settled::Unknown { name, doubt: Doubt::Silence }) = settled else { panic!("{settled:?}") };
-    assert_eq!((name.node, name.life), (NodeId(0), LIFE));
+    let Ok(TxResult::Unknown { handle, reason: UnknownReason::NoAnswer }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!((handle.node, handle.incarnation), (NodeId(0), INCARNATION));
 }
 
 #[test]
-fn no_patience_is_too_long() {
-    let acts = [Act::Answers(NodeId(0), COMMITTED)];
-    let (patience, ask_again) = (Duration::MAX, Duration::MAX);
-    let options = ClientOptions { patience, ask_again, ..ClientOptions::default() };
-    let (settled, _) = with_client_of(options, &acts, async |client| client.transact(put()).await);
-    assert!(matches!(settled, Ok(Settled::Committed { .. })), "{settled:?}");
+fn maximum_timeouts_do_not_overflow() {
+    let script = [ScriptStep::AnswerAll(NodeId(0), COMMITTED)];
+    let (request_timeout, resend_after) = (Duration::MAX, Duration::MAX);
+    let options = ClientOptions { request_timeout, resend_after, ..ClientOptions::default() };
+    let (result, _) = with_client_of(options, &script, async |client| client.transact(put()).await);
+    assert!(matches!(result, Ok(TxResult::Committed { .. })), "{result:?}");
 }
 
 #[test]
-fn an_outcome_is_asked_only_of_the_node_that_the_name_says() {
+fn outcome_query_goes_only_to_the_node_in_the_handle() {
     let id = RequestId { client: 1, serial: 1, attempt: 0 };
-    let name = Name { node: NodeId(0), life: LIFE, id };
-    let acts = [Act::Answers(NodeId(1), COMMITTED)];
-    let (refused, heard) = with_client(&acts, async |client| client.outcome(name).await);
+    let handle = RequestHandle { node: NodeId(0), incarnation: INCARNATION, id };
+    let script = [ScriptStep::AnswerAll(NodeId(1), COMMITTED)];
+    let (refused, received) = with_client(&script, async |client| client.outcome(handle).await);
     assert!(matches!(refused, Err(ClientError::WrongNode { node: NodeId(1), .. })), "{refused:?}");
-    assert_eq!(heard, []);
+    assert_eq!(received, []);
 }
 
 /// 1. The request is sent, and the connection is lost before the answer.
 /// 2. Whoever is there now refuses the client.
 /// 3. "Nothing was done" is not known. Nor may the coordinator forget the name: somebody may ask for its outcome.
 #[test]
-fn what_was_sent_once_may_have_been_done_whatever_is_there_now() {
+fn sent_request_stays_unknown_when_the_reconnect_is_refused() {
     let n0 = NodeId(0);
-    let acts = [Act::Loses(n0), Act::Refuses, Act::Answers(n0, COMMITTED)];
-    let (first, heard) = with_client(&acts, async |client| {
-        let Ok(Settled::Unknown { name: first, .. }) = client.transact(put()).await else {
+    let script = [
+        ScriptStep::DropAfterRequest(n0),
+        ScriptStep::RefuseClient,
+        ScriptStep::AnswerAll(n0, COMMITTED),
+    ];
+    let (first, received) = with_client(&script, async |client| {
+        let Ok(TxResult::Unknown { handle: first, .. }) = client.transact(put()).await else {
             panic!("nobody knows what has become of it")
         };
         client.transact(put()).await.expect("an answer");
@@ -154,8 +174,8 @@ fn what_was_sent_once_may_have_been_done_whatever_is_there_now() {
         first
     });
     let asked: Vec<(u32, Option<u32>)> =
-        heard.iter().map(|(_, id, request)| (id.serial, seen(request))).collect();
+        received.iter().map(|(_, id, request)| (id.serial, seen(request))).collect();
     // The first was open until its outcome was known; then everything below the newest had been answered.
     assert_eq!(asked, [(1, Some(1)), (2, Some(1)), (1, None), (3, Some(3))]);
-    assert_eq!(first.id, heard[0].1);
+    assert_eq!(first.id, received[0].1);
 }

@@ -5,11 +5,11 @@ use std::mem;
 
 use serde::Serialize;
 
-use super::{Left, Phase, Progress, Segment, Wal};
+use super::{Phase, PreviousSegment, Progress, Segment, Wal};
 use crate::contract::{DiskOp, FileId, Node, OpId, Outbox};
 use crate::wal::head::Head;
-use crate::wal::recovery::Found;
-use crate::wal::snapshot::Image;
+use crate::wal::recovery::ResumePoint;
+use crate::wal::snapshot::EncodedSnapshot;
 
 /// The snapshot bears the number of the current segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) enum SnapshotLane {
 /// Compaction.
 impl Wal {
     /// Whether the segment has grown beyond [`WalOptions::compact_at`](super::WalOptions::compact_at) and no compaction is under way.
-    pub fn wants_compaction(&self) -> bool {
+    pub fn needs_compaction(&self) -> bool {
         self.segment.bytes > self.options.compact_at && self.can_compact()
     }
 
@@ -41,17 +41,18 @@ impl Wal {
             return;
         }
         assert!(self.can_compact(), "a second snapshot in the lane");
-        self.covers = self.group.appended;
-        self.outdated.push(FileId::Snapshot(self.segment.number));
+        self.covered_position = self.group.appended;
+        self.obsolete_files.push(FileId::Snapshot(self.segment.number));
         if self.segment.bytes > 0 {
-            self.outdated.push(self.segment.file());
+            self.obsolete_files.push(self.segment.file());
         }
         if self.group.durable() < self.group.appended {
-            self.left = Some(Left { segment: self.segment, end: self.group.appended });
+            self.previous =
+                Some(PreviousSegment { segment: self.segment, end: self.group.appended });
         }
         let number = self.segment.number.checked_add(1).expect("four billion compactions");
-        self.segment = Segment::new(self.life, number);
-        self.write_snapshot(Image::of(state), out);
+        self.segment = Segment::new(self.fingerprint, number);
+        self.write_snapshot(EncodedSnapshot::new(state), out);
         self.force(out);
     }
 
@@ -62,16 +63,21 @@ impl Wal {
 
 /// The snapshot lane.
 impl Wal {
-    pub(super) fn write_snapshot<N: Node>(&mut self, image: Image, out: &mut Outbox<N>) {
+    pub(super) fn write_snapshot<N: Node>(
+        &mut self,
+        encoded_snapshot: EncodedSnapshot,
+        out: &mut Outbox<N>,
+    ) {
         let head = Head {
             number: self.segment.number,
-            life: self.life,
+            fingerprint: self.fingerprint,
             chain: self.chain,
-            position: self.covers,
-            last: image.body().len() as u64,
+            position: self.covered_position,
+            watermark_or_length: encoded_snapshot.body().len() as u64,
         };
         self.stats.snapshots += 1;
-        self.stats.snapshot_bytes += image.write(head, self.options.chunk_bytes_max, out);
+        self.stats.snapshot_bytes +=
+            encoded_snapshot.write(head, self.options.chunk_bytes_max, out);
         let op = self.next_op();
         out.disk(DiskOp::Sync { op, file: FileId::Scratch });
         self.lane = SnapshotLane::Syncing(op);
@@ -85,15 +91,15 @@ impl Wal {
         }
         assert!(self.lane == SnapshotLane::Naming(op), "a completion without a barrier");
         self.lane = SnapshotLane::Idle;
-        for file in self.outdated.drain(..) {
+        for file in self.obsolete_files.drain(..) {
             out.disk(DiskOp::Remove { file });
         }
         if self.phase == Phase::Working {
             return Progress::Compacted;
         }
         self.phase = Phase::Working;
-        for held in mem::take(&mut self.held) {
-            out.append(self.segment.file(), held.about, &held.bytes);
+        for deferred in mem::take(&mut self.deferred) {
+            out.append(self.segment.file(), deferred.about, &deferred.bytes);
         }
         self.issue_barrier(out);
         Progress::Ready
@@ -103,10 +109,13 @@ impl Wal {
     /// a snapshot's head is a true watermark, like every other; and a segment is never removed while a barrier
     /// on it is under way.
     pub(super) fn name_snapshot<N: Node>(&mut self, out: &mut Outbox<N>) {
-        if self.lane != SnapshotLane::Synced || self.group.durable() < self.covers {
+        if self.lane != SnapshotLane::Synced || self.group.durable() < self.covered_position {
             return;
         }
-        out.disk(DiskOp::Rename { from: FileId::Scratch, to: FileId::Snapshot(self.segment.number) });
+        out.disk(DiskOp::Rename {
+            from: FileId::Scratch,
+            to: FileId::Snapshot(self.segment.number),
+        });
         let op = self.sync_dir(out);
         self.lane = SnapshotLane::Naming(op);
     }
@@ -115,10 +124,14 @@ impl Wal {
 /// Of the lives that append to segments of one number, at most one began with that number, and at most one,
 /// earlier, had switched to it by compaction; so a checksum over the number a life began with and what it began
 /// from tells them apart, even with the same entropy.
-pub(super) fn fingerprint(found: &Found, entropy: u64, state: &[u8]) -> u32 {
+pub(super) fn incarnation_fingerprint(
+    resume_point: &ResumePoint,
+    entropy: u64,
+    state: &[u8],
+) -> u32 {
     let mut sum = crc32c::crc32c(&entropy.to_le_bytes());
-    sum = crc32c::crc32c_append(sum, &found.next_number().to_le_bytes());
-    sum = crc32c::crc32c_append(sum, &found.position.to_le_bytes());
-    sum = crc32c::crc32c_append(sum, &found.chain.to_le_bytes());
+    sum = crc32c::crc32c_append(sum, &resume_point.next_number().to_le_bytes());
+    sum = crc32c::crc32c_append(sum, &resume_point.position.to_le_bytes());
+    sum = crc32c::crc32c_append(sum, &resume_point.chain.to_le_bytes());
     crc32c::crc32c_append(sum, state)
 }

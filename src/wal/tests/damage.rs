@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::disk::{Disk, Everything};
+use super::disk::{Disk, KeepUnsynced};
 use super::rig::Rig;
 use super::{Record, State};
 use crate::contract::{BootError, FileId, ReadDisk};
@@ -18,11 +18,11 @@ struct Log {
 /// A log with a compaction cut short: `wal.1` and `wal.2` after `snapshot.1`, every record forced.
 fn log() -> Log {
     let mut rig = Rig::started();
-    rig.keep(20);
-    rig.keep(30);
+    rig.append_durably(20);
+    rig.append_durably(30);
     rig.compact();
     for len in [10, 0, 25, 40] {
-        rig.jot(len);
+        rig.append_untracked(len);
         rig.force();
         rig.perform_all();
         // All barriers but the snapshot's, which is the first.
@@ -30,7 +30,7 @@ fn log() -> Log {
             rig.complete(1, Ok(())).expect("fine");
         }
     }
-    rig.power_cut(&mut Everything);
+    rig.power_cut(&mut KeepUnsynced);
     let ids = rig.ids();
     assert_eq!(ids, [1, 2, 3, 4, 5, 6]);
     Log { rig, ids }
@@ -39,7 +39,7 @@ fn log() -> Log {
 /// Every single bit of both segments: the node refuses, or it finds a prefix that lacks at most the last record,
 /// which was durable but told so by nobody.
 #[test]
-fn a_flipped_bit_is_refused_or_a_torn_tail() {
+fn flipped_bit_is_refused_or_a_torn_tail() {
     let Log { rig, ids } = log();
     let (mut refused, mut torn) = (0, 0);
     for file in [FileId::Wal(1), FileId::Wal(2)] {
@@ -49,7 +49,8 @@ fn a_flipped_bit_is_refused_or_a_torn_tail() {
             match rig.recover() {
                 Ok(recovered) => {
                     assert!(recovered.torn.is_some(), "{file}, bit {bit}: not noticed");
-                    let found = recovered.records.iter().map(|record| record.id).collect::<Vec<_>>();
+                    let found =
+                        recovered.records.iter().map(|record| record.id).collect::<Vec<_>>();
                     assert_eq!(found, ids[..5], "{file}, bit {bit}");
                     torn += 1;
                 }
@@ -69,11 +70,11 @@ fn a_flipped_bit_is_refused_or_a_torn_tail() {
 
 /// A log that is refused can still be looked at: what lies behind the break is seen, the broken frame is not.
 #[test]
-fn a_refused_log_can_be_surveyed() {
+fn frames_of_a_refused_log_can_be_scanned() {
     let Log { mut rig, .. } = log();
     let positions = |rig: &Rig| {
-        let seen = crate::wal::survey(&rig.disk).expect("readable");
-        seen.iter().map(|frame| (frame.file, frame.position)).collect::<Vec<_>>()
+        let frames = crate::wal::scan_frames(&rig.disk).expect("readable");
+        frames.iter().map(|frame| (frame.file, frame.position)).collect::<Vec<_>>()
     };
     let (one, two) = (FileId::Wal(1), FileId::Wal(2));
     assert_eq!(positions(&rig), [(one, 1), (one, 2), (two, 3), (two, 4), (two, 5), (two, 6)]);
@@ -85,13 +86,15 @@ fn a_refused_log_can_be_surveyed() {
 
 /// Every length that a segment could be cut to, and every hole of zeros to its end.
 #[test]
-fn a_lost_end_is_refused_or_a_torn_tail() {
+fn truncated_segment_is_refused_or_a_torn_tail() {
     let Log { rig, ids } = log();
     for file in [FileId::Wal(1), FileId::Wal(2)] {
         for kept in 0..rig.disk.bytes(file).len() {
             for hole in [false, true] {
                 let mut rig = rig.clone();
-                rig.disk.edit(file, |bytes| if hole { bytes[kept..].fill(0) } else { bytes.truncate(kept) });
+                rig.disk.edit(file, |bytes| {
+                    if hole { bytes[kept..].fill(0) } else { bytes.truncate(kept) }
+                });
                 let Ok(recovered) = rig.recover() else { continue };
                 let found = recovered.records.iter().map(|record| record.id).collect::<Vec<_>>();
                 assert!(ids.starts_with(&found));
@@ -104,7 +107,7 @@ fn a_lost_end_is_refused_or_a_torn_tail() {
 
 /// An intact file of another version is told from a damaged one; a torn version is not another version.
 #[test]
-fn another_format_version_is_refused_by_name() {
+fn other_format_version_is_reported_as_such() {
     let Log { rig, .. } = log();
     let mut checked = 0;
     for (file, kind) in [(FileId::Wal(2), Kind::Segment), (FileId::Snapshot(1), Kind::Snapshot)] {

@@ -1,15 +1,15 @@
-//! A disk that forgets: names and data are volatile until their barrier, and a power cut asks a [`Fate`] about
+//! A disk that forgets: names and data are volatile until their barrier, and a power cut asks a [`SurvivalPolicy`] about
 //! every sector, size and name that was not synced.
 
 use std::collections::BTreeMap;
 
-use super::Dice;
+use super::Rng;
 use crate::contract::{DiskError, FileId, ReadDisk};
 
 pub(super) const SECTOR: usize = 512;
 
 /// Decides what survives a power cut.
-pub(super) trait Fate {
+pub(super) trait SurvivalPolicy {
     /// Whether a creation, rename or removal under this name survives.
     fn keeps_name(&mut self, name: FileId) -> bool;
     /// Whether a file's extension survives.
@@ -17,36 +17,36 @@ pub(super) trait Fate {
     /// How many of the bytes that one append has written to one sector survive; what is left is a hole.
     fn keeps_bytes(&mut self, file: FileId, at: usize, len: usize) -> usize;
     /// What is found in a hole: zeros, garbage, or one of the old blocks.
-    fn fills(&mut self, sector: usize, old_blocks: &[(usize, Vec<u8>)]) -> Vec<u8>;
+    fn hole_contents(&mut self, sector: usize, old_blocks: &[(usize, Vec<u8>)]) -> Vec<u8>;
 }
 
 #[derive(Clone, Debug, Default)]
 struct Inode {
     /// What a reader sees.
-    seen: Vec<u8>,
+    visible: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Write>,
 }
 
 #[derive(Clone, Debug)]
 struct Write {
-    when: u64,
+    issued_at: u64,
     at: usize,
     bytes: Vec<u8>,
     /// A sync of it has failed: no later sync will try again.
-    given_up: bool,
+    sync_failed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Naming {
-    when: u64,
+struct NameChange {
+    issued_at: u64,
     from: Option<FileId>,
     to: Option<FileId>,
     inode: usize,
-    given_up: bool,
+    sync_failed: bool,
 }
 
-impl Naming {
+impl NameChange {
     fn apply(self, names: &mut BTreeMap<FileId, usize>) {
         if let Some(from) = self.from
             && names.get(&from) == Some(&self.inode)
@@ -65,7 +65,7 @@ pub(super) struct Disk {
     inodes: Vec<Inode>,
     names: BTreeMap<FileId, usize>,
     durable_names: BTreeMap<FileId, usize>,
-    unsynced_names: Vec<Naming>,
+    unsynced_names: Vec<NameChange>,
     /// Sectors of files that are gone, with their place in the file.
     old_blocks: Vec<(usize, Vec<u8>)>,
 }
@@ -75,38 +75,38 @@ impl ReadDisk for Disk {
         self.names.keys().copied().collect()
     }
     fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
-        Ok(self.names.get(&file).map(|inode| self.inodes[*inode].seen.as_slice()))
+        Ok(self.names.get(&file).map(|inode| self.inodes[*inode].visible.as_slice()))
     }
 }
 
 /// What a process does to it.
 impl Disk {
     pub(super) fn append(&mut self, file: FileId, bytes: &[u8]) {
-        let when = self.tick();
+        let issued_at = self.tick();
         let inode = match self.names.get(&file) {
             Some(inode) => *inode,
             None => {
                 self.inodes.push(Inode::default());
-                self.name(when, None, Some(file), self.inodes.len() - 1);
+                self.name(issued_at, None, Some(file), self.inodes.len() - 1);
                 self.inodes.len() - 1
             }
         };
         let inode = &mut self.inodes[inode];
-        let at = inode.seen.len();
-        inode.seen.extend_from_slice(bytes);
-        inode.unsynced.push(Write { when, at, bytes: bytes.to_vec(), given_up: false });
+        let at = inode.visible.len();
+        inode.visible.extend_from_slice(bytes);
+        inode.unsynced.push(Write { issued_at, at, bytes: bytes.to_vec(), sync_failed: false });
     }
 
     pub(super) fn rename(&mut self, from: FileId, to: FileId) {
-        let when = self.tick();
+        let issued_at = self.tick();
         let inode = self.names[&from];
-        self.name(when, Some(from), Some(to), inode);
+        self.name(issued_at, Some(from), Some(to), inode);
     }
 
     pub(super) fn remove(&mut self, file: FileId) {
-        let when = self.tick();
+        let issued_at = self.tick();
         if let Some(inode) = self.names.get(&file).copied() {
-            self.name(when, Some(file), None, inode);
+            self.name(issued_at, Some(file), None, inode);
         }
     }
 
@@ -120,56 +120,66 @@ impl Disk {
         self.names[&file]
     }
 
-    /// A sync that was issued at `when` has succeeded, or failed and given up.
-    pub(super) fn synced(&mut self, inode: usize, when: u64, success: bool) {
+    /// A sync that was issued at `issued_at` has succeeded, or failed and given up.
+    pub(super) fn synced(&mut self, inode: usize, issued_at: u64, success: bool) {
         let inode = &mut self.inodes[inode];
-        for write in inode.unsynced.iter_mut().filter(|write| write.when < when && !write.given_up) {
-            write.given_up = !success;
+        for write in inode
+            .unsynced
+            .iter_mut()
+            .filter(|write| write.issued_at < issued_at && !write.sync_failed)
+        {
+            write.sync_failed = !success;
             if success {
                 overwrite(&mut inode.durable, write.at, &write.bytes);
             }
         }
-        inode.unsynced.retain(|write| write.when >= when || write.given_up);
+        inode.unsynced.retain(|write| write.issued_at >= issued_at || write.sync_failed);
     }
 
     /// The same for a sync of the directory.
-    pub(super) fn synced_names(&mut self, when: u64, success: bool) {
-        for naming in self.unsynced_names.iter_mut().filter(|naming| naming.when < when && !naming.given_up) {
-            naming.given_up = !success;
+    pub(super) fn synced_names(&mut self, issued_at: u64, success: bool) {
+        for name_change in self
+            .unsynced_names
+            .iter_mut()
+            .filter(|name_change| name_change.issued_at < issued_at && !name_change.sync_failed)
+        {
+            name_change.sync_failed = !success;
             if success {
-                naming.apply(&mut self.durable_names);
+                name_change.apply(&mut self.durable_names);
             }
         }
-        self.unsynced_names.retain(|naming| naming.when >= when || naming.given_up);
+        self.unsynced_names
+            .retain(|name_change| name_change.issued_at >= issued_at || name_change.sync_failed);
     }
 
-    fn name(&mut self, when: u64, from: Option<FileId>, to: Option<FileId>, inode: usize) {
-        let naming = Naming { when, from, to, inode, given_up: false };
-        naming.apply(&mut self.names);
-        self.unsynced_names.push(naming);
+    fn name(&mut self, issued_at: u64, from: Option<FileId>, to: Option<FileId>, inode: usize) {
+        let name_change = NameChange { issued_at, from, to, inode, sync_failed: false };
+        name_change.apply(&mut self.names);
+        self.unsynced_names.push(name_change);
     }
 }
 
 /// What the world does to it.
 impl Disk {
-    pub(super) fn power_cut(&mut self, fate: &mut dyn Fate) {
+    pub(super) fn power_cut(&mut self, policy: &mut dyn SurvivalPolicy) {
         let before = self.names.clone();
         self.names = self.durable_names.clone();
-        for naming in std::mem::take(&mut self.unsynced_names) {
-            if fate.keeps_name(naming.to.or(naming.from).expect("a name")) {
-                naming.apply(&mut self.names);
+        for name_change in std::mem::take(&mut self.unsynced_names) {
+            if policy.keeps_name(name_change.to.or(name_change.from).expect("a name")) {
+                name_change.apply(&mut self.names);
             }
         }
         self.remember_old_blocks(&before);
         for (file, inode) in &self.names {
-            self.inodes[*inode].power_cut(*file, &self.old_blocks, fate);
+            self.inodes[*inode].power_cut(*file, &self.old_blocks, policy);
         }
         self.durable_names = self.names.clone();
     }
 
     fn remember_old_blocks(&mut self, before: &BTreeMap<FileId, usize>) {
-        for inode in before.values().filter(|inode| !self.names.values().any(|kept| kept == *inode)) {
-            let sectors = self.inodes[*inode].seen.chunks(SECTOR).enumerate();
+        for inode in before.values().filter(|inode| !self.names.values().any(|kept| kept == *inode))
+        {
+            let sectors = self.inodes[*inode].visible.chunks(SECTOR).enumerate();
             self.old_blocks.extend(sectors.map(|(place, bytes)| (place, bytes.to_vec())));
         }
         let surplus = self.old_blocks.len().saturating_sub(32);
@@ -179,54 +189,64 @@ impl Disk {
     /// Damage at rest, or a convenient way of writing a story.
     pub(super) fn edit(&mut self, file: FileId, change: impl FnOnce(&mut Vec<u8>)) {
         let inode = &mut self.inodes[self.names[&file]];
-        change(&mut inode.seen);
-        inode.durable = inode.seen.clone();
+        change(&mut inode.visible);
+        inode.durable = inode.visible.clone();
         inode.unsynced.clear();
     }
 
     /// Loses a file without a trace.
-    pub(super) fn lose(&mut self, file: FileId) {
+    pub(super) fn delete_silently(&mut self, file: FileId) {
         self.names.remove(&file);
         self.durable_names.remove(&file);
     }
 
     /// The content of a file that exists.
     pub(super) fn bytes(&self, file: FileId) -> &[u8] {
-        &self.inodes[self.names[&file]].seen
+        &self.inodes[self.names[&file]].visible
     }
 }
 
 impl Inode {
-    fn power_cut(&mut self, file: FileId, old_blocks: &[(usize, Vec<u8>)], fate: &mut dyn Fate) {
+    fn power_cut(
+        &mut self,
+        file: FileId,
+        old_blocks: &[(usize, Vec<u8>)],
+        policy: &mut dyn SurvivalPolicy,
+    ) {
         let mut size = self.durable.len();
         for write in &self.unsynced {
-            if fate.keeps_size(file) {
+            if policy.keeps_size(file) {
                 size = size.max(write.at + write.bytes.len());
             }
         }
         let mut bytes = std::mem::take(&mut self.durable);
         while bytes.len() < size {
             let (sector, within) = (bytes.len() / SECTOR, bytes.len() % SECTOR);
-            let block = fate.fills(sector, old_blocks);
+            let block = policy.hole_contents(sector, old_blocks);
             bytes.extend_from_slice(&block[within..]);
         }
         bytes.truncate(size);
         for write in std::mem::take(&mut self.unsynced) {
-            write.survive(file, &mut bytes, fate);
+            write.write_surviving_sectors(file, &mut bytes, policy);
         }
-        self.seen = bytes.clone();
+        self.visible = bytes.clone();
         self.durable = bytes;
     }
 }
 
 impl Write {
     /// Sector by sector. Two appends never overlap, so their order within one sector does not matter here.
-    fn survive(&self, file: FileId, into: &mut [u8], fate: &mut dyn Fate) {
+    fn write_surviving_sectors(
+        &self,
+        file: FileId,
+        into: &mut [u8],
+        policy: &mut dyn SurvivalPolicy,
+    ) {
         let mut at = self.at;
         let end = self.at + self.bytes.len();
         while at < end {
             let stop = end.min((at / SECTOR + 1) * SECTOR);
-            let kept = at + fate.keeps_bytes(file, at, stop - at);
+            let kept = at + policy.keeps_bytes(file, at, stop - at);
             let kept = kept.min(into.len()).max(at.min(into.len()));
             if at < kept {
                 into[at..kept].copy_from_slice(&self.bytes[at - self.at..kept - self.at]);
@@ -242,15 +262,15 @@ fn overwrite(bytes: &mut Vec<u8>, at: usize, with: &[u8]) {
 }
 
 /// Everything that was not synced is lost.
-pub(super) struct Nothing;
+pub(super) struct LoseUnsynced;
 /// Everything survives.
-pub(super) struct Everything;
+pub(super) struct KeepUnsynced;
 /// Names survive and sizes too, but no data: holes of zeros.
-pub(super) struct Hollow;
+pub(super) struct KeepLengthsOnly;
 
-macro_rules! plain_fate {
-    ($fate:ty, name: $name:expr, size: $size:expr, bytes: $bytes:expr) => {
-        impl Fate for $fate {
+macro_rules! uniform_policy {
+    ($policy:ty, name: $name:expr, size: $size:expr, bytes: $bytes:expr) => {
+        impl SurvivalPolicy for $policy {
             fn keeps_name(&mut self, _: FileId) -> bool {
                 $name
             }
@@ -260,21 +280,21 @@ macro_rules! plain_fate {
             fn keeps_bytes(&mut self, _: FileId, _: usize, len: usize) -> usize {
                 if $bytes { len } else { 0 }
             }
-            fn fills(&mut self, _: usize, _: &[(usize, Vec<u8>)]) -> Vec<u8> {
+            fn hole_contents(&mut self, _: usize, _: &[(usize, Vec<u8>)]) -> Vec<u8> {
                 vec![0; SECTOR]
             }
         }
     };
 }
 
-plain_fate!(Nothing, name: false, size: false, bytes: false);
-plain_fate!(Everything, name: true, size: true, bytes: true);
-plain_fate!(Hollow, name: true, size: true, bytes: false);
+uniform_policy!(LoseUnsynced, name: false, size: false, bytes: false);
+uniform_policy!(KeepUnsynced, name: true, size: true, bytes: true);
+uniform_policy!(KeepLengthsOnly, name: true, size: true, bytes: false);
 
 /// All that is written at or above this offset of any file is lost, but its size.
-pub(super) struct LostFrom(pub(super) usize);
+pub(super) struct LoseBytesFrom(pub(super) usize);
 
-impl Fate for LostFrom {
+impl SurvivalPolicy for LoseBytesFrom {
     fn keeps_name(&mut self, _: FileId) -> bool {
         true
     }
@@ -284,13 +304,13 @@ impl Fate for LostFrom {
     fn keeps_bytes(&mut self, _: FileId, at: usize, len: usize) -> usize {
         self.0.saturating_sub(at).min(len)
     }
-    fn fills(&mut self, _: usize, _: &[(usize, Vec<u8>)]) -> Vec<u8> {
+    fn hole_contents(&mut self, _: usize, _: &[(usize, Vec<u8>)]) -> Vec<u8> {
         vec![0; SECTOR]
     }
 }
 
 /// Any subset, with torn sectors and all kinds of holes.
-impl Fate for Dice {
+impl SurvivalPolicy for Rng {
     fn keeps_name(&mut self, _: FileId) -> bool {
         self.one_in(2)
     }
@@ -304,11 +324,12 @@ impl Fate for Dice {
             _ => len,
         }
     }
-    fn fills(&mut self, sector: usize, old_blocks: &[(usize, Vec<u8>)]) -> Vec<u8> {
-        let same_place = old_blocks.iter().filter(|(place, _)| *place == sector).collect::<Vec<_>>();
+    fn hole_contents(&mut self, sector: usize, old_blocks: &[(usize, Vec<u8>)]) -> Vec<u8> {
+        let same_place =
+            old_blocks.iter().filter(|(place, _)| *place == sector).collect::<Vec<_>>();
         let mut block = match self.below(4) {
             0 => Vec::new(),
-            1 => (0..SECTOR).map(|_| self.roll() as u8).collect(),
+            1 => (0..SECTOR).map(|_| self.next_u64() as u8).collect(),
             _ if !same_place.is_empty() => same_place[self.below(same_place.len())].1.clone(),
             _ => Vec::new(),
         };

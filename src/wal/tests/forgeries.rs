@@ -1,41 +1,46 @@
 //! Bytes that look like frames and are none: in values, in holes, in the wrong place.
 
 use super::Record;
-use super::disk::{Nothing, SECTOR};
+use super::disk::{LoseUnsynced, SECTOR};
 use super::rig::Rig;
 use crate::codec;
 use crate::contract::FileId;
-use crate::wal::frame::{FRAME_BYTES, Frame, Seed};
+use crate::wal::frame::{ChecksumSeed, FRAME_BYTES, Frame};
 use crate::wal::head::{HEAD_BYTES, Head, u32_at};
 
 /// A frame for the place of the caller's choice, which claims that a million records are durable.
-fn forged(life: u32, number: u32, offset: u64) -> Vec<u8> {
+fn forged(fingerprint: u32, number: u32, offset: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let frame =
-        Frame { seed: Seed::of(life, number), offset, link: 0, position: 1_000_001, watermark: 1_000_000 };
+    let frame = Frame {
+        seed: ChecksumSeed::new(fingerprint, number),
+        offset,
+        link: 0,
+        position: 1_000_001,
+        watermark: 1_000_000,
+    };
     frame.write(&mut bytes, |buffer| buffer.extend_from_slice(b"forged"));
     bytes
 }
 
-fn life_of(rig: &Rig) -> u32 {
-    Head::of_segment(rig.disk.bytes(FileId::Wal(1))).expect("a whole head").life
+fn fingerprint_of(rig: &Rig) -> u32 {
+    Head::of_segment(rig.disk.bytes(FileId::Wal(1))).expect("a whole head").fingerprint
 }
 
 /// 1. A client stores a copy of this very log as a value.
 /// 2. The power cut loses the sector with the record's header and keeps the copies behind it, which tell of
 ///    durable records. They were made for other offsets.
 #[test]
-fn a_copy_of_the_log_inside_a_value_tells_no_watermark() {
+fn copy_of_the_log_inside_a_value_raises_no_watermark() {
     for shift in 0..64 {
         let mut rig = Rig::started();
-        rig.keep(20);
-        rig.keep(20);
+        rig.append_durably(20);
+        rig.append_durably(20);
         let third = rig.disk.bytes(FileId::Wal(1)).len();
-        rig.keep(20);
-        rig.keep(20);
+        rig.append_durably(20);
+        rig.append_durably(20);
         let mut value = vec![0; 2 * SECTOR + shift];
         value.extend_from_slice(rig.disk.bytes(FileId::Wal(1)));
-        rig.jot_value(value);
+        rig.append_value_untracked(value);
         rig.perform_all();
         // The true frames 3 and 4 are gone with the sector; the copy of 4 still says that 3 had been durable.
         rig.disk.edit(FileId::Wal(1), |bytes| bytes[third..SECTOR].fill(0));
@@ -46,19 +51,19 @@ fn a_copy_of_the_log_inside_a_value_tells_no_watermark() {
 /// A client who could foretell the life, the segment and the offset might forge a frame. It is not looked at as
 /// long as the true record around it stands.
 #[test]
-fn a_perfect_forgery_inside_a_record_is_not_looked_at() {
+fn forged_frame_inside_an_intact_record_is_ignored() {
     let mut rig = Rig::started();
-    rig.keep(20);
+    rig.append_durably(20);
     let offset = rig.disk.bytes(FileId::Wal(1)).len() + FRAME_BYTES + 50;
-    let (life, number) = (life_of(&rig), 1);
+    let (fingerprint, number) = (fingerprint_of(&rig), 1);
     for at in offset..offset + 50 {
         let mut value = vec![0; 200];
         let place = at - offset + 30;
-        let forgery = forged(life, number, at as u64);
+        let forgery = forged(fingerprint, number, at as u64);
         value[place..place + forgery.len()].copy_from_slice(&forgery);
         let mut rig = rig.clone();
-        rig.jot_value(value);
-        rig.stop();
+        rig.append_value_untracked(value);
+        rig.flush_and_power_cut();
         assert_eq!(rig.ids(), [1, 2]);
     }
 }
@@ -66,24 +71,30 @@ fn a_perfect_forgery_inside_a_record_is_not_looked_at() {
 /// A forgery that misses the life, the segment's number or the offset tells nothing, even behind a break; one that
 /// hits all three would. That is how much there is to guess.
 #[test]
-fn a_forgery_must_know_life_number_and_offset() {
+fn forged_frame_needs_the_right_fingerprint_number_and_offset() {
     let mut rig = Rig::started();
-    rig.keep(20);
+    rig.append_durably(20);
     let at = rig.disk.bytes(FileId::Wal(1)).len() + 100;
-    let life = life_of(&rig);
-    let believed = |life, number, offset| {
+    let fingerprint = fingerprint_of(&rig);
+    let accepted = |fingerprint, number, offset| {
         let mut rig = rig.clone();
-        let forgery = forged(life, number, offset);
+        let forgery = forged(fingerprint, number, offset);
         rig.disk.edit(FileId::Wal(1), |bytes| {
             bytes.resize(at, 0);
             bytes.extend_from_slice(&forgery);
         });
         rig.recover().is_err()
     };
-    assert!(believed(life, 1, at as u64));
-    assert!((0..10_000).all(|miss| miss == at as u64 || !believed(life, 1, miss)));
-    assert!((0..1000).all(|miss| miss == 1 || !believed(life, miss, at as u64)));
-    assert!((1..32).all(|bit| !believed(life ^ (1 << bit), 1, at as u64)));
+    assert!(accepted(fingerprint, 1, at as u64));
+    assert!(
+        (0..10_000)
+            .all(|wrong_guess| wrong_guess == at as u64 || !accepted(fingerprint, 1, wrong_guess))
+    );
+    assert!(
+        (0..1000)
+            .all(|wrong_guess| wrong_guess == 1 || !accepted(fingerprint, wrong_guess, at as u64))
+    );
+    assert!((1..32).all(|bit| !accepted(fingerprint ^ (1 << bit), 1, at as u64)));
 }
 
 /// By bad luck two lives share a fingerprint, and an old block of one turns up in the other's segment, where it has
@@ -91,14 +102,16 @@ fn a_forgery_must_know_life_number_and_offset() {
 #[test]
 fn a_frame_with_another_link_does_not_continue_the_log() {
     let mut rig = Rig::started();
-    rig.keep(20);
+    rig.append_durably(20);
     let genuine = rig.disk.bytes(FileId::Wal(1)).to_vec();
     let chain = u32_at(&genuine, HEAD_BYTES + 4);
     let follow = |link, position| {
-        let seed = Seed::of(life_of(&rig), 1);
+        let seed = ChecksumSeed::new(fingerprint_of(&rig), 1);
         let frame = Frame { seed, offset: genuine.len() as u64, link, position, watermark: 1 };
         let mut bytes = genuine.clone();
-        frame.write(&mut bytes, |buffer| codec::encode_into(&Record { id: 9, value: Vec::new() }, buffer));
+        frame.write(&mut bytes, |buffer| {
+            codec::encode_into(&Record { id: 9, value: Vec::new() }, buffer)
+        });
         let mut rig = rig.clone();
         rig.disk.edit(FileId::Wal(1), |file| *file = bytes);
         rig.ids()
@@ -110,16 +123,16 @@ fn a_frame_with_another_link_does_not_continue_the_log() {
 
 /// Lives that begin from the same state at the same number differ in their entropy, and thereby in all checksums.
 #[test]
-fn entropy_tells_lives_apart() {
-    let life = |entropy| {
+fn different_entropy_gives_different_fingerprints() {
+    let fingerprint = |entropy| {
         let mut rig = Rig::new();
         rig.options.entropy = entropy;
         rig.start();
-        rig.keep(20);
-        life_of(&rig)
+        rig.append_durably(20);
+        fingerprint_of(&rig)
     };
-    assert_eq!(life(1), life(1));
-    assert!((2..1000).all(|entropy| life(entropy) != life(1)));
+    assert_eq!(fingerprint(1), fingerprint(1));
+    assert!((2..1000).all(|entropy| fingerprint(entropy) != fingerprint(1)));
 }
 
 /// 1. Life 1 compacts, and appends record 2 to wal.2; the power cut takes the file, its name never having
@@ -127,24 +140,26 @@ fn entropy_tells_lives_apart() {
 /// 2. Life 2 begins as number 2, at the same position, and appends record 3 to a wal.2 of its own.
 /// 3. The power cut keeps its head, which was synced, and turns up the old block where record 3 was.
 #[test]
-fn a_dead_life_s_block_does_not_continue_the_log() {
+fn stale_block_of_an_earlier_incarnation_does_not_continue_the_log() {
     let mut rig = Rig::started();
     rig.options.entropy = 7;
-    rig.keep(20);
+    rig.append_durably(20);
     rig.compact();
-    rig.jot(20);
+    rig.append_untracked(20);
     rig.perform_all();
-    let dead = rig.disk.bytes(FileId::Wal(2)).to_vec();
-    rig.power_cut(&mut Nothing);
+    let old_segment = rig.disk.bytes(FileId::Wal(2)).to_vec();
+    rig.power_cut(&mut LoseUnsynced);
     rig.start();
-    rig.jot(20);
-    rig.stop();
-    let alive = rig.disk.bytes(FileId::Wal(2)).len();
-    assert_eq!(alive, dead.len());
+    rig.append_untracked(20);
+    rig.flush_and_power_cut();
+    let new_len = rig.disk.bytes(FileId::Wal(2)).len();
+    assert_eq!(new_len, old_segment.len());
     let mut hole = rig.clone();
-    hole.disk.edit(FileId::Wal(2), |bytes| bytes[HEAD_BYTES..].copy_from_slice(&dead[HEAD_BYTES..]));
+    hole.disk.edit(FileId::Wal(2), |bytes| {
+        bytes[HEAD_BYTES..].copy_from_slice(&old_segment[HEAD_BYTES..])
+    });
     assert_eq!(hole.ids(), [1]);
-    hole.disk.edit(FileId::Wal(2), |bytes| bytes.copy_from_slice(&dead));
+    hole.disk.edit(FileId::Wal(2), |bytes| bytes.copy_from_slice(&old_segment));
     assert_eq!(hole.ids(), [1]);
     assert_eq!(rig.ids(), [1, 3]);
 }
@@ -152,15 +167,15 @@ fn a_dead_life_s_block_does_not_continue_the_log() {
 /// A block of wal.2 turns up in the first sector of wal.3, head and all: it proves nothing, neither a record nor that a
 /// snapshot is missing.
 #[test]
-fn another_segment_s_head_in_a_hole_proves_nothing() {
+fn stale_head_of_another_segment_is_ignored() {
     let mut rig = Rig::started();
-    rig.keep(20);
+    rig.append_durably(20);
     let old = rig.disk.bytes(FileId::Wal(1)).to_vec();
     rig.start();
-    rig.keep(20);
+    rig.append_durably(20);
     rig.compact();
-    rig.jot(20);
-    rig.stop();
+    rig.append_untracked(20);
+    rig.flush_and_power_cut();
     rig.disk.edit(FileId::Wal(3), |bytes| {
         let len = old.len().min(bytes.len());
         bytes[..len].copy_from_slice(&old[..len]);

@@ -2,14 +2,14 @@
 //! these tests keeps the rules D1 to D8 and D12 of the fault model, in as few lines as possible: it shares nothing
 //! with the simulator's, so neither can lean on the other's mistakes.
 
-mod boots;
+mod boot;
 mod damage;
 mod disk;
+mod durability;
 mod forgeries;
-mod promises;
+mod random_histories;
 mod rig;
-mod storms;
-mod tails;
+mod torn_tails;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,7 @@ struct Record {
 /// What a node makes of its records: the list of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
-    life: u32,
+    incarnation: u32,
     ids: Vec<u32>,
 }
 
@@ -41,18 +41,18 @@ impl Label for Record {
 
 /// A node in name only: the log does not care whose outbox it writes to.
 #[derive(Clone, Debug)]
-struct Toy;
+struct StubNode;
 
-impl Node for Toy {
+impl Node for StubNode {
     type Config = ();
     type Message = Record;
     type Request = Record;
     type Response = Record;
     type Event = Record;
-    fn boot((): &(), _: Boot<'_>, _: &mut Outbox<Toy>) -> Result<Toy, BootError> {
-        Ok(Toy)
+    fn boot((): &(), _: Boot<'_>, _: &mut Outbox<StubNode>) -> Result<StubNode, BootError> {
+        Ok(StubNode)
     }
-    fn step(&mut self, _: Time, _: Input<Toy>, _: &mut Outbox<Toy>) {}
+    fn step(&mut self, _: Time, _: Input<StubNode>, _: &mut Outbox<StubNode>) {}
     fn deadline(&self) -> Option<Time> {
         None
     }
@@ -60,10 +60,10 @@ impl Node for Toy {
 
 /// A source of choices: splitmix64.
 #[derive(Clone, Debug)]
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
-    fn roll(&mut self) -> u64 {
+impl Rng {
+    fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -71,7 +71,7 @@ impl Dice {
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        (self.roll() % bound as u64) as usize
+        (self.next_u64() % bound as u64) as usize
     }
 
     fn one_in(&mut self, n: usize) -> bool {

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::disk::{Disk, Everything, Fate};
-use super::{Record, State, Toy};
+use super::disk::{Disk, KeepUnsynced, SurvivalPolicy};
+use super::{Record, State, StubNode};
 use crate::contract::{BootError, DiskError, DiskOp, Effect, FileId, OpId, Outbox, ReadDisk};
 use crate::wal::{Progress, Recovered, Ticket, Wal, WalOptions, recover};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Job {
+pub(super) enum QueuedOp {
     Append { file: FileId, kind: &'static str, bytes: Vec<u8> },
     Rename { from: FileId, to: FileId },
     Remove { file: FileId },
@@ -22,7 +22,7 @@ struct Barrier {
     op: OpId,
     /// `None`: the directory.
     inode: Option<usize>,
-    when: u64,
+    issued_at: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -30,10 +30,10 @@ pub(super) struct Rig {
     pub(super) disk: Disk,
     pub(super) options: WalOptions,
     wal: Option<Wal>,
-    pub(super) queue: VecDeque<Job>,
+    pub(super) queue: VecDeque<QueuedOp>,
     barriers: Vec<Barrier>,
     /// The device has failed in this life: nothing is performed, every barrier fails.
-    latched: bool,
+    device_failed: bool,
     next_id: u32,
     /// What the node knows.
     pub(super) state: State,
@@ -48,7 +48,7 @@ impl Rig {
             wal: None,
             queue: VecDeque::new(),
             barriers: Vec::new(),
-            latched: false,
+            device_failed: false,
             next_id: 1,
             state: State::default(),
         }
@@ -63,7 +63,7 @@ impl Rig {
 
     pub(super) fn start(&mut self) {
         self.boot().expect("the disk is fine");
-        self.settle();
+        self.run_until_idle();
         assert!(self.wal().ready());
     }
 
@@ -77,16 +77,16 @@ impl Rig {
 
     /// All ids on the disk, in order.
     pub(super) fn ids(&self) -> Vec<u32> {
-        fold(&self.recover().expect("the disk is fine")).ids
+        rebuild_state(&self.recover().expect("the disk is fine")).ids
     }
 
     pub(super) fn boot(&mut self) -> Result<(), BootError> {
         self.kill();
         let recovered = self.recover()?;
-        self.state = fold(&recovered);
-        self.state.life += 1;
+        self.state = rebuild_state(&recovered);
+        self.state.incarnation += 1;
         let mut out = Outbox::default();
-        self.wal = Some(Wal::begin(recovered.found, self.options, &self.state, &mut out));
+        self.wal = Some(Wal::begin(recovered.resume_point, self.options, &self.state, &mut out));
         self.take(&mut out);
         Ok(())
     }
@@ -99,11 +99,11 @@ impl Rig {
     }
 
     /// Appends a record that nobody waits for.
-    pub(super) fn jot(&mut self, len: usize) {
+    pub(super) fn append_untracked(&mut self, len: usize) {
         let _ = self.append(len);
     }
 
-    pub(super) fn jot_value(&mut self, value: Vec<u8>) {
+    pub(super) fn append_value_untracked(&mut self, value: Vec<u8>) {
         let _ = self.append_value(value);
     }
 
@@ -119,10 +119,10 @@ impl Rig {
     }
 
     /// Appends, forces, and waits.
-    pub(super) fn keep(&mut self, len: usize) {
+    pub(super) fn append_durably(&mut self, len: usize) {
         let ticket = self.append(len);
         self.force();
-        self.settle();
+        self.run_until_idle();
         assert!(self.wal().is_durable(&ticket));
     }
 
@@ -131,26 +131,26 @@ impl Rig {
         self.with(|wal, out| wal.compact(&state, out));
     }
 
-    fn with<T>(&mut self, act: impl FnOnce(&mut Wal, &mut Outbox<Toy>) -> T) -> T {
+    fn with<T>(&mut self, act: impl FnOnce(&mut Wal, &mut Outbox<StubNode>) -> T) -> T {
         let mut out = Outbox::default();
         let result = act(self.wal.as_mut().expect("the node lives"), &mut out);
         self.take(&mut out);
         result
     }
 
-    fn take(&mut self, out: &mut Outbox<Toy>) {
+    fn take(&mut self, out: &mut Outbox<StubNode>) {
         let (effects, buffer) = out.drain();
         self.queue.extend(effects.map(|effect| {
             let Effect::Disk(op) = effect else { panic!("the log only touches the disk") };
             match op {
                 DiskOp::Append { file, bytes, about } => {
-                    Job::Append { file, kind: about.kind, bytes: bytes.of(buffer).to_vec() }
+                    QueuedOp::Append { file, kind: about.kind, bytes: bytes.of(buffer).to_vec() }
                 }
                 DiskOp::Truncate { .. } => panic!("the log truncates nothing"),
-                DiskOp::Rename { from, to } => Job::Rename { from, to },
-                DiskOp::Remove { file } => Job::Remove { file },
-                DiskOp::Sync { op, file } => Job::Sync { op, file },
-                DiskOp::SyncDir { op } => Job::SyncDir { op },
+                DiskOp::Rename { from, to } => QueuedOp::Rename { from, to },
+                DiskOp::Remove { file } => QueuedOp::Remove { file },
+                DiskOp::Sync { op, file } => QueuedOp::Sync { op, file },
+                DiskOp::SyncDir { op } => QueuedOp::SyncDir { op },
             }
         }));
     }
@@ -159,20 +159,21 @@ impl Rig {
 /// What the driver does.
 impl Rig {
     /// Performs the next operation in the queue.
-    pub(super) fn perform(&mut self) -> Option<Job> {
+    pub(super) fn perform(&mut self) -> Option<QueuedOp> {
         let job = self.queue.pop_front()?;
         match &job {
-            Job::Sync { op, file } => {
-                let inode = (!self.latched).then(|| self.disk.inode(*file));
-                self.barriers.push(Barrier { op: *op, inode, when: self.disk.tick() });
+            QueuedOp::Sync { op, file } => {
+                let inode = (!self.device_failed).then(|| self.disk.inode(*file));
+                self.barriers.push(Barrier { op: *op, inode, issued_at: self.disk.tick() });
             }
-            Job::SyncDir { op } => {
-                self.barriers.push(Barrier { op: *op, inode: None, when: self.disk.tick() });
+            QueuedOp::SyncDir { op } => {
+                self.barriers.push(Barrier { op: *op, inode: None, issued_at: self.disk.tick() });
             }
-            Job::Append { .. } | Job::Rename { .. } | Job::Remove { .. } if self.latched => {}
-            Job::Append { file, bytes, .. } => self.disk.append(*file, bytes),
-            Job::Rename { from, to } => self.disk.rename(*from, *to),
-            Job::Remove { file } => self.disk.remove(*file),
+            QueuedOp::Append { .. } | QueuedOp::Rename { .. } | QueuedOp::Remove { .. }
+                if self.device_failed => {}
+            QueuedOp::Append { file, bytes, .. } => self.disk.append(*file, bytes),
+            QueuedOp::Rename { from, to } => self.disk.rename(*from, *to),
+            QueuedOp::Remove { file } => self.disk.remove(*file),
         }
         Some(job)
     }
@@ -182,13 +183,13 @@ impl Rig {
     }
 
     /// The device gives up; of the next append, the first `kept` bytes are written.
-    pub(super) fn latch(&mut self, kept: usize) {
-        if let Some(Job::Append { file, bytes, .. }) = self.queue.front() {
+    pub(super) fn fail_device(&mut self, kept: usize) {
+        if let Some(QueuedOp::Append { file, bytes, .. }) = self.queue.front() {
             let (file, bytes) = (*file, bytes[..kept.min(bytes.len())].to_vec());
             self.disk.append(file, &bytes);
             self.queue.pop_front();
         }
-        self.latched = true;
+        self.device_failed = true;
     }
 
     pub(super) fn barriers(&self) -> usize {
@@ -202,17 +203,17 @@ impl Rig {
         result: Result<(), DiskError>,
     ) -> Result<Progress, DiskError> {
         let barrier = self.barriers.remove(which);
-        let result = if self.latched { Err(DiskError::NoSpace) } else { result };
+        let result = if self.device_failed { Err(DiskError::NoSpace) } else { result };
         match barrier.inode {
-            _ if self.latched => {}
-            Some(inode) => self.disk.synced(inode, barrier.when, result.is_ok()),
-            None => self.disk.synced_names(barrier.when, result.is_ok()),
+            _ if self.device_failed => {}
+            Some(inode) => self.disk.synced(inode, barrier.issued_at, result.is_ok()),
+            None => self.disk.synced_names(barrier.issued_at, result.is_ok()),
         }
         self.with(|wal, out| wal.on_disk_done(barrier.op, result, out))
     }
 
     /// Performs and completes until nothing is left to do.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn run_until_idle(&mut self) {
         loop {
             self.perform_all();
             if self.barriers.is_empty() {
@@ -227,23 +228,23 @@ impl Rig {
         self.wal = None;
         self.queue.clear();
         self.barriers.clear();
-        self.latched = false;
+        self.device_failed = false;
     }
 
-    pub(super) fn power_cut(&mut self, fate: &mut dyn Fate) {
+    pub(super) fn power_cut(&mut self, policy: &mut dyn SurvivalPolicy) {
         self.kill();
-        self.disk.power_cut(fate);
+        self.disk.power_cut(policy);
     }
 
     /// Everything reaches the disk, then the process dies.
-    pub(super) fn stop(&mut self) {
+    pub(super) fn flush_and_power_cut(&mut self) {
         self.perform_all();
-        self.power_cut(&mut Everything);
+        self.power_cut(&mut KeepUnsynced);
     }
 }
 
 /// What the node makes of what it reads back.
-pub(super) fn fold(recovered: &Recovered<State, Record>) -> State {
+pub(super) fn rebuild_state(recovered: &Recovered<State, Record>) -> State {
     let mut state = recovered.snapshot.clone().unwrap_or_default();
     state.ids.extend(recovered.records.iter().map(|record| record.id));
     state

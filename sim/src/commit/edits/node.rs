@@ -2,24 +2,32 @@
 
 use std::sync::Arc;
 
-use stormglass::commit::{Action, Age, Event, Key, Message, No, Op, Request, Response, Turn, Vote};
+use stormglass::commit::{
+    Action, Age, Event, Key, Message, Op, Refusal, Request, RequestNumber, Response, Vote,
+};
 use stormglass::{
-    Boot, BootError, DiskError, DiskOp, Effect, FileId, Incarnation, Input, Micros, Node, NodeId, OpId,
-    Outbox, RequestId, Time, TxId,
+    Boot, BootError, DiskError, DiskOp, Effect, FileId, Incarnation, Input, Micros, Node, NodeId,
+    OpId, Outbox, RequestId, Time, TxId,
 };
 
 use super::Edit;
 
 /// How often the additional timer rings.
-const TICK: Micros = Micros::millis(7);
+const TICK_INTERVAL: Micros = Micros::millis(7);
 
 /// A client that there is not: what concerns it concerns nobody.
-const NOBODY: u64 = 0xFFFF_FFFF;
+const NO_CLIENT: u64 = 0xFFFF_FFFF;
 
 /// A node that is asked and answers like a commit node.
-pub trait CommitLike: Node<Message = Message, Request = Request, Response = Response, Event = Event> {}
+pub trait CommitLike:
+    Node<Message = Message, Request = Request, Response = Response, Event = Event>
+{
+}
 
-impl<N: Node<Message = Message, Request = Request, Response = Response, Event = Event>> CommitLike for N {}
+impl<N: Node<Message = Message, Request = Request, Response = Response, Event = Event>> CommitLike
+    for N
+{
+}
 
 /// A node behind one change.
 #[derive(Clone, Debug)]
@@ -31,10 +39,10 @@ pub struct Edited<N: CommitLike> {
     inner: Outbox<N>,
     tick: Time,
     /// Barriers to be made again before the node hears of them, if each is made twice.
-    once: Vec<(OpId, Option<FileId>)>,
+    awaiting_repeat: Vec<(OpId, Option<FileId>)>,
     /// The present life once the node is ready, and how many requests nobody has made in it.
-    life: Option<Incarnation>,
-    burnt: u32,
+    incarnation: Option<Incarnation>,
+    serials_consumed: u32,
 }
 
 impl<N: CommitLike> Node for Edited<N> {
@@ -53,9 +61,18 @@ impl<N: CommitLike> Node for Edited<N> {
         let entropy = if *edit == Edit::OtherEntropy { entropy ^ 0x5bd1_e995 } else { entropy };
         let mut inner = Outbox::default();
         let node = N::boot(config, Boot { entropy, ..boot }, &mut inner)?;
-        let (once, life, burnt) = (Vec::new(), None, 0);
-        let mut edited = Edited { node, edit: *edit, id, inner, tick: now + TICK, once, life, burnt };
-        edited.pass_on(out);
+        let (awaiting_repeat, incarnation, serials_consumed) = (Vec::new(), None, 0);
+        let mut edited = Edited {
+            node,
+            edit: *edit,
+            id,
+            inner,
+            tick: now + TICK_INTERVAL,
+            awaiting_repeat,
+            incarnation,
+            serials_consumed,
+        };
+        edited.forward_effects(out);
         Ok(edited)
     }
 
@@ -63,19 +80,19 @@ impl<N: CommitLike> Node for Edited<N> {
         let input = match input {
             Input::Message { from, message } => Input::Message { from, message },
             Input::Request { id, request } => {
-                self.burn_a_serial(now);
-                Input::Request { id, request: self.longer(request) }
+                self.consume_serial(now);
+                Input::Request { id, request: self.with_longer_keys(request) }
             }
             Input::DiskDone { op, result } => {
-                if self.is_made_again(op, &result, out) {
+                if self.repeat_barrier(op, &result, out) {
                     return;
                 }
-                Input::DiskDone { op: self.number_back(op), result }
+                Input::DiskDone { op: self.original_op(op), result }
             }
             Input::Wake => {
                 let ticked = self.tick <= now;
                 if ticked {
-                    self.tick = now + TICK;
+                    self.tick = now + TICK_INTERVAL;
                 }
                 let due = self.node.deadline().is_some_and(|deadline| deadline <= now);
                 if ticked && !due && self.edit == Edit::MoreWakes {
@@ -85,7 +102,7 @@ impl<N: CommitLike> Node for Edited<N> {
             }
         };
         self.node.step(now, input, &mut self.inner);
-        self.pass_on(out);
+        self.forward_effects(out);
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -97,24 +114,24 @@ impl<N: CommitLike> Node for Edited<N> {
 }
 
 impl<N: CommitLike> Edited<N> {
-    fn pass_on(&mut self, out: &mut Outbox<Self>) {
+    fn forward_effects(&mut self, out: &mut Outbox<Self>) {
         let mut inner = std::mem::take(&mut self.inner);
         let (effects, bytes) = inner.drain();
-        let mut words: Vec<Effect<N>> = Vec::new();
+        let mut outgoing: Vec<Effect<N>> = Vec::new();
         for effect in effects {
             if let Effect::Send { .. } | Effect::Reply { .. } = effect {
-                words.push(effect);
+                outgoing.push(effect);
                 continue;
             }
-            self.say(&mut words, out);
+            self.flush_outgoing(&mut outgoing, out);
             match effect {
                 Effect::Disk(DiskOp::Append { file, bytes: chunk, about }) => {
                     out.append(file, about, chunk.of(bytes));
                 }
                 Effect::Disk(op) => self.disk(op, out),
                 Effect::Report(event) => {
-                    if let Event::Ready { life, .. } = event {
-                        self.life = Some(life);
+                    if let Event::Ready { incarnation, .. } = event {
+                        self.incarnation = Some(incarnation);
                     }
                     if self.edit != Edit::NoReports {
                         out.report(event);
@@ -124,7 +141,7 @@ impl<N: CommitLike> Edited<N> {
                 Effect::Send { .. } | Effect::Reply { .. } => {}
             }
         }
-        self.say(&mut words, out);
+        self.flush_outgoing(&mut outgoing, out);
         if self.edit == Edit::MoreReports {
             out.report(Event::NotReady);
         }
@@ -133,21 +150,23 @@ impl<N: CommitLike> Edited<N> {
     }
 
     /// What is sent and answered between two operations on the disk.
-    fn say(&self, words: &mut Vec<Effect<N>>, out: &mut Outbox<Self>) {
+    fn flush_outgoing(&self, outgoing: &mut Vec<Effect<N>>, out: &mut Outbox<Self>) {
         // Stable orders: what goes to one node stays in order.
         if self.edit == Edit::OtherSendOrder {
-            words.sort_by_key(|word| if let Effect::Send { to, .. } = word { u16::MAX - to.0 } else { 0 });
+            outgoing.sort_by_key(|effect| {
+                if let Effect::Send { to, .. } = effect { u16::MAX - to.0 } else { 0 }
+            });
         }
         if self.edit == Edit::RepliesFirst {
-            words.sort_by_key(|word| matches!(word, Effect::Send { .. }));
+            outgoing.sort_by_key(|effect| matches!(effect, Effect::Send { .. }));
         }
-        for word in words.drain(..) {
-            match word {
+        for effect in outgoing.drain(..) {
+            match effect {
                 Effect::Send { to, message } => {
                     if self.edit == Edit::MoreMessages {
-                        out.send(to, self.harmless());
+                        out.send(to, self.ignored_message());
                     }
-                    if self.is_said_twice(&message) {
+                    if self.is_sent_twice(&message) {
                         out.send(to, message.clone());
                     }
                     out.send(to, message);
@@ -163,17 +182,17 @@ impl<N: CommitLike> Edited<N> {
         }
     }
 
-    fn is_said_twice(&self, message: &Message) -> bool {
+    fn is_sent_twice(&self, message: &Message) -> bool {
         let is_ack = matches!(message, Message::Ack { .. });
         let is_inquiry = matches!(message, Message::Inquire { .. });
         is_ack && self.edit == Edit::AcksTwice || is_inquiry && self.edit == Edit::InquiriesTwice
     }
 
     /// A No to whoever is not its coordinator, about what was never begun, in a life that never was: it is dropped.
-    fn harmless(&self) -> Message {
+    fn ignored_message(&self) -> Message {
         let tx = TxId { coordinator: self.id, incarnation: Incarnation::default(), serial: 1 };
-        let name = RequestId { client: NOBODY, serial: 1, attempt: 0 };
-        Message::Vote { tx, name, vote: Vote::No(No::Aborted) }
+        let request = RequestId { client: NO_CLIENT, serial: 1, attempt: 0 };
+        Message::Vote { tx, request, vote: Vote::No(Refusal::Aborted) }
     }
 
     fn disk(&mut self, op: DiskOp, out: &mut Outbox<Self>) {
@@ -196,22 +215,31 @@ impl<N: CommitLike> Edited<N> {
     fn barrier(&mut self, op: OpId, file: Option<FileId>, out: &mut Outbox<Self>) {
         let op = OpId(op.0 * self.stride());
         if self.edit == Edit::MoreBarriers {
-            self.once.push((op, file));
+            self.awaiting_repeat.push((op, file));
         }
         out.disk(barrier(op, file));
     }
 
     /// Whether the node hears of this barrier only when it has been made a second time.
-    fn is_made_again(&mut self, op: OpId, result: &Result<(), DiskError>, out: &mut Outbox<Self>) -> bool {
-        let Some(at) = self.once.iter().position(|(once, _)| *once == op) else { return false };
-        let (_, file) = self.once.swap_remove(at);
+    fn repeat_barrier(
+        &mut self,
+        op: OpId,
+        result: &Result<(), DiskError>,
+        out: &mut Outbox<Self>,
+    ) -> bool {
+        let Some(at) =
+            self.awaiting_repeat.iter().position(|(awaiting_repeat, _)| *awaiting_repeat == op)
+        else {
+            return false;
+        };
+        let (_, file) = self.awaiting_repeat.swap_remove(at);
         if result.is_ok() {
             out.disk(barrier(OpId(op.0 + 1), file));
         }
         result.is_ok()
     }
 
-    fn number_back(&self, op: OpId) -> OpId {
+    fn original_op(&self, op: OpId) -> OpId {
         OpId(op.0 / self.stride())
     }
 
@@ -221,16 +249,18 @@ impl<N: CommitLike> Edited<N> {
     }
 
     /// A request that nobody has made and this node alone refuses: it takes a number from those that follow.
-    fn burn_a_serial(&mut self, now: Time) {
-        let Some(life) = self.life.filter(|_| self.edit == Edit::OtherSerials) else { return };
-        self.burnt += 1;
-        let id = RequestId { client: NOBODY, serial: self.burnt, attempt: 0 };
+    fn consume_serial(&mut self, now: Time) {
+        let Some(incarnation) = self.incarnation.filter(|_| self.edit == Edit::OtherSerials) else {
+            return;
+        };
+        self.serials_consumed += 1;
+        let id = RequestId { client: NO_CLIENT, serial: self.serials_consumed, attempt: 0 };
         let action = Action::Add { by: 0, at_least: 1 };
         let key = Key::new("nobody's").expect("short");
         let request = Request::Transact {
-            life,
+            incarnation,
             age: Age { at: now.0, by: id },
-            seen: Turn::default(),
+            seen: RequestNumber::default(),
             ops: Arc::from([Op { node: self.id, key, action }]),
         };
         self.node.step(now, Input::Request { id, request }, &mut self.inner);
@@ -238,15 +268,17 @@ impl<N: CommitLike> Edited<N> {
         self.inner.clear();
     }
 
-    fn longer(&self, request: Request) -> Request {
+    fn with_longer_keys(&self, request: Request) -> Request {
         match request {
-            Request::Transact { life, age, seen, ops } if self.edit == Edit::LongerRecords => {
-                let longer = |op: &Op| Op {
+            Request::Transact { incarnation, age, seen, ops }
+                if self.edit == Edit::LongerRecords =>
+            {
+                let with_longer_keys = |op: &Op| Op {
                     key: Key::new(&format!("{}-a-longer-key", op.key)).unwrap_or(op.key),
                     ..*op
                 };
-                let ops: Arc<[Op]> = ops.iter().map(longer).collect();
-                Request::Transact { life, age, seen, ops }
+                let ops: Arc<[Op]> = ops.iter().map(with_longer_keys).collect();
+                Request::Transact { incarnation, age, seen, ops }
             }
             Request::Transact { .. } | Request::Outcome { .. } => request,
         }

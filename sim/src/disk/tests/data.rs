@@ -7,24 +7,28 @@ use crate::disk::{HEADER_BYTES, SECTOR_BYTES, Tear};
 /// a barrier orders them.
 #[test]
 fn d1_a_later_sector_can_survive_an_earlier_one() {
-    let mut disk = Disk::with(LOG, b"");
+    let mut disk = Disk::with_durable_file(LOG, b"");
     disk.write(LOG, "New", &[7; 3 * SECTOR_BYTES]);
     let gap = |disk: &Disk| {
         let bytes = disk.bytes(LOG).expect("synced name");
-        bytes.len() == 3 * SECTOR_BYTES && bytes[0] == 7 && bytes[SECTOR_BYTES] == 0 && bytes[1300] == 7
+        bytes.len() == 3 * SECTOR_BYTES
+            && bytes[0] == 7
+            && bytes[SECTOR_BYTES] == 0
+            && bytes[1300] == 7
     };
     assert!(some_subset(&disk, gap));
 }
 
 /// D1. Two appends to two files, no barrier between them; only the later one survives.
 #[test]
-fn d1_nothing_but_a_barrier_orders_two_files() {
-    let mut disk = Disk::with(LOG, b"");
+fn d1_only_a_barrier_orders_writes_to_two_files() {
+    let mut disk = Disk::with_durable_file(LOG, b"");
     disk.write(OTHER, "Old", b"");
-    disk.dir_synced();
+    disk.sync_dir_now();
     disk.write(LOG, "First", b"first");
     disk.write(OTHER, "Second", b"second");
-    let second_only = |disk: &Disk| disk.len(LOG) == Some(0) && disk.text(OTHER).as_deref() == Some("second");
+    let second_only =
+        |disk: &Disk| disk.len(LOG) == Some(0) && disk.text(OTHER).as_deref() == Some("second");
     assert!(some_subset(&disk, second_only));
 }
 
@@ -32,41 +36,53 @@ fn d1_nothing_but_a_barrier_orders_two_files() {
 /// after the second; never does it hold the second and not the first.
 #[test]
 fn d1_writes_to_one_sector_keep_their_order() {
-    let mut disk = Disk::with(LOG, b"");
+    let mut disk = Disk::with_durable_file(LOG, b"");
     disk.write(LOG, "First", b"first");
     disk.write(LOG, "Second", b"second");
-    let mut seen: Vec<String> = (0..300).filter_map(|key| disk.after(&subset(key)).text(LOG)).collect();
-    seen.sort();
-    seen.dedup();
-    assert!(seen.iter().all(|text| !text.contains("second") || text.starts_with("first")), "{seen:?}");
+    let mut outcomes: Vec<String> =
+        (0..300).filter_map(|key| disk.after_power_cut(&subset(key)).text(LOG)).collect();
+    outcomes.sort();
+    outcomes.dedup();
+    assert!(
+        outcomes.iter().all(|text| !text.contains("second") || text.starts_with("first")),
+        "{outcomes:?}"
+    );
     for reachable in ["", "first", "first\0\0\0\0\0\0", "firstsecond"] {
-        assert!(seen.iter().any(|text| text == reachable), "{reachable:?} is not in {seen:?}");
+        assert!(
+            outcomes.iter().any(|text| text == reachable),
+            "{reachable:?} is not in {outcomes:?}"
+        );
     }
 }
 
 /// D2. The named profiles, on one and the same disk.
 #[test]
-fn d2_each_profile_leaves_what_its_name_says() {
-    let mut disk = Disk::with(LOG, b"old.");
+fn d2_each_survival_keeps_its_documented_bytes() {
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "First", b"first.");
     disk.write(LOG, "New", b"a new record.");
     disk.write(LOG, "Last", b"last.");
-    let left = |survival: Survival| disk.after(&survival).text(LOG).expect("synced name");
+    let left = |survival: Survival| disk.after_power_cut(&survival).text(LOG).expect("synced name");
     assert_eq!(left(Survival::None), "old.");
     assert_eq!(left(Survival::All), "old.first.a new record.last.");
     assert_eq!(left(Survival::Prefix(2)), "old.first.a new record.");
-    assert_eq!(left(Survival::AllBut(named("New"))), "old.first.\0\0\0\0\0\0\0\0\0\0\0\0\0last.");
-    assert_eq!(left(Survival::AllBut(named("Last"))), "old.first.a new record.");
+    assert_eq!(
+        left(Survival::AllBut(append_named("New"))),
+        "old.first.\0\0\0\0\0\0\0\0\0\0\0\0\0last."
+    );
+    assert_eq!(left(Survival::AllBut(append_named("Last"))), "old.first.a new record.");
 }
 
 /// D2. A tear is told by structure: header, half, all but the last sector. The file ends there, or goes on with a
 /// hole.
 #[test]
 fn d2_a_tear_leaves_a_part_of_one_append() {
-    let mut disk = Disk::with(LOG, b"old.");
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "New", &[7; 2 * SECTOR_BYTES]);
     let torn = |how, hole| {
-        disk.after(&Survival::Torn { at: named("New"), how, hole }).bytes(LOG).expect("synced name")
+        disk.after_power_cut(&Survival::Torn { at: append_named("New"), how, hole })
+            .bytes(LOG)
+            .expect("synced name")
     };
     assert_eq!(torn(Tear::Header, None).len(), 4 + HEADER_BYTES);
     assert_eq!(torn(Tear::Half, None).len(), 4 + SECTOR_BYTES);
@@ -75,20 +91,23 @@ fn d2_a_tear_leaves_a_part_of_one_append() {
     assert_eq!(holed.len(), 4 + 2 * SECTOR_BYTES);
     assert!(holed[4..4 + HEADER_BYTES].iter().all(|byte| *byte == 7));
     assert!(holed[4 + HEADER_BYTES..].iter().all(|byte| *byte == 0));
-    assert!(torn(Tear::Header, Some(Holes::Garbage))[4 + HEADER_BYTES..].iter().any(|byte| *byte != 0));
+    assert!(
+        torn(Tear::Header, Some(Holes::Garbage))[4 + HEADER_BYTES..].iter().any(|byte| *byte != 0)
+    );
 }
 
 /// D2. Within one sector a subset can tear a write: its first bytes, its last bytes, or neither but noise. So an
 /// intact record can follow a broken one.
 #[test]
 fn d2_a_subset_tears_inside_a_sector() {
-    let mut disk = Disk::with(LOG, b"");
+    let mut disk = Disk::with_durable_file(LOG, b"");
     disk.write(LOG, "New", b"abcdefgh");
     disk.write(LOG, "Next", b"intact");
     let tears = |wanted: &dyn Fn(&str, &[u8]) -> bool| {
         (0..2000).any(|key| {
-            let survival = Survival::Subset { key, keep_permille: 500, tear: true, holes: Holes::Zeros };
-            let bytes = disk.after(&survival).bytes(LOG).expect("synced name");
+            let survival =
+                Survival::Subset { key, keep_permille: 500, tear: true, holes: Holes::Zeros };
+            let bytes = disk.after_power_cut(&survival).bytes(LOG).expect("synced name");
             bytes.len() == 14 && wanted(&String::from_utf8_lossy(&bytes[..8]), &bytes[8..])
         })
     };
@@ -102,10 +121,10 @@ fn d2_a_subset_tears_inside_a_sector() {
 /// The first is never touched.
 #[test]
 fn d2_a_synced_byte_in_a_shared_sector_is_never_destroyed() {
-    let mut disk = Disk::with(LOG, b"synced");
+    let mut disk = Disk::with_durable_file(LOG, b"synced");
     disk.write(LOG, "New", &[7; 700]);
-    for survival in profiles(500) {
-        let text = disk.after(&survival).text(LOG).expect("synced name");
+    for survival in all_survivals(500) {
+        let text = disk.after_power_cut(&survival).text(LOG).expect("synced name");
         assert!(text.starts_with("synced"), "{survival:?}");
     }
 }
@@ -113,12 +132,13 @@ fn d2_a_synced_byte_in_a_shared_sector_is_never_destroyed() {
 /// D3. The size reaches the platter, the data does not: zeros, or garbage.
 #[test]
 fn d3_a_size_can_survive_without_its_data() {
-    let mut disk = Disk::with(LOG, b"old.");
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "New", b"abcd");
     assert!(some_subset(&disk, |disk| disk.bytes(LOG).as_deref() == Some(b"old.\0\0\0\0")));
     let garbage = |key| {
-        let survival = Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Garbage };
-        let bytes = disk.after(&survival).bytes(LOG).expect("synced name");
+        let survival =
+            Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Garbage };
+        let bytes = disk.after_power_cut(&survival).bytes(LOG).expect("synced name");
         bytes.len() == 8 && &bytes[4..] != b"abcd" && &bytes[4..] != b"\0\0\0\0"
     };
     assert!((0..300).any(garbage));
@@ -127,7 +147,7 @@ fn d3_a_size_can_survive_without_its_data() {
 /// D3. The data reaches the platter, the size does not: there is nothing to read.
 #[test]
 fn d3_data_without_its_size_is_lost() {
-    let mut disk = Disk::with(LOG, b"old.");
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "New", b"abcd");
     let sized = |disk: &Disk| disk.len(LOG) == Some(8);
     let (mut kept, mut lost) = (0, 0);
@@ -155,7 +175,7 @@ fn d3_data_without_its_size_is_lost() {
 fn d3_a_hole_can_show_a_block_of_a_file_whose_creation_was_lost() {
     let mut disk = Disk::default();
     disk.write(LOG, "Old", &[3; 2 * SECTOR_BYTES]);
-    disk.synced(LOG);
+    disk.sync_now(LOG);
     disk.power_cut(&Survival::None);
     assert!(shows_old_block(&mut disk));
 }
@@ -163,10 +183,10 @@ fn d3_a_hole_can_show_a_block_of_a_file_whose_creation_was_lost() {
 /// D3. The same with a file that was removed, durably.
 #[test]
 fn d3_a_hole_can_show_a_block_of_a_file_that_was_removed() {
-    let mut disk = Disk::with(LOG, &[3; 2 * SECTOR_BYTES]);
+    let mut disk = Disk::with_durable_file(LOG, &[3; 2 * SECTOR_BYTES]);
     disk.remove(LOG);
     assert!(!shows_old_block(&mut disk.clone()), "its blocks are not free yet");
-    disk.dir_synced();
+    disk.sync_dir_now();
     assert!(shows_old_block(&mut disk));
 }
 
@@ -176,11 +196,15 @@ fn shows_old_block(disk: &mut Disk) -> bool {
     let mut disk = disk.clone();
     disk.write(OTHER, "New", &[4; 2 * SECTOR_BYTES]);
     (0..300).any(|key| {
-        let survival = Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::OldBlocks };
+        let survival =
+            Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::OldBlocks };
         let mut disk = disk.clone();
         let report = disk.power_cut(&survival);
         let bytes = disk.bytes(OTHER).unwrap_or_default();
-        assert_eq!(report.holes_with_old_blocks > 0 && disk.len(OTHER).is_some(), bytes.contains(&3));
+        assert_eq!(
+            report.holes_with_old_blocks > 0 && disk.len(OTHER).is_some(),
+            bytes.contains(&3)
+        );
         bytes.contains(&3)
     })
 }
@@ -188,13 +212,13 @@ fn shows_old_block(disk: &mut Disk) -> bool {
 /// D4. `Sync` covers data, size and truncations of its file and of no other, and not the name.
 #[test]
 fn d4_sync_covers_one_file_and_not_its_name() {
-    let mut disk = Disk::with(LOG, b"a long old tail");
+    let mut disk = Disk::with_durable_file(LOG, b"a long old tail");
     disk.write(OTHER, "Other", b"other");
     disk.truncate(LOG, 2);
     disk.write(LOG, "New", b"bc");
-    disk.synced(LOG);
+    disk.sync_now(LOG);
     disk.write(SCRATCH, "New", b"nameless");
-    disk.synced(SCRATCH);
+    disk.sync_now(SCRATCH);
     assert!(disk.is_durable(LOG, 4));
     assert!(!disk.is_durable(SCRATCH, 0));
     assert!(!disk.name_is_durable(SCRATCH));
@@ -204,29 +228,35 @@ fn d4_sync_covers_one_file_and_not_its_name() {
 
 /// D4. A sync covers what was issued before it, not what arrives while it is under way.
 #[test]
-fn d4_what_is_appended_while_a_sync_is_under_way_is_not_covered() {
-    let mut disk = Disk::with(LOG, b"old.");
+fn d4_a_sync_does_not_cover_bytes_appended_after_its_issue() {
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "First", b"first.");
     disk.sync(OpId(1), LOG);
     disk.write(LOG, "Second", b"second.");
     assert_eq!(disk.complete(OpId(1), Ok(())), Ok(()));
     assert!(disk.is_durable(LOG, 10));
     assert!(!disk.is_durable(LOG, 11));
-    assert_eq!(disk.after(&Survival::None).text(LOG).as_deref(), Some("old.first."));
+    assert_eq!(disk.after_power_cut(&Survival::None).text(LOG).as_deref(), Some("old.first."));
 }
 
 /// A survival names an append by what it is about: the second of two alike, whatever is appended before. If there is
 /// none, the report says so.
 #[test]
-fn an_append_is_named_by_what_it_is_about() {
-    let mut disk = Disk::with(LOG, b"");
+fn an_append_is_identified_by_kind_subject_and_ordinal() {
+    let mut disk = Disk::with_durable_file(LOG, b"");
     disk.write(LOG, "New", b"one.");
     disk.write(LOG, "Noise", b"noise.");
     disk.write(LOG, "New", b"two.");
-    let second = AppendName { nth: 1, ..named("New") };
-    assert_eq!(disk.unsynced_appends(), [named("New"), named("Noise"), second.clone()]);
-    assert_eq!(disk.after(&Survival::AllBut(second)).text(LOG).as_deref(), Some("one.noise."));
-    let report = disk.power_cut(&Survival::AllBut(AppendName { nth: 2, ..named("New") }));
+    let second = AppendName { nth: 1, ..append_named("New") };
+    assert_eq!(
+        disk.unsynced_appends(),
+        [append_named("New"), append_named("Noise"), second.clone()]
+    );
+    assert_eq!(
+        disk.after_power_cut(&Survival::AllBut(second)).text(LOG).as_deref(),
+        Some("one.noise.")
+    );
+    let report = disk.power_cut(&Survival::AllBut(AppendName { nth: 2, ..append_named("New") }));
     assert!(report.unmatched);
     assert_eq!(disk.text(LOG).as_deref(), Some("one.noise.two."));
 }
@@ -234,16 +264,16 @@ fn an_append_is_named_by_what_it_is_about() {
 /// What a subset decides about one append does not depend on where in the file it is, how long its like has become,
 /// or the number of the file.
 #[test]
-fn a_subset_means_the_same_after_records_have_grown() {
-    let fates = |file: FileId, before: usize, len: usize| {
-        let mut disk = Disk::with(file, &vec![1; before]);
+fn a_subset_keeps_the_same_operations_when_records_grow() {
+    let kept_bytes_by_key = |file: FileId, before: usize, len: usize| {
+        let mut disk = Disk::with_durable_file(file, &vec![1; before]);
         disk.write(file, "Prepared", &vec![2; len]);
         disk.write(OTHER, "Other", &vec![2; len]);
         let kept = |key| {
             let report = disk.clone().power_cut(&subset(key));
-            report.appends.iter().map(|fate| fate.kept > 0).collect::<Vec<_>>()
+            report.appends.iter().map(|outcome| outcome.kept > 0).collect::<Vec<_>>()
         };
         (0..200).map(kept).collect::<Vec<_>>()
     };
-    assert_eq!(fates(LOG, 10, 40), fates(FileId::Wal(7), 100, 90));
+    assert_eq!(kept_bytes_by_key(LOG, 10, 40), kept_bytes_by_key(FileId::Wal(7), 100, 90));
 }

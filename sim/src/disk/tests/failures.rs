@@ -3,17 +3,17 @@
 use stormglass::{DiskOp, Effect, Node, Outbox};
 
 use super::*;
-use crate::disk::{Damage, Harm, Role};
+use crate::disk::{Damage, DamageKind, FileRole};
 
 /// D7. The restart that is a retry:
 /// 1. a record is appended, its sync fails, the node halts;
 /// 2. the process is started again, reads the record back, syncs "successfully";
 /// 3. the power goes, and the record with it.
 #[test]
-fn d7_a_sync_after_a_failed_one_succeeds_and_saves_nothing() {
-    let mut disk = Disk::with(LOG, b"old.");
+fn d7_a_sync_after_a_failed_sync_succeeds_and_writes_nothing() {
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "Prepared", b"prepared.");
-    disk.sync_fails(LOG);
+    disk.fail_sync(LOG);
     disk.kill(usize::MAX);
     assert_eq!(disk.text(LOG).as_deref(), Some("old.prepared."));
     disk.sync(OpId(1), LOG);
@@ -22,17 +22,17 @@ fn d7_a_sync_after_a_failed_one_succeeds_and_saves_nothing() {
     assert!(!disk.is_durable(LOG, 5));
     let report = disk.clone().power_cut(&Survival::All);
     assert_eq!(report.failed_sync_bytes, 9);
-    assert_eq!(disk.after(&Survival::All).text(LOG).as_deref(), Some("old."));
+    assert_eq!(disk.after_power_cut(&Survival::All).text(LOG).as_deref(), Some("old."));
 }
 
 /// D7. What is appended behind the lost bytes, and synced, is durable at its place, behind a hole (D3).
 #[test]
-fn d7_what_is_synced_behind_a_loss_is_behind_a_hole() {
-    let mut disk = Disk::with(LOG, b"old.");
+fn d7_bytes_synced_after_lost_bytes_follow_a_hole() {
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "Lost", b"lost.");
-    disk.sync_fails(LOG);
+    disk.fail_sync(LOG);
     disk.write(LOG, "New", b"new.");
-    disk.synced(LOG);
+    disk.sync_now(LOG);
     assert_eq!(disk.text(LOG).as_deref(), Some("old.lost.new."));
     assert!(!disk.is_durable(LOG, 13));
     let report = disk.power_cut(&Survival::None);
@@ -42,77 +42,77 @@ fn d7_what_is_synced_behind_a_loss_is_behind_a_hole() {
 
 /// D7. Bytes that a failed sync did not cover are dirty still, and the next sync writes them.
 #[test]
-fn d7_a_failed_sync_gives_up_only_what_it_covers() {
-    let mut disk = Disk::with(LOG, b"old.");
+fn d7_a_failed_sync_loses_only_the_operations_it_covers() {
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(OTHER, "Other", b"other.");
-    disk.sync_fails(LOG);
-    disk.synced(OTHER);
-    disk.dir_synced();
+    disk.fail_sync(LOG);
+    disk.sync_now(OTHER);
+    disk.sync_dir_now();
     assert!(disk.is_durable(OTHER, 6));
 }
 
 /// D7, for truncations: cut, sync failed, sync succeeded, power cut; the tail is there again.
 #[test]
-fn d7_a_truncation_under_a_failed_sync_is_given_up_too() {
-    let mut disk = Disk::with(LOG, b"head and tail");
+fn d7_a_failed_sync_loses_truncations() {
+    let mut disk = Disk::with_durable_file(LOG, b"head and tail");
     disk.truncate(LOG, 4);
-    disk.sync_fails(LOG);
-    disk.synced(LOG);
+    disk.fail_sync(LOG);
+    disk.sync_now(LOG);
     assert_eq!(disk.len(LOG), Some(4));
-    assert_eq!(disk.after(&Survival::All).text(LOG).as_deref(), Some("head and tail"));
+    assert_eq!(disk.after_power_cut(&Survival::All).text(LOG).as_deref(), Some("head and tail"));
 }
 
 /// D7, for names: a `SyncDir` fails, the next one reports success, and the rename is lost all the same.
 #[test]
-fn d7_a_failed_sync_dir_gives_names_up() {
-    let mut disk = Disk::with(SCRATCH, b"state");
+fn d7_a_failed_sync_dir_loses_name_changes() {
+    let mut disk = Disk::with_durable_file(SCRATCH, b"state");
     disk.rename(SCRATCH, SNAPSHOT);
     disk.sync_dir(OpId(1));
     assert_eq!(disk.complete(OpId(1), Err(DiskError::Io)), Err(DiskError::Io));
     disk.kill(usize::MAX);
-    disk.dir_synced();
+    disk.sync_dir_now();
     assert_eq!(disk.text(SNAPSHOT).as_deref(), Some("state"));
     assert!(!disk.name_is_durable(SNAPSHOT));
-    assert_eq!(contents(&disk.after(&Survival::All)), [(SCRATCH, b"state".to_vec())]);
+    assert_eq!(contents(&disk.after_power_cut(&Survival::All)), [(SCRATCH, b"state".to_vec())]);
 }
 
 /// D7 and D5: a rename is given up; then another file takes the old name, durably. The first file is not lost
 /// between its names.
 #[test]
-fn d7_a_later_durable_name_brings_the_rename_that_made_room_along() {
-    let mut disk = Disk::with(SCRATCH, b"first");
+fn d7_a_durable_create_makes_the_rename_that_freed_its_name_durable() {
+    let mut disk = Disk::with_durable_file(SCRATCH, b"first");
     disk.rename(SCRATCH, SNAPSHOT);
     disk.sync_dir(OpId(1));
     disk.complete(OpId(1), Err(DiskError::Io)).expect_err("it fails");
     disk.write(SCRATCH, "State", b"second");
-    disk.synced(SCRATCH);
-    disk.dir_synced();
+    disk.sync_now(SCRATCH);
+    disk.sync_dir_now();
     let both = [(SNAPSHOT, b"first".to_vec()), (SCRATCH, b"second".to_vec())];
-    assert_eq!(contents(&disk.after(&Survival::None)), both);
+    assert_eq!(contents(&disk.after_power_cut(&Survival::None)), both);
 }
 
 /// D7 and D5: a rename is given up, and undone by one that is durable; then the file is replaced. What was given up
 /// is of no interest any more: the file is gone.
 #[test]
-fn d7_a_rename_that_was_given_up_and_taken_back_stays_so() {
-    let mut disk = Disk::with(SNAPSHOT, b"first");
+fn d7_a_lost_rename_that_was_reverted_durably_does_not_reappear() {
+    let mut disk = Disk::with_durable_file(SNAPSHOT, b"first");
     disk.rename(SNAPSHOT, OTHER);
     disk.sync_dir(OpId(1));
     disk.complete(OpId(1), Err(DiskError::Io)).expect_err("it fails");
     disk.rename(OTHER, SNAPSHOT);
-    disk.dir_synced();
+    disk.sync_dir_now();
     disk.write(SCRATCH, "State", b"second");
-    disk.synced(SCRATCH);
+    disk.sync_now(SCRATCH);
     disk.rename(SCRATCH, SNAPSHOT);
-    disk.dir_synced();
-    assert_eq!(contents(&disk.after(&Survival::None)), [(SNAPSHOT, b"second".to_vec())]);
+    disk.sync_dir_now();
+    assert_eq!(contents(&disk.after_power_cut(&Survival::None)), [(SNAPSHOT, b"second".to_vec())]);
 }
 
 /// D8. The third append finds no room: a prefix of it remains, later operations are not performed, barriers fail,
 /// those under way too. The next life finds a disk that works, and everything that had been appended.
 #[test]
 fn d8_the_first_failed_write_latches() {
-    let mut disk = Disk::with(LOG, b"old.");
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "First", b"first.");
     disk.sync(OpId(1), LOG);
     let (op, bytes) = append(LOG, b"second.");
@@ -128,11 +128,11 @@ fn d8_the_first_failed_write_latches() {
     assert_eq!(disk.complete(OpId(1), Ok(())), Err(DiskError::NoSpace));
     assert_eq!(disk.complete_lying(OpId(2)), Err(DiskError::NoSpace));
     assert_eq!(disk.text(LOG).as_deref(), Some("old.first.sec"));
-    assert_eq!(disk.after(&Survival::None).text(LOG).as_deref(), Some("old."));
+    assert_eq!(disk.after_power_cut(&Survival::None).text(LOG).as_deref(), Some("old."));
     disk.kill(usize::MAX);
     assert_eq!(disk.latched(), None);
-    disk.synced(LOG);
-    assert_eq!(disk.after(&Survival::None).text(LOG).as_deref(), Some("old.first.sec"));
+    disk.sync_now(LOG);
+    assert_eq!(disk.after_power_cut(&Survival::None).text(LOG).as_deref(), Some("old.first.sec"));
 }
 
 /// D8. A failed append of which nothing was written does not even create its file.
@@ -147,71 +147,82 @@ fn d8_a_failed_first_append_leaves_no_file() {
 /// D10. Each kind of damage shows to whoever reads the file, survives crashes, and stands in the ledger with its
 /// place until the file is gone.
 #[test]
-fn d10_damage_shows_and_stands_in_the_ledger() {
-    let harms =
-        [Harm::FlippedBit(3), Harm::ZeroedSector, Harm::WrongPlace { meant_permille: 0 }, Harm::NeverWritten];
-    for harm in harms {
+fn d10_damage_is_readable_and_recorded_until_the_file_is_removed() {
+    let kinds = [
+        DamageKind::FlippedBit(3),
+        DamageKind::ZeroedSector,
+        DamageKind::WrongPlace { meant_permille: 0 },
+        DamageKind::NeverWritten,
+    ];
+    for kind in kinds {
         let sectors: Vec<u8> = (0..1500_u32).map(|at| 1 + (at / 512) as u8).collect();
-        let mut disk = Disk::with(LOG, &sectors);
-        let what = Damage { role: Role::Wal, back: 0, at_permille: 500, harm };
-        let entry = disk.damage(&what).expect("there is something to damage");
-        for disk in [disk.clone(), disk.after(&Survival::None)] {
+        let mut disk = Disk::with_durable_file(LOG, &sectors);
+        let damage = Damage { role: FileRole::Wal, nth_newest: 0, at_permille: 500, kind };
+        let record = disk.damage(&damage).expect("there is something to damage");
+        for disk in [disk.clone(), disk.after_power_cut(&Survival::None)] {
             let read = disk.bytes(LOG).expect("it exists");
             let changed: Vec<u64> =
                 (0..1500).filter(|at| read[*at as usize] != sectors[*at as usize]).collect();
-            assert_eq!(changed.first(), Some(&entry.bytes.start), "{harm:?}");
-            assert_eq!(changed.last().map(|last| last + 1), Some(entry.bytes.end), "{harm:?}");
-            assert_eq!(disk.ledger().collect::<Vec<_>>(), std::slice::from_ref(&entry));
+            assert_eq!(changed.first(), Some(&record.bytes.start), "{kind:?}");
+            assert_eq!(changed.last().map(|last| last + 1), Some(record.bytes.end), "{kind:?}");
+            assert_eq!(disk.damage_records().collect::<Vec<_>>(), std::slice::from_ref(&record));
         }
         disk.remove(LOG);
-        disk.dir_synced();
-        assert_eq!(disk.ledger().count(), 0);
+        disk.sync_dir_now();
+        assert_eq!(disk.damage_records().count(), 0);
     }
 }
 
 /// D10. Damage is judged below the highest surviving watermark: only a record that was appended when the damaged
 /// bytes were durable can tell them from a torn tail.
 #[test]
-fn d10_damage_in_the_last_synced_group_is_marked() {
-    let mut disk = Disk::with(LOG, b"first");
-    let what = Damage { role: Role::Wal, back: 0, at_permille: 0, harm: Harm::FlippedBit(0) };
-    assert!(!disk.clone().damage(&what).expect("damaged").vouched);
+fn d10_damage_in_the_last_synced_group_is_recorded_as_undetectable() {
+    let mut disk = Disk::with_durable_file(LOG, b"first");
+    let damage = Damage {
+        role: FileRole::Wal,
+        nth_newest: 0,
+        at_permille: 0,
+        kind: DamageKind::FlippedBit(0),
+    };
+    assert!(!disk.clone().damage(&damage).expect("damaged").detectable);
     disk.write(LOG, "New", b"second");
-    assert!(!disk.clone().damage(&what).expect("damaged").vouched);
-    disk.synced(LOG);
-    assert!(disk.clone().damage(&what).expect("damaged").vouched);
-    let last = Damage { at_permille: 1000, ..what };
-    assert!(!disk.damage(&last).expect("damaged").vouched);
+    assert!(!disk.clone().damage(&damage).expect("damaged").detectable);
+    disk.sync_now(LOG);
+    assert!(disk.clone().damage(&damage).expect("damaged").detectable);
+    let last = Damage { at_permille: 1000, ..damage };
+    assert!(!disk.damage(&last).expect("damaged").detectable);
 }
 
 /// D11. The drive lies: the node is told that all is well, and nothing is durable. Oracles know.
 #[test]
 fn d11_a_lying_drive_reports_success_and_does_nothing() {
-    let mut disk = Disk::with(LOG, b"old.");
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "New", b"new.");
     disk.sync(OpId(1), LOG);
     assert_eq!(disk.complete_lying(OpId(1)), Ok(()));
     assert!(!disk.is_durable(LOG, 5));
-    assert_eq!(disk.after(&Survival::None).text(LOG).as_deref(), Some("old."));
-    disk.synced(LOG);
+    assert_eq!(disk.after_power_cut(&Survival::None).text(LOG).as_deref(), Some("old."));
+    disk.sync_now(LOG);
     assert!(disk.is_durable(LOG, 8), "an honest sync later makes it good");
 }
 
 fn append(file: FileId, bytes: &[u8]) -> (DiskOp, Vec<u8>) {
-    let mut outbox = Outbox::<Quiet>::default();
+    let mut outbox = Outbox::<NoopNode>::default();
     outbox.append(file, about("New"), bytes);
-    let Effect::Disk(op) = &outbox.effects()[0] else { unreachable!("an append is a disk operation") };
+    let Effect::Disk(op) = &outbox.effects()[0] else {
+        unreachable!("an append is a disk operation")
+    };
     (*op, bytes.to_vec())
 }
 
 /// A node that is only here for its outbox.
 #[derive(Clone, Debug)]
-struct Quiet;
+struct NoopNode;
 
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-struct Nothing;
+struct NoPayload;
 
-impl stormglass::Label for Nothing {
+impl stormglass::Label for NoPayload {
     fn kind(&self) -> &'static str {
         "Nothing"
     }
@@ -220,15 +231,19 @@ impl stormglass::Label for Nothing {
     }
 }
 
-impl Node for Quiet {
+impl Node for NoopNode {
     type Config = ();
-    type Message = Nothing;
-    type Request = Nothing;
-    type Response = Nothing;
-    type Event = Nothing;
+    type Message = NoPayload;
+    type Request = NoPayload;
+    type Response = NoPayload;
+    type Event = NoPayload;
 
-    fn boot(_: &(), _: stormglass::Boot<'_>, _: &mut Outbox<Self>) -> Result<Self, stormglass::BootError> {
-        Ok(Quiet)
+    fn boot(
+        _: &(),
+        _: stormglass::Boot<'_>,
+        _: &mut Outbox<Self>,
+    ) -> Result<Self, stormglass::BootError> {
+        Ok(NoopNode)
     }
     fn step(&mut self, _: stormglass::Time, _: stormglass::Input<Self>, _: &mut Outbox<Self>) {}
     fn deadline(&self) -> Option<stormglass::Time> {

@@ -8,7 +8,7 @@ use super::*;
 
 /// One thing that a node or a driver does.
 #[derive(Clone, Copy, Debug)]
-enum Act {
+enum Action {
     Append(FileId, usize),
     Truncate(FileId, u64),
     Rename(FileId, FileId),
@@ -22,7 +22,7 @@ enum Act {
 
 /// A second, much simpler opinion about what is promised: whole files, no sectors, no queue.
 #[derive(Clone, Debug, Default)]
-struct Promises {
+struct ReferenceModel {
     files: Vec<File>,
     names: BTreeMap<FileId, usize>,
     /// Names that a completed `SyncDir` covers and nothing has touched since.
@@ -34,7 +34,7 @@ struct Promises {
 #[derive(Clone, Debug, Default)]
 struct File {
     bytes: Vec<u8>,
-    promised: usize,
+    guaranteed: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -45,56 +45,56 @@ enum Barrier {
 
 /// A disk and what it promises.
 #[derive(Clone, Debug, Default)]
-struct Story {
+struct ModelledDisk {
     disk: Disk,
-    promises: Promises,
+    model: ReferenceModel,
     ops: u64,
 }
 
-impl Story {
-    fn act(&mut self, act: Act) {
-        match act {
-            Act::Append(file, len) => self.append(file, len),
-            Act::Truncate(file, len) => self.truncate(file, len),
-            Act::Rename(from, to) => self.rename(from, to),
-            Act::Remove(file) => {
+impl ModelledDisk {
+    fn action(&mut self, action: Action) {
+        match action {
+            Action::Append(file, len) => self.append(file, len),
+            Action::Truncate(file, len) => self.truncate(file, len),
+            Action::Rename(from, to) => self.rename(from, to),
+            Action::Remove(file) => {
                 self.disk.remove(file);
-                self.promises.touch(&[file]);
-                self.promises.names.remove(&file);
+                self.model.touch(&[file]);
+                self.model.names.remove(&file);
             }
-            Act::Sync(file) => self.sync(file),
-            Act::SyncDir => {
+            Action::Sync(file) => self.sync(file),
+            Action::SyncDir => {
                 let op = self.op();
                 self.disk.sync_dir(op);
-                let names = self.promises.names.clone();
-                self.promises.barriers.push(Barrier::Names { op, names });
+                let names = self.model.names.clone();
+                self.model.barriers.push(Barrier::Names { op, names });
             }
-            Act::Complete => self.complete(),
-            Act::Kill(keep) => self.kill(keep),
+            Action::Complete => self.complete(),
+            Action::Kill(keep) => self.kill(keep),
         }
-        self.agrees();
+        self.check_agreement();
     }
 
     fn append(&mut self, file: FileId, len: usize) {
-        self.promises.appended = self.promises.appended % 250 + 1;
-        let bytes = vec![self.promises.appended; len];
+        self.model.appended = self.model.appended % 250 + 1;
+        let bytes = vec![self.model.appended; len];
         self.disk.write(file, "New", &bytes);
-        if !self.promises.names.contains_key(&file) {
-            self.promises.touch(&[file]);
-            self.promises.names.insert(file, self.promises.files.len());
-            self.promises.files.push(File::default());
+        if !self.model.names.contains_key(&file) {
+            self.model.touch(&[file]);
+            self.model.names.insert(file, self.model.files.len());
+            self.model.files.push(File::default());
         }
-        let at = self.promises.names[&file];
-        self.promises.files[at].bytes.extend_from_slice(&bytes);
+        let at = self.model.names[&file];
+        self.model.files[at].bytes.extend_from_slice(&bytes);
     }
 
     fn truncate(&mut self, file: FileId, len: u64) {
-        let Some(at) = self.promises.names.get(&file) else { return };
+        let Some(at) = self.model.names.get(&file) else { return };
         self.disk.truncate(file, len);
-        let (file, len) = (&mut self.promises.files[*at], len as usize);
+        let (file, len) = (&mut self.model.files[*at], len as usize);
         file.bytes.truncate(len);
-        file.promised = file.promised.min(len);
-        for barrier in &mut self.promises.barriers {
+        file.guaranteed = file.guaranteed.min(len);
+        for barrier in &mut self.model.barriers {
             if let Barrier::File { file, len: covered, .. } = barrier
                 && *file == *at
             {
@@ -104,34 +104,34 @@ impl Story {
     }
 
     fn rename(&mut self, from: FileId, to: FileId) {
-        let Some(at) = self.promises.names.get(&from).copied().filter(|_| from != to) else { return };
+        let Some(at) = self.model.names.get(&from).copied().filter(|_| from != to) else { return };
         self.disk.rename(from, to);
-        self.promises.touch(&[from, to]);
-        self.promises.names.remove(&from);
-        self.promises.names.insert(to, at);
+        self.model.touch(&[from, to]);
+        self.model.names.remove(&from);
+        self.model.names.insert(to, at);
     }
 
     fn sync(&mut self, file: FileId) {
-        let Some(at) = self.promises.names.get(&file).copied() else { return };
+        let Some(at) = self.model.names.get(&file).copied() else { return };
         let op = self.op();
         self.disk.sync(op, file);
-        let len = self.promises.files[at].bytes.len();
-        self.promises.barriers.push(Barrier::File { op, file: at, len });
+        let len = self.model.files[at].bytes.len();
+        self.model.barriers.push(Barrier::File { op, file: at, len });
     }
 
     fn complete(&mut self) {
-        if self.promises.barriers.is_empty() {
+        if self.model.barriers.is_empty() {
             return;
         }
-        let op = match self.promises.barriers.remove(0) {
+        let op = match self.model.barriers.remove(0) {
             Barrier::File { op, file, len } => {
-                let file = &mut self.promises.files[file];
-                file.promised = file.promised.max(len.min(file.bytes.len()));
+                let file = &mut self.model.files[file];
+                file.guaranteed = file.guaranteed.max(len.min(file.bytes.len()));
                 op
             }
             Barrier::Names { op, names } => {
                 // What was touched since is in no barrier's list any more.
-                self.promises.durable_names.extend(names);
+                self.model.durable_names.extend(names);
                 op
             }
         };
@@ -141,80 +141,84 @@ impl Story {
     /// The kill of a whole prefix changes nothing; a shorter one makes the promise start again from what is
     /// durable by then.
     fn kill(&mut self, keep: usize) {
-        let whole = keep >= self.disk.unsettled();
+        let all_kept = keep >= self.disk.in_driver_queue();
         let before = contents(&self.disk);
-        let promised = self.promised();
+        let guaranteed = self.guaranteed();
         self.disk.kill(keep);
-        assert!(!whole || contents(&self.disk) == before, "kill(unsettled()) keeps the volatile state");
-        if whole {
-            self.promises.barriers.clear();
+        assert!(
+            !all_kept || contents(&self.disk) == before,
+            "kill(unsettled()) keeps the volatile state"
+        );
+        if all_kept {
+            self.model.barriers.clear();
         } else {
-            holds(&promised, &self.disk);
+            assert_preserved(&guaranteed, &self.disk);
             self.restart();
         }
     }
 
     fn restart(&mut self) {
         self.disk.power_cut(&Survival::All);
-        self.promises = Promises { appended: self.promises.appended, ..Promises::default() };
+        self.model = ReferenceModel { appended: self.model.appended, ..ReferenceModel::default() };
         for (at, (file, bytes)) in contents(&self.disk).into_iter().enumerate() {
-            self.promises.files.push(File { promised: bytes.len(), bytes });
-            self.promises.names.insert(file, at);
-            self.promises.durable_names.insert(file, at);
+            self.model.files.push(File { guaranteed: bytes.len(), bytes });
+            self.model.names.insert(file, at);
+            self.model.durable_names.insert(file, at);
         }
     }
 
     /// Disk and second opinion see the same, and the disk calls durable what is promised.
-    fn agrees(&self) {
-        let seen = |(file, at): (&FileId, &usize)| (*file, self.promises.files[*at].bytes.clone());
-        assert_eq!(contents(&self.disk), self.promises.names.iter().map(seen).collect::<Vec<_>>());
-        for (file, bytes) in self.promised() {
+    fn check_agreement(&self) {
+        let expected = |(file, at): (&FileId, &usize)| (*file, self.model.files[*at].bytes.clone());
+        assert_eq!(contents(&self.disk), self.model.names.iter().map(expected).collect::<Vec<_>>());
+        for (file, bytes) in self.guaranteed() {
             assert!(self.disk.is_durable(file, bytes.len() as u64), "{file} is promised");
         }
     }
 
     /// Everything that a completed barrier covers.
-    fn promised(&self) -> Vec<(FileId, Vec<u8>)> {
-        let promised = |(name, at): (&FileId, &usize)| {
-            let file = &self.promises.files[*at];
-            (*name, file.bytes[..file.promised].to_vec())
+    fn guaranteed(&self) -> Vec<(FileId, Vec<u8>)> {
+        let guaranteed = |(name, at): (&FileId, &usize)| {
+            let file = &self.model.files[*at];
+            (*name, file.bytes[..file.guaranteed].to_vec())
         };
-        self.promises.durable_names.iter().map(promised).collect()
+        self.model.durable_names.iter().map(guaranteed).collect()
     }
 
     /// Everything that the disk itself calls durable: at least what is promised, and it has to keep that too.
-    fn called_durable(&self) -> Vec<(FileId, Vec<u8>)> {
+    fn reported_durable(&self) -> Vec<(FileId, Vec<u8>)> {
         let durable = |(file, bytes): (FileId, Vec<u8>)| {
-            let end = (0..=bytes.len()).rev().find(|end| self.disk.is_durable(file, *end as u64))?;
+            let end =
+                (0..=bytes.len()).rev().find(|end| self.disk.is_durable(file, *end as u64))?;
             Some((file, bytes[..end].to_vec()))
         };
         contents(&self.disk).into_iter().filter_map(durable).collect()
     }
 
     /// The claims, for one way to lose power.
-    fn weather(&self, survival: &Survival) {
+    fn check_power_cut(&self, survival: &Survival) {
         let mut disk = self.disk.clone();
         let report = disk.power_cut(survival);
-        holds(&self.promised(), &disk);
-        holds(&self.called_durable(), &disk);
+        assert_preserved(&self.guaranteed(), &disk);
+        assert_preserved(&self.reported_durable(), &disk);
         let once = contents(&disk);
         assert!(!disk.in_flight());
         assert_eq!(contents(&disk.durable()), once, "what has survived is durable");
         disk.power_cut(survival);
         assert_eq!(contents(&disk), once, "recovering twice is recovering once");
-        let sane = |fate: &crate::disk::AppendFate| fate.kept <= fate.bytes;
+        let sane = |outcome: &crate::disk::AppendOutcome| outcome.kept <= outcome.bytes;
         assert!(report.appends.iter().all(sane));
     }
 
-    fn weather_all(&self, keys: u64) {
-        for survival in profiles(keys) {
-            self.weather(&survival);
+    fn check_every_survival(&self, keys: u64) {
+        for survival in all_survivals(keys) {
+            self.check_power_cut(&survival);
         }
-        let all = self.disk.after(&Survival::All);
+        let all = self.disk.after_power_cut(&Survival::All);
         assert_eq!(contents(&all), contents(&self.disk), "all is what the node saw");
-        let none = self.disk.after(&Survival::None);
+        let none = self.disk.after_power_cut(&Survival::None);
         assert_eq!(contents(&none), contents(&self.disk.durable()), "none is the durable state");
-        let prefix = self.disk.after(&Survival::Prefix(self.disk.unsynced() as u32));
+        let prefix = self.disk.after_power_cut(&Survival::Prefix(self.disk.unsynced() as u32));
         assert_eq!(contents(&prefix), contents(&all), "the longest prefix is all");
     }
 
@@ -224,9 +228,10 @@ impl Story {
     }
 }
 
-impl Promises {
+impl ReferenceModel {
     fn touch(&mut self, touched: &[FileId]) {
-        let at: Vec<usize> = touched.iter().filter_map(|file| self.names.get(file).copied()).collect();
+        let at: Vec<usize> =
+            touched.iter().filter_map(|file| self.names.get(file).copied()).collect();
         let keep = |file: &FileId, ino: &mut usize| !touched.contains(file) && !at.contains(ino);
         self.durable_names.retain(keep);
         for barrier in &mut self.barriers {
@@ -237,56 +242,60 @@ impl Promises {
     }
 }
 
-fn holds(promised: &[(FileId, Vec<u8>)], disk: &Disk) {
-    for (file, bytes) in promised {
+fn assert_preserved(guaranteed: &[(FileId, Vec<u8>)], disk: &Disk) {
+    for (file, bytes) in guaranteed {
         let read = disk.bytes(*file).unwrap_or_else(|| panic!("{file} was promised and is gone"));
-        assert!(read.starts_with(bytes), "{file} lost some of {} bytes that were promised", bytes.len());
+        assert!(
+            read.starts_with(bytes),
+            "{file} lost some of {} bytes that were promised",
+            bytes.len()
+        );
     }
 }
 
 /// Every history of up to four acts over two files, each in all weathers.
 #[test]
-fn what_a_completed_barrier_covers_survives_every_small_history() {
-    let acts = [
-        Act::Append(SCRATCH, 300),
-        Act::Append(SNAPSHOT, 300),
-        Act::Truncate(SCRATCH, 100),
-        Act::Rename(SCRATCH, SNAPSHOT),
-        Act::Remove(SCRATCH),
-        Act::Sync(SCRATCH),
-        Act::SyncDir,
-        Act::Complete,
-        Act::Kill(1),
+fn operations_covered_by_a_barrier_survive_every_small_history() {
+    let actions = [
+        Action::Append(SCRATCH, 300),
+        Action::Append(SNAPSHOT, 300),
+        Action::Truncate(SCRATCH, 100),
+        Action::Rename(SCRATCH, SNAPSHOT),
+        Action::Remove(SCRATCH),
+        Action::Sync(SCRATCH),
+        Action::SyncDir,
+        Action::Complete,
+        Action::Kill(1),
     ];
-    fn explore(story: &Story, acts: &[Act], depth: usize) -> u32 {
-        story.weather_all(4);
+    fn explore(modelled: &ModelledDisk, actions: &[Action], depth: usize) -> u32 {
+        modelled.check_every_survival(4);
         if depth == 0 {
             return 1;
         }
-        let next = |act: &Act| {
-            let mut story = story.clone();
-            story.act(*act);
-            explore(&story, acts, depth - 1)
+        let explore_after = |action: &Action| {
+            let mut modelled = modelled.clone();
+            modelled.action(*action);
+            explore(&modelled, actions, depth - 1)
         };
-        1 + acts.iter().map(next).sum::<u32>()
+        1 + actions.iter().map(explore_after).sum::<u32>()
     }
-    assert_eq!(explore(&Story::default(), &acts, 4), 1 + 9 + 81 + 729 + 6561);
+    assert_eq!(explore(&ModelledDisk::default(), &actions, 4), 1 + 9 + 81 + 729 + 6561);
 }
 
 fn files() -> impl Strategy<Value = FileId> {
     prop_oneof![Just(LOG), Just(OTHER), Just(SCRATCH), Just(SNAPSHOT)]
 }
 
-fn acts() -> impl Strategy<Value = Act> {
+fn actions() -> impl Strategy<Value = Action> {
     prop_oneof![
-        6 => (files(), 0_usize..1400).prop_map(|(file, len)| Act::Append(file, len)),
-        2 => (files(), 0_u64..1400).prop_map(|(file, len)| Act::Truncate(file, len)),
-        2 => (files(), files()).prop_map(|(from, to)| Act::Rename(from, to)),
-        2 => files().prop_map(Act::Remove),
-        3 => files().prop_map(Act::Sync),
-        2 => Just(Act::SyncDir),
-        5 => Just(Act::Complete),
-        1 => (0_usize..6).prop_map(Act::Kill),
+        6 => (files(), 0_usize..1400).prop_map(|(file, len)| Action::Append(file, len)),
+        2 => (files(), 0_u64..1400).prop_map(|(file, len)| Action::Truncate(file, len)),
+        2 => (files(), files()).prop_map(|(from, to)| Action::Rename(from, to)),
+        2 => files().prop_map(Action::Remove),
+        3 => files().prop_map(Action::Sync),
+        2 => Just(Action::SyncDir),
+        5 => Just(Action::Complete),
+        1 => (0_usize..6).prop_map(Action::Kill),
     ]
 }
 
@@ -295,11 +304,11 @@ proptest! {
 
     /// The same for longer histories over four files.
     #[test]
-    fn what_a_completed_barrier_covers_survives(acts in prop::collection::vec(acts(), 0..40)) {
-        let mut story = Story::default();
-        for act in acts {
-            story.act(act);
+    fn operations_covered_by_a_barrier_survive_long_histories(actions in prop::collection::vec(actions(), 0..40)) {
+        let mut modelled = ModelledDisk::default();
+        for action in actions {
+            modelled.action(action);
         }
-        story.weather_all(24);
+        modelled.check_every_survival(24);
     }
 }

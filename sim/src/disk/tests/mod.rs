@@ -1,9 +1,9 @@
 //! The rules, each with a test that fails if the rule is switched off, and what holds for all histories.
 
+mod crashes;
 mod data;
 mod failures;
 mod history;
-mod lives;
 mod names;
 
 use stormglass::{About, DiskError, FileId, OpId, ReadDisk};
@@ -23,32 +23,32 @@ impl Disk {
         self.append(file, about(kind), bytes);
     }
 
-    fn synced(&mut self, file: FileId) {
+    fn sync_now(&mut self, file: FileId) {
         self.sync(BARRIER, file);
         self.complete(BARRIER, Ok(())).expect("nothing has failed");
     }
 
-    fn dir_synced(&mut self) {
+    fn sync_dir_now(&mut self) {
         self.sync_dir(BARRIER);
         self.complete(BARRIER, Ok(())).expect("nothing has failed");
     }
 
-    fn sync_fails(&mut self, file: FileId) {
+    fn fail_sync(&mut self, file: FileId) {
         self.sync(BARRIER, file);
         self.complete(BARRIER, Err(DiskError::Io)).expect_err("it fails");
     }
 
     /// A file that is there for good.
-    fn with(file: FileId, bytes: &[u8]) -> Disk {
+    fn with_durable_file(file: FileId, bytes: &[u8]) -> Disk {
         let mut disk = Disk::default();
         disk.write(file, "Old", bytes);
-        disk.synced(file);
-        disk.dir_synced();
+        disk.sync_now(file);
+        disk.sync_dir_now();
         disk
     }
 
     /// What the disk would hold after a power cut.
-    fn after(&self, survival: &Survival) -> Disk {
+    fn after_power_cut(&self, survival: &Survival) -> Disk {
         let mut disk = self.clone();
         disk.power_cut(survival);
         disk
@@ -67,13 +67,14 @@ fn about(kind: &'static str) -> About {
     About { kind, subject: None }
 }
 
-fn named(kind: &'static str) -> AppendName {
+fn append_named(kind: &'static str) -> AppendName {
     AppendName::new(about(kind), 0)
 }
 
 /// Everything that is there, by name.
 fn contents(disk: &impl ReadDisk) -> Vec<(FileId, Vec<u8>)> {
-    let read = |file: FileId| (file, disk.read(file).expect("readable").expect("it exists").to_vec());
+    let read =
+        |file: FileId| (file, disk.read(file).expect("readable").expect("it exists").to_vec());
     disk.files().into_iter().map(read).collect()
 }
 
@@ -83,21 +84,22 @@ fn subset(key: u64) -> Survival {
 
 /// Whether some of a few hundred subsets leaves what `wanted` describes.
 fn some_subset(disk: &Disk, wanted: impl Fn(&Disk) -> bool) -> bool {
-    (0..300).any(|key| wanted(&disk.after(&subset(key))))
+    (0..300).any(|key| wanted(&disk.after_power_cut(&subset(key))))
 }
 
 /// Every profile of survival, a few times over.
-fn profiles(keys: u64) -> Vec<Survival> {
+fn all_survivals(keys: u64) -> Vec<Survival> {
     let mut all = vec![Survival::None, Survival::All];
     all.extend((0..8).map(Survival::Prefix));
-    all.push(Survival::AllBut(named("New")));
+    all.push(Survival::AllBut(append_named("New")));
     for how in [super::Tear::Header, super::Tear::Half, super::Tear::LastSectorMissing] {
         for hole in [None, Some(Holes::Zeros), Some(Holes::Garbage)] {
-            all.push(Survival::Torn { at: named("New"), how, hole });
+            all.push(Survival::Torn { at: append_named("New"), how, hole });
         }
     }
     for key in 0..keys {
-        let holes = [Holes::Zeros, Holes::Garbage, Holes::OldBlocks, Holes::Mixed][key as usize % 4];
+        let holes =
+            [Holes::Zeros, Holes::Garbage, Holes::OldBlocks, Holes::Mixed][key as usize % 4];
         let keep_permille = [500, 100, 900][key as usize % 3];
         all.push(Survival::Subset { key, keep_permille, tear: key & 1 == 0, holes });
     }

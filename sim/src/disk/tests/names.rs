@@ -4,11 +4,11 @@ use super::*;
 use crate::disk::NameLoss;
 
 /// A snapshot in the making: written and synced as scratch, renamed over the old one, no `SyncDir` yet.
-fn replacing() -> Disk {
-    let mut disk = Disk::with(SNAPSHOT, b"old");
+fn disk_with_pending_replacement() -> Disk {
+    let mut disk = Disk::with_durable_file(SNAPSHOT, b"old");
     disk.write(SCRATCH, "State", b"new");
-    disk.synced(SCRATCH);
-    disk.dir_synced();
+    disk.sync_now(SCRATCH);
+    disk.sync_dir_now();
     disk.rename(SCRATCH, SNAPSHOT);
     disk
 }
@@ -18,7 +18,7 @@ fn replacing() -> Disk {
 fn d5_a_synced_file_vanishes_if_its_creation_is_lost() {
     let mut disk = Disk::default();
     disk.write(LOG, "New", b"new");
-    disk.synced(LOG);
+    disk.sync_now(LOG);
     assert!(!disk.is_durable(LOG, 0));
     let report = disk.power_cut(&Survival::None);
     assert_eq!(report.names, [NameLoss::Create(LOG)]);
@@ -30,17 +30,18 @@ fn d5_a_synced_file_vanishes_if_its_creation_is_lost() {
 fn d5_a_name_can_survive_without_contents() {
     let mut disk = Disk::default();
     disk.write(LOG, "New", b"new");
-    disk.dir_synced();
+    disk.sync_dir_now();
     assert!(disk.name_is_durable(LOG));
     assert!(!disk.is_durable(LOG, 1));
-    assert_eq!(contents(&disk.after(&Survival::None)), [(LOG, vec![])]);
+    assert_eq!(contents(&disk.after_power_cut(&Survival::None)), [(LOG, vec![])]);
 }
 
 /// D5. Before `SyncDir` a rename survives or not; the name is of the old file or of the new one, never of none.
 #[test]
-fn d5_a_rename_is_old_or_new_and_never_neither() {
-    let disk = replacing();
-    let outcomes: Vec<_> = (0..50).map(|key| contents(&disk.after(&subset(key)))).collect();
+fn d5_a_renamed_file_has_its_old_or_its_new_name() {
+    let disk = disk_with_pending_replacement();
+    let outcomes: Vec<_> =
+        (0..50).map(|key| contents(&disk.after_power_cut(&subset(key)))).collect();
     let old = vec![(SNAPSHOT, b"old".to_vec()), (SCRATCH, b"new".to_vec())];
     let new = vec![(SNAPSHOT, b"new".to_vec())];
     assert!(outcomes.iter().all(|outcome| *outcome == old || *outcome == new), "{outcomes:?}");
@@ -54,21 +55,21 @@ fn d5_a_rename_is_old_or_new_and_never_neither() {
 /// D5. After `SyncDir` it is the new one, whatever else is lost.
 #[test]
 fn d5_a_rename_is_durable_after_sync_dir() {
-    let mut disk = replacing();
-    disk.dir_synced();
-    for survival in profiles(50) {
-        assert_eq!(contents(&disk.after(&survival)), [(SNAPSHOT, b"new".to_vec())]);
+    let mut disk = disk_with_pending_replacement();
+    disk.sync_dir_now();
+    for survival in all_survivals(50) {
+        assert_eq!(contents(&disk.after_power_cut(&survival)), [(SNAPSHOT, b"new".to_vec())]);
     }
 }
 
 /// D5. A rename can survive although nobody has synced the contents: the snapshot is there, and empty.
 #[test]
 fn d5_a_rename_can_survive_without_the_contents() {
-    let mut disk = Disk::with(SNAPSHOT, b"old");
+    let mut disk = Disk::with_durable_file(SNAPSHOT, b"old");
     disk.write(SCRATCH, "State", b"new");
     disk.rename(SCRATCH, SNAPSHOT);
-    disk.dir_synced();
-    assert_eq!(contents(&disk.after(&Survival::None)), [(SNAPSHOT, vec![])]);
+    disk.sync_dir_now();
+    assert_eq!(contents(&disk.after_power_cut(&Survival::None)), [(SNAPSHOT, vec![])]);
 }
 
 /// D5.
@@ -76,18 +77,18 @@ fn d5_a_rename_can_survive_without_the_contents() {
 /// 2. `SyncDir` was issued between the two, and completes after both.
 /// 3. It is the first file that bears the snapshot's name, not the second.
 #[test]
-fn d5_a_rename_moves_the_file_and_not_whatever_bears_the_name_later() {
+fn d5_a_rename_follows_the_file_when_its_old_name_is_reused() {
     let mut disk = Disk::default();
     disk.write(SCRATCH, "State", b"first");
-    disk.synced(SCRATCH);
+    disk.sync_now(SCRATCH);
     disk.rename(SCRATCH, SNAPSHOT);
     disk.sync_dir(OpId(1));
     disk.write(SCRATCH, "State", b"second");
-    disk.synced(SCRATCH);
+    disk.sync_now(SCRATCH);
     disk.complete(OpId(1), Ok(())).expect("nothing has failed");
-    assert_eq!(contents(&disk.after(&Survival::None)), [(SNAPSHOT, b"first".to_vec())]);
+    assert_eq!(contents(&disk.after_power_cut(&Survival::None)), [(SNAPSHOT, b"first".to_vec())]);
     let all = [(SNAPSHOT, b"first".to_vec()), (SCRATCH, b"second".to_vec())];
-    assert_eq!(contents(&disk.after(&Survival::All)), all);
+    assert_eq!(contents(&disk.after_power_cut(&Survival::All)), all);
 }
 
 /// D5, never neither.
@@ -95,22 +96,22 @@ fn d5_a_rename_moves_the_file_and_not_whatever_bears_the_name_later() {
 /// 2. Whatever survives of the two, the first file is there under one of its names.
 #[test]
 fn d5_a_file_is_not_lost_between_its_names_when_the_old_one_is_taken() {
-    let mut disk = Disk::with(SCRATCH, b"first");
+    let mut disk = Disk::with_durable_file(SCRATCH, b"first");
     disk.rename(SCRATCH, SNAPSHOT);
     disk.write(SCRATCH, "State", b"second");
     for key in 0..300 {
-        let left = contents(&disk.after(&subset(key)));
+        let left = contents(&disk.after_power_cut(&subset(key)));
         assert_eq!(left.iter().filter(|(_, bytes)| bytes == b"first").count(), 1, "{left:?}");
     }
 }
 
 /// D5. Two changes of names without a barrier between them: the later one survives alone.
 #[test]
-fn d5_nothing_but_a_barrier_orders_changes_of_names() {
-    let mut disk = Disk::with(LOG, b"old");
+fn d5_only_a_barrier_orders_name_changes() {
+    let mut disk = Disk::with_durable_file(LOG, b"old");
     disk.write(SCRATCH, "State", b"new");
-    disk.synced(SCRATCH);
-    disk.dir_synced();
+    disk.sync_now(SCRATCH);
+    disk.sync_dir_now();
     disk.rename(SCRATCH, SNAPSHOT);
     disk.remove(LOG);
     let both_gone = |disk: &Disk| disk.len(LOG).is_none() && disk.len(SNAPSHOT).is_none();
@@ -120,32 +121,34 @@ fn d5_nothing_but_a_barrier_orders_changes_of_names() {
 /// D6. A removed file comes back with its old contents, until the barrier.
 #[test]
 fn d6_a_removed_file_can_come_back_until_the_barrier() {
-    let mut disk = Disk::with(LOG, b"old");
+    let mut disk = Disk::with_durable_file(LOG, b"old");
     disk.remove(LOG);
     assert_eq!(contents(&disk), []);
     let report = disk.clone().power_cut(&Survival::None);
     assert_eq!(report.names, [NameLoss::Remove(LOG)]);
     assert!(some_subset(&disk, |disk| disk.text(LOG).as_deref() == Some("old")));
     assert!(some_subset(&disk, |disk| disk.len(LOG).is_none()));
-    disk.dir_synced();
-    assert!(profiles(50).iter().all(|survival| disk.after(survival).len(LOG).is_none()));
+    disk.sync_dir_now();
+    assert!(
+        all_survivals(50).iter().all(|survival| disk.after_power_cut(survival).len(LOG).is_none())
+    );
 }
 
 /// D6. A file is removed and written anew under the same name; the old one comes back whole, unmixed with the new.
 #[test]
-fn d6_an_old_file_comes_back_unmixed() {
-    let mut disk = Disk::with(LOG, b"an old file");
+fn d6_a_removed_file_comes_back_without_bytes_of_its_successor() {
+    let mut disk = Disk::with_durable_file(LOG, b"an old file");
     disk.remove(LOG);
     disk.write(LOG, "New", b"new");
-    disk.synced(LOG);
-    assert_eq!(disk.after(&Survival::None).text(LOG).as_deref(), Some("an old file"));
-    assert_eq!(disk.after(&Survival::All).text(LOG).as_deref(), Some("new"));
+    disk.sync_now(LOG);
+    assert_eq!(disk.after_power_cut(&Survival::None).text(LOG).as_deref(), Some("an old file"));
+    assert_eq!(disk.after_power_cut(&Survival::All).text(LOG).as_deref(), Some("new"));
 }
 
 /// D6. A cut tail comes back until the barrier, also under what was appended since.
 #[test]
 fn d6_a_truncated_tail_can_come_back_until_the_barrier() {
-    let mut disk = Disk::with(LOG, b"head and old tail");
+    let mut disk = Disk::with_durable_file(LOG, b"head and old tail");
     disk.truncate(LOG, 4);
     disk.write(LOG, "New", b"-new");
     let report = disk.clone().power_cut(&Survival::None);
@@ -155,21 +158,26 @@ fn d6_a_truncated_tail_can_come_back_until_the_barrier() {
     assert!(some_subset(&disk, |disk| disk.text(LOG).as_deref() == Some("head\0\0\0\0")));
     assert!(disk.is_durable(LOG, 4));
     assert!(!disk.is_durable(LOG, 5));
-    disk.synced(LOG);
+    disk.sync_now(LOG);
     assert!(
-        profiles(50).iter().all(|survival| disk.after(survival).text(LOG).as_deref() == Some("head-new"))
+        all_survivals(50).iter().all(|survival| disk
+            .after_power_cut(survival)
+            .text(LOG)
+            .as_deref()
+            == Some("head-new"))
     );
 }
 
 /// D6. The size grows again over a cut tail, without data: what had been cut off does not show, noise does.
 #[test]
 fn d6_a_cut_tail_does_not_show_in_a_later_hole() {
-    let mut disk = Disk::with(LOG, b"head and old tail");
+    let mut disk = Disk::with_durable_file(LOG, b"head and old tail");
     disk.truncate(LOG, 4);
     disk.write(LOG, "New", b"-new");
     let noisy = |key| {
-        let survival = Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Garbage };
-        let bytes = disk.after(&survival).bytes(LOG).expect("synced name");
+        let survival =
+            Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Garbage };
+        let bytes = disk.after_power_cut(&survival).bytes(LOG).expect("synced name");
         bytes.len() == 8 && &bytes[4..] != b"-new" && bytes[4..] != [0; 4]
     };
     assert!((0..300).any(noisy));
@@ -178,11 +186,14 @@ fn d6_a_cut_tail_does_not_show_in_a_later_hole() {
 /// D5, D6. A file is renamed over another, and then removed. If the rename is lost and the removal is not, the
 /// removal is not of the other file.
 #[test]
-fn d6_a_removal_is_of_the_file_and_not_of_whatever_bore_the_name() {
-    let mut disk = replacing();
+fn d6_a_removal_follows_the_file_when_its_name_is_reused() {
+    let mut disk = disk_with_pending_replacement();
     disk.remove(SNAPSHOT);
     for key in 0..100 {
-        let left = disk.after(&subset(key));
-        assert!(left.len(SCRATCH).is_none() || left.text(SNAPSHOT).as_deref() == Some("old"), "{left:?}");
+        let left = disk.after_power_cut(&subset(key));
+        assert!(
+            left.len(SCRATCH).is_none() || left.text(SNAPSHOT).as_deref() == Some("old"),
+            "{left:?}"
+        );
     }
 }

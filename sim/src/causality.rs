@@ -1,0 +1,143 @@
+//! Why a claim broke: the causal past of the last fact (Lamport 1978, "Time, clocks, and the ordering of events in a
+//! distributed system").
+
+use std::collections::BTreeMap;
+
+use stormglass::{About, Effect, Input, Label, Node, NodeId, RequestId};
+
+use crate::fault::Endpoint;
+use crate::property::{Checker, Fact, Observation, Violation};
+use crate::trace::{Filter, Trace, request_of};
+
+/// A judge that never breaks a claim and remembers what came of what.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CausalTrace {
+    facts: Vec<RecordedFact>,
+    /// The last fact of each process.
+    last: BTreeMap<Endpoint, usize>,
+    /// The last sending of each kind and subject on each link.
+    sent: BTreeMap<(NodeId, NodeId, About), usize>,
+    asked: BTreeMap<RequestId, usize>,
+    replied: BTreeMap<RequestId, usize>,
+}
+
+#[derive(Clone, Debug)]
+struct RecordedFact {
+    line: String,
+    about: Option<RequestId>,
+    /// Whether the storm did it: that belongs to every story.
+    fault: bool,
+    causes: Vec<usize>,
+}
+
+impl CausalTrace {
+    /// How many facts there were.
+    pub(crate) fn count(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// The request that the last fact with one is about. A run that breaks a claim ends there.
+    pub(crate) fn about(&self) -> Option<RequestId> {
+        self.facts.iter().rev().find_map(|fact| fact.about)
+    }
+
+    /// The lines of the causal past of the last fact that concern the same request, or what the storm did.
+    pub(crate) fn causal_past(&self) -> Vec<&str> {
+        let Some(last) = self.facts.len().checked_sub(1) else { return Vec::new() };
+        let mut in_past = vec![false; self.facts.len()];
+        in_past[last] = true;
+        let mut worklist = vec![last];
+        while let Some(at) = worklist.pop() {
+            for &cause in &self.facts[at].causes {
+                if !in_past[cause] {
+                    in_past[cause] = true;
+                    worklist.push(cause);
+                }
+            }
+        }
+        let request_key = |id: RequestId| (id.client, id.serial);
+        let about = self.about().map(request_key);
+        let causal_past = |(at, fact): &(usize, &RecordedFact)| {
+            let same_request = about.is_none() || fact.about.map(request_key) == about;
+            *at == last
+                || in_past[*at] && (same_request || fact.fault)
+                || fact.fault && same_request
+        };
+        self.facts
+            .iter()
+            .enumerate()
+            .filter(causal_past)
+            .map(|(_, fact)| fact.line.as_str())
+            .collect()
+    }
+
+    /// Who it happened to, and what it came of beside what that process did before.
+    fn process_and_cause<N: Node>(
+        &self,
+        observation: &Observation<'_, N>,
+    ) -> (Endpoint, Option<usize>) {
+        let here = Endpoint::Node(observation.node);
+        match observation.fact {
+            Fact::Input(Input::Message { from, message }) => {
+                (here, self.sent.get(&(*from, observation.node, message.about())).copied())
+            }
+            Fact::Input(Input::Request { id, .. }) => (here, self.asked.get(id).copied()),
+            Fact::Asked { id, .. } => (Endpoint::client_of(*id), None),
+            Fact::Answered { id, .. } => (Endpoint::client_of(*id), self.replied.get(id).copied()),
+            Fact::Input(Input::DiskDone { .. } | Input::Wake)
+            | Fact::Boot
+            | Fact::Refused(_)
+            | Fact::Effect(..)
+            | Fact::Killed(_)
+            | Fact::PowerCut(_)
+            | Fact::Halted(_)
+            | Fact::Damaged(_)
+            | Fact::MessageFault { .. }
+            | Fact::Lost { .. }
+            | Fact::BarrierFault(_)
+            | Fact::WriteFault(_)
+            | Fact::TimedFault(_)
+            | Fact::Healed { .. }
+            | Fact::Quiesced { .. }
+            | Fact::Ended => (here, None),
+        }
+    }
+
+    fn index_fact<N: Node>(&mut self, observation: &Observation<'_, N>, at: usize) {
+        if let Fact::Effect(Effect::Send { to, message }, _) = observation.fact {
+            self.sent.insert((observation.node, *to, message.about()), at);
+        }
+        if let Fact::Effect(Effect::Reply { id, .. }, _) = observation.fact {
+            self.replied.insert(*id, at);
+        }
+        if let Fact::Asked { id, .. } = observation.fact {
+            self.asked.insert(*id, at);
+        }
+    }
+}
+
+impl<N: Node> Checker<N> for CausalTrace {
+    fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        let mut trace = Trace::new(Filter::default(), false);
+        trace.check(observation)?;
+        let line = trace.text().trim_end().to_string();
+        let fault = matches!(
+            observation.fact,
+            Fact::Killed(_)
+                | Fact::PowerCut(_)
+                | Fact::Halted(_)
+                | Fact::Damaged(_)
+                | Fact::MessageFault { .. }
+                | Fact::BarrierFault(_)
+                | Fact::WriteFault(_)
+                | Fact::TimedFault(_)
+        );
+        let (process, cause) = self.process_and_cause(observation);
+        let at = self.facts.len();
+        let before = self.last.insert(process, at);
+        let causes = before.into_iter().chain(cause).collect();
+        self.facts.push(RecordedFact { line, about: request_of(observation.fact), fault, causes });
+        self.index_fact(observation, at);
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+use std::io::IsTerminal;
+
+use indicatif::ProgressBar;
+
+use super::args::CheckDeterminism;
+use super::say::say;
+use super::{Exit, usage};
+use crate::chooser::{Recording, Scripted};
+use crate::protocol::{Scene, draw_run_in, world_in};
+
+/// Runs each seed twice, and once more from the record of its own faults.
+pub(super) fn run<S: Scene>(scene: &S, args: &CheckDeterminism) -> Exit {
+    let end = match usage::last_seed(args.first_seed, args.seeds) {
+        Ok(end) => end,
+        Err(exit) => return exit,
+    };
+    let setup = args.run_args.setup();
+    let mut faults = 0;
+    let bar = progress(args.seeds);
+    for seed in args.first_seed..end {
+        let first = world_in(scene, draw_run_in(scene, &setup, seed), |chooser| chooser, ()).run();
+        let mut recorded = world_in(scene, draw_run_in(scene, &setup, seed), Recording::new, ());
+        let second = recorded.run();
+        let faults_of_run = recorded.into_chooser().into_faults();
+        faults += faults_of_run.len();
+        let third = world_in(
+            scene,
+            draw_run_in(scene, &setup, seed),
+            |_| Scripted::new(&faults_of_run),
+            (),
+        )
+        .run();
+        let fingerprints = [first.fingerprint, second.fingerprint, third.fingerprint];
+        bar.inc(1);
+        if fingerprints.iter().any(|fingerprint| *fingerprint != fingerprints[0]) {
+            bar.finish_and_clear();
+            say!(
+                "seed {seed}: fingerprints {fingerprints:016x?} of two runs and of the record differ"
+            );
+            return Exit::Nondeterministic;
+        }
+    }
+    bar.finish_and_clear();
+    say!("{} seeds, {faults} recorded faults: two runs and the record of each agree", args.seeds);
+    Exit::Clean
+}
+
+fn progress(seeds: u64) -> ProgressBar {
+    if std::io::stderr().is_terminal() { ProgressBar::new(seeds) } else { ProgressBar::hidden() }
+}

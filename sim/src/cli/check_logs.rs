@@ -1,0 +1,46 @@
+use super::Exit;
+use super::args::CheckLogsArgs;
+use super::say::say;
+use crate::log_check::{LogCheckReport, check_logs};
+use crate::protocol::Scene;
+
+/// Runs the protocol's judges over event logs.
+pub(super) fn run<S: Scene>(scene: &S, args: &CheckLogsArgs) -> Exit {
+    let report = match check_logs(scene, &args.files) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Exit::Other;
+        }
+    };
+    say!("{} lines of {} lives", report.lines, report.incarnations);
+    say!(
+        "  {} letters were lost, {} disk operations were never performed",
+        report.lost_messages,
+        report.unperformed
+    );
+    for (what, times) in report.sometimes.rows() {
+        say!("  {times:>9}  {what}");
+    }
+    print_unclean_nodes(&report);
+    match &report.violation {
+        None => {
+            say!("clean");
+            Exit::Clean
+        }
+        Some((violation, place)) => {
+            say!("{place}\nbreaks {}\n  {}", violation.property, violation.reason);
+            Exit::of(violation)
+        }
+    }
+}
+
+fn print_unclean_nodes(report: &LogCheckReport) {
+    if !report.unclean_nodes.is_empty() && report.violation.is_none() {
+        let nodes: Vec<String> = report.unclean_nodes.iter().map(ToString::to_string).collect();
+        say!(
+            "  what must hold in the end is not judged: the last life of {} did not end cleanly",
+            nodes.join(", ")
+        );
+    }
+}

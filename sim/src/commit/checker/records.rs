@@ -1,0 +1,308 @@
+//! What is written, and when it is durable: AC1-AC3, W2, W4, W5, I1, I2, I4.
+
+use stormglass::codec::CodecError;
+use stormglass::commit::{Action, Decision, Op, Reads, RecordKind, RecordView};
+use stormglass::{DiskError, FileId, NodeId, TxId, wal};
+
+use super::{AtomicCommitChecker, NodeModel, PendingRecord, Values};
+use crate::commit::tx_state::RecordStatus;
+use crate::disk::Disk;
+use crate::property::Violation;
+
+impl AtomicCommitChecker {
+    /// A record is about to be appended.
+    pub(super) fn on_append(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        file: FileId,
+        bytes: &[u8],
+        disk: &Disk,
+    ) -> Result<(), Violation> {
+        let payload = wal::payload(bytes).unwrap_or_default();
+        let view = RecordView::of(payload).map_err(|error| malformed_record(node, &error))?;
+        let end = disk.len(file).unwrap_or(0) + bytes.len() as u64;
+        let (tx, kind) = (view.head.tx, view.head.kind);
+        let node_model = self.node_model(node);
+        node_model.log.push(payload);
+        node_model.pending_records.push(PendingRecord { file, end, tx, kind });
+        self.tx_states.tx_state(tx).name.get_or_insert(view.head.request);
+        match kind {
+            RecordKind::Prepared | RecordKind::Commit => self.on_part(at_us, node, &view),
+            RecordKind::Committed => self.on_terminal(at_us, node, tx, Decision::Committed),
+            RecordKind::Aborted => self.on_terminal(at_us, node, tx, Decision::Aborted),
+            RecordKind::End => self.on_end_record(at_us, tx),
+        }
+    }
+
+    /// A record with operations.
+    fn on_part(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        view: &RecordView<'_>,
+    ) -> Result<(), Violation> {
+        let mut ops = self.spare_ops.pop().unwrap_or_default();
+        ops.clear();
+        let participants = view.part(&mut ops).map_err(|error| malformed_record(node, &error))?;
+        let tx = view.head.tx;
+        self.tx_states.tx_state(tx).set_participants(participants);
+        if view.head.kind == RecordKind::Prepared {
+            return self.on_prepared(node, tx, ops);
+        }
+        let result = self.on_commit_record(at_us, node, tx, &ops);
+        self.spare_ops.push(ops);
+        result
+    }
+
+    fn on_prepared(&mut self, node: NodeId, tx: TxId, ops: Vec<Op>) -> Result<(), Violation> {
+        self.check_no_conflict(node, tx, &ops)?;
+        self.tx_states.tx_state(tx).set_prepared(node, RecordStatus::Appended);
+        expect_reads(self.node_model(node), tx, &ops);
+        let node_model = self.node_model(node);
+        node_model.history.read(node_model.log.len() - 1, tx, &ops);
+        node_model.held.push((tx, ops));
+        Ok(())
+    }
+
+    /// I1, I2: nobody gets a lock that an undecided transaction holds, not even after a restart.
+    fn check_no_conflict(&mut self, node: NodeId, tx: TxId, ops: &[Op]) -> Result<(), Violation> {
+        let conflict = |(_, held): &&(TxId, Vec<Op>)| {
+            held.iter().any(|a| ops.iter().any(|b| a.key == b.key && (a.writes() || b.writes())))
+        };
+        let node_model = self.node_model(node);
+        match node_model.held.iter().filter(|(other, _)| *other != tx).find(conflict) {
+            Some((other, _)) => {
+                let explanation = format!("{node} locked for {tx} what {other}, undecided, holds");
+                Err(Violation::safety("I2 NoTwoUndecidedConflict", explanation))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// AC3: the coordinator commits what is its own, with a Yes of every subordinate; W5: and never after an abort.
+    fn on_commit_record(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        tx: TxId,
+        own: &[Op],
+    ) -> Result<(), Violation> {
+        self.check_no_conflict(node, tx, own)?;
+        let tx_state = self.tx_states.tx_state(tx);
+        tx_state.commit = RecordStatus::Appended;
+        if tx_state.begun_us == 0 {
+            tx_state.begun_us = at_us;
+        }
+        if tx.coordinator != node {
+            return Err(Violation::safety(
+                "AC3 CommitNeedsEveryYes",
+                format!("{node} decided {tx}, which is not its own"),
+            ));
+        }
+        if tx_state.abort_sent {
+            let explanation =
+                format!("{node} commits {tx}, of which it has said that it is aborted");
+            return Err(Violation::safety("W5 NoAbortWhileUndecided", explanation));
+        }
+        let missing = tx_state.subordinates & !tx_state.yes;
+        if missing != 0 {
+            let missing_node = NodeId(missing.trailing_zeros() as u16);
+            let explanation = format!("{node} commits {tx} without a Yes of {missing_node}");
+            return Err(Violation::safety("AC3 CommitNeedsEveryYes", explanation));
+        }
+        self.decisions += 1;
+        tx_state.decision_number = self.decisions;
+        expect_reads(self.node_model(node), tx, own);
+        let node_model = self.node_model(node);
+        let record = node_model.log.len() - 1;
+        node_model.history.read(record, tx, own);
+        node_model.history.write(record, tx, own);
+        perform(&mut node_model.values, own);
+        Ok(())
+    }
+
+    /// AC2: a participant writes its decision, and never another one; L1: in time.
+    fn on_terminal(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        tx: TxId,
+        decision: Decision,
+    ) -> Result<(), Violation> {
+        self.check_decided_in_time(at_us, node, tx)?;
+        let node_model = self.node_model(node);
+        if let Some(at) = node_model.held.iter().position(|(held, _)| *held == tx) {
+            let (_, ops) = node_model.held.remove(at);
+            if decision == Decision::Committed {
+                node_model.history.write(node_model.log.len() - 1, tx, &ops);
+                perform(&mut node_model.values, &ops);
+            }
+            self.spare_ops.push(ops);
+        }
+        let tx_state = self.tx_states.tx_state(tx);
+        if let Some((before, _)) = tx_state.terminal(node)
+            && before != decision
+        {
+            let explanation = format!("{node} wrote {decision:?} for {tx} after {before:?}");
+            return Err(Violation::safety("AC2 NoDecisionIsReversed", explanation));
+        }
+        tx_state.set_terminal(node, decision, RecordStatus::Appended);
+        Ok(())
+    }
+
+    /// W4: the coordinator forgets a commit only after the Acks of all distinct participants.
+    fn on_end_record(&mut self, at_us: u64, tx: TxId) -> Result<(), Violation> {
+        self.check_forgotten_in_time(at_us, tx)?;
+        let tx_state = self.tx_states.tx_state(tx);
+        let missing = tx_state.subordinates & !tx_state.acked;
+        if missing != 0 {
+            let missing_node = NodeId(missing.trailing_zeros() as u16);
+            let explanation =
+                format!("{} forgets {tx} before {missing_node} has acknowledged", tx.coordinator);
+            return Err(Violation::safety("W4 ForgetAfterAllAcks", explanation));
+        }
+        tx_state.ended = true;
+        Ok(())
+    }
+
+    /// A barrier has completed: what is durable now?
+    pub(super) fn on_disk_done(
+        &mut self,
+        node: NodeId,
+        ok: bool,
+        disk: &Disk,
+    ) -> Result<(), Violation> {
+        if !ok {
+            self.node_model(node).failed = true;
+            match disk.latched() {
+                Some(DiskError::NoSpace) => self.counts.full_disks += 1,
+                Some(DiskError::Io) => {}
+                None => self.counts.failed_syncs += 1,
+            }
+            return Ok(());
+        }
+        let mut done = 0;
+        let mut known: Option<(FileId, Option<u64>)> = None;
+        while let Some(record) = self.nodes[usize::from(node.0)].pending_records.get(done).copied()
+        {
+            let durable_to = match known {
+                Some((file, end)) if file == record.file => end,
+                _ => disk.durable_to(record.file),
+            };
+            known = Some((record.file, durable_to));
+            if durable_to.is_none_or(|end| record.end > end) {
+                break;
+            }
+            self.on_durable(node, record.tx, record.kind)?;
+            done += 1;
+        }
+        let node_model = self.node_model(node);
+        node_model.durable += done;
+        node_model.pending_records.drain(..done);
+        Ok(())
+    }
+
+    fn on_durable(&mut self, node: NodeId, tx: TxId, kind: RecordKind) -> Result<(), Violation> {
+        match kind {
+            RecordKind::Prepared => {
+                self.tx_states.tx_state(tx).set_prepared(node, RecordStatus::Durable)
+            }
+            RecordKind::Commit => {
+                let tx_state = self.tx_states.tx_state(tx);
+                tx_state.commit = RecordStatus::Durable;
+                tx_state.committed = true;
+                let name = tx_state.name;
+                self.counts.commits += 1;
+                return self.on_request_committed(node, tx, name);
+            }
+            RecordKind::Committed => return self.decide(node, tx, Decision::Committed),
+            RecordKind::Aborted => return self.decide(node, tx, Decision::Aborted),
+            RecordKind::End => {}
+        }
+        Ok(())
+    }
+
+    /// AC1, AC2: a terminal record is durable, and binds everybody for ever.
+    pub(super) fn decide(
+        &mut self,
+        node: NodeId,
+        tx: TxId,
+        decision: Decision,
+    ) -> Result<(), Violation> {
+        let tx_state = self.tx_states.tx_state(tx);
+        tx_state.set_terminal(node, decision, RecordStatus::Durable);
+        tx_state.record_decision(node, decision);
+        let opposite = match decision {
+            Decision::Committed => Decision::Aborted,
+            Decision::Aborted => Decision::Committed,
+        };
+        let others = tx_state.decided(opposite);
+        if others >> node.0 & 1 == 1 {
+            let explanation =
+                format!("{node} had decided {opposite:?} for {tx}, and now {decision:?}");
+            return Err(Violation::safety("AC2 NoDecisionIsReversed", explanation));
+        }
+        if others != 0 {
+            let other = others.trailing_zeros();
+            let explanation =
+                format!("{node} decided {decision:?} for {tx}, and n{other} the opposite");
+            return Err(Violation::safety("AC1 NoTwoDecideDifferently", explanation));
+        }
+        if decision == Decision::Committed && !tx_state.committed {
+            let explanation = format!("{node} committed {tx}, whose COMMIT was never durable");
+            return Err(Violation::safety("W2 CommitIsDurableFirst", explanation));
+        }
+        if decision == Decision::Aborted && tx_state.committed {
+            let explanation = format!("{node} aborted {tx}, whose COMMIT is durable");
+            return Err(Violation::safety("AC1 NoTwoDecideDifferently", explanation));
+        }
+        Ok(())
+    }
+}
+
+#[cold]
+fn malformed_record(node: NodeId, error: &CodecError) -> Violation {
+    let explanation = format!("{node} appends to its log what is no record: {error}");
+    Violation::safety("W6 RecoveredIsAPrefix", explanation)
+}
+
+/// I4: what the reads of `tx` find here, under its locks.
+pub(super) fn expect_reads(node_model: &mut NodeModel, tx: TxId, ops: &[Op]) {
+    if !ops.iter().all(Op::writes) {
+        node_model.expected.insert(tx, reads_of(&node_model.values, ops));
+    }
+}
+
+/// What each read finds: the last write to its key before it, of the same transaction or of all before.
+fn reads_of(values: &Values, ops: &[Op]) -> Reads {
+    let mut found = Vec::new();
+    for (at, op) in ops.iter().enumerate().filter(|(_, op)| !op.writes()) {
+        let before = ops[..at].iter().filter(|before| before.key == op.key);
+        found.push(
+            before.fold(values.get(op.key).copied(), |value, before| after(value, before.action)),
+        );
+    }
+    Reads::from(&found[..])
+}
+
+/// The meaning of operations, once more and apart from the node's own code.
+fn after(value: Option<i64>, action: Action) -> Option<i64> {
+    match action {
+        Action::Get => value,
+        Action::Put(put) => Some(put),
+        Action::Delete => None,
+        Action::Add { by, .. } => Some(value.unwrap_or(0) + by),
+    }
+}
+
+fn perform(values: &mut Values, ops: &[Op]) {
+    for op in ops.iter().filter(|op| op.writes()) {
+        let before =
+            if let Action::Put(_) = op.action { None } else { values.get(op.key).copied() };
+        match after(before, op.action) {
+            Some(value) => values.insert(op.key, value),
+            None => drop(values.remove(op.key)),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Which file bears which name, and how a change of names survives (D5, D6).
+//!
+//! A file is an inode; a name points at one. Every change remembers the *file* that it spoke of, so that it means
+//! the same whatever bears the name later.
+
+use stormglass::FileId;
+
+use super::inode::Ino;
+
+/// A directory: a handful of names, so a scan of a small sorted vector beats any tree.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Directory {
+    // Ascending by name; no inode twice.
+    entries: Vec<(FileId, Ino)>,
+}
+
+/// One change of names, one micro-operation (D1).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NameChange {
+    /// An append to a name that nothing bore.
+    Create { file: FileId },
+    /// `replaced` bore the name `to` before.
+    Rename { from: FileId, to: FileId, replaced: Option<Ino> },
+    /// The file lives on until the last thing that could bring it back is settled.
+    Remove { file: FileId },
+}
+
+/// A change of names with the file it speaks of and whether it reaches the platter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ResolvedNameChange {
+    pub(super) ino: Ino,
+    pub(super) change: NameChange,
+    pub(super) kept: bool,
+}
+
+impl Directory {
+    #[inline]
+    pub(super) fn find(&self, file: FileId) -> Option<Ino> {
+        self.entries.iter().find(|(name, _)| *name == file).map(|(_, ino)| *ino)
+    }
+
+    pub(super) fn name_of(&self, ino: Ino) -> Option<FileId> {
+        self.entries.iter().find(|(_, at)| *at == ino).map(|(name, _)| *name)
+    }
+
+    /// In ascending order of names.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (FileId, Ino)> + '_ {
+        self.entries.iter().copied()
+    }
+
+    pub(super) fn put(&mut self, file: FileId, ino: Ino) {
+        match self.entries.binary_search_by_key(&file, |(name, _)| *name) {
+            Ok(at) => self.entries[at].1 = ino,
+            Err(at) => self.entries.insert(at, (file, ino)),
+        }
+    }
+
+    pub(super) fn take(&mut self, file: FileId) {
+        self.entries.retain(|(name, _)| *name != file);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    pub(super) fn copy_from(&mut self, other: &Directory) {
+        self.entries.clear();
+        self.entries.extend_from_slice(&other.entries);
+    }
+
+    fn forget(&mut self, ino: Ino) {
+        self.entries.retain(|(_, at)| *at != ino);
+    }
+}
+
+impl NameChange {
+    /// Whether this change gives or takes the name `file`.
+    pub(super) fn touches(&self, file: FileId) -> bool {
+        match self {
+            NameChange::Create { file: it } | NameChange::Remove { file: it } => *it == file,
+            NameChange::Rename { from, to, .. } => *from == file || *to == file,
+        }
+    }
+
+    /// P1: the change never reached the page cache. Only ever called newest first.
+    pub(super) fn undo(&self, ino: Ino, directory: &mut Directory) {
+        match *self {
+            NameChange::Create { file } => directory.take(file),
+            NameChange::Remove { file } => directory.put(file, ino),
+            NameChange::Rename { from, to, replaced } => {
+                directory.take(to);
+                if let Some(replaced) = replaced {
+                    directory.put(to, replaced);
+                }
+                directory.put(from, ino);
+            }
+        }
+    }
+}
+
+/// D5, D6: performs the changes that are kept, in the order of their issue, each on its own. What is not kept has
+/// not happened: a create leaves no name (so the file vanishes, synced or not), a rename leaves the old one, and
+/// what was removed is there again.
+pub(super) fn apply(directory: &mut Directory, changes: &[ResolvedNameChange]) {
+    for (at, resolved) in changes.iter().enumerate().filter(|(_, resolved)| resolved.kept) {
+        let earlier = &changes[..at];
+        match resolved.change {
+            NameChange::Create { file } => take_over_name(directory, earlier, file, resolved.ino),
+            NameChange::Rename { to, .. } => {
+                directory.forget(resolved.ino); // D5: wherever it is, so that a file never bears two names
+                take_over_name(directory, earlier, to, resolved.ino);
+            }
+            NameChange::Remove { file } => {
+                if directory.find(file) == Some(resolved.ino) {
+                    directory.take(file);
+                }
+            }
+        }
+    }
+}
+
+/// D5, "never neither": the name may still be held by a file that had been renamed away, if that rename was lost.
+/// Then
+/// 1. `a` holds file 1, durably; `a` is renamed to `b`, and a new file 2 is created as `a`;
+/// 2. of the two changes only the second survives;
+/// 3. file 1 would be lost under both names, though nobody had ever removed it.
+///
+/// So a survivor that takes a name over brings the rename that vacated it along: both are in one directory block.
+fn take_over_name(
+    directory: &mut Directory,
+    earlier: &[ResolvedNameChange],
+    file: FileId,
+    ino: Ino,
+) {
+    let holder = directory.find(file).filter(|holder| *holder != ino);
+    let moved = holder.and_then(|holder| {
+        let last = earlier.iter().rposition(|resolved| resolved.ino == holder)?;
+        let NameChange::Rename { from, to, .. } = earlier[last].change else { return None };
+        (from == file).then_some((last, to, holder))
+    });
+    if let Some((last, to, holder)) = moved {
+        directory.take(file);
+        take_over_name(directory, &earlier[..last], to, holder);
+    }
+    directory.put(file, ino);
+}

@@ -1,0 +1,48 @@
+//! Blocks of files that are no more, and may turn up in a hole (D3).
+
+use super::survival::{SECTOR_BYTES, hash};
+
+/// How many dead files are remembered.
+const REMOVED_FILES_KEPT: usize = 4;
+
+/// The last few files that were removed for good, or whose creation was lost.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RemovedFiles {
+    files: [Vec<u8>; REMOVED_FILES_KEPT],
+    added: usize,
+}
+
+impl RemovedFiles {
+    /// Takes the bytes of a dead file and gives other memory for them.
+    pub(super) fn add(&mut self, bytes: &mut Vec<u8>) {
+        if !bytes.is_empty() {
+            std::mem::swap(&mut self.files[self.added % REMOVED_FILES_KEPT], bytes);
+            self.added += 1;
+        }
+        bytes.clear();
+    }
+
+    /// Forgets the dead, keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.files.iter_mut().for_each(Vec::clear);
+        self.added = 0;
+    }
+
+    /// Some old block for the `sector`th sector of a file: one from the same place of a dead file half of the time
+    /// (frames look most alike there), else any.
+    pub(super) fn block(&self, sector: usize, random: u64) -> Option<Vec<u8>> {
+        let remembered = self.added.min(REMOVED_FILES_KEPT);
+        if remembered == 0 {
+            return None;
+        }
+        let random = hash(random, 3);
+        let file = &self.files[(random >> 8) as usize % remembered];
+        let blocks = file.len().div_ceil(SECTOR_BYTES);
+        let same = random & 1 == 0 && sector < blocks;
+        let block = if same { sector } else { (random >> 16) as usize % blocks };
+        let mut bytes =
+            file[block * SECTOR_BYTES..file.len().min((block + 1) * SECTOR_BYTES)].to_vec();
+        bytes.resize(SECTOR_BYTES, 0);
+        Some(bytes)
+    }
+}

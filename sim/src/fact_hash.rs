@@ -1,0 +1,146 @@
+//! What of a fact goes into the fingerprint: when, where, kinds, subjects, faults, and every byte that is written. Of what a
+//! message says only the kind: what follows from the rest shows in the next record or message.
+
+use stormglass::{
+    About, DiskError, DiskOp, Effect, Input, Label, Node, NodeId, RequestId, Subject,
+};
+
+use crate::fault::{BarrierFault, Endpoint, MessageFault, WriteFault};
+use crate::hash::{Fingerprint, hash};
+use crate::property::Fact;
+
+/// Folds a fact into a fingerprint: integers only, never the text of a `Debug`.
+#[inline(always)]
+pub(crate) fn fold_fact<N: Node>(
+    fingerprint: &mut Fingerprint,
+    at_us: u64,
+    node: NodeId,
+    fact: &Fact<'_, N>,
+) {
+    let (tag, value) = hash_fact(fact, fingerprint);
+    fingerprint.fold((at_us << 16) ^ u64::from(node.0));
+    fingerprint.fold(value ^ (u64::from(tag) << 56));
+}
+
+/// A tag and a word for a fact. Long contents are folded into `fingerprint` directly.
+#[inline(always)]
+fn hash_fact<N: Node>(fact: &Fact<'_, N>, fingerprint: &mut Fingerprint) -> (u8, u64) {
+    match fact {
+        Fact::Input(input) => match input {
+            // What arrives is what was sent; that was folded in when it was sent.
+            Input::Message { from, .. } => (1, from.0.into()),
+            Input::Request { id, .. } => (2, hash_request(*id)),
+            Input::DiskDone { op, result } => (3, op.0 ^ (u64::from(result.is_err()) << 48)),
+            Input::Wake => (4, 0),
+        },
+        Fact::Effect(effect, bytes) => match effect {
+            Effect::Send { to, message } => {
+                (5, hash_about(message.about()) ^ (u64::from(to.0) << 40))
+            }
+            Effect::Disk(op) => (6, hash_disk_op(op, bytes, fingerprint)),
+            Effect::Reply { id, response } => (7, hash_about(response.about()) ^ hash_request(*id)),
+            Effect::Report(event) => (8, hash_about(event.about())),
+            Effect::Halt(_) => (9, 0),
+        },
+        Fact::Boot => (10, 0),
+        Fact::Refused(_) => (11, 0),
+        Fact::Killed(report) => (12, report.digest()),
+        Fact::PowerCut(report) => (13, report.digest()),
+        Fact::Halted(_) => (14, 0),
+        Fact::Damaged(_) => (15, 0),
+        Fact::MessageFault { from, to, about: of, fault } => (
+            16,
+            hash_about(*of)
+                ^ hash(hash_endpoint(*from), hash_endpoint(*to))
+                ^ hash_message_fault(*fault),
+        ),
+        Fact::Lost { from, to, about: of, .. } => {
+            (17, hash_about(*of) ^ hash(hash_endpoint(*from), hash_endpoint(*to)))
+        }
+        Fact::BarrierFault(fault) => (18, hash_barrier_fault(*fault)),
+        Fact::WriteFault(fault) => (19, hash_write_fault(*fault)),
+        Fact::TimedFault(_) => (20, 0),
+        Fact::Asked { id, request } => (21, hash_about(request.about()) ^ hash_request(*id)),
+        Fact::Answered { id, response } => (22, hash_about(response.about()) ^ hash_request(*id)),
+        Fact::Healed { .. } => (23, 0),
+        Fact::Quiesced { quiet, .. } => (24, u64::from(*quiet)),
+        Fact::Ended => (25, 0),
+    }
+}
+
+#[inline]
+fn hash_disk_op(op: &DiskOp, bytes: &[u8], fingerprint: &mut Fingerprint) -> u64 {
+    match op {
+        DiskOp::Append { about: of, .. } => {
+            fingerprint.fold_bytes(bytes);
+            hash_about(*of)
+        }
+        DiskOp::Truncate { len, .. } => (1 << 50) ^ len,
+        DiskOp::Rename { .. } => 2 << 50,
+        DiskOp::Remove { .. } => 3 << 50,
+        DiskOp::Sync { op, .. } => (4 << 50) ^ op.0,
+        DiskOp::SyncDir { op } => (5 << 50) ^ op.0,
+    }
+}
+
+fn hash_message_fault(fault: MessageFault) -> u64 {
+    match fault {
+        MessageFault::Lose => 1 << 40,
+        MessageFault::Duplicate { after_us } => (2 << 40) ^ after_us,
+        MessageFault::Delay { by_us } => (3 << 40) ^ by_us,
+        MessageFault::Flip { bit } => (4 << 40) ^ u64::from(bit),
+        MessageFault::Evict { victim } => (5 << 40) ^ u64::from(victim),
+    }
+}
+
+fn hash_barrier_fault(fault: BarrierFault) -> u64 {
+    match fault {
+        BarrierFault::Fail(error) => (1 << 40) ^ hash_disk_error(error),
+        BarrierFault::Slow { by_us } => (2 << 40) ^ by_us,
+        BarrierFault::Lie => 3 << 40,
+    }
+}
+
+fn hash_write_fault(fault: WriteFault) -> u64 {
+    let WriteFault { error, keep_permille, lasts_us } = fault;
+    hash_disk_error(error) ^ hash(keep_permille.into(), lasts_us)
+}
+
+fn hash_disk_error(error: DiskError) -> u64 {
+    match error {
+        DiskError::Io => 1,
+        DiskError::NoSpace => 2,
+    }
+}
+
+fn hash_endpoint(end: Endpoint) -> u64 {
+    match end {
+        Endpoint::Node(node) => node.0.into(),
+        Endpoint::Client(client) => (1 << 32) | u64::from(client),
+    }
+}
+
+#[inline]
+fn hash_about(about: About) -> u64 {
+    let subject = match about.subject {
+        None => 0,
+        Some(Subject::Request(id)) => hash_request(id),
+        Some(Subject::Serial(serial)) => !serial,
+    };
+    hash_kind(about.kind.as_bytes()) ^ subject.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Length, beginning and end of a word of a few letters.
+#[inline]
+fn hash_kind(bytes: &[u8]) -> u64 {
+    let (first, last) = match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => (u32::from_le_bytes(*first), u32::from_le_bytes(*last)),
+        _ => bytes.iter().fold((0, 0), |(_, all), byte| (0, all << 8 | u32::from(*byte))),
+    };
+    (u64::from(last) << 32 | u64::from(first)).rotate_left(bytes.len() as u32)
+}
+
+#[inline]
+fn hash_request(id: RequestId) -> u64 {
+    (id.client << 44) ^ (u64::from(id.serial) << 12) ^ u64::from(id.attempt)
+}

@@ -1,0 +1,368 @@
+//! Facts out of lines: every disk operation once more, on the simulator's disk, and the protocol's judges over it all.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use stormglass::journal::{EntryBody, EntryOf, FileSummary};
+use stormglass::{
+    About, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Node, NodeId, OpId, Outbox,
+    ReadDisk,
+};
+
+use super::merge::LogMerger;
+use super::{LogCheckError, LogCheckReport};
+use crate::disk::{Disk, KillReport};
+use crate::plan::{Plan, Timing};
+use crate::property::{Checker, Fact, Observation, Violation};
+use crate::protocol::Scene;
+
+/// What every kill must leave behind.
+const KILL_PROPERTY: &str = "P1 AKillKeepsAPrefix";
+
+pub(super) struct LogReplayer<'a, S: Scene> {
+    scene: &'a S,
+    checker: S::Checker,
+    hosts: Vec<ReplayedNode>,
+    empty_incarnations: BTreeSet<(NodeId, u32)>,
+    report: LogCheckReport,
+    outbox: Outbox<S::Node>,
+}
+
+/// One node, as far as it has come.
+#[derive(Default)]
+struct ReplayedNode {
+    disk: Disk,
+    incarnation: u32,
+    alive: bool,
+    /// It ended by itself, with nothing left to do.
+    stopped: bool,
+    barriers: BTreeSet<OpId>,
+    failed: Option<DiskError>,
+    at_us: u64,
+}
+
+type LineResult = Result<Result<(), Violation>, LogCheckError>;
+
+impl<'a, S: Scene> LogReplayer<'a, S> {
+    /// For the logs of so many nodes, of which some lives say nothing.
+    pub(super) fn new(
+        scene: &'a S,
+        nodes: u16,
+        empty_incarnations: BTreeSet<(NodeId, u32)>,
+    ) -> LogReplayer<'a, S> {
+        let plan = Plan {
+            nodes,
+            clients: 1,
+            timing: Timing::default(),
+            fault_phase_us: 0,
+            recovery_timeout_us: 0,
+            log_bytes: crate::plan::LOG_BYTES,
+            permanently_down: Vec::new(),
+            wire: true,
+        };
+        LogReplayer {
+            scene,
+            checker: scene.log_checker(&plan),
+            hosts: (0..nodes).map(|_| ReplayedNode::default()).collect(),
+            empty_incarnations,
+            report: LogCheckReport::default(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Judges one line. A log is an input like any other: if a judge cannot make sense of it at all, that is said, and
+    /// not a panic.
+    pub(super) fn on_line(&mut self, line: EntryOf<S::Node>, place: &str) -> LineResult {
+        let invalid_line = |what: String| LogCheckError::Line { place: place.to_owned(), what };
+        let (node, incarnation, at_us) = (line.node, line.incarnation, line.at_us);
+        if usize::from(node.0) >= self.hosts.len() {
+            return Err(invalid_line(format!("there is no log that begins with {node}")));
+        }
+        self.report.lines += 1;
+        self.host(node).at_us = at_us;
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| self.check_line(node, incarnation, line.body, place)));
+        outcome.unwrap_or_else(|_| {
+            Err(invalid_line("no node of this program and version does this".to_owned()))
+        })
+    }
+
+    fn check_line(
+        &mut self,
+        node: NodeId,
+        incarnation: u32,
+        what: EntryBodyOf<S>,
+        place: &str,
+    ) -> LineResult {
+        if let EntryBody::Boot { files } = what {
+            return self.on_boot(node, incarnation, &files, place);
+        }
+        if let EntryBody::SimulatorFact { .. } = what {
+            return Ok(Ok(()));
+        }
+        let incomplete = |what: &str| LogCheckError::Incomplete {
+            place: place.to_owned(),
+            what: what.to_owned(),
+        };
+        if !self.host(node).alive || self.host(node).incarnation != incarnation {
+            return Err(incomplete("the beginning of this life is missing"));
+        }
+        let outcome = match what {
+            EntryBody::Received { from, message, .. } => {
+                self.on_input(node, Input::Message { from, message })
+            }
+            EntryBody::Requested { id, request } => {
+                self.on_input(node, Input::Request { id, request })
+            }
+            EntryBody::Wake => self.on_input(node, Input::Wake),
+            EntryBody::BarrierCompleted { op, result } => {
+                let host = self.host(node);
+                if !host.barriers.remove(&op) {
+                    return Err(incomplete("the barrier that completes here was never issued"));
+                }
+                host.failed = host.failed.or(result.err());
+                // The disk that is modelled knows of no errors but these.
+                let result = host.disk.complete(op, result).and(result);
+                self.on_input(node, Input::DiskDone { op, result })
+            }
+            EntryBody::Sent { to, message, .. } => {
+                self.on_effect(node, Effect::Send { to, message })
+            }
+            EntryBody::Replied { id, response } => {
+                self.on_effect(node, Effect::Reply { id, response })
+            }
+            EntryBody::Reported { event } => self.on_effect(node, Effect::Report(event)),
+            EntryBody::Append { file, kind, subject, hex } => {
+                let bytes = hex.bytes().ok_or_else(|| incomplete("half a byte is missing"))?;
+                let kind = self
+                    .scene
+                    .kinds()
+                    .iter()
+                    .find(|known| **known == kind)
+                    .copied()
+                    .unwrap_or("Append");
+                self.on_append(node, file, About { kind, subject }, &bytes)
+            }
+            EntryBody::Truncate { file, len } => {
+                self.on_effect(node, Effect::Disk(DiskOp::Truncate { file, len }))
+            }
+            EntryBody::Rename { from, to } => {
+                self.on_effect(node, Effect::Disk(DiskOp::Rename { from, to }))
+            }
+            EntryBody::Remove { file } => {
+                self.on_effect(node, Effect::Disk(DiskOp::Remove { file }))
+            }
+            EntryBody::Sync { op, file } => {
+                self.on_effect(node, Effect::Disk(DiskOp::Sync { op, file }))
+            }
+            EntryBody::SyncDir { op } => self.on_effect(node, Effect::Disk(DiskOp::SyncDir { op })),
+            EntryBody::Halted { .. } => {
+                let reason =
+                    HaltReason::DiskFailed(self.host(node).failed.unwrap_or(DiskError::Io));
+                let outcome = self.on_effect(node, Effect::Halt(reason));
+                outcome.and_then(|()| self.observe(node, &Fact::Halted(reason)))
+            }
+            EntryBody::Stopped => {
+                self.host(node).stopped = true;
+                Ok(())
+            }
+            EntryBody::Boot { .. } | EntryBody::SimulatorFact { .. } => Ok(()),
+        };
+        Ok(outcome)
+    }
+
+    fn on_boot(
+        &mut self,
+        node: NodeId,
+        incarnation: u32,
+        files: &[FileSummary],
+        place: &str,
+    ) -> LineResult {
+        let mut expected_incarnation = self.host(node).incarnation + 1;
+        while self.empty_incarnations.contains(&(node, expected_incarnation)) {
+            expected_incarnation += 1;
+        }
+        let host = self.host(node);
+        if incarnation != expected_incarnation {
+            let what = format!("life {expected_incarnation} of {node} is missing");
+            return Err(LogCheckError::Incomplete { place: place.to_owned(), what });
+        }
+        if host.incarnation == 0 && !files.is_empty() {
+            let what = format!(
+                "{node} begins its first life of these logs from {}, which nobody has seen it write: it ran without \
+                `--events` before; judge a cluster whose nodes all began with an empty data directory",
+                describe_files(files)
+            );
+            return Err(LogCheckError::Incomplete { place: place.to_owned(), what });
+        }
+        let in_driver_queue = host.disk.in_driver_queue();
+        let Some(killed) = host.restart_from(files) else {
+            let reason = format!(
+                "{node} begins life {incarnation} from {}; the life before had {in_driver_queue} operations under way, \
+                and no prefix of them leaves that",
+                describe_files(files)
+            );
+            return Ok(Err(Violation::safety(KILL_PROPERTY, reason)));
+        };
+        (host.incarnation, host.alive, host.stopped) = (incarnation, true, false);
+        host.barriers.clear();
+        host.failed = None;
+        self.report.incarnations += 1;
+        self.report.unperformed += (killed.in_driver_queue - killed.kept) as u64;
+        if incarnation > 1
+            && let Err(violation) = self.observe(node, &Fact::Killed(&killed))
+        {
+            return Ok(Err(violation));
+        }
+        Ok(self.observe(node, &Fact::Boot))
+    }
+
+    fn on_input(&mut self, node: NodeId, input: Input<S::Node>) -> Result<(), Violation> {
+        self.observe(node, &Fact::Input(&input))
+    }
+
+    /// Judged before it is performed.
+    fn on_effect(&mut self, node: NodeId, effect: Effect<S::Node>) -> Result<(), Violation> {
+        self.observe(node, &Fact::Effect(&effect, &[]))?;
+        if let Effect::Disk(op) = effect {
+            let host = self.host(node);
+            host.disk.issue(&op, &[]);
+            if let DiskOp::Sync { op, .. } | DiskOp::SyncDir { op } = op {
+                host.barriers.insert(op);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_append(
+        &mut self,
+        node: NodeId,
+        file: FileId,
+        about: About,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let op = append(&mut outbox, file, about, bytes);
+        let outcome = self.observe(node, &Fact::Effect(&Effect::Disk(op), bytes));
+        self.host(node).disk.issue(&op, bytes);
+        outbox.clear();
+        self.outbox = outbox;
+        outcome
+    }
+
+    fn observe(&mut self, node: NodeId, fact: &Fact<'_, S::Node>) -> Result<(), Violation> {
+        let host = &self.hosts[usize::from(node.0)];
+        self.checker.check(&Observation {
+            at_us: host.at_us,
+            node,
+            incarnation: host.incarnation,
+            disk: &host.disk,
+            fact,
+        })
+    }
+
+    fn host(&mut self, node: NodeId) -> &mut ReplayedNode {
+        &mut self.hosts[usize::from(node.0)]
+    }
+
+    /// If everybody has ended cleanly, what must hold in the end must hold.
+    pub(super) fn end(&mut self) -> Result<(), Violation> {
+        if self.unclean_nodes().next().is_some() {
+            return Ok(());
+        }
+        self.observe(NodeId(0), &Fact::Quiesced { quiet: true, files: &[] })?;
+        self.observe(NodeId(0), &Fact::Ended)
+    }
+
+    fn unclean_nodes(&self) -> impl Iterator<Item = NodeId> {
+        let hosts = (0u16..).map(NodeId).zip(&self.hosts);
+        hosts.filter(|(_, host)| !host.stopped).map(|(node, _)| node)
+    }
+
+    pub(super) fn report(
+        mut self,
+        merge: &LogMerger<S::Node>,
+        violation: Option<(Violation, String)>,
+    ) -> LogCheckReport {
+        self.report.lost_messages = merge.lost_messages();
+        self.report.unclean_nodes = self.unclean_nodes().collect();
+        self.checker.sometimes(&mut self.report.sometimes);
+        self.report.violation = violation;
+        self.report
+    }
+}
+
+type EntryBodyOf<S> = EntryBody<
+    <<S as Scene>::Node as Node>::Message,
+    <<S as Scene>::Node as Node>::Request,
+    <<S as Scene>::Node as Node>::Response,
+    <<S as Scene>::Node as Node>::Event,
+>;
+
+impl ReplayedNode {
+    /// The process died. Its disk is as the next life has found it, if a kill can leave that: a prefix of what was
+    /// under way, and of the first append behind it perhaps a part.
+    fn restart_from(&mut self, found: &[FileSummary]) -> Option<KillReport> {
+        for keep in (0..=self.disk.in_driver_queue()).rev() {
+            let mut kept = self.disk.clone();
+            let killed = kept.kill(keep);
+            if matches_files(&kept, found) {
+                self.disk = kept;
+                return Some(killed);
+            }
+            let mut one_more = self.disk.clone();
+            one_more.kill(keep + 1);
+            if keep < killed.in_driver_queue && keep_partial_append(&mut kept, &one_more, found) {
+                self.disk = kept;
+                return Some(killed);
+            }
+        }
+        None
+    }
+}
+
+/// Whether a part of the append by which `more` is ahead of `disk` makes it look as it was found.
+fn keep_partial_append(disk: &mut Disk, more: &Disk, found: &[FileSummary]) -> bool {
+    let grown = |file: &&FileSummary| more.len(file.file) > disk.len(file.file);
+    let Some(part) = found.iter().find(grown).copied() else { return false };
+    let have = disk.len(part.file).unwrap_or(0) as usize;
+    let Ok(Some(whole)) = more.read(part.file) else { return false };
+    let Some(piece) = usize::try_from(part.bytes).ok().and_then(|end| whole.get(have..end)) else {
+        return false;
+    };
+    let mut outbox = Outbox::<stormglass::commit::CommitNode>::default();
+    let op = append(&mut outbox, part.file, About { kind: "Append", subject: None }, piece);
+    disk.issue(&op, piece);
+    disk.kill(usize::MAX);
+    matches_files(disk, found)
+}
+
+fn append<N: Node>(outbox: &mut Outbox<N>, file: FileId, about: About, bytes: &[u8]) -> DiskOp {
+    outbox.clear();
+    outbox.append(file, about, bytes);
+    match outbox.effects() {
+        [Effect::Disk(op)] => *op,
+        effects => panic!("one append makes one effect, not {effects:?}"),
+    }
+}
+
+fn matches_files(disk: &Disk, found: &[FileSummary]) -> bool {
+    let files = disk.files();
+    files.len() == found.len()
+        && files.iter().zip(found).all(|(file, found)| {
+            *file == found.file
+                && disk.len(*file) == Some(found.bytes)
+                && disk
+                    .read(*file)
+                    .is_ok_and(|bytes| *found == FileSummary::new(*file, bytes.unwrap_or_default()))
+        })
+}
+
+fn describe_files(files: &[FileSummary]) -> String {
+    let describe = |found: &FileSummary| format!("{} of {} B", found.file, found.bytes);
+    if files.is_empty() {
+        "nothing".to_owned()
+    } else {
+        files.iter().map(describe).collect::<Vec<_>>().join(", ")
+    }
+}

@@ -1,0 +1,167 @@
+//! What can happen to a calm story: the faults of which the short stories are made.
+
+use stormglass::{About, DiskError};
+
+use super::{RunCoordinates, Shrinker};
+use crate::disk::{AppendName, Holes, Survival, Tear};
+use crate::fault::{
+    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageFault, TimedFault,
+};
+use crate::protocol::Scene;
+use crate::replay::replay_world;
+use crate::schedule::Schedule;
+
+/// So many crashes of the long story are tried elsewhere.
+const TRANSFERABLE_CRASHES_MAX: usize = 3;
+
+impl<S: Scene> Shrinker<'_, '_, S> {
+    /// Whether the long story has a fault of the kind of each: two of them, if they are of one kind.
+    pub(super) fn original_has_both_kinds(&self, one: &Fault, other: &Fault) -> bool {
+        let mut kinds: Vec<FaultKind> = self.best.faults.iter().map(fault_kind).collect();
+        [one, other].into_iter().all(|fault| {
+            let at = kinds.iter().position(|there| *there == fault_kind(fault));
+            at.map(|at| kinds.swap_remove(at)).is_some()
+        })
+    }
+
+    /// How processes end in the long story, if that names nothing that another story has under another name.
+    fn transferable_crashes(&self) -> Vec<Crash> {
+        let mut transferable: Vec<Crash> = Vec::new();
+        for fault in &self.best.faults {
+            let (Fault::Crash(_, crash) | Fault::At(_, TimedFault::Crash { crash, .. })) = fault
+            else {
+                continue;
+            };
+            let named = matches!(
+                crash.how,
+                CrashKind::PowerCut(Survival::AllBut(_) | Survival::Torn { .. })
+            );
+            if !named
+                && !transferable.contains(crash)
+                && transferable.len() < TRANSFERABLE_CRASHES_MAX
+            {
+                transferable.push(crash.clone());
+            }
+        }
+        transferable
+    }
+
+    /// What can happen to a calm story: first what is of a kind with what has happened in the long one.
+    pub(super) fn candidate_faults(&mut self, base: &Schedule<S::Request>) -> Vec<Fault> {
+        self.runs += 1;
+        let mut world = replay_world(self.replayer.scene(), base, RunCoordinates::default());
+        world.run();
+        let coordinates = &world.checker().0;
+        let mut all = Vec::new();
+        for (_, at) in &coordinates.messages {
+            let delay = |by_us| MessageFault::Delay { by_us };
+            let duplicate = |after_us| MessageFault::Duplicate { after_us };
+            let faults = [MessageFault::Lose, delay(100_000), delay(400_000), duplicate(300_000)];
+            all.extend(faults.into_iter().map(|fault| Fault::Message(*at, fault)));
+        }
+        for at in &coordinates.barriers {
+            if at.effect_name.subject().is_some() {
+                all.push(Fault::Barrier(*at, BarrierFault::Slow { by_us: 200_000 }));
+                all.push(Fault::Barrier(*at, BarrierFault::Fail(DiskError::Io)));
+            } else {
+                // Long enough that clients do not only ask, but ask what has become of it.
+                all.push(Fault::Barrier(*at, BarrierFault::Slow { by_us: 1_000_000 }));
+            }
+        }
+        // Boots are alike; what a life does about requests is where stories differ.
+        let transferable = self.transferable_crashes();
+        for at in coordinates.effects().into_iter().filter(|at| at.effect_name.subject().is_some())
+        {
+            all.extend(crash_faults(at));
+            all.extend(torn_append_faults(at));
+            all.extend(
+                coordinates.append_before(at).map(|before| previous_append_lost(at, before)),
+            );
+            all.extend(transferable.iter().map(|crash| Fault::Crash(at, crash.clone())));
+        }
+        let kinds: Vec<FaultKind> = self.best.faults.iter().map(fault_kind).collect();
+        all.sort_by_key(|fault| {
+            let other_crash =
+                matches!(fault, Fault::Crash(_, crash) if !transferable.contains(crash));
+            (!kinds.contains(&fault_kind(fault)), other_crash)
+        });
+        all
+    }
+}
+
+/// What a power cut may leave of the record just appended.
+fn torn_append_faults(at: EffectAt) -> impl Iterator<Item = Fault> {
+    let appended = match at.effect_name {
+        EffectName::Append(about) => Some(AppendName::new(about, 0)),
+        EffectName::Send(..)
+        | EffectName::Sync(_)
+        | EffectName::SyncDir(_)
+        | EffectName::Rename(_)
+        | EffectName::Remove(_)
+        | EffectName::Truncate(_)
+        | EffectName::Reply(_) => None,
+    };
+    let holes = [None, Some(Holes::Zeros), Some(Holes::Garbage), Some(Holes::OldBlocks)];
+    let tears =
+        [Tear::Header, Tear::Half].into_iter().flat_map(move |how| holes.map(|hole| (how, hole)));
+    appended.into_iter().flat_map(move |name| {
+        let name = name.clone();
+        tears.clone().map(move |(how, hole)| {
+            let how = CrashKind::PowerCut(Survival::Torn { at: name.clone(), how, hole });
+            Fault::Crash(at, Crash { how, down_us: Some(50_000), damage: None })
+        })
+    })
+}
+
+/// The power cut after which the record just appended is there, and the one before it is not.
+fn previous_append_lost(at: EffectAt, before: About) -> Fault {
+    let how = CrashKind::PowerCut(Survival::AllBut(AppendName::new(before, 0)));
+    Fault::Crash(at, Crash { how, down_us: Some(50_000), damage: None })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FaultKind {
+    Lost,
+    Delayed,
+    Duplicated,
+    SlowBarrier,
+    FailedDisk,
+    Crash,
+    TornWrite,
+    Other,
+}
+
+/// What a fault would be in a short story: weather by what it does to messages and nodes.
+fn fault_kind(fault: &Fault) -> FaultKind {
+    match fault {
+        Fault::Message(_, fault) => match fault {
+            MessageFault::Lose | MessageFault::Evict { .. } | MessageFault::Flip { .. } => {
+                FaultKind::Lost
+            }
+            MessageFault::Delay { .. } => FaultKind::Delayed,
+            MessageFault::Duplicate { .. } => FaultKind::Duplicated,
+        },
+        Fault::Barrier(_, BarrierFault::Slow { .. }) => FaultKind::SlowBarrier,
+        Fault::Barrier(_, BarrierFault::Fail(_) | BarrierFault::Lie) | Fault::Write(..) => {
+            FaultKind::FailedDisk
+        }
+        Fault::Crash(_, crash) | Fault::At(_, TimedFault::Crash { crash, .. }) => match crash.how {
+            CrashKind::PowerCut(
+                Survival::AllBut(_) | Survival::Torn { .. } | Survival::Subset { .. },
+            ) => FaultKind::TornWrite,
+            CrashKind::PowerCut(_) | CrashKind::Kill { .. } => FaultKind::Crash,
+        },
+        Fault::At(_, TimedFault::Cut { .. }) => FaultKind::Lost,
+        Fault::At(_, TimedFault::Clog { .. } | TimedFault::Pause { .. }) => FaultKind::Delayed,
+        Fault::At(_, TimedFault::ClockJump { .. }) | Fault::Skew { .. } => FaultKind::Other,
+    }
+}
+
+/// Back soon, when whoever waits for an answer still waits; or only after the others have asked each other.
+fn crash_faults(at: EffectAt) -> impl Iterator<Item = Fault> {
+    let kill = CrashKind::Kill { keep_permille: 1000 };
+    let kinds_and_down_times =
+        [(CrashKind::PowerCut(Survival::None), 50_000), (kill.clone(), 50_000), (kill, 400_000)];
+    let crash = |(how, down_us)| Crash { how, down_us: Some(down_us), damage: None };
+    kinds_and_down_times.into_iter().map(move |how| Fault::Crash(at, crash(how)))
+}

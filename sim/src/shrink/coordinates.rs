@@ -1,0 +1,175 @@
+//! What a run did, in the names that coordinates are made of: where a crash at a time could be told as a crash after a
+//! deed, which messages a partition lost, what a power cut found unsynced.
+
+use std::collections::BTreeMap;
+
+use stormglass::{About, DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
+
+use crate::chooser::EffectPoint;
+use crate::disk::AppendName;
+use crate::fault::{EffectAt, EffectName, Endpoint, MessageAt};
+use crate::property::{Checker, Fact, Observation, Violation};
+use crate::trace::request_of;
+
+/// A judge that never breaks a claim and remembers coordinates.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RunCoordinates {
+    effects: BTreeMap<(NodeId, u32, EffectName), u32>,
+    message_counts: BTreeMap<(Endpoint, Endpoint, About), u32>,
+    last_append: BTreeMap<NodeId, About>,
+    /// What its life had appended last before each append.
+    before: BTreeMap<EffectAt, About>,
+    last_effect: BTreeMap<NodeId, EffectAt>,
+    pub(crate) crashes: Vec<CrashPoint>,
+    /// Every message, and when it was sent.
+    pub(crate) messages: Vec<(u64, MessageAt)>,
+    /// Every barrier of the storm, in order.
+    pub(crate) barriers: Vec<EffectAt>,
+    pub(crate) healed: bool,
+    /// The request that the last fact with a subject was about. A run that breaks a claim ends there.
+    pub(crate) last_request: Option<RequestId>,
+}
+
+/// How a life ended.
+#[derive(Clone, Debug)]
+pub(crate) struct CrashPoint {
+    pub(crate) at_us: u64,
+    pub(crate) node: NodeId,
+    /// The last thing that it did.
+    pub(crate) after: Option<EffectAt>,
+    /// What was not synced, in the order of its writing.
+    pub(crate) unsynced: Vec<AppendName>,
+}
+
+impl RunCoordinates {
+    /// Everything that was done, by name.
+    pub(crate) fn effects(&self) -> Vec<EffectAt> {
+        let all = self.effects.iter();
+        all.flat_map(|(&(node, incarnation, effect_name), &count)| {
+            (1..=count).map(move |nth| EffectAt { node, incarnation, effect_name, nth })
+        })
+        .collect()
+    }
+
+    /// What had been appended last before this, if it is an append and not the first one of its life.
+    pub(crate) fn append_before(&self, at: EffectAt) -> Option<About> {
+        self.before.get(&at).copied()
+    }
+
+    fn record_message(&mut self, at_us: u64, from: Endpoint, to: Endpoint, about: About) {
+        let nth = self.message_counts.entry((from, to, about)).or_default();
+        *nth += 1;
+        self.messages.push((at_us, MessageAt { from, to, about, nth: *nth }));
+    }
+
+    fn record_effect<N: Node>(&mut self, observation: &Observation<'_, N>, effect: &Effect<N>) {
+        let after = self.last_append.get(&observation.node).copied();
+        let point = EffectPoint {
+            node: observation.node,
+            incarnation: observation.incarnation,
+            ordinal: 0,
+            disk: observation.disk,
+            effect,
+            after,
+        };
+        let Some(effect_name) = point.effect_name() else { return };
+        let nth = self
+            .effects
+            .entry((observation.node, observation.incarnation, effect_name))
+            .or_default();
+        *nth += 1;
+        let at = EffectAt {
+            node: observation.node,
+            incarnation: observation.incarnation,
+            effect_name,
+            nth: *nth,
+        };
+        self.last_effect.insert(observation.node, at);
+        let from = Endpoint::Node(observation.node);
+        match effect {
+            Effect::Send { to, message } => {
+                self.record_message(observation.at_us, from, Endpoint::Node(*to), message.about())
+            }
+            Effect::Reply { id, response } => {
+                let about = About { kind: response.kind(), subject: Some(Subject::Request(*id)) };
+                self.record_message(observation.at_us, from, Endpoint::client_of(*id), about);
+            }
+            Effect::Disk(DiskOp::Append { about, .. }) => {
+                let before = self.last_append.insert(observation.node, *about);
+                self.before.extend(before.map(|before| (at, before)));
+            }
+            Effect::Disk(DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) => self.barriers.push(at),
+            Effect::Disk(
+                DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. },
+            )
+            | Effect::Report(_)
+            | Effect::Halt(_) => {}
+        }
+    }
+}
+
+impl<N: Node> Checker<N> for RunCoordinates {
+    fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        self.last_request = request_of(observation.fact).or(self.last_request);
+        if self.healed {
+            return Ok(());
+        }
+        match observation.fact {
+            Fact::Boot => {
+                self.last_append.remove(&observation.node);
+                self.last_effect.remove(&observation.node);
+            }
+            Fact::Effect(effect, _) => self.record_effect(observation, effect),
+            Fact::Asked { id, request } => {
+                let about = About { kind: request.kind(), subject: Some(Subject::Request(*id)) };
+                self.record_message(
+                    observation.at_us,
+                    Endpoint::client_of(*id),
+                    Endpoint::Node(observation.node),
+                    about,
+                );
+            }
+            Fact::PowerCut(report) => {
+                let appends: Vec<About> =
+                    report.appends.iter().map(|append| append.about).collect();
+                let nth =
+                    |at: usize| appends[..at].iter().filter(|about| **about == appends[at]).count();
+                let unsynced = (0..appends.len())
+                    .map(|at| AppendName::new(appends[at], nth(at) as u32))
+                    .collect();
+                self.record_crash(observation, unsynced);
+            }
+            Fact::Killed(_) => self.record_crash(observation, Vec::new()),
+            Fact::Healed { .. } => self.healed = true,
+            Fact::Refused(_)
+            | Fact::Input(_)
+            | Fact::Halted(_)
+            | Fact::Damaged(_)
+            | Fact::MessageFault { .. }
+            | Fact::Lost { .. }
+            | Fact::BarrierFault(_)
+            | Fact::WriteFault(_)
+            | Fact::TimedFault(_)
+            | Fact::Answered { .. }
+            | Fact::Quiesced { .. }
+            | Fact::Ended => {}
+        }
+        Ok(())
+    }
+}
+
+impl RunCoordinates {
+    fn record_crash<N: Node>(
+        &mut self,
+        observation: &Observation<'_, N>,
+        unsynced: Vec<AppendName>,
+    ) {
+        let after = self.last_effect.get(&observation.node).copied();
+        self.crashes.push(CrashPoint {
+            at_us: observation.at_us,
+            node: observation.node,
+            after,
+            unsynced,
+        });
+    }
+}

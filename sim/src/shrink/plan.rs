@@ -1,0 +1,202 @@
+//! What is no fault and no request: cluster, time, and what the plan lets happen.
+
+use stormglass::{NodeId, RequestId};
+
+use super::Shrinker;
+use super::renumber::Renumbering;
+use crate::fault::Fault;
+use crate::plan::LOG_BYTES;
+use crate::protocol::Scene;
+use crate::schedule::Schedule;
+
+/// After every record; every other; every other transaction.
+pub(super) const SHORT_LOGS_BYTES: [u64; 3] = [1, 100, 400];
+
+impl<S: Scene> Shrinker<'_, '_, S> {
+    /// Nobody stays dead, and messages are no bytes.
+    pub(super) fn simplify_plan(&mut self) -> bool {
+        let mut any = false;
+        if self.best.plan.wire {
+            let mut candidate = self.best.clone();
+            candidate.plan.wire = false;
+            any |= self.better(&candidate);
+        }
+        for at in (0..self.best.plan.permanently_down.len()).rev() {
+            let mut candidate = self.best.clone();
+            candidate.plan.permanently_down.remove(at);
+            any |= self.better(&candidate);
+        }
+        any
+    }
+
+    /// A log that is compacted sooner, if the story is long: snapshots then need fewer requests. As usual, if it is short.
+    pub(super) fn change_log_limit(&mut self) -> bool {
+        let (now, short) = (self.best.plan.log_bytes, self.is_small());
+        let lengths: &[u64] = if short { &[LOG_BYTES] } else { &SHORT_LOGS_BYTES };
+        let better =
+            lengths.iter().filter(|bytes| if short { **bytes != now } else { **bytes < now });
+        let with = |log_bytes: &u64| {
+            let mut candidate = self.best.clone();
+            candidate.plan.log_bytes = *log_bytes;
+            candidate
+        };
+        let mut candidates: Vec<_> = better.map(with).collect();
+        if !short && !candidates.is_empty() {
+            // A protocol may have no log that is compacted.
+            let best = self.best.clone();
+            let fingerprint = self.fingerprint(&best);
+            candidates.retain(|candidate| self.fingerprint(candidate) != fingerprint);
+        }
+        self.adopt_first_better(candidates)
+    }
+
+    /// Leaves out nodes and clients, one by one; whoever comes behind moves up.
+    pub(super) fn drop_nodes_and_clients(&mut self) -> bool {
+        let mut any = false;
+        for removed in (0..self.best.plan.nodes).rev().map(NodeId) {
+            if self.best.plan.nodes > 1 {
+                any |=
+                    self.adopt_renumbered(Some(self.without_node(&self.best, &self.pool, removed)));
+            }
+        }
+        for removed in (1..=self.best.plan.clients).rev() {
+            let has_requests =
+                self.best.requests.iter().any(|planned| planned.id.client == u64::from(removed));
+            if !has_requests && self.best.plan.clients > 1 {
+                any |= self.adopt_renumbered(self.without_client(removed));
+            }
+        }
+        any | self.adopt_renumbered(self.with_serials_from_one())
+    }
+
+    fn adopt_renumbered(&mut self, candidate: Option<(Schedule<S::Request>, Vec<Fault>)>) -> bool {
+        let Some((candidate, pool)) = candidate else { return false };
+        let better = self.better(&candidate);
+        if better {
+            self.pool = pool;
+        }
+        better
+    }
+
+    /// A schedule without one of its nodes and whatever it was to do, and a pool in the names of that frame.
+    pub(super) fn without_node(
+        &self,
+        schedule: &Schedule<S::Request>,
+        pool: &[Fault],
+        removed: NodeId,
+    ) -> (Schedule<S::Request>, Vec<Fault>) {
+        let nodes = schedule.plan.nodes;
+        // Who is not part of the cluster stays so.
+        let node = |node: NodeId| match node.0 {
+            n if n == removed.0 => None,
+            n if n > removed.0 => Some(NodeId(n - 1)),
+            _ => Some(node),
+        };
+        let renumbering = Renumbering { node: &node, client: &Some, request: &|id| id };
+        let mut next = schedule.clone();
+        next.plan.nodes = nodes - 1;
+        next.plan.permanently_down = schedule
+            .plan
+            .permanently_down
+            .iter()
+            .filter_map(|permanently_down| node(*permanently_down))
+            .collect();
+        let scene = self.replayer.scene();
+        let requests = schedule.requests.iter().filter_map(|planned| {
+            let mut planned = planned.clone();
+            // Whoever asked the one that is gone asks the first.
+            planned.node = node(planned.node).unwrap_or(NodeId(0));
+            planned.what = scene.renumbered(&planned.what, &node)?;
+            Some(planned)
+        });
+        next.requests = requests.collect();
+        next.faults = schedule.faults.iter().filter_map(|fault| renumbering.fault(fault)).collect();
+        (next, pool.iter().filter_map(|fault| renumbering.fault(fault)).collect())
+    }
+
+    fn without_client(&self, removed: u32) -> Option<(Schedule<S::Request>, Vec<Fault>)> {
+        let client = |client: u32| match client {
+            c if c == removed => None,
+            c if c > removed => Some(c - 1),
+            c => Some(c),
+        };
+        let request = |id: RequestId| RequestId {
+            client: id.client - u64::from(id.client > u64::from(removed)),
+            ..id
+        };
+        let mut next = self.renumbered_schedule(&client, &request);
+        next.0.plan.clients -= 1;
+        Some(next)
+    }
+
+    /// Each client's requests bear the numbers 1, 2, 3, ...
+    fn with_serials_from_one(&self) -> Option<(Schedule<S::Request>, Vec<Fault>)> {
+        let place = |id: RequestId| {
+            let before = |other: &RequestId| other.client == id.client && other.serial <= id.serial;
+            let ids = self.best.requests.iter().map(|planned| planned.id);
+            let known =
+                self.best.requests.iter().any(|planned| {
+                    (planned.id.client, planned.id.serial) == (id.client, id.serial)
+                });
+            known.then(|| ids.filter(before).count() as u32)
+        };
+        let request = |id: RequestId| match place(id) {
+            Some(serial) => RequestId { serial, ..id },
+            // Somebody's whom nobody asks for any more: out of the way.
+            None => RequestId { serial: id.serial.saturating_add(1_000_000), ..id },
+        };
+        let in_order =
+            self.best.requests.iter().all(|planned| place(planned.id) == Some(planned.id.serial));
+        (!in_order).then(|| self.renumbered_schedule(&Some, &request))
+    }
+
+    fn renumbered_schedule(
+        &self,
+        client: &dyn Fn(u32) -> Option<u32>,
+        request: &dyn Fn(RequestId) -> RequestId,
+    ) -> (Schedule<S::Request>, Vec<Fault>) {
+        let renumbering = Renumbering { node: &Some, client, request };
+        let mut next = self.best.clone();
+        next.requests.iter_mut().for_each(|planned| planned.id = request(planned.id));
+        next.faults =
+            self.best.faults.iter().filter_map(|fault| renumbering.fault(fault)).collect();
+        let pool = self.pool.iter().filter_map(|fault| renumbering.fault(fault)).collect();
+        (next, pool)
+    }
+
+    /// A shorter storm.
+    pub(super) fn shorten_fault_phase(&mut self) -> bool {
+        for fault_phase_us in [10_000, 50_000, 100_000, 200_000, 500_000, 1_000_000] {
+            let mut candidate = self.best.clone();
+            candidate.plan.fault_phase_us = fault_phase_us;
+            if fault_phase_us < self.best.plan.fault_phase_us && self.better(&candidate) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A shorter storm, clients that do not wait, round numbers.
+    pub(super) fn shorten_times(&mut self) -> bool {
+        let mut any = self.shorten_fault_phase();
+        for at in 0..self.best.requests.len() {
+            let candidates: Vec<_> = rounder_times(self.best.requests[at].after_us)
+                .map(|after_us| {
+                    let mut candidate = self.best.clone();
+                    candidate.requests[at].after_us = after_us;
+                    candidate
+                })
+                .collect();
+            any |= self.adopt_first_better(candidates);
+        }
+        any
+    }
+}
+
+/// Shorter times that are easier to read, the easiest first.
+pub(super) fn rounder_times(us: u64) -> impl Iterator<Item = u64> {
+    let steps = [u64::MAX, 100_000, 10_000, 1_000, 100];
+    let rounded = steps.into_iter().map(move |step| us / step * step);
+    let mut last = None;
+    rounded.filter(move |rounded| *rounded < us && last.replace(*rounded) != Some(*rounded))
+}

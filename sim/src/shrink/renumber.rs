@@ -1,0 +1,127 @@
+//! The same fault in a cluster whose nodes, clients and requests bear other names.
+
+use stormglass::{About, NodeId, RequestId, Subject};
+
+use crate::disk::{AppendName, Survival};
+use crate::fault::{
+    Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, TimedFault,
+};
+
+/// New names for old ones; `None` for what is gone.
+pub(super) struct Renumbering<'a> {
+    pub(super) node: &'a dyn Fn(NodeId) -> Option<NodeId>,
+    pub(super) client: &'a dyn Fn(u32) -> Option<u32>,
+    pub(super) request: &'a dyn Fn(RequestId) -> RequestId,
+}
+
+/// The same fault if `incarnation` of `node` had not ended where it did.
+pub(super) fn shift_to_earlier_incarnation(fault: &mut Fault, node: NodeId, incarnation: u32) {
+    let (fault_node, fault_incarnation) = match fault {
+        Fault::Crash(at, _) | Fault::Barrier(at, _) | Fault::Write(at, _) => {
+            (at.node, &mut at.incarnation)
+        }
+        Fault::Skew { node, incarnation, .. } => (*node, incarnation),
+        Fault::Message(..) | Fault::At(..) => return,
+    };
+    if fault_node == node && *fault_incarnation > incarnation {
+        *fault_incarnation -= 1;
+    }
+}
+
+impl Renumbering<'_> {
+    /// `None` if it speaks of somebody who is gone.
+    pub(super) fn fault(&self, fault: &Fault) -> Option<Fault> {
+        Some(match fault {
+            Fault::Message(at, fault) => {
+                let (from, to) = (self.end(at.from)?, self.end(at.to)?);
+                Fault::Message(
+                    MessageAt { from, to, about: self.about(at.about), nth: at.nth },
+                    *fault,
+                )
+            }
+            Fault::Crash(at, crash) => Fault::Crash(self.effect_at(at)?, self.crash(crash)),
+            Fault::Barrier(at, fault) => Fault::Barrier(self.effect_at(at)?, *fault),
+            Fault::Write(at, fault) => Fault::Write(self.effect_at(at)?, *fault),
+            Fault::Skew { node, incarnation, skew } => {
+                Fault::Skew { node: (self.node)(*node)?, incarnation: *incarnation, skew: *skew }
+            }
+            Fault::At(at_us, timed_fault) => Fault::At(*at_us, self.timed_fault(timed_fault)?),
+        })
+    }
+
+    fn end(&self, end: Endpoint) -> Option<Endpoint> {
+        match end {
+            Endpoint::Node(node) => (self.node)(node).map(Endpoint::Node),
+            Endpoint::Client(client) => (self.client)(client).map(Endpoint::Client),
+        }
+    }
+
+    fn subject(&self, subject: Option<Subject>) -> Option<Subject> {
+        subject.map(|subject| match subject {
+            Subject::Request(id) => Subject::Request((self.request)(id)),
+            Subject::Serial(serial) => Subject::Serial(serial),
+        })
+    }
+
+    fn about(&self, about: About) -> About {
+        About { subject: self.subject(about.subject), ..about }
+    }
+
+    fn effect_at(&self, at: &EffectAt) -> Option<EffectAt> {
+        let after = |after: &Option<About>| after.map(|about| self.about(about));
+        let effect_name = match &at.effect_name {
+            EffectName::Send(about, to) => EffectName::Send(self.about(*about), (self.node)(*to)?),
+            EffectName::Append(about) => EffectName::Append(self.about(*about)),
+            EffectName::Sync(about) => EffectName::Sync(after(about)),
+            EffectName::SyncDir(about) => EffectName::SyncDir(after(about)),
+            EffectName::Rename(about) => EffectName::Rename(after(about)),
+            EffectName::Remove(about) => EffectName::Remove(after(about)),
+            EffectName::Truncate(about) => EffectName::Truncate(after(about)),
+            EffectName::Reply(id) => EffectName::Reply((self.request)(*id)),
+        };
+        Some(EffectAt { node: (self.node)(at.node)?, effect_name, ..*at })
+    }
+
+    fn crash(&self, crash: &Crash) -> Crash {
+        let renumbered =
+            |at: &AppendName| AppendName { subject: self.subject(at.subject), ..at.clone() };
+        let how = match &crash.how {
+            CrashKind::PowerCut(Survival::AllBut(at)) => {
+                CrashKind::PowerCut(Survival::AllBut(renumbered(at)))
+            }
+            CrashKind::PowerCut(Survival::Torn { at, how, hole }) => {
+                CrashKind::PowerCut(Survival::Torn { at: renumbered(at), how: *how, hole: *hole })
+            }
+            CrashKind::PowerCut(
+                Survival::None | Survival::All | Survival::Prefix(_) | Survival::Subset { .. },
+            )
+            | CrashKind::Kill { .. } => crash.how.clone(),
+        };
+        Crash { how, ..crash.clone() }
+    }
+
+    fn timed_fault(&self, timed_fault: &TimedFault) -> Option<TimedFault> {
+        let side = |ends: &[Endpoint]| -> Option<Vec<Endpoint>> {
+            let ends: Vec<Endpoint> = ends.iter().filter_map(|end| self.end(*end)).collect();
+            (!ends.is_empty()).then_some(ends)
+        };
+        Some(match timed_fault {
+            TimedFault::Cut { from, to, for_us } => {
+                TimedFault::Cut { from: side(from)?, to: side(to)?, for_us: *for_us }
+            }
+            TimedFault::Clog { from, to, for_us, swizzle } => {
+                let (from, to) = (self.end(*from)?, self.end(*to)?);
+                TimedFault::Clog { from, to, for_us: *for_us, swizzle: *swizzle }
+            }
+            TimedFault::Pause { node, for_us } => {
+                TimedFault::Pause { node: (self.node)(*node)?, for_us: *for_us }
+            }
+            TimedFault::ClockJump { node, by_us } => {
+                TimedFault::ClockJump { node: (self.node)(*node)?, by_us: *by_us }
+            }
+            TimedFault::Crash { node, crash } => {
+                TimedFault::Crash { node: (self.node)(*node)?, crash: self.crash(crash) }
+            }
+        })
+    }
+}

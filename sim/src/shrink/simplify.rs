@@ -1,0 +1,346 @@
+//! The same fault, gentler, or told by meaning instead of time.
+
+use stormglass::DiskError;
+
+use super::Shrinker;
+use super::coordinates::{CrashPoint, RunCoordinates};
+use super::plan::rounder_times;
+use crate::disk::{AppendName, Holes, Survival, Tear};
+use crate::fault::{
+    BarrierFault, Crash, CrashKind, Endpoint, Fault, MessageAt, MessageFault, Skew, TimedFault,
+    WriteFault,
+};
+use crate::protocol::Scene;
+
+impl<S: Scene> Shrinker<'_, '_, S> {
+    /// Replaces each fault by gentler ones, as long as that helps.
+    pub(super) fn simplify_faults(&mut self) -> bool {
+        let mut any = false;
+        let mut at = 0;
+        while at < self.best.faults.len() && !self.is_finished() {
+            let coordinates = self.coordinates();
+            let fault = self.best.faults[at].clone();
+            let mut candidates = simpler_faults(&fault, &coordinates);
+            candidates.retain(|candidate| complexity(candidate) < complexity(&fault));
+            candidates.sort_by_key(complexity);
+            let before = self.best.faults.len();
+            let with = |candidate| {
+                let mut next = self.best.clone();
+                next.faults[at] = candidate;
+                next
+            };
+            let candidates: Vec<_> = candidates.into_iter().map(with).collect();
+            if self.adopt_first_better(candidates) {
+                any = true;
+                if self.best.faults.len() < before {
+                    at = 0;
+                }
+            } else {
+                at += 1;
+            }
+        }
+        any
+    }
+}
+
+/// How hard a fault is, and how hard to read; only what is lighter replaces it.
+fn complexity(fault: &Fault) -> u64 {
+    match fault {
+        Fault::Message(_, fault) => match fault {
+            MessageFault::Lose => 10,
+            MessageFault::Duplicate { after_us } => 20 + duration_complexity(*after_us),
+            MessageFault::Delay { by_us } => 20 + duration_complexity(*by_us),
+            MessageFault::Flip { .. } => 500,
+            MessageFault::Evict { .. } => 600,
+        },
+        Fault::Crash(_, crash) => crash_complexity(crash),
+        Fault::Barrier(_, fault) => match fault {
+            BarrierFault::Fail(DiskError::Io) => 10,
+            BarrierFault::Fail(DiskError::NoSpace) => 11,
+            BarrierFault::Slow { by_us } => 20 + duration_complexity(*by_us),
+            BarrierFault::Lie => 30,
+        },
+        Fault::Write(_, WriteFault { error, keep_permille, lasts_us }) => {
+            100 + u64::from(*error != DiskError::Io)
+                + 2 * u64::from(*keep_permille > 0)
+                + 4 * u64::from(*lasts_us > 0)
+        }
+        Fault::Skew { skew, .. } => {
+            let drift = u64::from(skew.drift_ppm.unsigned_abs());
+            100 + duration_complexity(skew.offset_us)
+                + duration_complexity(drift)
+                + 50 * u64::from(skew.offset_us > 0 && drift > 0)
+        }
+        Fault::At(at_us, timed_fault) => {
+            1_000 + digits_complexity(*at_us) + timed_fault_complexity(timed_fault)
+        }
+    }
+}
+
+fn timed_fault_complexity(timed_fault: &TimedFault) -> u64 {
+    match timed_fault {
+        TimedFault::Cut { from, to, for_us } => {
+            1_000 + 10 * (from.len() * to.len()) as u64 + duration_complexity(*for_us)
+        }
+        TimedFault::Clog { for_us, swizzle, .. } => {
+            500 + u64::from(*swizzle) + duration_complexity(*for_us)
+        }
+        TimedFault::Pause { for_us, .. } => 600 + duration_complexity(*for_us),
+        TimedFault::ClockJump { by_us, .. } => 400 + duration_complexity(*by_us),
+        TimedFault::Crash { crash, .. } => crash_complexity(crash),
+    }
+}
+
+fn crash_complexity(crash: &Crash) -> u64 {
+    let how = match &crash.how {
+        CrashKind::Kill { keep_permille: 1000 } => 0,
+        CrashKind::Kill { keep_permille: 0 } => 1,
+        CrashKind::Kill { .. } => 30,
+        CrashKind::PowerCut(survival) => match survival {
+            Survival::None => 2,
+            Survival::All => 3,
+            Survival::AllBut(_) => 4,
+            Survival::Torn { hole: None, .. } => 5,
+            Survival::Torn { hole: Some(_), .. } => 6,
+            Survival::Prefix(_) => 40,
+            Survival::Subset { tear, holes, .. } => {
+                50 + u64::from(*tear) + 2 * u64::from(*holes != Holes::Zeros)
+            }
+        },
+    };
+    let down = match crash.down_us {
+        Some(us) => duration_complexity(us),
+        None => 90,
+    };
+    10 * how + down + 1_000 * u64::from(crash.damage.is_some())
+}
+
+/// A time's size in powers of two, and whether it is round: 0 to 99.
+fn duration_complexity(us: u64) -> u64 {
+    4 * u64::from((us / 1_000 + 1).ilog2()).min(20) + digits_complexity(us)
+}
+
+fn digits_complexity(us: u64) -> u64 {
+    [10_000, 1_000, 100, 1].iter().position(|step| us.is_multiple_of(*step)).unwrap_or(0) as u64
+}
+
+/// Lengths worth trying instead of this one.
+fn shorter_durations(us: u64) -> Vec<u64> {
+    let common_durations = [1_000, 10_000, 50_000, 100_000, 200_000, 400_000];
+    common_durations
+        .into_iter()
+        .filter(|common_durations| *common_durations < us)
+        .chain(rounder_times(us).filter(|us| *us > 0))
+        .collect()
+}
+
+fn simpler_faults(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
+    match fault {
+        Fault::Message(at, fault) => simpler_message_faults(fault)
+            .into_iter()
+            .map(|fault| Fault::Message(*at, fault))
+            .collect(),
+        Fault::Crash(at, crash) => {
+            let here = |crash_point: &&CrashPoint| crash_point.after.as_ref() == Some(at);
+            let unsynced =
+                coordinates.crashes.iter().find(here).map(|crash_point| &crash_point.unsynced[..]);
+            let crashes = simpler_crashes(crash, unsynced.unwrap_or_default());
+            crashes.into_iter().map(|crash| Fault::Crash(*at, crash)).collect()
+        }
+        Fault::Barrier(at, fault) => {
+            let faults = match fault {
+                BarrierFault::Slow { by_us } => shorter_durations(*by_us)
+                    .into_iter()
+                    .map(|by_us| BarrierFault::Slow { by_us })
+                    .collect(),
+                BarrierFault::Fail(_) => vec![BarrierFault::Fail(DiskError::Io)],
+                BarrierFault::Lie => vec![],
+            };
+            faults.into_iter().map(|fault| Fault::Barrier(*at, fault)).collect()
+        }
+        Fault::Write(at, fault) => {
+            let plain = WriteFault { error: DiskError::Io, keep_permille: 0, lasts_us: 0 };
+            let faults = [
+                plain,
+                WriteFault { keep_permille: fault.keep_permille, ..plain },
+                WriteFault { lasts_us: 0, ..*fault },
+            ];
+            faults.into_iter().map(|fault| Fault::Write(*at, fault)).collect()
+        }
+        Fault::Skew { node, incarnation, skew } => {
+            let mut skews = vec![Skew { offset_us: 0, ..*skew }, Skew { drift_ppm: 0, ..*skew }];
+            skews
+                .extend(rounder_times(skew.offset_us).map(|offset_us| Skew { offset_us, ..*skew }));
+            skews.retain(|skew| *skew != Skew::default());
+            skews
+                .into_iter()
+                .map(|skew| Fault::Skew { node: *node, incarnation: *incarnation, skew })
+                .collect()
+        }
+        Fault::At(at_us, timed_fault) => {
+            let mut all: Vec<Fault> = simpler_timed_faults(timed_fault)
+                .into_iter()
+                .map(|timed_fault| Fault::At(*at_us, timed_fault))
+                .collect();
+            all.extend(rounder_times(*at_us).map(|at_us| Fault::At(at_us, timed_fault.clone())));
+            all.extend(equivalent_coordinate_faults(*at_us, timed_fault, coordinates));
+            all
+        }
+    }
+}
+
+fn simpler_message_faults(fault: &MessageFault) -> Vec<MessageFault> {
+    let mut all = vec![MessageFault::Lose];
+    match fault {
+        MessageFault::Lose => return Vec::new(),
+        MessageFault::Duplicate { after_us } => {
+            all.extend(
+                shorter_durations(*after_us)
+                    .into_iter()
+                    .map(|after_us| MessageFault::Duplicate { after_us }),
+            );
+        }
+        MessageFault::Delay { by_us } => {
+            all.extend(
+                shorter_durations(*by_us).into_iter().map(|by_us| MessageFault::Delay { by_us }),
+            );
+        }
+        MessageFault::Flip { .. } => {}
+        MessageFault::Evict { .. } => all.push(MessageFault::Flip { bit: 0 }),
+    }
+    all
+}
+
+fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
+    let mut crash_kinds = vec![
+        CrashKind::Kill { keep_permille: 1000 },
+        CrashKind::Kill { keep_permille: 0 },
+        CrashKind::PowerCut(Survival::None),
+        CrashKind::PowerCut(Survival::All),
+    ];
+    if matches!(crash.how, CrashKind::PowerCut(_)) {
+        for at in unsynced {
+            crash_kinds.push(CrashKind::PowerCut(Survival::AllBut(at.clone())));
+            for how in [Tear::Header, Tear::Half, Tear::LastSectorMissing] {
+                for hole in [None, Some(Holes::Zeros), Some(Holes::Garbage), Some(Holes::OldBlocks)]
+                {
+                    crash_kinds.push(CrashKind::PowerCut(Survival::Torn {
+                        at: at.clone(),
+                        how,
+                        hole,
+                    }));
+                }
+            }
+        }
+        if let CrashKind::PowerCut(Survival::Subset { key, keep_permille, .. }) = crash.how {
+            let holes = Holes::Zeros;
+            crash_kinds.push(CrashKind::PowerCut(Survival::Subset {
+                key,
+                keep_permille,
+                tear: false,
+                holes,
+            }));
+        }
+    }
+    let mut all = Vec::new();
+    if crash.damage.is_some() {
+        all.push(Crash { damage: None, ..crash.clone() });
+    }
+    all.extend(crash_kinds.into_iter().map(|how| Crash { how, ..crash.clone() }));
+    let down_times = match crash.down_us {
+        Some(us) => shorter_durations(us),
+        None => vec![1_000, 10_000, 50_000, 100_000],
+    };
+    all.extend(down_times.into_iter().map(|us| Crash { down_us: Some(us), ..crash.clone() }));
+    all
+}
+
+fn simpler_timed_faults(timed_fault: &TimedFault) -> Vec<TimedFault> {
+    match timed_fault {
+        TimedFault::Cut { from, to, for_us } => {
+            let without = |ends: &[Endpoint], removed: usize| {
+                let kept = ends.iter().enumerate().filter(|(at, _)| *at != removed);
+                kept.map(|(_, end)| *end).collect::<Vec<_>>()
+            };
+            let cut = |from: &[Endpoint], to: &[Endpoint], for_us| {
+                let (from, to) = (from.to_vec(), to.to_vec());
+                TimedFault::Cut { from, to, for_us }
+            };
+            let mut all = Vec::new();
+            if from.len() > 1 {
+                all.extend(
+                    (0..from.len()).map(|removed| cut(&without(from, removed), to, *for_us)),
+                );
+            }
+            if to.len() > 1 {
+                all.extend((0..to.len()).map(|removed| cut(from, &without(to, removed), *for_us)));
+            }
+            all.extend(shorter_durations(*for_us).into_iter().map(|for_us| cut(from, to, for_us)));
+            all
+        }
+        TimedFault::Clog { from, to, for_us, .. } => {
+            let clog = |for_us| TimedFault::Clog { from: *from, to: *to, for_us, swizzle: false };
+            shorter_durations(*for_us).into_iter().chain([*for_us]).map(clog).collect()
+        }
+        TimedFault::Pause { node, for_us } => shorter_durations(*for_us)
+            .into_iter()
+            .map(|for_us| TimedFault::Pause { node: *node, for_us })
+            .collect(),
+        TimedFault::ClockJump { node, by_us } => shorter_durations(*by_us)
+            .into_iter()
+            .map(|by_us| TimedFault::ClockJump { node: *node, by_us })
+            .collect(),
+        TimedFault::Crash { node, crash } => {
+            let crashes = simpler_crashes(crash, &[]);
+            crashes.into_iter().map(|crash| TimedFault::Crash { node: *node, crash }).collect()
+        }
+    }
+}
+
+/// What happens at a time, told by what it happens to: a crash after a deed, one message lost or late.
+fn equivalent_coordinate_faults(
+    at_us: u64,
+    timed_fault: &TimedFault,
+    coordinates: &RunCoordinates,
+) -> Vec<Fault> {
+    let sent = |from_us: u64, until_us: u64, on: &dyn Fn(&MessageAt) -> bool| -> Vec<MessageAt> {
+        let all = coordinates
+            .messages
+            .iter()
+            .filter(|(sent_us, _)| (from_us..=until_us).contains(sent_us));
+        all.map(|(_, at)| *at).filter(|at| on(at)).collect()
+    };
+    let delayed = |at: MessageAt, by_us: u64| Fault::Message(at, MessageFault::Delay { by_us });
+    // A message may have been under way for a while when the weather reached it.
+    let before_us = at_us.saturating_sub(30_000);
+    match timed_fault {
+        TimedFault::Crash { node, crash } => {
+            let here = coordinates
+                .crashes
+                .iter()
+                .filter(|crash_point| (crash_point.at_us, crash_point.node) == (at_us, *node));
+            here.filter_map(|crash_point| Some(Fault::Crash(crash_point.after?, crash.clone())))
+                .collect()
+        }
+        TimedFault::Cut { from, to, for_us } => {
+            let on = |at: &MessageAt| from.contains(&at.from) && to.contains(&at.to);
+            let lost = sent(before_us, at_us + for_us, &on);
+            lost.into_iter().map(|at| Fault::Message(at, MessageFault::Lose)).collect()
+        }
+        TimedFault::Clog { from, to, for_us, .. } => {
+            let on = |at: &MessageAt| (at.from, at.to) == (*from, *to);
+            sent(before_us, at_us + for_us, &on)
+                .into_iter()
+                .map(|at| delayed(at, *for_us))
+                .collect()
+        }
+        TimedFault::Pause { node, for_us } => {
+            let on = |at: &MessageAt| at.to == Endpoint::Node(*node);
+            sent(before_us, at_us + for_us, &on)
+                .into_iter()
+                .map(|at| delayed(at, *for_us))
+                .collect()
+        }
+        TimedFault::ClockJump { .. } => Vec::new(),
+    }
+}

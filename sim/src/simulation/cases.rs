@@ -1,0 +1,145 @@
+//! Faults for proptest: flat lists over coordinates that a calm run really has.
+
+use std::sync::atomic::AtomicBool;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError};
+use stormglass::DiskError;
+
+use super::environment;
+use super::report::{failure_message, replay_file, test_command};
+use crate::disk::Survival;
+use crate::fault::{
+    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageAt, MessageFault,
+};
+use crate::profile::Setup;
+use crate::protocol::Scene;
+use crate::replay::{record, replay_world};
+use crate::schedule::{Expectation, Schedule};
+use crate::shrink::{RunCoordinates, ScheduleSize, ShrinkControl, shrink};
+
+/// Runs at most for one case that fails: proptest tries many.
+const RUNS_MAX: u64 = 1_500;
+
+/// Faults at most in one case; proptest leaves out those that do not matter.
+const FAULTS_MAX: usize = 8;
+
+/// Lists of faults that can happen to a scene: each at a coordinate of its calm run, or one behind that, as a crash or a
+/// loss may bring about. Nothing in it depends on anything else in it, so any part of a list is a list: proptest shrinks by
+/// leaving out, and then to earlier coordinates and gentler faults.
+pub fn faults<S: Scene>(scene: &S, setup: &Setup) -> impl Strategy<Value = Vec<Fault>> + use<S> {
+    let mut world = replay_world(scene, &base_schedule(scene, setup), RunCoordinates::default());
+    world.run();
+    let coordinates = &world.checker().0;
+    let messages: Vec<MessageAt> = coordinates.messages.iter().map(|(_, at)| *at).collect();
+    let effects = coordinates.effects();
+    let barriers: Vec<EffectAt> = coordinates.barriers.clone();
+    let mut kinds = Vec::new();
+    if !messages.is_empty() {
+        kinds.push(message(messages).boxed());
+    }
+    if !effects.is_empty() {
+        kinds.push(crash(effects).boxed());
+    }
+    if !barriers.is_empty() {
+        kinds.push(barrier(barriers).boxed());
+    }
+    let faults_max = if kinds.is_empty() { 0 } else { FAULTS_MAX };
+    let any = if kinds.is_empty() {
+        unreachable_strategy().boxed()
+    } else {
+        proptest::strategy::Union::new(kinds).boxed()
+    };
+    vec(any, 0..=faults_max)
+}
+
+/// The storm's first seed (or `STORMGLASS_SEED`) without its faults, with base timing.
+fn base_schedule<S: Scene>(scene: &S, setup: &Setup) -> Schedule<S::Request> {
+    let (_, mut schedule) = record(scene, setup, environment::seed().unwrap_or(0));
+    schedule.faults.clear();
+    schedule.plan.permanently_down.clear();
+    schedule.plan.timing.key = None;
+    schedule.property = Expectation::MustHold(None);
+    schedule
+}
+
+/// Runs a scene's first seed under these faults and no others; if the environment names a schedule, that one instead.
+///
+/// # Errors
+/// If a claim breaks: with everything that [`Simulation::check`](super::Simulation::check) says. It is no panic, since proptest tries
+/// many smaller lists after the first that fails, and what each of them says would bury the last.
+pub fn survives<S: Scene>(scene: &S, setup: &Setup, faults: &[Fault]) -> Result<(), TestCaseError> {
+    if let Some(path) = environment::replay() {
+        return replay_file(scene, &path).map_err(TestCaseError::fail);
+    }
+    let schedule = Schedule { faults: faults.to_vec(), ..base_schedule(scene, setup) };
+    // Proptest leaves faults out; requests, nodes and time it knows nothing of.
+    let control = ShrinkControl {
+        stop: &AtomicBool::new(false),
+        runs_max: RUNS_MAX,
+        progress: &mut |_, _| {},
+    };
+    let Some(mut shrunk) = shrink(scene, &schedule, control) else { return Ok(()) };
+    shrunk.schedule.note.push("Found by proptest.".to_string());
+    let sizes =
+        format!("the case ({}) shrunk to {}", shrunk.before, ScheduleSize::of(&shrunk.schedule));
+    Err(TestCaseError::fail(failure_message(
+        scene,
+        &shrunk.schedule,
+        &shrunk.violation,
+        &sizes,
+        &test_command(),
+    )))
+}
+
+/// What a property over faults should run with: so many cases, and cases that failed kept in this file, which is best
+/// one of `regressions/proptest/`.
+pub fn config(cases: u32, file: &'static str) -> Config {
+    let failure_persistence = Some(Box::new(FileFailurePersistence::Direct(file)) as Box<_>);
+    Config { failure_persistence, ..Config::with_cases(cases) }
+}
+
+fn message(at: Vec<MessageAt>) -> impl Strategy<Value = Fault> {
+    let fault = prop_oneof![
+        Just(MessageFault::Lose),
+        (1u64..400).prop_map(|ms| MessageFault::Duplicate { after_us: ms * 1_000 }),
+        (1u64..400).prop_map(|ms| MessageFault::Delay { by_us: ms * 1_000 }),
+    ];
+    (select(at), 0u32..2, fault).prop_map(|(at, offset, fault)| {
+        Fault::Message(MessageAt { nth: at.nth + offset, ..at }, fault)
+    })
+}
+
+fn crash(at: Vec<EffectAt>) -> impl Strategy<Value = Fault> {
+    let how = prop_oneof![
+        select(vec![1000u16, 0, 500]).prop_map(|keep_permille| CrashKind::Kill { keep_permille }),
+        select(vec![Survival::None, Survival::All]).prop_map(CrashKind::PowerCut),
+        (0u32..6).prop_map(|first| CrashKind::PowerCut(Survival::Prefix(first))),
+    ];
+    let incarnation = prop_oneof![4 => Just(0u32), 1 => Just(1)];
+    (select(at), incarnation, how, 1u64..100).prop_map(|(at, offset, how, down_ms)| {
+        let crash = Crash { how, down_us: Some(down_ms * 1_000), damage: None };
+        Fault::Crash(EffectAt { incarnation: at.incarnation + offset, ..at }, crash)
+    })
+}
+
+fn barrier(at: Vec<EffectAt>) -> impl Strategy<Value = Fault> {
+    let fault = prop_oneof![
+        (1u64..200).prop_map(|ms| BarrierFault::Slow { by_us: ms * 1_000 }),
+        Just(BarrierFault::Fail(DiskError::Io)),
+    ];
+    (select(at), fault).prop_map(|(at, fault)| Fault::Barrier(at, fault))
+}
+
+/// For a scene in which nothing happens; never drawn from.
+fn unreachable_strategy() -> impl Strategy<Value = Fault> {
+    let at = EffectAt {
+        node: stormglass::NodeId(0),
+        incarnation: 1,
+        effect_name: EffectName::Sync(None),
+        nth: 1,
+    };
+    Just(Fault::Barrier(at, BarrierFault::Lie))
+}

@@ -1,0 +1,216 @@
+//! Which requests have been executed, for as long as a client may ask: what makes a retry harmless.
+//!
+//! Dropping a name, because the client has seen its answer or because there are too many, raises that client's floor;
+//! what is at or below the floor and not remembered is never executed and never answered with certainty.
+
+use super::op::Reads;
+use super::request::{AbortReason, Outcome, RequestNumber};
+use super::state::ClientHistory;
+use crate::id::{Incarnation, RequestId, TxId};
+
+/// Every name of this life, and the committed ones of earlier lives.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RequestLog {
+    // Sorted by client.
+    clients: Vec<ClientLog>,
+}
+
+#[derive(Clone, Debug)]
+struct ClientLog {
+    client: u64,
+    floor: RequestNumber,
+    // Sorted by turn. May hold turns at or below the floor while they are undecided.
+    requests: Vec<(RequestNumber, RequestStatus)>,
+}
+
+/// What is known of one request.
+#[derive(Clone, Debug)]
+pub(super) enum RequestStatus {
+    Undecided,
+    Committed(TxId, Option<Reads>),
+    Aborted(AbortReason),
+}
+
+/// What to do with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    /// Never heard of, addressed to this life, above the floor.
+    New,
+    /// Being executed.
+    Underway,
+    /// This is all that can be said.
+    Answer(Outcome),
+}
+
+impl RequestLog {
+    pub(super) fn recovered(clients: &[ClientHistory]) -> RequestLog {
+        let client_log = |client_log: &ClientHistory| {
+            let requests = client_log
+                .committed
+                .iter()
+                .map(|(number, tx)| (*number, RequestStatus::Committed(*tx, None)));
+            ClientLog {
+                client: client_log.client,
+                floor: client_log.floor,
+                requests: requests.collect(),
+            }
+        };
+        RequestLog { clients: clients.iter().map(client_log).collect() }
+    }
+
+    /// What a snapshot remembers: floors, and the names of what has committed.
+    pub(super) fn state(&self) -> Vec<ClientHistory> {
+        let client = |client_log: &ClientLog| {
+            let committed =
+                client_log.requests.iter().filter_map(|(number, status)| match status {
+                    RequestStatus::Committed(tx, _) => Some((*number, *tx)),
+                    RequestStatus::Undecided | RequestStatus::Aborted(_) => None,
+                });
+            ClientHistory {
+                client: client_log.client,
+                floor: client_log.floor,
+                committed: committed.collect(),
+            }
+        };
+        self.clients.iter().map(client).collect()
+    }
+
+    pub(super) fn look_up(
+        &self,
+        id: RequestId,
+        addressed: Incarnation,
+        incarnation: Incarnation,
+    ) -> Lookup {
+        let (number, client_log) = (RequestNumber::of(id), self.client(id.client));
+        if let Some(status) = client_log.and_then(|client_log| client_log.find(number)) {
+            return match status {
+                RequestStatus::Undecided => Lookup::Underway,
+                RequestStatus::Committed(_, reads) => {
+                    Lookup::Answer(Outcome::Committed { reads: reads.clone() })
+                }
+                RequestStatus::Aborted(reason) => {
+                    Lookup::Answer(Outcome::Aborted { reason: *reason })
+                }
+            };
+        }
+        if client_log.is_some_and(|client_log| number <= client_log.floor)
+            || addressed > incarnation
+        {
+            Lookup::Answer(Outcome::Unknown)
+        } else if addressed < incarnation {
+            Lookup::Answer(Outcome::Aborted { reason: AbortReason::Restarted })
+        } else {
+            Lookup::New
+        }
+    }
+
+    /// Writes down what is known of a request, and forgets the oldest answered ones above `kept`.
+    pub(super) fn set_status(&mut self, id: RequestId, status: RequestStatus, kept: usize) {
+        let client_log = self.client_mut(id.client);
+        let number = RequestNumber::of(id);
+        match client_log.requests.binary_search_by_key(&number, |entry| entry.0) {
+            Ok(at) => client_log.requests[at].1 = status,
+            Err(at) => client_log.requests.insert(at, (number, status)),
+        }
+        while client_log.requests.len() > kept.max(1) {
+            let oldest = &client_log.requests[0];
+            if matches!(oldest.1, RequestStatus::Undecided) {
+                break;
+            }
+            client_log.floor = client_log.floor.max(oldest.0);
+            client_log.requests.remove(0);
+        }
+    }
+
+    /// The client has seen the answers to all its turns below `seen`.
+    pub(super) fn forget_seen(&mut self, client: u64, seen: RequestNumber) {
+        let client_log = self.client_mut(client);
+        client_log.floor = client_log.floor.max(seen.predecessor());
+        client_log.requests.retain(|(number, status)| {
+            *number >= seen || matches!(status, RequestStatus::Undecided)
+        });
+    }
+
+    /// How many clients are remembered.
+    pub(super) fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    fn client(&self, client: u64) -> Option<&ClientLog> {
+        let at = self.clients.binary_search_by_key(&client, |client_log| client_log.client).ok()?;
+        Some(&self.clients[at])
+    }
+
+    fn client_mut(&mut self, client: u64) -> &mut ClientLog {
+        let at = match self.clients.binary_search_by_key(&client, |client_log| client_log.client) {
+            Ok(at) => at,
+            Err(at) => {
+                self.clients.insert(
+                    at,
+                    ClientLog { client, floor: RequestNumber::default(), requests: Vec::new() },
+                );
+                at
+            }
+        };
+        &mut self.clients[at]
+    }
+}
+
+impl ClientLog {
+    fn find(&self, number: RequestNumber) -> Option<&RequestStatus> {
+        let at = self.requests.binary_search_by_key(&number, |entry| entry.0).ok()?;
+        Some(&self.requests[at].1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NodeId;
+
+    fn id(serial: u32, attempt: u16) -> RequestId {
+        RequestId { client: 1, serial, attempt }
+    }
+
+    const INCARNATION: Incarnation = Incarnation(3);
+    const TX: TxId = TxId { coordinator: NodeId(0), incarnation: INCARNATION, serial: 1 };
+
+    #[test]
+    fn outcome_query_that_overtakes_its_request_is_not_answered_aborted() {
+        assert_eq!(RequestLog::default().look_up(id(1, 0), INCARNATION, INCARNATION), Lookup::New);
+    }
+
+    #[test]
+    fn unknown_request_of_an_earlier_incarnation_is_aborted_above_the_floor_and_unknown_below() {
+        let mut request_log = RequestLog::default();
+        let aborted = Lookup::Answer(Outcome::Aborted { reason: AbortReason::Restarted });
+        assert_eq!(request_log.look_up(id(4, 0), Incarnation(2), INCARNATION), aborted);
+        request_log.forget_seen(1, RequestNumber { serial: 5, attempt: 0 });
+        assert_eq!(
+            request_log.look_up(id(4, 0), Incarnation(2), INCARNATION),
+            Lookup::Answer(Outcome::Unknown)
+        );
+        assert_eq!(
+            request_log.look_up(id(4, 7), INCARNATION, INCARNATION),
+            Lookup::Answer(Outcome::Unknown)
+        );
+        assert_eq!(request_log.look_up(id(5, 0), INCARNATION, INCARNATION), Lookup::New);
+    }
+
+    #[test]
+    fn evicting_a_request_raises_the_floor_in_snapshots_too() {
+        let mut request_log = RequestLog::default();
+        for serial in 1..=3 {
+            request_log.set_status(id(serial, 0), RequestStatus::Committed(TX, None), 2);
+        }
+        let state = request_log.state();
+        assert_eq!(state[0].floor, RequestNumber { serial: 1, attempt: 0 });
+        let again = RequestLog::recovered(&state);
+        assert_eq!(
+            again.look_up(id(1, 0), INCARNATION, INCARNATION),
+            Lookup::Answer(Outcome::Unknown)
+        );
+        let committed = Lookup::Answer(Outcome::Committed { reads: None });
+        assert_eq!(again.look_up(id(3, 0), INCARNATION, INCARNATION), committed);
+    }
+}

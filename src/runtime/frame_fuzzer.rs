@@ -1,0 +1,216 @@
+//! Frames that must be refused, for whoever wants to see that they are.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::packet::{Caller, ClientPacket, Hello, PeerPacket, Welcome};
+use super::stream::{FRAME_BYTES_MAX, Frames};
+use crate::commit::{Action, Age, EndMark, Key, Message, Op, Part, Request, RequestNumber};
+use crate::id::{Incarnation, NodeId, RequestId, TxId};
+use crate::wire::{self, HEADER_BYTES};
+
+/// Somebody who talks nonsense.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameFuzzer<'a> {
+    /// The cluster that is disturbed.
+    pub cluster: &'a str,
+    /// A peer of the victim that does not run: letters come in its name.
+    pub absent: NodeId,
+    /// The victim.
+    pub target: NodeId,
+}
+
+/// Frames of nonsense in one burst: whole ones, so that the connection lives on.
+const BURST_FRAMES_MAX: u64 = 200;
+
+impl FrameFuzzer<'_> {
+    /// One connection, at most `frames_max` frames; how many there were. `next_random` gives random numbers.
+    ///
+    /// # Errors
+    /// Those of connecting. That the victim hangs up is as it should be.
+    pub async fn run_connection(
+        &self,
+        address: &str,
+        frames_max: u64,
+        next_random: &mut impl FnMut() -> u64,
+    ) -> std::io::Result<u64> {
+        let mut stream = TcpStream::connect(address).await?;
+        // No time is spent waiting for this side's port: there are not enough of them.
+        stream.set_zero_linger()?;
+        let (sent, bytes) = match next_random() % 16 {
+            0 => (1, random_bytes(next_random, 40)),
+            1 => (1, self.bad_greeting(next_random)),
+            // Nothing at all, or not enough of it: hangs up at once, half open as it were.
+            2 => (
+                1,
+                wire::encode_frame(&self.hello(Caller::Client))[..(next_random() % 12) as usize]
+                    .to_vec(),
+            ),
+            _ => return self.send_undecodable(stream, frames_max, next_random).await,
+        };
+        let _ = stream.write_all(&bytes).await;
+        Ok(sent)
+    }
+
+    fn hello(&self, caller: Caller) -> Hello {
+        Hello { cluster: self.cluster.to_owned(), caller }
+    }
+
+    fn is_peer(&self) -> Hello {
+        self.hello(Caller::Peer {
+            node: self.absent,
+            incarnation: Incarnation(1),
+            target: self.target,
+        })
+    }
+
+    fn bad_greeting(&self, next_random: &mut impl FnMut() -> u64) -> Vec<u8> {
+        let unknown_peer =
+            Caller::Peer { node: NodeId(999), incarnation: Incarnation(1), target: self.target };
+        let wrong_target =
+            Caller::Peer { node: self.absent, incarnation: Incarnation(1), target: NodeId(998) };
+        match next_random() % 5 {
+            0 => {
+                wire::encode_frame(&Hello { cluster: "another".to_owned(), caller: Caller::Client })
+            }
+            1 => wire::encode_frame(&self.hello(unknown_peer)),
+            2 => wire::encode_frame(&self.hello(wrong_target)),
+            3 => wire::encode_frame(&Hello { cluster: "x".repeat(5_000), caller: Caller::Client }),
+            _ => corrupt_frame(wire::encode_frame(&self.is_peer()), next_random),
+        }
+    }
+
+    /// Greets properly, talks nonsense in whole frames, and ends with a frame that is damaged.
+    async fn send_undecodable(
+        &self,
+        mut stream: TcpStream,
+        frames_max: u64,
+        next_random: &mut impl FnMut() -> u64,
+    ) -> std::io::Result<u64> {
+        let is_peer = next_random().is_multiple_of(2);
+        let hello = if is_peer { self.is_peer() } else { self.hello(Caller::Client) };
+        let (from, mut out) = stream.split();
+        if out.write_all(&wire::encode_frame(&hello)).await.is_err() {
+            return Ok(0);
+        }
+        let mut frames = Frames::new(from, FRAME_BYTES_MAX);
+        if !matches!(
+            frames.next::<Welcome>(Duration::from_secs(5)).await,
+            Ok(Some(Welcome::Welcome { .. }))
+        ) {
+            return Ok(0);
+        }
+        let mut sent = 0;
+        let mut bytes = Vec::new();
+        while sent + 1 < frames_max.min(BURST_FRAMES_MAX) {
+            let frame = if is_peer {
+                undecodable_frame::<PeerPacket<Message>>(&peer_message(next_random), next_random)
+            } else {
+                undecodable_frame(&client_request(next_random), next_random)
+            };
+            bytes.extend_from_slice(&frame);
+            sent += 1;
+        }
+        let last = if is_peer {
+            wire::encode_frame(&peer_message(next_random))
+        } else {
+            wire::encode_frame(&client_request(next_random))
+        };
+        bytes.extend(corrupt_frame(last, next_random));
+        sent += 1;
+        // Whoever is hung up on has said enough. One that waits for the rest of a long frame is left waiting.
+        if out.write_all(&bytes).await.is_ok() {
+            let _ =
+                timeout(Duration::from_millis(2), frames.next::<Welcome>(Duration::from_secs(1)))
+                    .await;
+        }
+        Ok(sent)
+    }
+}
+
+/// A frame that no checksum, length or version lets through.
+fn corrupt_frame(mut frame: Vec<u8>, next_random: &mut impl FnMut() -> u64) -> Vec<u8> {
+    match next_random() % 5 {
+        0 => {
+            let bit = (next_random() % (frame.len() as u64 * 8)) as usize;
+            frame[bit / 8] ^= 1 << (bit % 8);
+        }
+        1 => frame[2] = frame[2].wrapping_add(1 + (next_random() % 255) as u8),
+        2 => frame[3..7].copy_from_slice(
+            &(FRAME_BYTES_MAX as u32 + (next_random() % (1 << 31)) as u32).to_le_bytes(),
+        ),
+        3 => frame.truncate((next_random() % frame.len() as u64) as usize),
+        _ => frame[7..HEADER_BYTES].copy_from_slice(&(next_random() as u32).to_le_bytes()),
+    }
+    frame
+}
+
+/// A whole frame, checksum and all, around a mutated value that cannot be read as one.
+fn undecodable_frame<T: Serialize + serde::de::DeserializeOwned>(
+    value: &T,
+    next_random: &mut impl FnMut() -> u64,
+) -> Vec<u8> {
+    loop {
+        let mut payload = crate::codec::encode(value);
+        match next_random() % 4 {
+            0 => payload = random_bytes(next_random, payload.len() as u64 + 1),
+            1 => payload.truncate((next_random() % payload.len() as u64) as usize),
+            2 => payload.extend(random_bytes(next_random, 9)),
+            _ => {
+                for _ in 0..1 + next_random() % 4 {
+                    let at = (next_random() % payload.len() as u64) as usize;
+                    payload[at] = next_random() as u8;
+                }
+            }
+        }
+        if crate::codec::decode::<T>(&payload).is_err() {
+            return wire::frame_payload(&payload);
+        }
+    }
+}
+
+fn random_bytes(next_random: &mut impl FnMut() -> u64, len: u64) -> Vec<u8> {
+    (0..1 + next_random() % len.max(1)).map(|_| next_random() as u8).collect()
+}
+
+fn request_id() -> RequestId {
+    RequestId { client: 7, serial: 1, attempt: 0 }
+}
+
+fn ops(next_random: &mut impl FnMut() -> u64) -> std::sync::Arc<[Op]> {
+    let op = |value: u64| Op {
+        node: NodeId((value % 3) as u16),
+        key: Key::new(&format!("x{}", value % 100)).expect("short"),
+        action: if value.is_multiple_of(2) { Action::Get } else { Action::Put(value as i64) },
+    };
+    (0..1 + next_random() % 4).map(|_| op(next_random())).collect()
+}
+
+fn client_request(next_random: &mut impl FnMut() -> u64) -> ClientPacket<Request> {
+    let (incarnation, age) = (Incarnation(1), Age { at: next_random(), by: request_id() });
+    let request = Request::Transact {
+        incarnation,
+        age,
+        seen: RequestNumber::default(),
+        ops: ops(next_random),
+    };
+    ClientPacket::Request { id: request_id(), request }
+}
+
+fn peer_message(next_random: &mut impl FnMut() -> u64) -> PeerPacket<Message> {
+    let tx =
+        TxId { coordinator: NodeId(3), incarnation: Incarnation(1), serial: next_random() % 1000 };
+    let age = Age { at: next_random(), by: request_id() };
+    let part = Part::whole(age, &ops(next_random)).expect("a few operations");
+    let end_mark = EndMark::new(crate::commit::Position::of(tx), std::iter::empty(), None);
+    let message = match next_random() % 3 {
+        0 => Message::Prepare { tx, request: request_id(), part, end_mark },
+        1 => Message::Commit { tx, request: request_id(), end_mark },
+        _ => Message::Inquire { tx, request: request_id() },
+    };
+    PeerPacket::Message { number: next_random(), message }
+}

@@ -1,0 +1,214 @@
+//! Stories told in faults: the four that the node's predecessor had tests for, and those that broke it.
+
+use stormglass::commit::{Action, Key, Op};
+use stormglass::{About, DiskError, NodeId, RequestId, Subject};
+use stormglass_sim::commit::workload::ClientRequest;
+use stormglass_sim::disk::Survival;
+use stormglass_sim::fault::{
+    Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault, WriteFault,
+};
+use stormglass_sim::plan::Plan;
+
+use crate::rig::{C1_1, client_request, op, plan, refused_op, run_clean};
+
+fn put(node: u16) -> stormglass::commit::Op {
+    op(node, Action::Put(7))
+}
+
+fn about(kind: &'static str) -> About {
+    About { kind, subject: Some(Subject::Request(C1_1)) }
+}
+
+fn power_cut(node: u16, effect_name: EffectName, survival: Survival) -> Fault {
+    let at = EffectAt { node: NodeId(node), incarnation: 1, effect_name, nth: 1 };
+    Fault::Crash(
+        at,
+        Crash { how: CrashKind::PowerCut(survival), down_us: Some(20_000), damage: None },
+    )
+}
+
+fn lose(from: u16, to: u16, kind: &'static str, nth: u32) -> Fault {
+    let (from, to) = (Endpoint::Node(NodeId(from)), Endpoint::Node(NodeId(to)));
+    Fault::Message(MessageAt { from, to, about: about(kind), nth }, MessageFault::Lose)
+}
+
+fn delay(from: u16, to: u16, kind: &'static str, by_us: u64) -> Fault {
+    let (from, to) = (Endpoint::Node(NodeId(from)), Endpoint::Node(NodeId(to)));
+    Fault::Message(
+        MessageAt { from, to, about: about(kind), nth: 1 },
+        MessageFault::Delay { by_us },
+    )
+}
+
+#[test]
+fn happy_path_commits_everywhere() {
+    let counts = run_clean(plan(4), vec![client_request(&[put(0), put(1), put(2), put(3)])], &[]);
+    assert_eq!(counts.answered, ["Committed"]);
+    assert_eq!(counts.written["Committed"], 3);
+}
+
+#[test]
+fn one_no_vote_aborts_at_every_participant() {
+    let counts =
+        run_clean(plan(4), vec![client_request(&[put(0), put(1), refused_op(2), put(3)])], &[]);
+    assert!(counts.answered.contains(&"Aborted") && !counts.answered.contains(&"Committed"));
+    assert_eq!(counts.written.get("Commit"), None);
+}
+
+/// 1. All vote Yes; n0 forces COMMIT and tells n1.
+/// 2. n1 writes COMMITTED and loses power before it is durable; nothing unsynced survives.
+/// 3. n1 boots in doubt, its locks restored, asks, is told, and acknowledges.
+#[test]
+fn a_participant_recovers_from_its_disk_and_learns_the_decision() {
+    let crash = power_cut(1, EffectName::Append(about("Committed")), Survival::None);
+    let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &[crash]);
+    assert_eq!(counts.answered, ["Committed"]);
+    assert_eq!(counts.written["Committed"], 3, "once in vain");
+}
+
+#[test]
+fn the_coordinator_times_out_when_a_vote_is_missing() {
+    let mute: Vec<Fault> = (1..=3).map(|nth| lose(2, 0, "Vote", nth)).collect();
+    let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &mute[..2]);
+    assert_eq!(counts.answered, ["Aborted"]);
+    assert!(counts.sent["Abort"] >= 1);
+}
+
+/// 1. n0 forces COMMIT and loses power before it has told anybody.
+/// 2. It boots, finds COMMIT without END, and says Commit to all.
+#[test]
+fn restarted_coordinator_resends_an_undelivered_commit() {
+    let crash = power_cut(0, EffectName::Send(about("Commit"), NodeId(1)), Survival::None);
+    let lost = lose(0, 1, "Commit", 1);
+    let counts =
+        run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &[crash, lost]);
+    assert_eq!(counts.answered, ["Committed"], "the client asked again");
+    assert_eq!(counts.written["Committed"], 2);
+}
+
+/// 1. All vote Yes; n0 appends COMMIT and loses power before it is durable: it was never decided.
+/// 2. n1 and n2 are in doubt and ask; n0, in its second life, knows nothing of it: aborted, by presumption.
+/// 3. The client asks what became of c1.1: aborted, for it was addressed to the first life.
+#[test]
+fn commit_record_lost_in_a_power_cut_is_presumed_aborted() {
+    let crash = power_cut(0, EffectName::Append(about("Commit")), Survival::None);
+    let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &[crash]);
+    assert_eq!(counts.answered, ["Aborted"]);
+    assert_eq!(counts.written["Aborted"], 2);
+}
+
+/// A duplicate of an old Commit finds the outcome, and is acknowledged again; nothing is written twice.
+#[test]
+fn a_duplicate_commit_changes_nothing() {
+    let (from, to) = (Endpoint::Node(NodeId(0)), Endpoint::Node(NodeId(1)));
+    let again = MessageFault::Duplicate { after_us: 100_000 };
+    let fault = Fault::Message(MessageAt { from, to, about: about("Commit"), nth: 1 }, again);
+    let counts = run_clean(plan(2), vec![client_request(&[put(0), put(1)])], &[fault]);
+    assert_eq!((counts.written["Committed"], counts.sent["Ack"]), (1, 2));
+}
+
+/// 1. n1 votes Yes and is killed; n2's vote is long on its way, so that nothing is decided.
+/// 2. n1 boots in doubt and asks. n0, still collecting votes, says nothing: above all not "aborted".
+/// 3. n2's vote arrives, and all commit.
+#[test]
+fn inquiry_while_votes_are_collected_is_not_answered_with_aborted() {
+    let kill =
+        Crash { how: CrashKind::Kill { keep_permille: 1000 }, down_us: Some(5_000), damage: None };
+    let voted = EffectAt {
+        node: NodeId(1),
+        incarnation: 1,
+        effect_name: EffectName::Send(about("Vote"), NodeId(0)),
+        nth: 1,
+    };
+    let faults = [Fault::Crash(voted, kill), delay(2, 0, "Vote", 40_000)];
+    let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &faults);
+    assert_eq!(counts.answered, ["Committed"]);
+    assert!(counts.sent["Inquire"] >= 1 && !counts.sent.contains_key("Abort"));
+}
+
+/// 1. n1 loses power in doubt, boots, and loses power again in the middle of writing down what it has read back.
+/// 2. The third life finds the Yes of the first and learns the decision.
+#[test]
+fn yes_vote_survives_a_second_crash_during_recovery() {
+    let twice = [Survival::None, Survival::All].map(|survival| {
+        let first = power_cut(1, EffectName::Append(about("Committed")), Survival::None);
+        let scratch = EffectName::Append(About { kind: "Snapshot", subject: None });
+        let at = EffectAt { node: NodeId(1), incarnation: 2, effect_name: scratch, nth: 1 };
+        let how = CrashKind::PowerCut(survival);
+        [first, Fault::Crash(at, Crash { how, down_us: Some(5_000), damage: None })]
+    });
+    for faults in twice {
+        let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &faults);
+        assert_eq!(
+            (counts.answered.as_slice(), counts.written["Committed"]),
+            (&["Committed"][..], 3)
+        );
+    }
+}
+
+/// 1. n1 is prepared for c1.1, and Commit is long on its way; meanwhile n1 commits c2.1, which is its own.
+/// 2. It loses power: the last records of its log are about c2.1 only. It is in doubt about c1.1 all the same.
+#[test]
+fn prepared_record_followed_by_an_unrelated_record_is_recovered() {
+    let other = Op { key: Key::new("other").expect("short"), ..put(1) };
+    let second_request = ClientRequest {
+        client: 2,
+        coordinator: NodeId(1),
+        think_us: 20_000,
+        ..client_request(&[other])
+    };
+    let c2_1 = RequestId { client: 2, serial: 1, attempt: 0 };
+    let power_loss = power_cut(1, EffectName::Reply(c2_1), Survival::None);
+    let faults = [delay(0, 1, "Commit", 60_000), power_loss];
+    let plan = Plan { clients: 2, ..plan(2) };
+    let counts = run_clean(plan, vec![client_request(&[put(0), put(1)]), second_request], &faults);
+    assert_eq!((counts.answered.as_slice(), counts.written["Committed"]), (&["Committed"][..], 1));
+    assert!(counts.sent["Inquire"] >= 1);
+}
+
+/// n1 has no room for its PREPARED: it halts and never votes, the client hears "aborted", and n1 starts again once there
+/// is room.
+#[test]
+fn full_disk_aborts_the_transaction_and_the_node_restarts() {
+    let at = EffectAt {
+        node: NodeId(1),
+        incarnation: 1,
+        effect_name: EffectName::Append(about("Prepared")),
+        nth: 1,
+    };
+    let full = WriteFault { error: DiskError::NoSpace, keep_permille: 300, lasts_us: 60_000 };
+    let counts = run_clean(
+        plan(3),
+        vec![client_request(&[put(0), put(1), put(2)])],
+        &[Fault::Write(at, full)],
+    );
+    assert_eq!(counts.answered, ["Aborted"]);
+    assert_eq!(counts.sent["Vote"], 1, "n2's");
+}
+
+/// A Prepare that arrives long after the abort finds that its transaction has ended: no vote, no lock.
+#[test]
+fn prepare_after_the_abort_takes_no_locks() {
+    let faults = [delay(0, 1, "Prepare", 400_000), lose(0, 1, "Prepare", 2)];
+    let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &faults);
+    assert_eq!(counts.answered, ["Aborted"]);
+    assert_eq!(counts.written["Prepared"], 1, "n2's");
+}
+
+/// 1. c1.1 puts 7, c1.2 puts 8. A copy of the Commit for c1.1 arrives after that.
+/// 2. n1 loses power and boots: it finds 8. (That is judged: what a life begins with is what was written before.)
+#[test]
+fn duplicate_of_an_old_commit_does_not_overwrite_a_newer_value() {
+    let (from, to) = (Endpoint::Node(NodeId(0)), Endpoint::Node(NodeId(1)));
+    let again = MessageFault::Duplicate { after_us: 150_000 };
+    let copy = Fault::Message(MessageAt { from, to, about: about("Commit"), nth: 1 }, again);
+    let acked = EffectName::Send(about("Ack"), NodeId(0));
+    let at = EffectAt { node: NodeId(1), incarnation: 1, effect_name: acked, nth: 2 };
+    let how = CrashKind::PowerCut(Survival::None);
+    let power_loss = Fault::Crash(at, Crash { how, down_us: Some(5_000), damage: None });
+    let eight = [0, 1].map(|node| op(node, Action::Put(8)));
+    let second = ClientRequest { serial: 2, ..client_request(&eight) };
+    let counts =
+        run_clean(plan(2), vec![client_request(&[put(0), put(1)]), second], &[copy, power_loss]);
+    assert_eq!((counts.written["Committed"], counts.sent["Ack"]), (1, 2));
+}

@@ -1,0 +1,106 @@
+//! How long a schedule keeps its meaning: planted bugs, changes to the node that preserve what it does, and whether the
+//! shrunk schedule of the bug still breaks the same claim. Beside it the same for the seed that found the bug.
+//! `sim/bugs/hit` measures the same over the bugs inside the node, if OUTLIVE is set.
+
+use std::sync::atomic::AtomicBool;
+
+use stormglass_sim::commit::edits::{Edit, EditResult, EditedProtocol, Reproduction, try_edits};
+use stormglass_sim::commit::{Commit, Txn};
+use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
+use stormglass_sim::profile::Setup;
+use stormglass_sim::protocol::Of;
+use stormglass_sim::replay::record;
+use stormglass_sim::schedule::Schedule;
+use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, shrink};
+
+use crate::mutant_effects::{
+    EARLY_ABORT, EARLY_ACK, MutantProtocol, PANICS, REMOVES_LOG_EARLY, REPEATS_COMMIT, SKIPS_SYNC,
+    SKIPS_SYNC_DIR, first_violation,
+};
+
+/// What is changed is no bug: the whole node stays clean behind each change.
+#[test]
+fn every_edit_preserves_the_properties_of_the_node() {
+    for edit in Edit::ALL {
+        let scene = EditedProtocol { scene: Of::<Commit>::new(), edit };
+        let options =
+            HuntOptions { setup: Setup::default(), seeds: 0..150, jobs: 2, keep_going: false };
+        assert_eq!(hunt_in(&scene, &options, &Progress::default()).failures, [], "{edit}");
+    }
+}
+
+fn shrunk(mutant: u8, seed: u64) -> Schedule<Txn> {
+    let (_, schedule) = record(&MutantProtocol(mutant), &Setup::default(), seed);
+    let control = ShrinkControl {
+        stop: &AtomicBool::new(false),
+        runs_max: 100_000,
+        progress: &mut |_, _| {},
+    };
+    let shrunk =
+        shrink(&MutantProtocol(mutant), &schedule, control).expect("the seed breaks a claim");
+    let size = ScheduleSize::of(&shrunk.schedule);
+    assert!(shrunk.one_minimal && size.faults <= 3 && size.requests <= 2, "bug {mutant}: {size}");
+    shrunk.schedule
+}
+
+/// The figure for seeds says little, and is only printed: these bugs break a claim in many seeds, so that after any change
+/// most seeds still break it somewhere, if seldom about the same request.
+#[test]
+fn schedules_reproduce_violations_after_edits() {
+    let mut all = Vec::new();
+    for mutant in [
+        SKIPS_SYNC,
+        SKIPS_SYNC_DIR,
+        EARLY_ACK,
+        EARLY_ABORT,
+        PANICS,
+        REMOVES_LOG_EARLY,
+        REPEATS_COMMIT,
+    ] {
+        let (seed, property) = first_violation(mutant);
+        let results = try_edits(MutantProtocol(mutant), &shrunk(mutant, seed), seed, property);
+        for EditResult { edit, .. } in results.iter().filter(|one| !one.schedule.reproduces()) {
+            println!("{property} does not outlive {edit}");
+        }
+        all.extend(results);
+    }
+    let count = |is_reproduced: &dyn Fn(&EditResult) -> bool| {
+        all.iter().filter(|one| is_reproduced(one)).count()
+    };
+    let schedules = count(&|one| one.schedule.reproduces());
+    let seeds = count(&|one| one.seed.reproduces());
+    let same_request = (
+        count(&|one| one.schedule == Reproduction::SameRequest),
+        count(&|one| one.seed == Reproduction::SameRequest),
+    );
+    println!(
+        "of {} pairs of bug and change, {schedules} schedules and {seeds} seeds still break the claim;",
+        all.len()
+    );
+    println!("{} and {} of them about the same request", same_request.0, same_request.1);
+    assert!(schedules * 100 >= all.len() * 95, "{schedules} of {}", all.len());
+    assert!(same_request.0 * 100 >= all.len() * 95, "{} of {}", same_request.0, all.len());
+}
+
+/// Leaving out any one fault or request makes the claim hold, or another one break.
+#[test]
+fn every_entry_of_a_shrunk_schedule_is_needed() {
+    let scene = MutantProtocol(EARLY_ABORT);
+    let (seed, property) = first_violation(EARLY_ABORT);
+    let schedule = shrunk(EARLY_ABORT, seed);
+    let breaks = |candidate: &Schedule<Txn>| {
+        let violation = stormglass_sim::replay::replay_world(&scene, candidate, ()).run().violation;
+        violation.is_some_and(|violation| violation.property == property)
+    };
+    assert!(breaks(&schedule));
+    for at in 0..schedule.faults.len() {
+        let mut without = schedule.clone();
+        without.faults.remove(at);
+        assert!(!breaks(&without), "fault {at} is not needed");
+    }
+    for at in 0..schedule.requests.len() {
+        let mut without = schedule.clone();
+        without.requests.remove(at);
+        assert!(!breaks(&without), "request {at} is not needed");
+    }
+}
