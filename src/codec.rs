@@ -1,6 +1,6 @@
-//! The one place that knows how values become bytes: bincode 2 through serde, variable-length integers,
-//! little-endian. Everything that is written to a disk or a wire goes through here, so that the day the
-//! encoding changes is a day of one diff.
+//! The encoding of values: bincode 2 through serde, variable-length integers, little-endian.
+//! Everything that is written to a disk or a connection goes through this module, so that a change
+//! of the encoding is a change of one file.
 
 mod writer;
 
@@ -9,19 +9,20 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use writer::Encoder;
 
-/// No encoded value is longer than this (64 MiB): a damaged length must not become an allocation.
+/// The greatest length of an encoded value (64 MiB): a damaged length must not become an
+/// allocation.
 pub const VALUE_BYTES_MAX: usize = 64 << 20;
 
 const CONFIG: Configuration<LittleEndian, Varint, Limit<VALUE_BYTES_MAX>> =
     bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
 
-/// Why bytes are not a value.
+/// Why bytes do not decode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// The bytes do not decode as the type asked for.
+    /// The bytes do not decode as the requested type.
     #[error("not decodable: {0}")]
     Malformed(String),
-    /// The value ended before the bytes did.
+    /// The value ends before the bytes do.
     #[error("{0} bytes left over")]
     Trailing(usize),
 }
@@ -29,29 +30,29 @@ pub enum CodecError {
 /// Appends the encoding of `value` to `into`.
 ///
 /// # Panics
-/// If the value's own `Serialize` fails: that is ours to prevent.
+/// If the value's own `Serialize` fails, which no type of this crate does.
 #[inline]
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) {
-    value.serialize(&mut Encoder(into)).expect("our own values can be encoded");
+    value.serialize(&mut Encoder(into)).expect("Serialize of a value of this crate does not fail");
 }
 
-/// The encoding of `value` on its own.
+/// The encoding of `value`.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_into(value, &mut bytes);
     bytes
 }
 
-/// Reads one value that takes up all of `bytes`.
+/// Decodes one value from all of `bytes`.
 ///
 /// # Errors
-/// [`CodecError`] if the bytes are no such value, or more than one.
+/// [`CodecError`] if the bytes are not exactly one such value.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, used) = decode_prefix(bytes)?;
     if used < bytes.len() { Err(CodecError::Trailing(bytes.len() - used)) } else { Ok(value) }
 }
 
-/// Reads one value from the front of `bytes` and says how many bytes it took.
+/// Decodes one value from the front of `bytes` and returns how many bytes it took.
 ///
 /// # Errors
 /// [`CodecError::Malformed`] if the bytes do not begin with such a value.
@@ -60,37 +61,38 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Co
         .map_err(|error| CodecError::Malformed(error.to_string()))
 }
 
-/// Like [`decode`], for bytes that a checksum vouches for, and of any length. The limit counts what a value takes
-/// up decoded, eight bytes for a small integer that was written as one; a state of ten megabytes that we have
-/// written ourselves must not be refused for that at the next boot.
+/// Like [`decode`], for bytes that a checksum has verified, of any length. bincode's limit counts
+/// the decoded size of a value, eight bytes for a small integer that was encoded as one; a state of
+/// ten megabytes that this node has written must not be refused for that at the next boot.
 ///
 /// # Errors
-/// [`CodecError`] if the bytes are no such value, or more than one.
+/// [`CodecError`] if the bytes are not exactly one such value.
 pub fn decode_verified<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let decoded = bincode::serde::decode_from_slice(bytes, CONFIG.with_no_limit());
     let (value, used) = decoded.map_err(|error| CodecError::Malformed(error.to_string()))?;
     if used < bytes.len() { Err(CodecError::Trailing(bytes.len() - used)) } else { Ok(value) }
 }
 
-/// Reads an encoding piece by piece, in place: for those who look at every record that is written and must not build
-/// each. The pieces are those of bincode's specification, "Varint encoding": one byte below 251; else a byte that
-/// says how many follow; signed integers are zigzagged first.
+/// Reads an encoding field by field, in place, for code that inspects every record and must not
+/// build each. The encoding is "Varint encoding" of bincode's specification: one byte below 251;
+/// else a byte that gives the number of bytes that follow; signed integers are zigzag-encoded
+/// first.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldReader<'a>(&'a [u8]);
 
 impl<'a> FieldReader<'a> {
-    /// From the first byte of `bytes` on.
+    /// Starts at the first byte of `bytes`.
     pub fn new(bytes: &'a [u8]) -> FieldReader<'a> {
         FieldReader(bytes)
     }
 
-    /// What is left.
+    /// The bytes that have not been read yet.
     pub fn remaining(self) -> &'a [u8] {
         self.0
     }
 
-    /// An unsigned integer of any width up to 64 bits, a length, or the number of an enum's variant. `None` if there is
-    /// none.
+    /// An unsigned integer of any width up to 64 bits, a length, or the number of an enum's
+    /// variant. `None` if the bytes do not begin with one.
     #[inline]
     pub fn unsigned(&mut self) -> Option<u64> {
         let (&first, remaining) = self.0.split_first()?;
@@ -110,7 +112,7 @@ impl<'a> FieldReader<'a> {
         Some(u64::from_le_bytes(buffer))
     }
 
-    /// The same, but none that does not fit into fewer bits.
+    /// The same, and `None` if it does not fit into `T`.
     #[inline]
     pub fn unsigned_as<T: TryFrom<u64>>(&mut self) -> Option<T> {
         T::try_from(self.unsigned()?).ok()
@@ -123,7 +125,7 @@ impl<'a> FieldReader<'a> {
         Some((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
     }
 
-    /// So many bytes as they are.
+    /// That many bytes, unchanged.
     #[inline]
     pub fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, remaining) = self.0.split_at_checked(len)?;
@@ -131,7 +133,7 @@ impl<'a> FieldReader<'a> {
         Some(taken)
     }
 
-    /// A text.
+    /// A string.
     #[inline]
     pub fn text(&mut self) -> Option<&'a str> {
         let len = self.unsigned_as()?;

@@ -1,38 +1,43 @@
-//! What a node may be told and what it may ask for.
+//! The contract between a node and its driver.
 //!
-//! A protocol is written once, as a [`Node`]: a deterministic state machine that performs no I/O. Somebody
-//! else, the *driver*, owns sockets, files and the clock (or makes them up), feeds the node one [`Input`] at a
-//! time and performs the [`Effect`]s that it leaves in the [`Outbox`], in order. The whole contract:
+//! A protocol is written once, as a [`Node`]: a deterministic state machine that performs no I/O.
+//! The *driver* owns sockets, files and the clock, or simulates them. It feeds the node one
+//! [`Input`] at a time and performs the [`Effect`]s that the node adds to the [`Outbox`], in order.
+//! The whole contract:
 //!
-//! The **node** promises that
-//! 1. it is a function of its boot, its inputs and the times told to it: no clock, no randomness but
-//!    [`Boot::entropy`], no threads, no iteration over hashed containers;
-//! 2. [`Node::step`] is total: bad messages are dropped and reported, a bad disk makes it [`Effect::Halt`], and
-//!    only its own bugs panic;
-//! 3. it shows nothing to anyone (no `Send`, no `Reply`) that depends on a disk operation whose barrier has not
-//!    completed successfully; the gate is inside the node, because a gate that every driver re-implements is one
-//!    that some driver gets wrong;
-//! 4. it reads its disk at boot only, and trusts nothing that it read there to be durable before a barrier of
-//!    its own has made it so: after a mere process kill the page cache still shows what was never synced;
-//! 5. it has at most one barrier under way per lane (the log is one, the snapshot another);
-//! 6. once a barrier has failed, it emits nothing but `Halt`, and never retries the sync;
-//! 7. it never sends to itself;
-//! 8. [`Node::deadline`] is a function of its state, and after a `Wake` at or past it, it is later than the time
-//!    of that wake, or `None`.
+//! Duties of the **node**:
+//! 1. It is a function of its boot, its inputs and the times passed to it: no clock, no randomness
+//!    but [`Boot::entropy`], no threads, no iteration over hashed containers.
+//! 2. [`Node::step`] is total: it drops and reports bad messages, answers a bad disk with
+//!    [`Effect::Halt`], and panics only for bugs of its own.
+//! 3. It emits no `Send` and no `Reply` that depends on a disk operation whose barrier has not
+//!    completed successfully. This gate is inside the node, because a gate that every driver has to
+//!    implement is one that some driver gets wrong.
+//! 4. It reads its disk at boot only, and treats nothing that it read as durable before a barrier
+//!    of its own has made it so: after a process kill the page cache still shows what was never
+//!    synced.
+//! 5. It has at most one barrier in flight per lane. A lane is a sequence of barriers: the log is
+//!    one, the snapshot another.
+//! 6. Once a barrier has failed, it emits nothing but `Halt`, and never retries the sync.
+//! 7. It never sends to itself.
+//! 8. [`Node::deadline`] is a function of its state. After a `Wake` at or past it, it is later than
+//!    the time of that wake, or `None`.
 //!
-//! The **driver** promises that
-//! 1. it performs the effects of a step in order, all of them before the next input, unless the process dies in
-//!    between: a crash may fall between any two effects;
-//! 2. `now` never runs backwards within a life;
-//! 3. it calls `Wake` at or after the deadline, never needs to be told to cancel one, and may wake too early;
-//! 4. disk operations never complete, barriers do: each `Sync` and `SyncDir` is answered by exactly one
-//!    [`Input::DiskDone`] with its `op`, or by none if the process dies first;
-//! 5. `Append` creates the file if need be and writes at its current end; `Sync` covers data, length and
-//!    truncations of that file, not its name; `SyncDir` covers every creation, rename and removal issued before
-//!    it;
-//! 6. the first failed or short write latches: a prefix of it may remain, no later disk operation of that life is
-//!    performed, every barrier not yet completed may fail and every later one does;
-//! 7. messages may be lost, delayed without bound, duplicated and reordered, and may outlive both ends.
+//! Duties of the **driver**:
+//! 1. It performs the effects of a step in order, all of them before the next input, unless the
+//!    process dies in between: a crash may happen between any two effects.
+//! 2. `now` never runs backwards within an incarnation.
+//! 3. It calls `Wake` at or after the deadline. It may wake too early; nothing has to be cancelled.
+//! 4. Only barriers report completion: each `Sync` and `SyncDir` is answered by exactly one
+//!    [`Input::DiskDone`] with its `op`, or by none if the process dies first.
+//! 5. `Append` creates the file if necessary and writes at its current end. `Sync` covers data,
+//!    length and truncations of that file, not its name. `SyncDir` covers every creation, rename
+//!    and removal issued before it.
+//! 6. The first failed or short write is final: a prefix of it may remain, no later disk operation
+//!    of that incarnation is performed, every barrier that has not completed may fail, and every
+//!    later one does.
+//! 7. Messages may be lost, delayed without bound, duplicated and reordered, and may arrive after
+//!    crashes of both ends.
 
 mod outbox;
 
@@ -44,23 +49,24 @@ pub use outbox::{Chunk, Outbox};
 
 use crate::id::{NodeId, RequestId, Time};
 
-/// A protocol, as a deterministic state machine. See the [module](self) for the duties on both sides.
+/// A protocol, as a deterministic state machine. See the [module](self) for the duties on both
+/// sides.
 pub trait Node: Clone + Debug + Sized {
-    /// What an operator sets; the same for every life.
+    /// Configuration, the same for every incarnation.
     type Config: Clone + Debug;
-    /// What nodes say to each other.
+    /// What nodes send each other.
     type Message: Clone + Debug + Label + Serialize + DeserializeOwned;
-    /// What a client asks.
+    /// What a client requests.
     type Request: Clone + Debug + Label + Serialize + DeserializeOwned;
-    /// What a client is told.
+    /// What a client receives.
     type Response: Clone + Debug + Label + Serialize + DeserializeOwned;
-    /// What an operator might want to know; nothing depends on it.
+    /// What an operator may want to know. No behaviour depends on it.
     type Event: Clone + Debug + Label + Serialize + DeserializeOwned;
 
-    /// Begins a life from what survived of the last one. Repairs are effects like any other.
+    /// Begins an incarnation from the files that survived. Repairs are effects like any other.
     ///
     /// # Errors
-    /// [`BootError`] if what the disk holds cannot be trusted; nothing has been changed then.
+    /// [`BootError`] if the files cannot be trusted. The node has changed nothing then.
     fn boot(
         config: &Self::Config,
         boot: Boot<'_>,
@@ -70,21 +76,21 @@ pub trait Node: Clone + Debug + Sized {
     /// Handles one input.
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>);
 
-    /// When to send [`Input::Wake`]: O(1), a function of the state, nothing to cancel. Never, if a node does not say.
+    /// When to send [`Input::Wake`]: O(1), a function of the state, `None` for never.
     fn deadline(&self) -> Option<Time> {
         None
     }
 }
 
-/// What a node is born with.
+/// What a node boots from.
 pub struct Boot<'a> {
-    /// Its own name.
+    /// Its own id.
     pub id: NodeId,
-    /// The time on its clock; unrelated to the times of an earlier life.
+    /// The time on its clock. Unrelated to the times of an earlier incarnation.
     pub now: Time,
-    /// Random bits of this life, for jitter and the like. Correctness never depends on them.
+    /// Random bits of this incarnation, for jitter and the like. Correctness never depends on them.
     pub entropy: u64,
-    /// What survived.
+    /// The files that survived the last incarnation.
     pub disk: &'a dyn ReadDisk,
 }
 
@@ -113,100 +119,93 @@ pub trait ReadDisk {
     fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError>;
 }
 
-/// The one thing that happens to a node in a step.
+/// The one event that a step handles.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Input<N: Node> {
-    /// Another node said something, at some time, perhaps not for the first time.
+    /// A message of another node. It may arrive late, twice, or after a crash of either side.
     Message {
-        /// Who said it.
+        /// The sender.
         from: NodeId,
-        /// What was said.
         message: N::Message,
     },
-    /// A client asks. Queries about a request bear that request's name.
+    /// A client's request. A query about an earlier request has the id of that request.
     Request {
-        /// The name under which the answer goes back.
+        /// The request id, to which the reply refers.
         id: RequestId,
-        /// What is asked.
         request: N::Request,
     },
     /// A barrier has completed.
     DiskDone {
-        /// Which one.
+        /// The barrier, as the node numbered it.
         op: OpId,
-        /// Whether everything it covers is durable.
+        /// `Ok` if everything that the barrier covers is durable.
         result: Result<(), DiskError>,
     },
     /// Time has passed; perhaps a deadline with it.
     Wake,
 }
 
-/// The one thing that a node wants done.
+/// One thing that a node asks its driver to do. A step may emit many, in order.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Effect<N: Node> {
-    /// Say something to another node.
+    /// Send a message to another node.
     Send {
-        /// To whom. Never oneself.
+        /// The receiver; never the node itself.
         to: NodeId,
-        /// What.
         message: N::Message,
     },
-    /// Touch the disk.
+    /// Perform a disk operation.
     Disk(DiskOp),
-    /// Answer a client.
+    /// Reply to a client.
     Reply {
         /// The request that is answered.
         id: RequestId,
-        /// With what.
         response: N::Response,
     },
-    /// Tell the operator.
+    /// Report an event to the operator.
     Report(N::Event),
-    /// Stop this life. No further input is delivered.
+    /// Stop this incarnation. The driver delivers no further input.
     Halt(HaltReason),
 }
 
 /// An operation on the node's files. Only the two barriers ever complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum DiskOp {
     /// Write at the end of a file, creating it if need be.
     Append {
-        /// Which file.
         file: FileId,
-        /// Where in the outbox the bytes are: [`Outbox::bytes`].
+        /// The bytes, as a range of the outbox: [`Outbox::bytes`].
         bytes: Chunk,
-        /// What they mean, for coordinates and traces. A driver for real ignores it.
+        /// Kind and subject of the bytes, for coordinates and traces. The real driver ignores it.
         about: About,
     },
-    /// Cut a file to `len` bytes.
+    /// Shorten a file to `len` bytes.
     Truncate {
-        /// Which file.
         file: FileId,
         /// Its length afterwards.
         len: u64,
     },
-    /// Give a file another name, replacing whatever bore it.
+    /// Rename a file, replacing a file that has the new name.
     Rename {
         /// The old name.
         from: FileId,
         /// The new name.
         to: FileId,
     },
-    /// Remove a file; removing one that is not there is no error.
-    Remove {
-        /// Which file.
-        file: FileId,
-    },
+    /// Remove a file. Removing a file that does not exist is no error.
+    Remove { file: FileId },
     /// Barrier: data, length and truncations of one file issued so far.
     Sync {
-        /// Comes back in [`Input::DiskDone`].
+        /// Returned in [`Input::DiskDone`].
         op: OpId,
-        /// Which file.
         file: FileId,
     },
     /// Barrier: all creations, renames and removals issued so far.
     SyncDir {
-        /// Comes back in [`Input::DiskDone`].
+        /// Returned in [`Input::DiskDone`].
         op: OpId,
     },
 }
@@ -218,40 +217,41 @@ pub enum FileId {
     Wal(u32),
     /// A snapshot of the whole state.
     Snapshot(u32),
-    /// What will be a snapshot once it is complete.
+    /// A snapshot that is not complete yet.
     Scratch,
 }
 
-/// Names a barrier within one life.
+/// Identifies a barrier within one incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OpId(pub u64);
 
-/// What a message or record is about: its kind and, if it concerns one, its subject (`Vote c1.4`).
+/// Kind and subject of a message or record (`Vote c1.4`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct About {
-    /// A word: `Vote`, `Prepared`.
+    /// One word: `Vote`, `Prepared`.
     pub kind: &'static str,
-    /// Whom it concerns.
+    /// The request or serial that it concerns, if any.
     pub subject: Option<Subject>,
 }
 
-/// Whom a message or record concerns, by a name that no node has made up where there is one: coordinates of
-/// faults are told in these names, and must mean the same when a node counts differently.
+/// What a message or record concerns. Where possible it is an id that no node has assigned:
+/// coordinates of faults use subjects, and must keep their meaning when a node numbers things
+/// differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Subject {
     /// A client's request.
     Request(RequestId),
-    /// Anything else that can be counted.
+    /// Anything else that is numbered.
     Serial(u64),
 }
 
-/// Says what a message, request, response, record or event is about, for coordinates and traces.
+/// Kind and subject of a message, request, response, record or event, for coordinates and traces.
 pub trait Label {
-    /// A word: `Vote`, `Prepared`.
+    /// One word: `Vote`, `Prepared`.
     fn kind(&self) -> &'static str;
-    /// Whom it concerns.
+    /// The request or serial that it concerns, if any.
     fn subject(&self) -> Option<Subject>;
-    /// What else a reader of a trace wants to know, in few words (`no: holder n0.1#7`).
+    /// Further details for a reader of a trace, in a few words (`no: locked by n0.1#7`).
     ///
     /// # Errors
     /// Those of the formatter.
@@ -264,7 +264,7 @@ pub trait Label {
     }
 }
 
-/// For those who have nothing to say: a protocol without messages, a request that is always the same.
+/// For protocols without messages, and for requests without content.
 impl Label for () {
     fn kind(&self) -> &'static str {
         "Nothing"
@@ -274,7 +274,7 @@ impl Label for () {
     }
 }
 
-/// A bare number, as an answer for instance.
+/// A bare number, for example as a response.
 impl Label for u64 {
     fn kind(&self) -> &'static str {
         "Number"
@@ -290,10 +290,10 @@ impl Label for u64 {
 /// Why a disk operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum DiskError {
-    /// The device gave up.
+    /// The device failed.
     #[error("input/output error")]
     Io,
-    /// There is no room.
+    /// The device is full.
     #[error("no space left")]
     NoSpace,
 }
@@ -301,42 +301,37 @@ pub enum DiskError {
 /// Why a node stops itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HaltReason {
-    /// A barrier failed; what it covered is unknown for good in this life.
+    /// A barrier failed. Whether the operations that it covers are durable stays unknown in this
+    /// incarnation.
     #[error("a disk barrier failed: {0}")]
     DiskFailed(DiskError),
 }
 
-/// Why a node refuses to begin a life.
+/// Why a node refuses to boot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum BootError {
-    /// Something that was durable is gone or changed.
+    /// Something that was durable is missing or changed.
     #[error("{file} is damaged at byte {at}: {reason}")]
     Damaged {
-        /// Which file.
         file: FileId,
         /// The offset of the first byte that cannot be trusted.
         at: u64,
-        /// In plain words.
+        /// The kind of damage.
         reason: String,
     },
     /// The file was written by another version of this program.
     #[error("{file} has format version {found}, this program reads {readable}")]
     Version {
-        /// Which file.
         file: FileId,
-        /// What it says.
+        /// The version in the file.
         found: u16,
-        /// What would be readable.
+        /// The version that this program reads.
         readable: u16,
     },
     /// The disk could not be read.
     #[error("{file} cannot be read: {error}")]
-    Unreadable {
-        /// Which file.
-        file: FileId,
-        /// Why.
-        error: DiskError,
-    },
+    Unreadable { file: FileId, error: DiskError },
 }
 
 impl fmt::Display for FileId {

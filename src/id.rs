@@ -1,61 +1,61 @@
-//! Names for things: small, `Copy`, ordered, and terse to print (`n1`, `c1.4`, `n0.1#7`).
+//! Ids: small, `Copy`, ordered, and short when printed (`n1`, `c1.4`, `n0.1#7`).
 
 use std::fmt;
 use std::ops::{Add, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// A node of the cluster. At most 65,535 of them. Prints as `n3`.
+/// A node of a cluster of at most 65,535 nodes. Prints as `n3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u16);
 
-/// One life of a node: 1 for the first boot, and one more for each boot that became durable after it.
+/// One run of a node, from a boot to the next: 1 for the first boot, and one more for each boot
+/// that became durable after it. Prints as `incarnation 3`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Incarnation(pub u32);
 
-/// A transaction, unique for all time without a persisted counter: the serial starts again with each life
-/// of the coordinator, and the life is part of the name. Ordered by coordinator, then life, then serial.
-/// Prints as `n0.1#7`.
+/// A transaction, unique for all time without a persisted counter: the serial restarts with each
+/// incarnation of the coordinator, and the incarnation is part of the id. Ordered by coordinator,
+/// then incarnation, then serial. Prints as `n0.1#7`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TxId {
-    /// Who decides.
+    /// The node that decides.
     pub coordinator: NodeId,
-    /// In which life of the coordinator it began.
+    /// The incarnation of the coordinator in which the transaction began.
     pub incarnation: Incarnation,
-    /// Counts up from 1 within that life.
+    /// Counts from 1 within that incarnation.
     pub serial: u64,
 }
 
-/// A request, named by the client that makes it. A new attempt at the same wish keeps client and serial and
-/// takes the next `attempt`, so it is a new name, and a later one. Prints as `c1.4`, and `c1.4/1` for the
-/// first attempt after the original.
+/// A request, numbered by its client. A retry keeps client and serial and takes the next `attempt`:
+/// it is a new and greater id. Prints as `c1.4`, and `c1.4/1` for the first retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId {
-    /// Which client asks. No two may share a number; 64 bits, so that those who draw one need not ask anybody.
+    /// The client. Unique: 64 bits, so that clients can draw their numbers at random.
     pub client: u64,
-    /// Counts the client's wishes, from 1.
+    /// Counts the client's requests, from 1.
     pub serial: u32,
-    /// Counts the retries of one wish, from 0.
+    /// Counts the retries of one request, from 0.
     pub attempt: u16,
 }
 
-/// A moment on one node's clock, in microseconds since an origin of that clock's own. Never runs backwards
-/// within a life; says nothing across nodes or lives.
+/// A moment on one node's clock, in microseconds since an arbitrary origin. Never runs backwards
+/// within an incarnation. Not comparable between nodes or incarnations.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Time(pub u64);
 
-/// A length of time in microseconds.
+/// A duration in microseconds.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Micros(pub u64);
 
 impl Time {
-    /// The length from `earlier` to here; zero if `earlier` is later.
+    /// The duration from `earlier` to this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Time) -> Micros {
         Micros(self.0.saturating_sub(earlier.0))
     }
@@ -97,7 +97,7 @@ impl fmt::Display for NodeId {
 
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "life {}", self.0)
+        write!(f, "incarnation {}", self.0)
     }
 }
 

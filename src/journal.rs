@@ -1,108 +1,87 @@
-//! The lines of an event log: every input and every effect of one life, one JSON object each, in the order in which
-//! they happened to the node. The simulator writes them and so does the real engine, each line *before* what it
-//! tells of; so a judge of one can judge the other.
+//! The entries of an event log: every input and every effect of one incarnation, one JSON object
+//! each, in the order in which the node handled them. The simulator and the real engine write the
+//! same entries, each *before* the event happens, so the checkers of one can check the other.
 
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{DiskError, DiskOp, Effect, FileId, Input, Label, Node, OpId, Subject};
 use crate::id::{NodeId, RequestId, Time};
 
-/// One line.
+/// One line of an event log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Entry<W> {
-    /// When, in microseconds: of the node's clock, or of the simulator's true time. Says nothing across nodes.
+    /// Microseconds of the node's clock, or of the simulator's true time. Not comparable between
+    /// nodes.
     pub at_us: u64,
-    /// To whom it happened.
+    /// The node whose event this is.
     pub node: NodeId,
-    /// In which life, counted by whoever drives the node, from 1.
+    /// The incarnation of that node, numbered by its driver from 1.
     #[serde(rename = "life")]
     pub incarnation: u32,
-    /// What.
     #[serde(rename = "what")]
     pub body: W,
 }
 
-/// What happened. `M`, `Q`, `A` and `E` are a node's messages, requests, responses and events, or references to them.
+/// What happened. `M`, `Q`, `A` and `E` are a node's messages, requests, responses and events, or
+/// references to them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum EntryBody<M, Q, A, E> {
-    /// A life is about to begin, from these files.
-    Boot {
-        /// What was found.
-        files: Vec<FileSummary>,
-    },
+    /// An incarnation is about to boot from these files.
+    Boot { files: Vec<FileSummary> },
     /// Input: a message.
     Received {
-        /// From whom.
         from: NodeId,
-        /// The number that its `Sent` bears: no other letter of that sender does.
+        /// The number of its `Sent` entry, unique among the messages of that sender.
         #[serde(rename = "letter")]
         message_number: u64,
-        /// What it says.
         message: M,
     },
     /// Input: a request.
     #[serde(rename = "Asked")]
-    Requested {
-        /// Its name.
-        id: RequestId,
-        /// What is asked.
-        request: Q,
-    },
+    Requested { id: RequestId, request: Q },
     /// Input: a barrier has completed.
     #[serde(rename = "Done")]
-    BarrierCompleted {
-        /// Which.
-        op: OpId,
-        /// How.
-        result: Result<(), DiskError>,
-    },
+    BarrierCompleted { op: OpId, result: Result<(), DiskError> },
     /// Input: time has passed.
     Wake,
     /// Effect: a message.
     Sent {
-        /// To whom.
         to: NodeId,
-        /// Its number.
+        /// Unique among the messages of this sender.
         #[serde(rename = "letter")]
         message_number: u64,
-        /// What it says.
         message: M,
     },
     /// Effect: an append.
     Append {
-        /// To which file.
         file: FileId,
-        /// What it means: a word.
+        /// The kind of the appended record.
         kind: String,
-        /// Whom it concerns.
+        /// Its subject.
         subject: Option<Subject>,
-        /// The bytes.
         hex: Hex,
     },
-    /// Effect.
+    /// Effect: a file is shortened.
     Truncate {
-        /// Which file.
         file: FileId,
         /// Its length afterwards.
         len: u64,
     },
-    /// Effect.
+    /// Effect: a file is renamed.
     Rename {
         /// The old name.
         from: FileId,
         /// The new name.
         to: FileId,
     },
-    /// Effect.
-    Remove {
-        /// Which file.
-        file: FileId,
-    },
+    /// Effect: a file is removed.
+    Remove { file: FileId },
     /// Effect: a barrier on a file.
     Sync {
         /// Which barrier.
         op: OpId,
-        /// Which file.
         file: FileId,
     },
     /// Effect: a barrier on all names.
@@ -110,35 +89,23 @@ pub enum EntryBody<M, Q, A, E> {
         /// Which barrier.
         op: OpId,
     },
-    /// Effect: an answer.
-    Replied {
-        /// To which request.
-        id: RequestId,
-        /// The answer.
-        response: A,
-    },
-    /// Effect: a word to the operator.
-    Reported {
-        /// Which.
-        event: E,
-    },
-    /// Effect: the life ends itself.
+    /// Effect: a reply.
+    Replied { id: RequestId, response: A },
+    /// Effect: an event for the operator.
+    Reported { event: E },
+    /// Effect: the incarnation halts.
     Halted {
-        /// Why.
         #[serde(rename = "why")]
         reason: String,
     },
-    /// The life ends cleanly: everything that it was to do has been done.
+    /// The incarnation ends cleanly, with no work in progress.
     Stopped,
-    /// Something that only a simulator can see.
+    /// A fact that only a simulator can observe.
     #[serde(rename = "Weather")]
-    SimulatorFact {
-        /// In words.
-        text: String,
-    },
+    SimulatorFact { text: String },
 }
 
-/// The lines of node type `N`.
+/// The entries of node type `N`.
 pub type EntryOf<N> = Entry<
     EntryBody<
         <N as Node>::Message,
@@ -148,7 +115,7 @@ pub type EntryOf<N> = Entry<
     >,
 >;
 
-/// The same, before they are written.
+/// The same, with references, for writing.
 pub type EntryBodyRef<'a, N> = EntryBody<
     &'a <N as Node>::Message,
     &'a <N as Node>::Request,
@@ -156,14 +123,13 @@ pub type EntryBodyRef<'a, N> = EntryBody<
     &'a <N as Node>::Event,
 >;
 
-/// A file as a life found it.
+/// A file as an incarnation found it at boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct FileSummary {
-    /// Which.
     pub file: FileId,
-    /// How long.
     pub bytes: u64,
-    /// CRC-32C of all of it.
+    /// CRC-32C of the contents.
     #[serde(rename = "sum")]
     pub checksum: u32,
 }
@@ -181,14 +147,14 @@ impl FileSummary {
 pub struct Hex(String);
 
 impl Hex {
-    /// These bytes.
+    /// Encodes bytes.
     pub fn encode(bytes: &[u8]) -> Hex {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
         Hex(digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect())
     }
 
-    /// The bytes again; `None` if these are no digits, or half a byte is missing.
+    /// The decoded bytes; `None` if the text is not an even number of hexadecimal digits.
     pub fn bytes(&self) -> Option<Vec<u8>> {
         let digit = |byte: u8| char::from(byte).to_digit(16);
         let pairs = self.0.as_bytes().chunks(2);
@@ -196,7 +162,7 @@ impl Hex {
     }
 }
 
-/// The line for an input. `message_number` is that of a message.
+/// The entry of an input. `message_number` is 0 for anything but a message.
 pub fn body_of_input<N: Node>(input: &Input<N>, message_number: u64) -> EntryBodyRef<'_, N> {
     match input {
         Input::Message { from, message } => {
@@ -208,7 +174,7 @@ pub fn body_of_input<N: Node>(input: &Input<N>, message_number: u64) -> EntryBod
     }
 }
 
-/// The line for an effect. `bytes` are those of an append, `message_number` is that of a message.
+/// The entry of an effect. `bytes` are those of an append, `message_number` is that of a message.
 pub fn body_of_effect<'a, N: Node>(
     effect: &'a Effect<N>,
     bytes: &[u8],
@@ -235,7 +201,7 @@ pub fn body_of_effect<'a, N: Node>(
     }
 }
 
-/// A word for the kind of line, for messages about it.
+/// A short description of an entry, for error messages.
 pub fn describe<M: Label, Q: Label, A: Label, E: Label>(body: &EntryBody<M, Q, A, E>) -> String {
     match body {
         EntryBody::Boot { .. } => "boot".to_owned(),
@@ -250,15 +216,15 @@ pub fn describe<M: Label, Q: Label, A: Label, E: Label>(body: &EntryBody<M, Q, A
         EntryBody::Remove { file } => format!("removal of {file}"),
         EntryBody::Sync { file, .. } => format!("sync of {file}"),
         EntryBody::SyncDir { .. } => "sync of the directory".to_owned(),
-        EntryBody::Replied { id, response } => format!("answer {id} {}", response.about()),
+        EntryBody::Replied { id, response } => format!("reply to {id}: {}", response.about()),
         EntryBody::Reported { event } => format!("report {}", event.about()),
         EntryBody::Halted { .. } => "halt".to_owned(),
-        EntryBody::Stopped => "clean end".to_owned(),
+        EntryBody::Stopped => "clean shutdown".to_owned(),
         EntryBody::SimulatorFact { text } => text.clone(),
     }
 }
 
-/// A line for something that happened at `at`.
+/// An entry for an event at `at`.
 pub fn entry<W>(at: Time, node: NodeId, incarnation: u32, body: W) -> Entry<W> {
     Entry { at_us: at.0, node, incarnation, body }
 }

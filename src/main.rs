@@ -1,4 +1,4 @@
-//! The program: nodes of two-phase commit, and everything one does with them. See `stormglass --help`.
+//! The program: nodes of two-phase commit, clients and tools. See `stormglass --help`.
 
 mod cli;
 

@@ -1,16 +1,17 @@
 //! Keyed values and their locks, behind a narrow interface: prepare, commit, abort, snapshot.
 //!
-//! Reads take shared locks, everything else exclusive ones; a transaction gets all its locks at once or none. Who
-//! meets a lock waits or dies by age (Rosenkrantz, Stearns, Lewis 1978, "System level concurrency control for
-//! distributed database systems", section 4): only an older one may wait for a younger, so no cycle of waits can
-//! form, within a node or across nodes.
+//! Reads take shared locks, all other operations exclusive ones; a transaction gets all its locks
+//! at once or none. A transaction that meets a lock waits or is refused by age (wait-die:
+//! Rosenkrantz, Stearns, Lewis 1978, "System level concurrency control for distributed database
+//! systems", section 4): only an older transaction may wait for a younger one, so waits form no
+//! cycle, within a node or across nodes.
 
 use std::collections::BTreeMap;
 
 use crate::commit::{Action, Age, Key, Op, Reads, Refusal};
 use crate::id::TxId;
 
-/// The values of one node, and who has locked which.
+/// The values of one node, and their locks.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     values: BTreeMap<Key, i64>,
@@ -26,14 +27,14 @@ struct Lock {
     exclusive: bool,
 }
 
-/// What came of an attempt to prepare.
+/// The result of an attempt to prepare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrepareResult {
-    /// Everything is locked, and this is what the reads found.
+    /// All locks are held, and these are the values that the reads found.
     Locked(Reads),
-    /// Nothing is locked; all who are in the way are younger, so waiting is allowed.
+    /// No lock is held. All conflicting holders are younger, so the transaction may wait.
     Wait,
-    /// Nothing is locked, and never will be under this age.
+    /// No lock is held, and the transaction cannot get its locks with this age.
     Refused(Refusal),
 }
 
@@ -43,7 +44,7 @@ impl Store {
         Store { values, locks: Vec::new() }
     }
 
-    /// Locks all that `ops` touch, if nothing is in the way and no bound would be broken.
+    /// Locks all keys of `ops`, if no lock conflicts and no bound is violated.
     pub fn prepare(&mut self, tx: TxId, age: Age, ops: &[Op]) -> PrepareResult {
         let mut blocked = false;
         for op in ops {
@@ -67,7 +68,7 @@ impl Store {
         PrepareResult::Locked(self.read(ops))
     }
 
-    /// Locks what a transaction that was prepared in an earlier life had locked.
+    /// Locks the keys of a transaction that was prepared in an earlier incarnation.
     pub fn lock(&mut self, tx: TxId, age: Age, ops: &[Op]) {
         for op in ops {
             let index =
@@ -81,13 +82,13 @@ impl Store {
         }
     }
 
-    /// Performs the operations and lets the locks go.
+    /// Applies the operations and releases the locks.
     pub fn commit(&mut self, tx: TxId, ops: &[Op]) {
         apply_ops(&mut self.values, ops);
         self.abort(tx, ops);
     }
 
-    /// Lets the locks go.
+    /// Releases the locks.
     pub fn abort(&mut self, tx: TxId, ops: &[Op]) {
         for op in ops {
             if let Ok(at) =
@@ -98,12 +99,12 @@ impl Store {
         }
     }
 
-    /// The values, without regard to locks.
+    /// The values, regardless of locks.
     pub fn values(&self) -> &BTreeMap<Key, i64> {
         &self.values
     }
 
-    /// Who holds which lock: key, holder, whether it is exclusive.
+    /// Every lock: key, holder, and whether it is exclusive.
     pub fn locks(&self) -> impl Iterator<Item = (Key, TxId, bool)> + '_ {
         self.locks.iter().map(|lock| (lock.key, lock.holder, lock.exclusive))
     }
@@ -113,7 +114,8 @@ impl Store {
         self.locks[from..].iter().take_while(move |lock| lock.key == key)
     }
 
-    /// What the operations before `at` have made of its key; `None` inside if it is not there.
+    /// The value of the key of operation `at` after the operations before it; `None` if the key is
+    /// absent.
     fn value_at(&self, ops: &[Op], at: usize) -> Option<i64> {
         let key = ops[at].key;
         let mut value = self.values.get(&key).copied();
@@ -140,7 +142,8 @@ impl Store {
         })
     }
 
-    /// What the reads among `ops` find. Under locks it is the same at every time, over a restart too.
+    /// The values that the reads among `ops` find. Under locks they do not change, over a restart
+    /// included.
     pub fn read(&self, ops: &[Op]) -> Reads {
         if ops.iter().all(Op::writes) {
             return Reads::default();
@@ -150,7 +153,7 @@ impl Store {
     }
 }
 
-/// Performs operations on values: what a commit does, and what a replay of its record does.
+/// Applies operations to values: at a commit, and at the replay of its record.
 pub(crate) fn apply_ops(values: &mut BTreeMap<Key, i64>, ops: &[Op]) {
     for op in ops {
         match op.action {

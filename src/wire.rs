@@ -1,4 +1,4 @@
-//! What a message looks like between two machines: a frame with version, length and checksum.
+//! The wire format of a message: a frame with version, length and checksum.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -20,30 +20,30 @@ pub const HEADER_BYTES: usize = 11;
 
 const MAGIC: [u8; 2] = *b"SG";
 
-/// Why a frame is not a message.
+/// Why a frame does not decode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// Fewer bytes than a frame has, or than its length says, or more.
+    /// Fewer bytes than a header, or fewer or more than the header says.
     #[error("a frame of {0} bytes has the wrong length")]
     Length(usize),
-    /// Not the first bytes of a frame.
+    /// The bytes do not begin with the magic number.
     #[error("not a frame")]
     Magic,
-    /// Written by another version.
-    #[error("wire version {found}, this program speaks {VERSION}")]
+    /// The frame has another version.
+    #[error("wire version {found}, this program uses version {VERSION}")]
     Version {
-        /// What it says.
+        /// The version in the frame.
         found: u8,
     },
-    /// Damaged on the way.
+    /// The frame was damaged in transit.
     #[error("checksum does not match")]
     Checksum,
-    /// A whole frame around something that is no such message.
+    /// An intact frame whose payload is no such message.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
 
-/// Puts a message into a frame.
+/// Encodes a message as a frame.
 pub fn encode_frame<M: Serialize>(message: &M) -> Vec<u8> {
     let mut frame = Vec::new();
     encode_frame_into(message, &mut frame);
@@ -58,7 +58,7 @@ pub fn encode_frame_into<M: Serialize>(message: &M, into: &mut Vec<u8>) {
     write_header(&mut into[start..]);
 }
 
-/// Puts bytes into a frame, whatever they are.
+/// Encodes arbitrary bytes as a frame.
 pub fn frame_payload(payload: &[u8]) -> Vec<u8> {
     let mut frame = [&[0; HEADER_BYTES], payload].concat();
     write_header(&mut frame);
@@ -74,11 +74,12 @@ fn write_header(frame: &mut [u8]) {
     frame[7..11].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// How long the frame is that begins with `bytes`, header included; `None` if there are too few bytes to tell. For
-/// whoever reads from a stream, and must know how much to wait for before any checksum can be checked.
+/// The length of the frame that begins with `bytes`, header included; `None` if there are too few
+/// bytes to know it. For readers of a stream, which must know how many bytes to wait for before
+/// they can check the checksum.
 ///
 /// # Errors
-/// [`WireError`] if what is there cannot be the beginning of a frame.
+/// [`WireError`] if the bytes cannot be the beginning of a frame.
 pub fn frame_len(bytes: &[u8]) -> Result<Option<usize>, WireError> {
     if !bytes.starts_with(&MAGIC[..bytes.len().min(2)]) {
         return Err(WireError::Magic);
@@ -92,10 +93,10 @@ pub fn frame_len(bytes: &[u8]) -> Result<Option<usize>, WireError> {
     Ok(Some(HEADER_BYTES + length as usize))
 }
 
-/// Takes a message out of a frame.
+/// Decodes a message from a frame.
 ///
 /// # Errors
-/// [`WireError`] says what is wrong with it; the receiver drops it and goes on.
+/// [`WireError`] if the frame is damaged or no such message; the receiver drops it and goes on.
 pub fn decode_frame<M: DeserializeOwned>(frame: &[u8]) -> Result<M, WireError> {
     let Some((header, payload)) = frame.split_at_checked(HEADER_BYTES) else {
         return Err(WireError::Length(frame.len()));

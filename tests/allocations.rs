@@ -1,5 +1,6 @@
-//! Allocations of a warm node are counted, not guessed: less than one in ten steps allocates, but for the step that
-//! creates a transaction. A binary of its own, since the counter is the allocator of the whole program.
+//! Counts the allocations of a warm node: less than one in ten steps allocates, apart from the step
+//! that creates a transaction. A binary of its own, since the counter is the allocator of the whole
+//! program.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use stormglass::{
 };
 
 const NODES: u16 = 4;
-/// The keys come in turn; after one round of each coordinator all are there.
+/// Keys are used in turn; after one round of each coordinator all of them exist.
 const KEYS: u32 = 16;
 
-/// A disk on which nothing was ever written. Nodes read it at boot only.
+/// A disk on which nothing was written. Nodes read it at boot only.
 struct EmptyDisk;
 
 impl ReadDisk for EmptyDisk {
@@ -29,14 +30,14 @@ impl ReadDisk for EmptyDisk {
     }
 }
 
-/// Steps and the allocations in them.
+/// Steps, and the allocations in them.
 #[derive(Clone, Copy, Debug, Default)]
 struct StepCount {
     steps: u64,
     allocations: u64,
 }
 
-/// Nodes in memory: what is said arrives in order, barriers complete at once.
+/// Nodes in memory: messages arrive in order, barriers complete at once.
 struct Cluster {
     nodes: Vec<CommitNode>,
     out: Outbox<CommitNode>,
@@ -63,7 +64,7 @@ impl Cluster {
         for id in (0..NODES).map(NodeId) {
             let boot = Boot { id, now: cluster.now, entropy: 7, disk: &EmptyDisk };
             let node =
-                CommitNode::boot(&config, boot, &mut cluster.out).expect("a blank disk is fine");
+                CommitNode::boot(&config, boot, &mut cluster.out).expect("an empty disk boots");
             cluster.nodes.push(node);
             cluster.perform(id);
         }
@@ -106,7 +107,7 @@ impl Cluster {
                 Effect::Reply { response, .. } => match response.outcome {
                     Outcome::Committed { .. } => self.committed += 1,
                     Outcome::Aborted { .. } => self.aborted += 1,
-                    Outcome::Unknown => panic!("nothing is ever unknown here"),
+                    Outcome::Unknown => panic!("no outcome is unknown without faults"),
                 },
                 Effect::Halt(reason) => panic!("no disk has failed, but {reason}"),
             }
@@ -114,7 +115,7 @@ impl Cluster {
         self.out.clear();
     }
 
-    /// A transaction over all nodes. One in ten breaks a bound at one of them.
+    /// A transaction over all nodes. One in ten violates a bound at one of them.
     fn transact(&mut self, serial: u32) {
         let op = |node: u16| {
             let is_refused =
@@ -155,7 +156,7 @@ fn warm_step_allocates_less_than_once_in_ten_steps() {
     assert_eq!((cluster.committed, cluster.aborted), (COUNTED * 9 / 10, COUNTED / 10));
 
     let created = cluster.counts.remove("Transact").expect("transactions were created");
-    assert!(created.allocations > 0, "the counter counts: {created:?}");
+    assert!(created.allocations > 0, "the counter works: {created:?}");
     let steps: u64 = cluster.counts.values().map(|count| count.steps).sum();
     let allocations: u64 = cluster.counts.values().map(|count| count.allocations).sum();
     println!(

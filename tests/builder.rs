@@ -1,4 +1,4 @@
-//! A storm that would show nothing, or is built wrong, says so instead of passing.
+//! A simulation that would test nothing, or is built wrongly, fails with a message.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use stormglass_sim::property::{Observation, Property, PropertyResult, Sometimes}
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::simulation::Simulation;
 
-/// Never broken, and wants to have seen what does not exist.
+/// Never violated, with a `sometimes` counter that stays at zero.
 #[derive(Clone, Debug, Default)]
 struct UnicornsExist;
 
@@ -27,10 +27,10 @@ impl Property<CommitNode> for UnicornsExist {
 }
 
 fn simulation() -> Simulation<CommitNode> {
-    Simulation::with(Commit::config).seeds(20).profile(Profile::Calm)
+    Simulation::with_config(Commit::config).seeds(20).profile(Profile::Calm)
 }
 
-/// Nothing, of this node.
+/// A transaction without operations.
 fn empty_transaction(node: NodeId) -> (NodeId, Request) {
     let by = RequestId { client: 1, serial: 1, attempt: 0 };
     let age = Age { at: 0, by };
@@ -63,25 +63,25 @@ fn simulation_with_more_than_64_nodes_is_rejected() {
 }
 
 #[test]
-#[should_panic(expected = "a storm of no seeds shows nothing")]
+#[should_panic(expected = "a check needs at least one seed")]
 fn simulation_without_seeds_is_rejected() {
     let _simulation = simulation().seeds(0);
 }
 
 #[test]
-#[should_panic(expected = "1,000 us or more")]
+#[should_panic(expected = "at least 1,000 us, not 0")]
 fn too_short_client_retry_interval_is_rejected() {
     let _simulation = simulation().retry_after(0);
 }
 
 #[test]
-#[should_panic(expected = "nobody asks for anything")]
+#[should_panic(expected = "the simulation has no requests")]
 fn simulation_without_requests_fails() {
     simulation().property(UnicornsExist).check();
 }
 
 #[test]
-#[should_panic(expected = "never seen in 20 seeds: unicorn")]
+#[should_panic(expected = "never observed in 20 seeds: unicorn")]
 fn sometimes_counter_never_counted_fails_the_test() {
     simulation()
         .requests(3, |rng: &mut Rng| empty_transaction(rng.node()))
@@ -90,7 +90,7 @@ fn sometimes_counter_never_counted_fails_the_test() {
 }
 
 #[test]
-#[should_panic(expected = "asks n99, and this cluster has 2 nodes")]
+#[should_panic(expected = "is addressed to n99, but this cluster has 2 nodes")]
 fn request_to_an_unknown_node_is_named_in_the_error() {
     simulation().nodes(2).requests(3, |_: &mut Rng| empty_transaction(NodeId(99))).check();
 }

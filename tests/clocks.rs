@@ -1,4 +1,4 @@
-//! Clocks, shown by a node that does nothing but look at its own: C1, C2, C3.
+//! Clocks, with a node that only reads its own: C1, C2, C3.
 
 use serde::{Deserialize, Serialize};
 use stormglass::{
@@ -14,22 +14,23 @@ use stormglass_sim::world::World;
 
 use crate::rig::plan;
 
-/// How often it looks, by its own clock.
+/// How often it reads its clock, by that clock.
 const READ_INTERVAL: Micros = Micros::millis(100);
 
-/// What a clock shows.
+/// The time of a clock.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct ClockReading(u64);
 
 impl Label for ClockReading {
     fn kind(&self) -> &'static str {
-        "Shows"
+        "ClockReading"
     }
     fn subject(&self) -> Option<Subject> {
         Some(Subject::Serial(self.0))
     }
 }
 
+/// Reports its clock at boot and at every step. The field is the next deadline.
 #[derive(Clone, Debug)]
 struct ClockNode(Time);
 
@@ -55,7 +56,7 @@ impl Node for ClockNode {
     }
 }
 
-/// What n0's clock showed, at which true times.
+/// The times that n0's clock showed, with the true times.
 #[derive(Clone, Debug, Default)]
 struct ClockReadings(Vec<(u64, u64)>);
 
@@ -88,7 +89,7 @@ fn clock_without_faults_shows_true_time() {
     let (readings, tally) = readings(&[]);
     assert_eq!(readings[..3], [(0, 0), (100_000, 100_000), (200_000, 200_000)]);
     assert_eq!(
-        (tally.of(Rule::ClockOffset), tally.of(Rule::ClockDrift), tally.of(Rule::ClockJump)),
+        (tally.hits(Rule::ClockOffset), tally.hits(Rule::ClockDrift), tally.hits(Rule::ClockJump)),
         (0, 0, 0)
     );
 }
@@ -97,7 +98,7 @@ fn clock_without_faults_shows_true_time() {
 fn c1_clock_offset_does_not_change_the_intervals_between_deadlines() {
     let (readings, tally) = readings(&[skewed(7_000_000, 0)]);
     assert_eq!(readings[..3], [(0, 7_000_000), (100_000, 7_100_000), (200_000, 7_200_000)]);
-    assert_eq!(tally.of(Rule::ClockOffset), 1);
+    assert_eq!(tally.hits(Rule::ClockOffset), 1);
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn c2_drifting_clock_reaches_its_deadlines_early_or_late() {
             at.abs_diff(at_us) <= 3 && shown.abs_diff(100_000) <= 3,
             "{drift_ppm}: {readings:?}"
         );
-        assert_eq!(tally.of(Rule::ClockDrift), 1);
+        assert_eq!(tally.hits(Rule::ClockDrift), 1);
     }
 }
 
@@ -120,8 +121,8 @@ fn c3_clock_jump_moves_the_clock_forward_only() {
     assert_eq!(
         readings[1..4],
         [(100_000, 100_000), (150_000, 210_000), (250_000, 310_000)],
-        "woken by the jump"
+        "the jump triggers a wake"
     );
     assert!(readings.is_sorted_by_key(|reading| reading.1));
-    assert_eq!(tally.of(Rule::ClockJump), 1);
+    assert_eq!(tally.hits(Rule::ClockJump), 1);
 }

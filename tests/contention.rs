@@ -1,5 +1,5 @@
-//! Contention must not livelock: with four coordinators hammering one key in calm weather, the cluster commits at least
-//! half as much as one coordinator does alone.
+//! Contention must not livelock: with four coordinators on one key and no faults, the cluster
+//! commits at least half as much as one coordinator does alone.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use stormglass_sim::world::World;
 use crate::rig::{op, plan};
 
 const COORDINATORS: u16 = 4;
-/// One more keeps the key: whoever kept its own would need no message alone.
+/// One more node has the key: a coordinator with its own key would need no message.
 const NODES: u16 = 5;
 const SECONDS: u64 = 10;
 
-/// Commits answered to each client while the storm, which is none, lasts.
+/// Commits answered to each client before the probe.
 #[derive(Clone, Debug, Default)]
 struct Commits {
     by_client: [u64; COORDINATORS as usize],
@@ -40,7 +40,8 @@ impl<N: Node<Response = Response>> Checker<N> for Commits {
     }
 }
 
-/// Each client hammers a coordinator of its own, all of them with the same operations, one after another.
+/// Each client sends to a coordinator of its own, all of them the same operations, one transaction
+/// after another.
 fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usize] {
     let requests = (0..coordinators).flat_map(|coordinator| {
         let ops: Arc<[Op]> = ops.into();
@@ -72,7 +73,7 @@ fn assert_half_throughput(ops: &[Op]) {
         let together: u64 = each.iter().sum();
         println!("alone {alone}, together {together}: {each:?}");
         assert!(together * 2 >= alone, "alone {alone}, together {together}: {each:?}");
-        assert!(each.iter().all(|commits| commits * 20 >= together), "somebody starves: {each:?}");
+        assert!(each.iter().all(|commits| commits * 20 >= together), "a client starves: {each:?}");
     }
 }
 
@@ -81,7 +82,7 @@ fn four_coordinators_with_one_key_commit_half_as_much_as_one_alone() {
     assert_half_throughput(&[op(4, Action::Add { by: 1, at_least: i64::MIN })]);
 }
 
-/// The same key of every node, so that each transaction has to win everywhere.
+/// The same key of every node, so that each transaction needs its locks everywhere.
 #[test]
 fn four_coordinators_with_one_key_everywhere_commit_half_as_much_as_one_alone() {
     let add = |node| op(node, Action::Add { by: 1, at_least: i64::MIN });

@@ -1,4 +1,5 @@
-//! What presumed abort costs, exactly (Mohan, Lindsay, Obermarck 1986, table 1): messages, forced records, unforced ones.
+//! The exact costs of presumed abort (Mohan, Lindsay, Obermarck 1986, table 1): messages, forced
+//! and unforced records.
 
 use stormglass::commit::{Action, Op};
 

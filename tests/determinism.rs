@@ -1,10 +1,11 @@
-//! Same binary, seed and options, same run: twice, from its own record, and on any machine.
+//! Equal binary, seed and options give an equal run: twice, from its own record, and on any
+//! machine.
 
 use stormglass_sim::chooser::{Recording, Scripted};
 use stormglass_sim::commit::Commit;
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
-use stormglass_sim::protocol::{Of, drawn, world};
+use stormglass_sim::protocol::{Of, draw_run, world};
 use stormglass_sim::replay::{Replayer, record};
 use stormglass_sim::schedule::Schedule;
 
@@ -14,20 +15,21 @@ fn seed_run_twice_and_from_its_recorded_faults_has_one_fingerprint() {
     let mut faults = 0;
     for seed in 0..1_000 {
         let once =
-            world::<Commit, _, _>(drawn::<Commit>(&setup, seed), |chooser| chooser, ()).run();
-        let mut recorded = world::<Commit, _, _>(drawn::<Commit>(&setup, seed), Recording::new, ());
+            world::<Commit, _, _>(draw_run::<Commit>(&setup, seed), |chooser| chooser, ()).run();
+        let mut recorded =
+            world::<Commit, _, _>(draw_run::<Commit>(&setup, seed), Recording::new, ());
         assert_eq!(recorded.run().fingerprint, once.fingerprint, "seed {seed}");
         let record = recorded.into_chooser().into_faults();
         faults += record.len();
         let mut rerun =
-            world::<Commit, _, _>(drawn::<Commit>(&setup, seed), |_| Scripted::new(&record), ());
+            world::<Commit, _, _>(draw_run::<Commit>(&setup, seed), |_| Scripted::new(&record), ());
         assert_eq!(rerun.run().fingerprint, once.fingerprint, "seed {seed} from its record");
         assert_eq!(rerun.chooser().unused().count(), 0, "seed {seed}");
     }
     assert!(faults > 1_000, "only {faults} faults recorded");
 }
 
-/// A seed as a text: written down, read back and played, it leaves the seed's fingerprint.
+/// A seed that is written as text, read back and run has the fingerprint of the seed.
 #[test]
 fn schedule_written_from_a_seed_has_the_fingerprint_of_the_seed() {
     let scene = Of::<Commit>::new();
@@ -45,8 +47,8 @@ fn schedule_written_from_a_seed_has_the_fingerprint_of_the_seed() {
     }
 }
 
-/// Changes only with the meaning of a seed: a release note, never a surprise. Debug, release and other machines must
-/// print the same.
+/// Changes only with the meaning of a seed, which is a release note. Debug, release and other
+/// machines must print the same.
 #[test]
 fn fingerprint_of_a_thousand_seeds_is_the_same_on_every_machine() {
     let options =

@@ -1,5 +1,6 @@
-//! What is promised by an id is found by it: every fault rule and every claim is named in a doc comment beside the code that
-//! makes or judges it, and every claim of the ledger is broken by a bug of these tests.
+//! Ids lead to code: every fault rule and every property is named in a doc comment beside the code
+//! that injects or checks it, and every property of the checker is violated by a mutant of these
+//! tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use stormglass_sim::commit::Commit;
 use stormglass_sim::protocol::Protocol;
 
-/// Families of ids, and how many there are of each.
+/// The families of ids, and how many there are of each.
 const RULES: [(&str, usize); 4] = [("N", 8), ("P", 6), ("C", 3), ("D", 12)];
 const PROPERTIES: [(&str, usize); 4] = [("AC", 5), ("W", 11), ("I", 5), ("L", 3)];
 
@@ -32,7 +33,7 @@ fn concatenate(paths: impl IntoIterator<Item = PathBuf>) -> String {
     paths.into_iter().map(|path| fs::read_to_string(path).expect("a source file") + "\n").collect()
 }
 
-/// The words of all doc comments; a range `MessageDelayed-MessageCorrupted` names what lies between, too.
+/// The words of all doc comments; a range `N1-N4` includes the ids between.
 fn ids_in_doc_comments(text: &str) -> BTreeSet<String> {
     let docs = text
         .lines()
@@ -72,9 +73,9 @@ fn every_fault_rule_is_named_in_the_fault_injection_code() {
 
 #[test]
 fn every_property_is_named_in_the_checker_code() {
-    // The heads of files are tables of contents; here they do not count.
-    let text = concatenate(sources("sim/src/commit/ledger")).replace("//!", "//");
-    let module_docs = concatenate(sources("sim/src/commit/ledger"));
+    // The heads of files are tables of contents; they do not count here.
+    let text = concatenate(sources("sim/src/commit/checker")).replace("//!", "//");
+    let module_docs = concatenate(sources("sim/src/commit/checker"));
     let checker_file = |id: &str| module_docs.contains(&format!("//! {id}:"));
     let mut missing = missing(PROPERTIES, &ids_in_doc_comments(&text));
     missing.retain(|id| !checker_file(id));
@@ -83,7 +84,7 @@ fn every_property_is_named_in_the_checker_code() {
 
 #[test]
 fn every_property_of_the_checker_is_violated_by_a_mutant() {
-    let named = |text: &str| -> BTreeSet<String> {
+    let names_in_line = |text: &str| -> BTreeSet<String> {
         let quoted = text.split('"').skip(1).step_by(2);
         let is_property_name = |quoted: &&str| {
             let Some((id, name)) = quoted.split_once(' ') else { return false };
@@ -95,17 +96,20 @@ fn every_property_of_the_checker_is_violated_by_a_mutant() {
         quoted.filter(is_property_name).map(str::to_owned).collect()
     };
     let property_names_in =
-        |text: String| text.lines().map(named).reduce(|a, b| &a | &b).unwrap_or_default();
-    let checker_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sim/src/commit/ledger.rs");
+        |text: String| text.lines().map(names_in_line).reduce(|a, b| &a | &b).unwrap_or_default();
+    let checker_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sim/src/commit/checker.rs");
     let checked = property_names_in(concatenate(
-        sources("sim/src/commit/ledger").into_iter().chain([checker_file]),
+        sources("sim/src/commit/checker").into_iter().chain([checker_file]),
     ));
-    let mutant_tests = ["tests/planted.rs", "tests/liars.rs"]
+    let mutant_tests = ["tests/mutant_effects.rs", "tests/faulty_nodes.rs"]
         .map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
     let violated = property_names_in(concatenate(mutant_tests));
-    assert!(checked.len() > 25, "the ledger's claims are read from its source: {checked:?}");
+    assert!(
+        checked.len() > 25,
+        "the property names are read from the source of the checker: {checked:?}"
+    );
     assert_eq!(checked.difference(&violated).collect::<Vec<_>>(), [""; 0]);
     let named: BTreeSet<String> =
         Commit::PROPERTIES.iter().map(|property| (*property).to_owned()).collect();
-    assert_eq!(checked, named, "a schedule can name each of them, and no other");
+    assert_eq!(checked, named, "Commit::PROPERTIES lists exactly these");
 }

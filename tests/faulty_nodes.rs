@@ -1,5 +1,5 @@
-//! Lies told around the real node: what its driver says, hears or shows that is not so, or with what it is configured.
-//! One for each claim of the ledger that no bug of [`crate::mutant_effects`] breaks.
+//! Mutants around the real node: a driver that changes its inputs, effects, files or configuration.
+//! One for each property of the checker that no mutant of [`crate::mutant_effects`] violates.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use stormglass_sim::world::World;
 use crate::mutant_effects::{MutantNode, MutantProtocol, first_violation_in};
 use crate::rig::{C1_1, client_request, op, plan, run};
 
-/// Greater than every bug of `mutant_effects`.
+/// Greater than every mutant of `mutant_effects`.
 const FIRST_MUTANT: u8 = 100;
 const IGNORES_WAKES: u8 = FIRST_MUTANT;
 const EARLY_YES: u8 = FIRST_MUTANT + 1;
@@ -53,10 +53,10 @@ const IGNORES_BARRIER_FAILURES: u8 = FIRST_MUTANT + 24;
 const NEVER_ANSWERS_CLIENTS: u8 = FIRST_MUTANT + 25;
 const CONFLICT_WITH_UNKNOWN_TX: u8 = FIRST_MUTANT + 26;
 
-/// Later than L1 allows after any storm, sooner than patience ends.
+/// Later than L1 allows after any fault phase, earlier than the recovery timeout.
 const DELAY_UNTIL: Time = Time(2_300_000);
 
-/// What it is configured with.
+/// The configuration of a mutant.
 pub(crate) fn mutant_config(mutant: u8, config: Config) -> Config {
     match mutant {
         SHORT_VOTE_TIMEOUT => Config { vote_timeout: Micros(2_000), ..config },
@@ -65,7 +65,7 @@ pub(crate) fn mutant_config(mutant: u8, config: Config) -> Config {
     }
 }
 
-/// What the node finds when it boots.
+/// The disk that the node reads at boot.
 pub(crate) struct BootDisk<'a> {
     pub(crate) mutant: u8,
     pub(crate) disk: &'a dyn ReadDisk,
@@ -82,7 +82,7 @@ impl ReadDisk for BootDisk<'_> {
     }
 }
 
-/// Whether it dares to start.
+/// Whether the mutant boots.
 pub(crate) fn check_boot(mutant: u8, boot: &Boot<'_>) -> Result<(), BootError> {
     match boot.disk.files().first() {
         Some(file) if mutant == REFUSES_INTACT_DISK => {
@@ -92,7 +92,7 @@ pub(crate) fn check_boot(mutant: u8, boot: &Boot<'_>) -> Result<(), BootError> {
     }
 }
 
-/// Whether this never reaches the disk.
+/// Whether this operation is dropped.
 pub(crate) fn drops_disk_op(mutant: u8, op: &DiskOp) -> bool {
     match op {
         DiskOp::Remove { file: FileId::Scratch } => mutant == KEEPS_SCRATCH_FILE,
@@ -102,7 +102,7 @@ pub(crate) fn drops_disk_op(mutant: u8, op: &DiskOp) -> bool {
     }
 }
 
-/// A message on its way out.
+/// Sends a message, perhaps changed.
 pub(crate) fn send_message(
     mutant: u8,
     now: Time,
@@ -110,7 +110,7 @@ pub(crate) fn send_message(
     message: Message,
     out: &mut Outbox<MutantNode>,
 ) {
-    let said = match (mutant, message) {
+    let sent = match (mutant, message) {
         (NEVER_ACKS, Message::Ack { .. }) => return,
         (DELAYS_ACKS, Message::Ack { .. }) | (DELAYS_COMMITS, Message::Commit { .. })
             if now < DELAY_UNTIL =>
@@ -129,10 +129,10 @@ pub(crate) fn send_message(
         }
         (_, message) => message,
     };
-    out.send(to, said);
+    out.send(to, sent);
 }
 
-/// An answer on its way out.
+/// Sends a reply, perhaps changed.
 pub(crate) fn send_reply(
     mutant: u8,
     id: RequestId,
@@ -152,7 +152,7 @@ pub(crate) fn send_reply(
 }
 
 impl MutantNode {
-    /// What it does about an input before the node hears of it. Gives back what the node is to hear, if anything.
+    /// Handles an input before the node does. Returns the input for the node, if any.
     pub(crate) fn filter_input(
         &mut self,
         now: Time,
@@ -246,7 +246,7 @@ impl MutantNode {
         }
     }
 
-    /// What one has said counts for everybody.
+    /// Delivers one participant's message as if all had sent it.
     fn deliver_from_all(&mut self, now: Time, tx: TxId, message: &Message, out: &mut Outbox<Self>) {
         for from in (0..8).map(NodeId).filter(|from| *from != tx.coordinator) {
             self.step_node(now, Input::Message { from, message: message.clone() }, out);
@@ -258,7 +258,7 @@ fn violation(mutant: u8) -> &'static str {
     first_violation_in(Profile::Swarm, mutant).1
 }
 
-/// Every claim that some seed of a hundred breaks.
+/// Every property that one of a hundred seeds violates.
 fn all_violated_properties(profile: Profile, mutant: u8) -> BTreeSet<&'static str> {
     let setup = Setup { profile, ..Setup::default() };
     let options = HuntOptions { setup, seeds: 0..100, jobs: 2, keep_going: true };
@@ -268,12 +268,12 @@ fn all_violated_properties(profile: Profile, mutant: u8) -> BTreeSet<&'static st
 
 #[test]
 fn ac1_abort_at_one_participant_of_a_committed_transaction_is_detected() {
-    assert_eq!(violation(TREATS_COMMIT_AS_ABORT), "AC1 NoTwoDecideDifferently");
+    assert_eq!(violation(TREATS_COMMIT_AS_ABORT), "AC1 DecisionsAgree");
 }
 
 #[test]
 fn ac2_yes_vote_after_an_abort_is_detected() {
-    assert_eq!(violation(YES_AFTER_ABORT), "AC2 NoDecisionIsReversed");
+    assert_eq!(violation(YES_AFTER_ABORT), "AC2 DecisionsAreFinal");
 }
 
 #[test]
@@ -283,12 +283,12 @@ fn ac3_one_yes_vote_counted_for_all_participants_is_detected() {
 
 #[test]
 fn ac4_too_short_vote_timeout_is_detected_without_faults() {
-    assert_eq!(first_violation_in(Profile::Calm, SHORT_VOTE_TIMEOUT).1, "AC4 CalmCommits");
+    assert_eq!(first_violation_in(Profile::Calm, SHORT_VOTE_TIMEOUT).1, "AC4 FaultFreeRunsCommit");
 }
 
 #[test]
 fn ac4_conflict_with_an_unknown_holder_is_detected() {
-    assert_eq!(violation(CONFLICT_WITH_UNKNOWN_TX), "AC4 ConflictsHaveAHolder");
+    assert_eq!(violation(CONFLICT_WITH_UNKNOWN_TX), "AC4 ConflictNamesALockHolder");
 }
 
 #[test]
@@ -308,51 +308,51 @@ fn w4_one_ack_counted_for_all_participants_is_detected() {
 
 #[test]
 fn w5_abort_sent_by_a_participant_is_detected() {
-    assert_eq!(violation(PARTICIPANT_SENDS_ABORT), "W5 PresumptionIsTheCoordinators");
+    assert_eq!(violation(PARTICIPANT_SENDS_ABORT), "W5 OnlyTheCoordinatorPresumesAbort");
 }
 
 #[test]
 fn w6_log_ignored_at_boot_is_detected() {
     let properties = all_violated_properties(Profile::Crashy, IGNORES_LOG_AT_BOOT);
-    let both = ["W6 RecoveredIsAPrefix", "W9 RecoveringTwiceIsRecoveringOnce"];
+    let both = ["W6 RecoveredStateIsALogPrefix", "W9 RecoveryIsIdempotent"];
     assert!(
         BTreeSet::from(both).is_subset(&properties),
-        "durable or only there, it is missed: {properties:?}"
+        "both properties are violated: {properties:?}"
     );
 }
 
 #[test]
 fn w6_boot_refused_without_damage_is_detected() {
-    assert_eq!(violation(REFUSES_INTACT_DISK), "W6 OnlyDamageRefuses");
+    assert_eq!(violation(REFUSES_INTACT_DISK), "W6 OnlyDamagePreventsBoot");
 }
 
 #[test]
 fn w9_scratch_file_left_by_an_interrupted_boot_is_detected() {
     assert_eq!(
         first_violation_in(Profile::Crashy, KEEPS_SCRATCH_FILE).1,
-        "W9 RecoveringTwiceIsRecoveringOnce"
+        "W9 RecoveryIsIdempotent"
     );
 }
 
 #[test]
 fn w10_abort_reply_without_a_durable_record_is_detected() {
-    assert_eq!(violation(ANSWERS_UNLOGGED_ABORT), "W10 NothingUndurableIsTold");
+    assert_eq!(violation(ANSWERS_UNLOGGED_ABORT), "W10 InquiryRepliesAreDurable");
 }
 
 #[test]
 fn w10_progress_after_a_failed_barrier_is_detected() {
     assert_eq!(
         first_violation_in(Profile::FaultyDisk, IGNORES_BARRIER_FAILURES).1,
-        "W10 NothingAfterAFailure"
+        "W10 NoEffectAfterAFailedSync"
     );
 }
 
 #[test]
 fn w11_committed_transaction_reported_as_aborted_is_detected() {
-    // In calm weather another claim speaks first: nobody there should hear "aborted".
+    // Without faults another property is violated first: no transaction should be aborted there.
     assert!(
         all_violated_properties(Profile::Lossy, REPORTS_COMMIT_AS_ABORT)
-            .contains("W11 CommittedIsForEver")
+            .contains("W11 CommittedIsPermanent")
     );
 }
 
@@ -368,22 +368,22 @@ fn w11_request_id_committed_by_two_coordinators_is_detected() {
 
 #[test]
 fn i2_locks_released_without_an_aborted_record_are_detected() {
-    assert_eq!(violation(OMITS_ABORTED_RECORD), "I2 NoTwoUndecidedConflict");
+    assert_eq!(violation(OMITS_ABORTED_RECORD), "I2 UndecidedTransactionsDoNotConflict");
 }
 
 #[test]
 fn i3_conflict_with_a_decided_transaction_is_detected() {
-    assert_eq!(violation(CONFLICT_WITH_DECIDED_TX), "I3 NoLockOutlivesItsTransaction");
+    assert_eq!(violation(CONFLICT_WITH_DECIDED_TX), "I3 LocksEndWithTheirTransaction");
 }
 
 #[test]
 fn i4_read_of_a_value_never_written_is_detected() {
-    assert_eq!(violation(SENDS_WRONG_READS), "I4 ReadsAreOfTheLastWrites");
+    assert_eq!(violation(SENDS_WRONG_READS), "I4 ReadsReturnTheLastWrite");
 }
 
 #[test]
 fn i5_half_applied_transfer_is_detected() {
-    assert_eq!(violation(DROPS_SECOND_OP), "I5 TransfersKeepTheTotal");
+    assert_eq!(violation(DROPS_SECOND_OP), "I5 TransfersPreserveTheTotal");
 }
 
 #[test]
@@ -408,12 +408,12 @@ fn l2_unanswered_inquiry_to_a_peer_with_the_outcome_is_detected() {
 
 #[test]
 fn l3_commit_resent_for_ever_is_detected() {
-    assert_eq!(violation(NEVER_ACKS), "L3 QuietInTheEnd");
+    assert_eq!(violation(NEVER_ACKS), "L3 NodesQuiesce");
 }
 
 #[test]
 fn l3_uncommitted_probe_is_detected() {
-    assert_eq!(violation(IGNORES_PROBE), "L3 NoLockIsLeft");
+    assert_eq!(violation(IGNORES_PROBE), "L3 NoLockRemains");
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn ignored_wake_is_detected() {
     assert_eq!(violation(IGNORES_WAKES), "WakeMovesTheDeadline");
 }
 
-/// A clock of the clients that is wrong by ten seconds, about one request.
+/// The clients' clock is wrong by ten seconds, for one request.
 #[derive(Clone, Debug)]
 struct ShiftedRequestTime(AtomicCommitChecker);
 
@@ -441,8 +441,9 @@ where
     }
 }
 
-/// I4: the other claims catch a wrong lock or a wrong read when it happens, so no bug of a node gets as far as a cycle.
-/// A false witness does: a read that was answered before that was asked for which it has read.
+/// I4: the other properties detect a wrong lock or a wrong read when it happens, so no mutant of a
+/// node reaches a cycle. A false observation does: a read that was answered before the write that
+/// it has read was requested.
 #[test]
 fn i4_read_of_a_write_requested_later_is_detected() {
     let client_request =
@@ -461,5 +462,5 @@ fn i4_read_of_a_write_requested_later_is_detected() {
         world.run().violation.map_or("nothing", |violation| violation.property)
     };
     assert_eq!(property(1), "I4 StrictlySerialisable");
-    assert_eq!(property(2), "nothing", "nobody lies about c1.2");
+    assert_eq!(property(2), "nothing", "the time of c1.2 is not shifted");
 }

@@ -1,4 +1,4 @@
-//! A short hunt of each kind of storm: the node is clean, and the opt-in storms are noticed.
+//! A short hunt in each profile: the node violates no property, and the opt-in faults are detected.
 
 use stormglass_sim::commit::Commit;
 use stormglass_sim::hunt::{HuntOptions, HuntReport, Progress, hunt};
@@ -29,10 +29,11 @@ fn swarm_profile_reaches_every_sometimes_counter() {
         HuntOptions { setup: Setup::default(), seeds: 0..5_000, jobs: 2, keep_going: false };
     let never_counted: Vec<_> =
         hunt::<Commit>(&options, &Progress::default()).sometimes.never().collect();
-    assert_eq!(never_counted, [""; 0], "never seen in five thousand storms");
+    assert_eq!(never_counted, [""; 0], "never counted in 5,000 runs");
 }
 
-/// AC4: with no fault at all and time enough, nothing aborts but for a participant's No (and what is no transaction).
+/// AC4: without faults and with enough time, every abort has a participant's No (or an invalid
+/// transaction) as its cause.
 #[test]
 fn calm_profile_aborts_only_on_a_no_vote() {
     let report = hunt_profile(Profile::Calm, 2);
@@ -54,8 +55,8 @@ fn calm_profile_aborts_only_on_a_no_vote() {
     assert!(times("abort: conflict") > Some(0) && times("commit") > Some(10_000));
 }
 
-/// Damage that can be told from a torn tail keeps a node from starting, and that is judged: most storms with damage
-/// are judged to the end.
+/// Damage that is distinguishable from a torn tail prevents a boot, which is checked: most runs
+/// with damage are checked to the end.
 #[test]
 fn boot_refuses_damage_at_rest_and_most_damaged_runs_are_checked_to_the_end() {
     let report = hunt_profile(Profile::BitRot, 2);
@@ -67,11 +68,11 @@ fn boot_refuses_damage_at_rest_and_most_damaged_runs_are_checked_to_the_end() {
             .find(|counter| counter.0 == counter_name)
             .map_or(0, |counter| counter.1)
     };
-    assert!(times("refused to start: damaged") > 500);
-    assert!((1..350).contains(&times("damage like a torn tail, judged no further")));
+    assert!(times("boot refused: damaged disk") > 500);
+    assert!((1..350).contains(&times("damage indistinguishable from a torn tail, checks stopped")));
 }
 
-/// Sixty-four nodes and their clients are more ends than a number has bits.
+/// Sixty-four nodes and their clients are more endpoints than a `u64` has bits.
 #[test]
 fn cluster_of_64_nodes_survives_partitions() {
     for profile in [Profile::Lossy, Profile::Everything] {
@@ -79,7 +80,7 @@ fn cluster_of_64_nodes_survives_partitions() {
         let options = HuntOptions { setup, seeds: 0..40, jobs: 2, keep_going: false };
         let report = hunt::<Commit>(&options, &Progress::default());
         assert_eq!(report.failures, [], "{profile}");
-        assert!(report.tally.of(Rule::Partitioned) > 0, "{profile}");
+        assert!(report.tally.hits(Rule::Partitioned) > 0, "{profile}");
     }
 }
 
@@ -89,7 +90,7 @@ fn every_seed_of_the_crashy_profile_has_a_crash() {
     for seed in 0..300 {
         let options = HuntOptions { setup, seeds: seed..seed + 1, jobs: 1, keep_going: false };
         let tally = hunt::<Commit>(&options, &Progress::default()).tally;
-        assert!(tally.of(Rule::ProcessKilled) + tally.of(Rule::PowerCut) > 0, "seed {seed}");
+        assert!(tally.hits(Rule::ProcessKilled) + tally.hits(Rule::PowerCut) > 0, "seed {seed}");
     }
 }
 

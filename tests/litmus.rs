@@ -1,5 +1,6 @@
-//! One fault of each rule of the network, the process and the clock, alone in fair weather: exactly what the rule says
-//! happens, nothing else, and its counter says so. (The disk's rules have theirs in `sim/src/disk/tests`.)
+//! One fault of each rule of the network, the process and the clock, alone: exactly the documented
+//! effect happens, no other, and its counter shows it. (The rules of the disk are tested in
+//! `sim/src/disk/tests`.)
 
 use std::sync::Arc;
 
@@ -26,14 +27,14 @@ const NODE_0: Endpoint = Endpoint::Node(NodeId(0));
 const NODE_1: Endpoint = Endpoint::Node(NodeId(1));
 const NODE_2: Endpoint = Endpoint::Node(NodeId(2));
 
-/// What happened, and how often which rule bit.
+/// The trace of a run, and the counters of the rules.
 struct TracedRun {
     text: String,
     tally: Tally,
 }
 
 impl TracedRun {
-    /// When this happened, each time, in microseconds; the probe at the end aside.
+    /// The times of an event, in microseconds, apart from those of the probe.
     fn times(&self, event: &str) -> Vec<u64> {
         let lines = self.text.lines().filter_map(|line| line.trim_start().split_once("  "));
         let those =
@@ -45,17 +46,18 @@ impl TracedRun {
         *self.times(event).first().unwrap_or_else(|| panic!("no `{event}` in\n{}", self.text))
     }
 
-    /// Only these rules bit, so often.
+    /// Asserts that exactly these rules were applied, this often.
     fn assert_hits(&self, rules: &[(Rule, u64)]) {
         let hits = Rule::TABLE
             .iter()
-            .map(|(rule, ..)| (*rule, self.tally.of(*rule)))
+            .map(|(rule, ..)| (*rule, self.tally.hits(*rule)))
             .filter(|count| count.1 > 0);
         assert_eq!(hits.collect::<Vec<_>>(), rules, "{}", self.text);
     }
 }
 
-/// One transaction over n0, n1 and n2, in fair weather but for these faults. No claim breaks, every fault comes up.
+/// One transaction over n0, n1 and n2 with these faults and no others. No property is violated,
+/// every fault is reached.
 fn trace_run(faults: &[Fault]) -> TracedRun {
     trace_run_of(plan(3), &put_on_every_node(), faults)
 }
@@ -92,11 +94,11 @@ fn crash_after(incarnation: u32, effect_name: EffectName, how: CrashKind) -> Fau
     Fault::Crash(at, Crash { how, down_us: Some(20_000), damage: None })
 }
 
-/// What the client asks when all is over.
+/// The client's probe.
 const PROBE_REQUEST: &str = "c1.1001";
 const PREPARE_SENT: &str = "n0  -> n1     Prepare";
 const PREPARE_RECEIVED: &str = "n1  <- n0     Prepare";
-/// Base timing: a message between nodes takes as long.
+/// The delay of a message between nodes with base timing.
 const BASE_US: u64 = 500;
 const FLIP: MessageFault = MessageFault::Flip { bit: 77 };
 
@@ -114,7 +116,7 @@ fn n1_delayed_message_arrives_after_its_retransmission() {
     assert_eq!(
         run.times(PREPARE_RECEIVED),
         [sent[1] + BASE_US, sent[0] + BASE_US + 70_000],
-        "the repetition comes first"
+        "the retransmission arrives first"
     );
     run.assert_hits(&[(Rule::MessageDelayed, 1)]);
 }
@@ -127,9 +129,9 @@ fn n1_latency_tail_ends_with_the_fault_phase() {
     };
     let (run, without_tail) = (tailed(4_000), tailed(0));
     assert!(run.first(PREPARE_RECEIVED) > run.first(PREPARE_SENT) + BASE_US);
-    assert!(run.tally.of(Rule::MessageDelayed) > 0);
+    assert!(run.tally.hits(Rule::MessageDelayed) > 0);
     assert_eq!(
-        (without_tail.first(PREPARE_RECEIVED), without_tail.tally.of(Rule::MessageDelayed)),
+        (without_tail.first(PREPARE_RECEIVED), without_tail.tally.hits(Rule::MessageDelayed)),
         (without_tail.first(PREPARE_SENT) + BASE_US, 0)
     );
 }
@@ -138,7 +140,7 @@ fn n1_latency_tail_ends_with_the_fault_phase() {
 fn n2_a_lost_message_never_arrives() {
     let run = trace_run(&[prepare(1, MessageFault::Lose)]);
     let sent = run.times(PREPARE_SENT);
-    assert_eq!(run.times(PREPARE_RECEIVED), [sent[1] + BASE_US], "the repetition alone");
+    assert_eq!(run.times(PREPARE_RECEIVED), [sent[1] + BASE_US], "only the retransmission arrives");
     run.assert_hits(&[(Rule::MessageLost, 1)]);
 }
 
@@ -146,7 +148,7 @@ fn n2_a_lost_message_never_arrives() {
 fn n3_duplicate_message_has_its_own_delay() {
     let run = trace_run(&[prepare(1, MessageFault::Duplicate { after_us: 40_000 })]);
     let sent = run.first(PREPARE_SENT);
-    assert_eq!(run.times(PREPARE_SENT).len(), 1, "said once");
+    assert_eq!(run.times(PREPARE_SENT).len(), 1, "sent once");
     assert_eq!(run.times(PREPARE_RECEIVED), [sent + BASE_US, sent + 40_000]);
     run.assert_hits(&[(Rule::MessageDuplicated, 1)]);
     assert_eq!(run.tally.duplicates, 1);
@@ -156,20 +158,20 @@ fn n3_duplicate_message_has_its_own_delay() {
 fn n4_receiver_drops_a_message_with_any_bit_flipped() {
     for bit in (0..2_000).step_by(7) {
         let run = trace_run_of(
-            Plan { wire: true, ..plan(3) },
+            Plan { encode_messages: true, ..plan(3) },
             &put_on_every_node(),
             &[prepare(1, MessageFault::Flip { bit })],
         );
         assert_eq!(
             run.times(PREPARE_RECEIVED),
             [run.times(PREPARE_SENT)[1] + BASE_US],
-            "bit {bit}: the repetition alone"
+            "bit {bit}: only the retransmission arrives"
         );
         run.assert_hits(&[(Rule::MessageCorrupted, 1)]);
     }
 }
 
-/// What clients and nodes say to each other travels as bytes, too.
+/// Messages between clients and nodes travel as bytes, too.
 #[test]
 fn n4_client_retries_after_a_corrupted_request_or_response() {
     let between = |from, to, kind| MessageAt { from, to, about: about(kind), nth: 1 };
@@ -177,7 +179,7 @@ fn n4_client_retries_after_a_corrupted_request_or_response() {
     let asked = "n0  <- c1     Transact c1.1";
     let flip = |at| {
         trace_run_of(
-            Plan { wire: true, ..plan(3) },
+            Plan { encode_messages: true, ..plan(3) },
             &put_on_every_node(),
             &[Fault::Message(at, FLIP)],
         )
@@ -187,14 +189,14 @@ fn n4_client_retries_after_a_corrupted_request_or_response() {
     let (request, answer, fault_free) = (flip(request), flip(answer), trace_run(&[]));
     assert!(
         request.first(asked) > fault_free.first(asked),
-        "the first never came: {}",
+        "the first request was not delivered: {}",
         request.text
     );
     let again = |run: &TracedRun| run.times("n0  <- c1     Outcome c1.1").len();
     assert_eq!(
         (again(&answer), again(&fault_free)),
         (1, 0),
-        "the answer never came: {}",
+        "the answer was not delivered: {}",
         answer.text
     );
     request.assert_hits(&[(Rule::MessageCorrupted, 1)]);
@@ -209,11 +211,11 @@ fn n5_clogged_link_delivers_its_messages_when_released() {
         TimedFault::Clog { from: NODE_0, to: NODE_1, for_us, swizzle },
     )]);
     assert_eq!(run.times(PREPARE_SENT).len(), 2);
-    assert_eq!(run.times(PREPARE_RECEIVED), [95_000, 95_000], "both when it lets go");
+    assert_eq!(run.times(PREPARE_RECEIVED), [95_000, 95_000], "both when the link is released");
     assert_eq!(
         run.first("n2  <- n0     Prepare"),
         run.first("n0  -> n2     Prepare") + BASE_US,
-        "that link alone"
+        "only that link is clogged"
     );
     run.assert_hits(&[(Rule::LinkClogged, 2)]);
 }
@@ -226,11 +228,11 @@ fn n6_one_way_partition_loses_messages_in_one_direction() {
     assert_eq!(
         run.times(PREPARE_RECEIVED),
         [sent[1] + BASE_US],
-        "lost once, repeated after it has healed"
+        "lost once, retransmitted after the partition has healed"
     );
     run.assert_hits(&[(Rule::Partitioned, 1)]);
     assert_eq!(run.tally.one_way, 1);
-    // The other way round nothing of this transaction is lost before the vote.
+    // In the other direction no message of this transaction is lost before the vote.
     let back = TimedFault::Cut { from: vec![NODE_1], to: vec![NODE_0], for_us: 30_000 };
     let run = trace_run(&[Fault::At(5_000, back)]);
     assert_eq!(run.first(PREPARE_RECEIVED), run.first(PREPARE_SENT) + BASE_US);
@@ -246,7 +248,7 @@ fn n6_partition_cuts_off_clients_and_symmetric_cuts_are_not_one_way() {
     let back = TimedFault::Cut { from: there, to: here, for_us };
     let run = trace_run(&[Fault::At(5_000, out), Fault::At(5_000, back)]);
     assert!(run.first("n0  <- c1") > 25_000, "its first request was lost");
-    assert_eq!((run.tally.of(Rule::Partitioned), run.tally.one_way), (1, 0));
+    assert_eq!((run.tally.hits(Rule::Partitioned), run.tally.one_way), (1, 0));
 }
 
 #[test]
@@ -260,14 +262,15 @@ fn n7_swizzled_links_are_released_in_another_order() {
     run.assert_hits(&[(Rule::Swizzled, 2)]);
 }
 
-/// A random half, one by one: in some storms everybody or nobody, and the first to be clogged need not be let go first.
+/// A random half, one by one: in some runs all nodes or none, and the first clogged need not be the
+/// first released.
 #[test]
 fn n7_swizzles_affect_some_nodes_and_release_in_both_orders() {
     let (mut sizes, mut in_order, mut out_of_order) = ([0; 6], 0, 0);
     for seed in 0..200 {
         let rates = Rates { swizzles: 1, ..Rates::default() };
         let timed_faults = Seeded::new(&plan(5), rates, &mut Rng::new(seed)).timed_faults();
-        let span = |(at, timed_faults): &(u64, TimedFault)| match timed_faults {
+        let span = |(at, timed_fault): &(u64, TimedFault)| match timed_fault {
             TimedFault::Clog { for_us, swizzle: true, .. } => Some((*at, at + for_us)),
             TimedFault::Clog { .. }
             | TimedFault::Cut { .. }
@@ -315,7 +318,8 @@ fn n8_a_queue_is_full_at_its_limit_and_not_before() {
     assert!(matches!(chooser.message(&point(3)), Some(MessageFault::Evict { victim: 0..=2 })));
 }
 
-/// PREPARED is written and its sync under way when the process dies: what had reached the page cache is read back.
+/// The process dies when PREPARED is written and its sync is pending: what had reached the page
+/// cache is read back.
 #[test]
 fn p1_process_kill_keeps_a_prefix_of_the_page_cache() {
     let killed = |keep_permille| {
@@ -324,12 +328,12 @@ fn p1_process_kill_keeps_a_prefix_of_the_page_cache() {
     };
     let (none, all) = (killed(0), killed(1000));
     assert!(
-        none.text.contains("Ready life 2, 0 in doubt")
-            && all.text.contains("Ready life 2, 1 in doubt")
+        none.text.contains("Ready incarnation 2, 0 in doubt")
+            && all.text.contains("Ready incarnation 2, 1 in doubt")
     );
     for run in [none, all] {
         assert_eq!(
-            (run.tally.of(Rule::ProcessKilled), run.tally.of(Rule::PowerCut), run.tally.boots),
+            (run.tally.hits(Rule::ProcessKilled), run.tally.hits(Rule::PowerCut), run.tally.boots),
             (1, 0, 4)
         );
         assert_eq!(run.times("n1  boot")[1], run.first("n1  KILLED") + 20_000);
@@ -342,10 +346,10 @@ fn p2_power_cut_keeps_synced_records() {
     let none = || CrashKind::PowerCut(Survival::None);
     let unsynced = trace_run(&[crash_after(1, EffectName::Sync(Some(about("Prepared"))), none())]);
     let synced = trace_run(&[crash_after(1, EffectName::Send(about("Vote"), NodeId(0)), none())]);
-    assert!(unsynced.text.contains("Ready life 2, 0 in doubt"), "{}", unsynced.text);
-    assert!(synced.text.contains("Ready life 2, 1 in doubt"), "{}", synced.text);
+    assert!(unsynced.text.contains("Ready incarnation 2, 0 in doubt"), "{}", unsynced.text);
+    assert!(synced.text.contains("Ready incarnation 2, 1 in doubt"), "{}", synced.text);
     for run in [unsynced, synced] {
-        assert_eq!((run.tally.of(Rule::ProcessKilled), run.tally.of(Rule::PowerCut)), (0, 1));
+        assert_eq!((run.tally.hits(Rule::ProcessKilled), run.tally.hits(Rule::PowerCut)), (0, 1));
     }
 }
 
@@ -361,8 +365,8 @@ fn p3_cluster_power_cut_hits_every_node_at_once() {
         assert_eq!(run.times(&format!("n{node}  POWER CUT")), [11_000]);
         assert_eq!(run.times(&format!("n{node}  boot"))[1], 16_000);
     }
-    assert_eq!((run.tally.of(Rule::PowerCut), run.tally.of(Rule::ClusterPowerCut)), (3, 1));
-    assert_eq!(trace_run(&[cut(0), cut(1)]).tally.of(Rule::ClusterPowerCut), 0, "not all");
+    assert_eq!((run.tally.hits(Rule::PowerCut), run.tally.hits(Rule::ClusterPowerCut)), (3, 1));
+    assert_eq!(trace_run(&[cut(0), cut(1)]).tally.hits(Rule::ClusterPowerCut), 0, "not all");
 }
 
 #[test]
@@ -383,8 +387,8 @@ fn p5_boot_after_a_crash_during_boot_recovers_the_same_state() {
         cut(1, EffectName::Send(about("Vote"), NodeId(0))),
         cut(2, EffectName::Sync(Some(snapshot))),
     ]);
-    assert_eq!((run.tally.of(Rule::CrashDuringBoot), run.tally.boots), (1, 5));
-    assert!(run.text.contains("1 in doubt"), "what was promised before both crashes");
+    assert_eq!((run.tally.hits(Rule::CrashDuringBoot), run.tally.boots), (1, 5));
+    assert!(run.text.contains("1 in doubt"), "the Yes vote of before both crashes");
 }
 
 #[test]
@@ -395,13 +399,13 @@ fn p6_permanently_down_node_never_restarts() {
         &put_on_every_node(),
         &[],
     );
-    assert_eq!(run.tally.of(Rule::NeverRestarts), 1);
+    assert_eq!(run.tally.hits(Rule::NeverRestarts), 1);
     assert_eq!(run.times("n2  boot").len(), 1);
     assert!(run.times("n2  <-").iter().chain(&run.times("n2  ->")).all(|at| *at < healed_us));
 }
 
-/// D8: not appends alone. The snapshot of the first life cannot be given its name; the node halts at the barrier that
-/// would have made that durable, and the next life begins anew.
+/// D8: not appends alone. The snapshot of the first incarnation cannot be renamed; the node halts
+/// at the barrier that would have made the name durable, and the next incarnation begins anew.
 #[test]
 fn d8_failed_rename_halts_the_node_at_the_next_barrier() {
     let snapshot = About { kind: "Snapshot", subject: None };
@@ -413,11 +417,11 @@ fn d8_failed_rename_halts_the_node_at_the_next_barrier() {
     };
     let full = WriteFault { error: DiskError::NoSpace, keep_permille: 0, lasts_us: 0 };
     let run = trace_run(&[Fault::Write(at, full)]);
-    assert_eq!((run.tally.of(Rule::WriteFailed), run.tally.boots), (1, 4), "{}", run.text);
+    assert_eq!((run.tally.hits(Rule::WriteFailed), run.tally.boots), (1, 4), "{}", run.text);
     assert!(run.first("n1  HALT") < run.times("n1  boot")[1], "{}", run.text);
 }
 
-/// The disk knows no time, so this one is told here.
+/// The disk has no time, so this rule is tested here.
 #[test]
 fn d9_a_slow_sync_takes_longer_and_succeeds() {
     let at = EffectAt {
@@ -431,12 +435,13 @@ fn d9_a_slow_sync_takes_longer_and_succeeds() {
     assert_eq!(
         run.first("n2  -> n0     Vote"),
         run.first(PREPARE_RECEIVED) + 100,
-        "its disk is as fast as ever"
+        "only the sync of n1 is slow"
     );
     run.assert_hits(&[(Rule::SlowBarrier, 1)]);
 }
 
-/// A second client, so that something is asked after the fault: whoever crashes must be as good as new.
+/// A second client, so that there is a request after the fault: a crashed node must work like a new
+/// one.
 #[test]
 fn after_every_crash_the_cluster_commits_again() {
     let again =

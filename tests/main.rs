@@ -1,4 +1,4 @@
-//! Storms over the real node: stories, costs, determinism, planted bugs. One binary.
+//! Simulations of the real node: scenarios, costs, determinism, mutants. One binary.
 
 mod builder;
 mod clocks;

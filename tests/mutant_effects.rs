@@ -1,5 +1,5 @@
-//! Bugs planted around the real node, each of which makes a claim speak; `faulty_nodes` has more of them, and `sim/bugs/hit`
-//! plants others inside it.
+//! Mutants around the real node, each of which violates a property; `faulty_nodes` has more of
+//! them, and `sim/mutants/run` builds others inside it.
 
 use stormglass::commit::{
     CommitNode, Config, EndMark, Event, Message, Position, Request, Response,
@@ -31,14 +31,15 @@ pub(crate) const REMOVES_UNCOVERED_LOG: u8 = 7;
 pub(crate) struct MutantNode {
     pub(crate) mutant: u8,
     node: CommitNode,
-    /// What it has last heard to be committed.
+    /// The last transaction that it has seen committed.
     pub(crate) last_committed: Option<TxId>,
-    /// Used again, and empty between steps.
+    /// Reused, and empty between steps.
     inner: Outbox<CommitNode>,
 }
 
 impl MutantNode {
-    /// Passes on what the node wants done, but for what the bug forgets: barriers that "complete" at once.
+    /// Forwards the node's effects, except those that the mutant drops: such barriers "complete" at
+    /// once.
     fn forward_effects(&mut self, now: Time, out: &mut Outbox<Self>) {
         loop {
             let mut done = None;
@@ -123,7 +124,7 @@ impl Node for MutantNode {
 }
 
 impl MutantNode {
-    /// Lets the node handle an input, and passes on what it wants done.
+    /// Lets the node handle an input, and forwards its effects.
     pub(crate) fn step_node(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
         let input = match input {
             Input::Message { from, message } => {
@@ -141,7 +142,7 @@ impl MutantNode {
                             },
                         );
                     }
-                    (Message::Inquire { .. }, PANICS) => panic!("who asks?"),
+                    (Message::Inquire { .. }, PANICS) => panic!("mutant: panic on Inquire"),
                     _ => {}
                 }
                 Input::Message { from, message }
@@ -155,12 +156,12 @@ impl MutantNode {
     }
 }
 
-/// A word that ends nothing.
+/// An end mark that ends nothing.
 pub(crate) fn empty_end_mark() -> EndMark {
     EndMark::new(Position::default(), std::iter::empty(), None)
 }
 
-/// The commit protocol with a bug planted.
+/// The commit protocol with a mutant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MutantProtocol(pub(crate) u8);
 
@@ -211,12 +212,12 @@ impl Scene for MutantProtocol {
     }
 }
 
-/// The first seed that finds the bug, and the claim that it breaks.
+/// The first seed that finds the mutant, and the violated property.
 pub(crate) fn first_violation(mutant: u8) -> (u64, &'static str) {
     first_violation_in(Profile::Swarm, mutant)
 }
 
-/// The same in another kind of storm.
+/// The same in another profile.
 pub(crate) fn first_violation_in(profile: Profile, mutant: u8) -> (u64, &'static str) {
     let setup = Setup { profile, ..Setup::default() };
     let options = HuntOptions { setup, seeds: 0..1_000, jobs: 2, keep_going: false };
@@ -230,12 +231,12 @@ fn violation(mutant: u8) -> &'static str {
 
 #[test]
 fn boot_without_a_sync_is_not_durable_at_its_first_message() {
-    assert_eq!(violation(SKIPS_SYNC), "W10 SilentUntilTheBootIsDurable");
+    assert_eq!(violation(SKIPS_SYNC), "W10 NoEffectBeforeTheBootIsDurable");
 }
 
 #[test]
 fn snapshot_without_a_directory_sync_is_not_durable_at_the_first_message() {
-    assert_eq!(violation(SKIPS_SYNC_DIR), "W10 SilentUntilTheBootIsDurable");
+    assert_eq!(violation(SKIPS_SYNC_DIR), "W10 NoEffectBeforeTheBootIsDurable");
 }
 
 #[test]
@@ -245,22 +246,22 @@ fn ack_before_the_terminal_record_is_durable_is_detected() {
 
 #[test]
 fn abort_sent_while_collecting_votes_is_detected() {
-    assert_eq!(violation(EARLY_ABORT), "W5 NoAbortWhileUndecided");
+    assert_eq!(violation(EARLY_ABORT), "W5 NoAbortAfterCommitRecord");
 }
 
 #[test]
 fn log_removed_before_the_snapshot_name_is_durable_is_detected() {
-    assert_eq!(violation(REMOVES_LOG_EARLY), "W8 SnapshotIsDurableBeforeDrop");
+    assert_eq!(violation(REMOVES_LOG_EARLY), "W8 SnapshotIsDurableBeforeRemoval");
 }
 
 #[test]
 fn removal_of_a_log_not_covered_by_the_snapshot_is_detected() {
-    assert_eq!(violation(REMOVES_UNCOVERED_LOG), "W8 OnlyWhatIsCoveredIsDropped");
+    assert_eq!(violation(REMOVES_UNCOVERED_LOG), "W8 OnlyFilesBeforeTheSnapshotAreRemoved");
 }
 
 #[test]
 fn commit_resent_too_often_to_a_down_node_is_detected() {
-    assert_eq!(violation(REPEATS_COMMIT), "L2 OneMessagePerRetry");
+    assert_eq!(violation(REPEATS_COMMIT), "L2 OneCommitPerRetryPeriod");
 }
 
 #[test]

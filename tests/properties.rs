@@ -1,4 +1,5 @@
-//! Crash schedules from proptest: flat lists of faults over what a calm run does. What fails reads like a schedule.
+//! Crash schedules from proptest: flat lists of faults at the coordinates of a run without faults.
+//! A failure reads like a schedule.
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
@@ -8,7 +9,7 @@ use stormglass_sim::protocol::Of;
 use stormglass_sim::replay::replay_world;
 use stormglass_sim::schedule::Schedule;
 use stormglass_sim::shrink::ScheduleSize;
-use stormglass_sim::simulation::{config, faults, survives};
+use stormglass_sim::simulation::{check_faults, faults, proptest_config};
 
 use crate::mutant_effects::{MutantProtocol, PANICS};
 
@@ -16,33 +17,33 @@ const SMALL: Setup =
     Setup { profile: stormglass_sim::profile::Profile::Swarm, nodes: Some(3), txns: Some(4) };
 
 proptest! {
-    #![proptest_config(config(300, "regressions/proptest/commit.txt"))]
+    #![proptest_config(proptest_config(300, "regressions/proptest/commit.txt"))]
 
     #[test]
     fn no_property_is_violated_under_a_few_faults(fault_list in faults(&Of::<Commit>::new(), &SMALL)) {
-        survives(&Of::<Commit>::new(), &SMALL, &fault_list)?;
+        check_faults(&Of::<Commit>::new(), &SMALL, &fault_list)?;
     }
 }
 
-/// The message that a stranger gets: proptest's own shrinker leaves few faults, and everything needed to act is there.
+/// The message of a failing property: proptest's own shrinker leaves few faults, and the message
+/// has everything that is needed next.
 #[test]
 fn proptest_failure_message_contains_a_minimal_schedule() {
     let scene = MutantProtocol(PANICS);
     let mut runner =
-        TestRunner::new(ProptestConfig { failure_persistence: None, ..config(2_000, "") });
+        TestRunner::new(ProptestConfig { failure_persistence: None, ..proptest_config(2_000, "") });
     let outcome =
-        runner.run(&faults(&scene, &SMALL), |fault_list| survives(&scene, &SMALL, &fault_list));
-    let Err(TestError::Fail(reason, minimal)) = outcome else { panic!("the bug is not found") };
+        runner.run(&faults(&scene, &SMALL), |fault_list| check_faults(&scene, &SMALL, &fault_list));
+    let Err(TestError::Fail(reason, minimal)) = outcome else { panic!("the mutant is not found") };
     let message = reason.message();
     println!("{message}");
     assert!(minimal.len() <= 3, "{minimal:?}");
-    assert!(message.contains("breaks NodeNeverPanics"), "{message}");
+    assert!(message.contains("violates NodeNeverPanics"), "{message}");
     assert!(message.contains("run it again with\n  cargo test"), "{message}");
-    assert!(message.contains("BREAKS    NodeNeverPanics"), "{message}");
-    let text = message.lines().skip_while(|line| *line != "    stormglass 1");
-    let text = text
-        .take_while(|line| *line != "what happens:")
-        .map(|line| line.trim_start().to_owned() + "\n");
+    assert!(message.contains("VIOLATED  NodeNeverPanics"), "{message}");
+    let text = message.lines().skip_while(|line| *line != "    stormglass 2");
+    let text =
+        text.take_while(|line| *line != "trace:").map(|line| line.trim_start().to_owned() + "\n");
     let schedule: String = text.collect();
     let read =
         Schedule::read(&scene, &schedule).unwrap_or_else(|problem| panic!("{problem}\n{schedule}"));
@@ -51,6 +52,6 @@ fn proptest_failure_message_contains_a_minimal_schedule() {
     let violation = replay_world(&scene, &read, ())
         .run()
         .violation
-        .expect("the schedule in the message breaks the claim");
+        .expect("the schedule in the message violates the property");
     assert_eq!(violation.property, "NodeNeverPanics");
 }

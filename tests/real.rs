@@ -1,4 +1,5 @@
-//! The program itself, as processes on this machine: what it says, how it ends, and what a kill leaves.
+//! The program, as processes on this machine: its output, its exit codes, and the files after a
+//! kill.
 
 mod campaign;
 mod disk;

@@ -1,5 +1,5 @@
-//! Every schedule of `regressions/`, each a test of its own. The path is taken at build time: tests may be run from
-//! anywhere.
+//! Every schedule of `regressions/`, each a test of its own. The path is fixed at build time, so
+//! that tests can run from any directory.
 
 fn main() -> std::process::ExitCode {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions");

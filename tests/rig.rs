@@ -1,4 +1,5 @@
-//! A world by hand: these wishes, these faults, base timing, and a count of what was said and written.
+//! A world built by hand: given requests and faults, base timing, and counts of messages and
+//! records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use stormglass_sim::property::{Checker, Fact, Observation, Violation};
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::world::{RunOutcome, World};
 
-/// How often what was sent, written and answered, for request c1.1 only.
+/// The messages, records and responses of request c1.1.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EffectCounts {
     pub(crate) sent: BTreeMap<&'static str, usize>,
@@ -49,12 +50,12 @@ pub(crate) fn op(node: u16, action: Action) -> Op {
     Op { node: NodeId(node), key: Key::new("k").expect("short"), action }
 }
 
-/// An operation that its node has an honest reason to refuse.
+/// An operation that its node refuses.
 pub(crate) fn refused_op(node: u16) -> Op {
     op(node, Action::Add { by: -1, at_least: 0 })
 }
 
-/// Client 1 asks node 0 for this, after a second's hundredth.
+/// A request of client 1 to node 0, after 10 ms.
 pub(crate) fn client_request(ops: &[Op]) -> ClientRequest {
     let ops = Arc::from(ops);
     ClientRequest {
@@ -77,11 +78,11 @@ pub(crate) fn plan(nodes: u16) -> Plan {
         recovery_timeout_us,
         log_bytes: LOG_BYTES,
         permanently_down: Vec::new(),
-        wire: false,
+        encode_messages: false,
     }
 }
 
-/// Runs these wishes under these faults; every fault must have come up.
+/// Runs these requests under these faults; every fault must be reached.
 pub(crate) fn run(
     plan: Plan,
     requests: Vec<ClientRequest>,
@@ -94,11 +95,11 @@ pub(crate) fn run(
         World::new(config, plan, clients, checker, Scripted::new(faults));
     let outcome = world.run();
     let unused: Vec<_> = world.chooser().unused().collect();
-    assert!(unused.is_empty(), "never came up: {unused:?}");
+    assert!(unused.is_empty(), "not reached: {unused:?}");
     (outcome, world.checker().1.clone())
 }
 
-/// The same, and no claim may break.
+/// The same, and no property may be violated.
 pub(crate) fn run_clean(
     plan: Plan,
     requests: Vec<ClientRequest>,

@@ -1,4 +1,5 @@
-//! Stories told in faults: the four that the node's predecessor had tests for, and those that broke it.
+//! Scenarios with faults: the four that the node's predecessor had tests for, and those in which it
+//! failed.
 
 use stormglass::commit::{Action, Key, Op};
 use stormglass::{About, DiskError, NodeId, RequestId, Subject};
@@ -55,15 +56,15 @@ fn one_no_vote_aborts_at_every_participant() {
     assert_eq!(counts.written.get("Commit"), None);
 }
 
-/// 1. All vote Yes; n0 forces COMMIT and tells n1.
+/// 1. All participants vote Yes; n0 forces COMMIT and sends Commit to n1.
 /// 2. n1 writes COMMITTED and loses power before it is durable; nothing unsynced survives.
-/// 3. n1 boots in doubt, its locks restored, asks, is told, and acknowledges.
+/// 3. n1 boots in doubt, its locks restored, inquires, learns the decision, and acknowledges.
 #[test]
 fn a_participant_recovers_from_its_disk_and_learns_the_decision() {
     let crash = power_cut(1, EffectName::Append(about("Committed")), Survival::None);
     let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &[crash]);
     assert_eq!(counts.answered, ["Committed"]);
-    assert_eq!(counts.written["Committed"], 3, "once in vain");
+    assert_eq!(counts.written["Committed"], 3, "one of them was lost in the power cut");
 }
 
 #[test]
@@ -74,21 +75,22 @@ fn the_coordinator_times_out_when_a_vote_is_missing() {
     assert!(counts.sent["Abort"] >= 1);
 }
 
-/// 1. n0 forces COMMIT and loses power before it has told anybody.
-/// 2. It boots, finds COMMIT without END, and says Commit to all.
+/// 1. n0 forces COMMIT and loses power before it has sent any Commit.
+/// 2. It boots, finds COMMIT without END, and sends Commit to all.
 #[test]
 fn restarted_coordinator_resends_an_undelivered_commit() {
     let crash = power_cut(0, EffectName::Send(about("Commit"), NodeId(1)), Survival::None);
     let lost = lose(0, 1, "Commit", 1);
     let counts =
         run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &[crash, lost]);
-    assert_eq!(counts.answered, ["Committed"], "the client asked again");
+    assert_eq!(counts.answered, ["Committed"], "the client retried");
     assert_eq!(counts.written["Committed"], 2);
 }
 
-/// 1. All vote Yes; n0 appends COMMIT and loses power before it is durable: it was never decided.
-/// 2. n1 and n2 are in doubt and ask; n0, in its second life, knows nothing of it: aborted, by presumption.
-/// 3. The client asks what became of c1.1: aborted, for it was addressed to the first life.
+/// 1. All vote Yes; n0 appends COMMIT and loses power before it is durable: there is no decision.
+/// 2. n1 and n2 are in doubt and inquire; n0, in its second incarnation, does not know the
+///    transaction: aborted, by presumption.
+/// 3. The client queries c1.1: aborted, since it was addressed to the first incarnation.
 #[test]
 fn commit_record_lost_in_a_power_cut_is_presumed_aborted() {
     let crash = power_cut(0, EffectName::Append(about("Commit")), Survival::None);
@@ -97,7 +99,8 @@ fn commit_record_lost_in_a_power_cut_is_presumed_aborted() {
     assert_eq!(counts.written["Aborted"], 2);
 }
 
-/// A duplicate of an old Commit finds the outcome, and is acknowledged again; nothing is written twice.
+/// A duplicate of an old Commit finds the outcome, and is acknowledged again; nothing is written
+/// twice.
 #[test]
 fn a_duplicate_commit_changes_nothing() {
     let (from, to) = (Endpoint::Node(NodeId(0)), Endpoint::Node(NodeId(1)));
@@ -107,8 +110,9 @@ fn a_duplicate_commit_changes_nothing() {
     assert_eq!((counts.written["Committed"], counts.sent["Ack"]), (1, 2));
 }
 
-/// 1. n1 votes Yes and is killed; n2's vote is long on its way, so that nothing is decided.
-/// 2. n1 boots in doubt and asks. n0, still collecting votes, says nothing: above all not "aborted".
+/// 1. n1 votes Yes and is killed; n2's vote is delayed, so the transaction is undecided.
+/// 2. n1 boots in doubt and inquires. n0, still collecting votes, does not answer, in particular
+///    not "aborted".
 /// 3. n2's vote arrives, and all commit.
 #[test]
 fn inquiry_while_votes_are_collected_is_not_answered_with_aborted() {
@@ -126,8 +130,8 @@ fn inquiry_while_votes_are_collected_is_not_answered_with_aborted() {
     assert!(counts.sent["Inquire"] >= 1 && !counts.sent.contains_key("Abort"));
 }
 
-/// 1. n1 loses power in doubt, boots, and loses power again in the middle of writing down what it has read back.
-/// 2. The third life finds the Yes of the first and learns the decision.
+/// 1. n1 loses power in doubt, boots, and loses power again while it writes its snapshot.
+/// 2. The third incarnation finds the Yes of the first and learns the decision.
 #[test]
 fn yes_vote_survives_a_second_crash_during_recovery() {
     let twice = [Survival::None, Survival::All].map(|survival| {
@@ -146,8 +150,9 @@ fn yes_vote_survives_a_second_crash_during_recovery() {
     }
 }
 
-/// 1. n1 is prepared for c1.1, and Commit is long on its way; meanwhile n1 commits c2.1, which is its own.
-/// 2. It loses power: the last records of its log are about c2.1 only. It is in doubt about c1.1 all the same.
+/// 1. n1 is prepared for c1.1, and Commit is delayed; meanwhile n1 commits c2.1, which is its own.
+/// 2. It loses power: the last records of its log concern c2.1 only. It is in doubt about c1.1
+///    nevertheless.
 #[test]
 fn prepared_record_followed_by_an_unrelated_record_is_recovered() {
     let other = Op { key: Key::new("other").expect("short"), ..put(1) };
@@ -166,8 +171,8 @@ fn prepared_record_followed_by_an_unrelated_record_is_recovered() {
     assert!(counts.sent["Inquire"] >= 1);
 }
 
-/// n1 has no room for its PREPARED: it halts and never votes, the client hears "aborted", and n1 starts again once there
-/// is room.
+/// n1 has no space for its PREPARED: it halts and does not vote, the client receives "aborted", and
+/// n1 starts again once there is space.
 #[test]
 fn full_disk_aborts_the_transaction_and_the_node_restarts() {
     let at = EffectAt {
@@ -186,7 +191,8 @@ fn full_disk_aborts_the_transaction_and_the_node_restarts() {
     assert_eq!(counts.sent["Vote"], 1, "n2's");
 }
 
-/// A Prepare that arrives long after the abort finds that its transaction has ended: no vote, no lock.
+/// A Prepare that arrives long after the abort finds that its transaction has ended: no vote, no
+/// lock.
 #[test]
 fn prepare_after_the_abort_takes_no_locks() {
     let faults = [delay(0, 1, "Prepare", 400_000), lose(0, 1, "Prepare", 2)];
@@ -195,8 +201,9 @@ fn prepare_after_the_abort_takes_no_locks() {
     assert_eq!(counts.written["Prepared"], 1, "n2's");
 }
 
-/// 1. c1.1 puts 7, c1.2 puts 8. A copy of the Commit for c1.1 arrives after that.
-/// 2. n1 loses power and boots: it finds 8. (That is judged: what a life begins with is what was written before.)
+/// 1. c1.1 puts 7, c1.2 puts 8. A duplicate of the Commit for c1.1 arrives after that.
+/// 2. n1 loses power and boots: it finds 8. (The checker verifies that an incarnation begins with
+///    what was written.)
 #[test]
 fn duplicate_of_an_old_commit_does_not_overwrite_a_newer_value() {
     let (from, to) = (Endpoint::Node(NodeId(0)), Endpoint::Node(NodeId(1)));

@@ -1,6 +1,7 @@
-//! How long a schedule keeps its meaning: planted bugs, changes to the node that preserve what it does, and whether the
-//! shrunk schedule of the bug still breaks the same claim. Beside it the same for the seed that found the bug.
-//! `sim/bugs/hit` measures the same over the bugs inside the node, if OUTLIVE is set.
+//! How long a schedule keeps its meaning: mutants, changes of the node that preserve its behaviour,
+//! and whether the shrunk schedule of the mutant still violates the same property. Beside it the
+//! same for the seed that found the mutant. `sim/mutants/run` measures the same over the mutants
+//! inside the node, with STABILITY=1.
 
 use std::sync::atomic::AtomicBool;
 
@@ -18,7 +19,7 @@ use crate::mutant_effects::{
     SKIPS_SYNC_DIR, first_violation,
 };
 
-/// What is changed is no bug: the whole node stays clean behind each change.
+/// The changes are no bugs: the node violates no property with any of them.
 #[test]
 fn every_edit_preserves_the_properties_of_the_node() {
     for edit in Edit::ALL {
@@ -37,14 +38,18 @@ fn shrunk(mutant: u8, seed: u64) -> Schedule<Txn> {
         progress: &mut |_, _| {},
     };
     let shrunk =
-        shrink(&MutantProtocol(mutant), &schedule, control).expect("the seed breaks a claim");
+        shrink(&MutantProtocol(mutant), &schedule, control).expect("the seed violates a property");
     let size = ScheduleSize::of(&shrunk.schedule);
-    assert!(shrunk.one_minimal && size.faults <= 3 && size.requests <= 2, "bug {mutant}: {size}");
+    assert!(
+        shrunk.one_minimal && size.faults <= 3 && size.requests <= 2,
+        "mutant {mutant}: {size}"
+    );
     shrunk.schedule
 }
 
-/// The figure for seeds says little, and is only printed: these bugs break a claim in many seeds, so that after any change
-/// most seeds still break it somewhere, if seldom about the same request.
+/// The figure for seeds says little, and is only printed: these mutants violate a property in many
+/// seeds, so that after any change most seeds still violate it somewhere, but seldom about the same
+/// request.
 #[test]
 fn schedules_reproduce_violations_after_edits() {
     let mut all = Vec::new();
@@ -60,7 +65,7 @@ fn schedules_reproduce_violations_after_edits() {
         let (seed, property) = first_violation(mutant);
         let results = try_edits(MutantProtocol(mutant), &shrunk(mutant, seed), seed, property);
         for EditResult { edit, .. } in results.iter().filter(|one| !one.schedule.reproduces()) {
-            println!("{property} does not outlive {edit}");
+            println!("{property} is not reproduced after {edit}");
         }
         all.extend(results);
     }
@@ -74,7 +79,8 @@ fn schedules_reproduce_violations_after_edits() {
         count(&|one| one.seed == Reproduction::SameRequest),
     );
     println!(
-        "of {} pairs of bug and change, {schedules} schedules and {seeds} seeds still break the claim;",
+        "of {} pairs of mutant and edit, \
+         {schedules} schedules and {seeds} seeds still violate the property;",
         all.len()
     );
     println!("{} and {} of them about the same request", same_request.0, same_request.1);
@@ -82,25 +88,25 @@ fn schedules_reproduce_violations_after_edits() {
     assert!(same_request.0 * 100 >= all.len() * 95, "{} of {}", same_request.0, all.len());
 }
 
-/// Leaving out any one fault or request makes the claim hold, or another one break.
+/// Without any one fault or request the property holds, or another one is violated.
 #[test]
 fn every_entry_of_a_shrunk_schedule_is_needed() {
     let scene = MutantProtocol(EARLY_ABORT);
     let (seed, property) = first_violation(EARLY_ABORT);
     let schedule = shrunk(EARLY_ABORT, seed);
-    let breaks = |candidate: &Schedule<Txn>| {
+    let violates = |candidate: &Schedule<Txn>| {
         let violation = stormglass_sim::replay::replay_world(&scene, candidate, ()).run().violation;
         violation.is_some_and(|violation| violation.property == property)
     };
-    assert!(breaks(&schedule));
+    assert!(violates(&schedule));
     for at in 0..schedule.faults.len() {
         let mut without = schedule.clone();
         without.faults.remove(at);
-        assert!(!breaks(&without), "fault {at} is not needed");
+        assert!(!violates(&without), "fault {at} is not needed");
     }
     for at in 0..schedule.requests.len() {
         let mut without = schedule.clone();
         without.requests.remove(at);
-        assert!(!breaks(&without), "request {at} is not needed");
+        assert!(!violates(&without), "request {at} is not needed");
     }
 }

@@ -1,4 +1,5 @@
-//! What shrinking does beyond leaving out, shown with claims about the real node that are made to be broken.
+//! What shrinking does beyond removing entries, with properties of the real node that are meant to
+//! be violated.
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -17,15 +18,15 @@ use stormglass_sim::schedule::{Expectation, Schedule};
 use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, ShrinkReport, shrink};
 use stormglass_sim::workload::PlannedRequest;
 
-/// Two-phase commit under another claim.
-struct CommitCheckedBy<J>(PhantomData<fn() -> J>);
+/// Two-phase commit with another property.
+struct CommitCheckedBy<K>(PhantomData<fn() -> K>);
 
-impl<J: Checker<CommitNode> + Clone + Default + Send + 'static> Protocol for CommitCheckedBy<J> {
-    const NAME: &'static str = "two-phase commit under another claim";
+impl<K: Checker<CommitNode> + Clone + Default + Send + 'static> Protocol for CommitCheckedBy<K> {
+    const NAME: &'static str = "two-phase commit with another property";
     type Node = CommitNode;
     type Request = Txn;
     type Workload = Clients;
-    type Checker = J;
+    type Checker = K;
 
     fn config(plan: &Plan) -> Config {
         Commit::config(plan)
@@ -36,8 +37,8 @@ impl<J: Checker<CommitNode> + Clone + Default + Send + 'static> Protocol for Com
     fn clients(plan: &Plan, requests: Vec<PlannedRequest<Txn>>) -> Clients {
         Commit::clients(plan, requests)
     }
-    fn checker(_: &Plan) -> J {
-        J::default()
+    fn checker(_: &Plan) -> K {
+        K::default()
     }
     fn merged(one: &Txn, other: &Txn) -> Option<Txn> {
         Commit::merged(one, other)
@@ -47,7 +48,8 @@ impl<J: Checker<CommitNode> + Clone + Default + Send + 'static> Protocol for Com
     }
 }
 
-/// So many requests without any fault, 100 ms apart, each of a client of its own: `put n1/k1 1`, `put n1/k2 1`, ...
+/// This many requests without any fault, 100 ms apart, each of a client of its own: `put n1/k1 1`,
+/// `put n1/k2 1`, ...
 fn fault_free_schedule(count: u32) -> Schedule<Txn> {
     let (_, recorded) = record(&Of::<Commit>::new(), &Setup::default(), 0);
     let planned = |nth: u32| {
@@ -57,36 +59,37 @@ fn fault_free_schedule(count: u32) -> Schedule<Txn> {
             id: RequestId { client: nth.into(), serial: 1, attempt: 0 },
             node: NodeId(0),
             after_us: 100_000 * u64::from(nth),
-            what: Txn { ops: Arc::from([put]), stubborn: false },
+            request: Txn { ops: Arc::from([put]), stubborn: false },
         }
     };
     let mut plan = recorded.plan;
     (plan.nodes, plan.clients, plan.fault_phase_us) = (2, count, 1_000_000);
-    (plan.timing, plan.permanently_down, plan.wire) = (Default::default(), Vec::new(), false);
+    (plan.timing, plan.permanently_down, plan.encode_messages) =
+        (Default::default(), Vec::new(), false);
     let requests = (1..=count).map(planned).collect();
     Schedule {
         note: Vec::new(),
-        property: Expectation::MustHold(None),
+        expectation: Expectation::NoViolation(None),
         plan,
         requests,
         faults: Vec::new(),
     }
 }
 
-fn shrunk<J: Checker<CommitNode> + Clone + Default + Send + 'static>(
+fn shrunk<K: Checker<CommitNode> + Clone + Default + Send + 'static>(
     schedule: &Schedule<Txn>,
 ) -> ShrinkReport<Txn> {
     let control =
         ShrinkControl { stop: &AtomicBool::new(false), runs_max: 20_000, progress: &mut |_, _| {} };
     let shrunk =
-        shrink(&Of::<CommitCheckedBy<J>>::new(), schedule, control).expect("the claim breaks");
+        shrink(&Of::<CommitCheckedBy<K>>::new(), schedule, control).expect("a violated property");
     let again =
-        replay_world(&Of::<CommitCheckedBy<J>>::new(), &shrunk.schedule, ()).run().violation;
-    assert_eq!(again.as_ref(), Some(&shrunk.violation), "what is said to break is what breaks");
+        replay_world(&Of::<CommitCheckedBy<K>>::new(), &shrunk.schedule, ()).run().violation;
+    assert_eq!(again.as_ref(), Some(&shrunk.violation), "the replay has the reported violation");
     shrunk
 }
 
-/// Nobody asks for a third key while the storm lasts.
+/// No client requests a third key during the fault phase.
 #[derive(Clone, Default)]
 struct TwoKeysAtMost {
     keys: BTreeSet<Key>,
@@ -109,22 +112,22 @@ impl Checker<CommitNode> for TwoKeysAtMost {
     }
 }
 
-/// No one request can be left out; that one asks for two keys is as good.
+/// No request can be removed; one request of two keys violates the property as well.
 #[test]
 fn two_requests_are_merged_when_neither_can_be_removed() {
     let ShrinkReport { schedule, one_minimal, .. } =
         shrunk::<TwoKeysAtMost>(&fault_free_schedule(3));
     let mut ops: Vec<usize> =
-        schedule.requests.iter().map(|planned| planned.what.ops.len()).collect();
+        schedule.requests.iter().map(|planned| planned.request.ops.len()).collect();
     ops.sort_unstable();
     assert_eq!((ops, one_minimal), (vec![1, 2], true));
 }
 
-/// Fewer than six requests are asked, and each is answered within a tenth of a second.
+/// Fewer than six requests are sent, and each is answered within a tenth of a second.
 #[derive(Clone, Default)]
 struct FewFastRequests {
     asked: BTreeSet<RequestId>,
-    /// And since when, in microseconds.
+    /// With the time of the request, in microseconds.
     waiting: Vec<(RequestId, u64)>,
 }
 
@@ -141,12 +144,13 @@ impl Checker<CommitNode> for FewFastRequests {
         if self.asked.len() < 6 && !slow {
             Ok(())
         } else {
-            Err(Violation::safety("SwiftAndQuiet", "no".to_string()))
+            Err(Violation::safety("FewFastRequests", "no".to_string()))
         }
     }
 }
 
-/// Six requests of which none can be left out; but one that comes late, or too early, breaks the same claim.
+/// Six requests of which none can be removed; but one that comes late, or too early, violates the
+/// same property.
 #[test]
 fn long_schedule_is_rebuilt_as_a_short_one() {
     let ShrinkReport { schedule, before, one_minimal, .. } =
@@ -156,7 +160,7 @@ fn long_schedule_is_rebuilt_as_a_short_one() {
     assert!(after.faults <= 1 && after.requests == 1 && one_minimal, "{after}: {schedule:?}");
 }
 
-/// Ctrl-C keeps the best so far, and what is left to try is not tried.
+/// Ctrl-C keeps the best schedule so far, and no further candidate is tried.
 #[test]
 fn shrink_stops_when_requested() {
     let (stop, mut stopped_at) = (AtomicBool::new(false), None);
@@ -167,11 +171,11 @@ fn shrink_stops_when_requested() {
     let control = ShrinkControl { stop: &stop, runs_max: 20_000, progress: &mut progress };
     let shrunk =
         shrink(&Of::<CommitCheckedBy<FewFastRequests>>::new(), &fault_free_schedule(8), control)
-            .expect("the claim breaks");
-    let stopped_at = stopped_at.expect("there is something to leave out");
+            .expect("the property is violated");
+    let stopped_at = stopped_at.expect("there is an entry to remove");
     assert!(
         shrunk.runs <= stopped_at + 5,
-        "{} runs, and {stopped_at} when it was told to stop",
+        "{} runs, and {stopped_at} when the stop was requested",
         shrunk.runs
     );
     assert!(!shrunk.one_minimal);

@@ -1,9 +1,9 @@
-//! Whole traces of hand-written stories (`tests/scenarios/*.simulation`), word for word.
+//! Complete traces of hand-written scenarios (`tests/scenarios/*.schedule`), word for word.
 //!
-//! The rule for updates: a trace changes only together with a change that means to change what a node does, or how a
-//! trace says it, and the commit says which. Look at the difference line by line (`cargo insta review`, or
-//! `INSTA_UPDATE=always cargo test --test simulations traces` and `git diff`); a line that you cannot explain is a bug. With
-//! `CI=true` nothing is ever written.
+//! The rule for updates: a trace changes only together with a change that means to change what a
+//! node does, or how a trace shows it, and the commit says which. Look at the difference line by
+//! line (`cargo insta review`, or `INSTA_UPDATE=always cargo test --test simulation traces` and
+//! `git diff`); a line that you cannot explain is a bug. With `CI=true` nothing is ever written.
 
 use std::path::Path;
 
@@ -15,9 +15,9 @@ use stormglass_sim::trace::{Filter, Trace};
 
 #[test]
 fn every_scenario_matches_its_golden_trace() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
-    let scenarios = files(&directory).expect("the stories are there");
-    assert!(scenarios.len() >= 12, "{} stories", scenarios.len());
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let scenarios = files(&directory).expect("the directory of scenarios");
+    assert!(scenarios.len() >= 12, "{} scenarios", scenarios.len());
     for path in scenarios {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let schedule = read(&Of::<Commit>::new(), &path).unwrap_or_else(|error| panic!("{error}"));

@@ -1,7 +1,7 @@
-//! How many messages per second, beside a loop that does nothing but deliver them: `cargo bench -p stormglass-sim`.
+//! Messages per second, beside a loop that only delivers them: `cargo bench -p stormglass-sim`.
 //!
-//! Absolute rates drift with the machine and its neighbours, so both run in one process, in turns, and what counts is
-//! the median of the ratios. Nothing here fails because something was slow.
+//! Absolute rates drift with the machine and its neighbours, so both run in one process,
+//! interleaved, and the result is the median of the ratios. No timing makes this benchmark fail.
 
 #![allow(
     clippy::disallowed_types,
@@ -24,34 +24,34 @@ const SEEDS: u64 = 25;
 /// 5 %, in 65,536ths.
 const LOSE: u32 = 65_536 / 20;
 
-/// One of ours, or the bare loop: runs a seed, says how many messages it has delivered.
+/// The simulator or the bare loop: runs a seed, returns the number of delivered messages.
 type Run = Box<dyn FnMut(u64) -> u64>;
 
 struct Benchmark {
     name: &'static str,
-    /// How many seeds of it take about as long as [`SEEDS`] of the first.
+    /// How many of its seeds take about as long as [`SEEDS`] of the first benchmark.
     seeds: u64,
     run: Run,
     rates: Vec<f64>,
 }
 
 fn main() {
-    // `cargo test --all-targets` runs this too, but says so by leaving this argument out.
+    // `cargo test --all-targets` runs this too, without this argument.
     if !std::env::args().any(|argument| argument == "--bench") {
         println!("to measure, run: cargo bench -p stormglass-sim");
         return;
     }
     let benchmark = |name, seeds, run| Benchmark { name, seeds, run, rates: Vec::new() };
     let mut all = [
-        benchmark("stormglass, 4 nodes", SEEDS, ours(4, 0)),
+        benchmark("stormglass, 4 nodes", SEEDS, simulator_run(4, 0)),
         benchmark("bare loop, 4 nodes", SEEDS * 8, Box::new(|seed| bare::run(4, TXNS, 0, seed))),
         benchmark(
             "bare loop, 4 nodes, 5 % loss",
             SEEDS * 8,
             Box::new(|seed| bare::run(4, TXNS, LOSE, seed)),
         ),
-        benchmark("stormglass, 32 nodes", SEEDS / 8, ours(32, 0)),
-        benchmark("stormglass, 4 nodes, 5 % loss", SEEDS, ours(4, LOSE)),
+        benchmark("stormglass, 32 nodes", SEEDS / 8, simulator_run(32, 0)),
+        benchmark("stormglass, 4 nodes, 5 % loss", SEEDS, simulator_run(4, LOSE)),
     ];
     for round in 0..=ROUNDS {
         for benchmark in &mut all {
@@ -65,9 +65,9 @@ fn main() {
     report(&all);
 }
 
-fn ours(nodes: u16, lose: u32) -> Run {
-    let mut bench =
-        Commit::bench(BenchRun { nodes, txns: TXNS, lose }).expect("it has a benchmark");
+fn simulator_run(nodes: u16, lose: u32) -> Run {
+    let mut bench = Commit::bench(BenchRun { nodes, txns: TXNS, lose })
+        .expect("two-phase commit has a benchmark");
     Box::new(move |seed| {
         let BenchResult { outcome, .. } = bench(seed);
         assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
@@ -81,21 +81,21 @@ fn measure(benchmark: &mut Benchmark, first: u64) -> f64 {
     delivered as f64 / began.elapsed().as_secs_f64()
 }
 
-fn report([ours, bare, bare_lossy, many, lossy]: &[Benchmark; 5]) {
-    println!("messages per second, median (least to most) of {ROUNDS} rounds in turns");
-    for benchmark in [ours, bare, many, lossy, bare_lossy] {
+fn report([simulator, bare, bare_lossy, many, lossy]: &[Benchmark; 5]) {
+    println!("messages per second, median (min to max) of {ROUNDS} interleaved rounds");
+    for benchmark in [simulator, bare, many, lossy, bare_lossy] {
         let [least, median, most] = spread(benchmark.rates.clone()).map(|rate| rate / 1e6);
         println!("  {:<32} {median:6.2} M  ({least:.2} to {most:.2})", benchmark.name);
     }
-    println!("ratios, median (least to most) of the rounds");
-    let ratio = |what: &str, a: &Benchmark, b: &Benchmark, goal: &str| {
+    println!("ratios, median (min to max) of the rounds");
+    let ratio = |label: &str, a: &Benchmark, b: &Benchmark, goal: &str| {
         let ratios = a.rates.iter().zip(&b.rates).map(|(a, b)| a / b).collect();
         let [least, median, most] = spread(ratios);
-        println!("  {what:<32} {median:6.3}    ({least:.3} to {most:.3}), goal {goal}");
+        println!("  {label:<32} {median:6.3}    ({least:.3} to {most:.3}), goal {goal}");
     };
-    ratio("stormglass / bare loop", ours, bare, "1/6 = 0.167");
-    ratio("32 nodes / 4 nodes", many, ours, "0.70");
-    ratio("5 % loss / no loss", lossy, ours, "0.70");
+    ratio("stormglass / bare loop", simulator, bare, "1/6 = 0.167");
+    ratio("32 nodes / 4 nodes", many, simulator, "0.70");
+    ratio("5 % loss / no loss", lossy, simulator, "0.70");
 }
 
 fn spread(mut of: Vec<f64>) -> [f64; 3] {

@@ -1,6 +1,9 @@
-//! A register on several nodes: n0 takes a put, writes it, copies it to all others, and answers once each has it on
-//! its disk. `Mirror<true>` counts acknowledgements without looking whose they are: one that arrives twice is two.
-//! `cargo run --release --example mirror -- hunt --seeds 100000`, and `replay`, `shrink`, `check`, `profiles`.
+//! A register on several nodes: n0 takes a put, writes it, copies it to all others, and replies
+//! once it is durable on each. `Mirror<true>` counts acknowledgements without checking their
+//! senders: a duplicate counts twice.
+//!
+//! `cargo run --release --example mirror -- hunt --seeds 100000`, and `replay`, `shrink`,
+//! `check-determinism`, `profiles`.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +14,7 @@ use stormglass::{NodeId, OpId, Outbox, ReadDisk, RequestId, Subject, Time};
 use stormglass_sim::property::{Checker, Fact, Observation, Property, PropertyResult};
 use stormglass_sim::simulation::Simulation;
 
-/// Values are numbered; the greatest counts.
+/// Values are numbered; the greatest is the current one.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum MirrorMessage {
     Copy(u64),
@@ -34,7 +37,7 @@ struct Mirror<const COUNTS_DUPLICATE_ACKS: bool> {
     file: FileId,
     value: u64,
     barriers: u8,
-    /// n0: the put under way, who has it, and how many that is.
+    /// n0: the put in progress, the nodes that have it, and their number.
     put: Option<(RequestId, BTreeSet<NodeId>, usize)>,
     resend_at: Option<Time>,
 }
@@ -128,12 +131,12 @@ impl<const B: bool> Node for Mirror<B> {
     }
 }
 
-/// The greatest value that each node had on its disk when it last booted or spoke.
+/// The greatest value that each node had on its disk when it last booted or sent a message.
 #[derive(Clone, Default)]
 struct AnsweredIsOnEveryNode(BTreeMap<NodeId, u64>);
 
 impl<const B: bool> Property<Mirror<B>> for AnsweredIsOnEveryNode {
-    const NAME: &'static str = "AnsweredIsEverywhere";
+    const NAME: &'static str = "AnsweredIsOnEveryNode";
     fn on(&mut self, observation: &Observation<'_, Mirror<B>>) -> PropertyResult {
         let disk = observation.disk.durable();
         let on_disk = disk
@@ -151,12 +154,12 @@ impl<const B: bool> Property<Mirror<B>> for AnsweredIsOnEveryNode {
         let Some((node, kept)) = self.0.iter().find(|(_, kept)| *kept < response) else {
             return Ok(());
         };
-        Err(format!("{response} is answered, and {node} has only {kept}"))
+        Err(format!("{response} was answered, but {node} has only {kept} on its disk"))
     }
 }
 
 fn simulation<const B: bool>() -> Simulation<Mirror<B>, impl Checker<Mirror<B>> + Sync> {
-    Simulation::with(|plan| plan.nodes)
+    Simulation::with_config(|plan| plan.nodes)
         .requests(20, |_| (NodeId(0), ()))
         .property(AnsweredIsOnEveryNode::default())
 }
@@ -166,7 +169,7 @@ fn main() -> std::process::ExitCode {
 }
 
 #[test]
-#[should_panic = "Mirror<true> breaks AnsweredIsEverywhere"]
+#[should_panic = "Mirror<true> violates AnsweredIsOnEveryNode"]
 fn answered_puts_are_on_every_node_unless_duplicate_acks_count() {
     simulation::<false>().check();
     simulation::<true>().check();

@@ -1,10 +1,13 @@
-//! How many behaviour-preserving changes to the commit node a schedule outlives, and how many the seed that it came from:
+//! How many behaviour-preserving changes of the commit node a schedule survives, and how many the
+//! seed that it came from:
 //!
-//! `cargo run --release --example outlive -- FILE SEED`
+//! `cargo run --release --example stability -- FILE SEED`
 //!
-//! Six numbers: changes after which the schedule still breaks its claim, and about the same request; the same two for the
-//! seed; of the first 1,000 seeds, how many break that claim without any change; how many changes there are. Then the
-//! changes that the schedule does not outlive. Useful where the node has a bug that the schedule shows; `sim/bugs/hit` plants one after another.
+//! Six numbers: changes after which the schedule still violates its property, and about the same
+//! request; the same two for the seed; how many of the first 1,000 seeds violate that property
+//! without any change; the number of changes. Then the changes that the schedule does not survive.
+//! Useful for a mutant that the schedule shows; `sim/mutants/run` does this for each with
+//! `STABILITY=1`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,7 +20,7 @@ use stormglass_sim::protocol::Of;
 use stormglass_sim::regress::read;
 use stormglass_sim::schedule::Expectation;
 
-/// Seeds that say how easily a claim breaks.
+/// Seeds that show how easily a property is violated.
 const SEEDS: u64 = 1_000;
 
 fn main() -> ExitCode {
@@ -37,14 +40,14 @@ fn main() -> ExitCode {
 
 fn measure(args: &[String]) -> Result<String, String> {
     let [file, seed] = args else {
-        return Err("expected a schedule (`.storm`) and a seed".to_string());
+        return Err("expected a schedule (`.schedule`) and a seed".to_string());
     };
     let seed = seed.parse().map_err(|_| format!("expected a seed (a number), found `{seed}`"))?;
     let schedule = read(&Of::<Commit>::new(), Path::new(file))?;
-    let (Expectation::MustHold(Some(property)) | Expectation::MustViolate(property)) =
-        &schedule.property
+    let (Expectation::NoViolation(Some(property)) | Expectation::Violation(property)) =
+        &schedule.expectation
     else {
-        return Err(format!("{file} does not say which claim it is about"));
+        return Err(format!("{file} names no property"));
     };
     let all = try_edits(Of::<Commit>::new(), &schedule, seed, property);
     let count = |reproduction: &dyn Fn(&EditResult) -> bool| {
@@ -56,12 +59,17 @@ fn measure(args: &[String]) -> Result<String, String> {
     let same_schedules = count(&|edit_result| edit_result.schedule == Reproduction::SameRequest);
     let lost = all.iter().filter(|edit_result| !edit_result.schedule.reproduces());
     let lost: Vec<String> = lost.map(|edit_result| edit_result.edit.to_string()).collect();
-    let lost = if lost.is_empty() { String::new() } else { format!(" (not: {})", lost.join(", ")) };
+    let lost = if lost.is_empty() {
+        String::new()
+    } else {
+        format!(" (not reproduced under: {})", lost.join(", "))
+    };
     let any = any_seed(property);
     Ok(format!("{schedules} {same_schedules} {seeds} {same_seeds} {any} {}{lost}", all.len()))
 }
 
-/// How many of the first seeds break this claim: where many do, that a seed still does says nothing about the seed.
+/// How many of the first seeds violate this property: where many do, it says nothing about one seed
+/// that it still does.
 fn any_seed(property: &str) -> usize {
     let options =
         HuntOptions { setup: Setup::default(), seeds: 0..SEEDS, jobs: 1, keep_going: true };

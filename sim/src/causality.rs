@@ -1,5 +1,5 @@
-//! Why a claim broke: the causal past of the last fact (Lamport 1978, "Time, clocks, and the ordering of events in a
-//! distributed system").
+//! The causes of a violation: the causal past of the last fact (Lamport 1978, "Time, clocks, and
+//! the ordering of events in a distributed system").
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::fault::Endpoint;
 use crate::property::{Checker, Fact, Observation, Violation};
 use crate::trace::{Filter, Trace, request_of};
 
-/// A judge that never breaks a claim and remembers what came of what.
+/// A checker that is never violated and records the causes of each fact.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CausalTrace {
     facts: Vec<RecordedFact>,
@@ -25,23 +25,23 @@ pub(crate) struct CausalTrace {
 struct RecordedFact {
     line: String,
     about: Option<RequestId>,
-    /// Whether the storm did it: that belongs to every story.
+    /// Whether it is a fault: those are always shown.
     fault: bool,
     causes: Vec<usize>,
 }
 
 impl CausalTrace {
-    /// How many facts there were.
+    /// The number of facts.
     pub(crate) fn count(&self) -> usize {
         self.facts.len()
     }
 
-    /// The request that the last fact with one is about. A run that breaks a claim ends there.
+    /// The request of the last fact that has one. A run ends at its violation.
     pub(crate) fn about(&self) -> Option<RequestId> {
         self.facts.iter().rev().find_map(|fact| fact.about)
     }
 
-    /// The lines of the causal past of the last fact that concern the same request, or what the storm did.
+    /// The lines of the causal past of the last fact that concern the same request, or are faults.
     pub(crate) fn causal_past(&self) -> Vec<&str> {
         let Some(last) = self.facts.len().checked_sub(1) else { return Vec::new() };
         let mut in_past = vec![false; self.facts.len()];
@@ -71,7 +71,7 @@ impl CausalTrace {
             .collect()
     }
 
-    /// Who it happened to, and what it came of beside what that process did before.
+    /// The process of a fact, and its cause in another process.
     fn process_and_cause<N: Node>(
         &self,
         observation: &Observation<'_, N>,

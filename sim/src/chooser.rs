@@ -1,5 +1,5 @@
-//! Whenever something could go more than one way, the world names the point and asks a chooser; it never draws a
-//! random number itself. Every point has a benign answer: `None`.
+//! Choosers decide every fault of a run. The world calls the [`Chooser`] at each point where a
+//! fault may happen, and draws no random number itself. At every point the benign answer is `None`.
 
 mod recording;
 mod scripted;
@@ -16,7 +16,8 @@ use crate::fault::{
     BarrierFault, Crash, EffectName, Endpoint, MessageFault, Skew, TimedFault, WriteFault,
 };
 
-/// What a chooser wants to be asked about, in one run. What it has nothing to say about is not even put into words.
+/// The methods of a [`Chooser`] that the world calls in one run. For the others it does not even
+/// build the point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultClasses {
     /// [`Chooser::message`].
@@ -30,65 +31,67 @@ pub struct FaultClasses {
 }
 
 impl FaultClasses {
-    /// About everything.
+    /// Every method is called.
     pub const ALL: FaultClasses =
         FaultClasses { messages: true, crashes: true, barriers: true, writes: true };
-    /// About nothing: the sky is clear.
+    /// No method is called: a run or a phase without faults.
     pub const NOTHING: FaultClasses =
         FaultClasses { messages: false, crashes: false, barriers: false, writes: false };
 }
 
-/// Decides what goes wrong.
+/// Decides which faults happen, and where.
 pub trait Chooser {
-    /// What it may have something to say about. Asked once, before anything else; whatever it leaves out is benign.
+    /// The methods that may return a fault. Called once per run, before any other; a class that is
+    /// left out is benign.
     fn fault_classes(&self) -> FaultClasses {
         FaultClasses::ALL
     }
-    /// What happens at given times. Asked once, before anything else happens.
+    /// The faults that happen at given times, in microseconds from the beginning. Called once,
+    /// before the first event.
     fn timed_faults(&mut self) -> Vec<(u64, TimedFault)>;
-    /// A message is sent.
+    /// The fault of a message, when it is sent.
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault>;
-    /// An effect has been performed: does the process end here?
+    /// The crash right after an effect, if the process ends there.
     fn crash<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<Crash>;
-    /// A barrier was issued.
+    /// The fault of a barrier, when it is issued.
     fn barrier<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<BarrierFault>;
-    /// Something is about to be written.
+    /// The fault of a write, before it is issued.
     fn write<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<WriteFault>;
-    /// A life begins: how wrong is its clock?
+    /// The offset and drift of a clock, at the boot of an incarnation. Called even if no class is
+    /// on.
     fn skew(&mut self, node: NodeId, incarnation: u32) -> Skew;
 }
 
 /// The point at which a message is sent.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct SendPoint {
-    /// Who sends.
     pub from: Endpoint,
-    /// To whom.
     pub to: Endpoint,
     /// A dense number of this directed link.
     pub link: u32,
-    /// Which message on this link, from 0.
+    /// The number of the message on this link, from 0.
     pub ordinal: u32,
     /// What it is about.
     pub about: About,
-    /// How many messages are under way on this link.
+    /// Messages in flight on this link, this one excluded.
     pub queued: u32,
 }
 
-/// The point at which an effect is performed. The deed's name is worked out only for choosers that want it.
+/// The point at which an effect is performed. [`EffectPoint::effect_name`] is computed only for
+/// choosers that call it.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct EffectPoint<'a, N: Node> {
-    /// Who.
     pub node: NodeId,
-    /// In which life, counted by the world from 1.
+    /// Counted by the world, from 1.
     pub incarnation: u32,
-    /// Which deed of that life, from 0.
+    /// The number of the effect in this incarnation, from 0. Reports and halts are not counted.
     pub ordinal: u32,
-    /// The node's disk: after the effect for a crash, before it for what may befall the effect itself.
+    /// The node's disk: after the effect for a crash, before it for a fault of the effect itself.
     pub disk: &'a Disk,
-    /// The effect.
     pub effect: &'a Effect<N>,
-    /// The last append of this life so far.
+    /// The last append of this incarnation so far.
     pub after: Option<About>,
 }
 
@@ -96,12 +99,12 @@ impl<N: Node> EffectPoint<'_, N>
 where
     N::Message: stormglass::Label,
 {
-    /// Whether there is unsynced work on the disk: that is where the bugs are.
+    /// Whether the disk has unsynced work: a crash there finds more bugs.
     pub fn in_flight(&self) -> bool {
         self.disk.in_flight()
     }
 
-    /// The effect by name; `None` for reports and halts, which are never counted.
+    /// The name of the effect; `None` for reports and halts, which are never counted.
     pub fn effect_name(&self) -> Option<EffectName> {
         use stormglass::Label;
         Some(match self.effect {
@@ -143,7 +146,7 @@ impl Chooser for NoFaults {
     fn write<N: Node>(&mut self, _at: &EffectPoint<'_, N>) -> Option<WriteFault> {
         None
     }
-    fn skew(&mut self, _node: NodeId, _life: u32) -> Skew {
+    fn skew(&mut self, _node: NodeId, _incarnation: u32) -> Skew {
         Skew::default()
     }
 }

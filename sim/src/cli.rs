@@ -1,4 +1,5 @@
-//! The command line, as a library function: whoever has a [`Protocol`] has `hunt`, `replay`, `shrink`, `check_determinism` and `profiles`.
+//! The command line, as a library function: every [`Protocol`] has `hunt`, `replay`, `shrink`,
+//! `diff`, `check-determinism` and `profiles`.
 
 mod args;
 mod bench;
@@ -25,7 +26,7 @@ use crate::world::HARNESS_NEVER_PANICS;
 use args::{Args, Command};
 use say::say;
 
-/// How a command ends. The numbers are the exit codes.
+/// The result of a command. The numbers are the exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
     Clean = 0,
@@ -38,7 +39,7 @@ enum Exit {
 }
 
 impl Exit {
-    /// The worse of two: what broke before what could not be tried.
+    /// The worse of two: a violation before a schedule that could not be run.
     fn worse(self, other: Exit) -> Exit {
         let rank = |exit| match exit {
             Exit::Clean => 0,
@@ -61,24 +62,25 @@ impl Exit {
     }
 }
 
-/// The line that runs a seed again, as one would type it: `cargo sim replay 7 --profile crashy`.
+/// The command that runs a seed again: `cargo sim replay 7 --profile crashy`.
 pub fn replay_line<S: Scene>(scene: &S, seed: u64, setup: &Setup) -> String {
-    format!("{} replay {seed}{}", command(scene), setup.typed())
+    format!("{} replay {seed}{}", command(scene), setup.as_args())
 }
 
-/// What one types before the name of a command.
+/// The command of this protocol, without arguments.
 fn command<S: Scene>(scene: &S) -> String {
     let own_path = || std::env::args().next().unwrap_or_else(|| scene.name().to_string());
     scene.command().map_or_else(own_path, str::to_string)
 }
 
-/// Runs the command line of a protocol. Exit codes: 0 clean, 2 usage, 10 a safety claim broke, 11 a liveness claim
-/// broke, 12 not deterministic, 130 interrupted without a failure, 1 other.
+/// Runs the command line of a protocol. Exit codes: 0 clean, 2 wrong usage, 10 a safety property
+/// was violated, 11 a liveness property was violated, 12 not deterministic, 130 interrupted without
+/// a failure, 1 other.
 pub fn main<P: Protocol>() -> ExitCode {
     main_of(&Of::<P>::new())
 }
 
-/// The same for a scene: a [`Simulation`](crate::simulation::Simulation) has a command line, too.
+/// The same for a protocol as a value, for example a [`Simulation`](crate::simulation::Simulation).
 pub fn main_of<S: Scene>(scene: &S) -> ExitCode {
     let parsed = parser(scene).try_get_matches().and_then(|found| Args::from_arg_matches(&found));
     let args = match parsed {
@@ -109,7 +111,7 @@ pub fn main_of<S: Scene>(scene: &S) -> ExitCode {
     ExitCode::from(say::exit_after_output(exit) as u8)
 }
 
-/// The parser, whose examples are typed as this protocol's command line is.
+/// The parser, with examples for this protocol's command.
 fn parser<S: Scene>(scene: &S) -> clap::Command {
     let (own_path, mut parser) = (command(scene), Args::command());
     let names: Vec<_> = parser.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
@@ -124,8 +126,9 @@ fn parser<S: Scene>(scene: &S) -> clap::Command {
     parser
 }
 
-/// The world turns a panic into a broken claim; where it came from is worth one line, but not in a hunt, whose progress
-/// bar it would tear, and not once more for each candidate of a shrink. A panic outside of any run is a bug of ours.
+/// The world reports a panic as a violation. Its place is worth one line, but not in a hunt, where
+/// it would disturb the progress bar, and not once more for each candidate of a shrink. A panic
+/// outside of any run is a bug of this program.
 fn with_panic_hook(one_run: bool, run: impl FnOnce() -> Exit) -> Exit {
     let own_path = file!().trim_end_matches("cli.rs");
     let default_hook = std::panic::take_hook();

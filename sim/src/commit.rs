@@ -1,5 +1,5 @@
-//! Atomic commitment in the storm: clients, and the claims of two-phase commit. The only part of this crate that
-//! knows two-phase commit.
+//! Two-phase commit under simulation: its clients, its checker and its benchmark. No other part of
+//! this crate depends on two-phase commit.
 
 mod bench;
 pub mod checker;
@@ -23,58 +23,59 @@ use crate::schedule::{Cursor, ParseError};
 use crate::tally::{Rule, Tally};
 use crate::workload::PlannedRequest;
 
-/// Two-phase commit, its clients and its claims.
+/// Two-phase commit as a [`Protocol`]: nodes, clients and properties.
 #[derive(Clone, Copy, Debug)]
 pub struct Commit;
 
-/// How long coordinators wait for votes in the simulator.
+/// How long a coordinator waits for votes in the simulator, in microseconds.
 pub const VOTE_TIMEOUT_US: u64 = 150_000;
-/// First and longest time between repetitions.
+/// First and longest period between repetitions of a message, in microseconds.
 pub const RETRY_US: (u64, u64) = (50_000, 100_000);
 
-/// How many decided names of a client a coordinator remembers in the simulator: so few that those of a client who does not
-/// say what it has seen are evicted in every run.
+/// How many decided requests of a client a coordinator remembers in the simulator: so few that
+/// every run evicts requests of a client that does not acknowledge outcomes.
 pub const DEDUP_ENTRIES_KEPT: usize = 3;
 
-/// The claims of the ledger.
+/// The properties that [`AtomicCommitChecker`] checks.
 const PROPERTIES: [&str; 34] = [
-    "AC1 NoTwoDecideDifferently",
-    "AC2 NoDecisionIsReversed",
+    "AC1 DecisionsAgree",
+    "AC2 DecisionsAreFinal",
     "AC3 CommitNeedsEveryYes",
-    "AC4 CalmCommits",
-    "AC4 ConflictsHaveAHolder",
+    "AC4 FaultFreeRunsCommit",
+    "AC4 ConflictNamesALockHolder",
     "W1 PreparedIsDurableBeforeYes",
     "W2 CommitIsDurableFirst",
     "W3 OutcomeIsDurableBeforeAck",
     "W4 ForgetAfterAllAcks",
-    "W5 NoAbortWhileUndecided",
-    "W5 PresumptionIsTheCoordinators",
-    "W6 OnlyDamageRefuses",
-    "W6 RecoveredIsAPrefix",
-    "W8 OnlyWhatIsCoveredIsDropped",
-    "W8 SnapshotIsDurableBeforeDrop",
-    "W9 RecoveringTwiceIsRecoveringOnce",
-    "W10 NothingAfterAFailure",
-    "W10 NothingUndurableIsTold",
-    "W10 SilentUntilTheBootIsDurable",
-    "W11 CommittedIsForEver",
+    "W5 NoAbortAfterCommitRecord",
+    "W5 OnlyTheCoordinatorPresumesAbort",
+    "W6 OnlyDamagePreventsBoot",
+    "W6 RecoveredStateIsALogPrefix",
+    "W8 OnlyFilesBeforeTheSnapshotAreRemoved",
+    "W8 SnapshotIsDurableBeforeRemoval",
+    "W9 RecoveryIsIdempotent",
+    "W10 NoEffectAfterAFailedSync",
+    "W10 InquiryRepliesAreDurable",
+    "W10 NoEffectBeforeTheBootIsDurable",
+    "W11 CommittedIsPermanent",
     "W11 ExactlyOnce",
-    "I2 NoTwoUndecidedConflict",
-    "I3 NoLockOutlivesItsTransaction",
-    "I4 ReadsAreOfTheLastWrites",
+    "I2 UndecidedTransactionsDoNotConflict",
+    "I3 LocksEndWithTheirTransaction",
+    "I4 ReadsReturnTheLastWrite",
     "I4 StrictlySerialisable",
-    "I5 TransfersKeepTheTotal",
+    "I5 TransfersPreserveTheTotal",
     "L1 DecidedInTime",
     "L1 EveryClientIsAnswered",
     "L1 ForgottenInTime",
     "L2 BlockingIsJustified",
-    "L2 OneMessagePerRetry",
+    "L2 OneCommitPerRetryPeriod",
     "L3 LogsAreBounded",
-    "L3 NoLockIsLeft",
-    "L3 QuietInTheEnd",
+    "L3 NoLockRemains",
+    "L3 NodesQuiesce",
 ];
 
-/// What messages, requests, responses and records are called.
+/// The kinds of messages, requests, responses, records and reports, as schedules and traces name
+/// them.
 const KINDS: [&str; 19] = [
     "Prepare",
     "Vote",
@@ -142,28 +143,28 @@ impl Protocol for Commit {
         counters.add("duplicate message delivered", tally.duplicates);
         counters.add("late message delivered", tally.late);
         counters.add("message lost to a one-way partition", tally.one_way);
-        counters.add("crash in recovery", tally.of(Rule::CrashDuringBoot));
-        counters.add("clock jump", tally.of(Rule::ClockJump));
+        counters.add("crash in recovery", tally.hits(Rule::CrashDuringBoot));
+        counters.add("clock jump", tally.hits(Rule::ClockJump));
     }
 
-    fn write_request(order: &Txn, nodes: u16) -> String {
-        order.write(nodes)
+    fn write_request(txn: &Txn, nodes: u16) -> String {
+        txn.write(nodes)
     }
 
     fn read_request(text: &mut Cursor<'_>) -> Result<Txn, ParseError> {
         txn::read(text)
     }
 
-    fn simplifications(order: &Txn) -> Vec<Txn> {
-        order.simplifications()
+    fn simplifications(txn: &Txn) -> Vec<Txn> {
+        txn.simplifications()
     }
 
     fn merged(one: &Txn, other: &Txn) -> Option<Txn> {
         Some(one.merged(other))
     }
 
-    fn renumbered(order: &Txn, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
-        order.renumbered(number)
+    fn renumbered(txn: &Txn, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
+        txn.renumbered(number)
     }
 
     fn bench(run: BenchRun) -> Option<Box<dyn FnMut(u64) -> BenchResult>> {

@@ -1,8 +1,8 @@
-//! What will happen, ordered by (time, sequence).
+//! Future events, ordered by (time, sequence).
 //!
-//! A run has a few dozen events to come, and each that happens brings about one more: a short sorted list is several
-//! times as fast at that as a heap. What does not fit into it waits in a heap, so that a thousand cost no more than
-//! their logarithm.
+//! A run has a few dozen pending events, and each event causes about one more: a short sorted list
+//! is several times as fast as a heap for that. Events beyond it wait in a heap, so that a thousand
+//! cost no more than their logarithm.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,16 +10,16 @@ use std::collections::BinaryHeap;
 /// A queue of timed events. Events of the same time come out in the order in which they went in.
 #[derive(Clone, Debug)]
 pub struct EventQueue<E> {
-    /// The next ones: the latest first, so that the next is popped off the end.
+    /// The next events, the latest first, so that the next one is popped off the end.
     near: Vec<Entry<E>>,
-    /// All that come after those in `near`; empty if that is empty.
+    /// All later events; empty if `near` is.
     far: BinaryHeap<Reverse<Entry<E>>>,
     sequence: u32,
 }
 
-/// `near` never holds more.
+/// The greatest length of `near`.
 const NEAR_MAX: usize = 64;
-/// Among so many, looking at one after the other is faster than to bisect.
+/// Up to this length a linear scan is faster than a binary search.
 const LINEAR_SCAN_MAX: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ impl<E> Default for EventQueue<E> {
 }
 
 impl<E: Copy> EventQueue<E> {
-    /// Lets `event` happen at `at_us`.
+    /// Schedules `event` at `at_us`.
     #[inline]
     pub fn push(&mut self, at_us: u64, event: E) {
         self.sequence = self.sequence.checked_add(1).expect("a run has fewer than 2^32 events");
@@ -45,24 +45,24 @@ impl<E: Copy> EventQueue<E> {
         if count >= NEAR_MAX || !self.far.is_empty() {
             return self.push_with_overflow(entry);
         }
-        // It is the last of its time so far, so it goes before (later than) all of the same time. Most are among the
-        // next few: those step aside one by one.
+        // It is the last of its time so far, so it comes before (later than) all of the same time.
+        // Most are among the next few: those are moved one by one.
         self.near.push(entry);
-        let mut place = count;
+        let mut index = count;
         let scan_from = count.saturating_sub(LINEAR_SCAN_MAX);
-        while place > scan_from && self.near[place - 1].at_us <= at_us {
-            self.near[place] = self.near[place - 1];
-            place -= 1;
+        while index > scan_from && self.near[index - 1].at_us <= at_us {
+            self.near[index] = self.near[index - 1];
+            index -= 1;
         }
-        if place == scan_from && scan_from > 0 {
-            let far = self.near[..scan_from].partition_point(|other| other.at_us > at_us);
-            self.near.copy_within(far..scan_from, far + 1);
-            place = far;
+        if index == scan_from && scan_from > 0 {
+            let insert_at = self.near[..scan_from].partition_point(|other| other.at_us > at_us);
+            self.near.copy_within(insert_at..scan_from, insert_at + 1);
+            index = insert_at;
         }
-        self.near[place] = entry;
+        self.near[index] = entry;
     }
 
-    /// There are so many that some of them wait in the heap.
+    /// Too many events for `near`: some of them wait in the heap.
     #[cold]
     fn push_with_overflow(&mut self, entry: Entry<E>) {
         if self.near.len() >= NEAR_MAX {
@@ -70,7 +70,7 @@ impl<E: Copy> EventQueue<E> {
         }
         match self.near.partition_point(|other| other.at_us > entry.at_us) {
             0 if !self.far.is_empty() => self.far.push(Reverse(entry)),
-            place => self.near.insert(place, entry),
+            index => self.near.insert(index, entry),
         }
     }
 
@@ -91,8 +91,9 @@ impl<E: Copy> EventQueue<E> {
         self.near.reverse();
     }
 
-    /// Takes out an event of this time for which `predicate` holds, if it is among the next ones: what has become
-    /// pointless should not crowd them. Whoever puts it in must be able to bear it all the same.
+    /// Removes an event of this time for which `predicate` holds, if it is among the next ones:
+    /// obsolete events should not crowd them. Its owner must tolerate an obsolete event all the
+    /// same.
     #[inline]
     pub fn cancel(&mut self, at_us: u64, predicate: impl Fn(E) -> bool) {
         let from = self.near.partition_point(|entry| entry.at_us > at_us);
@@ -103,12 +104,12 @@ impl<E: Copy> EventQueue<E> {
         }
     }
 
-    /// Whether nothing will happen.
+    /// Whether no event is pending.
     pub fn is_empty(&self) -> bool {
         self.near.is_empty()
     }
 
-    /// Gives every event another time, or takes it out; the order of equal times stays as it was.
+    /// Gives every event another time, or removes it; the order of equal times is kept.
     pub fn retime(&mut self, mut new_time: impl FnMut(u64, E) -> Option<u64>) {
         let mut entries: Vec<Entry<E>> = self.near.drain(..).collect();
         entries.extend(self.far.drain().map(|Reverse(entry)| entry));
@@ -120,7 +121,7 @@ impl<E: Copy> EventQueue<E> {
         }
     }
 
-    /// Forgets everything, keeps the memory.
+    /// Removes all events and keeps the memory.
     pub fn reset(&mut self) {
         self.near.clear();
         self.far.clear();
@@ -161,7 +162,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// However many there are, and however times coincide, they come out by time and then in the order of going in.
+        /// For any number of events and any equal times, they come out by time and then in the
+        /// order of insertion.
         #[test]
         fn events_pop_by_time_then_in_insertion_order(bursts in prop::collection::vec((prop::collection::vec(0u64..50, 0..150), 0usize..150), 1..8)) {
             let mut queue = EventQueue::default();

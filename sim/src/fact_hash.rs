@@ -1,5 +1,5 @@
-//! What of a fact goes into the fingerprint: when, where, kinds, subjects, faults, and every byte that is written. Of what a
-//! message says only the kind: what follows from the rest shows in the next record or message.
+//! The part of a fact that enters the fingerprint: time, node, kind, subject, fault, and every byte
+//! that is written. Of a message only the kind: its contents show in the next record or message.
 
 use stormglass::{
     About, DiskError, DiskOp, Effect, Input, Label, Node, NodeId, RequestId, Subject,
@@ -9,7 +9,7 @@ use crate::fault::{BarrierFault, Endpoint, MessageFault, WriteFault};
 use crate::hash::{Fingerprint, hash};
 use crate::property::Fact;
 
-/// Folds a fact into a fingerprint: integers only, never the text of a `Debug`.
+/// Folds a fact into a fingerprint: integers only, never `Debug` text.
 #[inline(always)]
 pub(crate) fn fold_fact<N: Node>(
     fingerprint: &mut Fingerprint,
@@ -22,12 +22,12 @@ pub(crate) fn fold_fact<N: Node>(
     fingerprint.fold(value ^ (u64::from(tag) << 56));
 }
 
-/// A tag and a word for a fact. Long contents are folded into `fingerprint` directly.
+/// A tag and a number for a fact. Long contents are folded into `fingerprint` directly.
 #[inline(always)]
 fn hash_fact<N: Node>(fact: &Fact<'_, N>, fingerprint: &mut Fingerprint) -> (u8, u64) {
     match fact {
         Fact::Input(input) => match input {
-            // What arrives is what was sent; that was folded in when it was sent.
+            // A received message was folded in when it was sent.
             Input::Message { from, .. } => (1, from.0.into()),
             Input::Request { id, .. } => (2, hash_request(*id)),
             Input::DiskDone { op, result } => (3, op.0 ^ (u64::from(result.is_err()) << 48)),
@@ -130,7 +130,7 @@ fn hash_about(about: About) -> u64 {
     hash_kind(about.kind.as_bytes()) ^ subject.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Length, beginning and end of a word of a few letters.
+/// Length, beginning and end of a short word.
 #[inline]
 fn hash_kind(bytes: &[u8]) -> u64 {
     let (first, last) = match (bytes.first_chunk(), bytes.last_chunk()) {

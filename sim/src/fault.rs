@@ -1,8 +1,8 @@
-//! The vocabulary of faults, and where each one happens.
+//! Faults, and their coordinates.
 //!
-//! A coordinate counts only things of its own kind and subject (`the 2nd Vote c1.4 from n1 to n0`), in names that
-//! the workload gave. Reports and wakes are never counted. So an added log line, timer or harmless message leaves
-//! the meaning of a recorded fault as it was.
+//! A coordinate counts only things of its own kind and subject (`the 2nd Vote c1.4 from n1 to n0`),
+//! in ids that the workload assigned. Reports and wakes are never counted. So an added log line,
+//! timer or harmless message leaves the meaning of a recorded fault unchanged.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use stormglass::{About, DiskError, Micros, NodeId, RequestId, Subject};
 
 use crate::disk::{Damage, Survival};
 
-/// Who is at the end of a link.
+/// An end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Endpoint {
     /// A node of the cluster.
@@ -21,35 +21,34 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The client that makes this request. Clients of a simulated cluster are few, so their numbers fit; a name with a
-    /// larger one, in a letter that was flipped, is nobody's.
+    /// The client that makes this request. Clients of a simulated cluster are few, so their numbers
+    /// fit; a greater number, in a message with a flipped bit, belongs to no client.
     #[inline]
     pub(crate) fn client_of(id: RequestId) -> Endpoint {
         Endpoint::Client(u32::try_from(id.client).unwrap_or(u32::MAX))
     }
 }
 
-/// A message, as a fault means it: the `nth` (from 1) of its kind and subject on its link.
+/// A message as the place of a fault: the `nth` (from 1) of its kind and subject on its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct MessageAt {
-    /// Who sent it.
     pub from: Endpoint,
-    /// To whom.
     pub to: Endpoint,
-    /// What it is about.
     pub about: About,
-    /// Which one, from 1.
+    /// The ordinal, from 1.
     pub nth: u32,
 }
 
-/// An effect of a node, by name: what it did, not when.
+/// An effect of a node, described by what it did and not when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EffectName {
     /// Sent a message to a node.
     Send(About, NodeId),
     /// Appended a record (or a header, or a piece of a snapshot).
     Append(About),
-    /// Issued a sync after that append (the last one before it; `None` if this life had not appended yet).
+    /// Issued a sync after that append (the last one before it; `None` if this incarnation had not
+    /// appended yet).
     Sync(Option<About>),
     /// Issued a directory sync after that append.
     SyncDir(Option<About>),
@@ -57,68 +56,68 @@ pub enum EffectName {
     Rename(Option<About>),
     /// Removed a file, after that append.
     Remove(Option<About>),
-    /// Cut a file short, after that append.
+    /// Shortened a file, after that append.
     Truncate(Option<About>),
-    /// Answered a client.
+    /// Replied to a client.
     Reply(RequestId),
 }
 
-/// The moment after an effect: the `nth` (from 1) of that name in that life of that node.
+/// The moment after an effect: the `nth` (from 1) of that description in that incarnation of that
+/// node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct EffectAt {
-    /// Who did it.
     pub node: NodeId,
-    /// In which of its lives, counted by the world from 1.
+    /// The incarnation, counted by the world from 1.
     pub incarnation: u32,
-    /// What it did.
     pub effect_name: EffectName,
-    /// Which one, from 1.
+    /// The ordinal, from 1.
     pub nth: u32,
 }
 
-/// What can happen to one message (N1-N4, N8).
+/// Faults of one message (N1-N4, N8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageFault {
     /// N2: it is lost.
     Lose,
-    /// N3: a copy arrives too, `after_us` after it was sent.
+    /// N3: a second copy arrives, `after_us` after it was sent.
     Duplicate {
         /// The delay of the copy, in microseconds.
         after_us: u64,
     },
-    /// N1: it takes very long, `by_us` more than it would have.
+    /// N1: its delay is `by_us` longer.
     Delay {
         /// The additional delay, in microseconds.
         by_us: u64,
     },
-    /// N4: a bit of its encoding is flipped on the way.
+    /// N4: a bit of its encoding is flipped in transit.
     Flip {
-        /// Which bit, modulo the length of the frame.
+        /// The bit, modulo the length of the frame.
         bit: u32,
     },
-    /// N8: the queue was full, and this queued message of the link is lost instead.
+    /// N8: the link's queue is full, and this queued message is lost instead.
     Evict {
-        /// Counted from the oldest that is under way on this link.
+        /// Counted from the oldest message in flight on this link.
         victim: u32,
     },
 }
 
-/// How a process ends, and how it comes back.
+/// How a process ends, and how it boots again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Crash {
-    /// What the disk remembers.
+    /// What the disk keeps.
     pub how: CrashKind,
-    /// How long until it boots again, in microseconds; `None` for never in this storm (P6).
+    /// Time until it boots again, in microseconds; `None` for never in this fault phase (P6).
     pub down_us: Option<u64>,
-    /// D10: what happens to the resting bytes while it is down.
+    /// D10: damage to the disk while the node is down.
     pub damage: Option<Damage>,
 }
 
-/// What a crash leaves.
+/// What the disk keeps after a crash.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CrashKind {
-    /// P1: the process dies; of the operations that may not have reached the page cache, the first `keep_permille`
-    /// thousandths did.
+    /// P1: the process dies; of the operations that may not have reached the page cache, the first
+    /// `keep_permille` thousandths did.
     Kill {
         /// 0 to 1000.
         keep_permille: u16,
@@ -127,7 +126,7 @@ pub enum CrashKind {
     PowerCut(Survival),
 }
 
-/// What can happen to a barrier (D7, D9, D11).
+/// Faults of a barrier (D7, D9, D11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BarrierFault {
     /// D7: it fails, once, and the pages count as clean.
@@ -141,93 +140,85 @@ pub enum BarrierFault {
     Lie,
 }
 
-/// What can happen to a write (D8).
+/// A fault of a write (D8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteFault {
-    /// What is reported at the next barrier.
+    /// The error that the next barrier reports.
     pub error: DiskError,
-    /// How much of an append is written all the same, in thousandths.
+    /// How much of an append is written nevertheless, in thousandths.
     pub keep_permille: u16,
     /// For how long every later write of this node fails too, in microseconds; 0 for this one only.
     pub lasts_us: u64,
 }
 
-/// What happens at a time, whatever the nodes are doing.
+/// A fault at a time, independent of the actions of the nodes.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum TimedFault {
-    /// N6: what `from` sends to `to` is lost. One-way; a symmetric partition is two of these.
+    /// N6: messages from `from` to `to` are lost. One-way; a symmetric partition is two of these.
     Cut {
         /// Senders.
         from: Vec<Endpoint>,
         /// Receivers.
         to: Vec<Endpoint>,
-        /// How long, in microseconds.
+        /// Duration, in microseconds.
         for_us: u64,
     },
-    /// N5, N7: a link holds everything, then lets go.
+    /// N5, N7: a link holds all messages, then releases them.
     Clog {
         /// Sender.
         from: Endpoint,
         /// Receiver.
         to: Endpoint,
-        /// How long, in microseconds.
+        /// Duration, in microseconds.
         for_us: u64,
         /// Whether it is part of a swizzle (N7).
         swizzle: bool,
     },
-    /// P4: time passes for everybody else.
+    /// P4: a node pauses while time passes for the others.
     Pause {
-        /// Who is paused.
         node: NodeId,
-        /// How long, in microseconds.
+        /// Duration, in microseconds.
         for_us: u64,
     },
     /// C3: a clock jumps forward.
     ClockJump {
-        /// Whose.
         node: NodeId,
         /// By how much, in microseconds.
         by_us: u64,
     },
     /// P1, P2 between two steps.
     Crash {
-        /// Who. P3 is several of these at one time.
+        /// P3 is several of these at one time.
         node: NodeId,
-        /// How.
         crash: Crash,
     },
 }
 
 /// One entry of a schedule.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Fault {
-    /// Something happens to a message.
+    /// A fault of a message.
     Message(MessageAt, MessageFault),
     /// A process ends right after an effect.
     Crash(EffectAt, Crash),
-    /// Something happens to the barrier that this `Sync` or `SyncDir` issued.
+    /// A fault of the barrier that this `Sync` or `SyncDir` issued.
     Barrier(EffectAt, BarrierFault),
-    /// A write fails; the deed is the write.
+    /// A write fails; the effect is the write.
     Write(EffectAt, WriteFault),
-    /// C1, C2: the clock of one life is off.
-    Skew {
-        /// Whose.
-        node: NodeId,
-        /// In which life.
-        incarnation: u32,
-        /// How.
-        skew: Skew,
-    },
-    /// Something happens at a time, in microseconds from the beginning.
+    /// C1, C2: the clock of one incarnation deviates.
+    Skew { node: NodeId, incarnation: u32, skew: Skew },
+    /// A fault at a time, in microseconds from the beginning.
     At(u64, TimedFault),
 }
 
-/// How a clock of one life differs from true time (C1, C2).
+/// How the clock of one incarnation differs from true time (C1, C2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skew {
-    /// What it shows when the world shows 0, in microseconds.
+    /// Its time at true time 0, in microseconds.
     pub offset_us: u64,
-    /// How fast it runs: parts per million ahead of (or behind) true time. -100,000 to 100,000.
+    /// Its rate: parts per million ahead of (or behind) true time. -100,000 to 100,000.
     pub drift_ppm: i32,
 }
 
@@ -241,7 +232,7 @@ impl fmt::Display for Endpoint {
 }
 
 impl EffectName {
-    /// What it concerns, if that has a name.
+    /// The request or serial that the effect concerns, if any.
     pub fn subject(&self) -> Option<Subject> {
         match self {
             EffectName::Send(about, _) | EffectName::Append(about) => about.subject,

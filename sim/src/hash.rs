@@ -1,11 +1,13 @@
-//! Numbers from keys: the stateless half of all chance in a run.
+//! Stateless random numbers from keys.
 //!
-//! A seed gives keys, drawn once with ChaCha8; everything after that is a mix of a key and a coordinate. So masking
-//! one fault leaves every other decision as it was, and nothing depends on the order in which the world asks.
-//! Integers only: no floats to round differently elsewhere, no rejection loops to take different times.
+//! A seed gives keys, drawn once with ChaCha8; everything after that is a hash of a key and a
+//! coordinate. So masking one fault leaves every other decision as it was, and nothing depends on
+//! the order of the world's questions. Integers only: floats might round differently on other
+//! machines, and rejection loops take varying time.
 
-/// A well-mixed 64-bit number from a key and a place. The finaliser of SplitMix64 (Steele, Lea, Flood 2014,
-/// "Fast splittable pseudorandom number generators", figure 15), over key and place combined by odd multiples.
+/// A 64-bit number from a key and a coordinate. The finaliser of SplitMix64 (Steele, Lea, Flood
+/// 2014, "Fast splittable pseudorandom number generators", figure 15), over key and coordinate
+/// combined by odd multiples.
 #[inline]
 pub fn hash(key: u64, coordinate: u64) -> u64 {
     let mut z = key
@@ -16,7 +18,8 @@ pub fn hash(key: u64, coordinate: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A number in `0..bound` (0 if `bound` is 0) from the upper bits of `random`, by one widening multiply.
+/// A number in `0..bound` (0 if `bound` is 0) from the upper bits of `random`, by one widening
+/// multiply.
 #[inline]
 pub fn below(random: u64, bound: u64) -> u64 {
     ((u128::from(random) * u128::from(bound)) >> 64) as u64
@@ -28,7 +31,8 @@ pub fn between(random: u64, low: u64, high: u64) -> u64 {
     low + below(random, high.saturating_sub(low).saturating_add(1))
 }
 
-/// Exponentially distributed with the given mean, from an integer table of 32 quantiles; never above 5 means.
+/// Exponentially distributed with the given mean, from an integer table of 32 quantiles; never
+/// above 5 means.
 #[inline]
 pub fn exponential(random: u64, mean: u64) -> u64 {
     (u64::from(QUANTILES[(random >> 59) as usize]) * mean) >> 8
@@ -102,7 +106,7 @@ mod tests {
     fn fingerprint_depends_only_on_the_values() {
         let mut fingerprint = Fingerprint::default();
         fingerprint.fold(1);
-        fingerprint.fold_bytes(b"hello, storm");
-        assert_eq!(fingerprint.value(), 6_916_065_899_620_550_304);
+        fingerprint.fold_bytes(b"hello, world");
+        assert_eq!(fingerprint.value(), 17_090_890_807_031_682_083);
     }
 }

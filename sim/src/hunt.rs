@@ -1,8 +1,8 @@
-//! Many seeds, on all cores, with a result that does not depend on how many there are.
+//! Many seeds, on all cores, with a result that does not depend on the number of threads.
 //!
-//! Workers take blocks of consecutive seeds. Once a seed has failed, blocks above it are of no interest, those
-//! below are finished: the *lowest* failing seed is reported, and the fingerprint is folded block by block in the
-//! order of the seeds.
+//! Workers take blocks of consecutive seeds. Once a seed has failed, blocks above it are skipped
+//! and those below are finished: the *lowest* failing seed is reported, and the fingerprint is
+//! folded block by block in the order of the seeds.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,14 +20,14 @@ use crate::workload::Workload;
 /// Seeds in a block.
 const BLOCK: u64 = 64;
 
-/// What a hunt has seen.
+/// The result of a hunt.
 #[derive(Clone, Debug, Default)]
 pub struct HuntReport {
     /// Seeds run.
     pub seeds: u64,
-    /// What happened, counted.
+    /// Event counters.
     pub tally: Tally,
-    /// What should sometimes happen, counted.
+    /// The `sometimes` counters.
     pub sometimes: Sometimes,
     /// Failing seeds, the lowest first.
     pub failures: Vec<(u64, Violation)>,
@@ -35,7 +35,7 @@ pub struct HuntReport {
     pub fingerprint: Option<u64>,
 }
 
-/// What is to be hunted.
+/// The options of a hunt.
 #[derive(Clone, Debug)]
 pub struct HuntOptions {
     /// Profile and sizes.
@@ -44,33 +44,34 @@ pub struct HuntOptions {
     pub seeds: Range<u64>,
     /// How many threads, at least 1.
     pub jobs: usize,
-    /// Whether to go on after a failure.
+    /// Whether to continue after a failure.
     pub keep_going: bool,
 }
 
-/// What others may look at, or ask for, while a hunt goes on.
+/// The state of a running hunt, for other threads.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Seeds run so far.
     pub seeds: AtomicU64,
     /// Events handled so far.
     pub events: AtomicU64,
-    /// Set to end the hunt after the blocks under way.
+    /// Set to end the hunt after the current blocks.
     pub stop: AtomicBool,
 }
 
 #[derive(Default)]
 struct Shared {
-    blocks: BTreeMap<u64, u64>,
+    /// By the first seed of the block.
+    block_fingerprints: BTreeMap<u64, u64>,
     report: HuntReport,
 }
 
-/// Hunts; returns when all seeds are run, one has failed, or somebody has said stop.
+/// Runs the hunt until all seeds are run, one has failed, or `stop` is set.
 pub fn hunt<P: Protocol>(options: &HuntOptions, progress: &Progress) -> HuntReport {
     hunt_in(&Of::<P>::new(), options, progress)
 }
 
-/// The same in a scene.
+/// The same for a scene.
 pub fn hunt_in<S: Scene>(scene: &S, options: &HuntOptions, progress: &Progress) -> HuntReport {
     let next = AtomicU64::new(options.seeds.start);
     let lowest_failure = AtomicU64::new(u64::MAX);
@@ -98,11 +99,14 @@ pub fn hunt_in<S: Scene>(scene: &S, options: &HuntOptions, progress: &Progress) 
             });
         }
     });
-    let Shared { blocks, mut report } = shared.into_inner().expect("no worker has panicked");
+    let Shared { block_fingerprints, mut report } =
+        shared.into_inner().expect("no worker has panicked");
     report.failures.sort_by_key(|(seed, _)| *seed);
     if report.seeds == options.seeds.end - options.seeds.start {
         let mut fingerprint = Fingerprint::default();
-        blocks.values().for_each(|run_block| fingerprint.fold(*run_block));
+        for block_fingerprint in block_fingerprints.values() {
+            fingerprint.fold(*block_fingerprint);
+        }
         report.fingerprint = Some(fingerprint.value());
     }
     report
@@ -145,14 +149,14 @@ fn run_block<S: Scene>(
         if let Some(violation) = outcome.violation {
             block_report.failures.push((seed, violation));
             lowest_failure.fetch_min(seed, Ordering::Relaxed);
-            reused_world = None; // A node that panicked may have left anything behind.
+            reused_world = None; // A panic may have left it inconsistent.
             if !options.keep_going {
                 break;
             }
         }
     }
     let mut shared = shared.lock().expect("no worker has panicked");
-    shared.blocks.insert(first, fingerprint.value());
+    shared.block_fingerprints.insert(first, fingerprint.value());
     shared.report.seeds += block_report.seeds;
     shared.report.tally.merge(&block_report.tally);
     shared.report.sometimes.merge(&block_report.sometimes);

@@ -1,5 +1,80 @@
-//! The storm: one deterministic world of networks, disks, crashes and clocks for sans-IO nodes, and the judges who
-//! watch it.
+//! Deterministic simulation testing for sans-IO state machines.
+//!
+//! A protocol is written as a [`Node`](stormglass::Node): a state machine that performs no I/O.
+//! This crate simulates its network, its disks, its clocks and its crashes from one 64-bit seed,
+//! checks properties at every effect of every node, and shrinks a failing seed to a short
+//! [`schedule`] that replays the same violation.
+//!
+//! A run is a function of its seed: the same seed gives the same events, the same bytes on every
+//! disk and the same fingerprint on every machine. A hunt over many seeds reports the lowest
+//! failing seed, whatever the number of threads.
+//!
+//! # Where to begin
+//!
+//! | to | begin with |
+//! |---|---|
+//! | test a node in `#[test]` | [`simulation::Simulation`] |
+//! | learn it step by step, from an empty crate to a fixed bug | the [`guide`] |
+//! | give a protocol its own workload, checker and schedule syntax | [`protocol::Protocol`] |
+//! | give it the command line (`hunt`, `replay`, `shrink`, `diff`) | [`cli`] |
+//! | state a property | [`property::Property`] |
+//! | know which faults exist and how often they occur | [`tally::Rule`], [`profile::Profile`] |
+//! | read or write a schedule by hand | [`schedule`] |
+//!
+//! # Example
+//!
+//! A node that echoes each request, 20 requests per seed, and 50 seeds, each with a random subset
+//! of the network, crash, disk and clock faults. The property holds, so `check` returns. If it did
+//! not hold, `check` would panic with the shrunk schedule and its trace.
+//!
+//! ```
+//! use stormglass::{Boot, BootError, Effect, Input, Node, Outbox, Time};
+//! use stormglass_sim::property::{Fact, Observation, Property, PropertyResult};
+//! use stormglass_sim::simulation::Simulation;
+//!
+//! #[derive(Clone, Debug)]
+//! struct Echo;
+//!
+//! impl Node for Echo {
+//!     type Config = ();
+//!     type Message = (); // Nodes send no messages to each other.
+//!     type Request = u64;
+//!     type Response = u64;
+//!     type Event = ();
+//!
+//!     fn boot(_: &(), _: Boot<'_>, _: &mut Outbox<Self>) -> Result<Self, BootError> {
+//!         Ok(Echo)
+//!     }
+//!
+//!     fn step(&mut self, _now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+//!         if let Input::Request { id, request } = input {
+//!             out.reply(id, request);
+//!         }
+//!     }
+//! }
+//!
+//! #[derive(Clone)]
+//! struct RepliesAreSmall;
+//!
+//! impl Property<Echo> for RepliesAreSmall {
+//!     const NAME: &'static str = "RepliesAreSmall";
+//!     fn on(&mut self, observation: &Observation<'_, Echo>) -> PropertyResult {
+//!         match observation.fact {
+//!             Fact::Effect(Effect::Reply { response, .. }, _) if *response > 9 => {
+//!                 Err(format!("{} replies {response}", observation.node))
+//!             }
+//!             _ => Ok(()),
+//!         }
+//!     }
+//! }
+//!
+//! // In your test this is the body of `#[test] fn replies_are_small()`.
+//! Simulation::<Echo>::new(())
+//!     .requests(20, |rng| (rng.node(), rng.between(0, 9)))
+//!     .property(RepliesAreSmall)
+//!     .seeds(50)
+//!     .check();
+//! ```
 
 pub mod chooser;
 pub mod cli;

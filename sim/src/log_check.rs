@@ -1,13 +1,14 @@
-//! The judges of the simulator over the event logs of real nodes.
+//! The checkers of the simulator over the event logs of real nodes.
 //!
-//! A real node writes a line before each input and each effect ([`stormglass::journal`]). [`check_logs`] merges the lines of all
-//! nodes and lives by causality, never by clocks: a letter is received after it was sent, a life begins after the one
-//! before. It performs every disk operation again, on the disk of the simulator, so that "durable" means what it means in
-//! a hunt: what the worst power cut would leave; and it demands that each life finds the files as a kill of the life before
-//! could have left them. What a log ends with need not have happened any more: a killed process may have written one
-//! line of something that it did not do.
+//! A real node writes a line before each input and each effect ([`stormglass::journal`]).
+//! [`check_logs`] merges the lines of all nodes and incarnations by causality, never by clocks: a
+//! message is received after it was sent, an incarnation begins after the one before. Every disk
+//! operation is performed again on the disk of the simulator, so that "durable" means the same as
+//! in a hunt: it survives the worst power cut. Each incarnation must find the files as a kill of
+//! the one before could have left them. The last line of a log need not have happened: a killed
+//! process may have written one line of an event that did not follow.
 //!
-//! What it cannot judge: that something happens in time, since nobody knows when the storm was over.
+//! Liveness within a time bound is not checked, since the end of the faults is unknown.
 
 mod merge;
 mod replay;
@@ -19,61 +20,48 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::property::{Sometimes, Violation};
 use crate::protocol::Scene;
 
-/// What the judges say.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct LogCheckReport {
-    /// Lines judged.
+    /// Lines checked.
     pub lines: u64,
-    /// Lives among them.
+    /// Incarnations checked.
     pub incarnations: u64,
-    /// Letters sent that nobody received.
+    /// Messages sent and not received.
     pub lost_messages: u64,
-    /// Disk operations that were written down and not performed: the last ones of a killed life.
+    /// Disk operations logged and not performed: the last ones of a killed incarnation.
     pub unperformed: u64,
-    /// Nodes whose last life did not end cleanly: then nothing is said of what must hold in the end.
+    /// Nodes whose last incarnation did not end cleanly. If there are any, end-of-run properties
+    /// are not checked.
     pub unclean_nodes: Vec<stormglass::NodeId>,
-    /// What was sometimes seen.
+    /// The `sometimes` counters.
     pub sometimes: Sometimes,
-    /// The first claim that does not hold, and the line at which that shows.
+    /// The first violation, and the line at which it was found.
     pub violation: Option<(Violation, String)>,
 }
 
-/// Why logs cannot be judged.
+/// Why logs cannot be checked.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum LogCheckError {
     /// A file cannot be read.
     #[error("cannot read {}: {error}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: std::io::Error,
-    },
-    /// A line is no event.
+    Io { path: PathBuf, error: std::io::Error },
+    /// A line is not an event.
     #[error("{place}: {what}")]
-    Line {
-        /// File and line.
-        place: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// There is nothing to judge.
-    #[error("no event logs in what was given; a node writes them with `serve --events DIR`")]
+    Line { place: String, what: String },
+    /// There is no log.
+    #[error("no event logs found in the given paths; `serve --events DIR` makes a node write them")]
     NoLogs,
-    /// A life is missing.
-    #[error("{place}: {what}; give the logs of all nodes and of all their lives")]
-    Incomplete {
-        /// File and line.
-        place: String,
-        /// What is missing.
-        what: String,
-    },
+    /// An incarnation is missing.
+    #[error("{place}: {what}; pass the logs of all nodes and all their incarnations")]
+    Incomplete { place: String, what: String },
 }
 
-/// Judges event logs: files, or directories with `*.jsonl` in them, in any order.
+/// Checks event logs: files, or directories with `*.jsonl` in them, in any order.
 ///
 /// # Errors
-/// [`LogCheckError`] if they cannot be read, or are not all there.
+/// [`LogCheckError`] if they cannot be read, or are incomplete.
 pub fn check_logs<S>(scene: &S, paths: &[PathBuf]) -> Result<LogCheckReport, LogCheckError>
 where
     S: Scene,

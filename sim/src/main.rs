@@ -1,4 +1,4 @@
-//! The command line of two-phase commit in the storm: `cargo sim`.
+//! The command line of two-phase commit in the simulator: `cargo sim`.
 
 fn main() -> std::process::ExitCode {
     stormglass_sim::cli::main::<stormglass_sim::commit::Commit>()

@@ -1,4 +1,4 @@
-//! The frame of a run: how large, how long, and the timing that is not a fault.
+//! The plan of a run: its size, its phases, and the timing that is not a fault.
 
 use std::fmt;
 
@@ -16,32 +16,32 @@ pub struct Plan {
     pub clients: u32,
     /// Delays of messages, barriers and boots.
     pub timing: Timing,
-    /// When the sky clears, in microseconds.
+    /// The length of the fault phase, in microseconds.
     pub fault_phase_us: u64,
-    /// How long after the clearing the world waits for quiet, in microseconds.
+    /// How long after the fault phase the cluster may take to become quiescent, in microseconds.
     pub recovery_timeout_us: u64,
-    /// How long a log may grow before it is compacted, in bytes, 1 or more: for protocols that have one.
+    /// The length of a log at which it is compacted, in bytes, 1 or more: for protocols with a log.
     pub log_bytes: u64,
-    /// Who stays dead after the clearing.
+    /// Nodes that are not restarted when the fault phase ends.
     pub permanently_down: Vec<NodeId>,
     /// Whether every message travels as its encoded bytes (N4).
-    pub wire: bool,
+    pub encode_messages: bool,
 }
 
-/// One line for who wants to know what was drawn, units and all.
+/// One line with all values and their units.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Timing { latency_us, tail_us, client_us, sync_us, .. } = self.timing;
         write!(
             f,
-            "nodes={} clients={} storm_ms={}",
+            "nodes={} clients={} fault_phase_ms={}",
             self.nodes,
             self.clients,
             self.fault_phase_us / 1000
         )?;
         write!(
             f,
-            " patience_ms={} latency_us={}..{}",
+            " recovery_timeout_ms={} latency_us={}..{}",
             self.recovery_timeout_us / 1000,
             latency_us.0,
             latency_us.1
@@ -49,20 +49,21 @@ impl fmt::Display for Plan {
         write!(f, " tail_us={tail_us} client_us={}..{}", client_us.0, client_us.1)?;
         write!(f, " sync_us={}..{} log_bytes={}", sync_us.0, sync_us.1, self.log_bytes)?;
         for node in &self.permanently_down {
-            write!(f, " dead={node}")?;
+            write!(f, " permanently_down={node}")?;
         }
-        if self.wire { f.write_str(" wire=1") } else { Ok(()) }
+        if self.encode_messages { f.write_str(" encode_messages=1") } else { Ok(()) }
     }
 }
 
-/// What [`Plan::log_bytes`] is if nobody says or draws anything else.
+/// The default of [`Plan::log_bytes`].
 pub const LOG_BYTES: u64 = 1_500;
 
 impl Plan {
-    /// The dense number of a directed link, nodes first and then clients, and whether a client is at one end of it.
+    /// The dense number of a directed link, nodes first and then clients, and whether one end is a
+    /// client.
     pub(crate) fn link(&self, from: Endpoint, to: Endpoint) -> (u32, bool) {
         let nodes = u32::from(self.nodes);
-        let index = |end: Endpoint| match end {
+        let index = |endpoint: Endpoint| match endpoint {
             Endpoint::Node(node) => u32::from(node.0),
             Endpoint::Client(client) => nodes + client - 1,
         };
@@ -70,21 +71,22 @@ impl Plan {
     }
 }
 
-/// How long things take when nothing is wrong: a stateless function of a key and a place, so that dropping one
+/// Durations without faults: a stateless function of a key and a coordinate, so that removing one
 /// fault re-times nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// What the delays are mixed from; `None` for base timing, everything at its least.
+    /// The key of all delays; `None` for base timing, each at its least.
     pub key: Option<u64>,
     /// Least and greatest delay of a message between nodes, in microseconds.
     pub latency_us: (u64, u64),
-    /// Mean of the exponential tail on top (N1), in microseconds, until the sky clears; 0 for none.
+    /// Mean of the exponential tail on top (N1), in microseconds, during the fault phase; 0 for
+    /// none.
     pub tail_us: u64,
     /// Least and greatest delay between a client and a node, in microseconds.
     pub client_us: (u64, u64),
     /// Least and greatest length of a barrier, in microseconds.
     pub sync_us: (u64, u64),
-    /// Greatest time from the clearing, or from a halt, to a boot, in microseconds.
+    /// Greatest time from the end of the fault phase, or from a halt, to a boot, in microseconds.
     pub reboot_us: u64,
 }
 
@@ -101,13 +103,13 @@ impl Default for Timing {
     }
 }
 
-/// Places in the timing key's space that are no links.
+/// Coordinates of the timing key that are no links.
 const BARRIER_DOMAIN: u64 = 1 << 40;
 const BOOT_DOMAIN: u64 = 2 << 40;
 
 impl Timing {
     #[inline]
-    fn rng(&self, coordinate: u64, ordinal: u32) -> u64 {
+    fn random(&self, coordinate: u64, ordinal: u32) -> u64 {
         match self.key {
             Some(key) => hash(key ^ (coordinate << 16), u64::from(ordinal)),
             None => 0,
@@ -116,9 +118,15 @@ impl Timing {
 
     /// The delay of the `ordinal`th message on a link.
     #[inline]
-    pub fn delay_us(&self, link: u32, ordinal: u32, clients: bool, faults_active: bool) -> u64 {
-        let random = self.rng(u64::from(link), ordinal);
-        let (low, high) = if clients { self.client_us } else { self.latency_us };
+    pub fn delay_us(
+        &self,
+        link: u32,
+        ordinal: u32,
+        is_client_link: bool,
+        faults_active: bool,
+    ) -> u64 {
+        let random = self.random(u64::from(link), ordinal);
+        let (low, high) = if is_client_link { self.client_us } else { self.latency_us };
         let base = between(random, low, high);
         if faults_active && self.tail_us > 0 && self.key.is_some() {
             base + exponential(random.rotate_left(32), self.tail_us)
@@ -127,25 +135,25 @@ impl Timing {
         }
     }
 
-    /// The longest that a message takes without its tail.
+    /// The greatest delay of a message without its tail.
     #[inline]
-    pub fn base_us_max(&self, clients: bool) -> u64 {
-        if clients { self.client_us.1 } else { self.latency_us.1 }
+    pub fn base_us_max(&self, is_client_link: bool) -> u64 {
+        if is_client_link { self.client_us.1 } else { self.latency_us.1 }
     }
 
-    /// The length of the `ordinal`th barrier of a node's life.
+    /// The length of the `ordinal`th barrier of an incarnation.
     #[inline]
     pub fn barrier_us(&self, node: NodeId, incarnation: u32, ordinal: u32) -> u64 {
         let coordinate = BARRIER_DOMAIN | (u64::from(node.0) << 20) | u64::from(incarnation);
-        between(self.rng(coordinate, ordinal), self.sync_us.0, self.sync_us.1)
+        between(self.random(coordinate, ordinal), self.sync_us.0, self.sync_us.1)
     }
 
-    /// How long a node takes from the clearing, or from a halt, to its boot.
+    /// The time from the end of the fault phase, or from a halt, to a node's boot.
     pub fn boot_us(&self, node: NodeId, incarnation: u32) -> u64 {
-        1 + below(self.rng(BOOT_DOMAIN | u64::from(node.0), incarnation), self.reboot_us)
+        1 + below(self.random(BOOT_DOMAIN | u64::from(node.0), incarnation), self.reboot_us)
     }
 
-    /// The entropy that a life is given.
+    /// The entropy of an incarnation.
     pub fn entropy(&self, node: NodeId, incarnation: u32) -> u64 {
         hash(
             self.key.unwrap_or(0) ^ BOOT_DOMAIN,

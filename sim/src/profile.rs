@@ -1,4 +1,4 @@
-//! Which storms there are: named profiles, the swarm, and the rates that a seed draws for itself.
+//! Fault profiles, the swarm, and the rates that a seed draws.
 
 use std::fmt;
 
@@ -7,30 +7,32 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::plan::{LOG_BYTES, Plan, Timing};
 
-/// A named kind of storm.
+/// A named set of fault kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
-    /// Each seed switches a random subset of all kinds on and draws its own rates. A run with everything on hides
-    /// what a run with one thing on would show.
+    /// Each seed enables a random subset of all kinds and draws its own rates (swarm testing: Groce
+    /// et al., ISSTA 2012). A run with every fault hides failures that a run with one kind shows.
     #[default]
     Swarm,
-    /// No faults at all; delays vary.
+    /// No faults; delays vary.
     Calm,
     /// The network: N1-N3, N5-N8.
     Lossy,
     /// Kills and power cuts: P1-P3, P5, P6, D1-D6, D12.
     Crashy,
-    /// Disks that fail, fill up and dawdle: D7-D9, with crashes.
+    /// Failing, full and slow disks: D7-D9, with crashes.
     FaultyDisk,
     /// Clocks and pauses: C1-C3, P4.
     Skewed,
-    /// Everything at once, but for what has to be asked for.
+    /// Everything at once, apart from the opt-in profiles.
     Everything,
     /// Lossy, and every message travels as bytes, some with a bit flipped (N4).
     Garbled,
-    /// Crashy, and bytes at rest are damaged (D10): a node may refuse to start, never go on silently.
+    /// Crashy, with damage to bytes at rest (D10): a node must refuse to boot, never go on
+    /// silently.
     BitRot,
-    /// Crashy, and drives lie about syncs (D11): outside the promise; shows that the oracles notice.
+    /// Crashy, with drives that lie about syncs (D11): outside the guarantees of a node; shows that
+    /// checkers detect it.
     LyingDisk,
 }
 
@@ -49,7 +51,7 @@ impl Profile {
         Profile::LyingDisk,
     ];
 
-    /// What it does, in a few words.
+    /// A short description.
     pub fn meaning(self) -> &'static str {
         match self {
             Profile::Swarm => {
@@ -57,16 +59,18 @@ impl Profile {
             }
             Profile::Calm => "no faults; delays vary",
             Profile::Lossy => {
-                "the network: delay, loss, duplication, clogs, partitions, full queues"
+                "network faults: delay, loss, duplication, clogged links, partitions, full queues"
             }
-            Profile::Crashy => "kills and power cuts, torn writes, crashes in recovery, dead nodes",
+            Profile::Crashy => {
+                "process kills and power cuts, torn writes, crashes during recovery, nodes that never restart"
+            }
             Profile::FaultyDisk => "failed syncs, full disks, slow disks, and crashes",
             Profile::Skewed => "clock offset, drift and jumps; pauses",
-            Profile::Everything => "everything at once, but for the three below",
+            Profile::Everything => "all faults at once, except the three opt-in profiles below",
             Profile::Garbled => "lossy, with flipped bits in encoded messages (opt-in)",
-            Profile::BitRot => "crashy, with damage to bytes at rest (opt-in)",
+            Profile::BitRot => "crashy, with corruption of data at rest (opt-in)",
             Profile::LyingDisk => {
-                "crashy, with drives that lie about syncs (opt-in, outside the promise)"
+                "crashy, with drives that report success for a sync they did not do (opt-in; outside the fault model that the protocol tolerates)"
             }
         }
     }
@@ -74,25 +78,25 @@ impl Profile {
 
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Profile::Swarm => "swarm",
             Profile::Calm => "calm",
             Profile::Lossy => "lossy",
             Profile::Crashy => "crashy",
             Profile::FaultyDisk => "faulty-disk",
             Profile::Skewed => "skewed",
-            Profile::Everything => "stormy",
+            Profile::Everything => "everything",
             Profile::Garbled => "garbled",
-            Profile::BitRot => "rotten",
-            Profile::LyingDisk => "lying",
+            Profile::BitRot => "bit-rot",
+            Profile::LyingDisk => "lying-disk",
         })
     }
 }
 
-/// What the user asked for; what is `None` each seed draws for itself.
+/// The user's settings; each seed draws what is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Setup {
-    /// The kind of storm.
     pub profile: Profile,
     /// How many nodes, 1 to 64.
     pub nodes: Option<u16>,
@@ -101,8 +105,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// What is not default, as one would type it behind a command: ` --profile crashy --nodes 3`.
-    pub fn typed(&self) -> String {
+    /// The settings that are not default, as arguments of a command: ` --profile crashy --nodes 3`.
+    pub fn as_args(&self) -> String {
         let mut typed = String::new();
         if self.profile != Profile::Swarm {
             typed += &format!(" --profile {}", self.profile);
@@ -117,20 +121,20 @@ impl Setup {
     }
 }
 
-/// How hard it blows: the rates that one seed has drawn. Chances are in 65,536ths.
+/// The fault rates that one seed has drawn. Probabilities are in 65,536ths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
-    /// N2: chance that a message is lost. 0 to 13,000.
+    /// N2: probability that a message is lost. 0 to 13,000.
     pub lose: u32,
-    /// N3: chance that a message arrives twice. 0 to 13,000.
+    /// N3: probability that a message arrives twice. 0 to 13,000.
     pub duplicate: u32,
-    /// N1: chance that a message takes very long. 0 to 3,000.
+    /// N1: probability that a message takes very long. 0 to 3,000.
     pub delay: u32,
-    /// N1: how long at most, in microseconds. Up to the length of the storm.
+    /// N1: the longest such delay, in microseconds. Up to the length of the fault phase.
     pub delay_us_max: u64,
-    /// N4: chance that a bit of a message is flipped. 0 to 6,500.
+    /// N4: probability that a bit of a message is flipped. 0 to 6,500.
     pub flip: u32,
-    /// N8: messages that a link holds; 0 for as many as there are.
+    /// N8: messages that a link holds; 0 for no limit.
     pub queue_max: u32,
     /// N5: links clogged for a while. 0 to 6.
     pub clogs: u32,
@@ -144,9 +148,9 @@ pub struct Rates {
     pub timed_crashes: u32,
     /// P3: power cuts of all nodes. 0 to 1.
     pub cluster_power_cuts: u32,
-    /// P5: chance that a boot is cut short by another crash.
+    /// P5: probability that a boot is interrupted by another crash.
     pub crash_in_boot: u32,
-    /// P6: whether a node stays dead after the clearing.
+    /// P6: whether a node stays down after the fault phase.
     pub never_restarts: bool,
     /// Greatest time that a crashed node is down, in microseconds.
     pub down_us_max: u64,
@@ -158,15 +162,15 @@ pub struct Rates {
     pub drift_ppm_max: u32,
     /// C3: jumps of a clock. 0 to 4.
     pub jumps: u32,
-    /// D7: chance that a barrier fails. 0 to 2,000.
+    /// D7: probability that a barrier fails. 0 to 2,000.
     pub fail_sync: u32,
-    /// D8: chance that a write fails. 0 to 1,000.
+    /// D8: probability that a write fails. 0 to 1,000.
     pub fail_write: u32,
-    /// D9: chance that a barrier takes very long. 0 to 13,000.
+    /// D9: probability that a barrier takes very long. 0 to 13,000.
     pub slow_sync: u32,
-    /// D11: chance that a barrier lies. 0 to 13,000.
+    /// D11: probability that a barrier lies. 0 to 13,000.
     pub lying_sync: u32,
-    /// D10: chance that a crash is followed by damage.
+    /// D10: probability that a crash is followed by damage.
     pub damage: u32,
 }
 
@@ -191,9 +195,9 @@ impl fmt::Display for Rates {
         write_rate("swizzles", self.swizzles.into())?;
         write_rate("crashes", self.crashes.into())?;
         write_rate("timed_crashes", self.timed_crashes.into())?;
-        write_rate("blackouts", self.cluster_power_cuts.into())?;
+        write_rate("cluster_power_cuts", self.cluster_power_cuts.into())?;
         write_rate("crash_in_boot", self.crash_in_boot.into())?;
-        write_rate("bury", self.never_restarts.into())?;
+        write_rate("never_restarts", self.never_restarts.into())?;
         write_rate("down_us_max", self.down_us_max)?;
         write_rate("pauses", self.pauses.into())?;
         write_rate("offset_us_max", self.offset_us_max)?;
@@ -202,33 +206,33 @@ impl fmt::Display for Rates {
         write_rate("fail_sync", self.fail_sync.into())?;
         write_rate("fail_write", self.fail_write.into())?;
         write_rate("slow_sync", self.slow_sync.into())?;
-        write_rate("lie", self.lying_sync.into())?;
+        write_rate("lying_sync", self.lying_sync.into())?;
         write_rate("damage", self.damage.into())?;
         if first { f.write_str("none") } else { Ok(()) }
     }
 }
 
-/// Draws from one seed, in order: sizes, rates, and whatever a workload wants.
+/// The random numbers of one seed, in order: sizes, rates, and the workload's choices.
 #[derive(Clone, Debug)]
 pub struct Rng {
-    rng: ChaCha8Rng,
+    source: ChaCha8Rng,
     nodes: u16,
 }
 
 impl Rng {
-    /// The draws of `seed`.
+    /// The random numbers of `seed`.
     pub fn new(seed: u64) -> Rng {
-        Rng { rng: ChaCha8Rng::seed_from_u64(seed), nodes: 1 }
+        Rng { source: ChaCha8Rng::seed_from_u64(seed), nodes: 1 }
     }
 
     /// A number in `low..=high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        crate::hash::between(self.rng.next_u64(), low, high)
+        crate::hash::between(self.source.next_u64(), low, high)
     }
 
-    /// True `numerator` times out of `denominator`.
+    /// True with probability `numerator` / `denominator`.
     pub fn chance(&mut self, numerator: u64, denominator: u64) -> bool {
-        crate::hash::below(self.rng.next_u64(), denominator) < numerator
+        crate::hash::below(self.source.next_u64(), denominator) < numerator
     }
 
     /// One node of the cluster.
@@ -237,17 +241,17 @@ impl Rng {
         stormglass::NodeId(u16::try_from(self.between(0, last)).expect("a node's number is small"))
     }
 
-    /// A key for the stateless half of chance.
+    /// A key for stateless decisions.
     pub fn key(&mut self) -> u64 {
-        self.rng.next_u64()
+        self.source.next_u64()
     }
 
-    /// One of these.
+    /// One of the elements.
     ///
     /// # Panics
     /// If there are none.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        let last = from.len().checked_sub(1).expect("something to pick from");
+        let last = from.len().checked_sub(1).expect("the slice is not empty");
         &from[self.between(0, last as u64) as usize]
     }
 
@@ -256,8 +260,8 @@ impl Rng {
     }
 }
 
-/// Draws the frame and the rates of one seed.
-pub fn rng(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
+/// Draws the plan and the rates of one seed.
+pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
     let nodes = rng.size(2, 8);
     rng.nodes = setup.nodes.unwrap_or(u16::try_from(nodes).expect("a small number"));
     let clients = rng.size(1, 4);
@@ -274,30 +278,31 @@ pub fn rng(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
         timing,
         fault_phase_us,
         recovery_timeout_us: 30_000_000,
-        // Few enough for a snapshot every other transaction; as usual; so many that logs are long when they tear.
+        // Small enough for a snapshot every other transaction; the default; large enough for long
+        // logs when they tear.
         log_bytes: *rng.pick(&[400, LOG_BYTES, 5_000]),
         permanently_down: Vec::new(),
-        wire: false,
+        encode_messages: false,
     };
     let mut rates = Rates { down_us_max: 1, ..Rates::default() };
-    let on = FaultKinds::of(setup.profile, rng);
-    if on.network {
-        network(rng, &mut rates, &mut plan);
+    let kinds = FaultKinds::of(setup.profile, rng);
+    if kinds.network {
+        draw_network_rates(rng, &mut rates, &mut plan);
     }
-    if on.crashes {
-        crashes(rng, &mut rates, &mut plan);
+    if kinds.crashes {
+        draw_crash_rates(rng, &mut rates, &mut plan);
     }
-    if on.disk {
-        disk(rng, &mut rates);
+    if kinds.disk {
+        draw_disk_rates(rng, &mut rates);
     }
-    if on.clocks {
-        clocks(rng, &mut rates);
+    if kinds.clocks {
+        draw_clock_rates(rng, &mut rates);
     }
-    opt_in(setup.profile, rng, &mut rates, &mut plan);
+    draw_opt_in_rates(setup.profile, rng, &mut rates, &mut plan);
     (plan, rates)
 }
 
-/// Which kinds of fault are on.
+/// The enabled kinds of faults.
 struct FaultKinds {
     network: bool,
     crashes: bool,
@@ -322,24 +327,25 @@ impl FaultKinds {
     }
 }
 
-fn network(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
-    let some = |rng: &mut Rng, out: u64, low, high| {
-        if rng.chance(1, out) { rng.size(low, high) } else { 0 }
+fn draw_network_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
+    let rate_or_zero = |rng: &mut Rng, one_in: u64, low, high| {
+        if rng.chance(1, one_in) { rng.size(low, high) } else { 0 }
     };
-    plan.timing.tail_us = u64::from(some(rng, 2, 500, 20_000));
-    rates.lose = some(rng, 2, 200, 13_000);
-    rates.duplicate = some(rng, 2, 200, 13_000);
-    rates.delay = some(rng, 2, 100, 3_000);
+    plan.timing.tail_us = u64::from(rate_or_zero(rng, 2, 500, 20_000));
+    rates.lose = rate_or_zero(rng, 2, 200, 13_000);
+    rates.duplicate = rate_or_zero(rng, 2, 200, 13_000);
+    rates.delay = rate_or_zero(rng, 2, 100, 3_000);
     rates.delay_us_max = if rates.delay > 0 { rng.between(10_000, plan.fault_phase_us) } else { 0 };
-    rates.queue_max = some(rng, 5, 2, 8);
-    rates.clogs = some(rng, 3, 1, 6);
-    rates.partitions = some(rng, 3, 1, 4);
-    rates.swizzles = some(rng, 6, 1, 2);
+    rates.queue_max = rate_or_zero(rng, 5, 2, 8);
+    rates.clogs = rate_or_zero(rng, 3, 1, 6);
+    rates.partitions = rate_or_zero(rng, 3, 1, 4);
+    rates.swizzles = rate_or_zero(rng, 6, 1, 2);
 }
 
-fn crashes(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
+fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     rates.crashes = rng.size(0, 6);
-    // One at a time in any case: a storm may end before as many deeds are done as a crash after a deed waits for.
+    // At least one timed crash: a fault phase may end before the effect count of an effect crash is
+    // reached.
     rates.timed_crashes = rng.size(1, 2);
     rates.cluster_power_cuts = u32::from(rng.chance(1, 4));
     rates.crash_in_boot = if rng.chance(1, 2) { rng.size(1_000, 30_000) } else { 0 };
@@ -350,23 +356,23 @@ fn crashes(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     }
 }
 
-fn disk(rng: &mut Rng, rates: &mut Rates) {
+fn draw_disk_rates(rng: &mut Rng, rates: &mut Rates) {
     rates.fail_sync = if rng.chance(1, 2) { rng.size(50, 2_000) } else { 0 };
     rates.fail_write = if rng.chance(1, 2) { rng.size(50, 1_000) } else { 0 };
     rates.slow_sync = if rng.chance(1, 2) { rng.size(200, 13_000) } else { 0 };
     rates.down_us_max = rates.down_us_max.max(20_000);
 }
 
-fn clocks(rng: &mut Rng, rates: &mut Rates) {
+fn draw_clock_rates(rng: &mut Rng, rates: &mut Rates) {
     rates.pauses = rng.size(0, 4);
     rates.offset_us_max = if rng.chance(1, 2) { rng.between(1, 10_000_000) } else { 0 };
     rates.drift_ppm_max = if rng.chance(1, 2) { rng.size(1, 100_000) } else { 0 };
     rates.jumps = rng.size(0, 4);
 }
 
-fn opt_in(profile: Profile, rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
+fn draw_opt_in_rates(profile: Profile, rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     if profile == Profile::Garbled {
-        plan.wire = true;
+        plan.encode_messages = true;
         rates.flip = rng.size(300, 6_500);
     }
     if profile == Profile::BitRot {

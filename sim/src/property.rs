@@ -1,7 +1,9 @@
-//! Judges: claims about what nodes did and what disks hold.
+//! Properties: statements about the effects of nodes and the contents of disks that every run must
+//! satisfy.
 //!
-//! A judge is fed every fact of a run as it happens, effects *before* they are performed, so that a rule like "durable
-//! before it is sent" is judged at the moment of sending and not only after a lucky crash. It never looks into a node.
+//! A checker observes every fact of a run as it happens, effects *before* they are performed, so
+//! that a rule like "durable before it is sent" is checked at the moment of sending and not only
+//! after a crash that happens to reveal it. A checker never looks into a node.
 
 use std::fmt;
 
@@ -10,55 +12,57 @@ use stormglass::{BootError, Effect, FileId, HaltReason, Input, Node, NodeId, Req
 use crate::disk::{CutReport, DamageRecord, Disk, KillReport};
 use crate::fault::{BarrierFault, Endpoint, MessageFault, TimedFault, WriteFault};
 
-/// `Ok`, or in one sentence why the claim does not hold.
+/// `Ok`, or in one sentence why the property is violated.
 pub type PropertyResult = Result<(), String>;
 
-/// A claim with a name. What a user writes for a protocol of their own.
+/// One property with a name, written for a protocol.
 pub trait Property<N: Node>: Clone {
-    /// The claim, as a name: `NoForgottenAdd`.
+    /// The name of the property: `NoLostAdd`.
     const NAME: &'static str;
-    /// Whether the claim is that something good happens in the end, not that something bad never does.
+    /// Whether it is a liveness property (something good happens eventually) and not a safety
+    /// property.
     const LIVENESS: bool = false;
-    /// Looks at one fact.
+    /// Checks one fact.
     ///
     /// # Errors
-    /// Why the claim does not hold, in one sentence.
+    /// Why the property is violated, in one sentence.
     fn on(&mut self, observation: &Observation<'_, N>) -> PropertyResult;
-    /// What the ensemble of all runs must have seen at least once, beside what no run may see.
+    /// Adds the counters that all runs of a hunt together must raise above zero.
     fn sometimes(&self, _tally: &mut Sometimes) {}
 }
 
-/// One or more oracles, as the world sees them. Every [`Property`] becomes one in [`PropertyChecker`]; pairs judge in order.
+/// One or more properties, as the world checks them. [`PropertyChecker`] makes one of a
+/// [`Property`]; pairs are checked in order.
 pub trait Checker<N: Node>: Clone {
-    /// Looks at one fact.
+    /// Checks one fact.
     ///
     /// # Errors
-    /// The claim that does not hold.
+    /// The violated property.
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation>;
-    /// Adds what was seen in this run.
+    /// Adds the `sometimes` counters of this run.
     fn sometimes(&self, _tally: &mut Sometimes) {}
 }
 
-/// A claim that does not hold.
+/// A violated property.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Violation {
-    /// Its name.
     pub property: &'static str,
-    /// Why, in one sentence.
+    /// One sentence.
     pub reason: String,
-    /// Whether it is a claim of liveness.
+    /// Whether it is a liveness property.
     pub liveness: bool,
 }
 
 impl Violation {
-    /// A safety claim does not hold.
-    // Cold, so that the wording of what never happens does not lie between what happens all the time.
+    /// A violation of a safety property.
+    // Cold: the formatting of violations must not lie between hot code.
     #[cold]
     pub fn safety(property: &'static str, reason: impl Into<String>) -> Violation {
         Violation { property, reason: reason.into(), liveness: false }
     }
 
-    /// A liveness claim does not hold.
+    /// A violation of a liveness property.
     #[cold]
     pub fn liveness(property: &'static str, reason: impl Into<String>) -> Violation {
         Violation { property, reason: reason.into(), liveness: true }
@@ -71,30 +75,31 @@ impl fmt::Display for Violation {
     }
 }
 
-/// One fact, when and where.
+/// One fact, with its time and place.
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Observation<'a, N: Node> {
-    /// True time since the beginning, in microseconds. No node knows it.
+    /// True time since the beginning, in microseconds. No node sees it.
     pub at_us: u64,
-    /// The node it happened to, or at which it begins. For facts of the whole world, node 0.
+    /// The node of the fact. For facts of the whole world, node 0.
     pub node: NodeId,
-    /// Which life of that node, counted by the world from 1; 0 before the first.
+    /// The incarnation of that node, counted by the world from 1; 0 before the first.
     pub incarnation: u32,
-    /// That node's disk, as it is before the effect is performed.
+    /// That node's disk, before the effect is performed.
     pub disk: &'a Disk,
-    /// What happened.
     pub fact: &'a Fact<'a, N>,
 }
 
-/// What can happen.
+/// What can happen in a run.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Fact<'a, N: Node> {
     /// A process starts; its boot effects follow.
     Boot,
-    /// A process refused to start.
+    /// A process refuses to boot.
     Refused(&'a BootError),
     /// A node is about to handle this.
     Input(&'a Input<N>),
-    /// A node does this; it is performed right after. The bytes are those of an append.
+    /// An effect of a node; it is performed right after. The bytes are those of an append.
     Effect(&'a Effect<N>, &'a [u8]),
     /// The process was killed.
     Killed(&'a KillReport),
@@ -104,65 +109,65 @@ pub enum Fact<'a, N: Node> {
     Halted(HaltReason),
     /// Bytes at rest were damaged while the node was down (D10).
     Damaged(&'a DamageRecord),
-    /// Something happened to a message.
-    MessageFault {
-        /// Who sent it.
-        from: Endpoint,
-        /// To whom.
-        to: Endpoint,
-        /// What it was about.
-        about: stormglass::About,
-        /// What happened.
-        fault: MessageFault,
-    },
-    /// A message came to nobody: the node is down, or the link is cut.
+    /// A fault of a message.
+    MessageFault { from: Endpoint, to: Endpoint, about: stormglass::About, fault: MessageFault },
+    /// A message is lost: the node is down, or the link is partitioned.
     Lost {
-        /// Who sent it.
         from: Endpoint,
-        /// To whom.
         to: Endpoint,
-        /// What it was about.
         about: stormglass::About,
-        /// Why.
-        reason: &'static str,
+        /// Why it did not arrive.
+        reason: LossReason,
     },
     /// A barrier of this node will fail, take long or lie.
     BarrierFault(BarrierFault),
     /// A write of this node fails.
     WriteFault(WriteFault),
-    /// The weather changed.
+    /// A timed fault begins.
     TimedFault(&'a TimedFault),
-    /// A client asks this node.
-    Asked {
-        /// The name of the request.
-        id: RequestId,
-        /// What it asks.
-        request: &'a N::Request,
-    },
-    /// A client learns this node's answer.
-    Answered {
-        /// The name of the request.
-        id: RequestId,
-        /// What it learns.
-        response: &'a N::Response,
-    },
-    /// The storm is over: no new faults, everybody boots but those who are dead for good.
-    Healed {
-        /// Dead for good.
-        permanently_down: &'a [NodeId],
-    },
-    /// Nothing more will happen by itself (`quiet`), or the time for that is over.
+    /// A client sends a request to this node.
+    Asked { id: RequestId, request: &'a N::Request },
+    /// A client receives this node's response.
+    Answered { id: RequestId, response: &'a N::Response },
+    /// The fault phase is over: no new faults, every node boots except the permanently down ones.
+    Healed { permanently_down: &'a [NodeId] },
+    /// No event is pending (`quiet`), or the recovery timeout is over.
     Quiesced {
-        /// Whether the queue ran empty. Then no node has a deadline either: that would be a wake in the queue.
+        /// Whether the queue is empty. Then no node has a deadline either: that would be a wake in
+        /// the queue.
         quiet: bool,
-        /// Once all is quiet, every file that a living node keeps: whose, which, and how long it is, in bytes.
+        /// When quiescent, every file of a running node, with its length in bytes.
         files: &'a [(NodeId, FileId, u64)],
     },
-    /// The run is over, the probe included.
+    /// The run is over, including the probe.
     Ended,
 }
 
-/// How often each thing that should sometimes happen did, and how far some things went.
+/// Why a message did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossReason {
+    /// N6: the link is partitioned.
+    Partition,
+    /// N8: the queue of the link was full.
+    QueueFull,
+    /// N4: the receiver could not decode it.
+    Corrupted,
+    /// The receiving node is down.
+    ReceiverDown,
+}
+
+impl fmt::Display for LossReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LossReason::Partition => "partition",
+            LossReason::QueueFull => "queue full",
+            LossReason::Corrupted => "damaged",
+            LossReason::ReceiverDown => "down",
+        })
+    }
+}
+
+/// Counters of events that should sometimes happen, and greatest values of measures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sometimes {
     rows: Vec<(&'static str, u64)>,
@@ -170,7 +175,8 @@ pub struct Sometimes {
 }
 
 impl Sometimes {
-    /// Names a thing, and adds how often it was seen (0 is worth saying: it makes a hunt that never saw it fail).
+    /// Adds to a counter. Adding 0 is meaningful: it makes a hunt fail in which the counter stays
+    /// at 0.
     pub fn add(&mut self, what: &'static str, times: u64) {
         match self.rows.iter_mut().find(|(name, _)| *name == what) {
             Some((_, count)) => *count += times,
@@ -178,7 +184,7 @@ impl Sometimes {
         }
     }
 
-    /// Names a thing that has a measure, and keeps the greatest that was seen.
+    /// Raises the greatest value of a measure.
     pub fn peak(&mut self, what: &'static str, measure: u64) {
         match self.peaks.iter_mut().find(|(name, _)| *name == what) {
             Some((_, greatest)) => *greatest = measure.max(*greatest),
@@ -186,7 +192,7 @@ impl Sometimes {
         }
     }
 
-    /// Adds all of another tally.
+    /// Adds all counters of another run.
     pub fn merge(&mut self, other: &Sometimes) {
         for &(what, times) in &other.rows {
             self.add(what, times);
@@ -196,17 +202,17 @@ impl Sometimes {
         }
     }
 
-    /// The greatest measures, in the order in which they were first named.
+    /// The greatest values, in the order of their first mention.
     pub fn peaks(&self) -> &[(&'static str, u64)] {
         &self.peaks
     }
 
-    /// What was never seen.
+    /// The counters that are 0.
     pub fn never(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.rows.iter().filter(|(_, times)| *times == 0).map(|(what, _)| *what)
     }
 
-    /// Every row, in the order in which it was first named.
+    /// Every counter, in the order of its first mention.
     pub fn rows(&self) -> &[(&'static str, u64)] {
         &self.rows
     }

@@ -1,7 +1,8 @@
-//! What makes a protocol huntable: a node, clients who want something of it, and judges.
+//! A protocol under test: a node, its clients, and its checkers.
 //!
-//! A [`Protocol`] is a type and has the command line; a [`Scene`] is the same as a value, which is what hunts, replays
-//! and shrinks work on. [`Simulation`](crate::simulation::Simulation), the builder for tests, is a scene of its own.
+//! A [`Protocol`] is a type and has the command line; a [`Scene`] is the same as a value, on which
+//! hunts, replays and shrinks work. [`Simulation`](crate::simulation::Simulation), the builder for
+//! tests, is a scene of its own.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -11,91 +12,98 @@ use stormglass::{Node, NodeId};
 
 use crate::chooser::{Chooser, Seeded};
 use crate::plan::Plan;
-use crate::profile::{Rates, Rng, Setup, rng};
+use crate::profile::{Rates, Rng, Setup, draw_plan};
 use crate::property::{Checker, Sometimes};
 use crate::schedule::{Cursor, ParseError};
 use crate::tally::Tally;
 use crate::workload::{PlannedRequest, Workload};
 use crate::world::{RunOutcome, World};
 
-/// A bundle of node, workload and judges: all that the command line needs (`cli::main`).
+/// A node, a workload and checkers: all that the command line needs (`cli::main`).
 pub trait Protocol: Sized + 'static {
     /// The name of the protocol, for help and reports.
     const NAME: &'static str;
-    /// What one types to run this protocol's command line, up to the first argument. `None` for the path under which
-    /// it was started.
+    /// The command that starts this protocol's command line, without arguments. `None` for the path
+    /// of the program.
     const COMMAND: Option<&'static str> = None;
-    /// Every kind of message, request, response and record ([`Label::kind`](stormglass::Label::kind)), so that a typo
-    /// in a schedule is an error and not a coordinate that never comes up. Empty if any word is to be believed.
+    /// Every kind of message, request, response and record
+    /// ([`Label::kind`](stormglass::Label::kind)), so that a typo in a schedule is an error and not
+    /// a coordinate that is never reached. Empty to accept any word.
     const KINDS: &'static [&'static str] = &[];
-    /// The names of its claims, so that a typo in a schedule is an error, too. Empty if any name is to be believed.
+    /// The names of its properties, so that a typo in a schedule is an error, too. Empty to accept
+    /// any name.
     const PROPERTIES: &'static [&'static str] = &[];
     /// The state machine.
     type Node: Node;
-    /// What a client may want, as a schedule lists it. Often the node's request.
+    /// A client's request, as a schedule lists it. Often the node's request.
     type Request: Clone + Debug + Serialize + DeserializeOwned + Send + Sync;
     /// Its clients.
     type Workload: Workload<Self::Node>;
-    /// The claims.
+    /// Its properties.
     type Checker: Checker<Self::Node>;
 
-    /// What an operator would set for this cluster.
+    /// The node's configuration in this cluster.
     fn config(plan: &Plan) -> <Self::Node as Node>::Config;
-    /// An explicit list of wishes, drawn from the seed. May adjust the plan (`recovery_timeout_us`, say).
+    /// The planned requests, drawn from the seed. May adjust the plan (`recovery_timeout_us`, for
+    /// example).
     fn requests(
         setup: &Setup,
         plan: &mut Plan,
         rng: &mut Rng,
     ) -> Vec<PlannedRequest<Self::Request>>;
-    /// Clients with exactly these wishes.
+    /// Clients with exactly these requests.
     fn clients(plan: &Plan, requests: Vec<PlannedRequest<Self::Request>>) -> Self::Workload;
-    /// The judges of one run.
+    /// The checkers of one run.
     fn checker(plan: &Plan) -> Self::Checker;
-    /// The judges of what real nodes have written down. There was no clearing, and nobody probes.
+    /// The checkers for event logs of real nodes. There was no end of a fault phase, and no probe.
     fn log_checker(plan: &Plan) -> Self::Checker {
         Self::checker(plan)
     }
-    /// What of the storm itself should sometimes reach this protocol, beside what judges and clients name.
+    /// Adds the `sometimes` counters that depend on injected faults, besides those of checkers and
+    /// clients.
     fn sometimes(_tally: &Tally, _rows: &mut Sometimes) {}
-    /// The same judges for another run: those that are worth it keep their memory.
+    /// Resets the checkers for another run. Override it to reuse their memory.
     fn reset_checker(checker: &mut Self::Checker, plan: &Plan) {
         *checker = Self::checker(plan);
     }
 
-    /// An order as a schedule of a cluster of so many nodes shows it: one line, by default JSON.
-    fn write_request(order: &Self::Request, _nodes: u16) -> String {
-        to_json(order)
+    /// A request as a schedule of a cluster with this many nodes shows it: one line, by default
+    /// JSON.
+    fn write_request(request: &Self::Request, _nodes: u16) -> String {
+        to_json(request)
     }
-    /// Reads what [`write_request`](Self::write_request) writes.
+    /// Reads the output of [`write_request`](Self::write_request).
     ///
     /// # Errors
-    /// Where it is not that, and what was expected.
+    /// If the text is no request.
     fn read_request(text: &mut Cursor<'_>) -> Result<Self::Request, ParseError> {
         text.json()
     }
-    /// Every way to want a little less, the boldest first. Shrinking tries each.
-    fn simplifications(_order: &Self::Request) -> Vec<Self::Request> {
+    /// Every slightly simpler request, the simplest first. Shrinking tries each.
+    fn simplifications(_request: &Self::Request) -> Vec<Self::Request> {
         Vec::new()
     }
-    /// One order that wants what two want; `None` if there is none. Shrinking tries it where there are many.
+    /// One request with the effect of two; `None` if there is none. Shrinking tries it in large
+    /// schedules.
     fn merged(_one: &Self::Request, _other: &Self::Request) -> Option<Self::Request> {
         None
     }
-    /// The same order in a cluster whose nodes bear other numbers; `None` if it needs one that is gone.
+    /// The same request in a cluster with other node numbers; `None` if it needs a node that was
+    /// removed.
     fn renumbered(
-        order: &Self::Request,
-        _number: &dyn Fn(NodeId) -> Option<NodeId>,
+        request: &Self::Request,
+        _new_id: &dyn Fn(NodeId) -> Option<NodeId>,
     ) -> Option<Self::Request> {
-        Some(order.clone())
+        Some(request.clone())
     }
 
-    /// This protocol's benchmark, if it has one: runs one seed after another.
+    /// The protocol's benchmark, if it has one: runs one seed after another.
     fn bench(_run: BenchRun) -> Option<Box<dyn FnMut(u64) -> BenchResult>> {
         None
     }
 }
 
-/// A protocol as a value. See [`Protocol`] for what each of these is.
+/// A protocol as a value. [`Protocol`] documents the methods.
 #[allow(missing_docs, reason = "each is that of `Protocol`")]
 pub trait Scene: Sync {
     type Node: Node;
@@ -129,11 +137,11 @@ pub trait Scene: Sync {
     fn reset_checker(&self, checker: &mut Self::Checker, plan: &Plan) {
         *checker = self.checker(plan);
     }
-    fn write_request(&self, order: &Self::Request, nodes: u16) -> String;
+    fn write_request(&self, request: &Self::Request, nodes: u16) -> String;
     /// # Errors
-    /// Where it is none, and what was expected.
+    /// If the text is no request.
     fn read_request(&self, text: &mut Cursor<'_>) -> Result<Self::Request, ParseError>;
-    fn simplifications(&self, _order: &Self::Request) -> Vec<Self::Request> {
+    fn simplifications(&self, _request: &Self::Request) -> Vec<Self::Request> {
         Vec::new()
     }
     fn merged(&self, _one: &Self::Request, _other: &Self::Request) -> Option<Self::Request> {
@@ -144,10 +152,10 @@ pub trait Scene: Sync {
     }
     fn renumbered(
         &self,
-        order: &Self::Request,
-        _number: &dyn Fn(NodeId) -> Option<NodeId>,
+        request: &Self::Request,
+        _new_id: &dyn Fn(NodeId) -> Option<NodeId>,
     ) -> Option<Self::Request> {
-        Some(order.clone())
+        Some(request.clone())
     }
 }
 
@@ -220,14 +228,14 @@ impl<P: Protocol> Scene for Of<P> {
     fn reset_checker(&self, checker: &mut P::Checker, plan: &Plan) {
         P::reset_checker(checker, plan);
     }
-    fn write_request(&self, order: &P::Request, nodes: u16) -> String {
-        P::write_request(order, nodes)
+    fn write_request(&self, request: &P::Request, nodes: u16) -> String {
+        P::write_request(request, nodes)
     }
     fn read_request(&self, text: &mut Cursor<'_>) -> Result<P::Request, ParseError> {
         P::read_request(text)
     }
-    fn simplifications(&self, order: &P::Request) -> Vec<P::Request> {
-        P::simplifications(order)
+    fn simplifications(&self, request: &P::Request) -> Vec<P::Request> {
+        P::simplifications(request)
     }
     fn bench(&self, run: BenchRun) -> Option<Box<dyn FnMut(u64) -> BenchResult>> {
         P::bench(run)
@@ -238,33 +246,33 @@ impl<P: Protocol> Scene for Of<P> {
 
     fn renumbered(
         &self,
-        order: &P::Request,
-        number: &dyn Fn(NodeId) -> Option<NodeId>,
+        request: &P::Request,
+        new_id: &dyn Fn(NodeId) -> Option<NodeId>,
     ) -> Option<P::Request> {
-        P::renumbered(order, number)
+        P::renumbered(request, new_id)
     }
 }
 
-/// An order as one line of JSON.
-pub(crate) fn to_json<T: Serialize>(order: &T) -> String {
-    serde_json::to_string(order).expect("what crosses the wire can be written as JSON")
+/// A value as one line of JSON.
+pub(crate) fn to_json<T: Serialize>(request: &T) -> String {
+    serde_json::to_string(request).expect("a request serialises to JSON")
 }
 
-/// How large a benchmark is.
+/// The size of a benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BenchRun {
     /// Nodes, all of which take part.
     pub nodes: u16,
     /// Transactions, one after another.
     pub txns: u32,
-    /// Chance that a message is lost, in 65,536ths.
+    /// Probability that a message is lost, in 65,536ths.
     pub lose: u32,
 }
 
-/// What one seed of a benchmark has done.
+/// The result of one seed of a benchmark.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct BenchResult {
-    /// How the run ended.
     pub outcome: RunOutcome,
     /// Transactions committed.
     pub committed: u64,
@@ -274,38 +282,35 @@ pub struct BenchResult {
     pub virtual_us: u64,
 }
 
-/// The world of a scene under some judge and some chooser.
-pub type WorldOf<S, J, C> = World<<S as Scene>::Node, <S as Scene>::Workload, J, C>;
+/// The world of a scene with a checker and a chooser.
+pub type WorldOf<S, K, C> = World<<S as Scene>::Node, <S as Scene>::Workload, K, C>;
 
-/// Everything that a seed has drawn before its first moment.
+/// Everything that a seed draws before the run starts.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct DrawnRun<O> {
-    /// Size and length.
     pub plan: Plan,
-    /// How hard it blows.
     pub rates: Rates,
-    /// What clients want.
     pub requests: Vec<PlannedRequest<O>>,
-    /// What goes wrong.
     pub chooser: Seeded,
 }
 
 /// Draws a run from its seed.
-pub fn drawn<P: Protocol>(setup: &Setup, seed: u64) -> DrawnRun<P::Request> {
+pub fn draw_run<P: Protocol>(setup: &Setup, seed: u64) -> DrawnRun<P::Request> {
     draw_run_in(&Of::<P>::new(), setup, seed)
 }
 
 /// Draws a run of a scene from its seed.
 pub fn draw_run_in<S: Scene>(scene: &S, setup: &Setup, seed: u64) -> DrawnRun<S::Request> {
-    let mut source = Rng::new(seed);
-    let (mut plan, rates) = rng(setup, &mut source);
-    let requests = scene.requests(setup, &mut plan, &mut source);
-    let chooser = Seeded::new(&plan, rates, &mut source);
+    let mut rng = Rng::new(seed);
+    let (mut plan, rates) = draw_plan(setup, &mut rng);
+    let requests = scene.requests(setup, &mut plan, &mut rng);
+    let chooser = Seeded::new(&plan, rates, &mut rng);
     DrawnRun { plan, rates, requests, chooser }
 }
 
-/// A world that is about to run a seed, watched by `observer` first, so that it sees what breaks a claim, and then by
-/// the protocol's judge.
+/// A world that is ready to run a seed. `observer` checks each fact before the protocol's checker
+/// does, so that it observes the violating fact.
 pub fn world<P, C, T>(
     drawn: DrawnRun<P::Request>,
     wrap: impl FnOnce(Seeded) -> C,

@@ -1,4 +1,4 @@
-//! Regressions: a directory of schedules, each run and named.
+//! Regressions: a directory of schedules, each with a name and replayed by a test.
 
 mod harness;
 
@@ -14,14 +14,14 @@ use crate::schedule::{Expectation, Schedule};
 /// Reads the schedule in a file.
 ///
 /// # Errors
-/// What is wrong, in words for the person who wrote it: file, line, column, what was expected, and the line.
+/// The first error in the file: line, column, what was expected, and the line.
 pub fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Request>, String> {
     let name = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
     Schedule::read(scene, &text).map_err(|error| {
         let line =
             text.trim_start_matches('\u{feff}').lines().nth(error.line - 1).unwrap_or_default();
-        // Of a very long line what is around that place; and nothing that a terminal would obey.
+        // Of a very long line only the part around that place; and no control characters.
         let from = (error.column - 1).saturating_sub(SHOWN_BEFORE);
         let shown = line.chars().skip(from).take(SHOWN_BEFORE + SHOWN_AFTER);
         let line: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -30,41 +30,42 @@ pub fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Request>, St
     })
 }
 
-/// So many characters of a line are shown before a mistake in it, and so many from there on.
+/// How many characters of a line are shown before an error in it, and how many after.
 const SHOWN_BEFORE: usize = 120;
 const SHOWN_AFTER: usize = 60;
 
-/// A name for a schedule that says what broke and how: `prepared-before-yes-power-cut-after-send-vote`.
+/// A file name for a schedule, from the property and the first faults:
+/// `prepared-before-yes-power-cut-after-send-vote`.
 pub fn file_stem<O>(schedule: &Schedule<O>) -> String {
-    let property = match &schedule.property {
-        Expectation::MustViolate(property) | Expectation::MustHold(Some(property)) => {
+    let property = match &schedule.expectation {
+        Expectation::Violation(property) | Expectation::NoViolation(Some(property)) => {
             property.as_str()
         }
-        Expectation::MustHold(None) => "holds",
+        Expectation::NoViolation(None) => "no-violation",
     };
-    // A claim's number, `W10`, is no part of the story.
+    // A property's id, `W10`, is left out.
     let is_number = |word: &&str| word.chars().any(|c| c.is_ascii_digit());
     let mut words: Vec<String> =
         property.split(' ').filter(|word| !is_number(word)).map(kebab).collect();
     let fault_texts: Vec<String> = schedule.faults.iter().take(2).map(fault_words).collect();
     words.extend(if fault_texts.is_empty() {
-        vec!["in-fair-weather".to_string()]
+        vec!["without-faults".to_string()]
     } else {
         fault_texts
     });
     words.join("-")
 }
 
-/// A fault without names and numbers.
+/// A fault without ids and numbers.
 fn fault_words(fault: &Fault) -> String {
     match fault {
         Fault::Message(at, fault) => {
             let verb = match fault {
                 MessageFault::Lose => "lost",
-                MessageFault::Duplicate { .. } => "second",
-                MessageFault::Delay { .. } => "late",
+                MessageFault::Duplicate { .. } => "duplicated",
+                MessageFault::Delay { .. } => "delayed",
                 MessageFault::Flip { .. } => "flipped",
-                MessageFault::Evict { .. } => "crowded",
+                MessageFault::Evict { .. } => "evicted",
             };
             format!("{verb}-{}", kebab(at.about.kind))
         }
@@ -79,7 +80,7 @@ fn fault_words(fault: &Fault) -> String {
             };
             format!("{verb}-{}", effect_words(&at.effect_name))
         }
-        Fault::Write(at, _) => format!("broken-{}", effect_words(&at.effect_name)),
+        Fault::Write(at, _) => format!("failed-{}", effect_words(&at.effect_name)),
         Fault::Skew { .. } => "wrong-clock".to_string(),
         Fault::At(_, timed_fault) => match timed_fault {
             TimedFault::Cut { .. } => "partition".to_string(),
@@ -111,7 +112,7 @@ fn effect_words(effect_name: &EffectName) -> String {
     }
 }
 
-/// `NoTwoDecideDifferently` as `no-two-decide-differently`.
+/// `DecisionsAgree` as `no-two-decide-differently`.
 fn kebab(word: &str) -> String {
     let mut name = String::new();
     for c in word.chars().filter(|c| c.is_alphanumeric() || *c == '-') {
@@ -123,7 +124,7 @@ fn kebab(word: &str) -> String {
     name
 }
 
-/// The schedules (`*.simulation`) of a directory, in the order of their names.
+/// The schedules (`*.schedule`) of a directory, in the order of their names.
 ///
 /// # Errors
 /// If the directory cannot be read.
@@ -132,7 +133,7 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>, String> {
     let entries = fs::read_dir(directory).map_err(unreadable)?;
     let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
     let mut paths = paths.map_err(unreadable)?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "storm"));
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "schedule"));
     paths.sort();
     Ok(paths)
 }

@@ -1,4 +1,4 @@
-//! Runs a schedule; makes one of a seed.
+//! Runs schedules, and records a seed as a schedule.
 
 use stormglass::Node;
 
@@ -11,10 +11,10 @@ use crate::protocol::{Scene, WorldOf, draw_run_in, world_in};
 use crate::schedule::{Expectation, Schedule};
 use crate::world::{RunOutcome, World};
 
-/// The world that a schedule is played in.
+/// The world in which a schedule runs.
 pub type ReplayWorld<S, T> = WorldOf<S, (T, <S as Scene>::Checker), Scripted>;
 
-/// A stage with this schedule on it, watched by `observer`; [`World::run`] plays it.
+/// A world that is ready to run this schedule, observed by `observer`; [`World::run`] runs it.
 pub fn replay_world<S: Scene, T: Checker<S::Node>>(
     scene: &S,
     schedule: &Schedule<S::Request>,
@@ -33,31 +33,31 @@ fn world_parts<S: Scene>(scene: &S, schedule: &Schedule<S::Request>) -> WorldPar
     (scene.config(&plan), clients, plan, Scripted::new(&schedule.faults))
 }
 
-/// Plays schedule after schedule in the same memory.
+/// Runs schedule after schedule in the same memory.
 pub struct Replayer<'a, S: Scene> {
     scene: &'a S,
     world: Option<ReplayWorld<S, ()>>,
 }
 
 impl<'a, S: Scene> Replayer<'a, S> {
-    /// A player for this scene.
+    /// A replayer of this protocol.
     pub fn new(scene: &'a S) -> Self {
         Replayer { scene, world: None }
     }
 
-    /// The scene.
+    /// The protocol.
     pub fn scene(&self) -> &'a S {
         self.scene
     }
 
-    /// Plays a schedule; says too which faults never came up.
+    /// Runs a schedule; returns also the faults that were not reached.
     pub fn replay(&mut self, schedule: &Schedule<S::Request>) -> (RunOutcome, Vec<Fault>) {
         let (outcome, reached) = self.replay_with_coverage(schedule);
         let all = schedule.faults.iter().zip(reached);
         (outcome, all.filter(|(_, reached)| !reached).map(|(fault, _)| fault.clone()).collect())
     }
 
-    /// Plays a schedule; says of each of its faults whether it came up.
+    /// Runs a schedule; returns for each of its faults whether it was reached.
     pub(crate) fn replay_with_coverage(
         &mut self,
         schedule: &Schedule<S::Request>,
@@ -75,7 +75,7 @@ impl<'a, S: Scene> Replayer<'a, S> {
         };
         let outcome = world.run();
         let reached = world.chooser().reached().collect();
-        // A node that panicked may have left anything behind.
+        // After a panic of a node the memory is not reused.
         if outcome.violation.is_none() {
             self.world = Some(world);
         }
@@ -83,16 +83,16 @@ impl<'a, S: Scene> Replayer<'a, S> {
     }
 }
 
-/// Runs a seed and writes it down: its requests, its timing, and every fault by its coordinate. Playing that gives the
-/// very fingerprint of the seed.
+/// Runs a seed and records it: its requests, its timing, and every fault by its coordinate. A run
+/// of that schedule has the fingerprint of the seed.
 pub fn record<S: Scene>(scene: &S, setup: &Setup, seed: u64) -> (RunOutcome, Schedule<S::Request>) {
     let drawn = draw_run_in(scene, setup, seed);
     let (plan, requests) = (drawn.plan.clone(), drawn.requests.clone());
     let mut world = world_in(scene, drawn, Recording::new, ());
     let outcome = world.run();
-    let property = Expectation::MustHold(
+    let expectation = Expectation::NoViolation(
         outcome.violation.as_ref().map(|violation| violation.property.to_string()),
     );
     let faults = world.into_chooser().into_faults();
-    (outcome, Schedule { note: Vec::new(), property, plan, requests, faults })
+    (outcome, Schedule { note: Vec::new(), expectation, plan, requests, faults })
 }

@@ -1,11 +1,15 @@
-//! Shrinking: the same broken claim, told with as little as possible.
+//! Shrinking: minimises a failing run to the same violation with the fewest faults and requests.
 //!
-//! Every candidate is really run, and counts only if the *same claim* breaks. Faults go (delta debugging), what
-//! remains is softened, requests, operations, clients and nodes go, timing becomes base, time is cut; a story that is
-//! still long is told afresh in a short one; again and again until nothing helps. The result is 1-minimal: without any
-//! one of its faults, requests or operations the claim holds, or another one breaks. Where three faults or fewer are
-//! left, all smaller sets of the faults that there once were are tried too, if they are not too many: then it is the
-//! true minimum of that frame.
+//! Every candidate is run, and is adopted only if it violates the *same property*. The passes
+//! remove faults (delta debugging), replace the rest by simpler ones, remove requests, operations,
+//! clients and nodes, replace random timing by base timing, and shorten times. A schedule that is
+//! still large is rebuilt from one or two of its requests (module `rebuild`). All passes repeat
+//! until none of them helps.
+//!
+//! The result is 1-minimal: without any one of its faults, requests or operations, the run violates
+//! no property or a different one. If at most three faults are left, all smaller subsets of the
+//! original faults are tried as well, unless there are too many: then no smaller subset
+//! violates the property in that cluster.
 
 mod candidate_faults;
 mod coordinates;
@@ -32,15 +36,15 @@ pub use minimum::Minimum;
 /// How large a schedule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScheduleSize {
-    /// Entries of what goes wrong, nodes that stay dead included.
+    /// Entries for faults, and nodes that are never restarted.
     pub faults: usize,
-    /// What clients want.
+    /// Planned requests of all clients.
     pub requests: usize,
-    /// Nodes of the cluster.
+    /// 1 to 64.
     pub nodes: u16,
-    /// Clients.
+    /// 1 or more.
     pub clients: u32,
-    /// When the sky clears, in microseconds.
+    /// The length of the fault phase, in microseconds.
     pub fault_phase_us: u64,
 }
 
@@ -69,34 +73,34 @@ impl fmt::Display for ScheduleSize {
     }
 }
 
-/// What others see of a shrink, and how they end it.
+/// The limits of a shrink, and its progress.
 pub struct ShrinkControl<'a> {
-    /// Once set, the best so far is the result.
+    /// Once set, the shrink ends with the smallest schedule so far.
     pub stop: &'a AtomicBool,
-    /// Runs at most.
+    /// The shrink ends after this many runs, with the smallest schedule so far.
     pub runs_max: u64,
-    /// Told of every success: how many runs so far, and the size now.
+    /// Called for every candidate that is adopted, with the number of runs so far and its size.
     pub progress: &'a mut dyn FnMut(u64, ScheduleSize),
 }
 
-/// What has become of a schedule.
+/// The result of a shrink.
 #[derive(Clone, Debug)]
 pub struct ShrinkReport<O> {
-    /// The smallest that was found.
+    /// The smallest schedule found. It expects no violation of the property.
     pub schedule: Schedule<O>,
-    /// What it breaks.
+    /// The violation that `schedule` reproduces.
     pub violation: Violation,
-    /// How large it was before.
+    /// The size of the original schedule.
     pub before: ScheduleSize,
-    /// How many candidates were run.
+    /// The number of runs.
     pub runs: u64,
-    /// Whether no one entry can be left out: false only if the shrink was ended before its time.
+    /// Whether every entry is needed: false only if the shrink was stopped early.
     pub one_minimal: bool,
-    /// Whether fewer faults would do.
+    /// Whether fewer faults suffice.
     pub minimum: Minimum,
 }
 
-/// Shrinks a schedule, if it breaks a claim.
+/// Shrinks a schedule. `None` if its run violates no property.
 pub fn shrink<S: Scene>(
     scene: &S,
     schedule: &Schedule<S::Request>,
@@ -106,7 +110,7 @@ pub fn shrink<S: Scene>(
     let (outcome, reached) = replayer.replay_with_coverage(schedule);
     let violation = outcome.violation?;
     let mut best = schedule.clone();
-    best.property = Expectation::MustHold(Some(violation.property.to_string()));
+    best.expectation = Expectation::NoViolation(Some(violation.property.to_string()));
     let pool = schedule.faults.clone();
     retain_reached_faults(&mut best, &reached);
     let mut shrinker = Shrinker {
@@ -131,7 +135,7 @@ pub fn shrink<S: Scene>(
     })
 }
 
-/// Among more requests than that, joining two of them is not tried.
+/// With more requests than this, joining two of them is not tried: the pairs grow with the square.
 const JOINABLE_REQUESTS_MAX: usize = 10;
 
 struct Shrinker<'a, 'w, S: Scene> {
@@ -139,16 +143,16 @@ struct Shrinker<'a, 'w, S: Scene> {
     best: Schedule<S::Request>,
     violation: Violation,
     runs: u64,
-    /// Every fault that there was, in the names of the present frame.
+    /// Every fault of the original schedule, renumbered for the cluster of `best`.
     pool: Vec<Fault>,
-    /// How many stories may yet be tried to tell it afresh.
+    /// Runs that `rebuild` may still use.
     rebuild_runs_left: u64,
     control: ShrinkControl<'w>,
 }
 
 impl<S: Scene> Shrinker<'_, '_, S> {
     fn run(&mut self) -> (bool, Minimum) {
-        // Every candidate from here on costs as much as the storm is long.
+        // First, since the cost of every later candidate is proportional to the fault phase.
         self.shorten_fault_phase();
         self.change_log_limit();
         self.drop_faults();
@@ -162,7 +166,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             if self.rebuild() {
                 continue;
             }
-            // A round without success has tried every single removal, and nothing has changed since.
+            // The last round tried every single removal without success, and nothing has changed
+            // since: `best` is 1-minimal.
             match self.try_smaller_fault_sets() {
                 Some(minimum) => return (true, minimum),
                 None => continue,
@@ -170,7 +175,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         }
     }
 
-    /// Everything once; whether anything helped.
+    /// Runs every pass once. Whether any of them helped.
     fn run_round(&mut self) -> bool {
         let mut any = self.drop_faults();
         any |= self.drop_incarnations();
@@ -190,8 +195,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         self.control.stop.load(Ordering::Relaxed) || self.runs >= self.control.runs_max
     }
 
-    /// Runs a candidate; if the same claim breaks, it is the best now.
-    fn better(&mut self, candidate: &Schedule<S::Request>) -> bool {
+    /// Runs a candidate and adopts it as `best` if it violates the same property.
+    fn adopt_if_better(&mut self, candidate: &Schedule<S::Request>) -> bool {
         if self.is_finished() {
             return false;
         }
@@ -206,15 +211,15 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         true
     }
 
-    /// The first of these that is better.
+    /// Adopts the first of these that violates the same property.
     fn adopt_first_better(
         &mut self,
         candidates: impl IntoIterator<Item = Schedule<S::Request>>,
     ) -> bool {
-        candidates.into_iter().any(|candidate| self.better(&candidate))
+        candidates.into_iter().any(|candidate| self.adopt_if_better(&candidate))
     }
 
-    /// What a run of this is.
+    /// The fingerprint of a run of this schedule: equal runs have equal fingerprints.
     fn fingerprint(&mut self, schedule: &Schedule<S::Request>) -> u64 {
         self.runs += 1;
         self.replayer.replay(schedule).0.fingerprint
@@ -225,18 +230,19 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         let all = self.best.faults.clone();
         ddmin::ddmin(&all, |some| {
             let candidate = Schedule { faults: some.to_vec(), ..self.best.clone() };
-            self.better(&candidate)
+            self.adopt_if_better(&candidate)
         });
         self.best.faults.len() < before
     }
 
-    /// Without a crash, what happened in the life after it happens in the one before.
+    /// Removes single crashes and moves the faults of later incarnations to the earlier one, which
+    /// then continues.
     fn drop_incarnations(&mut self) -> bool {
         let mut any = false;
         let mut at = 0;
         while at < self.best.faults.len() {
             let candidate = match &self.best.faults[at] {
-                Fault::Crash(place, _) => Some((place.node, place.incarnation)),
+                Fault::Crash(at, _) => Some((at.node, at.incarnation)),
                 Fault::At(_, TimedFault::Crash { node, .. }) => Some((*node, 1)),
                 Fault::At(..)
                 | Fault::Message(..)
@@ -250,7 +256,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
                 next.faults.iter_mut().for_each(|fault| {
                     renumber::shift_to_earlier_incarnation(fault, node, incarnation)
                 });
-                self.better(&next)
+                self.adopt_if_better(&next)
             });
             any |= dropped;
             at += usize::from(!dropped);
@@ -263,12 +269,12 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         let all = self.best.requests.clone();
         ddmin::ddmin(&all, |some| {
             let candidate = Schedule { requests: some.to_vec(), ..self.best.clone() };
-            self.better(&candidate)
+            self.adopt_if_better(&candidate)
         });
         self.best.requests.len() < before
     }
 
-    /// One request for two, if there are few and yet too many.
+    /// Joins two requests into one, if there are few enough to try all pairs.
     fn join_requests(&mut self) -> bool {
         let mut any = false;
         while !self.is_small() && (2..=JOINABLE_REQUESTS_MAX).contains(&self.best.requests.len()) {
@@ -278,9 +284,10 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             let candidates: Vec<_> = pairs
                 .filter(|(at, removed)| at != removed)
                 .filter_map(|(at, removed)| {
-                    let what = scene.merged(&requests[at].what, &requests[removed].what)?;
+                    let request =
+                        scene.merged(&requests[at].request, &requests[removed].request)?;
                     let mut candidate = self.best.clone();
-                    candidate.requests[at].what = what;
+                    candidate.requests[at].request = request;
                     candidate.requests.remove(removed);
                     Some(candidate)
                 })
@@ -298,13 +305,13 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         for at in 0..self.best.requests.len() {
             let scene = self.replayer.scene();
             while at < self.best.requests.len() && {
-                let with = |what| {
+                let with = |request| {
                     let mut candidate = self.best.clone();
-                    candidate.requests[at].what = what;
+                    candidate.requests[at].request = request;
                     candidate
                 };
                 let candidates: Vec<_> = scene
-                    .simplifications(&self.best.requests[at].what)
+                    .simplifications(&self.best.requests[at].request)
                     .into_iter()
                     .map(with)
                     .collect();
@@ -316,7 +323,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         any
     }
 
-    /// What happens in the best so far.
+    /// The coordinates of a run of `best`.
     fn coordinates(&mut self) -> RunCoordinates {
         self.runs += 1;
         let mut world = replay_world(self.replayer.scene(), &self.best, RunCoordinates::default());
@@ -325,13 +332,13 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 }
 
-/// What broke, as the first line of a story.
+/// The reason of a violation, as the first line of a note.
 fn end_with_full_stop(reason: &str) -> String {
     if reason.ends_with(['.', '?', '!']) { reason.to_string() } else { format!("{reason}.") }
 }
 
-/// A fault that never comes up changes nothing.
+/// Removes the faults that the run did not reach: they change nothing.
 fn retain_reached_faults<O>(schedule: &mut Schedule<O>, reached: &[bool]) {
     let mut reached = reached.iter();
-    schedule.faults.retain(|_| *reached.next().expect("one for each fault"));
+    schedule.faults.retain(|_| *reached.next().expect("one entry for each fault"));
 }

@@ -1,16 +1,17 @@
-//! Storms in `#[test]`: a node, what clients want of it, claims, and ten lines.
+//! Simulations in `#[test]`: a node, requests, properties, in ten lines.
 //!
-//! [`Simulation`] hunts so many seeds; the first that breaks a claim is shrunk, and the panic message holds the claim, the
-//! schedule, the trace, and the commands that run it again and keep it. Four variables say otherwise:
+//! [`Simulation`] runs many seeds; the first that violates a property is shrunk, and the panic
+//! message holds the property, the schedule, the trace, and the commands that run it again and save
+//! it. Four environment variables change that:
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `STORMGLASS_SEED=17` | this seed only |
-//! | `STORMGLASS_SEEDS=100000` | so many seeds instead of what the test says |
+//! | `STORMGLASS_SEEDS=100000` | this many seeds instead of the test's number |
 //! | `STORMGLASS_REPLAY=FILE` | this schedule instead of any seed |
 //! | `STORMGLASS_SAVE=DIR` | write the schedule of a failure there |
 //!
-//! The [guide](crate::guide) builds one from nothing.
+//! The [guide](crate::guide) builds one from an empty crate.
 
 #[cfg(feature = "proptest")]
 mod cases;
@@ -22,7 +23,7 @@ use std::fmt;
 use stormglass::{Node, NodeId, RequestId};
 
 #[cfg(feature = "proptest")]
-pub use cases::{config, faults, survives};
+pub use cases::{check_faults, faults, proptest_config};
 pub use report::{check, replay};
 
 use crate::plan::Plan;
@@ -32,33 +33,34 @@ use crate::protocol::{Scene, to_json};
 use crate::schedule::{Cursor, ParseError};
 use crate::workload::{PlannedRequest, RetryingClients};
 
-/// Draws a request, and the node that is asked.
+/// Draws a request, and the node that receives it.
 type RequestGenerator<N> = Box<dyn Fn(&mut Rng) -> (NodeId, <N as Node>::Request) + Send + Sync>;
 
-/// What an operator would set for a cluster of that size.
+/// The configuration for a cluster of that size.
 type Configure<N> = Box<dyn Fn(&Plan) -> <N as Node>::Config + Send + Sync>;
 
-/// Builds a storm for a test. Each client asks one request after another, and repeats it until it is answered.
-pub struct Simulation<N: Node, J = ()> {
+/// Builds a simulation for a test. Each client sends one request after another, and resends it
+/// until it is answered.
+pub struct Simulation<N: Node, C = ()> {
     config: Configure<N>,
     generate_request: Option<RequestGenerator<N>>,
     setup: Setup,
     retry_us: u64,
-    checker: J,
+    checker: C,
     seeds: u64,
 }
 
 impl<N: Node> Simulation<N> {
-    /// A storm over nodes with this configuration.
+    /// A simulation of nodes with this configuration.
     pub fn new(config: N::Config) -> Self
     where
         N::Config: Send + Sync + 'static,
     {
-        Simulation::with(move |_| config.clone())
+        Simulation::with_config(move |_| config.clone())
     }
 
-    /// A storm over nodes whose configuration depends on the size of the cluster.
-    pub fn with(config: impl Fn(&Plan) -> N::Config + Send + Sync + 'static) -> Self {
+    /// A simulation of nodes whose configuration depends on the size of the cluster.
+    pub fn with_config(config: impl Fn(&Plan) -> N::Config + Send + Sync + 'static) -> Self {
         let setup = Setup { txns: Some(20), ..Setup::default() };
         Simulation {
             config: Box::new(config),
@@ -71,20 +73,21 @@ impl<N: Node> Simulation<N> {
     }
 }
 
-impl<N: Node, J> Simulation<N, J> {
-    /// So many nodes, 1 to 64; each seed draws its own number if this is not said.
+impl<N: Node, C> Simulation<N, C> {
+    /// The number of nodes, 1 to 64. By default each seed draws its own number.
     ///
     /// # Panics
     /// If there are none, or more than 64.
     #[must_use]
     #[track_caller]
     pub fn nodes(mut self, nodes: u16) -> Self {
-        assert!((1..=64).contains(&nodes), "a storm has 1 to 64 nodes, not {nodes}");
+        assert!((1..=64).contains(&nodes), "a simulation has 1 to 64 nodes, not {nodes}");
         self.setup.nodes = Some(nodes);
         self
     }
 
-    /// What clients want: `count` requests, each drawn by `generate_request`, spread over the storm.
+    /// The requests: `count` of them, each drawn by `generate_request`, spread over the fault
+    /// phase.
     #[must_use]
     pub fn requests(
         mut self,
@@ -96,41 +99,41 @@ impl<N: Node, J> Simulation<N, J> {
         self
     }
 
-    /// How long a client waits for an answer before it asks again, in microseconds, 1,000 or more. 20,000 if this is not
-    /// said.
+    /// How long a client waits for a response before it resends the request, in microseconds, 1,000
+    /// or more. 20,000 by default.
     ///
     /// # Panics
-    /// If it is less: the storm would consist of questions.
+    /// If it is less: the run would consist of resends.
     #[must_use]
     #[track_caller]
     pub fn retry_after(mut self, us: u64) -> Self {
-        assert!(us >= 1_000, "a client waits for 1,000 us or more before it asks again, not {us}");
+        assert!(us >= 1_000, "the retry interval of a client is at least 1,000 us, not {us}");
         self.retry_us = us;
         self
     }
 
-    /// Which kind of storm; the swarm if this is not said.
+    /// The fault profile; the swarm by default.
     #[must_use]
     pub fn profile(mut self, profile: Profile) -> Self {
         self.setup.profile = profile;
         self
     }
 
-    /// How many seeds [`check`](Self::check) runs, 1 or more; 500 if this is not said.
+    /// How many seeds [`check`](Self::check) runs, 1 or more; 500 by default.
     ///
     /// # Panics
-    /// If it is none: a test that runs nothing must not pass.
+    /// If it is 0: a test that runs nothing must not pass.
     #[must_use]
     #[track_caller]
     pub fn seeds(mut self, seeds: u64) -> Self {
-        assert!(seeds > 0, "a storm of no seeds shows nothing");
+        assert!(seeds > 0, "a check needs at least one seed");
         self.seeds = seeds;
         self
     }
 
-    /// One more claim.
+    /// Adds a property.
     #[must_use]
-    pub fn property<O: Property<N>>(self, property: O) -> Simulation<N, (J, PropertyChecker<O>)> {
+    pub fn property<P: Property<N>>(self, property: P) -> Simulation<N, (C, PropertyChecker<P>)> {
         let Simulation { config, generate_request, setup, retry_us, checker, seeds } = self;
         Simulation {
             config,
@@ -143,24 +146,24 @@ impl<N: Node, J> Simulation<N, J> {
     }
 }
 
-impl<N, J> Simulation<N, J>
+impl<N, C> Simulation<N, C>
 where
     N: Node,
     N::Request: Send + Sync,
-    J: Checker<N> + Sync,
+    C: Checker<N> + Sync,
 {
     /// Runs the seeds.
     ///
     /// # Panics
-    /// If one breaks a claim: with the claim, the shrunk schedule, its trace, and the commands that run it again and
-    /// keep it. If none does, and it shows nothing: nobody has said what clients want
-    /// ([`requests`](Self::requests), with 0 where a protocol has no clients), or an oracle's
-    /// [`sometimes`](Property::sometimes) was never seen.
+    /// If one violates a property: with the property, the shrunk schedule, its trace, and the
+    /// commands that run it again and save it. Also if the test would check nothing: there are no
+    /// requests ([`requests`](Self::requests), with 0 for a protocol without clients), or a
+    /// [`sometimes`](Property::sometimes) counter stays at 0.
     #[track_caller]
     pub fn check(&self) {
         assert!(
             self.generate_request.is_some(),
-            "nobody asks for anything: say with `.requests(...)` what clients want"
+            "the simulation has no requests: set them with `.requests(...)`"
         );
         check(self, &self.setup, self.seeds);
     }
@@ -168,43 +171,45 @@ where
     /// Runs a schedule.
     ///
     /// # Panics
-    /// If it cannot be read, or does not end as it says: `holds` must hold, `breaks NAME` must break that claim.
+    /// If it cannot be read, or the run does not end as the schedule expects.
     #[track_caller]
     pub fn replay(&self, text: &str) {
         replay(self, text);
     }
 
-    /// Lists of faults that can happen to this storm's first seed: a strategy for proptest. See [`faults`].
+    /// Lists of faults that can happen in the first seed of this simulation: a strategy for
+    /// proptest. See [`faults`].
     #[cfg(feature = "proptest")]
     pub fn faults(
         &self,
-    ) -> impl proptest::strategy::Strategy<Value = Vec<crate::fault::Fault>> + use<N, J> {
+    ) -> impl proptest::strategy::Strategy<Value = Vec<crate::fault::Fault>> + use<N, C> {
         faults(self, &self.setup)
     }
 
-    /// Runs this storm's first seed under these faults: the body of a property.
+    /// Runs the first seed of this simulation with these faults: the body of a proptest property.
     ///
     /// # Errors
-    /// If a claim breaks: with the claim, the faults as a schedule, its trace, and how to run it again and keep it.
+    /// If a property is violated: with the property, the faults as a schedule, its trace, and the
+    /// commands that run it again and save it.
     #[cfg(feature = "proptest")]
-    pub fn survives(
+    pub fn check_faults(
         &self,
         faults: &[crate::fault::Fault],
     ) -> Result<(), proptest::test_runner::TestCaseError> {
-        survives(self, &self.setup, faults)
+        check_faults(self, &self.setup, faults)
     }
 }
 
-impl<N, J> Scene for Simulation<N, J>
+impl<N, C> Scene for Simulation<N, C>
 where
     N: Node,
     N::Request: Send + Sync,
-    J: Checker<N> + Sync,
+    C: Checker<N> + Sync,
 {
     type Node = N;
     type Request = N::Request;
     type Workload = RetryingClients<N>;
-    type Checker = J;
+    type Checker = C;
 
     /// The name of the node's type, without its path.
     fn name(&self) -> &str {
@@ -227,13 +232,13 @@ where
         let count = setup.txns.or(self.setup.txns).unwrap_or(20);
         let interval_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count.max(1));
         let planned = |nth: u32| {
-            let (node, what) = generate_request(rng);
+            let (node, request) = generate_request(rng);
             let id = RequestId {
                 client: u64::from(1 + nth % plan.clients),
                 serial: 1 + nth / plan.clients,
                 attempt: 0,
             };
-            PlannedRequest { id, node, after_us: rng.between(0, interval_us), what }
+            PlannedRequest { id, node, after_us: rng.between(0, interval_us), request }
         };
         (0..count).map(planned).collect()
     }
@@ -246,12 +251,12 @@ where
         RetryingClients::new(requests, self.retry_us)
     }
 
-    fn checker(&self, _plan: &Plan) -> J {
+    fn checker(&self, _plan: &Plan) -> C {
         self.checker.clone()
     }
 
-    fn write_request(&self, order: &N::Request, _nodes: u16) -> String {
-        to_json(order)
+    fn write_request(&self, request: &N::Request, _nodes: u16) -> String {
+        to_json(request)
     }
 
     fn read_request(&self, text: &mut Cursor<'_>) -> Result<N::Request, ParseError> {
@@ -259,9 +264,9 @@ where
     }
 }
 
-impl<N: Node, J> fmt::Debug for Simulation<N, J> {
+impl<N: Node, C> fmt::Debug for Simulation<N, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Storm")
+        f.debug_struct("Simulation")
             .field("setup", &self.setup)
             .field("seeds", &self.seeds)
             .finish_non_exhaustive()

@@ -1,5 +1,6 @@
-//! A small map in one piece of memory. Judges keep a few dozen things by key, ask for the latest most of the time, and
-//! begin anew a hundred thousand times: a tree would allocate and chase pointers for that.
+//! A small map in one piece of memory. Checkers keep a few dozen entries by key, access the latest
+//! most of the time, and are reset a hundred thousand times: a tree would allocate and chase
+//! pointers for that.
 
 /// Sorted by key; grows at its end without a search.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,20 +24,20 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
 
     #[inline]
     pub(crate) fn get(&self, key: K) -> Option<&V> {
-        self.position(key).ok().map(|at| &self.0[at].1)
+        self.position(key).ok().map(|index| &self.0[index].1)
     }
 
     #[inline]
     pub(crate) fn insert(&mut self, key: K, value: V) {
         match self.position(key) {
-            Ok(at) => self.0[at].1 = value,
-            Err(at) => self.0.insert(at, (key, value)),
+            Ok(index) => self.0[index].1 = value,
+            Err(index) => self.0.insert(index, (key, value)),
         }
     }
 
     #[inline]
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
-        self.position(key).ok().map(|at| self.0.remove(at).1)
+        self.position(key).ok().map(|index| self.0.remove(index).1)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> + Clone {
@@ -51,11 +52,11 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
 impl<K: Ord + Copy, V: Default> SortedMap<K, V> {
     #[inline]
     pub(crate) fn get_or_default(&mut self, key: K) -> &mut V {
-        let at = self.position(key).unwrap_or_else(|at| {
-            self.0.insert(at, (key, V::default()));
-            at
+        let index = self.position(key).unwrap_or_else(|index| {
+            self.0.insert(index, (key, V::default()));
+            index
         });
-        &mut self.0[at].1
+        &mut self.0[index].1
     }
 }
 

@@ -1,4 +1,4 @@
-//! Counters: how often each rule of the storm bit, and how much happened at all.
+//! Counters: how often each fault rule was applied, and how many events there were.
 
 use std::fmt;
 
@@ -41,12 +41,48 @@ pub enum Rule {
 pub const RULE_COUNT: usize = 29;
 
 impl Rule {
+    /// The id of the rule in the fault model: `N1` to `N8`, `P1` to `P6`, `C1` to `C3`, `D1` to
+    /// `D12`. Reports and documents name rules by it.
+    pub fn id(self) -> &'static str {
+        match self {
+            Rule::MessageDelayed => "N1",
+            Rule::MessageLost => "N2",
+            Rule::MessageDuplicated => "N3",
+            Rule::MessageCorrupted => "N4",
+            Rule::LinkClogged => "N5",
+            Rule::Partitioned => "N6",
+            Rule::Swizzled => "N7",
+            Rule::QueueOverflow => "N8",
+            Rule::ProcessKilled => "P1",
+            Rule::PowerCut => "P2",
+            Rule::ClusterPowerCut => "P3",
+            Rule::NodePaused => "P4",
+            Rule::CrashDuringBoot => "P5",
+            Rule::NeverRestarts => "P6",
+            Rule::ClockOffset => "C1",
+            Rule::ClockDrift => "C2",
+            Rule::ClockJump => "C3",
+            Rule::UnsyncedSplit => "D1",
+            Rule::TornSector => "D2",
+            Rule::LengthWithoutData => "D3",
+            Rule::DataWithoutName => "D4",
+            Rule::NameChangeLost => "D5",
+            Rule::RemovalUndone => "D6",
+            Rule::SyncFailed => "D7",
+            Rule::WriteFailed => "D8",
+            Rule::SlowBarrier => "D9",
+            Rule::DamageAtRest => "D10",
+            Rule::LyingSync => "D11",
+            Rule::CrashDuringBarrier => "D12",
+        }
+    }
+
     /// Every rule, its meaning, and the range its rate is drawn from.
     pub const TABLE: [(Rule, &'static str, &'static str); RULE_COUNT] = [
         (
             Rule::MessageDelayed,
             "message delayed beyond its base: an exponential tail, or very long",
-            "tail of mean 0.5..=20 ms; very long: chance 0..=4.6 %, 5 ms to the storm's length",
+            "tail of mean 0.5..=20 ms; very long: chance 0..=4.6 %, 5 ms to the length of the fault phase",
         ),
         (Rule::MessageLost, "message lost", "chance 0..=20 %"),
         (
@@ -61,8 +97,8 @@ impl Rule {
         ),
         (
             Rule::LinkClogged,
-            "message held by a clogged link, which lets go later",
-            "0..=6 a run, 2 ms to a third of the storm",
+            "message held by a clogged link and released later",
+            "0..=6 a run, 2 ms to a third of the fault phase",
         ),
         (
             Rule::Partitioned,
@@ -71,7 +107,7 @@ impl Rule {
         ),
         (
             Rule::Swizzled,
-            "message held by a swizzle: half of the nodes clogged and let go in another order",
+            "message held by a swizzle: half of the nodes are clogged one by one and released in another order",
             "0..=2 a run",
         ),
         (
@@ -88,21 +124,21 @@ impl Rule {
         (Rule::ClusterPowerCut, "power cut of all nodes at once", "0..=1 a run"),
         (
             Rule::NodePaused,
-            "pause: time passes for everybody else",
-            "0..=4 a run, 2 ms to a third of the storm",
+            "node paused while time advances for all others",
+            "0..=4 a run, 2 ms to a third of the fault phase",
         ),
         (
             Rule::CrashDuringBoot,
             "crash before a boot was complete",
             "chance 0..=46 % of boots, up to the 7th",
         ),
-        (Rule::NeverRestarts, "node that never comes back", "0..=1 a run, in 1 of 8 with crashes"),
-        (Rule::ClockOffset, "life with a clock offset", "0..=10 s"),
-        (Rule::ClockDrift, "life with a clock drift", "-10..=10 %"),
+        (Rule::NeverRestarts, "node that never restarts", "0..=1 a run, in 1 of 8 with crashes"),
+        (Rule::ClockOffset, "incarnation with a clock offset", "0..=10 s"),
+        (Rule::ClockDrift, "incarnation with a clock drift", "-10..=10 %"),
         (Rule::ClockJump, "clock jumped forward", "0..=4 a run, 1 ms..=5 s"),
         (
             Rule::UnsyncedSplit,
-            "crash split unsynced work into sectors and names",
+            "unsynced writes survived a power cut only in part: sectors and directory entries each on their own",
             "every power cut with unsynced work",
         ),
         (Rule::TornSector, "torn sector", "in half of the power cuts"),
@@ -111,32 +147,48 @@ impl Rule {
             "length survived without its data (zeros, garbage, old blocks)",
             "in half of the power cuts",
         ),
-        (Rule::DataWithoutName, "synced data of a file whose last name was lost", "as D5"),
+        (
+            Rule::DataWithoutName,
+            "synced data of a file whose last directory entry was lost",
+            "as D5",
+        ),
         (Rule::NameChangeLost, "creation or rename lost", "each survives or not on its own"),
         (Rule::RemovalUndone, "removal or truncation undone", "each survives or not on its own"),
-        (Rule::SyncFailed, "sync failed once, the next one lies", "chance 0..=3 %"),
+        (
+            Rule::SyncFailed,
+            "sync failed once; the next one succeeds without writing the lost pages",
+            "chance 0..=3 %",
+        ),
         (
             Rule::WriteFailed,
             "write failed: no space, short or broken; once or for a while",
             "chance 0..=1.5 %, up to 200 ms",
         ),
         (Rule::SlowBarrier, "slow barrier", "chance 0..=20 %, 5..=150 ms"),
-        (Rule::DamageAtRest, "damage at rest (profile rotten)", "chance 15..=100 % of crashes"),
-        (Rule::LyingSync, "sync that lied (profile lying)", "chance 1.5..=20 %"),
+        (
+            Rule::DamageAtRest,
+            "corruption of data at rest (profile bit-rot)",
+            "chance 15..=100 % of crashes",
+        ),
+        (
+            Rule::LyingSync,
+            "sync that reported success without syncing (profile lying-disk)",
+            "chance 1.5..=20 %",
+        ),
         (Rule::CrashDuringBarrier, "crash during a barrier", "whenever one is under way"),
     ];
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{self:?}"))
+        f.pad(self.id())
     }
 }
 
-/// What happened in a run, or in many.
+/// The counters of a run, or of many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How often each rule bit, in the order of [`Rule::TABLE`].
+    /// How often each rule was applied, in the order of [`Rule::TABLE`].
     pub rules: [u64; RULE_COUNT],
     /// Events taken from the queue.
     pub events: u64,
@@ -144,25 +196,25 @@ pub struct Tally {
     pub delivered: u64,
     /// Of these, copies (N3).
     pub duplicates: u64,
-    /// Of these, messages that have outlived a crash of either end.
+    /// Of these, messages that arrived after a crash of either end.
     pub late: u64,
     /// Messages lost to a partition that let the other direction through (N6).
     pub one_way: u64,
     /// Virtual time, in microseconds.
     pub virtual_us: u64,
-    /// Lives begun.
+    /// Boots.
     pub boots: u64,
 }
 
 impl Tally {
-    /// Counts one bite of a rule.
+    /// Counts one application of a rule.
     #[inline]
     pub fn hit(&mut self, rule: Rule) {
         self.rules[rule as usize] += 1;
     }
 
-    /// How often a rule bit.
-    pub fn of(&self, rule: Rule) -> u64 {
+    /// How often a rule was applied.
+    pub fn hits(&self, rule: Rule) -> u64 {
         self.rules[rule as usize]
     }
 

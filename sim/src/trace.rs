@@ -1,4 +1,4 @@
-//! One fact per line: virtual time first, then who, then what, in the words of the contract.
+//! Traces: one fact per line, with virtual time, node, and event, in the words of the contract.
 
 use std::fmt::{self, Write};
 
@@ -8,23 +8,23 @@ use stormglass::{DiskOp, Effect, Input, Label, Node, NodeId, ReadDisk, RequestId
 use crate::disk::{CutReport, KillReport};
 use crate::property::{Checker, Fact, Observation, Violation};
 
-/// Which lines are wanted.
+/// Selects lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only what happens to this node.
+    /// Only events of this node.
     pub node: Option<NodeId>,
-    /// Only what concerns this request (any attempt of it).
+    /// Only events that concern this request (any attempt of it).
     pub request: Option<RequestId>,
-    /// Only what happens in this span of virtual time, in microseconds.
+    /// Only events in this range of virtual time, in microseconds.
     pub span_us: Option<(u64, u64)>,
 }
 
-/// A judge that never breaks a claim and writes down what it sees.
+/// A checker that is never violated and records what it observes.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     filter: Filter,
     json: bool,
-    whole: bool,
+    unabridged: bool,
     text: String,
     line: String,
 }
@@ -35,13 +35,13 @@ impl Trace {
         Trace { filter, json, ..Trace::default() }
     }
 
-    /// Long lists to their ends, for who compares.
+    /// Keeps long lists complete, for comparisons.
     #[must_use]
-    pub fn whole(self) -> Trace {
-        Trace { whole: true, ..self }
+    pub fn unabridged(self) -> Trace {
+        Trace { unabridged: true, ..self }
     }
 
-    /// What was seen, one fact per line.
+    /// The trace, one fact per line.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -64,8 +64,8 @@ impl<N: Node> Checker<N> for Trace {
             return Ok(());
         }
         self.line.clear();
-        let abbreviate = !self.json && !self.whole;
-        say(observation.fact, abbreviate, &mut self.line).expect("writing to a string");
+        let abbreviate = !self.json && !self.unabridged;
+        write_fact(observation.fact, abbreviate, &mut self.line).expect("writing to a string");
         if self.line.is_empty() {
             return Ok(());
         }
@@ -73,8 +73,12 @@ impl<N: Node> Checker<N> for Trace {
         let (at_us, node, incarnation) =
             (observation.at_us, observation.node, observation.incarnation);
         let written = if self.json {
-            let line =
-                journal::entry(Time(at_us), node, incarnation, what(observation, &self.line));
+            let line = journal::entry(
+                Time(at_us),
+                node,
+                incarnation,
+                journal_entry(observation, &self.line),
+            );
             writeln!(self.text, "{}", serde_json::to_string(&line).expect("an event is plain data"))
         } else {
             writeln!(
@@ -91,8 +95,9 @@ impl<N: Node> Checker<N> for Trace {
     }
 }
 
-/// The line of a machine-readable trace. A letter's number is 0: these lines are in the order in which it was.
-fn what<'a, N: Node>(observation: &Observation<'a, N>, text: &str) -> EntryBodyRef<'a, N> {
+/// The entry of a machine-readable trace. Message numbers are 0: these lines are in their original
+/// order.
+fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>, text: &str) -> EntryBodyRef<'a, N> {
     match observation.fact {
         Fact::Boot => {
             let contents = |file| observation.disk.read(file).ok().flatten().unwrap_or_default();
@@ -123,25 +128,25 @@ fn what<'a, N: Node>(observation: &Observation<'a, N>, text: &str) -> EntryBodyR
     }
 }
 
-/// The request that a fact concerns, if it has a name.
+/// The request that a fact concerns, if there is one.
 pub(crate) fn request_of<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
-    let of = |subject: Option<Subject>| match subject {
+    let request_in = |subject: Option<Subject>| match subject {
         Some(Subject::Request(id)) => Some(id),
         Some(Subject::Serial(_)) | None => None,
     };
     match fact {
-        Fact::Input(Input::Message { message, .. }) => of(message.subject()),
+        Fact::Input(Input::Message { message, .. }) => request_in(message.subject()),
         Fact::Input(Input::Request { id, .. })
         | Fact::Asked { id, .. }
         | Fact::Answered { id, .. } => Some(*id),
         Fact::Effect(effect, _) => match effect {
-            Effect::Send { message, .. } => of(message.subject()),
-            Effect::Disk(DiskOp::Append { about, .. }) => of(about.subject),
+            Effect::Send { message, .. } => request_in(message.subject()),
+            Effect::Disk(DiskOp::Append { about, .. }) => request_in(about.subject),
             Effect::Reply { id, .. } => Some(*id),
-            Effect::Report(event) => of(event.subject()),
+            Effect::Report(event) => request_in(event.subject()),
             Effect::Disk(_) | Effect::Halt(_) => None,
         },
-        Fact::MessageFault { about, .. } | Fact::Lost { about, .. } => of(about.subject),
+        Fact::MessageFault { about, .. } | Fact::Lost { about, .. } => request_in(about.subject),
         Fact::Input(Input::DiskDone { .. } | Input::Wake)
         | Fact::Boot
         | Fact::Refused(_)
@@ -158,11 +163,11 @@ pub(crate) fn request_of<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
     }
 }
 
-/// A verb, padded, and what comes behind it.
-fn say<N: Node>(fact: &Fact<'_, N>, abbreviate: bool, line: &mut String) -> fmt::Result {
+/// Writes a padded verb, and its details.
+fn write_fact<N: Node>(fact: &Fact<'_, N>, abbreviate: bool, line: &mut String) -> fmt::Result {
     match fact {
         Fact::Boot => write!(line, "boot"),
-        Fact::Refused(error) => write!(line, "REFUSES   to start: {error}"),
+        Fact::Refused(error) => write!(line, "REFUSED   to start: {error}"),
         Fact::Input(input) => write_input(input, abbreviate, line),
         Fact::Effect(effect, _) => write_effect(effect, abbreviate, line),
         Fact::Killed(report) => write_killed(report, line),
@@ -183,35 +188,40 @@ fn say<N: Node>(fact: &Fact<'_, N>, abbreviate: bool, line: &mut String) -> fmt:
         }
         Fact::BarrierFault(fault) => write!(line, "FAULT     {fault}"),
         Fact::WriteFault(fault) => write!(line, "FAULT     write fails: {}", fault.error),
-        Fact::TimedFault(timed_faults) => write!(line, "WEATHER   {timed_faults}"),
+        Fact::TimedFault(fault) => write!(line, "FAULT     {fault}"),
         Fact::Asked { id, request } => {
-            write!(line, "asked     {id} {} ", request.kind())?;
+            write!(line, "request   {id} {} ", request.kind())?;
             write_detail(*request, abbreviate, line)
         }
         Fact::Answered { id, response } => {
-            write!(line, "answered  {id} {} ", response.kind())?;
+            write!(line, "response  {id} {} ", response.kind())?;
             write_detail(*response, abbreviate, line)
         }
-        Fact::Healed { permanently_down: [] } => write!(line, "CLEAR     the storm is over"),
+        Fact::Healed { permanently_down: [] } => {
+            write!(line, "HEALED    no new faults from here on")
+        }
         Fact::Healed { permanently_down } => {
             write!(
                 line,
-                "CLEAR     the storm is over; dead for good: {}",
+                "HEALED    no new faults from here on; permanently down: {}",
                 join_nodes(permanently_down)
             )
         }
         Fact::Quiesced { quiet: true, .. } => {
-            write!(line, "QUIET     nothing more happens by itself")
+            write!(line, "QUIESCED  no events are pending")
         }
-        Fact::Quiesced { quiet: false, .. } => write!(line, "PATIENCE  is over"),
+        Fact::Quiesced { quiet: false, .. } => {
+            write!(line, "TIMEOUT   events are still pending at the end of the recovery phase")
+        }
         Fact::Ended => write!(line, "END"),
     }
 }
 
-/// Longer details than that are lists of which nobody reads the end.
+/// Longer details are abbreviated.
 const DETAIL_MAX: usize = 120;
 
-/// What is in a message, a request or a response; if it is to be brief, cut at a comma where it is very long.
+/// Writes the contents of a message, a request or a response; abbreviated at a comma if it is very
+/// long.
 fn write_detail(of: &impl Label, abbreviate: bool, line: &mut String) -> fmt::Result {
     let from = line.len();
     of.detail(line)?;
@@ -277,7 +287,7 @@ fn write_effect<N: Node>(effect: &Effect<N>, abbreviate: bool, line: &mut String
 fn write_killed(report: &KillReport, line: &mut String) -> fmt::Result {
     write!(
         line,
-        "KILLED    the page cache has {} of {} operations",
+        "KILLED    the page cache kept {} of {} operations",
         report.kept, report.in_driver_queue
     )
 }

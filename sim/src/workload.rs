@@ -1,5 +1,5 @@
-//! What clients want: an explicit list of requests with names of their own, and how a client goes on when it is not
-//! answered. Clients live in true time; only their links are stormy.
+//! Workloads: a list of planned requests with their own ids, and how a client continues without a
+//! response. Clients use true time; only their links have faults.
 
 use stormglass::{Node, NodeId, RequestId};
 
@@ -7,38 +7,35 @@ use crate::property::Sometimes;
 
 /// The clients of a run.
 pub trait Workload<N: Node>: Clone {
-    /// Reacts to one event; what is to be done goes into `actions`.
+    /// Handles one event; adds requests and timers to `actions`.
     fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>);
-    /// Adds what the clients saw in this run and should sometimes see.
+    /// Adds the `sometimes` counters of the clients in this run.
     fn sometimes(&self, _rows: &mut Sometimes) {}
 }
 
-/// What can happen to the clients.
+/// An event of the clients.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum ClientEvent<'a, N: Node> {
     /// The run begins.
     Start,
-    /// A node has answered. Answers may come twice, late, or never.
+    /// A node has responded. Responses may arrive twice, late, or never.
     Answer {
-        /// Who answers.
         from: NodeId,
-        /// The request that is answered.
+        /// The request of the response.
         id: RequestId,
-        /// What.
         response: &'a N::Response,
     },
-    /// A timer of this client that was set earlier; timers are not cancelled.
-    Timer {
-        /// Whose.
-        client: u64,
-    },
-    /// The storm is over: finish what is open, begin nothing new.
+    /// A timer of this client; timers cannot be cancelled.
+    Timer { client: u64 },
+    /// The fault phase is over: finish open requests, start no new ones.
     Healed,
-    /// All is quiet: ask for whatever shows that the system still works. Not called while nodes are dead.
+    /// The cluster is quiescent: send requests that show whether it still works. Not called while
+    /// nodes are down.
     Probe,
 }
 
-/// What the clients want done.
+/// The actions of the clients.
 #[derive(Clone, Debug)]
 pub struct ClientActions<N: Node> {
     pub(crate) requests: Vec<(RequestId, NodeId, N::Request)>,
@@ -53,32 +50,33 @@ impl<N: Node> Default for ClientActions<N> {
 
 impl<N: Node> ClientActions<N> {
     /// Sends a request to a node, over the link of `id.client`.
-    pub fn ask(&mut self, id: RequestId, node: NodeId, request: N::Request) {
+    pub fn send_request(&mut self, id: RequestId, node: NodeId, request: N::Request) {
         self.requests.push((id, node, request));
     }
 
     /// Sets a timer for `client`, in true time.
     pub fn set_timer(&mut self, at_us: u64, client: u64) {
-        let client = u32::try_from(client).expect("a client of this world");
+        let client = u32::try_from(client).expect("a client number of this simulation");
         self.timers.push((at_us, client));
     }
 }
 
-/// One thing that a client wants, under a name of its own: a line of a schedule.
+/// A planned request: a line of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedRequest<O> {
     /// Client and serial; the attempt is 0.
     pub id: RequestId,
-    /// Whom it asks.
+    /// The receiver.
     pub node: NodeId,
-    /// How long the client waits before it asks, counted from the end of its last wish, in microseconds.
+    /// How long the client waits before it sends the request, from the end of its previous one, in
+    /// microseconds.
     pub after_us: u64,
-    /// What it wants.
-    pub what: O,
+    /// The request itself.
+    pub request: O,
 }
 
-/// The simplest workload: each client asks its requests one after another, repeats each until it is answered, and
-/// stops when the storm does.
+/// The simplest workload: each client sends its requests one after another, resends each until it
+/// is answered, and stops when the fault phase ends.
 #[derive(Clone, Debug)]
 pub struct RetryingClients<N: Node> {
     requests: Vec<PlannedRequest<N::Request>>,
@@ -90,14 +88,14 @@ pub struct RetryingClients<N: Node> {
 /// One client of [`RetryingClients`].
 #[derive(Clone, Debug, Default)]
 struct RetryingClient {
-    /// How many of its wishes have been answered.
+    /// How many of its requests have been answered.
     answered: usize,
-    /// When it asks, for the first time or again.
+    /// When it sends next.
     due_us: u64,
 }
 
 impl<N: Node> RetryingClients<N> {
-    /// These requests, asked again every `retry_after_us` microseconds until answered.
+    /// These requests, resent every `retry_after_us` microseconds until answered.
     pub fn new(requests: Vec<PlannedRequest<N::Request>>, retry_after_us: u64) -> Self {
         let clients = requests.iter().map(|planned| planned.id.client as usize).max().unwrap_or(0);
         RetryingClients {
@@ -117,14 +115,14 @@ impl<N: Node> RetryingClients<N> {
     fn plan_next(&mut self, now_us: u64, client: u64, actions: &mut ClientActions<N>) {
         match self.current(client).map(|planned| planned.after_us) {
             None => {}
-            Some(0) => self.ask(now_us, client, actions),
+            Some(0) => self.send_next(now_us, client, actions),
             Some(after_us) => self.set_timer_for(now_us + after_us, client, actions),
         }
     }
 
-    fn ask(&mut self, now_us: u64, client: u64, actions: &mut ClientActions<N>) {
+    fn send_next(&mut self, now_us: u64, client: u64, actions: &mut ClientActions<N>) {
         let Some(planned) = self.current(client).cloned() else { return };
-        actions.ask(planned.id, planned.node, planned.what);
+        actions.send_request(planned.id, planned.node, planned.request);
         self.set_timer_for(now_us + self.retry_after_us, client, actions);
     }
 
@@ -152,7 +150,7 @@ impl<N: Node> Workload<N> for RetryingClients<N> {
             }
             ClientEvent::Timer { client } => {
                 if now_us >= self.clients[client as usize].due_us {
-                    self.ask(now_us, client, actions);
+                    self.send_next(now_us, client, actions);
                 }
             }
             ClientEvent::Healed => self.stopped = true,

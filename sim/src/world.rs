@@ -1,12 +1,19 @@
-//! The one loop: a queue of timed events, a network, disks, clocks and processes around sans-IO nodes.
+//! The event loop: a queue of timed events, a network, disks, clocks and processes around sans-IO
+//! nodes.
 //!
-//! The world is generic over the node, the clients, the judge and the chooser, all statically dispatched. Whatever
-//! could go more than one way is asked of the [`Chooser`]; how long things take when nothing is wrong is
-//! [`Timing`](crate::plan::Timing)'s; what clients want is the [`Workload`]'s. The world itself draws nothing.
+//! The world is generic over the node, the workload, the checker and the chooser, all statically
+//! dispatched. The [`Chooser`] decides each fault, [`Timing`](crate::plan::Timing) the duration of
+//! what is not faulty, and the [`Workload`] the requests. The world itself draws no random numbers.
 //!
-//! A run has two phases. In the *storm* faults happen. Then the sky *clears*: partitions heal, crashed nodes boot, disks
-//! have space again, clocks stop jumping, what is in flight is re-timed, and no new fault happens. Once nothing more
-//! happens by itself, clients may probe; then the run is over.
+//! A run has three phases:
+//! 1. *Faults*: the chooser injects faults, for [`Plan::fault_phase_us`].
+//! 2. *Recovery*: partitions heal, crashed nodes boot, disks have space again, clocks stop jumping,
+//!    pending events get new times without faults, and no new fault happens. It ends when no events
+//!    are pending, or after [`Plan::recovery_timeout_us`].
+//! 3. *Probe*: clients may send requests that show that the system still works. Skipped if the
+//!    plan has nodes that never restart, or if events are still pending at the recovery timeout.
+//!
+//! A run ends early at the first violation.
 
 mod clock;
 mod crash;
@@ -31,33 +38,34 @@ use clock::Clock;
 use host::Host;
 use network::Network;
 
-/// A cluster in a glass.
+/// A simulated cluster of nodes `N`, with its workload `W`, checker `K` and chooser `C`.
 #[derive(Clone, Debug)]
-pub struct World<N: Node, W, J, C> {
+pub struct World<N: Node, W, K, C> {
     config: N::Config,
     plan: Plan,
     workload: W,
-    checker: J,
+    checker: K,
     chooser: C,
     now_us: u64,
     queue: crate::event_queue::EventQueue<Event>,
     network: Network<N>,
     hosts: Vec<Host<N>>,
     timed_faults: Vec<(u64, TimedFault)>,
-    /// Not here while a node is stepped.
+    /// `None` while a node is stepped. One outbox serves all nodes, so that a step allocates
+    /// nothing.
     outbox: Option<Box<Outbox<N>>>,
     client_actions: ClientActions<N>,
     phase: Phase,
-    /// What the chooser is asked about: nothing, once the sky is clear.
+    /// The faults that the chooser decides; none after the phase of faults.
     fault_classes: FaultClasses,
-    /// Who is being stepped: a panic now is this node's.
+    /// The node that is being booted or stepped: a panic now is attributed to it.
     stepping: Option<NodeId>,
     fingerprint: Fingerprint,
     tally: Tally,
     violation: Option<Violation>,
 }
 
-/// What can be in the queue. Twelve bytes: the queue moves a few of these for each event.
+/// An entry of the queue. Twelve bytes: the queue moves a few of these for each event.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Deliver { slot: u32 },
@@ -67,7 +75,7 @@ enum Event {
     Timer { client: u32 },
     TimedFault { index: u32 },
     TimedFaultEnds { index: u32 },
-    Clear,
+    Heal,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,39 +88,40 @@ enum BarrierOutcome {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Simulation,
-    Clear,
+    Faults,
+    Recovery,
     Probe,
 }
 
-/// Not the node: the run proves nothing, but whoever wrote the claim or the workload wants to know the seed.
-pub const HARNESS_NEVER_PANICS: &str = "NothingElsePanics";
+/// A panic outside any node: a defect of a property, of the workload or of the simulator. The run
+/// says nothing about the node.
+pub const HARNESS_NEVER_PANICS: &str = "HarnessNeverPanics";
 
-/// The claims that the world itself judges, whatever the protocol.
+/// The properties that the world itself checks, for every protocol.
 pub(crate) const WORLD_PROPERTIES: &[&str] =
     &["NodeNeverPanics", "WakeMovesTheDeadline", HARNESS_NEVER_PANICS];
 
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct RunOutcome {
-    /// The claim that broke, if one did.
+    /// The first violation; `None` if every property held.
     pub violation: Option<Violation>,
-    /// A number that any difference in what happened when, or in any byte written, would change. What a message says goes
-    /// in by its kind only.
+    /// A hash of the time, place and kind of every fact and of every byte written. Of the contents
+    /// of a message it includes the kind and subject only.
     pub fingerprint: u64,
-    /// What happened, counted.
+    /// How often each fault happened, and how much else.
     pub tally: Tally,
 }
 
-impl<N, W, J, C> World<N, W, J, C>
+impl<N, W, K, C> World<N, W, K, C>
 where
     N: Node,
     W: Workload<N>,
-    J: Checker<N>,
+    K: Checker<N>,
     C: Chooser,
 {
-    /// A world before its first moment.
-    pub fn new(config: N::Config, plan: Plan, workload: W, checker: J, chooser: C) -> Self {
+    /// A world at time 0, before any node has booted.
+    pub fn new(config: N::Config, plan: Plan, workload: W, checker: K, chooser: C) -> Self {
         let mut world = World {
             config,
             network: Network::default(),
@@ -126,7 +135,7 @@ where
             timed_faults: Vec::new(),
             outbox: None,
             client_actions: ClientActions::default(),
-            phase: Phase::Simulation,
+            phase: Phase::Faults,
             fault_classes: FaultClasses::ALL,
             stepping: None,
             fingerprint: Fingerprint::default(),
@@ -137,14 +146,14 @@ where
         world
     }
 
-    /// Another run in the same memory. `reset_checker` makes the judge ready for it.
+    /// Prepares another run in the same memory. `reset_checker` prepares the checker for it.
     pub fn reset(
         &mut self,
         config: N::Config,
         plan: Plan,
         workload: W,
         chooser: C,
-        reset_checker: impl FnOnce(&mut J, &Plan),
+        reset_checker: impl FnOnce(&mut K, &Plan),
     ) {
         reset_checker(&mut self.checker, &plan);
         (self.config, self.plan, self.workload, self.chooser) = (config, plan, workload, chooser);
@@ -153,7 +162,7 @@ where
         self.outbox.get_or_insert_default().clear();
         self.client_actions.requests.clear();
         self.client_actions.timers.clear();
-        self.phase = Phase::Simulation;
+        self.phase = Phase::Faults;
         self.stepping = None;
         self.fingerprint = Fingerprint::default();
         self.tally = Tally::default();
@@ -176,10 +185,11 @@ where
         for index in 0..self.timed_faults.len() {
             self.queue.push(self.timed_faults[index].0, Event::TimedFault { index: index as u32 });
         }
-        self.queue.push(self.plan.fault_phase_us, Event::Clear);
+        self.queue.push(self.plan.fault_phase_us, Event::Heal);
     }
 
-    /// Runs to the end, or to the first broken claim.
+    /// Runs to the end or to the first violation. A panic of a node is the violation
+    /// `NodeNeverPanics`.
     pub fn run(&mut self) -> RunOutcome {
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.run_events()));
         if let Err(cause) = outcome {
@@ -191,7 +201,7 @@ where
                 }
                 None => Violation::safety(
                     HARNESS_NEVER_PANICS,
-                    format!("a claim, the clients or the world: {text}"),
+                    format!("a property, the workload or the simulator panicked: {text}"),
                 ),
             });
         }
@@ -203,8 +213,8 @@ where
         }
     }
 
-    /// The judge, after the run.
-    pub fn checker(&self) -> &J {
+    /// The checker, after the run.
+    pub fn checker(&self) -> &K {
         &self.checker
     }
 
@@ -213,17 +223,20 @@ where
         &self.chooser
     }
 
-    /// The clients, after the run.
+    /// The workload, after the run.
     pub fn workload(&self) -> &W {
         &self.workload
     }
 
     /// The disk of a node.
+    ///
+    /// # Panics
+    /// If the cluster has no such node.
     pub fn disk(&self, node: NodeId) -> &Disk {
         &self.hosts[usize::from(node.0)].disk
     }
 
-    /// Takes the world apart, for the sake of the chooser.
+    /// Consumes the world; its chooser holds what it has recorded.
     pub fn into_chooser(self) -> C {
         self.chooser
     }
@@ -232,27 +245,27 @@ where
         for node in 0..self.plan.nodes {
             self.boot(NodeId(node));
         }
-        self.clients(ClientEvent::Start);
+        self.notify_clients(ClientEvent::Start);
         while self.violation.is_none() {
             match self.queue.pop() {
                 Some((at_us, event)) if at_us <= self.last_event_us() => {
                     self.now_us = at_us;
                     self.tally.events += 1;
-                    self.on(event);
+                    self.handle_event(event);
                 }
                 Some(_) => {
-                    self.settle(false);
+                    self.finish_phase(false);
                     return;
                 }
                 None => {
-                    self.settle(true);
+                    self.finish_phase(true);
                     if self.phase == Phase::Probe || !self.plan.permanently_down.is_empty() {
                         return;
                     }
                     self.phase = Phase::Probe;
-                    self.clients(ClientEvent::Probe);
+                    self.notify_clients(ClientEvent::Probe);
                     if self.queue.is_empty() {
-                        self.end();
+                        self.finish();
                         return;
                     }
                 }
@@ -260,22 +273,23 @@ where
         }
     }
 
-    /// When patience ends.
+    /// The time after which no event is handled.
     fn last_event_us(&self) -> u64 {
-        if self.phase == Phase::Simulation {
+        if self.phase == Phase::Faults {
             u64::MAX
         } else {
             self.plan.fault_phase_us + self.plan.recovery_timeout_us
         }
     }
 
-    fn settle(&mut self, quiet: bool) {
+    fn finish_phase(&mut self, quiet: bool) {
         if self.phase != Phase::Probe {
+            // A fact about the whole cluster names node 0.
             let files = if quiet { self.files_of_running_nodes() } else { Vec::new() };
             self.observe(NodeId(0), &Fact::Quiesced { quiet, files: &files });
         }
         if self.phase == Phase::Probe || !quiet || !self.plan.permanently_down.is_empty() {
-            self.end();
+            self.finish();
         }
     }
 
@@ -286,11 +300,11 @@ where
         kept.map(|(id, file, host)| (id, file, host.disk.len(file).unwrap_or(0))).collect()
     }
 
-    fn end(&mut self) {
+    fn finish(&mut self) {
         self.observe(NodeId(0), &Fact::Ended);
     }
 
-    fn on(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) {
         match event {
             Event::Deliver { slot } => self.deliver(slot),
             Event::Barrier { node, incarnation, op, outcome } => {
@@ -298,10 +312,12 @@ where
             }
             Event::Wake { node } => self.wake(NodeId(node)),
             Event::Boot { node } => self.boot(NodeId(node)),
-            Event::Timer { client } => self.clients(ClientEvent::Timer { client: client.into() }),
+            Event::Timer { client } => {
+                self.notify_clients(ClientEvent::Timer { client: client.into() });
+            }
             Event::TimedFault { index } => self.begin_timed_fault(index),
             Event::TimedFaultEnds { index } => self.end_timed_fault(index),
-            Event::Clear => self.clear(),
+            Event::Heal => self.heal(),
         }
     }
 
@@ -309,7 +325,7 @@ where
         let host = &mut self.hosts[usize::from(id.0)];
         if host.node.is_some()
             || host.boot_refused
-            || (self.phase != Phase::Simulation && self.plan.permanently_down.contains(&id))
+            || (self.phase != Phase::Faults && self.plan.permanently_down.contains(&id))
         {
             return;
         }
@@ -353,7 +369,7 @@ where
         self.outbox = Some(outbox);
     }
 
-    /// Feeds one input to a running node and performs what it wants done.
+    /// Feeds one input to a running node and performs the effects of the step.
     #[inline(always)]
     fn step(&mut self, id: NodeId, input: Input<N>) {
         self.observe_inline(id, &Fact::Input(&input));
@@ -403,8 +419,8 @@ where
         host.boot_complete |= !host.disk.barrier_pending();
     }
 
-    /// Lets the clients react, and their requests set off.
-    fn clients(&mut self, event: ClientEvent<'_, N>) {
+    /// Lets the workload handle an event; sends its requests and sets its timers.
+    fn notify_clients(&mut self, event: ClientEvent<'_, N>) {
         let mut client_actions = std::mem::take(&mut self.client_actions);
         self.workload.on(self.now_us, event, &mut client_actions);
         for (at_us, client) in client_actions.timers.drain(..) {
@@ -412,19 +428,23 @@ where
         }
         for (id, node, request) in client_actions.requests.drain(..) {
             let nodes = self.plan.nodes;
-            assert!(node.0 < nodes, "{id} asks {node}, and this cluster has {nodes} nodes");
+            assert!(
+                node.0 < nodes,
+                "request {id} is addressed to {node}, but this cluster has {nodes} nodes"
+            );
             self.observe(node, &Fact::Asked { id, request: &request });
             self.send_request(id, node, request);
         }
         self.client_actions = client_actions;
     }
 
-    /// One fact, for the fingerprint and the judge.
+    /// Folds a fact into the fingerprint and passes it to the checker.
     fn observe(&mut self, id: NodeId, fact: &Fact<'_, N>) {
         self.observe_inline(id, fact);
     }
 
-    /// The same where it is clear what kind of fact it is: there, folding and judging need not ask.
+    /// [`World::observe`] for callers that know the variant of the fact: inlined, so that the
+    /// matches on it in `fold_fact` and in the checker are resolved at compile time.
     #[inline(always)]
     fn observe_inline(&mut self, id: NodeId, fact: &Fact<'_, N>) {
         let host = &self.hosts[usize::from(id.0)];

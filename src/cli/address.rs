@@ -1,8 +1,8 @@
-//! Where a node listens, as people write it.
+//! Addresses of nodes, as people write them.
 
 use serde::Deserialize;
 
-/// A host and a port, for a file of settings: what is none is told with its line.
+/// A host and a port in a settings file; an error is reported with its line.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Address(pub(super) String);
@@ -14,9 +14,10 @@ impl TryFrom<String> for Address {
     }
 }
 
-/// Whether somebody listens there, or such a host exists, is found when it is used.
+/// Checks the form only. Whether the host exists and listens shows when the address is used.
 pub(super) fn host_and_port(text: &str) -> Result<String, String> {
-    let no_address = || format!("{text:?} is no address; expected HOST:PORT, like 127.0.0.1:3001");
+    let no_address =
+        || format!("{text:?} is not an address; expected HOST:PORT, like 127.0.0.1:3001");
     let (host, port) = text.rsplit_once(':').ok_or_else(no_address)?;
     // Without brackets, the last part of an IPv6 address would be taken for a port.
     let bracketed = host.starts_with('[') && host.ends_with(']');

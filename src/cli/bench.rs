@@ -1,4 +1,4 @@
-//! `stormglass bench`: how fast, with one process for each node.
+//! `stormglass bench`: commits per second and latencies, with one process for each node.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +12,7 @@ use stormglass::commit::{Action, Key, Op};
 use stormglass::runtime::{ClientOptions, Status, TxResult};
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, Dice, WorkDir, read_statuses};
+use super::cluster::{Cluster, Rng, WorkDir, read_statuses};
 use super::say::{StdoutError, say};
 use super::{CliError, Exit, UsageError};
 
@@ -23,7 +23,8 @@ pub(super) struct Bench {
     /// Nodes, all of which coordinate; 2 to 16
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
     nodes: u16,
-    /// Clients, each with one transaction at a time, 1 to 512 [default: 1, then 64, then 64 on one key]
+    /// Clients, each with one transaction at a time, 1 to 512
+    /// [default: 1, then 64, then 64 on one key]
     // Two nodes have room for 320 each, and this process for 1,024 files.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=512))]
     clients: Option<u32>,
@@ -33,7 +34,8 @@ pub(super) struct Bench {
     /// Keys on each node, at least 1, which is one hot key
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     keys: u32,
-    /// Nodes that take part in each transaction, the coordinator included; 1 to as many as there are
+    /// Nodes that take part in each transaction, the coordinator included; 1 to as many as there
+    /// are
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
     span: u16,
     /// Where the nodes keep their data: the disk that is measured [default: a temporary directory]
@@ -44,14 +46,14 @@ pub(super) struct Bench {
     json: bool,
 }
 
-/// What is measured once.
+/// The parameters of one measurement.
 #[derive(Clone, Copy, Debug)]
 struct Workload {
     clients: u32,
     keys: u32,
 }
 
-/// What came of it.
+/// Its result.
 #[derive(Debug, serde::Serialize)]
 struct Measurement {
     clients: u32,
@@ -72,11 +74,9 @@ struct Measurement {
 
 pub(super) async fn run(bench: &Bench) -> Result<Exit, CliError> {
     if bench.span > bench.nodes {
-        return Err(UsageError(format!(
-            "--span {} is more than there are: --nodes {}",
-            bench.span, bench.nodes
-        ))
-        .into());
+        return Err(
+            UsageError(format!("--span {} exceeds --nodes {}", bench.span, bench.nodes)).into()
+        );
     }
     let span = bench.span;
     let work_dir = WorkDir::new(bench.data.as_deref(), "bench")?;
@@ -128,7 +128,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Exit, CliError> {
         }
     }
     cluster.terminate_all()?;
-    Ok(if stuck { Exit::Broken } else { Exit::Fine })
+    Ok(if stuck { Exit::Violation } else { Exit::Success })
 }
 
 fn show(of: &Measurement) -> Result<(), StdoutError> {
@@ -155,7 +155,7 @@ async fn measure(
     span: u16,
     seconds: u64,
 ) -> Result<Measurement, CliError> {
-    // All of them before the load is there: under it, a greeting waits for as long as everything else does.
+    // Before the load starts: under load, a handshake waits as long as every other request.
     let mut status_clients = cluster.status_clients().await?;
     let nodes = status_clients.len();
     let mut connected = Vec::new();
@@ -169,7 +169,7 @@ async fn measure(
     let end = begin + Duration::from_secs(seconds);
     let mut clients = tokio::task::JoinSet::new();
     for (coordinator, client) in connected {
-        let rng = Dice::new(client.number());
+        let rng = Rng::new(client.number());
         clients.spawn(run_client(
             client,
             rng,
@@ -255,7 +255,7 @@ fn totals(of: &[Status<View>]) -> Totals {
 
 async fn run_client(
     mut client: stormglass::runtime::Client,
-    mut rng: Dice,
+    mut rng: Rng,
     run: Workload,
     coordinator: usize,
     nodes: usize,
@@ -268,7 +268,7 @@ async fn run_client(
         let asked = Instant::now();
         let result = client.transact(ops).await?;
         let answered = Instant::now();
-        // What began before or ends after belongs to no measurement.
+        // Transactions that begin before or end after the measured time do not count.
         if asked < begin || answered > end {
             continue;
         }
@@ -283,9 +283,9 @@ async fn run_client(
     Ok(tally)
 }
 
-/// Takes from a key of the coordinator, and gives to a key of each of `span - 1` others.
-fn transfer(rng: &mut Dice, keys: u32, coordinator: usize, nodes: usize, span: usize) -> Vec<Op> {
-    // The nodes behind a random one, so that every pair is as likely as any other.
+/// Takes from a key of the coordinator, and gives to a key of each of `span - 1` other nodes.
+fn transfer(rng: &mut Rng, keys: u32, coordinator: usize, nodes: usize, span: usize) -> Vec<Op> {
+    // The nodes after a random one, so that every pair is equally likely.
     let first = rng.below(nodes - 1);
     let others =
         (0..span - 1).map(|other| (coordinator + 1 + (first + other) % (nodes - 1)) % nodes);
@@ -298,7 +298,7 @@ fn transfer(rng: &mut Dice, keys: u32, coordinator: usize, nodes: usize, span: u
     ops
 }
 
-/// What a sync of a small append costs here, at the median and at the 99th percentile.
+/// The time of a sync of a small append, at the median and at the 99th percentile.
 fn sync_us(directory: &Path) -> Result<(u64, u64), CliError> {
     let path = directory.join("sync-test");
     let mut file = File::create(&path)?;

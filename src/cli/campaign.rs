@@ -1,9 +1,10 @@
-//! `stormglass campaign`: real processes, real kills, and a reckoning in the end.
+//! `stormglass campaign`: kills real processes, and checks that nothing was lost.
 //!
-//! Clients move amounts between accounts; each transaction leaves a mark of its own at every node that takes part. Nodes are
-//! killed with SIGKILL at random moments, also while they recover, and started again. In the end nobody may be in doubt, every
-//! mark of an acknowledged commit must be there exactly once at each of its nodes, none of an aborted one, the accounts
-//! must add up to nothing, and every log must verify.
+//! Clients transfer amounts between accounts; each transaction leaves a mark of its own at every
+//! node that takes part. Nodes are killed with SIGKILL at random moments, also during recovery, and
+//! started again. At the end no transaction may be in doubt, every mark of an acknowledged commit
+//! must exist exactly once at each of its nodes, and none of an aborted one; the accounts must add
+//! up to zero, and every log must verify.
 
 mod clients;
 mod report;
@@ -19,15 +20,15 @@ use tokio::time::{Instant, sleep};
 
 use report::CampaignReport;
 
-use super::cluster::{Cluster, Dice, WorkDir};
+use super::cluster::{Cluster, Rng, WorkDir};
 use super::progress::Progress;
 use super::say::{StdoutError, say};
 use super::{CliError, Exit};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  stormglass campaign --kills 100\n  stormglass campaign --data storm --events \
-    && cargo sim judge storm/events"
+    after_help = "Examples:\n  stormglass campaign --kills 100\n  stormglass campaign --data campaign-data --events \
+    && cargo sim check-logs campaign-data/events"
 )]
 pub(super) struct Campaign {
     /// How many processes to kill, at least 1
@@ -39,16 +40,17 @@ pub(super) struct Campaign {
     /// Clients, 1 to 64
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     clients: u32,
-    /// Mean time between two strokes, in ms, 1 to 60000
+    /// Mean time between two rounds of kills, in ms, 1 to 60000
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pause_ms: u64,
-    /// How long a client thinks between two transactions, in ms, 0 to 60000
+    /// Mean pause of a client between two transactions, in ms, 0 to 60000
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     think_ms: u64,
-    /// What the dice begin with, a number of 64 bits [default: random]
+    /// Seed of the random number generator, 64 bits [default: random]
     #[arg(long)]
     seed: Option<u64>,
-    /// A new directory for everything: data, logs, and the events for `cargo sim judge` [default: a temporary one]
+    /// A new directory for everything: data, logs, and the events for `cargo sim check-logs`
+    /// [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Write every input and effect of every node, into DIR/events
@@ -72,22 +74,22 @@ pub(super) async fn run(campaign: &Campaign) -> Result<Exit, CliError> {
     let checked = kill_and_check(campaign, &mut cluster, seed).await;
     let removes_directory = match &checked {
         Ok(report) => report.is_clean(),
-        // That the reader of this output has gone is nobody's fault in there.
+        // A closed standard output is not an error of the campaign.
         Err(error) => error.is::<StdoutError>(),
     };
     if !removes_directory {
         work_dir.keep();
-        say!("everything is in {}", work_dir.path.display())?;
+        say!("data and logs are in {}", work_dir.path.display())?;
     }
     let report = checked?;
     match (report.is_clean(), report.committed) {
-        (false, _) => Ok(Exit::Broken),
-        (true, 0) => Err("too short to tell: no transaction committed; give more --kills".into()),
-        (true, _) => Ok(Exit::Fine),
+        (false, _) => Ok(Exit::Violation),
+        (true, 0) => Err("inconclusive: no transaction committed; increase --kills".into()),
+        (true, _) => Ok(Exit::Success),
     }
 }
 
-/// Nodes that are quick to repeat and to compact, so that a kill has something to fall into.
+/// Short retry intervals and small logs, so that kills fall into retries and compactions.
 const FLAGS: [&str; 10] = [
     "--log",
     "warn",
@@ -116,7 +118,7 @@ async fn start_cluster(campaign: &Campaign, work_dir: &WorkDir) -> Result<Cluste
     Ok(cluster)
 }
 
-/// Clients and kills, and what is found when both are over.
+/// Runs clients and kills, and checks the cluster afterwards.
 async fn kill_and_check(
     campaign: &Campaign,
     cluster: &mut Cluster,
@@ -125,7 +127,7 @@ async fn kill_and_check(
     let stop = Arc::new(AtomicBool::new(false));
     let mut clients = spawn_clients(campaign, cluster, seed, &stop);
     let began = Instant::now();
-    let killed = kill_nodes(campaign, cluster, Dice::new(seed)).await;
+    let killed = kill_nodes(campaign, cluster, Rng::new(seed)).await;
     stop.store(true, Ordering::Relaxed);
     let nodes = usize::from(campaign.nodes);
     let crashed = (0..nodes).find(|node| !cluster.is_up(*node));
@@ -135,7 +137,7 @@ async fn kill_and_check(
     }
     let kill_counts = killed?;
     if let Some(node) = crashed {
-        return Err(format!("n{node} ended by itself: {}", cluster.last_log_line(node)).into());
+        return Err(format!("n{node} exited unexpectedly: {}", cluster.last_log_line(node)).into());
     }
     say!("{kill_counts}, in {} s", began.elapsed().as_secs())?;
     let report = report::check_cluster(cluster, transactions, nodes, IDLE_TIMEOUT).await?;
@@ -153,7 +155,7 @@ fn spawn_clients(
     for number in 1..=campaign.clients {
         let addresses =
             (0..usize::from(campaign.nodes)).map(|node| cluster.address(node)).collect();
-        let rng = Dice::new(seed ^ u64::from(number).rotate_left(48));
+        let rng = Rng::new(seed ^ u64::from(number).rotate_left(48));
         let think = Duration::from_millis(campaign.think_ms);
         let name = cluster.name.clone();
         clients.spawn(clients::run_client(number, name, addresses, rng, think, Arc::clone(stop)));
@@ -161,7 +163,7 @@ fn spawn_clients(
     clients
 }
 
-/// What was done to the cluster.
+/// The numbers of kills, and of rounds by their size.
 #[derive(Debug, Default)]
 struct KillCounts {
     kills: u32,
@@ -175,7 +177,7 @@ impl std::fmt::Display for KillCounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} kills: {} strokes at one node, {} at several, {} at all; {} kills during a recovery",
+            "{} kills: {} rounds killed one node, {} several, {} all; {} kills during recovery",
             self.kills, self.single_node, self.several_nodes, self.all_nodes, self.in_recovery
         )
     }
@@ -184,7 +186,7 @@ impl std::fmt::Display for KillCounts {
 async fn kill_nodes(
     campaign: &Campaign,
     cluster: &mut Cluster,
-    mut rng: Dice,
+    mut rng: Rng,
 ) -> Result<KillCounts, CliError> {
     let nodes = usize::from(campaign.nodes);
     let mut kill_counts = KillCounts::default();
@@ -211,7 +213,7 @@ async fn kill_nodes(
         for victim in &victims {
             if !cluster.is_up(*victim) {
                 return Err(format!(
-                    "n{victim} ended by itself: {}",
+                    "n{victim} exited unexpectedly: {}",
                     cluster.last_log_line(*victim)
                 )
                 .into());
@@ -222,7 +224,7 @@ async fn kill_nodes(
         for victim in victims {
             sleep(Duration::from_millis(rng.below(60) as u64)).await;
             cluster.start(victim)?;
-            // A life that is cut short while it recovers, perhaps more than once.
+            // Kills the recovering incarnation, perhaps more than once.
             while kill_counts.kills < campaign.kills && rng.below(3) == 0 {
                 sleep(Duration::from_micros(rng.below(25_000) as u64)).await;
                 cluster.kill(victim)?;

@@ -12,11 +12,12 @@ use stormglass::runtime::{Client, ClientOptions, Status};
 
 use super::CliError;
 
-/// Nodes, each a process of this very program. They die with it, however it ends.
+/// Nodes, each a process of this program. They end with this process, however it ends.
 #[derive(Debug)]
 pub(super) struct Cluster {
     program: PathBuf,
-    /// Its name: no two clusters on one machine share one, whatever becomes of ports.
+    /// The cluster's name. No two clusters on one machine share one, so that a reused port does no
+    /// harm.
     pub(super) name: String,
     directory: PathBuf,
     from_port: u16,
@@ -27,13 +28,13 @@ pub(super) struct Cluster {
 #[derive(Debug)]
 struct Process {
     child: Child,
-    // Held, not written to: it ends with this process, and the node ends with it. Not in the child, whose `wait` would
-    // let it go too early.
+    // Held, not written to: it closes with this process, and the node ends then. Not in the child,
+    // whose `wait` would close it too early.
     _tether: ChildStdin,
 }
 
 impl Cluster {
-    /// A cluster of `count` nodes with their data in `directory`; none runs yet.
+    /// A cluster of `count` nodes with their data in `directory`; none is started.
     pub(super) fn new(count: u16, directory: &Path, flags: &[&str]) -> Result<Cluster, CliError> {
         fs::create_dir_all(directory)
             .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
@@ -55,7 +56,7 @@ impl Cluster {
         self.directory.join(format!("n{node}"))
     }
 
-    /// What a node has written to standard error, in all its lives.
+    /// The standard error of a node, in all its incarnations.
     pub(super) fn log(&self, node: usize) -> PathBuf {
         self.directory.join(format!("n{node}.log"))
     }
@@ -69,7 +70,7 @@ impl Cluster {
             command.arg("--peer").arg(format!("{peer}={}", self.address(peer)));
         }
         command.arg("--tethered").args(&self.flags);
-        // A Ctrl-C at the terminal is for this process alone, which then ends its nodes.
+        // Ctrl-C at the terminal ends this process alone, which then ends its nodes.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).process_group(0);
         let mut child = command.spawn()?;
         let tether = child.stdin.take().expect("its standard input is a pipe");
@@ -83,7 +84,7 @@ impl Cluster {
             .is_some_and(|process| matches!(process.child.try_wait(), Ok(None)))
     }
 
-    /// SIGKILL: nothing is finished, nothing is said.
+    /// SIGKILL: the process gets no chance to finish anything.
     pub(super) fn kill(&mut self, node: usize) -> Result<(), CliError> {
         if let Some(Process { mut child, .. }) = self.nodes[node].take() {
             child.kill()?;
@@ -92,7 +93,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM, and waits for the end.
     pub(super) fn terminate_all(&mut self) -> Result<Vec<ExitStatus>, CliError> {
         for Process { child, .. } in self.nodes.iter().flatten() {
             if let Some(pid) =
@@ -117,12 +118,12 @@ impl Cluster {
         Ok(Client::connect(&self.address(node), options).await?)
     }
 
-    /// What each node says of itself; waits until it is ready.
+    /// The status of each node; waits until it is ready.
     pub(super) async fn statuses(&self) -> Result<Vec<Status<View>>, CliError> {
         read_statuses(&mut self.status_clients().await?).await
     }
 
-    /// A client of each node that asks for nothing but its status.
+    /// A client of each node that only queries its status.
     pub(super) async fn status_clients(&self) -> Result<Vec<Client>, CliError> {
         let mut all = Vec::new();
         for node in 0..self.nodes.len() {
@@ -135,14 +136,14 @@ impl Cluster {
         Ok(all)
     }
 
-    /// The last line that a node has said, for the complaint about it.
+    /// The last line that a node has logged, for error messages.
     pub(super) fn last_log_line(&self, node: usize) -> String {
         let log = fs::read_to_string(self.log(node)).unwrap_or_default();
         log.lines().last().unwrap_or("nothing").to_owned()
     }
 }
 
-/// What the nodes of these clients say of themselves.
+/// The status of the nodes of these clients.
 pub(super) async fn read_statuses(
     status_clients: &mut [Client],
 ) -> Result<Vec<Status<View>>, CliError> {
@@ -156,18 +157,18 @@ pub(super) async fn read_statuses(
 impl Drop for Cluster {
     fn drop(&mut self) {
         for Process { child, .. } in self.nodes.iter_mut().flatten() {
-            // Nothing can be done about one that cannot be killed.
+            // A process that cannot be killed is left alone.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// Ports below those that the system gives to outgoing connections: one of those could take a node's place while
-/// it is down.
+/// Ports below those that the system uses for outgoing connections: one of those could take a
+/// node's port while the node is down.
 fn free_ports(count: u16) -> Result<u16, CliError> {
     const PORTS_PER_CLUSTER: u16 = 64;
-    // Processes that start together have numbers that follow each other: each begins to look elsewhere.
+    // Processes started together have consecutive ids: each starts to search elsewhere.
     let start = u16::try_from(std::process::id() % 234).expect("less than 234");
     for attempt in 0..234 {
         let from = 12_000 + (start + attempt * 7) % 234 * PORTS_PER_CLUSTER;
@@ -178,7 +179,7 @@ fn free_ports(count: u16) -> Result<u16, CliError> {
     Err(format!("found no {count} free ports in a row between 12000 and 27000").into())
 }
 
-/// A directory that goes when this goes, unless it is kept or was named by the user.
+/// A directory that is removed when dropped, unless it is kept or was named by the user.
 #[derive(Debug)]
 pub(super) struct WorkDir {
     pub(super) path: PathBuf,
@@ -199,13 +200,13 @@ impl WorkDir {
         }
         let path = std::env::temp_dir().join(format!("stormglass-{what}-{}", std::process::id()));
         if path.exists() {
-            // Left by a process of the same number that was killed.
+            // Left behind by a killed process with the same id.
             fs::remove_dir_all(&path)?;
         }
         Ok(WorkDir { path, temporary: true })
     }
 
-    /// Leaves it where it is, for somebody to look at.
+    /// Keeps the directory for inspection.
     pub(super) fn keep(&mut self) {
         self.temporary = false;
     }
@@ -219,13 +220,13 @@ impl Drop for WorkDir {
     }
 }
 
-/// Numbers for choices that need not be good, only many: splitmix64.
+/// Random numbers that need not be good, only fast: splitmix64.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct Rng(u64);
 
-impl Dice {
-    pub(super) fn new(seed: u64) -> Dice {
-        Dice(seed)
+impl Rng {
+    pub(super) fn new(seed: u64) -> Rng {
+        Rng(seed)
     }
 
     pub(super) fn next_u64(&mut self) -> u64 {
@@ -236,7 +237,7 @@ impl Dice {
         x ^ (x >> 31)
     }
 
-    /// Below `bound`, which is at least 1.
+    /// A number below `bound`, which is at least 1.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::try_from((u128::from(self.next_u64()) * bound as u128) >> 64).expect("below a usize")
     }

@@ -1,4 +1,5 @@
-//! `stormglass demo`: nodes in one process, and what happens when one dies in the middle of a transaction.
+//! `stormglass demo`: nodes in one process, and the crash of a participant in the middle of a
+//! transaction.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -55,8 +56,8 @@ fn ports(text: &str) -> Result<Ports, String> {
     Ok(Ports { from, count })
 }
 
-/// Without one of the nodes that were there before, its account is missing from the sum, and what it has not
-/// acknowledged stays open. New nodes are welcome: their accounts are empty.
+/// Without one of the nodes that existed before, its account is missing from the sum, and its
+/// transactions may stay open. Additional nodes are fine: their accounts are empty.
 fn check_all_nodes_have_ports(demo: &Demo) -> Result<(), CliError> {
     let has_data = |node: &u16| demo.data.join(NodeId(*node).to_string()).exists();
     let Some(last) = (demo.ports.count..64).rev().find(has_data) else { return Ok(()) };
@@ -93,11 +94,11 @@ pub(super) async fn run(demo: &Demo) -> Result<Exit, CliError> {
             .await?;
     }
     let result = cluster.crash_participant().await?;
-    say!("\nin the end")?;
+    say!("\nfinal state")?;
     let balanced = cluster.print_accounts().await?;
     cluster.stop().await;
     let agreed = matches!(result, TxResult::Committed { .. }) && balanced;
-    if agreed { Ok(Exit::Fine) } else { Ok(Exit::Broken) }
+    if agreed { Ok(Exit::Success) } else { Ok(Exit::Violation) }
 }
 
 struct Cluster {
@@ -122,7 +123,7 @@ impl Cluster {
             shutdown_timeout: Duration::from_secs(5),
         };
         let settings: BTreeMap<NodeId, Settings> = ids().map(|id| (id, settings(id))).collect();
-        // Short enough that nobody has to wait for the story.
+        // Short, so that the demo does not wait.
         let retry_first = Micros::millis(100);
         let config = Config { retry_first, retry_max: Micros::millis(500), ..Config::new(ids()) };
         let mut cluster =
@@ -167,10 +168,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// The story: a participant votes Yes, the Commit comes, and it dies before it has looked at it.
+    /// A participant votes Yes, the Commit arrives, and the participant crashes before it handles
+    /// it.
     async fn crash_participant(&mut self) -> Result<TxResult, CliError> {
         let (coordinator, victim) = (NodeId(1), NodeId(2 % self.count));
-        say!("\n{victim} dies in the middle of a transaction of {coordinator}")?;
+        say!("\n{victim} crashes during a transaction coordinated by {coordinator}")?;
         self.stop_one(victim).await;
         self.start_node(victim, Some(Box::new(TerminateBeforeCommit { voted: false }))).await?;
         self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
@@ -179,17 +181,23 @@ impl Cluster {
         say!("  {}", describe(&result, &ops))?;
         let mut running = self.nodes.remove(&victim).ok_or("just started")?;
         match tokio::time::timeout(Duration::from_secs(5), running.ended()).await {
-            Ok(Ending::Terminated) => say!(
-                "  {victim} has voted yes and is dead: it does not know that this is committed"
-            )?,
-            Ok(other) => return Err(format!("{victim} was to die, and ended so: {other:?}").into()),
-            Err(_) => return Err(format!("{victim} was to die, and lives").into()),
+            Ok(Ending::Terminated) => {
+                say!("  {victim} voted Yes and crashed before it received the decision")?
+            }
+            Ok(other) => {
+                return Err(
+                    format!("{victim} should have crashed, but stopped with {other:?}").into()
+                );
+            }
+            Err(_) => {
+                return Err(format!("{victim} should have crashed, but is still running").into());
+            }
         }
         self.start_node(victim, Some(Box::new(PrintRecovery { over: false }))).await?;
         let incarnation = self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
         let incarnation = incarnation.ok_or_else(|| format!("{victim} did not start again"))?;
         self.until_idle(victim).await?;
-        say!("  {victim} is in {incarnation}, and in doubt about nothing")?;
+        say!("  {victim} is in {incarnation}, with no transaction in doubt")?;
         Ok(result)
     }
 
@@ -205,7 +213,7 @@ impl Cluster {
         Err(format!("{id} is still in doubt after 5 s").into())
     }
 
-    /// Prints every node's account; whether they add up to nothing.
+    /// Prints every node's account; returns whether they add up to zero.
     async fn print_accounts(&self) -> Result<bool, CliError> {
         let key = Key::new("account")?;
         let ops: Vec<Op> =
@@ -227,7 +235,7 @@ impl Cluster {
                 status.view.locks.len()
             )?;
         }
-        say!("  the accounts add up to {total}")?;
+        say!("  sum of all accounts: {total}")?;
         Ok(total == 0)
     }
 
@@ -238,7 +246,7 @@ impl Cluster {
         }
     }
 
-    /// All at once: each may still have to hear from another.
+    /// All at once: each may still have to receive messages of another.
     async fn stop(mut self) {
         self.nodes.values().for_each(RunningNode::stop);
         for (_, mut running) in std::mem::take(&mut self.nodes) {
@@ -269,7 +277,7 @@ fn describe(result: &TxResult, ops: &[Op]) -> String {
     }
 }
 
-/// Kills a participant between its Yes and its learning of the decision.
+/// Terminates a participant between its Yes and the decision.
 struct TerminateBeforeCommit {
     voted: bool,
 }
@@ -303,8 +311,8 @@ impl Observer<CommitNode> for TerminateBeforeCommit {
     }
 }
 
-/// Says what a recovering node says and hears, until it has heard enough. What cannot be printed is left to the demo to
-/// notice, at its next line.
+/// Prints the messages of a recovering node until it knows the outcome. A failure to print shows at
+/// the demo's next line.
 struct PrintRecovery {
     over: bool,
 }
@@ -338,7 +346,7 @@ impl Observer<CommitNode> for PrintRecovery {
         if !self.over
             && let Effect::Send { to, message: Message::Inquire { tx, .. } } = effect
         {
-            let _ = say!("  it finds its yes to {tx} and no decision, and asks {to}");
+            let _ = say!("  {tx} is prepared without a decision: sends Inquire to {to}");
         }
         Ok(Continuation::Proceed)
     }

@@ -1,8 +1,9 @@
-//! `stormglass fuzz`: frames that are no frames, against a node that listens.
+//! `stormglass fuzz`: malformed frames against a running node.
 //!
-//! Every frame that is sent is one that must be refused: noise, a damaged header or payload, a length beyond the limit,
-//! a whole frame around nonsense, a frame cut short, somebody who says nothing at all. So nothing may change at the node,
-//! but for the number of lines in its log. In between, the node's peers and clients must be served as if nothing were.
+//! Every frame must be rejected: random bytes, a damaged header or payload, an excessive length, an
+//! intact frame with a value that does not decode, a truncated frame, a connection without any
+//! byte. Nothing may change at the node but its log. Meanwhile the node's peers and clients must be
+//! served as usual.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use stormglass::commit::view::View;
 use stormglass::runtime::{ClientOptions, FrameFuzzer, Status, TxResult};
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, Dice, WorkDir};
+use super::cluster::{Cluster, Rng, WorkDir};
 use super::ops::OpArg;
 use super::progress::Progress;
 use super::say::say;
@@ -28,15 +29,16 @@ pub(super) struct Fuzz {
     /// Connections at one time, 1 to 128
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=128))]
     connections: u64,
-    /// What the dice begin with, a number of 64 bits
+    /// Seed of the random number generator, 64 bits
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-/// The node that is listed as a peer and never runs: in its name damaged letters are sent.
+/// The node that is listed as a peer and never runs: messages are sent in its name.
 const ABSENT: u16 = 3;
 
-/// A node may grow by this much over the whole of it: buffers of connections, and what the allocator keeps.
+/// A node's memory may grow by this much: buffers of connections, and memory that the allocator
+/// keeps.
 const GROWTH_BYTES_MAX: u64 = 32 << 20;
 
 pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, CliError> {
@@ -59,7 +61,7 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, CliError> {
             name,
             target,
             frames,
-            Dice::new(fuzz.seed ^ sender.rotate_left(32)),
+            Rng::new(fuzz.seed ^ sender.rotate_left(32)),
             Arc::clone(&sent),
         ));
     }
@@ -67,7 +69,7 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, CliError> {
         (0, before.memory_bytes, 0u32, 0);
     let mut slowest = Duration::ZERO;
     let mut progress = Progress::new();
-    // The first at once: few frames take less than a turn.
+    // The first transaction at once: a few frames take less than an interval.
     let mut turn = tokio::time::interval(Duration::from_millis(500));
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -117,23 +119,23 @@ pub(super) async fn run(fuzz: &Fuzz) -> Result<Exit, CliError> {
     if clean && same.is_empty() && most_bytes < before.memory_bytes + GROWTH_BYTES_MAX {
         if committed_meanwhile == 0 {
             return Err(
-                "too short to tell: the frames were over before a transaction; give more --frames"
+                "inconclusive: all frames were sent before a transaction completed; increase --frames"
                     .into(),
             );
         }
-        say!("nothing else happened")?;
-        return Ok(Exit::Fine);
+        say!("no other state changed")?;
+        return Ok(Exit::Success);
     }
     work_dir.keep();
     say!(
-        "the node's last words: {}; everything is in {}",
+        "last log line of the node: {}; data and logs are in {}",
         cluster.last_log_line(0),
         work_dir.path.display()
     )?;
-    Ok(Exit::Broken)
+    Ok(Exit::Violation)
 }
 
-/// Only what was really asked has left a trace.
+/// Only the valid requests may have changed the status.
 fn compare_statuses(before: &Status<View>, after: &Status<View>, transactions: u64) -> Vec<String> {
     let mut differences = Vec::new();
     let mut same = |what: &str, before: u64, after: u64| {
@@ -141,7 +143,7 @@ fn compare_statuses(before: &Status<View>, after: &Status<View>, transactions: u
             differences.push(format!("{what}: {before} before, {after} after"));
         }
     };
-    same("life", u64::from(before.view.incarnation.0), u64::from(after.view.incarnation.0));
+    same("incarnation", u64::from(before.view.incarnation.0), u64::from(after.view.incarnation.0));
     same("transactions begun", before.view.begun, after.view.begun);
     same("keys", before.view.keys, after.view.keys);
     same("records", before.view.log.appended + 2 * transactions, after.view.log.appended);
@@ -153,7 +155,7 @@ fn compare_statuses(before: &Status<View>, after: &Status<View>, transactions: u
 
 async fn status(cluster: &Cluster) -> Result<Status<View>, CliError> {
     let mut client = cluster.client(0, ClientOptions::default()).await?;
-    // What the last transaction leaves behind it, END and Ack, comes a moment later.
+    // The END and Ack of the last transaction follow a moment later.
     for _ in 0..2_000 {
         let status = client.status().await?;
         if status.view.idle && status.links.iter().filter(|link| link.connected).count() >= 2 {
@@ -161,10 +163,10 @@ async fn status(cluster: &Cluster) -> Result<Status<View>, CliError> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Err(format!("n0 does not come to rest; its last words: {}", cluster.last_log_line(0)).into())
+    Err(format!("n0 does not become idle; its last log line: {}", cluster.last_log_line(0)).into())
 }
 
-/// A transaction of another coordinator, in which the victim takes part.
+/// A transaction of another coordinator in which the target takes part.
 async fn commit_one(cluster: &Cluster, coordinator: u32) -> Result<(), CliError> {
     let mut client = cluster.client(coordinator as usize, ClientOptions::default()).await?;
     let ops = ["add k=1 @0", "add k=1 @1", "add k=1 @2"];
@@ -172,17 +174,17 @@ async fn commit_one(cluster: &Cluster, coordinator: u32) -> Result<(), CliError>
     match client.transact(ops?).await? {
         TxResult::Committed { .. } => Ok(()),
         other @ (TxResult::Aborted { .. } | TxResult::Unknown { .. }) => {
-            Err(format!("a transaction among frames: {other:?}").into())
+            Err(format!("a transaction during fuzzing did not commit: {other:?}").into())
         }
     }
 }
 
-/// Sends so many frames, over as many connections as it takes; how many those were.
+/// Sends frames, over as many connections as needed; returns the number of connections.
 async fn send(
     cluster: String,
     address: String,
     frames: u64,
-    mut rng: Dice,
+    mut rng: Rng,
     all: Arc<AtomicU64>,
 ) -> Result<u64, CliError> {
     let (mut sent, mut connections) = (0, 0);

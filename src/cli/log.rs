@@ -1,19 +1,19 @@
-//! What is logged, on standard error.
+//! Log messages on standard error.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use super::CliError;
 
-/// A filter that says something. A bare word that is no level would be taken for a part of the program that logs, and
-/// everything else would be silent.
+/// A valid filter. A single word that is not a level would be taken for a module name, and all
+/// other messages would be suppressed.
 pub(super) fn filter(text: &str) -> Result<String, String> {
     let bare = |part: &&str| !part.contains(['=', '[']);
     if let Some(word) =
         text.split(',').filter(bare).find(|word| word.parse::<LevelFilter>().is_err())
     {
         return Err(format!(
-            "{word:?} is no level; expected off, error, warn, info, debug or trace, or WHERE=LEVEL like stormglass=debug"
+            "{word:?} is not a level; expected off, error, warn, info, debug or trace, or WHERE=LEVEL like stormglass=debug"
         ));
     }
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())

@@ -1,6 +1,6 @@
 //! The command line.
 
-// Both macros panic when nobody reads; see `say`.
+// Both macros panic when standard output is closed; see `say`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod address;
@@ -29,13 +29,14 @@ use say::StdoutError;
 #[derive(Debug, Parser)]
 #[command(
     version,
-    about = "Two-phase commit that was raised in the storm: nodes, clients and tools",
+    about = "Two-phase commit: nodes, clients and tools",
     after_help = EXIT_CODES
 )]
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// What to log on standard error: off, error, warn, info, debug, trace, or a filter like `stormglass=debug`
+    /// What to log on standard error: off, error, warn, info, debug, trace, or a filter like
+    /// `stormglass=debug`
     /// [default: info for `serve`, off for the others]
     #[arg(long, global = true, value_name = "FILTER", value_parser = log::filter)]
     log: Option<String>,
@@ -44,69 +45,71 @@ struct Args {
     log_json: bool,
 }
 
-/// [`Exit`], for people.
+/// [`Exit`], for `--help`.
 const EXIT_CODES: &str = "Exit codes:
   0    done, committed, intact
-  1    it could not be done, or standard output could not be written
+  1    failed, or standard output could not be written
   2    wrong usage, of the command line or of a file of settings
   3    aborted: nothing was done, and nothing will be
-  4    unknown: it may have been done; ask `outcome`
-  5    wal: a torn tail, which a start forgets
-  6    wal: damaged, a node does not start from it
-  10   demo, bench, campaign, fuzz: a promise was broken, a bug
+  4    unknown: the transaction may have committed; run `outcome`
+  5    wal: torn tail; it is discarded when the node starts
+  6    wal: damaged; the node does not start
+  10   demo, bench, campaign, fuzz: a property was violated; this is a bug
   130  interrupted by a signal
-  141  whoever read the output has gone";
+  141  standard output was closed by its reader";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Nodes in one process, four by default: transactions, a node killed in the middle of one, and its recovery
+    /// Run nodes in one process, four by default: transactions, the crash of a node during one, and
+    /// its recovery
     Demo(demo::Demo),
     /// Run one node until SIGTERM or SIGINT
     Serve(serve::Serve),
-    /// Do all of some operations, or nothing
+    /// Execute operations atomically, as one transaction
     Tx(tx::Tx),
-    /// Ask what became of a request, by the name that `tx` printed
+    /// Query the outcome of a request by the handle that `tx` printed
     Outcome(tx::OutcomeArgs),
     /// Read keys, in one transaction
     Get(tx::Get),
-    /// Show what a node is doing
+    /// Show the state of a node
     Status(status::StatusArgs),
-    /// Look at a node's log, offline
+    /// Inspect the log of a stopped node
     #[command(subcommand)]
     Wal(wal::Wal),
-    /// Measure commits per second and latencies of a cluster of its own
+    /// Start a local cluster and measure commits per second and latency
     Bench(bench::Bench),
-    /// Kill nodes of a cluster of its own at random moments, and check that nothing was lost
+    /// Start a local cluster, kill nodes at random moments, and check that no acknowledged commit
+    /// is lost
     Campaign(campaign::Campaign),
     /// Send damaged, random and mutated frames to a node
     Fuzz(fuzz::Fuzz),
 }
 
-/// How a command ends. The numbers are the exit codes.
+/// The result of a command. The numbers are the exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
-    Fine = 0,
-    /// It could not be done at all.
+    Success = 0,
+    /// It could not be done.
     Failed = 1,
     /// Wrong usage; clap exits with the same.
     Usage = 2,
-    /// Nothing was done, and nothing will be.
+    /// Nothing was executed, and nothing will be.
     Aborted = 3,
-    /// It may have been done.
+    /// It may have been executed.
     Unknown = 4,
-    /// A log has a torn tail: it starts, and forgets that.
+    /// A log has a torn tail: a node boots from it and drops the tail.
     TornTail = 5,
-    /// A log is damaged: it does not start.
+    /// A log is damaged: a node does not boot from it.
     Damaged = 6,
-    /// A promise was broken.
-    Broken = 10,
+    /// A property was violated.
+    Violation = 10,
     /// By SIGINT or SIGTERM, in the middle.
     Interrupted = 130,
-    /// Whoever read its output has gone: what a shell says of a process that SIGPIPE ended.
+    /// The reader closed standard output: the code of a process that SIGPIPE ended.
     BrokenPipe = 141,
 }
 
-/// What is wanted cannot be wanted. Many such mistakes are found by clap; these are not.
+/// Wrong usage that clap does not find.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UsageError(String);
@@ -125,7 +128,7 @@ impl From<&str> for UsageError {
 
 /// A signal came before the command was done.
 #[derive(Debug, thiserror::Error)]
-#[error("interrupted by {0}; its nodes are stopped")]
+#[error("interrupted by {0}; the nodes are stopped")]
 struct Interrupted(&'static str);
 
 /// One line for the person at the terminal.
@@ -133,7 +136,7 @@ type CliError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
-    // Servers say what is remarkable, everybody else is silent unless asked.
+    // Servers log remarkable events, other commands nothing unless asked.
     let usual = if matches!(args.command, Command::Serve(_)) { "info" } else { "off" };
     if let Err(error) = log::start(args.log.as_deref().unwrap_or(usual), args.log_json) {
         print_error(&error);
@@ -174,17 +177,18 @@ fn exit_of(error: &CliError) -> Exit {
     }
 }
 
-/// To standard error; where that is gone, too, there is only the exit code.
+/// Prints to standard error; if that is closed, only the exit code remains.
 fn print_error(error: &CliError) {
     let _ = writeln!(std::io::stderr().lock(), "stormglass: {error}");
 }
 
-/// One thread for all of the network; each node's disk has its own.
+/// One thread for the network; each node's disk has its own.
 fn on_one_thread(future: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }
 
-/// For a command with processes and a directory of its own: a signal drops it where it waits, and they go with it.
+/// For a command with processes and a directory of its own: a signal drops its future, and both
+/// with it.
 async fn unless_interrupted(
     command: impl Future<Output = Result<Exit, CliError>>,
 ) -> Result<Exit, CliError> {

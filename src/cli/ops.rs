@@ -5,7 +5,7 @@ use std::str::FromStr;
 use stormglass::NodeId;
 use stormglass::commit::{Action, Key, Op};
 
-/// One operation, read from a text.
+/// One operation, parsed from text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OpArg(pub(super) Op);
 
@@ -49,7 +49,7 @@ impl FromStr for KeyAtNode {
 }
 
 fn split_node(text: &str) -> Result<(&str, NodeId), String> {
-    let (what, node) = text.rsplit_once('@').ok_or("expected a node behind it, like @0")?;
+    let (what, node) = text.rsplit_once('@').ok_or("expected @NODE at the end, like @0")?;
     Ok((what.trim(), node_of(node.trim())?))
 }
 
@@ -59,7 +59,7 @@ pub(super) fn node_of(text: &str) -> Result<NodeId, String> {
     number
         .parse()
         .map(NodeId)
-        .map_err(|_| format!("{text:?} is no node; expected a number from 0 to 65535"))
+        .map_err(|_| format!("{text:?} is not a node id; expected a number from 0 to 65535"))
 }
 
 fn key_of(text: &str) -> Result<Key, String> {
@@ -71,7 +71,7 @@ fn key_of(text: &str) -> Result<Key, String> {
 }
 
 fn number(text: &str) -> Result<i64, String> {
-    text.trim().parse().map_err(|_| format!("{:?} is no whole number of 64 bits", text.trim()))
+    text.trim().parse().map_err(|_| format!("{:?} is not a 64-bit integer", text.trim()))
 }
 
 #[cfg(test)]

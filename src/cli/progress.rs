@@ -1,9 +1,9 @@
-//! How far a long command has come: one line on standard error, for a person who looks on.
+//! Progress of a long command: one line on standard error.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
-/// Rewrites its line, and clears it when it goes. Where standard error is no terminal, nothing is written at all.
+/// Rewrites its line, and clears it when dropped. Writes nothing if standard error is no terminal.
 #[derive(Debug)]
 pub(super) struct Progress {
     to: Option<io::Stderr>,
@@ -17,7 +17,8 @@ impl Progress {
 
     pub(super) fn show(&mut self, words: impl Display) {
         if let Some(to) = &mut self.to {
-            // To the start of the line, clear it, and stay on it. A terminal that has gone is not missed.
+            // Returns to the start of the line, clears it, and writes. A closed terminal is
+            // ignored.
             let _ = write!(to, "\r\x1b[K{words}").and_then(|()| to.flush());
         }
     }

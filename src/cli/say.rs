@@ -1,7 +1,7 @@
-//! Standard output, and what becomes of a command when it cannot be written to.
+//! Standard output, and the result of a command whose output fails.
 //!
-//! Whoever reads it may have seen enough (`head`), or its disk is full. Neither is a bug of ours, so neither may panic,
-//! as `println!` does: every line is a [`say!`], whose error ends the command.
+//! The reader may have closed it (`head`), or its disk is full. Neither may panic, as `println!`
+//! does: every line is printed by [`say!`], whose error ends the command.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
@@ -14,13 +14,13 @@ use super::{CliError, Exit};
 pub(super) struct StdoutError(io::Error);
 
 impl StdoutError {
-    /// Nobody reads on: that is not worth a complaint.
+    /// A closed pipe deserves no error message.
     pub(super) fn is_broken_pipe(&self) -> bool {
         self.0.kind() == ErrorKind::BrokenPipe
     }
 }
 
-/// Prints one line, or says why not.
+/// Prints one line, or returns the error.
 macro_rules! say {
     ($($words:tt)*) => { $crate::cli::say::line(format_args!($($words)*)) };
 }
@@ -30,12 +30,13 @@ pub(super) fn line(words: Arguments<'_>) -> Result<(), StdoutError> {
     writeln!(io::stdout().lock(), "{words}").map_err(StdoutError)
 }
 
-/// What a client was told, in one text. It is so whether or not it can be printed, and a script must not believe
-/// otherwise: without a reader the exit code still tells, and on a full disk the complaint does.
+/// Prints the result of a client. It holds whether or not it can be printed, and a script must not
+/// believe otherwise: after a closed pipe the exit code still shows it, and on a full disk the
+/// error message does.
 pub(super) fn result(text: &str, exit: Exit) -> Result<Exit, CliError> {
     match line(format_args!("{text}")) {
         Err(error) if !error.is_broken_pipe() => {
-            Err(format!("{error}; all the same: {text}").into())
+            Err(format!("{error}; the result is nevertheless: {text}").into())
         }
         Ok(()) | Err(_) => Ok(exit),
     }

@@ -29,52 +29,53 @@ use super::{CliError, Exit, UsageError};
     \nThe same as a file, for --config:\n  id = 0\n  data = \"data/n0\"\n  [peers]\n  0 = \"127.0.0.1:3000\"\n  1 = \"127.0.0.1:3001\""
 )]
 pub(super) struct Serve {
-    /// A TOML file with the same settings; flags win over it
+    /// A TOML file with the same settings; flags take precedence
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The number of this node, 0 to 65535
     #[arg(long, value_parser = node_of)]
     id: Option<NodeId>,
-    /// A node of the cluster and where it listens, for every node, this one included
+    /// A node of the cluster and its address, for every node, this one included
     #[arg(long = "peer", value_name = "ID=HOST:PORT", value_parser = peer)]
     peers: Vec<(NodeId, String)>,
-    /// The data directory; belongs to this node for ever
+    /// The data directory; belongs to this node permanently
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where to listen, if not where the list of peers says
+    /// The address to listen on, if not that of the list of peers
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     listen: Option<String>,
     /// The name of the cluster [default: stormglass]
     #[arg(long)]
     cluster: Option<String>,
-    /// How long a clean shutdown waits for what is under way, in seconds, 0 to 86400 [default: 10]
+    /// How long a clean shutdown waits for running transactions, in seconds, 0 to 86400
+    /// [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=PATIENCE_S_MAX))]
     patience_s: Option<u64>,
-    /// Write every input and effect into this directory, for `judge`
+    /// Write every input and effect into this directory, for `cargo sim check-logs`
     #[arg(long, value_name = "DIR")]
     events: Option<PathBuf>,
-    /// End when standard input ends: the other end of that pipe is held by whoever started this node for itself
+    /// Exit when standard input is closed, that is when the parent process exits
     #[arg(long, hide = true)]
     tethered: bool,
     #[command(flatten)]
     tuning: Tuning,
 }
 
-/// A day: longer waits are mistakes of unit.
+/// A day: longer values are probably in the wrong unit.
 const PATIENCE_S_MAX: u64 = 86_400;
 const MS_MAX: u64 = PATIENCE_S_MAX * 1_000;
 
-/// What seldom needs to be set.
+/// Settings that rarely need to change.
 #[derive(Clone, Copy, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tuning {
     /// How long a coordinator waits for votes, in ms, 1 to 86400000 [default: 2000]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=MS_MAX))]
     vote_timeout_ms: Option<u64>,
-    /// After how long a message is first repeated, in ms, 1 to 86400000 [default: 500]
+    /// After how long a message is first resent, in ms, 1 to 86400000 [default: 500]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=MS_MAX))]
     retry_first_ms: Option<u64>,
-    /// The longest time between two repetitions, in ms, 1 to 86400000 [default: 2000]
+    /// The longest interval between two resends, in ms, 1 to 86400000 [default: 2000]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=MS_MAX))]
     retry_max_ms: Option<u64>,
     /// Answered requests remembered for each client, at least 1 [default: 1000]
@@ -104,7 +105,7 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
     let mut running = start::<CommitNode>(settings, &config, observer).await?;
     tracing::info!(%node, address = %running.address, "listening");
     if let Some(incarnation) = running.ready().await {
-        tracing::info!(%node, %incarnation, "ready");
+        tracing::info!(%node, incarnation = incarnation.0, "ready");
     }
     let ending = tokio::select! {
         ending = running.ended() => ending,
@@ -112,36 +113,36 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
         _ = interrupt.recv() => shut_down(&mut running).await,
         gone = &mut stdin_closed => {
             gone?;
-            // Nor is there anybody whom an orderly end would serve.
-            return Err(format!("{node} stopped: whoever started it is gone").into());
+            // The process that would benefit from a clean shutdown has ended.
+            return Err(format!("{node} stopped: the parent process has exited").into());
         }
     };
     match ending {
-        Ending::Stopped { idle: true } => Ok(Exit::Fine),
-        Ending::Stopped { idle: false } => {
-            Err(format!("{node} stopped with transactions under way; they go on at its next start")
-                .into())
-        }
+        Ending::Stopped { idle: true } => Ok(Exit::Success),
+        Ending::Stopped { idle: false } => Err(format!(
+            "{node} stopped with transactions in progress; they resume at the next start"
+        )
+        .into()),
         Ending::Halted { reason, detail } => {
             let detail_suffix =
                 if detail.is_empty() { String::new() } else { format!(" ({detail})") };
             Err(format!(
-                "{node} halted: {reason}{detail_suffix}; see to the disk, then start it again"
+                "{node} halted: {reason}{detail_suffix}; check the disk, then restart the node"
             )
             .into())
         }
         Ending::ObserverFailed(error) => {
             Err(format!("{node} stopped: cannot write the event log: {error}").into())
         }
-        Ending::EngineFailed { what } => Err(format!(
-            "{node} stopped: {what}; that is a bug, please report it with what was logged"
-        )
-        .into()),
+        Ending::EngineFailed { what } => {
+            Err(format!("{node} stopped: {what}; this is a bug, please report it with the log")
+                .into())
+        }
         Ending::Terminated => Err(format!("{node} stopped").into()),
     }
 }
 
-/// Waits until the other end of standard input is gone; for ever if nothing hangs on that.
+/// Waits until standard input is closed; forever if the node is not tethered.
 async fn stdin_closed(tethered: bool) -> io::Result<()> {
     if !tethered {
         return std::future::pending().await;
@@ -165,11 +166,11 @@ fn resolve(
     let node = serve
         .id
         .or(file.id.map(NodeId))
-        .ok_or("which node is this? Give --id, or `id` in the file")?;
+        .ok_or("the node id is missing: give --id, or `id` in the file")?;
     let data = serve
         .data
         .or(file.data)
-        .ok_or("where does it keep its data? Give --data, or `data` in the file")?;
+        .ok_or("the data directory is missing: give --data, or `data` in the file")?;
     let peers = peers_of(file.peers.0, serve.peers)?;
     let Some(own) = peers.get(&node) else {
         return Err(format!(
@@ -203,7 +204,7 @@ fn resolve(
     Ok((settings, config, events.or(file.events)))
 }
 
-/// Flags over file; but one list must not say two things of one node, or one thing of two.
+/// Flags over file. One list must not have two addresses of one node, or one address of two.
 fn peers_of(
     mut peers: BTreeMap<NodeId, String>,
     flags: Vec<(NodeId, String)>,
@@ -211,7 +212,7 @@ fn peers_of(
     let mut from_flags = BTreeMap::new();
     for (id, address) in flags {
         if from_flags.insert(id, address).is_some() {
-            return Err(format!("{id} is twice in the list of peers").into());
+            return Err(format!("{id} appears twice in the list of peers").into());
         }
     }
     peers.extend(from_flags);
@@ -257,7 +258,7 @@ impl Tuning {
         }
         config.compact_at_bytes = self.compact_at_bytes.unwrap_or(config.compact_at_bytes);
         if config.retry_max < config.retry_first {
-            return Err("the longest time between two repetitions is shorter than the first".into());
+            return Err("the longest retry interval is shorter than the first".into());
         }
         if config.names_kept == 0 || config.compact_at_bytes == 0 {
             return Err("names_kept and compact_at_bytes must be at least 1".into());

@@ -27,10 +27,10 @@ pub(super) async fn run(status: &StatusArgs) -> Result<Exit, CliError> {
     } else {
         say!("{}", table(&client.status().await?).trim_end())?;
     }
-    Ok(Exit::Fine)
+    Ok(Exit::Success)
 }
 
-/// Locks and transactions in doubt that are listed; of the rest only the number.
+/// The greatest number of locks and transactions in doubt that are listed.
 const LISTED_MAX: usize = 20;
 
 pub(super) fn table(status: &Status<View>) -> String {
@@ -48,11 +48,11 @@ pub(super) fn table(status: &Status<View>) -> String {
     row("memory", format!("{} KiB", status.memory_bytes >> 10));
     let undecided = view.collecting + view.deciding;
     row(
-        "leads",
+        "coordinates",
         format!("{undecided} undecided, {} committed and not acknowledged by all", view.committing),
     );
     row(
-        "takes part",
+        "participates",
         format!("{} waiting for locks, {} in doubt", view.waiting, view.in_doubt.len()),
     );
     for doubt in view.in_doubt.iter().take(LISTED_MAX) {
@@ -60,8 +60,12 @@ pub(super) fn table(status: &Status<View>) -> String {
         let waits = match (doubt.voted, doubt.inquiries) {
             (false, _) => "its own disk".to_owned(),
             (true, 0 | 1) => format!("{}'s decision", doubt.coordinator),
-            (true, asked) => {
-                format!("{} or {}, asked {asked} times", doubt.coordinator, peers.join(", "))
+            (true, inquiries) => {
+                format!(
+                    "{} or {}, after {inquiries} inquiries",
+                    doubt.coordinator,
+                    peers.join(", ")
+                )
             }
         };
         row(
@@ -75,12 +79,12 @@ pub(super) fn table(status: &Status<View>) -> String {
         row("", format!("{} {kind}, by {}", lock.key, lock.holder));
     }
     row(
-        "remembers",
+        "state",
         format!("{} keys, {} outcomes, {} clients", view.keys, view.outcomes, view.clients),
     );
     row(
         "requests",
-        format!("{} begun in this life, {} waited for", view.begun, status.pending_requests),
+        format!("{} begun in this incarnation, {} pending", view.begun, status.pending_requests),
     );
     let log = &view.log;
     row(
@@ -91,7 +95,7 @@ pub(super) fn table(status: &Status<View>) -> String {
         ),
     );
     row(
-        "this life",
+        "incarnation",
         format!(
             "{} records, {} forced; {} snapshots of {} B",
             log.records, log.forced, log.snapshots, log.snapshot_bytes

@@ -1,4 +1,4 @@
-//! `tx`, `outcome`, `get`: what a client can want.
+//! `tx`, `outcome`, `get`: the commands of a client.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use super::address::host_and_port;
 use super::ops::{KeyAtNode, OpArg};
 use super::{CliError, Exit, say};
 
-/// The name of a cluster that was given none.
+/// The default name of a cluster.
 const CLUSTER: &str = "stormglass";
 
-/// Whom to ask.
+/// The node to connect to.
 #[derive(Debug, Args)]
 pub(super) struct TargetArgs {
-    /// Where the node listens that is asked
+    /// The address of the node
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     at: String,
     /// The name of the cluster
@@ -25,7 +25,8 @@ pub(super) struct TargetArgs {
     /// How long to wait for an answer, in seconds, 1 to 86400
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     patience_s: u64,
-    /// How often at most a transaction is tried that was refused for a conflict or timed out, 1 to 65535
+    /// The greatest number of attempts of a transaction that was refused for a conflict or timed
+    /// out, 1 to 65535
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..))]
     attempts: u16,
 }
@@ -39,7 +40,7 @@ impl TargetArgs {
         Ok(Client::connect(&self.at, options).await?)
     }
 
-    /// The line that asks there what became of this.
+    /// The command that queries this outcome.
     fn outcome_command(&self, handle: RequestHandle) -> String {
         let cluster = match &*self.cluster {
             CLUSTER => String::new(),
@@ -52,12 +53,13 @@ impl TargetArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  stormglass tx --at 127.0.0.1:3000 'put a=1 @0' 'add b=-5>=0 @2'\n\
-    \nExit codes: 0 committed, 3 aborted, 4 unknown (ask `outcome`), 1 not asked at all"
+    \nExit codes: 0 committed, 3 aborted, 4 unknown (run `outcome`), 1 request not sent"
 )]
 pub(super) struct Tx {
     #[command(flatten)]
     at: TargetArgs,
-    /// Operations: 'put KEY=VALUE @NODE', 'add KEY=CHANGE[>=BOUND] @NODE', 'get KEY @NODE', 'delete KEY @NODE'
+    /// Operations: 'put KEY=VALUE @NODE', 'add KEY=CHANGE[>=BOUND] @NODE', 'get KEY @NODE',
+    /// 'delete KEY @NODE'
     #[arg(required = true, value_name = "OPERATION")]
     ops: Vec<OpArg>,
 }
@@ -68,7 +70,7 @@ pub(super) struct Tx {
 pub(super) struct OutcomeArgs {
     #[command(flatten)]
     at: TargetArgs,
-    /// The request's name, as `tx` has printed it
+    /// The request handle, as printed by `tx`
     handle: RequestHandle,
 }
 
@@ -99,9 +101,9 @@ pub(super) async fn get(get: &Get) -> Result<Exit, CliError> {
     let result = get.at.connect().await?.transact(ops.clone()).await?;
     match &result {
         TxResult::Committed { reads: Some(reads), .. } => {
-            say::result(&found(reads, &ops, ""), Exit::Fine)
+            say::result(&found(reads, &ops, ""), Exit::Success)
         }
-        // A reader's answer that got lost in a restart is worth nothing to it.
+        // Reads that were forgotten in a restart have no result.
         TxResult::Committed { .. } | TxResult::Aborted { .. } | TxResult::Unknown { .. } => {
             show(&result, &ops, &get.at)
         }
@@ -111,9 +113,9 @@ pub(super) async fn get(get: &Get) -> Result<Exit, CliError> {
 fn show(result: &TxResult, ops: &[Op], at: &TargetArgs) -> Result<Exit, CliError> {
     let (text, exit) = match result {
         TxResult::Committed { handle, reads: Some(reads) } if ops.iter().any(|op| !op.writes()) => {
-            (format!("committed {handle}\n{}", found(reads, ops, "  ")), Exit::Fine)
+            (format!("committed {handle}\n{}", found(reads, ops, "  ")), Exit::Success)
         }
-        TxResult::Committed { handle, .. } => (format!("committed {handle}"), Exit::Fine),
+        TxResult::Committed { handle, .. } => (format!("committed {handle}"), Exit::Success),
         TxResult::Aborted { handle, reason } => {
             (format!("aborted {handle}: {reason}"), Exit::Aborted)
         }
@@ -122,7 +124,7 @@ fn show(result: &TxResult, ops: &[Op], at: &TargetArgs) -> Result<Exit, CliError
                 UnknownReason::NoAnswer => "no answer in time".to_owned(),
                 UnknownReason::NotKnown => {
                     format!(
-                        "{} answers that it does not know, not yet or no longer, or never did",
+                        "{} has no outcome for it: undecided, forgotten or never received",
                         handle.node
                     )
                 }
@@ -139,7 +141,7 @@ fn show(result: &TxResult, ops: &[Op], at: &TargetArgs) -> Result<Exit, CliError
     say::result(&text, exit)
 }
 
-/// What was read, one line a key.
+/// The values read, one key a line.
 fn found(reads: &Reads, ops: &[Op], indent: &str) -> String {
     let line = |(op, value): (&Op, &Option<i64>)| {
         let value = value.map_or("-".to_owned(), |value| value.to_string());

@@ -1,4 +1,4 @@
-//! `stormglass wal`: a log, offline. Reading changes nothing.
+//! `stormglass wal`: reads a log offline. Reading changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use super::{CliError, Exit};
 #[derive(Debug, Subcommand)]
 #[command(
     after_help = "Examples:\n  stormglass wal verify data/n0\n  stormglass wal dump data/n0 | less\n\
-    \nExit codes: 0 intact, 5 torn tail (the node starts and forgets it), 6 damaged (it does not start)"
+    \nExit codes: 0 intact, 5 torn tail (discarded at start), 6 damaged (the node does not start)"
 )]
 pub(super) enum Wal {
     /// Print every record that can be found, one a line
     Dump(WalArgs),
-    /// Say whether a node would start from it, and what it would forget
+    /// Check whether a node would start from the log, and what it would discard
     Verify(WalArgs),
 }
 
@@ -52,7 +52,7 @@ fn read(directory: &Path) -> Result<SurvivingFiles, CliError> {
     Ok(surviving)
 }
 
-/// The last line: what a start would make of it.
+/// The last line: the result of a boot.
 fn print_summary(
     directory: &Path,
     recovered: &Result<Recovered<State, Record>, BootError>,
@@ -61,15 +61,15 @@ fn print_summary(
     match recovered {
         Ok(Recovered { torn: None, resume_point, records, .. }) => {
             say!(
-                "{directory}: intact, {} records, {} of them behind the snapshot",
+                "{directory}: intact, {} records, {} of them after the snapshot",
                 resume_point.position(),
                 records.len()
             )?;
-            Ok(Exit::Fine)
+            Ok(Exit::Success)
         }
         Ok(Recovered { torn: Some(torn), resume_point, .. }) => {
             say!(
-                "{directory}: torn tail: {} ends at byte {} with record {} ({}); a start forgets {} bytes behind it",
+                "{directory}: torn tail: {} ends at byte {} with record {} ({}); a start discards {} bytes after it",
                 torn.file,
                 torn.at,
                 resume_point.position(),
@@ -79,7 +79,7 @@ fn print_summary(
             Ok(Exit::TornTail)
         }
         Err(error) => {
-            say!("{directory}: damaged: {error}; a node does not start from it")?;
+            say!("{directory}: damaged: {error}; the node does not start")?;
             Ok(Exit::Damaged)
         }
     }
@@ -97,7 +97,7 @@ fn dump(
     }
     if let Ok(Recovered { snapshot: Some(state), .. }) = recovered {
         say!(
-            "  state of the newest: {}, {} values, {} in doubt, {} outcomes, {} to finish, {} clients",
+            "  state of the newest: {}, {} values, {} in doubt, {} outcomes, {} committing, {} clients",
             state.incarnation,
             state.values.len(),
             state.prepared.len(),
@@ -143,7 +143,7 @@ fn describe(record_at: &FrameInfo, segment: &[u8]) -> String {
             record.detail(&mut text).expect("writing to a string");
             text.trim_end().to_owned()
         }
-        Some(Err(error)) => format!("no record: {error}"),
+        Some(Err(error)) => format!("not a record: {error}"),
         None => "damaged payload".to_owned(),
     }
 }

@@ -1,10 +1,11 @@
-//! Writing values in bincode's format, without bincode.
+//! Writes values in bincode's format without bincode.
 //!
-//! A node encodes a record for most of what it does, and bincode's own serializer spends some twenty-five instructions
-//! on each byte of it: every integer passes through a generic writer and comes back as a `Result` in memory. The format
-//! itself is small: an integer is one byte below 251, else a byte that says how many follow; lengths and variants are
-//! integers; nothing else is written but the values, in their order. Reading stays bincode's, which has to be careful
-//! with foreign bytes; the tests hold the two together.
+//! A node encodes a record in most of its steps, and bincode's own serializer spends some
+//! twenty-five instructions on each byte: every integer passes through a generic writer and returns
+//! as a `Result` in memory. The format itself is small: an integer is one byte below 251, else a
+//! byte that gives the number of bytes that follow; lengths and variants are integers; nothing else
+//! is written but the values, in order. Decoding stays with bincode, which is careful with foreign
+//! bytes. The tests compare the two.
 
 use std::fmt::{self, Display};
 
@@ -13,7 +14,7 @@ use serde::ser::{self, Serialize};
 /// Appends to a buffer.
 pub(super) struct Encoder<'a>(pub(super) &'a mut Vec<u8>);
 
-/// A value's own `Serialize` has refused.
+/// The value's own `Serialize` returned an error.
 #[derive(Debug)]
 pub(super) struct SerializeError(Box<str>);
 
@@ -53,7 +54,7 @@ impl Encoder<'_> {
         self.0.extend_from_slice(&value.to_le_bytes()[..width]);
     }
 
-    /// Small numbers of either sign become small numbers.
+    /// Zigzag encoding: small numbers of either sign become small numbers.
     #[inline]
     fn signed(&mut self, value: i64) {
         self.unsigned(((value << 1) ^ (value >> 63)).cast_unsigned());
@@ -79,7 +80,7 @@ impl Encoder<'_> {
     }
 }
 
-/// Writes an integer or a float and is done.
+/// Writes an integer or a float.
 macro_rules! serialize_integers_as {
     ($($method:ident($value:ident: $type:ty) => $self:ident $write:expr;)*) => {$(
         #[inline]
@@ -230,7 +231,7 @@ impl ser::Serializer for &mut Encoder<'_> {
     }
 }
 
-/// The parts of a whole, one behind the other.
+/// The elements of a compound value, one after another.
 macro_rules! impl_compound_serializers {
     ($($trait:ident::$method:ident($($name:ident: $type:ty)?);)*) => {$(
         impl ser::$trait for &mut Encoder<'_> {
@@ -280,7 +281,7 @@ mod tests {
 
     use super::super::{CONFIG, encode};
 
-    /// Every kind of thing that serde knows.
+    /// Every kind of value in serde's data model.
     #[derive(Debug, Clone, Serialize)]
     struct EveryShape {
         unsigned: (u8, u16, u32, u64, u128),

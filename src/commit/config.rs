@@ -1,28 +1,32 @@
-//! What an operator sets.
+//! Configuration of a node.
 
 use crate::id::{Micros, NodeId};
 
-/// The same for every life of a node, and `nodes` the same for all.
+/// The same for every incarnation of a node; `nodes` is the same for all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// All nodes of the cluster, in any order. Operations on others are refused, messages from others dropped.
+    /// All nodes of the cluster, in any order. Operations on other nodes are refused, messages from
+    /// them dropped.
     pub nodes: Vec<NodeId>,
-    /// How long a coordinator waits for votes, a participant for a lock, and a Yes-voter for the decision before
-    /// it asks. At least 1 us; longer than the longest lock wait + 2 delays + 4 syncs, or calm runs abort.
+    /// How long a coordinator waits for votes, a participant for a lock, and a participant that
+    /// voted Yes for the decision before it inquires. At least 1 us. To avoid aborts without
+    /// faults: longer than the longest lock wait + 2 message delays + 4 syncs.
     pub vote_timeout: Micros,
-    /// After how long a message without an answer is first repeated; doubles each time up to `retry_max`. At
-    /// least 1 us; longer than 2 delays + 2 syncs, or calm runs repeat themselves.
+    /// After how long an unanswered message is first resent; the interval doubles each time up to
+    /// `retry_max`. At least 1 us. To avoid needless resends: longer than 2 message delays + 2
+    /// syncs.
     pub retry_first: Micros,
-    /// The longest time between two repetitions. At least `retry_first`.
+    /// The longest interval between two resends. At least `retry_first`.
     pub retry_max: Micros,
-    /// How many answered requests are remembered for each client that does not say what it has seen. At least 1.
+    /// How many answered requests a coordinator remembers for each client that does not acknowledge
+    /// outcomes. At least 1.
     pub names_kept: usize,
-    /// The log is compacted when it has grown to so many bytes. At least 1.
+    /// The length of the log at which it is compacted. At least 1.
     pub compact_at_bytes: u64,
 }
 
 impl Config {
-    /// Values that suit a local network and a disk that syncs within milliseconds.
+    /// Values for a local network and a disk that syncs within milliseconds.
     pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Config {
         Config {
             nodes: nodes.into_iter().collect(),

@@ -1,9 +1,10 @@
-//! The half that decides: collects votes, forces COMMIT, and repeats it until everybody has acknowledged.
+//! The coordinator: collects votes, forces COMMIT, and resends it until every participant has
+//! acknowledged.
 //!
-//! Presumed abort (Mohan, Lindsay, Obermarck 1986, "Transaction management in the R* distributed database management
-//! system", section 3): an abort leaves no record and is forgotten at once; who asks about a transaction that this
-//! node knows nothing of is told "aborted". The coordinator's own part is prepared in memory only, and shares the
-//! COMMIT record.
+//! Presumed abort (Mohan, Lindsay, Obermarck 1986, "Transaction management in the R* distributed
+//! database management system", section 3): an abort leaves no record and is forgotten at once; an
+//! inquiry about a transaction that this node does not know is answered "aborted". The
+//! coordinator's own part is prepared in memory only, and shares the COMMIT record.
 
 use std::sync::Arc;
 
@@ -23,14 +24,16 @@ use crate::id::{NodeId, RequestId, Time, TxId};
 use crate::store::PrepareResult;
 use crate::wal::Durable;
 
-/// A transaction that this node coordinates, from its beginning to END (or to the decision to abort).
+/// A transaction that this node coordinates, from its beginning to END (or to the decision to
+/// abort).
 #[derive(Clone, Debug)]
 pub(super) struct Coordinated {
     request: RequestId,
     participants: Participants,
-    /// All of them but the coordinator.
+    /// All participants but the coordinator, as a bit set.
     subordinates: u64,
-    /// Who has voted Yes, then who has acknowledged: a set, so nobody counts twice.
+    /// The participants that have voted Yes, then those that have acknowledged. A set, so that
+    /// duplicates do not count.
     responded: u64,
     tries: u32,
     retransmit_at: Time,
@@ -39,29 +42,29 @@ pub(super) struct Coordinated {
 
 #[derive(Clone, Debug)]
 enum Stage {
-    /// Prepare is out.
+    /// Prepare was sent; votes are awaited.
     Collecting(Box<Collecting>),
-    /// COMMIT is appended. Nobody may know.
+    /// COMMIT is appended. No effect may depend on it yet.
     Deciding(Box<Collecting>),
     /// COMMIT is durable.
     Committing(Durable<CommittedTx>),
-    /// COMMIT was read back at boot, and the boot barrier is under way.
+    /// COMMIT was read back at boot, and the boot barrier is in flight.
     Recovered,
 }
 
 #[derive(Clone, Debug)]
 struct Collecting {
     whole: Part,
-    /// As the client gave them.
+    /// In the client's order.
     ops: Arc<[Op]>,
     own: Part,
-    /// Whether the own part has its locks.
+    /// Whether the locks of the own part are held.
     own_part_locked: bool,
     reads: Vec<(NodeId, Reads)>,
     vote_deadline: Time,
 }
 
-/// How far it has come, for who looks on.
+/// The stage of a transaction, for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CoordinatedPhase {
     Collecting,
@@ -78,7 +81,7 @@ impl Coordinated {
         }
     }
 
-    /// Read back at boot by its coordinator, `id`.
+    /// A committed transaction, read back at boot by its coordinator, `id`.
     pub(super) fn recovered(
         id: NodeId,
         request: RequestId,
@@ -92,7 +95,7 @@ impl Coordinated {
 
 /// Beginning, voting, deciding.
 impl CommitNode {
-    /// A new request: locks the own part and asks the others, both at once.
+    /// Begins a new request: locks the own part and sends Prepare to the others.
     pub(super) fn begin(
         &mut self,
         request: RequestId,
@@ -100,7 +103,7 @@ impl CommitNode {
         ops: Arc<[Op]>,
         out: &mut Outbox<Self>,
     ) {
-        let whole = match self.whole(age, &ops) {
+        let whole = match self.validate(age, &ops) {
             Ok(whole) => whole,
             Err(invalid) => return self.reply_aborted(request, AbortReason::Invalid(invalid), out),
         };
@@ -144,7 +147,7 @@ impl CommitNode {
         self.decide_if_complete(tx, out);
     }
 
-    fn whole(&self, age: Age, ops: &Arc<[Op]>) -> Result<Part, InvalidTransaction> {
+    fn validate(&self, age: Age, ops: &Arc<[Op]>) -> Result<Part, InvalidTransaction> {
         let whole = Part::whole(age, ops)?;
         let unknown_node = whole.participants().iter().find(|node| !self.is_member(**node));
         let unknown_node = unknown_node.map(|node| InvalidTransaction::NoSuchNode(*node));
@@ -215,8 +218,9 @@ impl CommitNode {
         }
     }
 
-    /// A vote for what was aborted, or committed and forgotten. A Yes is answered with Abort: whoever has committed
-    /// has acknowledged before this node forgot, and ignores it.
+    /// A vote for a transaction that was aborted, or committed and forgotten. A Yes is answered
+    /// with Abort: a participant that has committed had acknowledged before this node forgot, and
+    /// ignores it.
     fn on_vote_for_forgotten(
         &mut self,
         to: NodeId,
@@ -242,7 +246,7 @@ impl CommitNode {
         Position { incarnation: self.incarnation, serial: self.serial + 1 }
     }
 
-    /// All votes are Yes and the own part is locked: COMMIT goes into the log, with the own operations.
+    /// When all votes are Yes and the own part is locked, appends COMMIT with the own operations.
     fn decide_if_complete(&mut self, tx: TxId, out: &mut Outbox<Self>) {
         let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
         let Stage::Collecting(collecting) = &coordinated.stage else { return };
@@ -273,12 +277,13 @@ impl CommitNode {
         self.abort(tx, AbortReason::TimedOut { missing }, out);
     }
 
-    /// Aborts: tells the Yes-voters so far and the client, and forgets. A later Yes is answered when it comes.
+    /// Aborts: informs the participants that have voted Yes and the client, and forgets. A later
+    /// Yes is answered when it arrives.
     fn abort(&mut self, tx: TxId, reason: AbortReason, out: &mut Outbox<Self>) {
         let Some(Coordinated { stage: Stage::Collecting(_), .. }) = self.coordinated.get(tx) else {
             return;
         };
-        let coordinated = self.coordinated.remove(tx).expect("just seen");
+        let coordinated = self.coordinated.remove(tx).expect("checked above");
         let Stage::Collecting(collecting) = coordinated.stage else { return };
         self.timers.cancel(collecting.vote_deadline, Timer::VoteTimeout, tx);
         self.timers.cancel(coordinated.retransmit_at, Timer::Retransmit, tx);
@@ -300,9 +305,10 @@ impl CommitNode {
     }
 }
 
-/// Committing, repeating, forgetting.
+/// Committing, resending, forgetting.
 impl CommitNode {
-    /// COMMIT is durable: now the own part may be applied, the others told, and the client answered.
+    /// COMMIT is durable: applies the own part, sends Commit to the others, and replies to the
+    /// client.
     pub(super) fn on_commit_durable(
         &mut self,
         proof: Durable<CommittedTx>,
@@ -313,7 +319,7 @@ impl CommitNode {
             self.coordinated.get_mut(tx).expect("a decided transaction is remembered until END");
         let stage = std::mem::replace(&mut coordinated.stage, Stage::Committing(proof));
         let Stage::Deciding(decided) = stage else {
-            panic!("COMMIT became durable in no {stage:?}")
+            panic!("COMMIT became durable in stage {stage:?}")
         };
         coordinated.responded = 0;
         coordinated.tries = 0;
@@ -345,14 +351,14 @@ impl CommitNode {
         self.reply(request, Outcome::Committed { reads: Some(reads) }, out);
     }
 
-    /// Says what was not answered, and will say it again.
+    /// Resends every message that was not answered, and schedules the next resend.
     pub(super) fn retransmit(&mut self, tx: TxId, out: &mut Outbox<Self>) {
         let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
         coordinated.tries += 1;
         let tries =
             coordinated.tries - u32::from(matches!(coordinated.stage, Stage::Committing(_)));
         let at = self.now + self.backoff(tries);
-        self.coordinated.get_mut(tx).expect("just seen").retransmit_at = at;
+        self.coordinated.get_mut(tx).expect("checked above").retransmit_at = at;
         self.timers.set(at, Timer::Retransmit, tx);
         self.send_unanswered(tx, out);
     }
@@ -398,14 +404,15 @@ impl CommitNode {
         }
     }
 
-    /// All have acknowledged: END, not forced, and it is forgotten.
+    /// All participants have acknowledged: appends END, unforced, and forgets the transaction.
     fn end(&mut self, tx: TxId, request: RequestId, out: &mut Outbox<Self>) {
-        let coordinated = self.coordinated.remove(tx).expect("only what is led ends");
+        let coordinated = self.coordinated.remove(tx).expect("only a coordinated transaction ends");
         self.timers.cancel(coordinated.retransmit_at, Timer::Retransmit, tx);
         let _unforced = self.wal.append(&Record::End { tx, request }, (), out);
     }
 
-    /// Somebody is in doubt. Silence while it is undecided; Abort, by presumption, if nothing is known of it.
+    /// A participant is in doubt. No answer while the transaction is undecided; Abort, by
+    /// presumption, if it is unknown.
     pub(super) fn on_inquiry_as_coordinator(
         &mut self,
         from: NodeId,
@@ -422,20 +429,21 @@ impl CommitNode {
         }
     }
 
-    /// After boot: what was committed and not acknowledged by all is said again at once.
+    /// After boot: sends Commit again for every committed transaction that is not acknowledged by
+    /// all.
     pub(super) fn resume_coordinated(&mut self, out: &mut Outbox<Self>) {
         for tx in self.coordinated.keys() {
             let proof = self
                 .wal
                 .redeem(self.wal.recovered_ticket(CommittedTx(tx)))
                 .expect("the boot barrier has completed");
-            self.coordinated.get_mut(tx).expect("a key of this table").stage =
+            self.coordinated.get_mut(tx).expect("a key of this map").stage =
                 Stage::Committing(proof);
             self.retransmit(tx, out);
         }
     }
 
-    /// What has ended, in this node's own words.
+    /// The end mark of this node's own transactions.
     fn end_mark(&mut self) -> EndMark {
         let open = self.coordinated.iter().map(|(tx, _)| Position::of(tx));
         let end_mark = EndMark::new(self.next_position(), open, self.last_end_mark.as_ref());
@@ -443,7 +451,8 @@ impl CommitNode {
         end_mark
     }
 
-    /// Adds what is committed and not ended to a snapshot, and applies what is committed and not yet applied.
+    /// Adds committed transactions without END to a snapshot, and applies those that are not yet
+    /// applied.
     pub(super) fn add_committing(&self, state: &mut State) {
         for (tx, coordinated) in self.coordinated.iter() {
             let (request, participants) = (coordinated.request, coordinated.participants.clone());

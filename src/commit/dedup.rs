@@ -1,14 +1,16 @@
-//! Which requests have been executed, for as long as a client may ask: what makes a retry harmless.
+//! Deduplication of requests: which requests have been executed, for as long as a client may retry
+//! them.
 //!
-//! Dropping a name, because the client has seen its answer or because there are too many, raises that client's floor;
-//! what is at or below the floor and not remembered is never executed and never answered with certainty.
+//! A request id is forgotten when the client has acknowledged its outcome or when there are too
+//! many; this raises the client's floor. A request at or below the floor that is not remembered is
+//! never executed, and its outcome is unknown.
 
 use super::op::Reads;
 use super::request::{AbortReason, Outcome, RequestNumber};
 use super::state::ClientHistory;
 use crate::id::{Incarnation, RequestId, TxId};
 
-/// Every name of this life, and the committed ones of earlier lives.
+/// Every request of this incarnation, and the committed ones of earlier incarnations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequestLog {
     // Sorted by client.
@@ -19,11 +21,11 @@ pub(super) struct RequestLog {
 struct ClientLog {
     client: u64,
     floor: RequestNumber,
-    // Sorted by turn. May hold turns at or below the floor while they are undecided.
+    // Sorted by number. Undecided requests stay even at or below the floor.
     requests: Vec<(RequestNumber, RequestStatus)>,
 }
 
-/// What is known of one request.
+/// The status of one request.
 #[derive(Clone, Debug)]
 pub(super) enum RequestStatus {
     Undecided,
@@ -31,14 +33,14 @@ pub(super) enum RequestStatus {
     Aborted(AbortReason),
 }
 
-/// What to do with a request.
+/// How to handle a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// Never heard of, addressed to this life, above the floor.
+    /// Not known, addressed to this incarnation, above the floor: it is executed.
     New,
-    /// Being executed.
+    /// It is being executed.
     Underway,
-    /// This is all that can be said.
+    /// It is not executed; this is the reply.
     Answer(Outcome),
 }
 
@@ -58,7 +60,7 @@ impl RequestLog {
         RequestLog { clients: clients.iter().map(client_log).collect() }
     }
 
-    /// What a snapshot remembers: floors, and the names of what has committed.
+    /// What a snapshot stores: floors, and the ids of committed requests.
     pub(super) fn state(&self) -> Vec<ClientHistory> {
         let client = |client_log: &ClientLog| {
             let committed =
@@ -104,7 +106,7 @@ impl RequestLog {
         }
     }
 
-    /// Writes down what is known of a request, and forgets the oldest answered ones above `kept`.
+    /// Stores the status of a request, and forgets the oldest answered requests beyond `kept`.
     pub(super) fn set_status(&mut self, id: RequestId, status: RequestStatus, kept: usize) {
         let client_log = self.client_mut(id.client);
         let number = RequestNumber::of(id);
@@ -122,7 +124,7 @@ impl RequestLog {
         }
     }
 
-    /// The client has seen the answers to all its turns below `seen`.
+    /// The client has received the outcomes of all its requests below `seen`.
     pub(super) fn forget_seen(&mut self, client: u64, seen: RequestNumber) {
         let client_log = self.client_mut(client);
         client_log.floor = client_log.floor.max(seen.predecessor());
@@ -131,7 +133,7 @@ impl RequestLog {
         });
     }
 
-    /// How many clients are remembered.
+    /// The number of remembered clients.
     pub(super) fn clients(&self) -> usize {
         self.clients.len()
     }

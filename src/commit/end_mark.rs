@@ -1,7 +1,9 @@
-//! Forgetting safely: what coordinators say is still open, and what their listeners conclude has ended.
+//! Safe forgetting: end marks of coordinators, and the set of ended transactions that a participant
+//! derives from them.
 //!
-//! Words are merged, never replaced. END is not forced, so a coordinator that restarts may list as open what it
-//! had ended; a newer word is therefore not a better one, and "ended" is the union over all words heard.
+//! End marks are merged, never replaced. END is not forced, so a coordinator that restarts may list
+//! as open a transaction that it had ended. A newer mark is therefore not a better one, and the
+//! ended transactions are the union over all marks received.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,20 +12,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::id::{Incarnation, NodeId, TxId};
 
-/// A transaction among those of one coordinator: ordered by life, then serial.
+/// The position of a transaction among those of its coordinator: ordered by incarnation, then
+/// serial.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Position {
-    /// The life in which it began.
+    /// The incarnation in which it began.
     #[serde(rename = "life")]
     pub incarnation: Incarnation,
-    /// Its serial in that life, from 1.
+    /// Its serial in that incarnation, from 1.
     pub serial: u64,
 }
 
 impl Position {
-    /// Where `tx` stands among those of its coordinator.
+    /// The position of `tx` among the transactions of its coordinator.
     pub fn of(tx: TxId) -> Position {
         Position { incarnation: tx.incarnation, serial: tx.serial }
     }
@@ -33,8 +36,9 @@ impl Position {
     }
 }
 
-/// What a coordinator says of itself: all its transactions below a position have ended, but for those listed.
-/// Normal, so that in the sequential case the list is empty: the position lies right behind nothing open.
+/// A low-water mark with exceptions: all transactions of a coordinator below a position have ended,
+/// except those listed. Normalised, so that the list is empty in the sequential case: no listed
+/// transaction directly precedes the position.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EndMark {
     below: Position,
@@ -43,8 +47,8 @@ pub struct EndMark {
 }
 
 impl EndMark {
-    /// Everything below `next` has ended, but for `open`, which is sorted. If the list is that of `last`, its
-    /// memory is shared.
+    /// All transactions below `next` have ended, except `open`, which is sorted. If the list equals
+    /// that of `last`, its memory is shared.
     pub fn new(
         next: Position,
         open: impl DoubleEndedIterator<Item = Position> + Clone,
@@ -69,35 +73,36 @@ impl EndMark {
         EndMark { below, open }
     }
 
-    /// Whether it ends `x`.
+    /// Whether this mark ends `x`.
     pub fn ends(&self, x: Position) -> bool {
         x < self.below && self.open().binary_search(&x).is_err()
     }
 
-    /// Nothing at or above this is ended by it.
+    /// Positions at or above this one are not ended by this mark.
     pub fn below(&self) -> Position {
         self.below
     }
 
-    /// What is not ended although it is below: sorted.
+    /// The positions below that have not ended, sorted.
     pub fn open(&self) -> &[Position] {
         self.open.as_deref().unwrap_or_default()
     }
 }
 
-/// What is known to have ended of one coordinator's transactions: the union over all its words.
+/// The transactions of one coordinator that are known to have ended: the union over all its end
+/// marks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct EndedTransactions {
-    /// Whose.
     pub coordinator: NodeId,
-    /// Nothing at or above this is known to have ended. Normal: right behind nothing open.
+    /// Positions at or above this one are not known to have ended. Normalised as in [`EndMark`].
     pub below: Position,
-    /// What is not known to have ended although it is below: sorted.
+    /// The positions below that are not known to have ended, sorted.
     pub open: Vec<Position>,
 }
 
 impl EndedTransactions {
-    /// Nothing has been heard of `coordinator` yet.
+    /// No end mark of `coordinator` has been received.
     pub fn none(coordinator: NodeId) -> EndedTransactions {
         EndedTransactions { coordinator, below: Position::default(), open: Vec::new() }
     }
@@ -107,11 +112,11 @@ impl EndedTransactions {
         x < self.below && self.open.binary_search(&x).is_err()
     }
 
-    /// Adds what `end_mark` ends, and says whether anything was new.
+    /// Adds the transactions that `end_mark` ends; returns whether any of them was new.
     #[inline]
     pub fn merge(&mut self, end_mark: &EndMark) -> bool {
         if self.open.is_empty() && end_mark.open.is_none() {
-            // One transaction after another: nothing is open, here or there.
+            // Sequential transactions: no transaction is open, in neither of the two.
             let changed = end_mark.below > self.below;
             self.below = self.below.max(end_mark.below);
             return changed;
@@ -128,7 +133,7 @@ impl EndedTransactions {
             self.below = end_mark.below;
         }
         while self.open.last().is_some_and(|last| self.below.is_right_after(*last)) {
-            self.below = self.open.pop().expect("just seen");
+            self.below = self.open.pop().expect("checked above");
         }
         known != (self.below, self.open.len())
     }
@@ -176,7 +181,9 @@ impl<'de> Deserialize<'de> for EndMark {
         let sorted =
             open.is_sorted_by(|a, b| a < b) && open.last().is_none_or(|last| *last < below);
         if !sorted {
-            return Err(de::Error::custom("the open ones are not sorted below the position"));
+            return Err(de::Error::custom(
+                "open transactions are not sorted or not below the position",
+            ));
         }
         Ok(EndMark { below, open: (!open.is_empty()).then(|| open.into()) })
     }

@@ -1,4 +1,4 @@
-//! What an operator might want to know. Nothing depends on it.
+//! Events for operators. No behaviour depends on them.
 
 use std::fmt;
 
@@ -7,72 +7,67 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{Label, Subject};
 use crate::id::{Incarnation, NodeId, RequestId, TxId};
 
-/// Something remarkable.
+/// A remarkable event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Event {
-    /// A life began and its boot barrier has completed: from now on the node answers.
+    /// An incarnation began and its boot barrier has completed: from now on the node answers.
     Ready {
-        /// Which life.
         #[serde(rename = "life")]
         incarnation: Incarnation,
-        /// How many transactions it found in doubt.
+        /// The number of transactions in doubt.
         in_doubt: u32,
-        /// How many it found decided and not acknowledged by all.
+        /// The number of committed transactions that are not acknowledged by all.
         committing: u32,
     },
-    /// A message made no sense and was dropped.
+    /// An invalid message was dropped.
     Dropped {
-        /// Who sent it.
         from: NodeId,
-        /// The transaction it spoke of.
         tx: TxId,
-        /// The request behind it.
         #[serde(rename = "name")]
         request: RequestId,
-        /// What was wrong.
         #[serde(rename = "why")]
         reason: DropReason,
     },
-    /// An input came before the boot barrier had completed, and was dropped.
+    /// An input arrived before the boot barrier had completed, and was dropped.
     NotReady,
-    /// Somebody commits what this node knows to be impossible: something durable was lost. The message was dropped.
+    /// A Commit arrived for a transaction that this node has neither a record nor an end mark of:
+    /// something durable was lost. The message was dropped.
     Damage {
-        /// The transaction.
         tx: TxId,
-        /// The request behind it.
         #[serde(rename = "name")]
         request: RequestId,
     },
 }
 
-/// What is wrong with a message.
+/// Why a message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum DropReason {
-    /// The sender is not of this cluster, or is said to be the receiver.
-    #[error("not from a fellow node")]
+    /// The sender is not a node of this cluster, or is this node itself.
+    #[error("the sender is not another node of this cluster")]
     #[serde(rename = "Stranger")]
     UnknownSender,
-    /// Only the transaction's coordinator may say this.
-    #[error("not from its coordinator")]
+    /// Only the transaction's coordinator may send this.
+    #[error("the sender is not the transaction's coordinator")]
     #[serde(rename = "NotItsCoordinator")]
     SenderNotCoordinator,
-    /// Only the transaction's coordinator can be told this, and the receiver is not it.
-    #[error("not for its coordinator")]
+    /// Only the transaction's coordinator may receive this, and this node is not it.
+    #[error("this node is not the transaction's coordinator")]
     #[serde(rename = "NotForUs")]
     ReceiverNotCoordinator,
-    /// The sender does not take part in the transaction.
-    #[error("not from a participant")]
+    /// The sender is not a participant of the transaction.
+    #[error("the sender is not a participant of the transaction")]
     #[serde(rename = "NotAParticipant")]
     SenderNotParticipant,
-    /// The receiver has nothing to do in it, or somebody else's operations are in it.
-    #[error("not a part for this node")]
+    /// The part has no operations, or operations of another node.
+    #[error("the part is empty or contains operations of another node")]
     #[serde(rename = "NotOurPart")]
     WrongPart,
-    /// The transaction was never begun.
-    #[error("no such transaction yet")]
+    /// The transaction has not begun.
+    #[error("the transaction has not begun")]
     NotBegun,
-    /// An acknowledgement of what is not decided.
-    #[error("acknowledges what is undecided")]
+    /// An acknowledgement of an undecided transaction.
+    #[error("acknowledgement of an undecided transaction")]
     NotDecided,
 }
 
@@ -98,11 +93,16 @@ impl Label for Event {
     fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         match self {
             Event::Ready { incarnation, in_doubt, committing } => {
-                write!(f, "{incarnation}, {in_doubt} in doubt, {committing} to finish")
+                write!(
+                    f,
+                    "{incarnation}, {in_doubt} in doubt, {committing} not acknowledged by all"
+                )
             }
             Event::Dropped { from, tx, reason, .. } => write!(f, "{tx} from {from}: {reason}"),
             Event::NotReady => Ok(()),
-            Event::Damage { tx, .. } => write!(f, "{tx} commits, but no Yes to it is on this disk"),
+            Event::Damage { tx, .. } => {
+                write!(f, "Commit for {tx}, but this log has no PREPARED record of it")
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What nodes say to each other. Every message names its transaction and, for traces and coordinates of faults,
-//! the client's request behind it.
+//! Messages between nodes. Every message has the id of its transaction and, for traces and
+//! coordinates of faults, the id of the client's request.
 
 use std::fmt;
 
@@ -13,77 +13,62 @@ use crate::id::{RequestId, TxId};
 
 /// See the [protocol](super).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Message {
-    /// Coordinator to subordinate: lock this, record it, vote.
+    /// Coordinator to subordinate: lock the part, record it, vote.
     Prepare {
-        /// The transaction.
         tx: TxId,
-        /// The request behind it.
         #[serde(rename = "name")]
         request: RequestId,
-        /// What the receiver has to do.
+        /// The operations of the receiver.
         part: Part,
-        /// What of the sender's is still open.
+        /// The sender's end mark.
         #[serde(rename = "word")]
         end_mark: EndMark,
     },
-    /// Subordinate to coordinator.
+    /// Subordinate to coordinator: the vote.
     Vote {
-        /// The transaction.
         tx: TxId,
-        /// The request behind it.
         #[serde(rename = "name")]
         request: RequestId,
-        /// The vote.
         vote: Vote,
     },
-    /// Coordinator to subordinate: decided, do it.
+    /// Coordinator to subordinate: the transaction is committed.
     Commit {
-        /// The transaction.
         tx: TxId,
-        /// The request behind it.
         #[serde(rename = "name")]
         request: RequestId,
-        /// What of the sender's is still open.
+        /// The sender's end mark.
         #[serde(rename = "word")]
         end_mark: EndMark,
     },
-    /// Coordinator to subordinate: decided, or presumed: drop it.
+    /// Coordinator to subordinate: the transaction is aborted, by decision or presumption.
     Abort {
-        /// The transaction.
         tx: TxId,
-        /// The request behind it.
         #[serde(rename = "name")]
         request: RequestId,
-        /// What of the sender's is still open.
+        /// The sender's end mark.
         #[serde(rename = "word")]
         end_mark: EndMark,
     },
-    /// Subordinate to coordinator: the commit is on my disk.
+    /// Subordinate to coordinator: the commit is durable here.
     Ack {
-        /// The transaction.
         tx: TxId,
-        /// The request behind it.
         #[serde(rename = "name")]
         request: RequestId,
     },
-    /// From somebody in doubt, to the coordinator or to a fellow participant: what has become of it?
+    /// A participant in doubt, to the coordinator or to another participant: asks for the outcome.
     Inquire {
-        /// The transaction.
         tx: TxId,
-        /// The request behind it.
         #[serde(rename = "name")]
         request: RequestId,
     },
-    /// The answer of a fellow participant. (A coordinator answers with `Commit` or `Abort`.)
+    /// The reply of a participant. (A coordinator replies with `Commit` or `Abort`.)
     #[serde(rename = "Tell")]
     InquiryReply {
-        /// The transaction.
         tx: TxId,
-        /// The request behind it.
         #[serde(rename = "name")]
         request: RequestId,
-        /// The answer.
         #[serde(rename = "said")]
         reply: InquiryReply,
     },
@@ -92,60 +77,57 @@ pub enum Message {
 /// A participant's vote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Vote {
-    /// It is locked and on my disk, and will be done if you say so.
+    /// The part is locked, PREPARED is durable, and the participant will commit if the coordinator
+    /// decides so.
     Yes {
         /// What the `Get`s of the part found, in the part's order.
         reads: Reads,
     },
-    /// It will not be done here.
+    /// The participant will not commit.
     No(Refusal),
 }
 
-/// Why not.
+/// Why a participant votes No.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Refusal {
-    /// An undecided transaction that is older holds a lock.
+    /// An undecided older transaction holds a conflicting lock.
     Conflict {
-        /// That one.
+        /// The older transaction.
         holder: TxId,
     },
     /// An `Add` would fall below its bound.
-    Bound {
-        /// Of this key.
-        key: Key,
-    },
+    Bound { key: Key },
     /// An `Add` would overflow.
-    Overflow {
-        /// Of this key.
-        key: Key,
-    },
-    /// It was aborted here earlier, for instance because a fellow participant asked before the Prepare came.
+    Overflow { key: Key },
+    /// The transaction was aborted here earlier, for example because another participant inquired
+    /// before the Prepare arrived.
     Aborted,
 }
 
-/// What a participant says to another who is in doubt.
+/// The reply of a participant to another one in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum InquiryReply {
-    /// I know that it is committed.
+    /// The transaction is committed, and the record is durable.
     Committed,
-    /// It is aborted, and my disk says so.
+    /// The transaction is aborted, and the record is durable.
     Aborted,
-    /// I am in doubt myself.
+    /// The replying participant is in doubt as well.
     Uncertain,
 }
 
 impl Message {
-    /// The transaction.
+    /// The id of the transaction.
     pub fn tx(&self) -> TxId {
         self.tx_and_request().0
     }
 
-    /// The request behind it.
+    /// The id of the client's request.
     pub fn request(&self) -> RequestId {
         self.tx_and_request().1
     }
 
-    /// The word that travels with it.
+    /// The end mark of the sender, if the message has one.
     pub fn end_mark(&self) -> Option<&EndMark> {
         match self {
             Message::Prepare { end_mark, .. }

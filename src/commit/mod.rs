@@ -1,95 +1,140 @@
 //! Two-phase commit with presumed abort, cooperative termination and safe forgetting.
 //!
-//! Every node ([`CommitNode`]) is coordinator for the transactions that its clients bring, and participant in those
-//! that touch its keys. A transaction is one shot: a list of [`Op`]s on keys of one or more nodes. It is done
-//! everywhere or nowhere, once, and locks (of reads, too) are held until the decision is applied.
+//! Every node ([`CommitNode`]) coordinates the transactions that its clients submit, and
+//! participates in those that touch its keys. A transaction is one-shot: a list of [`Op`]s on keys
+//! of one or more nodes, submitted as a whole. It is atomic across nodes and executed at most once;
+//! locks, including those of reads, are held until the decision is applied.
 //!
-//! # The usual course
+//! # Fault-free run
 //!
-//! 1. The coordinator locks its own part in memory, or waits for its locks, and meanwhile sends each *subordinate*,
-//!    that is each other participant, a `Prepare` with that node's operations and the list of participants.
-//! 2. A participant locks everything its part touches, or nothing. It forces PREPARED, then votes Yes with what its
-//!    reads have found; or it votes No and keeps nothing.
-//! 3. With every Yes and its own locks, the coordinator forces COMMIT. The record carries its own part, which needs no
-//!    PREPARED. Only then does it apply that part, send `Commit` and answer the client.
-//! 4. A participant writes COMMITTED, applies its part, lets its locks go, and acknowledges once the record is durable.
-//! 5. When all have acknowledged, the coordinator appends END, unforced, and forgets.
+//! 1. The coordinator locks its own part in memory, or waits for those locks. Meanwhile it sends
+//!    `Prepare` to each *subordinate*, that is, each participant other than itself. A `Prepare`
+//!    carries the operations of its receiver and the list of all participants.
+//! 2. A participant locks all keys of its part or none. If it locks them, it forces PREPARED and
+//!    then votes Yes, with the results of its reads. If it refuses, it votes No and keeps no state.
+//! 3. When all subordinates have voted Yes and its own part is locked, the coordinator forces
+//!    COMMIT. That record includes the coordinator's own part, which needs no PREPARED. Once COMMIT
+//!    is durable, the coordinator applies its part, sends `Commit` and answers the client.
+//! 4. A participant forces COMMITTED, applies its part, releases its locks, and sends `Ack` once
+//!    the record is durable.
+//! 5. When all subordinates have acknowledged, the coordinator appends END, unforced, and forgets
+//!    the transaction.
 //!
-//! What must not be said before its record is durable is said by functions that demand a
-//! [`Durable`](crate::wal::Durable): Yes, Commit, Committed, Ack and what is told to a peer. The one exception is
-//! the Ack for what is known to have ended: its record was durable, and has been dropped.
+//! The coordinator retransmits unanswered `Prepare`s until [`vote_timeout`](Config::vote_timeout),
+//! and unacknowledged `Commit`s until END, with capped exponential backoff. One No, or a vote that
+//! is missing at the timeout, aborts the transaction.
+//!
+//! A message that must not precede its record is sent by a function that requires a
+//! [`Durable`](crate::wal::Durable) proof of the record: a Yes vote, `Commit`, the first
+//! `Committed` answer to the client, `Ack`, and `InquiryReply` with an outcome. Two messages need
+//! no proof, because their record is known to be durable: the `Ack` for a transaction that has
+//! ended (the record was durable and has been dropped), and a repeated answer from the request log
+//! (which lists a request as committed only once COMMIT is durable).
 //!
 //! # Presumed abort
 //!
-//! After Mohan, Lindsay and Obermarck 1986, "Transaction management in the R* distributed database management
-//! system", section 3. An abort leaves no record at its coordinator, is told to the Yes-voters so far, and is forgotten
-//! at once; an inquiry, or a late Yes, about a transaction of which its coordinator knows nothing is answered "aborted".
-//! While it is undecided, an inquiry gets no answer. A participant that aborts writes ABORTED, unforced: if that is
-//! lost, it is in doubt again and asks again. The presumption is for participants only; what clients are told rests on
-//! names (below). Unlike R*, read-only participants are not let off: a reader is prepared and forced like any other.
+//! After Mohan, Lindsay and Obermarck 1986, "Transaction management in the R* distributed database
+//! management system", section 3.
+//!
+//! - The coordinator writes no record for an abort. It sends `Abort` to the subordinates that have
+//!   voted Yes, answers the client, and forgets the transaction at once.
+//! - The coordinator answers `Abort` to an `Inquire` or a late Yes for a transaction of which it
+//!   has no information. It does not answer an `Inquire` while the transaction is undecided.
+//! - A participant that aborts after PREPARED appends ABORTED, unforced. If a crash loses that
+//!   record, the participant is in doubt again and sends `Inquire` again.
+//!
+//! The presumption applies to participants only; answers to clients follow from request ids
+//! (below). Unlike in R*, there is no read-only optimisation: a participant that only reads forces
+//! PREPARED and COMMITTED like any other.
 //!
 //! # In doubt: cooperative termination
 //!
-//! Who has voted Yes and hears nothing asks the coordinator, and from the second time on the other participants too,
-//! with a capped backoff; a restarted node asks at once. A peer answers
+//! A participant that voted Yes and receives no decision within `vote_timeout` sends `Inquire` to
+//! the coordinator; from the second inquiry on, it also asks all other participants. Inquiries
+//! repeat with capped exponential backoff. A restarted node sends the first one as soon as its boot
+//! snapshot is durable. A peer answers
 //!
-//! - what it knows, once its record of it is durable;
-//! - "uncertain" if it has PREPARED in its log, durable or not;
-//! - nothing if it knows that the transaction has ended;
-//! - "aborted" if it has none of these. It decides then: a Prepare that waits for locks is dropped, ABORTED is forced,
-//!   and only then is it told, so that a Prepare that comes later is refused.
+//! - with the outcome, if it has a durable record of it;
+//! - "uncertain", if it has appended PREPARED, durable or not, and has no outcome;
+//! - nothing, if it knows that the transaction has ended, or while its COMMITTED is not durable
+//!   yet;
+//! - "aborted" otherwise. The peer thereby decides: it drops a `Prepare` that waits for locks,
+//!   forces ABORTED, and replies once that is durable. It votes No to a `Prepare` that arrives
+//!   later.
 //!
-//! Nobody in doubt decides alone. If the coordinator is dead and no reachable peer knows, it stays in doubt.
+//! A participant in doubt never decides alone: if the coordinator is permanently down and no
+//! reachable peer knows the outcome, it stays in doubt.
 //!
-//! # Forgetting: words
+//! # Forgetting: end marks
 //!
-//! "No record" is not "never voted": who has committed, acknowledged and compacted has none either. So a participant
-//! keeps every outcome, in snapshots too, until it knows that the transaction has *ended*. It knows from its
-//! coordinator's [`EndMark`]s, which travel on Prepare, Commit and Abort: a position, and what is still open below it. Words
-//! are merged, never replaced, for END is not forced and a restarted coordinator may call open again what it had ended;
-//! [`EndedTransactions`] is the union over all words heard. A Prepare of an ended transaction is ignored, a Commit of one is
-//! acknowledged. A Commit with neither record nor "ended" is reported as damage.
+//! "No record" does not imply "never voted": a participant that committed, acknowledged and
+//! compacted its log has no record either. A participant therefore keeps every outcome, in
+//! snapshots too, until it knows that the transaction has *ended* at its coordinator. It learns
+//! this from [`EndMark`]s, which `Prepare`, `Commit` and `Abort` carry: a position, below which all
+//! transactions of the sender have ended except those that the mark lists as open.
 //!
-//! # Exactly once: names and floors
+//! End marks are merged and never replaced. END is not forced, so a restarted coordinator may list
+//! a transaction as open that an earlier mark had ended; [`EndedTransactions`] is the union of what
+//! all received marks end. For a transaction that has ended, a `Prepare` is ignored and a `Commit`
+//! is acknowledged. A `Commit` for a transaction that has not ended and is neither in doubt nor
+//! committed here is reported as [damage](Event::Damage).
 //!
-//! A request is named (client, serial, attempt) and addressed to one *life* of one coordinator. The COMMIT record carries
-//! the name. A coordinator remembers every name of its life, and committed ones in snapshots, beyond END, until the client
-//! says that it has [seen](Request::Transact::seen) the answer or there are more than
-//! [`names_kept`](Config::names_kept). Dropping a name raises that client's *floor*. A name that is known, at or below
-//! the floor, or addressed to another life is looked up and never executed:
+//! # Exactly once: request ids and floors
 //!
-//! | the name is | the answer |
+//! A request has an id (client, serial, attempt) and is addressed to one incarnation of one
+//! coordinator. The COMMIT record contains the id. The request log of a coordinator keeps the
+//! status of every request of its incarnation; committed requests are kept beyond END and in
+//! snapshots. A decided request leaves the log when the client states that it has
+//! [seen](Request::Transact::seen) the answer, or when the log has more than
+//! [`names_kept`](Config::names_kept) requests of that client. Either raises the client's *floor*
+//! to or above the dropped request. The coordinator executes a request only if its id is not in the
+//! log, is above the floor, and is addressed to the current incarnation:
+//!
+//! | request id | answer |
 //! |---|---|
-//! | known | what became of it; to a query [`Outcome::Unknown`], and to a repeated request nothing, while undecided |
-//! | unknown, at or below the floor | [`Outcome::Unknown`] |
-//! | unknown, addressed to an earlier life | [`Outcome::Aborted`]: had it committed, its name would be here |
-//! | unknown, addressed to a life to come | [`Outcome::Unknown`] |
-//! | unknown, addressed to this life | it is executed; a query gets [`Outcome::Unknown`], as its request may be on its way |
+//! | in the log, decided | its outcome |
+//! | in the log, undecided | to a query [`Outcome::Unknown`]; to a repeated request, none yet |
+//! | not in the log, at or below the floor | [`Outcome::Unknown`] |
+//! | not in the log, later incarnation | [`Outcome::Unknown`] |
+//! | not in the log, earlier incarnation | [`Outcome::Aborted`]: a commit would be in the log |
+//! | not in the log, current incarnation | it is executed; to a query [`Outcome::Unknown`] |
 //!
-//! # Locks: wait-die, and the youngest first
+//! (In the last row a query cannot be answered "aborted": the request itself may still arrive.)
 //!
-//! Who meets a lock of a *younger* transaction waits; who meets an older one is refused (Rosenkrantz, Stearns, Lewis
-//! 1978; see [`store`](crate::store)). So waits never form a cycle, within a node or across nodes. [`Age`] belongs to the
-//! client's wish and survives its retries: who is refused comes back older than the newcomers.
+//! # Locks: wait-die, youngest waiter first
 //!
-//! When locks become free, the waiters try in order of age, the **youngest first**. The other order would kill: if the
-//! oldest got the lock, the younger ones would suddenly be waiting for an older one, which wait-die forbids.
+//! A transaction that conflicts with the lock of a *younger* transaction waits; one that conflicts
+//! with the lock of an older transaction is refused (Rosenkrantz, Stearns, Lewis 1978; see
+//! [`store`](crate::store)). So waits never form a cycle, within a node or across nodes. All
+//! attempts at a request share its [`Age`], so a refused request is older than newcomers when it is
+//! retried.
 //!
-//! 1. T3 holds a key, T2 and T1 (the oldest) wait for it.
-//! 2. T3 ends. T2 gets the key; T1 goes on waiting, rightly: the holder is younger still.
-//! 3. T4 comes, the youngest of all: it is refused. Whoever may join the queue is older than the holder.
-//! 4. T2 ends, T1 gets the key.
+//! When locks are released, the waiters retry **youngest first**. Oldest first would cause
+//! refusals: once the oldest had the lock, the younger waiters would conflict with an older holder,
+//! which wait-die refuses. An example with one key:
 //!
-//! So, as far as one key is concerned, the holder only gets older from grant to grant, and nobody who waits is refused
-//! by one. (Who waits for several keys may still be: an older one can get one of them meanwhile.) A wait ends in any case
-//! with [`vote_timeout`](Config::vote_timeout): a participant drops the Prepare without a word, a coordinator aborts.
+//! 1. T3 holds the key; T2 and T1 (the oldest) wait for it.
+//! 2. T3 ends. T2 gets the key; T1 keeps waiting, as the holder is younger than T1.
+//! 3. T4, the youngest, requests the key and is refused. A transaction can only join the queue if
+//!    it is older than the holder.
+//! 4. T2 ends. T1 gets the key.
 //!
-//! # After a crash
+//! So, for one key, each new holder is older than the last, and a grant never causes a waiter to be
+//! refused. (A transaction that waits for several keys may still be refused: an older one can get
+//! another of those keys meanwhile.) Every wait ends at the latest after `vote_timeout`: a
+//! participant then drops the `Prepare` without a vote, and a coordinator aborts.
 //!
-//! A life begins with the snapshot and the records behind it, writes that down as its own snapshot, and handles no message
-//! or request before that is durable. PREPARED without an outcome: locks are held again, and it asks. COMMIT without
-//! END: `Commit` goes out again until all have acknowledged. Anything else that it coordinated is presumed aborted.
-//! Transactions carry the life in their names, so serials may start again.
+//! # Recovery
+//!
+//! An incarnation begins with the newest snapshot and the log records after it. It writes the
+//! result, with its own number, as its boot snapshot, and handles no message or request before that
+//! is durable. Then:
+//!
+//! - PREPARED without an outcome: the locks are held again, and the node sends `Inquire`.
+//! - COMMIT without END: the node sends `Commit` again until all subordinates have acknowledged.
+//! - All other transactions that it coordinated are presumed aborted.
+//!
+//! A [`TxId`](crate::id::TxId) contains the incarnation, so serials restart at 1.
 
 pub mod config;
 mod coordinator;

@@ -1,4 +1,4 @@
-//! The node: what is said to it, and to which of its two halves that goes.
+//! The node: dispatches inputs to its coordinator and participant halves.
 
 use std::collections::VecDeque;
 
@@ -21,59 +21,59 @@ use crate::id::{Incarnation, Micros, NodeId, RequestId, Time, TxId};
 use crate::store::Store;
 use crate::wal::{self, Progress, Ticket, Wal, WalOptions};
 
-/// A node of two-phase commit: coordinator for the transactions that its clients bring, participant in those that
-/// touch its keys. See the [module](super) for the protocol.
+/// A node of two-phase commit: coordinator for the transactions that its clients request,
+/// participant in those that touch its keys. See the [module](super) for the protocol.
 #[derive(Clone, Debug)]
 pub struct CommitNode {
     pub(super) id: NodeId,
     pub(super) config: Config,
     pub(super) incarnation: Incarnation,
-    /// The time of the present step.
+    /// The time of the current step.
     pub(super) now: Time,
     pub(super) wal: Wal,
     pub(super) store: Store,
     pub(super) timers: Timers,
-    /// What waits for a record to be durable, in the order of the log.
+    /// Actions that wait for a record to be durable, in the order of the log.
     pub(super) pending: VecDeque<PendingRecord>,
-    /// Who waits for locks here, the oldest first.
+    /// Transactions that wait for locks of this node, the oldest first.
     pub(super) waiting: Vec<Waiter>,
-    /// Whether locks were released in this step, so that somebody may get them.
+    /// Whether locks were released in this step, so that waiters may get them.
     pub(super) locks_released: bool,
 
-    /// The last serial of this life.
+    /// The last serial of this incarnation.
     pub(super) serial: u64,
-    /// What this node coordinates: everything that is open.
+    /// The open transactions that this node coordinates.
     pub(super) coordinated: TxMap<Coordinated>,
     pub(super) request_log: RequestLog,
     pub(super) last_end_mark: Option<EndMark>,
 
-    /// What this node takes part in: waiting, or prepared and undecided.
+    /// The transactions that this node takes part in: waiting, or prepared and undecided.
     pub(super) participations: TxMap<Participation>,
-    /// What was decided here and is not known to have ended.
+    /// The outcomes known here of transactions that are not known to have ended.
     pub(super) outcomes: TxMap<KnownOutcome>,
     // Sorted by coordinator.
     pub(super) ended: Vec<EndedTransactions>,
-    /// Who is to be told of an abort once that is durable.
+    /// The participants that receive an `Aborted` reply once that record is durable.
     pub(super) inquirers: Vec<(TxId, NodeId)>,
 }
 
-/// A record that somebody waits for, by what is to happen then.
+/// An appended record, by the action that follows once it is durable.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PendingRecord {
-    Yes(Ticket<PreparedTx>),
+    Prepared(Ticket<PreparedTx>),
     Commit(Ticket<CommittedTx>),
     Outcome(Ticket<OutcomeTx>),
 }
 
-/// PREPARED was written for this transaction.
+/// The PREPARED record of this transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PreparedTx(pub(super) TxId);
 
-/// COMMIT was written for this transaction, by its coordinator.
+/// The COMMIT record of this transaction, at its coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CommittedTx(pub(super) TxId);
 
-/// A participant's terminal record was written for this transaction.
+/// A participant's terminal record of this transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OutcomeTx(pub(super) TxId);
 
@@ -133,7 +133,7 @@ impl Node for CommitNode {
 }
 
 impl CommitNode {
-    /// Everything that must outlive this life, as of the last record appended.
+    /// The durable state, as of the last record appended.
     pub fn state(&self) -> State {
         let mut state = State {
             incarnation: self.incarnation,
@@ -204,7 +204,8 @@ impl CommitNode {
         }
     }
 
-    /// The boot snapshot is durable, and with it all that was read back: now the node may speak.
+    /// The boot snapshot is durable, and with it all that was read back: the node may send from now
+    /// on.
     fn on_ready(&mut self, out: &mut Outbox<Self>) {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let (in_doubt, committing) =
@@ -219,7 +220,7 @@ impl CommitNode {
     fn on_durable(&mut self, out: &mut Outbox<Self>) {
         while let Some(pending) = self.pending.front().copied() {
             match pending {
-                PendingRecord::Yes(ticket) => {
+                PendingRecord::Prepared(ticket) => {
                     let Ok(proof) = self.wal.redeem(ticket) else { return };
                     self.pending.pop_front();
                     self.on_prepared_durable(proof, out);
@@ -269,7 +270,7 @@ impl CommitNode {
     #[inline]
     pub(super) fn is_member(&self, node: NodeId) -> bool {
         let nodes = &self.config.nodes;
-        // Nodes are mostly numbered as they are listed.
+        // Nodes are mostly numbered in the order of the list.
         nodes.get(usize::from(node.0)) == Some(&node) || nodes.contains(&node)
     }
 
@@ -319,15 +320,15 @@ impl CommitNode {
         }
     }
 
-    /// How long to wait after the `tries`th attempt: doubling, up to a cap.
+    /// The interval after the `tries`th attempt: doubling, up to a maximum.
     pub(super) fn backoff(&self, tries: u32) -> Micros {
         let doubled = self.config.retry_first.0.saturating_mul(1 << tries.min(30));
         Micros(doubled.min(self.config.retry_max.0).max(1))
     }
 
-    /// Locks became free: whoever waits tries again, the *youngest* first. So the holder only ever gets older, nobody
-    /// who waits has to die by a grant, and the oldest is served in the end: newcomers younger than the holder
-    /// are turned away.
+    /// Locks were released: every waiter tries again, the *youngest* first. So the holder of a lock
+    /// only gets older from grant to grant, no waiter is refused by a grant, and the oldest is
+    /// served in the end: newcomers younger than the holder are refused.
     fn grant_waiters(&mut self, out: &mut Outbox<Self>) {
         let mut at = self.waiting.len();
         while at > 0 {
@@ -356,7 +357,7 @@ impl CommitNode {
     }
 }
 
-/// Puts what each node's reads found into the order of the request.
+/// Sorts the values that each node's reads found into the order of the request.
 pub(super) fn reads_in_request_order(ops: &[Op], found: &[(NodeId, Reads)]) -> Reads {
     if found.is_empty() {
         return Reads::default();

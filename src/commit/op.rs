@@ -1,4 +1,4 @@
-//! What a transaction does: actions on the keys of nodes, and what its reads found.
+//! Operations: actions on the keys of nodes, and the values that reads found.
 
 use std::fmt;
 use std::ops::Deref;
@@ -8,16 +8,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::id::NodeId;
 
-/// A key: a text of at most [`Key::BYTES_MAX`] bytes, kept inline so that locks and operations are `Copy`.
-/// Ordered as text.
+/// A key: text of at most [`Key::BYTES_MAX`] bytes, kept inline so that locks and operations are
+/// `Copy`. Ordered as text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    // The text, zero beyond its end, then its length: as three big-endian numbers, whose order is that of the text.
-    // The length parts "a" from "a\0". Comparing three numbers is what locks and values do all day.
+    // The text padded with zeros, then its length: as three big-endian numbers in the order of the
+    // text. The length distinguishes "a" from "a\0". Comparing three numbers is the most frequent
+    // operation of locks and values.
     words: [u64; 3],
 }
 
-/// A text is too long to be a [`Key`].
+/// The text is too long for a [`Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a key has at most {max} bytes, not {0}", max = Key::BYTES_MAX)]
 pub struct KeyTooLong(pub usize);
@@ -26,7 +27,7 @@ impl Key {
     /// The longest key, in bytes of UTF-8.
     pub const BYTES_MAX: usize = 23;
 
-    /// The key that reads `text`.
+    /// The key with this text.
     ///
     /// # Errors
     /// [`KeyTooLong`] if `text` has more than [`Key::BYTES_MAX`] bytes.
@@ -41,7 +42,7 @@ impl Key {
         Ok(Key { words: [0, 1, 2].map(|at| u64::from_be_bytes(words[at])) })
     }
 
-    /// What `f` makes of the text.
+    /// Calls `f` with the text.
     pub fn with_str<T>(&self, f: impl FnOnce(&str) -> T) -> T {
         let inline = self.words.map(u64::to_be_bytes);
         let inline = inline.as_flattened();
@@ -84,34 +85,33 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// What is done to a key.
+/// What an operation does to its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Action {
-    /// Sets it.
+    /// Sets the value.
     Put(i64),
-    /// Removes it; removing what is not there is no error.
+    /// Removes the key. Removing a missing key is no error.
     Delete,
-    /// Reads it. Takes a shared lock; every other action takes an exclusive one.
+    /// Reads the value. Takes a shared lock; every other action takes an exclusive one.
     Get,
-    /// Adds `by` to it (a missing key counts as 0), provided that the sum is `at_least` so much: a participant's
-    /// honest reason to vote No.
+    /// Adds `by` to the value (a missing key counts as 0), if the sum is at least `at_least`;
+    /// otherwise the participant votes No.
     Add {
-        /// The change.
         by: i64,
         /// The lower bound of the sum.
         at_least: i64,
     },
 }
 
-/// One action on one key of one node. The operations of a transaction on the same key apply in the order in
-/// which the client wrote them, and a `Get` sees those before it.
+/// One action on one key of one node. The operations of a transaction on the same key apply in the
+/// client's order, and a `Get` sees the operations before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Op {
-    /// Who keeps the key.
+    /// The node that stores the key.
     pub node: NodeId,
-    /// Which key.
     pub key: Key,
-    /// What to do.
     pub action: Action,
 }
 
@@ -122,8 +122,8 @@ impl Op {
     }
 }
 
-/// What the `Get`s of some operations found, one entry each, in the order of the operations; `None` is a
-/// missing key. Takes no memory when there are none.
+/// The values that the `Get`s of some operations found, one entry each, in the order of the
+/// operations; `None` is a missing key. Takes no memory when there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reads(
     // `None` rather than an empty slice.

@@ -1,4 +1,4 @@
-//! Who takes part in a transaction, and the part that each has to play.
+//! The participants of a transaction, and the part of each.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,20 +9,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::op::Op;
 use crate::id::{NodeId, RequestId};
 
-/// How old a wish is, for wait-die: smaller is older, and the older one wins in the end. It survives the
-/// client's retries, so that whoever is refused for a conflict has grown older by the next attempt.
+/// The age of a request, for wait-die: smaller is older, and the older request wins in the end.
+/// Retries keep it, so that a request that was refused for a conflict is older than newcomers at
+/// its next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Age {
-    /// When the wish was first uttered, in microseconds of the client's clock. Only fairness depends on it.
+    /// When the client first made the request, in microseconds of the client's clock. Only fairness
+    /// depends on it.
     pub at: u64,
-    /// The name of its first attempt: no two wishes are equally old.
+    /// The id of its first attempt, so that no two requests have the same age.
     pub by: RequestId,
 }
 
-/// Why operations are not a transaction.
+/// Why a list of operations is not a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum InvalidTransaction {
-    /// There are none.
+    /// The list is empty.
     #[error("no operations")]
     NoOps,
     /// More than [`Part::OPS_MAX`].
@@ -31,21 +33,21 @@ pub enum InvalidTransaction {
     /// More than [`Participants::MAX`] nodes.
     #[error("more than {} nodes", Participants::MAX)]
     TooManyNodes,
-    /// A node that is not of this cluster.
-    #[error("there is no {0}")]
+    /// An operation on a node that is not of this cluster.
+    #[error("{0} is not a node of this cluster")]
     NoSuchNode(NodeId),
 }
 
-/// All nodes with operations of one transaction, the coordinator included if it has some. Sorted, distinct,
-/// at most [`Participants::MAX`], so that a set of them is one word of bits.
+/// All nodes with operations of one transaction, including the coordinator if it has some. Sorted,
+/// distinct, at most [`Participants::MAX`], so that a set of them is one word of bits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Participants(Arc<[NodeId]>);
 
 impl Participants {
-    /// The most nodes that can take part in one transaction.
+    /// The greatest number of participants of a transaction.
     pub const MAX: usize = 64;
 
-    /// These nodes, in any order, perhaps repeated.
+    /// These nodes, in any order, with duplicates removed.
     ///
     /// # Errors
     /// [`InvalidTransaction`] if there are none or too many.
@@ -71,10 +73,10 @@ impl Participants {
         }
     }
 
-    /// The bit that stands for `node`, `None` if it does not take part.
+    /// The bit of `node`; `None` if it does not take part.
     #[inline]
     pub fn bit(&self, node: NodeId) -> Option<u64> {
-        // In small clusters everybody takes part, in their order.
+        // In small clusters every node takes part, in order.
         let guess = usize::from(node.0);
         let index = if self.0.get(guess) == Some(&node) {
             guess
@@ -84,7 +86,7 @@ impl Participants {
         Some(1 << index)
     }
 
-    /// The bits of all.
+    /// The bits of all participants.
     pub fn all(&self) -> u64 {
         u64::MAX >> (Participants::MAX - self.0.len())
     }
@@ -124,12 +126,12 @@ impl<'de> Deserialize<'de> for Participants {
     }
 }
 
-/// One participant's operations, with what it has to know about the whole: its age and all participants. Cutting
-/// a part out of the whole shares its memory; encoding a part encodes no other.
+/// One participant's operations, with the age and all participants of the transaction. A part
+/// shares the memory of the whole; encoding a part encodes no other.
 #[derive(Clone)]
 pub struct Part {
     transaction: Arc<Transaction>,
-    // from <= to <= plan.ops.len()
+    // from <= to <= transaction.ops.len()
     from: u32,
     to: u32,
 }
@@ -142,13 +144,13 @@ struct Transaction {
 }
 
 impl Part {
-    /// The most operations of one transaction.
+    /// The greatest number of operations of a transaction.
     pub const OPS_MAX: usize = 1 << 16;
 
-    /// A whole transaction. The operations are sorted by node, those of one node stay in their order.
+    /// A whole transaction. The operations are sorted by node; those of one node keep their order.
     ///
     /// # Errors
-    /// [`InvalidTransaction`] if there are no operations, or too many, or of too many nodes.
+    /// [`InvalidTransaction`] if there are no operations, too many, or too many nodes.
     pub fn whole(age: Age, ops: &Arc<[Op]>) -> Result<Part, InvalidTransaction> {
         if ops.len() > Part::OPS_MAX {
             return Err(InvalidTransaction::TooManyOps);
@@ -158,7 +160,7 @@ impl Part {
         Ok(Part::all_of(Transaction { age, participants, ops }))
     }
 
-    /// What `node` has to do; nothing, if it does not take part.
+    /// The part of `node`; empty if it does not take part.
     pub fn of(&self, node: NodeId) -> Part {
         let ops = self.ops();
         let from = ops.partition_point(|op| op.node < node);
@@ -172,12 +174,12 @@ impl Part {
         &self.transaction.ops[self.from as usize..self.to as usize]
     }
 
-    /// The age of the whole.
+    /// The age of the transaction.
     pub fn age(&self) -> Age {
         self.transaction.age
     }
 
-    /// The participants of the whole.
+    /// The participants of the transaction.
     pub fn participants(&self) -> &Participants {
         &self.transaction.participants
     }

@@ -1,4 +1,5 @@
-//! The half that obeys: locks, votes, and waits for the decision; in doubt, it asks and never decides alone.
+//! The participant: locks, votes, and waits for the decision. In doubt, it inquires and never
+//! decides alone.
 
 use super::end_mark::{EndMark, EndedTransactions, Position};
 use super::event::{DropReason, Event};
@@ -14,43 +15,43 @@ use crate::id::{NodeId, RequestId, Time, TxId};
 use crate::store::PrepareResult;
 use crate::wal::Durable;
 
-/// A transaction that this node takes part in and that is undecided.
+/// An undecided transaction in which this node takes part.
 #[derive(Clone, Debug)]
 pub(super) struct Participation {
     pub(super) request: RequestId,
     pub(super) part: Part,
     stage: Stage,
     reads: Reads,
-    /// Since when its locks are held, in this life; for who looks on.
+    /// Since when its locks are held, in this incarnation; for operators.
     pub(super) since: Time,
-    /// How often this node has asked what became of it.
+    /// How many inquiries this node has sent.
     inquiries: u32,
-    /// When it gives up waiting for a lock, or asks (again).
+    /// When it stops waiting for a lock, or inquires next.
     due_at: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// For locks; leaves no trace.
+    /// It waits for locks and has no record.
     Waiting,
     /// PREPARED is appended.
     Preparing,
-    /// PREPARED is durable, and Yes was said: in doubt.
+    /// PREPARED is durable, and Yes was sent: in doubt.
     Prepared(Durable<PreparedTx>),
 }
 
-/// What was decided here.
+/// The outcome of a transaction at this node.
 #[derive(Clone, Debug)]
 pub(super) struct KnownOutcome {
     request: RequestId,
     decision: Decision,
-    /// That the terminal record is durable.
+    /// The proof that the terminal record is durable.
     proof: Option<Durable<OutcomeTx>>,
 }
 
 impl Participation {
-    /// Its locks have been held all the time: `reads` are what they were when it was prepared, and its vote may still
-    /// be asked for.
+    /// Its locks were held throughout: `reads` are the values of the time when it was prepared, and
+    /// its vote may be requested again.
     pub(super) fn recovered(
         request: RequestId,
         part: Part,
@@ -86,7 +87,7 @@ impl KnownOutcome {
         KnownOutcome { request: known.request, decision: known.decision, proof: None }
     }
 
-    /// The coordinator waits for an Ack, which waits for the disk.
+    /// The coordinator waits for an Ack, which waits for the terminal record.
     pub(super) fn owes_ack(&self) -> bool {
         self.decision == Decision::Committed && self.proof.is_none()
     }
@@ -137,7 +138,7 @@ impl CommitNode {
         }
     }
 
-    /// Tries to lock for one who waits; false if it has to wait on.
+    /// Tries to get the locks of a waiting transaction; false if it has to keep waiting.
     pub(super) fn try_lock_participation(&mut self, tx: TxId, out: &mut Outbox<Self>) -> bool {
         let Some(participation) =
             self.participations.get_mut(tx).filter(|participation| participation.is_waiting())
@@ -158,7 +159,7 @@ impl CommitNode {
                 participation.stage = Stage::Preparing;
                 let record = Record::Prepared { tx, request, part: participation.part.clone() };
                 let ticket = self.wal.append(&record, PreparedTx(tx), out);
-                self.pending.push_back(PendingRecord::Yes(ticket));
+                self.pending.push_back(PendingRecord::Prepared(ticket));
                 self.wal.force(out);
             }
         }
@@ -166,7 +167,7 @@ impl CommitNode {
         true
     }
 
-    /// PREPARED is durable: vote Yes, unless something was decided meanwhile.
+    /// PREPARED is durable: votes Yes, unless the transaction was decided meanwhile.
     pub(super) fn on_prepared_durable(
         &mut self,
         proof: Durable<PreparedTx>,
@@ -187,14 +188,14 @@ impl CommitNode {
 
     fn discard_waiting(&mut self, tx: TxId) {
         if self.participations.get(tx).is_some_and(Participation::is_waiting) {
-            let participation = self.participations.remove(tx).expect("just seen");
+            let participation = self.participations.remove(tx).expect("checked above");
             self.timers.cancel(participation.due_at, Timer::LockTimeout, tx);
             self.stop_waiting(Waiter { age: participation.part.age(), tx });
         }
     }
 }
 
-/// Learning what was decided.
+/// Learning the decision.
 impl CommitNode {
     pub(super) fn on_commit(&mut self, tx: TxId, request: RequestId, out: &mut Outbox<Self>) {
         if self.participations.get(tx).is_some_and(|participation| !participation.is_waiting()) {
@@ -220,10 +221,11 @@ impl CommitNode {
         }
     }
 
-    /// Writes the terminal record, performs the decision and lets the locks go. An abort is not forced: whoever loses
-    /// it is in doubt again, and will be told again.
+    /// Appends the terminal record, applies the decision and releases the locks. An abort is not
+    /// forced: a participant that loses the record is in doubt again and inquires again.
     fn apply_decision(&mut self, tx: TxId, decision: Decision, out: &mut Outbox<Self>) {
-        let participation = self.participations.remove(tx).expect("only members are settled");
+        let participation =
+            self.participations.remove(tx).expect("a decision applies to a participation");
         self.timers.cancel(participation.due_at, Timer::Inquire, tx);
         let request = participation.request;
         let record = match decision {
@@ -254,7 +256,7 @@ impl CommitNode {
         self.outcomes.insert(tx, KnownOutcome { request, decision, proof: None });
     }
 
-    /// A terminal record is durable: acknowledge, or tell those who asked.
+    /// A terminal record is durable: acknowledges it, or replies to the participants that inquired.
     pub(super) fn on_outcome_durable(&mut self, proof: Durable<OutcomeTx>, out: &mut Outbox<Self>) {
         let tx = proof.get().0;
         if let Some(known) = self.outcomes.get_mut(tx) {
@@ -275,7 +277,7 @@ impl CommitNode {
 
 /// In doubt.
 impl CommitNode {
-    /// Asks the coordinator; from the second time on, all other participants too.
+    /// Sends an inquiry to the coordinator, and from the second time on to all other participants.
     pub(super) fn inquire(&mut self, tx: TxId, out: &mut Outbox<Self>) {
         let Some(participation) = self.participations.get_mut(tx) else { return };
         participation.inquiries += 1;
@@ -293,12 +295,12 @@ impl CommitNode {
             }
         }
         let at = self.now + self.backoff(inquiries - 1);
-        self.participations.get_mut(tx).expect("just seen").due_at = at;
+        self.participations.get_mut(tx).expect("checked above").due_at = at;
         self.timers.set(at, Timer::Inquire, tx);
     }
 
-    /// Another participant is in doubt. Who has no record and will not vote Yes any more decides: it forces ABORT, and
-    /// tells when that is durable.
+    /// Another participant is in doubt. If this node has no record, it decides: it forces ABORTED,
+    /// so that it cannot vote Yes later, and replies when that record is durable.
     pub(super) fn on_inquiry_as_participant(
         &mut self,
         from: NodeId,
@@ -361,14 +363,14 @@ impl CommitNode {
         }
     }
 
-    /// After boot: what is in doubt is asked about at once.
+    /// After boot: inquires at once about every transaction in doubt.
     pub(super) fn resume_participations(&mut self, out: &mut Outbox<Self>) {
         for tx in self.participations.keys() {
             let proof = self
                 .wal
                 .redeem(self.wal.recovered_ticket(PreparedTx(tx)))
                 .expect("the boot barrier has completed");
-            self.participations.get_mut(tx).expect("a key of this table").stage =
+            self.participations.get_mut(tx).expect("a key of this map").stage =
                 Stage::Prepared(proof);
             self.inquire(tx, out);
         }
@@ -389,7 +391,8 @@ impl CommitNode {
         at.is_ok_and(|at| self.ended[at].contains(Position::of(tx)))
     }
 
-    /// A coordinator's word: what has ended needs no outcome any more, and is not worth waiting for.
+    /// Merges a coordinator's end mark: ended transactions need no outcome, and waiting for their
+    /// locks is pointless.
     pub(super) fn on_end_mark(&mut self, coordinator: NodeId, end_mark: &EndMark) {
         let at = match self.ended.binary_search_by_key(&coordinator, |ended| ended.coordinator) {
             Ok(at) => at,
@@ -404,11 +407,12 @@ impl CommitNode {
         let ended = &self.ended[at];
         self.outcomes
             .retain(|tx, _| tx.coordinator != coordinator || !ended.contains(Position::of(tx)));
-        let over = |waiter: &&Waiter| {
+        let has_ended = |waiter: &&Waiter| {
             waiter.tx.coordinator == coordinator && ended.contains(Position::of(waiter.tx))
         };
-        let over: Vec<TxId> = self.waiting.iter().filter(over).map(|waiter| waiter.tx).collect();
-        for tx in over {
+        let ended_waiting: Vec<TxId> =
+            self.waiting.iter().filter(has_ended).map(|waiter| waiter.tx).collect();
+        for tx in ended_waiting {
             self.discard_waiting(tx);
         }
     }

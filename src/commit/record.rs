@@ -1,4 +1,5 @@
-//! What a node writes into its log. The snapshot that a log begins with is a [`State`](super::state::State).
+//! The records of the log. The snapshot with which a log begins is a
+//! [`State`](super::state::State).
 
 use std::fmt;
 
@@ -10,79 +11,57 @@ use crate::codec::{CodecError, FieldReader};
 use crate::contract::{Label, Subject};
 use crate::id::{Incarnation, NodeId, RequestId, TxId};
 
-/// One record. Kind, transaction and name come first in every encoding, so that [`RecordHead`] can read them
-/// without the rest.
+/// One record. Kind, transaction and request come first in every encoding, so that [`RecordHead`]
+/// can be read without the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Record {
-    /// Participant: ready to do `part`; locks are held. Forced before Yes.
+    /// Participant: `part` is prepared and its locks are held. Forced before Yes.
     Prepared {
-        /// The transaction.
         tx: TxId,
-        /// The request behind it.
         request: RequestId,
         /// This node's operations, all participants, and the age.
         part: Part,
     },
-    /// Coordinator: it is decided. Forced before anything shows it. Its own part is done by this record.
+    /// Coordinator: the transaction is committed. Forced before any effect depends on it. Applies
+    /// the coordinator's own part.
     Commit {
-        /// The transaction.
         tx: TxId,
-        /// The request behind it.
         request: RequestId,
-        /// The coordinator's own operations (perhaps none) and all participants.
+        /// The coordinator's own operations (possibly none) and all participants.
         part: Part,
     },
-    /// Participant: the prepared part is done. Forced before Ack.
-    Committed {
-        /// The transaction.
-        tx: TxId,
-        /// The request behind it.
-        request: RequestId,
-    },
-    /// Participant: it will never be done here, prepared or not. Forced only if a fellow participant is told.
-    Aborted {
-        /// The transaction.
-        tx: TxId,
-        /// The request behind it.
-        request: RequestId,
-    },
-    /// Coordinator: all have acknowledged, it can be forgotten. Never forced.
-    End {
-        /// The transaction.
-        tx: TxId,
-        /// The request behind it.
-        request: RequestId,
-    },
+    /// Participant: the prepared part is applied. Forced before Ack.
+    Committed { tx: TxId, request: RequestId },
+    /// Participant: the transaction is aborted here, prepared or not. Forced only for a reply to
+    /// another participant.
+    Aborted { tx: TxId, request: RequestId },
+    /// Coordinator: all participants have acknowledged. Never forced.
+    End { tx: TxId, request: RequestId },
 }
 
-/// Which record.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum RecordKind {
-    /// [`Record::Prepared`].
     Prepared,
-    /// [`Record::Commit`].
     Commit,
-    /// [`Record::Committed`].
     Committed,
-    /// [`Record::Aborted`].
     Aborted,
-    /// [`Record::End`].
     End,
 }
 
-/// What all records have in common, read from the front of an encoding.
+/// The fields common to all records, read from the front of an encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct RecordHead {
-    /// Which record.
     pub kind: RecordKind,
-    /// The transaction.
     pub tx: TxId,
-    /// The request behind it.
     pub request: RequestId,
 }
 
 impl RecordHead {
-    /// Reads the front of an encoded [`Record`] and leaves the rest alone.
+    /// Decodes the front of an encoded [`Record`].
     ///
     /// # Errors
     /// [`CodecError`] if the bytes do not begin like a record.
@@ -117,16 +96,16 @@ fn not_a_record() -> CodecError {
     CodecError::Malformed("not a record".to_owned())
 }
 
-/// A record read in place: what a judge wants to know of every record that is written. It allocates nothing.
+/// A record read in place, for checkers that inspect every record. Allocates nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'a> {
-    /// Kind, transaction and name.
+    /// Kind, transaction and request.
     pub head: RecordHead,
     rest: FieldReader<'a>,
 }
 
 impl<'a> RecordView<'a> {
-    /// Reads an encoded [`Record`]'s front; its part, if it has one, is read when it is asked for.
+    /// Decodes the front of an encoded [`Record`]. Its part, if it has one, is read on demand.
     ///
     /// # Errors
     /// [`CodecError`] if the bytes do not begin like a record.
@@ -136,11 +115,11 @@ impl<'a> RecordView<'a> {
         Ok(RecordView { head, rest })
     }
 
-    /// Adds the operations of the record's part to `ops` and gives its participants; nothing for the kinds
-    /// that have no part.
+    /// Adds the operations of the record's part to `ops` and returns its participants; nothing for
+    /// records without a part.
     ///
     /// # Errors
-    /// [`CodecError`] if the bytes do not go on like a part.
+    /// [`CodecError`] if the bytes do not continue like a part.
     pub fn part(
         &self,
         ops: &mut Vec<Op>,
@@ -150,7 +129,7 @@ impl<'a> RecordView<'a> {
             true => take_part(self.rest, ops).ok_or_else(not_a_record)?,
             false => (0, self.rest),
         };
-        // They were all read once, on the way to the operations.
+        // All of them were read once, on the way to the operations.
         Ok((0..count).map_while(move |_| nodes.unsigned_as().map(NodeId)))
     }
 }
@@ -183,7 +162,7 @@ fn take_part<'a>(
 }
 
 impl Record {
-    /// Kind, transaction and name.
+    /// Kind, transaction and request.
     pub fn head(&self) -> RecordHead {
         let (kind, tx, request) = match self {
             Record::Prepared { tx, request, .. } => (RecordKind::Prepared, tx, request),
@@ -269,8 +248,8 @@ mod tests {
         assert!(RecordHead::decode(&[5, 0, 0, 0, 0, 0, 0]).is_err());
     }
 
-    /// A client's number had 32 bits once. An integer's encoding does not say its width, so what was written then, in logs
-    /// and in snapshots, is what would be written now.
+    /// A client's number once had 32 bits. The encoding of an integer does not depend on its width,
+    /// so logs and snapshots of that time have the same bytes as today's.
     #[test]
     fn record_with_a_32_bit_client_id_is_still_read() {
         let bytes = [4, 1, 2, 3, 252, 0xef, 0xbe, 0xad, 0xde, 5, 6];

@@ -1,8 +1,9 @@
-//! What clients ask and what they are told.
+//! Requests of clients and their responses.
 //!
-//! A request is named (client, serial, attempt) and addressed to one life of one coordinator; that name is never
-//! addressed anywhere else. A client that gives up on an answer asks for the outcome; one that wants to try
-//! again takes the next attempt and keeps the age. This is what makes "exactly once" hold across restarts.
+//! A request id is (client, serial, attempt). A request is addressed to one incarnation of one
+//! coordinator, and its id is never used for another. A client that stops waiting for a response
+//! queries the outcome; a client that retries uses the next attempt and keeps the age. This is what
+//! makes "exactly once" hold across restarts.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,31 +16,34 @@ use super::part::{Age, InvalidTransaction};
 use crate::contract::{Label, Subject};
 use crate::id::{Incarnation, NodeId, RequestId};
 
-/// What a client asks.
+/// A client's request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Do all of this or nothing.
+    /// Execute all operations or none.
     Transact {
-        /// The life of the coordinator that is addressed, as learnt from its last [`Response`] (0 at first: the
-        /// answer will be "aborted", with the right life). Another life looks the name up and does not execute it.
+        /// The incarnation of the coordinator that is addressed, from its last [`Response`] (0 at
+        /// first: the response will be "aborted", with the current incarnation). Another
+        /// incarnation looks the id up and does not execute it.
         #[serde(rename = "life")]
         incarnation: Incarnation,
-        /// The age of the wish, for wait-die. Every attempt has the same.
+        /// The age of the request, for wait-die. Every attempt has the same.
         age: Age,
-        /// This client has seen the answers to all its turns *below* this one; they may be forgotten.
+        /// The client has received the outcomes of all its requests *below* this number; they may
+        /// be forgotten.
         seen: RequestNumber,
-        /// What to do, in this order.
+        /// The operations, in order.
         ops: Arc<[Op]>,
     },
-    /// What has become of the request whose name this bears? Changes nothing.
+    /// Query the outcome of the request with this id. Changes nothing.
     Outcome {
-        /// The life that that request was addressed to.
+        /// The incarnation to which that request was addressed.
         #[serde(rename = "life")]
         incarnation: Incarnation,
     },
 }
 
-/// The place of a request among those of its client: later wishes and later attempts are greater.
+/// The number of a request among those of its client: later requests and later attempts are
+/// greater.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -50,63 +54,64 @@ pub struct RequestNumber {
     pub attempt: u16,
 }
 
-/// The answer.
+/// The response to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Response {
-    /// The present life of who answers: where to address the next request.
+    /// The current incarnation of the responding node: the address of the next request.
     #[serde(rename = "life")]
     pub incarnation: Incarnation,
-    /// What has become of the request.
     pub outcome: Outcome,
 }
 
-/// What has become of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Outcome {
-    /// All of it is done, once and for ever.
+    /// All operations are applied, exactly once and permanently.
     Committed {
-        /// What its `Get`s found, in the order of the request. `None` if that was forgotten in a restart.
+        /// The values of its `Get`s, in the order of the request. `None` if they were forgotten in
+        /// a restart.
         reads: Option<Reads>,
     },
-    /// None of it is done, and none ever will be under this name.
+    /// No operation is applied, and none ever will be under this id.
     Aborted {
-        /// Why.
         #[serde(rename = "why")]
         reason: AbortReason,
     },
-    /// Not known, not yet or no longer: either of the others is possible.
+    /// Undecided or forgotten: both other outcomes are possible.
     Unknown,
 }
 
 /// Why a request was aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum AbortReason {
     /// A participant refused.
     Refused {
-        /// Which one.
         by: NodeId,
-        /// Why.
         #[serde(rename = "no")]
         refusal: Refusal,
     },
-    /// Not all votes came in time.
+    /// A vote was missing at the vote timeout.
     TimedOut {
-        /// The first participant whose vote was missing (the coordinator itself if its own part waited).
+        /// The first participant without a vote (the coordinator itself if its own part waited for
+        /// locks).
         missing: NodeId,
     },
-    /// It was addressed to an earlier life, which did not commit it.
+    /// The request was addressed to an earlier incarnation, which did not commit it.
     Restarted,
-    /// It is not a transaction.
+    /// The operations are not a transaction.
     Invalid(InvalidTransaction),
 }
 
 impl RequestNumber {
-    /// Where `request` stands among those of its client.
+    /// The number of `request` among those of its client.
     pub fn of(request: RequestId) -> RequestNumber {
         RequestNumber { serial: request.serial, attempt: request.attempt }
     }
 
-    /// The greatest turn below this one; itself if it is the least.
+    /// The greatest number below this one; the number itself if it is the least.
     pub fn predecessor(self) -> RequestNumber {
         match self {
             RequestNumber { serial, attempt: 1.. } => {

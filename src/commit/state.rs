@@ -1,4 +1,4 @@
-//! Everything that a life leaves to the next one: what a snapshot holds, and what the log adds to it.
+//! The durable state of a node: what a snapshot holds, and how the log changes it.
 
 use std::collections::BTreeMap;
 
@@ -13,77 +13,75 @@ use crate::id::{Incarnation, NodeId, RequestId, TxId};
 
 /// The durable state of a node. Canonical: equal states have equal fields and equal encodings.
 ///
-/// Snapshot plus rest of the log is this, too: [`State::apply`] adds one record. Only three things change without
-/// a record and live in snapshots alone: words heard (`ended`), names forgotten (`clients[..].floor`), and the
-/// outcomes that words allow to forget. Aborts by a coordinator leave nothing: they are presumed.
+/// A snapshot plus the rest of the log yields it: [`State::apply`] adds one record. Only three
+/// things change without a record and are stored in snapshots alone: end marks received (`ended`),
+/// request ids forgotten (`clients[..].floor`), and the outcomes that end marks allow to forget.
+/// Aborts by a coordinator leave nothing: they are presumed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// The life that wrote it.
+    /// The incarnation that wrote it.
     pub incarnation: Incarnation,
-    /// The values, with everything applied whose COMMIT or COMMITTED is in the log up to here.
+    /// The values after every COMMIT and COMMITTED record of the log so far.
     pub values: BTreeMap<Key, i64>,
-    /// What is in doubt here; its locks follow from it. Sorted by transaction.
+    /// The transactions in doubt; their locks follow from it. Sorted by transaction.
     pub prepared: Vec<Prepared>,
     /// Terminal outcomes as participant, kept until `ended` covers them. Sorted by transaction.
     pub outcomes: Vec<KnownOutcome>,
-    /// Decided as coordinator and not acknowledged by all. Sorted by transaction.
+    /// Transactions committed as coordinator and not acknowledged by all. Sorted by transaction.
     pub committing: Vec<Committing>,
-    /// What is known of other coordinators. Sorted by coordinator; those never heard of are absent.
+    /// The ended transactions of other coordinators. Sorted by coordinator; those without an end
+    /// mark are absent.
     pub ended: Vec<EndedTransactions>,
-    /// Names of committed requests, and floors. Sorted by client; clients of whom nothing is known are absent.
+    /// Ids of committed requests, and floors. Sorted by client; clients without either are absent.
     pub clients: Vec<ClientHistory>,
 }
 
-/// A vote that has been or may be given.
+/// A transaction for which a Yes was or may be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Prepared {
-    /// The transaction.
     pub tx: TxId,
-    /// The request behind it.
     pub request: RequestId,
-    /// What was promised.
+    /// The operations that this node will apply on commit.
     pub part: Part,
 }
 
-/// How a transaction ended at a participant.
+/// The outcome of a transaction at a participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct KnownOutcome {
-    /// The transaction.
     pub tx: TxId,
-    /// The request behind it.
     pub request: RequestId,
-    /// How.
     pub decision: Decision,
 }
 
-/// One or the other.
+/// The decision about a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Decision {
-    /// All of it.
+    /// All operations are applied.
     Committed,
-    /// None of it.
+    /// No operation is applied.
     Aborted,
 }
 
-/// A decision that not all subordinates have acknowledged.
+/// A committed transaction that not all subordinates have acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Committing {
-    /// The transaction.
     pub tx: TxId,
-    /// The request behind it.
     pub request: RequestId,
-    /// All participants; who has acknowledged is not recorded.
+    /// All participants. The acknowledgements received so far are not recorded.
     pub participants: Participants,
 }
 
-/// What is remembered of one client.
+/// The remembered requests of one client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientHistory {
     /// [`RequestId::client`].
     pub client: u64,
-    /// At or below this, names may have been forgotten. (0, 0) if none have.
+    /// Requests at or below this number may have been forgotten. (0, 0) if none were.
     pub floor: RequestNumber,
-    /// The committed requests above the floor, with their transactions. Sorted by turn.
+    /// The committed requests above the floor, with their transactions. Sorted by number.
     pub committed: Vec<(RequestNumber, TxId)>,
 }
 
@@ -91,7 +89,8 @@ impl State {
     /// Replays one record.
     ///
     /// # Panics
-    /// If the record cannot follow what came before: logs are checksummed and chained, so that is our own bug.
+    /// If the record cannot follow the records before it. Logs are checksummed and chained, so that
+    /// is a bug of this program.
     pub fn apply(&mut self, node: NodeId, record: Record) {
         match record {
             Record::Prepared { tx, request, part } => {
@@ -155,8 +154,9 @@ impl State {
     }
 }
 
-/// Does `ops` to `values`, in order. Bounds were checked when the keys were locked, and locks have kept them.
+/// Applies `ops` to `values`, in order. Bounds were checked when the keys were locked, and the
+/// locks keep them valid.
 ///
 /// # Panics
-/// If a sum overflows, which was checked, too.
+/// If a sum overflows, which was checked as well.
 pub(crate) use crate::store::apply_ops;

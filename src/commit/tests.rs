@@ -1,5 +1,5 @@
-//! The node, told as stories. What storms do to it is shown elsewhere; here it is shown what it does at all, and what
-//! that costs.
+//! Scenarios of a node: what it does, and what it costs. The simulator shows its behaviour under
+//! faults.
 
 mod cluster;
 
@@ -17,7 +17,7 @@ fn put(node: u16, value: i64) -> Op {
     Op { node: NodeId(node), key: key(), action: Action::Put(value) }
 }
 
-/// What no node can do.
+/// An operation that every node refuses.
 fn overdraw(node: u16) -> Op {
     Op { node: NodeId(node), key: key(), action: Action::Add { by: -1, at_least: 0 } }
 }
@@ -26,7 +26,7 @@ fn puts(nodes: impl IntoIterator<Item = u16>) -> Vec<Op> {
     nodes.into_iter().map(|node| put(node, 5)).collect()
 }
 
-/// Everybody can, so everybody does.
+/// Every participant can commit, so every participant does.
 #[test]
 fn transaction_that_every_participant_accepts_commits_everywhere() {
     let mut cluster = TestCluster::new(3);
@@ -37,7 +37,8 @@ fn transaction_that_every_participant_accepts_commits_everywhere() {
     cluster.assert_quiescent();
 }
 
-/// One cannot, so nobody does; whoever voted Yes is told, and lets its locks go.
+/// One participant refuses, so none commits; those that voted Yes are informed and release their
+/// locks.
 #[test]
 fn one_no_vote_aborts_at_every_participant() {
     for refusing_node in 0..=3 {
@@ -57,8 +58,8 @@ fn one_no_vote_aborts_at_every_participant() {
 }
 
 /// 1. Prepare does not reach node 2.
-/// 2. The coordinator repeats itself in vain, and gives up when its time has come.
-/// 3. Node 1, which had voted Yes, is told.
+/// 2. The coordinator resends it without effect, and aborts at the vote timeout.
+/// 3. Node 1, which had voted Yes, is informed.
 #[test]
 fn missing_vote_aborts_at_the_vote_timeout() {
     let mut cluster = TestCluster::new(2);
@@ -80,9 +81,9 @@ fn missing_vote_aborts_at_the_vote_timeout() {
     cluster.assert_quiescent();
 }
 
-/// 1. Everybody votes Yes, but nothing reaches the coordinator until it has given up.
-/// 2. The votes come late, and do not complete the tally: each is answered with Abort, and ends its sender's
-///    doubt.
+/// 1. Every participant votes Yes, but no vote reaches the coordinator before its timeout.
+/// 2. The votes arrive late and do not complete the tally: each is answered with Abort, and its
+///    sender is no longer in doubt.
 #[test]
 fn late_yes_vote_is_answered_with_abort() {
     let mut cluster = TestCluster::new(2);
@@ -105,10 +106,10 @@ fn late_yes_vote_is_answered_with_abort() {
     cluster.assert_quiescent();
 }
 
-/// 1. Everybody votes Yes, and Commit does not reach node 1.
-/// 2. Its power fails.
-/// 3. It is in doubt again, with its locks, and asks.
-/// 4. It is told, and does what it had promised.
+/// 1. Every participant votes Yes, and Commit does not reach node 1.
+/// 2. Node 1 loses power.
+/// 3. It is in doubt again, with its locks, and inquires.
+/// 4. It learns the decision and commits.
 #[test]
 fn prepared_transaction_survives_a_power_cut() {
     let mut cluster = TestCluster::new(2);
@@ -128,8 +129,9 @@ fn prepared_transaction_survives_a_power_cut() {
 }
 
 /// 1. Node 1 reads a key for a transaction, is prepared, and its Yes is lost.
-/// 2. Its power fails. Its next life holds the locks again, and is asked for its vote again.
-/// 3. The client is told what node 1 has read, not what node 2 has in its stead.
+/// 2. Node 1 loses power. Its next incarnation holds the locks again, and its vote is requested
+///    again.
+/// 3. The client receives the value that node 1 has read, not a value of node 2 in its place.
 #[test]
 fn yes_vote_resent_after_a_power_cut_carries_the_same_reads() {
     let mut cluster = TestCluster::new(2);
@@ -150,8 +152,10 @@ fn yes_vote_resent_after_a_power_cut_carries_the_same_reads() {
     cluster.assert_quiescent();
 }
 
-/// 1. The coordinator has decided, told its client, and loses its power before anybody else hears of it.
-/// 2. Its next life says it again, unasked, until all have acknowledged, and still knows the answer.
+/// 1. The coordinator has decided and replied to its client, and loses power before a message
+///    reaches another node.
+/// 2. Its next incarnation resends Commit unasked until all have acknowledged, and still knows the
+///    outcome.
 #[test]
 fn commit_decision_survives_a_power_cut_of_the_coordinator() {
     let mut cluster = TestCluster::new(2);
@@ -171,9 +175,10 @@ fn commit_decision_survives_a_power_cut_of_the_coordinator() {
     assert_eq!(cluster.outcomes(), [Outcome::Committed { reads: None }]);
 }
 
-/// 1. The votes are lost, and the coordinator's power fails before it has decided.
-/// 2. Its next life knows nothing of the transaction.
-/// 3. Who is in doubt asks, and is told "aborted", by presumption; so is the client.
+/// 1. The votes are lost, and the coordinator loses power before it has decided.
+/// 2. Its next incarnation does not know the transaction.
+/// 3. The participants in doubt inquire and are answered "aborted", by presumption; so is the
+///    client.
 #[test]
 fn transaction_without_a_commit_record_is_presumed_aborted() {
     let mut cluster = TestCluster::new(2);
@@ -191,8 +196,8 @@ fn transaction_without_a_commit_record_is_presumed_aborted() {
     cluster.assert_quiescent();
 }
 
-/// 1. Commit reaches node 1 and not node 2, and the coordinator dies for good.
-/// 2. Node 2 asks in vain, then asks its fellow, and is told.
+/// 1. Commit reaches node 1 and not node 2, and the coordinator goes down permanently.
+/// 2. Node 2 inquires at the coordinator without an answer, then at node 1, and learns the outcome.
 #[test]
 fn in_doubt_participant_learns_the_outcome_from_another_participant() {
     let mut cluster = TestCluster::new(2);
@@ -206,7 +211,7 @@ fn in_doubt_participant_learns_the_outcome_from_another_participant() {
     cluster.assert_quiescent();
 }
 
-/// W7: what a life reads back is what the one before it knew, whatever it was in the middle of.
+/// W7: an incarnation recovers the state of the one before it, at any point of the protocol.
 #[test]
 fn recovered_state_equals_the_state_before_the_crash() {
     let mut cluster = TestCluster::new(2);
@@ -223,7 +228,8 @@ fn recovered_state_equals_the_state_before_the_crash() {
         cluster.boot(id);
         let (state_before, state_after) = (before.state(), cluster.node(id).state());
         assert!(cluster.node(id).store.locks().eq(before.store.locks()), "{}", before.id);
-        // Words are heard without a record: what they allowed to forget may come back, nothing else may be missing.
+        // End marks are received without a record: outcomes that they allowed to forget may come
+        // back, no other part of the state may be missing.
         assert!(state_before.outcomes.iter().all(|known| state_after.outcomes.contains(known)));
         let State { ended, outcomes, .. } = state_before.clone();
         let incarnation = state_before.incarnation;
@@ -235,8 +241,8 @@ fn recovered_state_equals_the_state_before_the_crash() {
     cluster.assert_quiescent();
 }
 
-/// Presumed abort, as Mohan, Lindsay and Obermarck counted it: 4n messages, 2n + 1 forced records, and an END. The
-/// coordinator's own part costs nothing.
+/// Presumed abort, with the counts of Mohan, Lindsay and Obermarck: 4n messages, 2n + 1 forced
+/// records, and an END. The coordinator's own part costs nothing.
 #[test]
 fn commit_costs_4n_messages_and_2n_plus_1_forced_records() {
     for n in 1..=7 {
@@ -254,8 +260,8 @@ fn commit_costs_4n_messages_and_2n_plus_1_forced_records() {
     }
 }
 
-/// With k Yes-voters an abort costs 2n + k messages and k forced records, whether the No comes first or last; what
-/// is not forced is at most 1 + n.
+/// With k Yes votes an abort costs 2n + k messages and k forced records, whether the No arrives
+/// first or last; at most 1 + n records are unforced.
 #[test]
 fn abort_costs_2n_plus_k_messages_and_k_forced_records() {
     for (n, k) in (1..=7).flat_map(|n| (0..n).map(move |k| (n, k))) {
@@ -278,8 +284,8 @@ fn abort_costs_2n_plus_k_messages_and_k_forced_records() {
     }
 }
 
-/// 1. Node 1 has voted Yes, and is told to stop: it must still hear how that ends.
-/// 2. Other transactions, it lets lie.
+/// 1. Node 1 has voted Yes and is shutting down: it must still receive the decision.
+/// 2. It ignores messages of other transactions.
 #[test]
 fn only_a_prepare_of_an_unknown_transaction_begins_participation() {
     let mut cluster = TestCluster::new(1);

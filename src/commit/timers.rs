@@ -1,24 +1,24 @@
-//! When something is due. Kept sorted, so that the next deadline is a look at the front and removal is exact:
-//! nothing stays armed when all is quiet.
+//! Timers. Kept sorted, so that the next deadline is at the front and removal is exact: no timer
+//! stays set when the node is idle.
 
 use std::collections::VecDeque;
 
 use crate::id::{Time, TxId};
 
-/// What is due.
+/// The kinds of timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// A coordinator has waited long enough for votes.
+    /// A coordinator stops waiting for votes.
     VoteTimeout,
-    /// A coordinator says again what has not been answered.
+    /// A coordinator resends unanswered messages.
     Retransmit,
-    /// A Prepare has waited long enough for a lock.
+    /// A waiting Prepare is dropped.
     LockTimeout,
-    /// Who is in doubt asks.
+    /// A participant in doubt inquires.
     Inquire,
 }
 
-/// All that is due, sorted by time.
+/// All timers, sorted by time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     queue: VecDeque<(Time, Timer, TxId)>,
@@ -38,7 +38,7 @@ impl Timers {
         self.queue.insert(index, entry);
     }
 
-    /// Takes out what was set for exactly this time; it may have fired already.
+    /// Removes a timer set for exactly this time, if it has not fired.
     pub(super) fn cancel(&mut self, at: Time, timer: Timer, tx: TxId) {
         let entry = (at, timer, tx);
         if self.queue.front() == Some(&entry) {

@@ -1,4 +1,5 @@
-//! A small map by transaction that keeps its memory: in flight there are few, and they come in order.
+//! A small map by transaction that keeps its memory: few transactions are in flight, and they come
+//! in order.
 
 use crate::id::TxId;
 
@@ -57,7 +58,7 @@ impl<T> TxMap<T> {
         self.entries.iter_mut().map(|(tx, value)| (*tx, value))
     }
 
-    /// The transactions, for loops that change the table.
+    /// The transactions, for loops that change the map.
     pub(super) fn keys(&self) -> Vec<TxId> {
         self.entries.iter().map(|entry| entry.0).collect()
     }

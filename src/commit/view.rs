@@ -1,4 +1,4 @@
-//! What an operator sees of a node. Looking changes nothing.
+//! What an operator sees of a node. Reading it changes nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,102 +8,100 @@ use super::op::Key;
 use super::participant::{KnownOutcome, Participation};
 use crate::id::{Incarnation, Micros, NodeId, RequestId, Time, TxId};
 
-/// One node at one moment.
+/// The state of a node at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct View {
-    /// The present life.
+    /// The current incarnation.
     #[serde(rename = "life")]
     pub incarnation: Incarnation,
-    /// Whether its boot is durable: before that it answers nobody.
+    /// Whether the boot is durable: before that the node answers no message.
     pub ready: bool,
-    /// Transactions begun in this life.
+    /// Transactions begun in this incarnation.
     pub begun: u64,
-    /// Coordinated here, undecided.
+    /// Coordinated transactions that are undecided.
     pub collecting: u64,
-    /// Coordinated here, COMMIT on its way to the disk.
+    /// Coordinated transactions whose COMMIT is not durable yet.
     pub deciding: u64,
-    /// Coordinated here, committed, and not acknowledged by all.
+    /// Coordinated transactions that are committed and not acknowledged by all.
     pub committing: u64,
-    /// Taking part, waiting for locks.
+    /// Participations that wait for locks.
     pub waiting: u64,
-    /// Taking part, PREPARED, and not told what was decided.
+    /// Participations that are prepared and do not know the decision.
     pub in_doubt: Vec<InDoubt>,
-    /// Outcomes kept for others who may be in doubt.
+    /// Outcomes kept for other participants that may be in doubt.
     pub outcomes: u64,
-    /// Whether nothing is under way that a clean shutdown would wait for.
+    /// Whether no work is in progress that a clean shutdown would wait for.
     pub idle: bool,
-    /// Clients whose names are remembered.
+    /// Clients with remembered requests.
     pub clients: u64,
     /// Keys with a value.
     pub keys: u64,
-    /// Who holds what.
     pub locks: Vec<HeldLock>,
-    /// What the log has done in this life.
+    /// The log in this incarnation.
     pub log: LogView,
 }
 
 /// A transaction in doubt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct InDoubt {
-    /// Which.
     pub tx: TxId,
-    /// The request behind it.
     #[serde(rename = "name")]
     pub request: RequestId,
-    /// Since when: since it was locked, or since this life began.
+    /// Time since it was locked, or since this incarnation began.
     pub age: Micros,
-    /// Who decides.
     pub coordinator: NodeId,
-    /// Who else may know.
+    /// Other participants, which may know the outcome.
     pub peers: Vec<NodeId>,
-    /// Whether PREPARED is durable, and Yes said.
+    /// Whether PREPARED is durable, and Yes was sent.
     pub voted: bool,
-    /// How often this node has asked.
+    /// The number of inquiries sent.
     #[serde(rename = "asked")]
     pub inquiries: u32,
 }
 
 /// A lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct HeldLock {
-    /// On which key.
     pub key: Key,
-    /// By which transaction.
     pub holder: TxId,
-    /// Not shared with readers.
+    /// False for locks shared by readers.
     pub exclusive: bool,
 }
 
-/// A log.
+/// The state of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogView {
     /// The number of the current segment.
     pub segment: u32,
-    /// Its length.
+    /// The length of the current segment.
     pub segment_bytes: u64,
     /// The last record appended, counted from the first one ever.
     pub appended: u64,
     /// The last record that is durable.
     pub durable: u64,
-    /// Records appended in this life.
+    /// Records appended in this incarnation.
     pub records: u64,
-    /// Those of them that had to be durable before anything was said.
+    /// Records that were forced, that is, an effect depended on their durability.
     pub forced: u64,
-    /// Barriers issued for them.
+    /// Barriers issued for records.
     pub barriers: u64,
-    /// Snapshots written in this life, the boot's included.
+    /// Snapshots written in this incarnation, including that of the boot.
     pub snapshots: u64,
-    /// Bytes of those.
+    /// Bytes of these snapshots.
     pub snapshot_bytes: u64,
 }
 
 impl CommitNode {
-    /// The present life, once its boot is durable.
+    /// The current incarnation, once its boot is durable.
     pub fn incarnation(&self) -> Option<Incarnation> {
         self.wal.ready().then_some(self.incarnation)
     }
 
-    /// Whether no transaction is under way here, as coordinator or as participant, and every commit is acknowledged.
+    /// Whether no transaction is in progress here, as coordinator or participant, and every commit
+    /// is acknowledged.
     pub fn is_idle(&self) -> bool {
         let acknowledged = |known: &KnownOutcome| !known.owes_ack();
         self.coordinated.is_empty()
@@ -111,7 +109,7 @@ impl CommitNode {
             && self.outcomes.iter().all(|(_, known)| acknowledged(known))
     }
 
-    /// Whether this message would make the node take part in a transaction that it has no part in yet.
+    /// Whether this message would make the node take part in another transaction.
     pub fn starts_new_work(&self, message: &Message) -> bool {
         match message {
             Message::Prepare { tx, .. } => {
@@ -126,7 +124,7 @@ impl CommitNode {
         }
     }
 
-    /// What is under way at `now`.
+    /// The state at `now`.
     pub fn view(&self, now: Time) -> View {
         let (mut collecting, mut deciding, mut committing) = (0, 0, 0);
         for (_, coordinated) in self.coordinated.iter() {

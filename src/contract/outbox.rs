@@ -1,4 +1,4 @@
-//! Where a node leaves what it wants done.
+//! The outbox, to which a node adds its effects.
 
 use serde::Serialize;
 
@@ -6,7 +6,8 @@ use super::{About, DiskOp, Effect, FileId, HaltReason, Label, Node};
 use crate::codec;
 use crate::id::{NodeId, RequestId};
 
-/// Where a node leaves its effects. The driver owns it and reuses it, so that a warm step allocates nothing.
+/// The effects of a step, in order. The driver owns the outbox and reuses it, so that a warm step
+/// allocates nothing.
 #[derive(Clone, Debug)]
 pub struct Outbox<N: Node> {
     effects: Vec<Effect<N>>,
@@ -19,29 +20,29 @@ impl<N: Node> Default for Outbox<N> {
     }
 }
 
-/// For the node: one verb per effect.
+/// For the node: one method per effect.
 impl<N: Node> Outbox<N> {
-    /// Says something to another node.
+    /// Sends a message to another node.
     pub fn send(&mut self, to: NodeId, message: N::Message) {
         self.effects.push(Effect::Send { to, message });
     }
 
-    /// Answers a client.
+    /// Replies to a client.
     pub fn reply(&mut self, id: RequestId, response: N::Response) {
         self.effects.push(Effect::Reply { id, response });
     }
 
-    /// Tells the operator.
+    /// Reports an event to the operator.
     pub fn report(&mut self, event: N::Event) {
         self.effects.push(Effect::Report(event));
     }
 
-    /// Stops this life.
+    /// Stops this incarnation.
     pub fn halt(&mut self, reason: HaltReason) {
         self.effects.push(Effect::Halt(reason));
     }
 
-    /// Appends whatever `write` adds to the buffer it is given (to its end; what is there stays).
+    /// Appends what `write` adds to the end of its buffer. The earlier contents of the buffer stay.
     pub fn append_with(&mut self, file: FileId, about: About, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
@@ -49,7 +50,7 @@ impl<N: Node> Outbox<N> {
         self.effects.push(Effect::Disk(DiskOp::Append { file, bytes, about }));
     }
 
-    /// Appends `bytes`.
+    /// Appends `bytes` to `file`.
     pub fn append(&mut self, file: FileId, about: About, bytes: &[u8]) {
         self.append_with(file, about, |buffer| buffer.extend_from_slice(bytes));
     }
@@ -59,15 +60,15 @@ impl<N: Node> Outbox<N> {
         self.append_with(file, value.about(), |buffer| codec::encode_into(value, buffer));
     }
 
-    /// Any other disk operation: barriers, names, truncations.
+    /// Adds any other disk operation: barriers, names, truncations.
     pub fn disk(&mut self, op: DiskOp) {
         self.effects.push(Effect::Disk(op));
     }
 }
 
-/// For the driver: look, take, reuse.
+/// For the driver: inspect, take, reuse.
 impl<N: Node> Outbox<N> {
-    /// Takes the effects out, in order, with the bytes that their appends refer to.
+    /// Takes the effects out, in order, with the buffer that their appends refer to.
     pub fn drain(&mut self) -> (std::vec::Drain<'_, Effect<N>>, &[u8]) {
         (self.effects.drain(..), &self.bytes)
     }
@@ -82,7 +83,7 @@ impl<N: Node> Outbox<N> {
         &self.bytes[chunk.start as usize..chunk.end as usize]
     }
 
-    /// Forgets everything, keeps the memory.
+    /// Removes all effects and keeps the memory.
     pub fn clear(&mut self) {
         self.effects.clear();
         self.bytes.clear();
@@ -97,17 +98,17 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// How many bytes.
+    /// The number of bytes.
     pub fn len(self) -> usize {
         (self.end - self.start) as usize
     }
 
-    /// Whether there are none.
+    /// Whether the range is empty.
     pub fn is_empty(self) -> bool {
         self.start == self.end
     }
 
-    /// The bytes of this chunk in the buffer that [`Outbox::drain`] hands out.
+    /// The bytes of this range in the buffer that [`Outbox::drain`] returns.
     pub fn of(self, buffer: &[u8]) -> &[u8] {
         &buffer[self.start as usize..self.end as usize]
     }

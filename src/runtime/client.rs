@@ -1,19 +1,23 @@
-//! A client of atomic commitment over TCP, with typed results.
+//! A client of two-phase commit over TCP, with typed results.
 //!
 //! # Retries
 //!
-//! Three kinds, each harmless for its own reason:
+//! There are three kinds, each safe for its own reason:
 //!
-//! 1. *No answer, or the connection is lost.* The very same request, name and life included, is asked again, over a new
-//!    connection if need be, but only of the same node: a name is addressed to nobody else. There it is executed at most
-//!    once and looked up ever after, by whichever life of the node is there then; so this is never a second execution.
-//! 2. *Refused for a conflict, timed out, or the coordinator has restarted.* The answer is "aborted", and final for that
-//!    name. The wish is uttered again under a new name (the next attempt) with its old age, so that it wins in the end.
-//!    This is done at most [`ClientOptions::attempts`] times.
-//! 3. *Refused for a bound, an overflow, or not a transaction.* Never tried again: the answer would be the same.
+//! 1. *No answer, or the connection is lost.* The same request, with the same id and incarnation,
+//!    is sent again, over a new connection if necessary, but only to the same node: an id is never
+//!    addressed to another node. The node executes it at most once and looks it up from then on, in
+//!    whichever incarnation it is; so a resend is never a second execution.
+//! 2. *Refused for a conflict, timed out, or the coordinator has restarted.* The answer is
+//!    "aborted", and final for that id. The transaction is tried again under a new id (the next
+//!    attempt) with its old age, so that it wins in the end. At most [`ClientOptions::attempts`]
+//!    attempts are made.
+//! 3. *Refused for a bound, an overflow, or not a transaction.* Never retried: the answer would be
+//!    the same.
 //!
-//! When [`ClientOptions::request_timeout`] is over without an answer, the result is [`TxResult::Unknown`] with the request's name.
-//! [`Client::outcome`] asks for that name later, from any process.
+//! If there is no answer within [`ClientOptions::request_timeout`], the result is
+//! [`TxResult::Unknown`] with the request's handle. [`Client::outcome`] queries that request later,
+//! from any process.
 
 mod handle;
 mod result;
@@ -30,7 +34,7 @@ pub use handle::{ParseHandleError, RequestHandle};
 pub use result::{ClientError, TxResult, UnknownReason};
 
 use super::clock::{after, wall_us};
-use super::packet::{Caller, ClientPacket, ClientReply, Hello, Rejected, Welcome};
+use super::packet::{Caller, ClientPacket, ClientReply, Hello, RejectReason, Welcome};
 use super::serve::Status;
 use super::start::entropy;
 use super::stream::{FRAME_BYTES_MAX, Frames, StreamError, write_value};
@@ -38,19 +42,20 @@ use crate::commit::view::View;
 use crate::commit::{AbortReason, Age, Op, Outcome, Refusal, Request, RequestNumber, Response};
 use crate::id::{Incarnation, NodeId, RequestId};
 
-/// How a client behaves.
+/// Options of a client.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// The cluster that the node must be of.
+    /// The cluster that the node must belong to.
     pub cluster: String,
-    /// The number under which this client's requests are named; no two clients may share one: the second would be
-    /// told what became of the first one's requests. Drawn from 64 bits if `None`.
+    /// The client's number, part of its request ids. Two clients must not share a number: the
+    /// second would receive the outcomes of the first one's requests. Drawn at random from 64 bits
+    /// if `None`.
     pub number: Option<u64>,
-    /// How long to wait for an answer, and for a connection, all retries included.
+    /// How long to wait for an answer, and for a connection, including all retries.
     pub request_timeout: Duration,
-    /// After how long without an answer the same request is asked again.
+    /// After how long without an answer a request is sent again.
     pub resend_after: Duration,
-    /// How often a wish is uttered at most; at least 1.
+    /// The greatest number of attempts of a transaction; at least 1.
     pub attempts: u16,
 }
 
@@ -66,7 +71,7 @@ impl Default for ClientOptions {
     }
 }
 
-/// A connection to one coordinator, for one wish at a time.
+/// A connection to one coordinator, for one transaction at a time.
 #[derive(Debug)]
 pub struct Client {
     address: String,
@@ -75,7 +80,7 @@ pub struct Client {
     serial: u32,
     node: NodeId,
     incarnation: Incarnation,
-    /// Names whose answer nobody has seen: nothing from the first of them on may be forgotten.
+    /// Requests without a known outcome: the node must not forget any from the first of them on.
     unanswered: BTreeMap<RequestNumber, RequestHandle>,
     connection: Option<Connection>,
 }
@@ -88,7 +93,7 @@ struct Connection {
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// First and longest pause before a wish is uttered again.
+/// First and longest pause before the next attempt.
 const RETRY_PAUSE_MS: (u64, u64) = (1, 64);
 
 impl Client {
@@ -113,21 +118,21 @@ impl Client {
         Ok(client)
     }
 
-    /// The node at the other end.
+    /// The node that this client is connected to.
     pub fn node(&self) -> NodeId {
         self.node
     }
 
-    /// The number under which this client's requests are named.
+    /// The client's number, part of its request ids.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Does all of `ops` or nothing. See the [module](self) for what is tried again.
+    /// Executes all of `ops` or none. See the [module](self) for what is retried.
     ///
     /// # Errors
-    /// [`ClientError`] if nothing was done and nothing will be: no node was there, or it took no request. Once a request
-    /// has left, whatever happens then is [`TxResult::Unknown`] at worst.
+    /// [`ClientError`] if nothing was executed and nothing will be: no node was reachable, or it
+    /// accepted no request. After a request was sent, every failure is [`TxResult::Unknown`].
     pub async fn transact(&mut self, ops: impl Into<Arc<[Op]>>) -> Result<TxResult, ClientError> {
         self.serial += 1;
         let ops = ops.into();
@@ -155,7 +160,7 @@ impl Client {
                     return Ok(TxResult::Unknown { handle, reason: UnknownReason::NoAnswer });
                 }
                 Err(error) => {
-                    // It never left, so there is no answer to wait for.
+                    // It was never sent, so there is no answer to wait for.
                     self.unanswered.remove(&RequestNumber::of(id));
                     return Err(error);
                 }
@@ -174,10 +179,10 @@ impl Client {
         }
     }
 
-    /// What became of a request that some client once made of this node.
+    /// The outcome of a request that some client once sent to this node.
     ///
     /// # Errors
-    /// [`ClientError`] if the node cannot be asked, or is not the one that the name says.
+    /// [`ClientError`] if the node cannot be reached, or is not the node in the handle.
     pub async fn outcome(&mut self, handle: RequestHandle) -> Result<TxResult, ClientError> {
         let deadline = after(self.options.request_timeout);
         match self
@@ -193,7 +198,7 @@ impl Client {
         }
     }
 
-    /// What the node says of itself, as JSON.
+    /// The node's status, as JSON.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] if it does not answer in time.
@@ -208,10 +213,11 @@ impl Client {
         }
     }
 
-    /// What the node says of itself.
+    /// The node's status.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`] if it does not answer in time, [`ClientError::Malformed`] if it is of another version.
+    /// [`ClientError::Unreachable`] if it does not answer in time, [`ClientError::Malformed`] if it
+    /// has another version.
     pub async fn status(&mut self) -> Result<Status<View>, ClientError> {
         let json = self.status_json().await?;
         let malformed = |error: serde_json::Error| ClientError::Malformed {
@@ -236,7 +242,7 @@ impl Client {
         }
     }
 
-    /// An answer that is final was seen: its name is open no longer.
+    /// Records a final outcome: its request is no longer unanswered.
     fn record_outcome(&mut self, handle: RequestHandle, outcome: Outcome) -> TxResult {
         let result = match outcome {
             Outcome::Committed { reads } => TxResult::Committed { handle, reads },
@@ -245,15 +251,15 @@ impl Client {
                 return TxResult::Unknown { handle, reason: UnknownReason::NotKnown };
             }
         };
-        // An outcome may be that of any client's request.
+        // The outcome may be that of another client's request.
         if self.unanswered.get(&RequestNumber::of(handle.id)) == Some(&handle) {
             self.unanswered.remove(&RequestNumber::of(handle.id));
         }
         result
     }
 
-    /// Asks until there is an answer: the same request under the same name. `None` when the time is over, or when
-    /// whoever the name is addressed to is not to be found any more.
+    /// Sends the same request under the same id until there is an answer. `None` after the timeout,
+    /// or when the node of the handle is not reachable any more.
     async fn send_until_answered(
         &mut self,
         handle: RequestHandle,
@@ -264,7 +270,7 @@ impl Client {
         loop {
             match self.connect_to_node_of(handle, deadline).await {
                 Ok(()) => {}
-                // It may have been done, whoever is there or not there now.
+                // The request may have been executed, whether or not the node is reachable now.
                 Err(_) if sent => return Ok(None),
                 Err(error) => return Err(error),
             }
@@ -277,8 +283,8 @@ impl Client {
                 }
                 Ok(Ok(Answer::Rejected(reason))) if !sent => {
                     let reason = match reason {
-                        Rejected::Closing => "shutting down",
-                        Rejected::Busy => "too busy",
+                        RejectReason::Closing => "shutting down",
+                        RejectReason::Busy => "too busy",
                     };
                     return Err(ClientError::Rejected { address: self.address.clone(), reason });
                 }
@@ -307,7 +313,7 @@ impl Client {
                 Some(ClientReply::Rejected { id: other, reason }) if other == id => {
                     return Ok(Answer::Rejected(reason));
                 }
-                // To an earlier question, asked more than once.
+                // The answer to an earlier request, which was sent more than once.
                 Some(
                     ClientReply::Answer { .. }
                     | ClientReply::Rejected { .. }
@@ -318,8 +324,8 @@ impl Client {
         }
     }
 
-    /// Makes sure that the node is there to which the name is addressed. Another one at the same address would not know
-    /// the name, and do it all once more if it happens to be in the same life.
+    /// Connects to the node in the handle. Another node at the same address would not know the
+    /// request, and would execute it again if it is in the same incarnation.
     async fn connect_to_node_of(
         &mut self,
         handle: RequestHandle,
@@ -337,7 +343,7 @@ impl Client {
         self.connection = None;
     }
 
-    /// Makes sure that there is a connection, trying again until `deadline`.
+    /// Ensures that there is a connection, retrying until `deadline`.
     async fn ensure_connected(&mut self, deadline: Instant) -> Result<(), ClientError> {
         let mut backoff = Duration::from_millis(10);
         let mut last = "no time was left to try".to_owned();
@@ -384,7 +390,7 @@ impl Client {
 
 enum Answer {
     Response(Response),
-    Rejected(Rejected),
+    Rejected(RejectReason),
 }
 
 enum DialError {

@@ -1,4 +1,4 @@
-//! The machine's clock, as a node is told it: microseconds since its life began, and never backwards.
+//! The machine's clock for a node: microseconds since the incarnation began, never backwards.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -9,25 +9,24 @@ use std::time::{Duration, Instant};
 
 use crate::id::Time;
 
-/// The clock of one life.
+/// The clock of one incarnation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
 }
 
 impl Clock {
-    /// Time begins.
+    /// Starts the clock at zero.
     pub(crate) fn start() -> Clock {
         Clock { origin: Instant::now() }
     }
 
-    /// Now.
+    /// The current time.
     pub(crate) fn now(&self) -> Time {
         Time(u64::try_from(self.origin.elapsed().as_micros()).expect("half a million years"))
     }
 
-    /// The machine's name for a time of this clock; a wake that comes too early is allowed, so a day is as good as for
-    /// ever.
+    /// The instant of a time of this clock, at most a day from now: a node may be woken too early.
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
         let ahead =
             Duration::from_micros(time.since(self.now()).0).min(Duration::from_secs(86_400));
@@ -35,12 +34,13 @@ impl Clock {
     }
 }
 
-/// So long from now. Whoever waits for longer than a year waits for ever: no length of time is too long to be added.
+/// The instant after a duration; after more than a year, the same as after a year, so that no
+/// duration overflows.
 pub(crate) fn after(duration: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + duration.min(Duration::from_secs(365 * 86_400))
 }
 
-/// Microseconds since 1970, for the age of wishes; only fairness depends on it.
+/// Microseconds since 1970, for the age of requests. Only fairness depends on it.
 pub(crate) fn wall_us() -> u64 {
     let since =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The node of atomic commitment, served.
+//! The engine's interface to the commit node.
 
 use super::serve::ServedNode;
 use crate::commit::view::View;

@@ -1,8 +1,9 @@
-//! The disk of a node for real: one thread that performs operations in order and tells when barriers have completed.
+//! The real disk of a node: one thread performs operations in order and reports barrier
+//! completions.
 //!
-//! Writes never complete, barriers do, each once. The first failure latches: no later operation of this life is
-//! performed, every barrier not yet answered is answered with that failure, and no sync is ever tried again.
-//! Appends that come one after another to one file become one write: that is all the cleverness there is.
+//! Only barriers complete, each once; writes do not. The first failure latches: no later operation
+//! of this incarnation is performed, every pending barrier completes with that failure, and no sync
+//! is retried. Consecutive appends to one file become one write; there is no other optimisation.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -36,16 +37,16 @@ pub(super) enum Job {
 /// A barrier has completed.
 #[derive(Clone, Debug)]
 pub struct BarrierCompletion {
-    /// Which.
+    /// The id that the node gave the barrier.
     pub op: OpId,
-    /// Whether everything it covers is durable.
+    /// `Ok` if everything that the barrier covers is durable.
     pub result: Result<(), DiskError>,
-    /// What the operating system said, once: with the first barrier that tells of a failure.
+    /// The operating system's error, only with the first barrier that fails.
     pub detail: Option<String>,
 }
 
 impl Batch {
-    /// Adds an append; one that goes on where the last ended becomes part of it.
+    /// Adds an append. It extends the last job if that is an append to the same file.
     pub(super) fn append(&mut self, file: FileId, bytes: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
@@ -58,24 +59,27 @@ impl Batch {
     }
 }
 
-/// How many batches may wait for the thread. A node whose disk is slow is not given more inputs than that.
+/// Batches that may wait for the thread. When the queue is full, the driver takes no inputs.
 const BATCHES_MAX: usize = 64;
 
-/// Starts the thread of a data directory. It ends when the sender is dropped, and whatever it was given before has
-/// been performed then.
-#[expect(clippy::disallowed_methods, reason = "a driver for real has a real disk, and that blocks")]
+/// Starts the thread of a data directory. It ends when the sender is dropped and all queued batches
+/// are performed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "file operations block, so they run on a thread of their own"
+)]
 pub(super) fn start(
     path: PathBuf,
 ) -> io::Result<(mpsc::Sender<Batch>, mpsc::UnboundedReceiver<BarrierCompletion>, DiskThread)> {
     let (jobs, mut inbox) = mpsc::channel::<Batch>(BATCHES_MAX);
-    // Unbounded, and yet bounded: there is at most one barrier under way for each lane.
+    // Unbounded, but the length is bounded: each lane has at most one pending barrier.
     let (outbox, done) = mpsc::unbounded_channel();
     let mut files = DataFiles::open(&path)?;
     let thread = std::thread::spawn(move || {
         while let Some(batch) = inbox.blocking_recv() {
             for job in &batch.jobs {
                 if let Some(done) = files.perform(job, &batch.bytes) {
-                    // Nobody listens any more once the node is stopped; what it was given is performed all the same.
+                    // Fails once the node is stopped; queued operations are performed nevertheless.
                     let _ = outbox.send(done);
                 }
             }
@@ -84,10 +88,10 @@ pub(super) fn start(
     Ok((jobs, done, thread))
 }
 
-/// To wait for the thread's end.
+/// Joins the disk thread.
 pub(super) type DiskThread = std::thread::JoinHandle<()>;
 
-/// The files of a node, open for appending. What the disk thread owns.
+/// The files of a node, open for appending. Owned by the disk thread.
 #[derive(Debug)]
 pub struct DataFiles {
     path: PathBuf,
@@ -98,10 +102,10 @@ pub struct DataFiles {
 }
 
 impl DataFiles {
-    /// The files in this directory, for one life.
+    /// Opens this directory, for one incarnation.
     ///
     /// # Errors
-    /// If there is no such directory.
+    /// If the directory cannot be opened.
     pub fn open(path: &Path) -> io::Result<DataFiles> {
         let directory = File::open(path)?;
         Ok(DataFiles {
@@ -113,7 +117,8 @@ impl DataFiles {
         })
     }
 
-    /// Performs one operation of a node, `bytes` being those of an append; what to tell the node, if it was a barrier.
+    /// Performs one operation; `bytes` is the data of an append. Returns the completion if the
+    /// operation is a barrier.
     pub fn issue(&mut self, op: &DiskOp, bytes: &[u8]) -> Option<BarrierCompletion> {
         self.perform(&Job::of(op, 0..bytes.len()), bytes)
     }
@@ -135,7 +140,7 @@ impl DataFiles {
     fn attempt(&mut self, job: &Job, bytes: &[u8]) -> io::Result<()> {
         match *job {
             Job::Append { file, bytes: ref range } => {
-                self.file(file)?.write_all(&bytes[range.clone()])
+                self.open_or_create(file)?.write_all(&bytes[range.clone()])
             }
             Job::Truncate { file, len } => self.open_existing(file)?.set_len(len),
             Job::Rename { from, to } => {
@@ -162,8 +167,7 @@ impl DataFiles {
         self.path.join(file_name_of(file))
     }
 
-    /// Creates it if need be.
-    fn file(&mut self, file: FileId) -> io::Result<&mut File> {
+    fn open_or_create(&mut self, file: FileId) -> io::Result<&mut File> {
         self.open_file(file, true)
     }
 
@@ -186,7 +190,7 @@ impl DataFiles {
 }
 
 impl Job {
-    /// `bytes` says where those of an append are.
+    /// `bytes` is the range of an append's data in [`Batch::bytes`].
     pub(super) fn of(op: &DiskOp, bytes: Range<usize>) -> Job {
         match *op {
             DiskOp::Append { file, .. } => Job::Append { file, bytes },

@@ -18,48 +18,50 @@ use super::files::Directory;
 use super::link::{self, Link};
 use super::listener::{Arrival, Listener};
 use super::observer::{Continuation, Observer};
-use super::packet::{ClientReply, Rejected};
+use super::packet::{ClientReply, RejectReason};
 use super::serve::{DiskStatus, ServedNode};
 use super::start::{Ending, Settings};
 use super::stream::SendQueue;
 use crate::contract::{Input, Outbox};
 use crate::id::{Incarnation, NodeId, RequestId};
 
-/// Requests that may be under way at one node: a bound on what clients can make it hold.
+/// Pending requests at one node: a bound on the memory that clients can make it use.
 const PENDING_REQUESTS_MAX: usize = 8_192;
 
-/// Inputs that are handled before their effects leave: what they write shares a disk batch and a packet.
+/// Inputs that are handled before the disk batch is flushed: their writes share one batch, and
+/// their messages one packet.
 const INPUT_BATCH_MAX: usize = 64;
 
-/// Everything that one life has.
+/// The state of one incarnation.
 pub(super) struct Driver<N: ServedNode> {
     settings: Settings,
     node: N,
     outbox: Outbox<N>,
     clock: Clock,
     observer: Option<Box<dyn Observer<N>>>,
-    /// The number of the last letter sent.
+    /// The number of the last message sent.
     last_message_number: u64,
     jobs: mpsc::Sender<Batch>,
     batch: Batch,
     disk: DiskStatus,
-    /// What the operating system said about the failure that the node halts for.
+    /// The operating system's error for the failure that the node halts for; empty if there is
+    /// none.
     detail: String,
     links: BTreeMap<NodeId, Link>,
-    /// Who waits for which answer.
+    /// For each pending request, the queue of the connection that receives its answer.
     pending_requests: BTreeMap<RequestId, Arc<SendQueue>>,
-    // Until the node is ready.
+    // `Some` until the node is ready.
     listener: Option<Listener<N>>,
     tasks: JoinSet<()>,
     ready: watch::Sender<Option<Incarnation>>,
-    /// Until when a clean shutdown waits.
+    /// The end of the wait of a clean shutdown; `None` while no shutdown was requested.
     closing: Option<Instant>,
     ended: Option<Ending>,
 }
 
-/// The life of a node.
+/// From the first input to the last.
 impl<N: ServedNode> Driver<N> {
-    #[expect(clippy::too_many_arguments, reason = "what `start` has put together, once")]
+    #[expect(clippy::too_many_arguments, reason = "called once, by `start`")]
     pub(super) fn new(
         settings: Settings,
         node: N,
@@ -77,7 +79,8 @@ impl<N: ServedNode> Driver<N> {
             outbox,
             clock,
             observer,
-            // Whoever sends a letter of an earlier life again cannot be told apart by numbers that start from 1.
+            // A random start per incarnation: with numbers that begin at 1, a message of an earlier
+            // incarnation that arrives late would have the number of a message of this one.
             last_message_number: entropy & !0xFFFF_FFFF,
             jobs,
             batch: Batch::default(),
@@ -110,7 +113,7 @@ impl<N: ServedNode> Driver<N> {
             self.set_alarm(&mut alarm);
             tokio::select! {
                 biased;
-                // What is always ready under load comes last, so that nothing else starves.
+                // Arrivals come last: under load they are always ready and would starve the rest.
                 done = done.recv() => match done {
                     Some(done) => self.on_done(done),
                     None => self.end(Ending::EngineFailed { what: "the disk thread has ended".to_owned() }),
@@ -132,11 +135,12 @@ impl<N: ServedNode> Driver<N> {
         self.ended.unwrap_or(Ending::Terminated)
     }
 
-    /// Hands everything that was written to the disk thread. If that is behind, no more inputs are taken meanwhile.
+    /// Sends the batch to the disk thread. While the queue of that thread is full, this waits and
+    /// no inputs are taken.
     async fn flush(&mut self) {
         if !self.batch.jobs.is_empty() {
             let batch = std::mem::take(&mut self.batch);
-            // It ends only after this sender is dropped.
+            // Cannot fail: the disk thread ends only after this sender is dropped.
             let _ = self.jobs.send(batch).await;
         }
     }
@@ -158,19 +162,18 @@ impl<N: ServedNode> Driver<N> {
     }
 
     fn on_stop(&mut self) {
-        tracing::info!(node = %self.settings.node, "shutting down: nothing new is begun");
+        tracing::info!(node = %self.settings.node, "shutting down: new requests are rejected");
         self.closing.get_or_insert(after(self.settings.shutdown_timeout));
     }
 
-    /// The door and the links go on for as long as the node lives. Without one of them it would live on, and hear nobody.
+    /// The listener and the links run for as long as the node runs. Without one of them the node
+    /// would run on and receive nothing, so the end of any of them ends the node.
     fn on_task_ended(&mut self, ended: &Result<(), JoinError>) {
         let reason = match ended {
             Ok(()) => "it returned".to_owned(),
             Err(failure) => failure.to_string(),
         };
-        self.end(Ending::EngineFailed {
-            what: format!("a task of the network has ended: {reason}"),
-        });
+        self.end(Ending::EngineFailed { what: format!("a network task has ended: {reason}") });
     }
 
     fn on_done(&mut self, done: BarrierCompletion) {
@@ -183,7 +186,7 @@ impl<N: ServedNode> Driver<N> {
 
     fn on_arrival(&mut self, arrival: Arrival<N>) {
         match arrival {
-            // Whoever sent it sends it again: to the next life.
+            // Dropped: the sender repeats it, and the next incarnation handles it.
             Arrival::Message { message, .. }
                 if self.closing.is_some() && self.node.starts_new_work(&message) => {}
             Arrival::Message { from, number, message } => {
@@ -208,14 +211,14 @@ impl<N: ServedNode> Driver<N> {
         }
     }
 
-    /// A request that is under way may always be asked again.
-    fn rejection(&self, id: RequestId) -> Option<Rejected> {
+    /// `None` if the request is accepted. A repetition of a pending request always is.
+    fn rejection(&self, id: RequestId) -> Option<RejectReason> {
         if self.pending_requests.contains_key(&id) {
             None
         } else if self.closing.is_some() {
-            Some(Rejected::Closing)
+            Some(RejectReason::Closing)
         } else {
-            (self.pending_requests.len() >= PENDING_REQUESTS_MAX).then_some(Rejected::Busy)
+            (self.pending_requests.len() >= PENDING_REQUESTS_MAX).then_some(RejectReason::Busy)
         }
     }
 
@@ -234,7 +237,7 @@ impl<N: ServedNode> Driver<N> {
         self.open_if_ready();
     }
 
-    /// Ends the life if the tap wants that.
+    /// Ends the node if the observer terminates it or fails; true if the run is over.
     fn ends_run(&mut self, observed: Option<io::Result<Continuation>>) -> bool {
         match observed {
             None | Some(Ok(Continuation::Proceed)) => false,
@@ -253,7 +256,7 @@ impl<N: ServedNode> Driver<N> {
         self.ended.get_or_insert(ending);
     }
 
-    /// Once the life is durable, it may be spoken of.
+    /// Starts the listener and the links as soon as the incarnation is durable.
     fn open_if_ready(&mut self) {
         if self.listener.is_none() {
             return;
@@ -277,9 +280,10 @@ impl<N: ServedNode> Driver<N> {
     }
 }
 
-/// The end.
+/// Shutdown.
 impl<N: ServedNode> Driver<N> {
-    /// Ends everything that was started. A clean end lets answers and letters leave first.
+    /// Ends all tasks and the disk thread. A clean shutdown first lets queued answers and messages
+    /// leave.
     async fn shut_down(&mut self, thread: DiskThread) {
         if let Some(Ending::Stopped { .. }) = self.ended {
             if let (Some(observer), Some(Ending::Stopped { idle: true })) =
@@ -289,14 +293,15 @@ impl<N: ServedNode> Driver<N> {
                 tracing::error!(%error, "cannot write the event log");
             }
             self.flush().await;
-            // Answers and letters are on their way to the kernel: the tasks that write them run meanwhile.
+            // 20 ms for the tasks that write queued answers and messages to their sockets.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.tasks.shutdown().await;
         self.links.clear();
         let (dead_end, _) = mpsc::channel(1);
         drop(std::mem::replace(&mut self.jobs, dead_end));
-        // What the thread was given it performs; a disk that hangs keeps the directory locked, and rightly.
+        // The thread performs all queued operations. A disk that hangs keeps the directory locked,
+        // as it must: another process may not open it while writes are pending.
         let _ = tokio::task::spawn_blocking(|| thread.join()).await;
     }
 }

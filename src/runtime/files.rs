@@ -1,4 +1,4 @@
-//! A node's files for real: which name each role has, who owns the directory, and what survived.
+//! The data directory of a node: its lock, its identity, its file names and the surviving files.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,15 +15,15 @@ const LOCK: &str = "lock";
 const IDENTITY: &str = "identity.json";
 const FORMAT: u32 = 1;
 
-/// The data directory of one node, locked for this process as long as this lives.
+/// The data directory of one node. This process holds its lock until the value is dropped.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    // Held, not read: the lock goes with the file.
+    // Held, not read: closing the file releases the lock.
     _lock: File,
 }
 
-/// Whose directory it is: written once, checked at every start.
+/// The node that owns the directory: written once, checked at every start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
     format: u32,
@@ -33,82 +33,64 @@ struct Identity {
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum DirectoryError {
-    /// Another process has it.
+    /// Another process has locked it.
     #[error(
         "data directory {path} is in use by process {holder}; stop that one first, or choose another --data"
     )]
+    #[allow(missing_docs, reason = "the names say it")]
     InUse {
-        /// Which directory.
         path: PathBuf,
-        /// What the lock file says.
+        /// The process id in the lock file, or `?`.
         holder: String,
     },
     /// It belongs to another node.
     #[error(
         "data directory {path} belongs to n{found_node} of cluster {found_cluster:?}, not to {node} of {cluster:?}; choose another --data"
     )]
-    Foreign {
-        /// Which directory.
-        path: PathBuf,
-        /// Whose it is.
-        found_node: u16,
-        /// Of which cluster.
-        found_cluster: String,
-        /// Who wants it.
-        node: NodeId,
-        /// Of which cluster.
-        cluster: String,
-    },
-    /// It has files, and none of them says whose.
+    #[allow(missing_docs, reason = "the names say it")]
+    Foreign { path: PathBuf, found_node: u16, found_cluster: String, node: NodeId, cluster: String },
+    /// It has files but no identity file.
     #[error(
-        "data directory {path} holds {file:?} and is no data directory of stormglass; choose an empty one"
+        "data directory {path} holds {file:?} and is not a stormglass data directory; choose an empty one"
     )]
+    #[allow(missing_docs, reason = "the names say it")]
     NotADataDirectory {
-        /// Which directory.
         path: PathBuf,
-        /// A file that is in it.
+        /// One of the files in it.
         file: String,
     },
-    /// It says whose it is in a way that cannot be read.
+    /// Its identity file cannot be parsed.
     #[error(
         "{path} is damaged: {what}; restore the directory from a copy, or choose an empty --data"
     )]
     Identity {
-        /// Which file.
         path: PathBuf,
-        /// What is wrong.
+        /// The parser's error.
         what: String,
     },
     /// It was written by another version of this program.
     #[error(
         "{path} has format {found}, this program reads {readable}; nothing is wrong with it: run the version that wrote it"
     )]
-    Version {
-        /// Which file.
-        path: PathBuf,
-        /// What it says.
-        found: u32,
-        /// What would be readable.
-        readable: u32,
-    },
-    /// The operating system refused.
+    Version { path: PathBuf, found: u32, readable: u32 },
+    /// An operation on it failed.
     #[error("cannot {what} {path}: {error}")]
+    #[allow(missing_docs, reason = "the names say it")]
     Io {
-        /// What was attempted.
+        /// The operation, as it follows "cannot".
         what: &'static str,
-        /// On what.
         path: PathBuf,
-        /// Why not.
         error: io::Error,
     },
 }
 
 impl Directory {
-    /// Opens the directory of a node, creating it if need be, and keeps everybody else out.
+    /// Opens and locks the directory of a node; creates it if it does not exist.
     ///
     /// # Errors
-    /// [`DirectoryError`] if it is in use, somebody else's, or cannot be written.
+    /// [`DirectoryError`] if it is in use, belongs to another node, or cannot be written.
     pub fn open(path: &Path, cluster: &str, node: NodeId) -> Result<Directory, DirectoryError> {
         let failed = |what, path: &Path| {
             let path = path.to_path_buf();
@@ -128,28 +110,30 @@ impl Directory {
             return Err(DirectoryError::InUse { path: path.to_path_buf(), holder });
         }
         check_or_write_identity(path, cluster, node)?;
-        // Only for the message to whoever comes second. On a full disk that is not worth a refusal.
+        // Only for the error message of a second process, so a full disk is ignored here.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         Ok(Directory { path: path.to_path_buf(), _lock: lock })
     }
 
-    /// Where it is.
+    /// The path that it was opened with.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Creates the directory and what leads to it. A name is durable only once the directory that holds it is synced: a node
-/// that has voted must not lose its whole directory to a power cut, and begin its first life once more.
+/// Creates the directory and its missing parents, and syncs the parent of each. An entry is durable
+/// only once its parent directory is synced: otherwise a power cut could remove the whole directory
+/// of a node that has voted, and the node would start with incarnation 1 again.
 fn create(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|at| !exists(at)).collect();
     fs::create_dir_all(path)?;
     for made in &missing {
-        sync(holder(made))?;
+        sync(parent_of(made))?;
     }
     if missing.is_empty() {
-        // Whoever made it may have died before this. If it is not ours to open, then that was somebody who prepared it.
-        return match sync(holder(path)) {
+        // The process that created it may have crashed before the sync. A parent that this process
+        // may not open was prepared by the administrator.
+        return match sync(parent_of(path)) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other,
         };
@@ -161,8 +145,8 @@ fn exists(path: &Path) -> bool {
     path.as_os_str().is_empty() || path.exists()
 }
 
-/// The directory in which this one has its name.
-fn holder(path: &Path) -> &Path {
+/// The directory that contains the entry of this one.
+fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
@@ -174,7 +158,7 @@ fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Nobody's directory becomes ours by accident: it must be empty, or say that it is a node's.
+/// Refuses a directory that has files but no identity: it is not the data directory of a node.
 fn refuse_non_data_directory(path: &Path) -> Result<(), DirectoryError> {
     let failed = |error| DirectoryError::Io { what: "read", path: path.to_path_buf(), error };
     if path.join(IDENTITY).exists() {
@@ -189,7 +173,7 @@ fn refuse_non_data_directory(path: &Path) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-/// Checks whose it is; the first to come writes it down, and it is durable before there is any log.
+/// Checks the identity. The first start writes it, and it is durable before there is any log.
 fn check_or_write_identity(path: &Path, cluster: &str, node: NodeId) -> Result<(), DirectoryError> {
     let file = path.join(IDENTITY);
     let io = |what| {
@@ -228,12 +212,12 @@ fn check_or_write_identity(path: &Path, cluster: &str, node: NodeId) -> Result<(
     write().map_err(io("write"))
 }
 
-/// The file name of a role.
+/// The file name of a file id: `wal.3`, `snapshot.3` or `scratch`.
 pub fn file_name_of(file: FileId) -> String {
     file.to_string()
 }
 
-/// The role of a file name; `None` for files that are none of the node's.
+/// The file id of a file name; `None` if the file is not one of the node's.
 pub fn file_id_of(name: &str) -> Option<FileId> {
     let number = |text: &str| text.parse::<u32>().ok().filter(|number| number.to_string() == text);
     match name.split_once('.') {
@@ -244,18 +228,19 @@ pub fn file_id_of(name: &str) -> Option<FileId> {
     }
 }
 
-/// Everything that survived in a data directory, read into memory: what a node is booted from. Changes nothing, so the
-/// offline tools use it too.
+/// The files of a data directory, read into memory: the disk that a node boots from. Reading
+/// changes nothing, so the offline tools use it too.
 #[derive(Debug, Default)]
 pub struct SurvivingFiles {
     files: BTreeMap<FileId, Result<Vec<u8>, DiskError>>,
 }
 
 impl SurvivingFiles {
-    /// Reads all files that have a role.
+    /// Reads all files that have a [`FileId`].
     ///
     /// # Errors
-    /// [`DirectoryError::Io`] if the directory cannot be listed. A file that cannot be read is left to the node.
+    /// [`DirectoryError::Io`] if the directory cannot be listed. A file that cannot be read is no
+    /// error here: the node sees it as unreadable.
     pub fn read(path: &Path) -> Result<SurvivingFiles, DirectoryError> {
         let failed = |error| DirectoryError::Io {
             what: "read data directory",
@@ -309,7 +294,7 @@ mod tests {
         let synced = |path: &Path| {
             let synced = RefCell::new(Vec::new());
             let note = |directory: &Path| {
-                assert!(path.is_dir(), "a name that is not there yet is made durable");
+                assert!(path.is_dir(), "the parent was synced before the entry existed");
                 synced.borrow_mut().push(directory.to_path_buf());
                 Ok(())
             };
@@ -318,10 +303,10 @@ mod tests {
         };
         let path = root.join("logs/n0");
         assert_eq!(synced(&path), [root.join("logs"), root.clone()]);
-        // Once more, since the first to come may have died in between.
+        // Synced again: the first process may have crashed before its sync.
         assert_eq!(synced(&path), [root.join("logs")]);
         fs::remove_dir_all(&root).expect("it was there");
-        assert_eq!(holder(Path::new("logs")), Path::new("."));
+        assert_eq!(parent_of(Path::new("logs")), Path::new("."));
     }
 
     #[test]
@@ -331,7 +316,7 @@ mod tests {
         let _ = fs::remove_dir_all(&root);
         let fails = |_: &Path| Err(io::Error::from(io::ErrorKind::PermissionDenied));
         assert!(create(&root, fails).is_err());
-        // Somebody else has made it: that is for them to see to.
+        // The directory exists: its parent may belong to the administrator.
         assert!(create(&root, fails).is_ok());
         fs::remove_dir_all(&root).expect("it was there");
     }

@@ -1,4 +1,4 @@
-//! Frames that must be refused, for whoever wants to see that they are.
+//! Generates malformed frames, which a node must refuse without any change of its state.
 
 use std::time::Duration;
 
@@ -13,25 +13,26 @@ use crate::commit::{Action, Age, EndMark, Key, Message, Op, Part, Request, Reque
 use crate::id::{Incarnation, NodeId, RequestId, TxId};
 use crate::wire::{self, HEADER_BYTES};
 
-/// Somebody who talks nonsense.
+/// Sends malformed frames to one node.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameFuzzer<'a> {
-    /// The cluster that is disturbed.
+    /// The cluster of the target.
     pub cluster: &'a str,
-    /// A peer of the victim that does not run: letters come in its name.
+    /// A peer of the target that does not run: the fuzzer uses its id as the sender of messages.
     pub absent: NodeId,
-    /// The victim.
+    /// The node that receives the frames.
     pub target: NodeId,
 }
 
-/// Frames of nonsense in one burst: whole ones, so that the connection lives on.
+/// Frames per connection. All but the last are well framed, so that the connection stays open.
 const BURST_FRAMES_MAX: u64 = 200;
 
 impl FrameFuzzer<'_> {
-    /// One connection, at most `frames_max` frames; how many there were. `next_random` gives random numbers.
+    /// Opens one connection and sends at most `frames_max` frames; returns how many it sent.
+    /// `next_random` is the source of randomness.
     ///
     /// # Errors
-    /// Those of connecting. That the victim hangs up is as it should be.
+    /// If the connection cannot be opened. That the target closes it is not an error.
     pub async fn run_connection(
         &self,
         address: &str,
@@ -39,12 +40,12 @@ impl FrameFuzzer<'_> {
         next_random: &mut impl FnMut() -> u64,
     ) -> std::io::Result<u64> {
         let mut stream = TcpStream::connect(address).await?;
-        // No time is spent waiting for this side's port: there are not enough of them.
+        // Avoids TIME_WAIT on this side: its ports would run out.
         stream.set_zero_linger()?;
         let (sent, bytes) = match next_random() % 16 {
             0 => (1, random_bytes(next_random, 40)),
             1 => (1, self.bad_greeting(next_random)),
-            // Nothing at all, or not enough of it: hangs up at once, half open as it were.
+            // 0 to 11 bytes of a valid frame, and then the connection is closed.
             2 => (
                 1,
                 wire::encode_frame(&self.hello(Caller::Client))[..(next_random() % 12) as usize]
@@ -60,7 +61,7 @@ impl FrameFuzzer<'_> {
         Hello { cluster: self.cluster.to_owned(), caller }
     }
 
-    fn is_peer(&self) -> Hello {
+    fn peer_hello(&self) -> Hello {
         self.hello(Caller::Peer {
             node: self.absent,
             incarnation: Incarnation(1),
@@ -80,11 +81,12 @@ impl FrameFuzzer<'_> {
             1 => wire::encode_frame(&self.hello(unknown_peer)),
             2 => wire::encode_frame(&self.hello(wrong_target)),
             3 => wire::encode_frame(&Hello { cluster: "x".repeat(5_000), caller: Caller::Client }),
-            _ => corrupt_frame(wire::encode_frame(&self.is_peer()), next_random),
+            _ => corrupt_frame(wire::encode_frame(&self.peer_hello()), next_random),
         }
     }
 
-    /// Greets properly, talks nonsense in whole frames, and ends with a frame that is damaged.
+    /// Completes the handshake, sends well-framed values that do not decode, and ends with a
+    /// damaged frame.
     async fn send_undecodable(
         &self,
         mut stream: TcpStream,
@@ -92,7 +94,7 @@ impl FrameFuzzer<'_> {
         next_random: &mut impl FnMut() -> u64,
     ) -> std::io::Result<u64> {
         let is_peer = next_random().is_multiple_of(2);
-        let hello = if is_peer { self.is_peer() } else { self.hello(Caller::Client) };
+        let hello = if is_peer { self.peer_hello() } else { self.hello(Caller::Client) };
         let (from, mut out) = stream.split();
         if out.write_all(&wire::encode_frame(&hello)).await.is_err() {
             return Ok(0);
@@ -122,7 +124,8 @@ impl FrameFuzzer<'_> {
         };
         bytes.extend(corrupt_frame(last, next_random));
         sent += 1;
-        // Whoever is hung up on has said enough. One that waits for the rest of a long frame is left waiting.
+        // 2 ms for the target to close the connection. It does not if the last frame is too short:
+        // then it waits for the rest.
         if out.write_all(&bytes).await.is_ok() {
             let _ =
                 timeout(Duration::from_millis(2), frames.next::<Welcome>(Duration::from_secs(1)))
@@ -132,7 +135,7 @@ impl FrameFuzzer<'_> {
     }
 }
 
-/// A frame that no checksum, length or version lets through.
+/// Damages a frame so that the check of its checksum, length or version fails.
 fn corrupt_frame(mut frame: Vec<u8>, next_random: &mut impl FnMut() -> u64) -> Vec<u8> {
     match next_random() % 5 {
         0 => {
@@ -149,7 +152,7 @@ fn corrupt_frame(mut frame: Vec<u8>, next_random: &mut impl FnMut() -> u64) -> V
     frame
 }
 
-/// A whole frame, checksum and all, around a mutated value that cannot be read as one.
+/// A frame with a valid header and checksum around a mutated value that does not decode.
 fn undecodable_frame<T: Serialize + serde::de::DeserializeOwned>(
     value: &T,
     next_random: &mut impl FnMut() -> u64,

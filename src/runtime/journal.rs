@@ -1,7 +1,9 @@
-//! The event log of a real node: one file for each life, `nID.LIFE.jsonl`, a line before each thing that happens.
+//! The event log of a real node: one file per incarnation, `nID.INCARNATION.jsonl`, one line per
+//! input and effect.
 //!
-//! Each line goes to the kernel before what it tells of is done, so a killed process leaves at most one line of
-//! something that it did not do. Lines are not synced: the log is for judging kills, not power cuts.
+//! Each line is written to the kernel before its input or effect happens, so a killed process
+//! leaves at most one line of something that did not happen. Lines are not synced: the log serves
+//! to check runs with kills, not with power cuts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -17,7 +19,7 @@ use crate::journal::{
     Entry, EntryBody, EntryBodyRef, FileSummary, body_of_effect, body_of_input, entry,
 };
 
-/// Writes the event log of one life.
+/// Writes the event log of one incarnation.
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
@@ -29,14 +31,14 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Will write into this directory, and create it if need be.
+    /// A log in this directory, which is created at boot if it does not exist.
     pub fn new(directory: &Path) -> Journal {
         let directory = directory.to_path_buf();
         Journal { directory, node: NodeId(0), incarnation: 0, file: None, text: Vec::new() }
     }
 
     fn open(&mut self) -> io::Result<()> {
-        // The system's errors say what, and not to which file.
+        // The errors of the operating system do not name the file.
         let at = |path: &Path| {
             let path = path.display().to_string();
             move |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"))
@@ -61,7 +63,8 @@ impl Journal {
         let entry: Entry<W> = entry(now, self.node, self.incarnation, body);
         serde_json::to_writer(&mut self.text, &entry)?;
         self.text.push(b'\n');
-        let file = self.file.as_mut().ok_or_else(|| io::Error::other("the life has not begun"))?;
+        let file =
+            self.file.as_mut().ok_or_else(|| io::Error::other("the event log is not open"))?;
         file.write_all(&self.text)
     }
 }

@@ -1,4 +1,5 @@
-//! The way to one peer: a bounded queue, and a task that dials, greets, writes, and dials again.
+//! The outgoing connection to one peer: a bounded queue, and a task that dials, performs the
+//! handshake, writes, and dials again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,19 +14,19 @@ use super::packet::{Caller, Hello, PeerPacket, PeerReply, Welcome};
 use super::stream::{Frames, HANDSHAKE_BYTES_MAX, SendQueue, StreamError, write, write_value};
 use crate::id::{Incarnation, NodeId};
 
-/// Letters that wait for a peer take at most this much memory (4 MiB), and once more while they are written.
+/// Memory for messages that wait for a peer: 4 MiB, and as much again while they are written.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
 
-/// How long one write, greeting or answer may take.
+/// The greatest duration of one write, handshake or answer.
 pub(super) const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a quiet connection is tried.
+/// The interval of pings on a connection.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
-/// First and longest time between two attempts to dial.
+/// First and longest pause between two attempts to dial.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// Who speaks.
+/// The identity that this node sends in its handshakes.
 #[derive(Clone, Debug)]
 pub(super) struct NodeIdentity {
     pub(super) cluster: Arc<str>,
@@ -33,7 +34,7 @@ pub(super) struct NodeIdentity {
     pub(super) incarnation: Incarnation,
 }
 
-/// The way to one peer.
+/// The outgoing connection to one peer. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Link(Arc<Shared>);
 
@@ -65,7 +66,7 @@ impl Link {
         self.0.connected.load(Ordering::Relaxed)
     }
 
-    /// Keeps a connection for as long as the task lives.
+    /// Connects, and reconnects for as long as the task runs.
     pub(super) async fn run(self, identity: NodeIdentity, peer: NodeId, address: String) {
         let mut backoff = BACKOFF.0;
         let mut reported = false;
@@ -74,13 +75,13 @@ impl Link {
             let lost = self.connect_and_write(&identity, peer, &address, &mut reported).await;
             self.0.connected.store(false, Ordering::Relaxed);
             if !reported {
-                // Once for each time that it is lost, not for each attempt.
+                // One line per lost connection, not one per attempt.
                 tracing::warn!(node = %identity.node, %peer, %address, "no connection: {lost}");
                 reported = true;
             }
             backoff =
                 if began.elapsed() > BACKOFF.1 { BACKOFF.0 } else { (backoff * 2).min(BACKOFF.1) };
-            // Those who all lost the same peer do not all come back at the same moment.
+            // Jitter by node id: nodes that lost the same peer do not reconnect at the same moment.
             let jitter = u64::from(identity.node.0) * 7 % 13;
             sleep(backoff + Duration::from_millis(jitter)).await;
         }
@@ -113,7 +114,8 @@ impl Link {
                     write(&mut out, &bytes, IO_TIMEOUT).await
                 }
                 _ = ping.tick() => write_value(&mut out, &PeerPacket::<()>::Ping, IO_TIMEOUT).await,
-                // Pongs come at least as often as pings go: a peer that is silent for longer is not there.
+                // Each ping is answered by a pong, so a peer that is silent for longer is
+                // unreachable.
                 pong = frames.next::<PeerReply>(IO_TIMEOUT) => match pong {
                     Ok(Some(PeerReply::Pong)) => Ok(()),
                     Ok(None) => return LinkError::Closed,
@@ -138,7 +140,7 @@ enum LinkError {
     Closed,
     #[error("refused: {0}")]
     Refused(String),
-    #[error("{0} answers there; the list of peers is wrong")]
+    #[error("{0} answered at that address; check the list of peers")]
     WrongNode(NodeId),
 }
 

@@ -1,5 +1,8 @@
-//! Who comes in: one task that accepts, one for each connection. Whoever says something wrong is shown out, with one
-//! line in the log.
+//! The listening side of a node: one task that accepts, and one task per connection.
+//!
+//! A connection with a protocol error is closed, with one line in the log. A frame whose content
+//! does not decode is dropped, and the connection stays open. Slots of clients and peers are
+//! separate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,29 +23,29 @@ use super::stream::{
 };
 use crate::id::{Incarnation, NodeId, RequestId};
 
-/// Connections at one time that have not said yet whose they are. They have [`IO_TIMEOUT`] for that, and at most
-/// [`HANDSHAKE_BYTES_MAX`] of memory.
+/// Concurrent connections that have not completed the handshake. Each has [`IO_TIMEOUT`] for it and
+/// takes at most [`HANDSHAKE_BYTES_MAX`] of memory.
 const HANDSHAKES_MAX: usize = 256;
 
-/// Clients at one time: with [`FRAME_BYTES_MAX`] a bound on their memory.
+/// Concurrent client connections: with [`FRAME_BYTES_MAX`] a bound on their memory.
 pub(super) const CLIENTS_MAX: usize = 320;
 
-/// Connections at one time for each peer: the newest, and those that it replaces and that are not gone yet.
+/// Concurrent connections per peer: the current one, and replaced ones that are not closed yet.
 const CONNECTIONS_PER_PEER_MAX: usize = 4;
 
-/// Answers that a client has not read take at most this much memory (8 MiB: two of the longest).
+/// Memory for answers that a client has not read: 8 MiB, two answers of the maximum length.
 const RESPONSE_QUEUE_BYTES_MAX: usize = 8 << 20;
 
-/// A peer says something at least this often.
+/// A connection of a peer that sends nothing for so long is closed. Peers send a ping every second.
 const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client may keep a connection that it does not use.
+/// A connection of a client that sends nothing for so long is closed.
 const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Lines about bad connections in one second.
+/// Log lines about connections with errors, per second.
 const WARNINGS_PER_SECOND_MAX: u32 = 10;
 
-/// What comes in.
+/// An input of the driver from the network.
 pub(super) enum Arrival<N: ServedNode> {
     Message {
         from: NodeId,
@@ -57,7 +60,7 @@ pub(super) enum Arrival<N: ServedNode> {
     Status {
         queue: Arc<SendQueue>,
     },
-    /// This client has hung up.
+    /// The connection of this client is closed.
     Gone {
         queue: Arc<SendQueue>,
     },
@@ -74,16 +77,16 @@ struct Connections<N: ServedNode> {
     identity: NodeIdentity,
     peers: BTreeSet<NodeId>,
     arrivals_tx: mpsc::Sender<Arrival<N>>,
-    /// The latest life of each peer, and how to end its present connection.
+    /// For each peer its latest incarnation, and the signal that ends its current connection.
     current_connections: Mutex<BTreeMap<NodeId, (Incarnation, Arc<Notify>)>>,
     warnings: Mutex<WarningLimiter>,
     handshake_slots: Arc<Semaphore>,
     client_slots: Semaphore,
-    // Apart from the clients: who only keeps a connection must not keep out those who decide.
+    // Separate from the client slots: idle clients must not keep out the peers that decide.
     peer_slots: Semaphore,
 }
 
-/// What was said in this second, and what was not.
+/// Counts the warnings of the current second.
 struct WarningLimiter {
     since: Instant,
     logged: u32,
@@ -91,7 +94,7 @@ struct WarningLimiter {
 }
 
 impl<N: ServedNode> Listener<N> {
-    /// Lets people in for as long as the task lives.
+    /// Accepts connections for as long as the task runs.
     pub(super) async fn run(self, identity: NodeIdentity, peers: BTreeSet<NodeId>) {
         let warnings =
             Mutex::new(WarningLimiter { since: Instant::now(), logged: 0, suppressed: 0 });
@@ -122,7 +125,7 @@ impl<N: ServedNode> Listener<N> {
             let (stream, from) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of file descriptors, most likely: those inside have to leave first.
+                    // Most likely out of file descriptors: wait until connections close.
                     tracing::warn!(node = %connections.identity.node, "cannot accept a connection: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -131,7 +134,7 @@ impl<N: ServedNode> Listener<N> {
             let Ok(handshake_permit) = Arc::clone(&connections.handshake_slots).try_acquire_owned()
             else {
                 connections.warn_rate_limited(&format_args!(
-                    "connection from {from} dropped: there are {HANDSHAKES_MAX} already that say nothing"
+                    "connection from {from} dropped: {HANDSHAKES_MAX} connections have not completed the handshake"
                 ));
                 continue;
             };
@@ -140,7 +143,7 @@ impl<N: ServedNode> Listener<N> {
     }
 }
 
-/// Whoever talks nonsense ends their connection; a panic is our own, and not to be lived with.
+/// An error of a peer ends only its connection; a panic is a bug of this program and ends the node.
 fn propagate_panic(finished: Result<(), JoinError>) {
     if let Err(failure) = finished
         && let Ok(panic) = failure.try_into_panic()
@@ -149,7 +152,7 @@ fn propagate_panic(finished: Result<(), JoinError>) {
     }
 }
 
-/// Why somebody was shown out.
+/// Why a connection was closed.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
     #[error(transparent)]
@@ -170,12 +173,13 @@ impl<N: ServedNode> Connections<N> {
         }
     }
 
-    /// One line for each, but only so many in a second: a flood of bad connections is no reason to fill a disk.
+    /// Logs one line, at most [`WARNINGS_PER_SECOND_MAX`] per second: a flood of connections with
+    /// errors must not fill the disk.
     fn warn_rate_limited(&self, what: &dyn std::fmt::Display) {
-        let mut warnings = self.warnings.lock().expect("nobody panics while holding this lock");
+        let mut warnings = self.warnings.lock().expect("no panic happens while this lock is held");
         if warnings.since.elapsed() >= Duration::from_secs(1) {
             if warnings.suppressed > 0 {
-                tracing::warn!(node = %self.identity.node, "and {} more like it", warnings.suppressed);
+                tracing::warn!(node = %self.identity.node, "{} more warnings suppressed", warnings.suppressed);
             }
             *warnings = WarningLimiter { since: Instant::now(), logged: 0, suppressed: 0 };
         }
@@ -227,10 +231,10 @@ impl<N: ServedNode> Connections<N> {
         let Caller::Peer { node, target, .. } = hello.caller else { return Ok(()) };
         let this_node = self.identity.node;
         if target != this_node {
-            return Err(format!("{node} wants {target}, this is {this_node}"));
+            return Err(format!("{node} expected {target}, this is {this_node}"));
         }
         if node == this_node || !self.peers.contains(&node) {
-            return Err(format!("{node} is no peer of {this_node}"));
+            return Err(format!("{node} is not a peer of {this_node}"));
         }
         Ok(())
     }
@@ -239,14 +243,11 @@ impl<N: ServedNode> Connections<N> {
         let this_node = self.identity.node;
         match caller {
             Caller::Client => self.client_slots.try_acquire().map_err(|_| {
-                format!(
-                    "{this_node} has {CLIENTS_MAX} clients already; try again when some have left"
-                )
+                format!("{this_node} has {CLIENTS_MAX} clients already; try again later")
             }),
-            Caller::Peer { node, .. } => self
-                .peer_slots
-                .try_acquire()
-                .map_err(|_| format!("{this_node} is still letting go of {node}")),
+            Caller::Peer { node, .. } => self.peer_slots.try_acquire().map_err(|_| {
+                format!("{this_node} has not closed earlier connections of {node} yet")
+            }),
         }
     }
 
@@ -263,7 +264,7 @@ impl<N: ServedNode> Connections<N> {
             self.warn_of_undecodable(&frames, &mut undecodable);
             let packet = tokio::select! {
                 packet = frames.next::<PeerPacket<N::Message>>(PEER_IDLE_TIMEOUT) => packet?,
-                // The peer has a newer connection: this one is half open.
+                // The peer has a newer connection, so this one is half open.
                 () = replaced.notified() => return Ok(()),
             };
             match packet {
@@ -272,7 +273,7 @@ impl<N: ServedNode> Connections<N> {
                     write_value(&mut out, &PeerReply::Pong, IO_TIMEOUT).await?
                 }
                 Some(PeerPacket::Message { number, message }) => {
-                    // A full queue makes the peer wait, and nobody else.
+                    // A full queue delays only this peer.
                     if self
                         .arrivals_tx
                         .send(Arrival::Message { from: peer, number, message })
@@ -286,18 +287,19 @@ impl<N: ServedNode> Connections<N> {
         }
     }
 
-    /// One connection for each peer: the new one replaces the old. A life that is over cannot come back.
+    /// Makes this the one connection of the peer; it replaces the earlier one. An incarnation older
+    /// than the latest known is refused.
     fn register(
         &self,
         peer: NodeId,
         incarnation: Incarnation,
     ) -> Result<Arc<Notify>, ConnectionError> {
         let mut current_connections =
-            self.current_connections.lock().expect("nobody panics while holding this lock");
+            self.current_connections.lock().expect("no panic happens while this lock is held");
         if let Some((known, notify)) = current_connections.get(&peer) {
             if incarnation < *known {
                 let reason = format!(
-                    "{peer} says {incarnation}, and {known} was here: is its data directory an old copy?"
+                    "{peer} announced {incarnation} after {known}: is its data directory an old copy?"
                 );
                 return Err(ConnectionError::Refused(reason));
             }
@@ -316,20 +318,20 @@ impl<N: ServedNode> Connections<N> {
         let queue = Arc::new(SendQueue::new(RESPONSE_QUEUE_BYTES_MAX));
         let received = tokio::select! {
             received = self.receive_requests(frames, &queue) => received,
-            // Ends when the pipe is closed: by the driver, if it is full.
+            // Ends when the queue is closed; the driver closes it if it is full.
             written = write_responses(&queue, out) => written.map_err(ConnectionError::from),
         };
         queue.close();
-        // If the node is gone, nobody has to know.
+        // Fails only if the node has ended; then there is no state to clean up.
         let _ = self.arrivals_tx.send(Arrival::Gone { queue }).await;
         received
     }
 
-    /// Whole frames without sense are dropped, and the connection goes on.
+    /// Logs whole frames that did not decode. They are dropped, and the connection stays open.
     fn warn_of_undecodable(&self, frames: &Frames<OwnedReadHalf>, known: &mut u64) {
         if frames.undecodable() > *known {
             self.warn_rate_limited(&format_args!(
-                "dropped {} frames that make no sense",
+                "dropped {} frames that could not be decoded",
                 frames.undecodable() - *known
             ));
             *known = frames.undecodable();

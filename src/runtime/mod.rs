@@ -1,22 +1,26 @@
-//! The real engine: TCP, files and the machine's clock around any [`Node`].
+//! The real-time engine: TCP, files and the system clock around any [`Node`].
 //!
-//! One task owns the node. It takes inputs from one bounded queue and performs the effects of each step in order before it
-//! looks at the next input. No network and no clock can make it wait; only a disk that is behind by its whole queue does,
-//! and then on purpose:
+//! One task owns the node. It takes inputs from one bounded queue and performs the effects of each
+//! step, in order, before it handles the next input. It never waits for the network or the clock.
+//! It waits for the disk only when the queue of the disk thread is full; this is back pressure.
 //!
-//! - **Disk** operations go, in order, to a thread of their own that owns the files, through a bounded queue. Barriers
-//!   come back as inputs. The first error latches there: nothing more is written, no sync is tried again, and the node
-//!   halts itself.
-//! - **Messages** go into one bounded queue per peer, drained by a task that dials, greets, and dials again with a capped
-//!   backoff. What has no room is dropped: the contract allows loss, and a dead peer must not cost memory.
-//! - **Answers** go into one bounded queue per connection. A client that does not read loses its connection.
-//! - **Time** is a clock that never runs backwards; the node's deadline is looked at after every step.
+//! - **Disk** operations go, in order, through a bounded queue to a thread that owns the files.
+//!   Barrier completions come back as inputs. The first error latches: nothing more is written, no
+//!   sync is retried, and the node halts itself.
+//! - **Messages** go into one bounded queue per peer. A task drains it: it connects, performs the
+//!   handshake, and reconnects with capped backoff. A message that finds the queue full is dropped:
+//!   the contract allows loss, and an unreachable peer must not cost memory.
+//! - **Answers** go into one bounded queue per connection. A client that does not read loses its
+//!   connection.
+//! - **Time** is a monotonic clock; the node's deadline is read again after every step.
 //!
-//! Nothing is dialled and nobody is greeted before the node says that its life is durable ([`ServedNode::incarnation`]): a life that
-//! a crash could still undo must not be heard of.
+//! The engine neither dials peers nor accepts handshakes before the node's incarnation is durable
+//! ([`ServedNode::incarnation`]): a crash can still undo an incarnation that is not durable, so no
+//! other process may have seen it.
 //!
-//! A [`Observer`] sees every input and every effect before it happens, and may end the process there. The event log is one;
-//! with it, the simulator's judges judge a real cluster.
+//! An [`Observer`] sees every input and every effect before it happens, and may terminate the node
+//! there. [`Journal`], the event log, is one; with it the simulator's checkers check a real
+//! cluster.
 
 pub mod client;
 mod clock;

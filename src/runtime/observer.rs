@@ -1,4 +1,4 @@
-//! Somebody who sees everything a node is told and does, just before it happens.
+//! An observer of every input and effect of a node, called just before each happens.
 
 use std::io;
 
@@ -7,19 +7,20 @@ use crate::id::{NodeId, Time};
 
 use super::files::SurvivingFiles;
 
-/// Sees the facts of one life in their order. An error ends the life: whoever asked for a log of everything would rather
-/// have no node than one that is not logged.
+/// Sees the inputs and effects of one incarnation in their order. An error ends the node: a
+/// complete event log is a requirement where one was requested.
 pub trait Observer<N: Node>: Send + 'static {
-    /// The life is about to begin from this.
+    /// The incarnation is about to boot from these files.
     ///
     /// # Errors
-    /// If it cannot be written down.
+    /// If it cannot be recorded.
     fn boot(&mut self, node: NodeId, surviving: &SurvivingFiles) -> io::Result<()>;
 
-    /// The node is about to handle this. A message bears the number of the letter that it came in.
+    /// The node is about to handle this input. `message_number` is the sender's number of a
+    /// received message, and 0 for other inputs.
     ///
     /// # Errors
-    /// If it cannot be written down.
+    /// If it cannot be recorded.
     fn input(
         &mut self,
         now: Time,
@@ -27,10 +28,11 @@ pub trait Observer<N: Node>: Send + 'static {
         message_number: u64,
     ) -> io::Result<Continuation>;
 
-    /// This is about to be performed. `bytes` are those of an append, `message_number` the number of the letter that is sent.
+    /// This effect is about to be performed. `bytes` is the data of an append and empty otherwise;
+    /// `message_number` is the number that the message gets if the effect is a send.
     ///
     /// # Errors
-    /// If it cannot be written down.
+    /// If it cannot be recorded.
     fn effect(
         &mut self,
         now: Time,
@@ -39,18 +41,18 @@ pub trait Observer<N: Node>: Send + 'static {
         message_number: u64,
     ) -> io::Result<Continuation>;
 
-    /// The life ends cleanly, with nothing left under way.
+    /// The incarnation ends by a clean shutdown, with no work left.
     ///
     /// # Errors
-    /// If it cannot be written down.
+    /// If it cannot be recorded.
     fn stopped(&mut self, now: Time) -> io::Result<()>;
 }
 
-/// How it goes on after a fact was seen.
+/// Whether the node runs on after an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Continuation {
-    /// It happens.
+    /// The input or effect happens.
     Proceed,
-    /// It does not happen, nor does anything after it: the life ends here, as if the process had been killed.
+    /// Neither it nor any later one happens: the node ends here, as if the process had been killed.
     Terminate,
 }

@@ -1,8 +1,9 @@
-//! What is said over a connection: each value in a [frame](crate::wire) of its own.
+//! The packets of a connection: each value in a [frame](crate::wire) of its own.
 //!
-//! Whoever dials speaks first and says [`Hello`]; the other side answers [`Welcome`], or hangs up. A connection between
-//! nodes carries messages one way, from who dialled; the other way has a connection of its own, so nobody has to
-//! agree on who keeps which when both dial at once.
+//! The dialling side sends [`Hello`] first; the listening side answers [`Welcome`] or closes the
+//! connection. A connection between nodes carries messages one way, from the dialling node. The
+//! other direction has its own connection, so that two nodes that dial at once need not agree on
+//! which of two connections to keep.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +21,9 @@ pub(crate) struct Hello {
 pub(crate) enum Caller {
     Peer {
         node: NodeId,
-        /// Durable before it is spoken of.
+        /// Durable before it is sent.
         incarnation: Incarnation,
-        /// Who is meant: a mistaken address must not make one node pass for another.
+        /// The node that the caller dials: a wrong address must not pass one node off as another.
         target: NodeId,
     },
     Client,
@@ -35,10 +36,11 @@ pub(crate) enum Welcome {
     Refused { reason: String },
 }
 
-/// From who has dialled, between nodes.
+/// Between nodes, from the dialling side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum PeerPacket<M> {
-    /// `number` differs for all letters that a node ever sends: so an event log says which one was received.
+    /// `number` is unique among all messages of the sender: an event log shows which one was
+    /// received.
     Message {
         number: u64,
         message: M,
@@ -46,7 +48,7 @@ pub(crate) enum PeerPacket<M> {
     Ping,
 }
 
-/// The other way.
+/// Between nodes, from the listening side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum PeerReply {
     Pong,
@@ -60,12 +62,12 @@ pub(crate) enum ClientPacket<R> {
     Ping,
 }
 
-/// Why a request was not looked at.
+/// Why a request was not given to the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Rejected {
+pub(crate) enum RejectReason {
     /// The node is shutting down.
     Closing,
-    /// Too many requests are under way.
+    /// Too many requests are pending.
     Busy,
 }
 
@@ -76,12 +78,12 @@ pub(crate) enum ClientReply<R> {
         id: RequestId,
         response: R,
     },
-    /// This one was not looked at.
+    /// The request was not given to the node, and has no effect.
     Rejected {
         id: RequestId,
-        reason: Rejected,
+        reason: RejectReason,
     },
-    /// As JSON: a client of another version can still show it.
+    /// JSON, so that a client of another version can still print it.
     Status {
         json: String,
     },

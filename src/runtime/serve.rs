@@ -1,87 +1,86 @@
-//! What the engine asks of a node beyond the contract, and what it tells an operator.
+//! What the engine needs of a node beyond the contract, and the status that an operator sees.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::contract::Node;
 use crate::id::{Incarnation, Micros, NodeId, Time};
 
-/// A node that can be served: it can be looked at. Nothing that it does depends on being looked at.
+/// A node that the engine can run. All methods are read-only: calling them changes no behaviour.
 pub trait ServedNode:
     Node<Message: Send, Request: Send, Response: Send, Event: Send> + Send + 'static
 {
-    /// What an operator may want to see.
+    /// The state that `status` shows.
     type View: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static;
 
-    /// The present life, once it is durable: only then is it spoken of.
+    /// The current incarnation once it is durable, `None` before. The engine connects only then.
     fn incarnation(&self) -> Option<Incarnation>;
 
-    /// Whether nothing is under way that a clean shutdown should wait for.
+    /// True if there is no work that a clean shutdown should wait for.
     fn is_idle(&self) -> bool;
 
-    /// Whether this message would begin something here that would not be under way without it. A node that is
-    /// shutting down lets such messages lie, like letters that are lost: otherwise the others could keep it from ever being
-    /// idle.
+    /// True if this message would start new work at this node. The engine drops such messages while
+    /// the node shuts down, as if the network had lost them: otherwise peers could keep it from
+    /// ever being idle.
     fn starts_new_work(&self, message: &Self::Message) -> bool;
 
-    /// What is under way, at `now`.
+    /// The state at `now`.
     fn view(&self, now: Time) -> Self::View;
 }
 
 /// What `stormglass status` shows of one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status<V> {
-    /// Who.
+    /// The node that answers.
     pub node: NodeId,
-    /// Of which cluster.
+    /// The name of its cluster.
     pub cluster: String,
-    /// Since when, in microseconds.
+    /// Time since the start, in microseconds.
     pub up: Micros,
-    /// Memory of the process that is in use, in bytes; 0 where the system does not tell.
+    /// Resident memory of the process in bytes; 0 where the system does not report it.
     pub memory_bytes: u64,
-    /// Whether it is shutting down.
+    /// True while it shuts down.
     pub closing: bool,
-    /// Requests that clients wait for.
+    /// Requests of connected clients without an answer yet.
     #[serde(rename = "asked")]
     pub pending_requests: u64,
-    /// What the disk thread has done.
+    /// Counters and files of the disk.
     pub disk: DiskStatus,
-    /// Every peer.
+    /// One entry per peer, in ascending order; empty until the incarnation is durable.
     pub links: Vec<LinkStatus>,
-    /// What the node itself says.
+    /// The state of the node itself.
     pub view: V,
 }
 
-/// What a life has done to its disk.
+/// The disk: counters since the start of the incarnation, and the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskStatus {
-    /// Barriers completed: an fdatasync of a file or an fsync of the directory each.
+    /// Barriers completed: each is an fdatasync of a file or an fsync of the directory.
     pub syncs: u64,
-    /// Those of them that were for the directory.
+    /// Directory barriers issued.
     pub directory_syncs: u64,
     /// Bytes appended.
     pub bytes: u64,
-    /// Every file there is.
+    /// The files that have a [`FileId`](crate::contract::FileId), ordered by name.
     pub files: Vec<FileStatus>,
 }
 
-/// A file.
+/// One file of the data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct FileStatus {
-    /// Its name.
     pub name: String,
-    /// Its length.
     pub bytes: u64,
 }
 
-/// The way to one peer.
+/// The outgoing connection to one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct LinkStatus {
-    /// Which.
     pub peer: NodeId,
-    /// Whether there is a connection.
+    /// True while the handshake is complete and the connection is open.
     pub connected: bool,
     /// Bytes that wait to be sent.
     pub queued_bytes: u64,
-    /// Messages that found no room.
+    /// Messages dropped because the queue was full.
     pub dropped: u64,
 }

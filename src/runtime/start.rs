@@ -1,4 +1,4 @@
-//! Starting a node, and what its operator has in hand while it runs.
+//! Starts a node, and gives its operator a handle while it runs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,59 +19,47 @@ use super::serve::ServedNode;
 use crate::contract::{Boot, BootError, HaltReason, Outbox};
 use crate::id::{Incarnation, NodeId};
 
-/// What an operator sets for one process, beside the node's own configuration.
+/// Settings of one process, apart from the configuration of the node.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Who this is.
+    /// This node. It must be in `peers`.
     pub node: NodeId,
-    /// The name of the cluster: all its nodes and clients say the same.
+    /// The name of the cluster: the same for all its nodes and clients.
     pub cluster: String,
-    /// Where to listen.
+    /// Where to listen, as `host:port`.
     pub listen: String,
-    /// Where the others listen, as `host:port`.
+    /// Where each node of the cluster listens, as `host:port`.
     pub peers: BTreeMap<NodeId, String>,
-    /// The data directory.
+    /// The data directory, created if it does not exist.
     pub data: PathBuf,
-    /// How long a clean shutdown waits for what is under way.
+    /// How long a clean shutdown waits for pending requests and transactions.
     pub shutdown_timeout: Duration,
 }
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data directory cannot be used.
+    /// The data directory is in use, belongs to another node or cannot be read.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// Nobody can connect.
+    /// The node cannot listen.
     #[error("cannot listen on {listen}: {error}; {}", listen_hint(error))]
-    Listen {
-        /// Where.
-        listen: String,
-        /// Why not.
-        error: io::Error,
-    },
-    /// What the directory holds cannot be trusted.
+    #[allow(missing_docs, reason = "the names say it")]
+    Listen { listen: String, error: io::Error },
+    /// The files in the data directory are damaged, unreadable or of another version.
     #[error("data directory {data}: {error}; {}", boot_hint(data, error))]
-    Boot {
-        /// Which directory.
-        data: String,
-        /// What is wrong with it.
-        error: BootError,
-    },
-    /// The tap does not begin: an event log that cannot be written.
+    #[allow(missing_docs, reason = "the names say it")]
+    Boot { data: String, error: BootError },
+    /// The observer failed at boot.
     #[error("cannot write the event log: {0}")]
     Observer(io::Error),
-    /// The disk thread cannot begin.
-    #[error("cannot begin in {data}: {error}")]
-    Io {
-        /// Which directory.
-        data: String,
-        /// Why not.
-        error: io::Error,
-    },
+    /// The local address cannot be read, or the disk thread cannot open the directory.
+    #[error("cannot start in {data}: {error}")]
+    #[allow(missing_docs, reason = "the names say it")]
+    Io { data: String, error: io::Error },
 }
 
-/// What stands in the way of listening, as far as the system's error tells.
+/// What to do next, as far as the operating system's error shows it.
 fn listen_hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::AddrInUse {
         "is another process using it? choose another address"
@@ -84,38 +72,38 @@ fn listen_hint(error: &io::Error) -> &'static str {
 
 fn boot_hint(data: &str, error: &BootError) -> String {
     match error {
-        // Nothing is lost, and an older copy would forget votes.
+        // No advice to restore a copy: nothing is damaged, and an older copy lacks votes.
         BootError::Version { .. } => {
             "nothing is wrong with it: run the version that wrote it".to_owned()
         }
         BootError::Damaged { .. } | BootError::Unreadable { .. } => {
-            format!("look at it with `stormglass wal verify {data}`, and restore it from a copy")
+            format!("inspect it with `stormglass wal verify {data}`, then restore it from a copy")
         }
     }
 }
 
-/// How a life ended.
+/// How an incarnation ended.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Ending {
-    /// It was asked to stop. Whether all that was under way was waited for.
+    /// It was stopped by [`RunningNode::stop`].
     Stopped {
-        /// Nothing was left under way.
+        /// True if all work was done; false if [`Settings::shutdown_timeout`] ended the wait.
         idle: bool,
     },
     /// The node halted itself.
     Halted {
-        /// Why.
         reason: HaltReason,
-        /// What the operating system said.
+        /// The operating system's error; empty if there was none.
         detail: String,
     },
-    /// The tap ended it.
+    /// The observer terminated it.
     Terminated,
-    /// The tap failed.
+    /// The observer failed.
     ObserverFailed(io::Error),
-    /// A part of the engine has ended before the node did: a bug of ours.
+    /// A task of the engine ended before the node did: a bug of this program.
     EngineFailed {
-        /// Which, and why if that is known.
+        /// The task that ended and, if known, its panic.
         what: String,
     },
 }
@@ -123,7 +111,7 @@ pub enum Ending {
 /// A node that has been started.
 #[derive(Debug)]
 pub struct RunningNode {
-    /// Where it listens.
+    /// The address on which it listens; the port is the real one where 0 was set.
     pub address: SocketAddr,
     ready: watch::Receiver<Option<Incarnation>>,
     stop: watch::Sender<bool>,
@@ -131,20 +119,22 @@ pub struct RunningNode {
 }
 
 impl RunningNode {
-    /// Waits until the node speaks; `None` if it ended first.
+    /// Waits until the incarnation is durable and the listener runs; `None` if the node ended
+    /// first.
     pub async fn ready(&mut self) -> Option<Incarnation> {
         self.ready.wait_for(Option::is_some).await.ok().and_then(|incarnation| *incarnation)
     }
 
-    /// Asks it to take no more requests, and to end once what is under way is done.
+    /// Starts a clean shutdown: the node rejects new requests, and ends when its pending work is
+    /// done or [`Settings::shutdown_timeout`] is over.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Waits for its end. The files are closed and the directory is free then.
+    /// Waits for its end. The files are closed and the directory is unlocked then.
     ///
     /// # Panics
-    /// If the node panicked: a bug of ours is passed on.
+    /// If the node panicked; the panic is passed on.
     pub async fn ended(&mut self) -> Ending {
         match (&mut self.ended).await {
             Ok(ending) => ending,
@@ -159,11 +149,11 @@ impl RunningNode {
 /// Inputs that may wait for the node, from all connections together.
 const ARRIVALS_MAX: usize = 1024;
 
-/// Starts a node: claims the directory, listens, boots. Returns when the node has booted; it speaks when its boot is
-/// durable.
+/// Starts a node: locks the directory, listens, boots. Returns when the node has booted; it
+/// connects and accepts connections when its boot is durable ([`RunningNode::ready`]).
 ///
 /// # Errors
-/// [`StartError`], and nothing has been changed but the directory's lock and identity.
+/// [`StartError`]; then nothing was changed but the lock and the identity of the directory.
 pub async fn start<N: ServedNode>(
     settings: Settings,
     config: &N::Config,
@@ -198,10 +188,10 @@ pub async fn start<N: ServedNode>(
     Ok(RunningNode { address, ready: ready_rx, stop, ended })
 }
 
-/// Random bits for one life. Correctness never depends on them.
+/// Random bits for one incarnation. Correctness never depends on them.
 pub(super) fn entropy() -> u64 {
     let mut bytes = [0; 8];
-    // It can only fail on kernels without the call; then there is still the process and the time.
+    // Fails only on kernels without the call; then process id and time differ between incarnations.
     if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {
         bytes =
             (super::clock::wall_us() ^ u64::from(std::process::id()).rotate_left(40)).to_le_bytes();

@@ -1,4 +1,4 @@
-//! Frames out of a stream of bytes, with a limit, and a bounded queue of bytes into one.
+//! Reads frames from a byte stream with a length limit, and a bounded queue of outgoing frames.
 
 use std::io;
 use std::sync::Mutex;
@@ -11,13 +11,13 @@ use tokio::time::timeout;
 
 use crate::wire::{self, WireError};
 
-/// No frame is longer than this (4 MiB); the longest transaction takes about half of it.
+/// The greatest length of a frame: 4 MiB, about twice the longest transaction.
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
 
-/// No frame is longer than this (1 KiB) before the other side has said who it is.
+/// The greatest length of a frame before the handshake is complete: 1 KiB.
 pub(crate) const HANDSHAKE_BYTES_MAX: usize = 1 << 10;
 
-/// How much is read at once.
+/// Free buffer space before each read.
 const READ_BYTES: usize = 16 << 10;
 
 /// Why nothing more can be read from a connection.
@@ -25,7 +25,7 @@ const READ_BYTES: usize = 16 << 10;
 pub(crate) enum StreamError {
     #[error("connection lost: {0}")]
     Io(#[from] io::Error),
-    #[error("hung up in the middle of a frame")]
+    #[error("connection closed in the middle of a frame")]
     UnexpectedEof,
     #[error("frame refused: {0}")]
     Wire(#[from] WireError),
@@ -35,15 +35,16 @@ pub(crate) enum StreamError {
     TimedOut(Duration),
 }
 
-/// Reads frames. Holds at most one frame more than it has handed out, and never more than the limit.
+/// Reads frames. A frame longer than the limit is refused from its header, before it is buffered.
 #[derive(Debug)]
 pub(crate) struct Frames<R> {
     from: R,
     limit: usize,
     buffer: Vec<u8>,
-    // start <= buffer.len(); what lies before has been handed out.
+    // start <= buffer.len(); the bytes before it were returned.
     start: usize,
-    /// Whole frames whose content was none: dropped, since the next frame is where it should be.
+    /// Whole frames whose payload did not decode. They are dropped: the next frame still begins
+    /// where it should.
     undecodable: u64,
 }
 
@@ -52,7 +53,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         Frames { from, limit, buffer: Vec::new(), start: 0, undecodable: 0 }
     }
 
-    /// How many whole frames held nothing that could be understood. They were dropped.
+    /// The number of whole frames that did not decode and were dropped.
     pub(crate) fn undecodable(&self) -> u64 {
         self.undecodable
     }
@@ -61,8 +62,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         self.limit = limit;
     }
 
-    /// The next value; `None` if the other side has hung up between two frames. Waits for at most `limit_per_read` from
-    /// one byte to the next. Cancel-safe: nothing that was read is lost.
+    /// The next value; `None` if the other side closed the connection between two frames. Each read
+    /// waits at most `limit_per_read`. Cancel-safe: nothing that was read is lost.
     pub(crate) async fn next<T: DeserializeOwned>(
         &mut self,
         limit_per_read: Duration,
@@ -105,7 +106,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     fn make_room(&mut self) {
         self.buffer.drain(..self.start);
         self.start = 0;
-        // One huge frame must not keep its memory for as long as the connection lasts.
+        // A large frame must not keep its memory for as long as the connection is open.
         if self.buffer.is_empty() && self.buffer.capacity() > 16 * READ_BYTES {
             self.buffer = Vec::new();
         }
@@ -113,29 +114,29 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 }
 
-/// Writes one value at once, with a limit on the time that takes.
+/// Writes one value as a frame, within `limit_per_write`.
 pub(crate) async fn write_value<T: Serialize>(
     to: &mut (impl AsyncWrite + Unpin),
     value: &T,
-    limit_per_read: Duration,
+    limit_per_write: Duration,
 ) -> Result<(), StreamError> {
-    write(to, &wire::encode_frame(value), limit_per_read).await
+    write(to, &wire::encode_frame(value), limit_per_write).await
 }
 
-/// Writes bytes, with a limit on the time that takes.
+/// Writes bytes, within `limit_per_write`.
 pub(crate) async fn write(
     to: &mut (impl AsyncWrite + Unpin),
     bytes: &[u8],
-    limit_per_read: Duration,
+    limit_per_write: Duration,
 ) -> Result<(), StreamError> {
-    timeout(limit_per_read, to.write_all(bytes))
+    timeout(limit_per_write, to.write_all(bytes))
         .await
-        .map_err(|_| StreamError::TimedOut(limit_per_read))??;
+        .map_err(|_| StreamError::TimedOut(limit_per_write))??;
     Ok(())
 }
 
-/// A bounded queue of frames on their way into one connection. Putting in never waits: what has no room is dropped, and
-/// who puts in is told.
+/// A bounded queue of outgoing frames of one connection. [`SendQueue::put`] never waits: a frame
+/// that does not fit is dropped, and the caller learns it.
 #[derive(Debug)]
 pub(crate) struct SendQueue {
     queued: Mutex<QueueState>,
@@ -156,10 +157,10 @@ impl SendQueue {
     }
 
     fn queued(&self) -> std::sync::MutexGuard<'_, QueueState> {
-        self.queued.lock().expect("nobody panics while holding this lock")
+        self.queued.lock().expect("no panic happens while this lock is held")
     }
 
-    /// Puts a value in, whole or not at all; false if it was dropped.
+    /// Queues a value, whole or not at all; false if it was dropped.
     pub(crate) fn put<T: Serialize>(&self, value: &T) -> bool {
         let mut queued = self.queued();
         let before = queued.bytes.len();
@@ -180,8 +181,8 @@ impl SendQueue {
         true
     }
 
-    /// Waits until there is something, and takes all of it; false once the pipe is closed and empty. `into` is
-    /// cleared first and its memory is used for what comes next. Cancel-safe.
+    /// Waits until the queue is not empty and takes all of it; false once it is closed and empty.
+    /// `into` is cleared first, and the queue reuses its memory. Cancel-safe.
     pub(crate) async fn take(&self, into: &mut Vec<u8>) -> bool {
         into.clear();
         loop {
@@ -199,13 +200,13 @@ impl SendQueue {
         }
     }
 
-    /// Takes no more; what is in it can still be taken out.
+    /// Drops every later value; the queued ones can still be taken.
     pub(crate) fn close(&self) {
         self.queued().closed = true;
         self.filled.notify_one();
     }
 
-    /// Bytes that wait, and frames that were dropped.
+    /// The number of queued bytes and of dropped frames.
     pub(crate) fn load(&self) -> (u64, u64) {
         let queued = self.queued();
         (queued.bytes.len() as u64, queued.dropped)

@@ -1,4 +1,4 @@
-//! The engine with a node that knows nothing of transactions: what it is generic for.
+//! The engine with a node that has no transactions: the engine is generic.
 
 mod client;
 mod listener;
@@ -18,14 +18,14 @@ use super::{Ending, ServedNode, Settings, StartError, start};
 use crate::contract::*;
 use crate::id::{Incarnation, NodeId, RequestId, Time};
 
-/// A word, for all that this node says and hears. One cannot be read without a panic.
+/// A text, for all messages and requests of this node. One text panics when decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Text(String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Text, D::Error> {
         let text = String::deserialize(from)?;
-        assert_ne!(text, "unspeakable");
+        assert_ne!(text, "undecodable");
         Ok(Text(text))
     }
 }
@@ -39,8 +39,8 @@ impl Label for Text {
     }
 }
 
-/// Remembers words: what it is told it writes down, and answers with all there is once that is synced. Who says `wait`
-/// is answered when a peer says `now`.
+/// Appends every text that it receives, and replies with all texts once they are synced. A request
+/// `wait` is answered when a peer sends `now`.
 #[derive(Clone, Debug)]
 struct AppendNode {
     text: String,
@@ -116,7 +116,7 @@ impl ServedNode for AppendNode {
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The node that is served, and one that it knows and that is never there.
+/// The node under test, and a peer that never runs.
 const NODE: NodeId = NodeId(7);
 const PEER: NodeId = NodeId(8);
 
@@ -185,7 +185,7 @@ fn version_mismatch_does_not_advise_restoring_a_copy() {
 
 #[test]
 fn engine_serves_a_non_commit_node_across_a_restart() {
-    let directory = TestNodeDir::new("diary");
+    let directory = TestNodeDir::new("append");
     let answer = |serial, text: &str| {
         let id = RequestId { client: 1, serial, attempt: 0 };
         ClientReply::Answer { id, response: Text(text.to_owned()) }

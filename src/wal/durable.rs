@@ -2,10 +2,11 @@
 
 use std::ops::Deref;
 
-/// A claim on the durability of one record, made when the record was appended. [`Wal::redeem`](super::Wal::redeem)
-/// turns it into a [`Durable`] once the record's barrier has completed. Means something to the log that made it only.
+/// Identifies an appended record. [`Wal::redeem`](super::Wal::redeem) exchanges it for a
+/// [`Durable`] once the barrier that covers the record has completed. Valid only for the log that
+/// issued it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[must_use = "if nobody waits for this record, say so: `let _ = ...`"]
+#[must_use = "if the durability of this record is not awaited, discard the ticket explicitly: `let _ = ...`"]
 pub struct Ticket<T> {
     position: u64,
     token: T,
@@ -21,7 +22,7 @@ impl<T> Ticket<T> {
         self.position
     }
 
-    /// What will be proved durable.
+    /// The value that will be proved durable.
     pub fn token(&self) -> &T {
         &self.token
     }
@@ -32,17 +33,18 @@ impl<T> Ticket<T> {
     }
 }
 
-/// The proof that the record which `T` speaks of is durable. Only the log makes one, out of a [`Ticket`].
+/// The proof that the record which `T` refers to is durable. Only the log creates one, from a
+/// [`Ticket`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Durable<T>(T);
 
 impl<T> Durable<T> {
-    /// What is durable.
+    /// The value, with its proof.
     pub fn get(&self) -> &T {
         &self.0
     }
 
-    /// What is durable, without the proof.
+    /// The value, without its proof.
     pub fn into_inner(self) -> T {
         self.0
     }

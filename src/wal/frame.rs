@@ -1,35 +1,38 @@
-//! One record in a segment, little-endian:
+//! The frame: one record in a segment, little-endian.
 //!
 //! ```text
 //!  0  magic 4 | checksum 4 | link 4 | payload checksum 4 | length 4 | lag 4 | position 8 | payload
 //! ```
 //!
-//! The durable watermark at the frame's writing is its position less its lag; a lag that does not fit is written as the
-//! largest that does, since a lower watermark is true as well.
+//! `link` is the chain value before the frame: it depends on every earlier frame. The durable
+//! watermark when the frame was written is its position minus its lag. A lag that does
+//! not fit is written as the largest that does, since a lower watermark is true as well.
 //!
-//! The checksum covers everything from `link` to the position, hence the payload through its own, and is what
-//! the next frame holds as its `link`. So a frame can be judged in two ways. It is *self-valid* if its header's
-//! checksum is right: then it tells a true watermark, even behind a break. It *continues the log* if besides its
-//! link and position follow from the frame before and its payload is intact.
+//! The checksum covers everything from `link` to the position, hence the payload through its own
+//! checksum, and the next frame holds it as its `link`. So a frame is checked in two ways. It is
+//! *self-valid* if its header's checksum is right: then its watermark is true, even after a break.
+//! It *continues the log* if also its link and position follow from the frame before and its
+//! payload is intact.
 //!
-//! What must not pass for a frame, and why it does not:
-//! - zeros, in a hole where the size survived and the data did not: the magic is not zero;
-//! - blocks of a removed file in such a hole, frames copied to the wrong place, and values that happen to hold a
-//!   log: the checksum is *placed*, it starts from the life, the segment's number and the offset in the file. For
-//!   the same segment at another offset it differs for certain, not just probably, as CRCs are linear;
-//! - a value made up by a client to look like a frame: it would have to foretell the life's fingerprint, which
-//!   is made from [`WalOptions::entropy`](super::WalOptions::entropy) and the whole state. Even then it is only looked
-//!   at if the true header around it is lost.
+//! Bytes that must not be taken for a frame, and why they are not:
+//! - zeros, in a hole where the length survived and the data did not: the magic is not zero;
+//! - blocks of a removed file in such a hole, frames copied to the wrong place, and values that
+//!   contain a log: the checksum is *placed*, its seed is the incarnation's fingerprint, the
+//!   segment's number and the offset in the file. For the same segment at another offset it differs
+//!   for certain, not just probably, as CRCs are linear;
+//! - a value made up by a client to look like a frame: it would have to predict the incarnation's
+//!   fingerprint, which is made from [`WalOptions::entropy`](super::WalOptions::entropy) and the
+//!   whole state. Even then it is only read if the true header around it is lost.
 
 use super::head::{u32_at, u64_at};
 
-/// How long a frame is without its payload.
+/// The length of a frame without its payload.
 pub(super) const FRAME_BYTES: usize = 32;
 
 const MAGIC: [u8; 4] = [0xF7, b'r', b'e', 0xC0];
 const CHECKSUMMED_FROM: usize = 8;
 
-/// Where a segment's checksums start: differs by life and by number.
+/// The start value of a segment's checksums: differs by incarnation and by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChecksumSeed(u32);
 
@@ -44,20 +47,20 @@ impl ChecksumSeed {
     }
 }
 
-/// What is to be framed: everything but the payload.
+/// The header fields of a frame to be written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub(super) seed: ChecksumSeed,
-    /// Where in the segment.
+    /// The offset in the segment.
     pub(super) offset: u64,
-    /// The chain before it.
+    /// The chain value before this frame.
     pub(super) link: u32,
     pub(super) position: u64,
     pub(super) watermark: u64,
 }
 
 impl Frame {
-    /// Appends the frame around what `encode` adds to `buffer`; returns the chain after it.
+    /// Appends the frame around what `encode` adds to `buffer`; returns the chain value after it.
     pub(super) fn write(self, buffer: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) -> u32 {
         let start = buffer.len();
         buffer.extend_from_slice(&[0; FRAME_BYTES]);
@@ -86,12 +89,12 @@ impl Frame {
         let lag = self
             .position
             .checked_sub(self.watermark)
-            .expect("a record that is durable before it is written");
+            .expect("watermark is above the position of the record");
         u32::try_from(lag).unwrap_or(u32::MAX)
     }
 }
 
-/// Aligned, so that the checksum takes three steps and not twenty.
+/// Aligned, so that the checksum is computed over whole words.
 #[repr(align(8))]
 struct Header([u8; FRAME_BYTES]);
 
@@ -101,13 +104,13 @@ pub(super) struct ParsedFrame<'a> {
     pub(super) link: u32,
     pub(super) position: u64,
     pub(super) watermark: u64,
-    /// The chain after it.
+    /// The chain value after this frame.
     pub(super) chain: u32,
     pub(super) payload: Option<&'a [u8]>,
 }
 
 impl<'a> ParsedFrame<'a> {
-    /// The frame at `at` of a segment, if there is a self-valid one.
+    /// The frame at offset `at` of a segment, if there is a self-valid one.
     pub(super) fn parse(
         segment: &'a [u8],
         at: usize,
@@ -133,13 +136,14 @@ impl<'a> ParsedFrame<'a> {
     }
 }
 
-/// The next offset from `at` on where a frame might begin.
+/// The next offset from `at` on at which a frame may begin.
 pub(super) fn next_candidate(segment: &[u8], at: usize) -> Option<usize> {
     let rest = segment.get(at..)?;
     rest.windows(MAGIC.len()).position(|window| window == MAGIC).map(|skip| at + skip)
 }
 
-/// What a frame carries: for judges that look at what is appended. `None` if it is too short to be a frame.
+/// The payload of a frame, for checkers that observe appends. `None` if it is too short to be a
+/// frame.
 pub fn payload(frame: &[u8]) -> Option<&[u8]> {
     frame.get(FRAME_BYTES..)
 }

@@ -1,35 +1,36 @@
-//! Group commit: which records are durable, and which barrier is under way to make more so.
+//! Group commit: which records are durable, and which barrier is in flight to make more durable.
 
 use crate::contract::OpId;
 
-/// The log's lane. At most one barrier is in flight; what is appended meanwhile shares the next.
+/// The log's lane. At most one barrier is in flight; records appended meanwhile share the next.
 #[derive(Clone, Debug)]
 pub(super) struct GroupCommit {
     /// The number of the last record appended.
     pub(super) appended: u64,
-    // Up to where durability was asked for; <= appended. What lies above only rides along.
+    // Durability was requested up to this record; <= appended. Later records have no barrier of
+    // their own.
     forced: u64,
     // The last completed barrier; durable <= syncing_to <= appended.
     durable: u64,
-    // The barrier under way, and hence syncing_to.
+    // The barrier in flight, which defines syncing_to.
     barrier: Option<Barrier>,
 }
 
-/// One barrier: the data of a segment, and the first time its name, too.
+/// One barrier: the data of a segment, and for a new segment its name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Barrier {
     /// The segment that is synced.
     pub(super) segment: u32,
-    /// What is durable once it has completed.
+    /// Records up to this one are durable once the barrier has completed.
     pub(super) up_to: u64,
-    /// Still awaited.
+    /// `Some` until it has completed.
     pub(super) data: Option<OpId>,
-    /// Still awaited.
+    /// `Some` until it has completed.
     pub(super) name: Option<OpId>,
 }
 
 impl GroupCommit {
-    /// A lane at whose beginning everything up to `position` is durable elsewhere.
+    /// A lane in which everything up to `position` is made durable by a snapshot.
     pub(super) fn starting_at(position: u64) -> GroupCommit {
         GroupCommit { appended: position, forced: position, durable: position, barrier: None }
     }
@@ -49,12 +50,13 @@ impl GroupCommit {
 
     pub(super) fn issue(&mut self, barrier: Barrier) {
         assert!(self.barrier.is_none(), "two barriers in the log's lane");
-        assert!(self.durable < barrier.up_to, "a barrier for nothing");
+        assert!(self.durable < barrier.up_to, "a barrier that covers no record");
         assert!(barrier.up_to <= self.appended, "a barrier beyond the log");
         self.barrier = Some(barrier);
     }
 
-    /// Takes note that `op` has completed, if it is one of ours; the barrier, if that completes it.
+    /// Records that `op` has completed, if it belongs to this lane; returns the barrier if it is
+    /// complete.
     pub(super) fn on_barrier_done(&mut self, op: OpId) -> Completion {
         let Some(barrier) = &mut self.barrier else { return Completion::Unrelated };
         if barrier.data == Some(op) {
@@ -67,19 +69,19 @@ impl GroupCommit {
         if barrier.data.is_some() || barrier.name.is_some() {
             return Completion::Partial;
         }
-        let barrier = self.barrier.take().expect("looked at above");
+        let barrier = self.barrier.take().expect("matched above");
         self.durable = barrier.up_to;
         Completion::Complete(barrier)
     }
 }
 
-/// What the end of one operation means to the lane.
+/// What a completed operation means for the lane.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Completion {
-    /// It is not of this lane.
+    /// The operation is not one of this lane.
     Unrelated,
-    /// The other half of the barrier is still awaited.
+    /// The other half of the barrier has not completed.
     Partial,
-    /// Everything up to the barrier's mark is durable.
+    /// Everything that the barrier covers is durable.
     Complete(Barrier),
 }

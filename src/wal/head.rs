@@ -1,27 +1,28 @@
-//! The first 44 bytes of every file of the log, segment or snapshot, little-endian:
+//! The head: the first 44 bytes of every file of the log, segment or snapshot, little-endian.
 //!
 //! ```text
-//!  0  magic 4 | format version 2 | zero 2 | checksum of these eight bytes 4     the same in all versions to come
-//! 12  number 4 | life 4 | chain 4 | position 8 | last 8 | checksum 4
+//!  0  magic 4 | format version 2 | zero 2 | checksum of these eight bytes 4    (all versions)
+//! 12  number 4 | fingerprint 4 | chain 4 | position 8 | watermark or length 8 | checksum 4
 //! ```
 //!
-//! `position` and `chain` say after which record the file goes on, `fingerprint` which life wrote it, `watermark_or_length` is a
-//! segment's durable watermark and a snapshot's body length. The checksum covers all that stands before it and, in
-//! a snapshot, the body behind it. The format version has a checksum of its own: a torn head must not pass for one
-//! of another version.
+//! `position` and `chain` identify the record after which the file continues, `fingerprint` the
+//! incarnation that wrote it; `watermark_or_length` is a segment's durable watermark and a
+//! snapshot's body length. The checksum covers everything before it and, in a snapshot, the body
+//! after it. The format version has a checksum of its own: a torn head must not pass for one of
+//! another version.
 
 use crate::contract::{BootError, FileId};
 
 /// The version of everything that the log writes.
 pub const FORMAT_VERSION: u16 = 1;
 
-/// How long a head is.
+/// The length of a head.
 pub(super) const HEAD_BYTES: usize = 44;
 
 const PREAMBLE_BYTES: usize = 12;
 const CHECKSUM_AT: usize = 40;
 
-/// What the head belongs to, as its first four bytes.
+/// The kind of file, as its first four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Segment,
@@ -37,16 +38,17 @@ impl Kind {
     }
 }
 
-/// Who wrote a file, and where in the log it goes on.
+/// Which incarnation wrote a file, and where in the log it continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    /// The file's own number, so that one file's blocks are not taken for another's.
+    /// The file's own number, so that the blocks of one file are not taken for another's.
     pub(super) number: u32,
-    /// A fingerprint of the life that wrote it: no two lives that got as far as writing a segment share one.
+    /// Identifies the incarnation that wrote it: no two incarnations that wrote a segment have the
+    /// same.
     pub(super) fingerprint: u32,
-    /// The checksum of the frame before; at the beginning of a life, the life itself.
+    /// The checksum of the frame before; at the beginning of an incarnation, its fingerprint.
     pub(super) chain: u32,
-    /// The number of the last record before.
+    /// The number of the last record before this file.
     pub(super) position: u64,
     /// The durable watermark of a segment at its creation, the body length of a snapshot.
     pub(super) watermark_or_length: u64,
@@ -55,7 +57,7 @@ pub(super) struct Head {
 /// Why bytes are not a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadError {
-    /// Intact, but of another version.
+    /// Intact, but of another format version.
     Version(u16),
     /// Not intact.
     Damaged(&'static str),
@@ -75,7 +77,7 @@ impl HeadError {
 }
 
 impl Head {
-    /// The bytes of this head in front of `body`.
+    /// Encodes this head for a file with this `body`.
     pub(super) fn encode(&self, kind: Kind, body: &[u8]) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
         bytes[0..4].copy_from_slice(&kind.magic());
@@ -106,7 +108,7 @@ impl Head {
     fn decode(kind: Kind, file: &[u8], body: &[u8]) -> Result<Head, HeadError> {
         check_preamble(kind, file)?;
         let Some(head) = file.get(..HEAD_BYTES) else {
-            return Err(HeadError::Damaged("the head is cut short"));
+            return Err(HeadError::Damaged("the head is truncated"));
         };
         if u32_at(head, CHECKSUM_AT) != checksum(&head[..CHECKSUM_AT], body) {
             return Err(HeadError::Damaged("the head's checksum is wrong"));
@@ -123,13 +125,13 @@ impl Head {
 
 fn check_preamble(kind: Kind, file: &[u8]) -> Result<(), HeadError> {
     let Some(preamble) = file.get(..PREAMBLE_BYTES) else {
-        return Err(HeadError::Damaged("the head is cut short"));
+        return Err(HeadError::Damaged("the head is truncated"));
     };
     if preamble[0..4] != kind.magic() {
-        return Err(HeadError::Damaged("this is not the head of such a file"));
+        return Err(HeadError::Damaged("the head has the wrong magic number"));
     }
     if u32_at(preamble, 8) != crc32c::crc32c(&preamble[0..8]) {
-        return Err(HeadError::Damaged("the head's format version is garbled"));
+        return Err(HeadError::Damaged("the checksum of the format version is wrong"));
     }
     let version = u16::from_le_bytes([preamble[4], preamble[5]]);
     if version == FORMAT_VERSION { Ok(()) } else { Err(HeadError::Version(version)) }

@@ -1,5 +1,5 @@
-//! The log while a node lives: what is appended, what is forced, what is durable. The snapshot lane beside it
-//! is in `compaction`.
+//! The log of a running node: appended, forced and durable records. The snapshot lane is in
+//! `compaction`.
 
 mod compaction;
 
@@ -16,15 +16,16 @@ use super::snapshot::EncodedSnapshot;
 use crate::codec;
 use crate::contract::{About, DiskError, DiskOp, FileId, Label, Node, OpId, Outbox};
 
-/// What an operator may set.
+/// Options of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WalOptions {
-    /// A segment longer than this many bytes wants compaction.
+    /// A segment longer than this many bytes needs compaction.
     pub compact_at: u64,
     /// A snapshot is written in appends of at most this many bytes; at least 1.
     pub chunk_bytes_max: usize,
-    /// [`Boot::entropy`](crate::Boot::entropy). Makes the checksums of this life unforeseeable to a client that would
-    /// like to write a frame into a value. Nothing else depends on it.
+    /// [`Boot::entropy`](crate::Boot::entropy). Makes the checksums of this incarnation
+    /// unpredictable for a client that would write a forged frame into a value. Nothing else
+    /// depends on it.
     pub entropy: u64,
 }
 
@@ -34,26 +35,29 @@ impl Default for WalOptions {
     }
 }
 
-/// The write-ahead log of one life. See the [module](super) for what it promises and what it expects.
+/// The write-ahead log of one incarnation. See the [module](super) for its guarantees and the
+/// duties of the node.
 #[derive(Clone, Debug)]
 pub struct Wal {
     options: WalOptions,
     phase: Phase,
-    /// The fingerprint of this life.
+    /// Identifies this incarnation in the files.
     fingerprint: u32,
-    /// The chain after the last record.
+    /// The chain value after the last record.
     chain: u32,
     group: GroupCommit,
-    /// Where appends go.
+    /// The segment that receives appends.
     segment: Segment,
-    // The segment before, with its last record, as long as not all of it is durable: left.end > durable.
+    // The segment before, until all of it is durable: its last record is after the last durable
+    // one.
     previous: Option<PreviousSegment>,
     lane: SnapshotLane,
-    // What the snapshot under way covers; its name waits until the log is durable so far.
+    // The last record that the snapshot in progress covers. The snapshot is renamed once the log is
+    // durable up to this record.
     covered_position: u64,
-    /// Files that the next durable snapshot makes superfluous.
+    /// Files that are removed once the next snapshot is durable.
     obsolete_files: Vec<FileId>,
-    /// Appends from before the boot barrier.
+    /// Appends issued before the boot barrier has completed.
     deferred: Vec<DeferredAppend>,
     next_op: u64,
     stats: Stats,
@@ -61,10 +65,10 @@ pub struct Wal {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing that was read is durable yet, and nothing is written but the snapshot.
+    /// The boot snapshot is being written. No record that was read back is durable yet.
     Booting,
     Working,
-    /// A barrier has failed: for good.
+    /// A barrier has failed. Final.
     Failed(DiskError),
 }
 
@@ -72,7 +76,8 @@ enum Phase {
 struct Segment {
     number: u32,
     seed: ChecksumSeed,
-    /// Appended so far. The head comes with the first record, so an idle segment has no file.
+    /// Bytes appended so far. The head is written with the first record, so an idle segment has no
+    /// file.
     bytes: u64,
     /// Whether its name is durable.
     named: bool,
@@ -100,29 +105,29 @@ struct DeferredAppend {
     bytes: Vec<u8>,
 }
 
-/// What a completed disk operation has brought.
+/// What a completed disk operation means for the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The boot snapshot is durable: the node may speak.
+    /// The boot snapshot is durable: the node may send and reply.
     Ready,
     /// More records are durable.
     Advanced,
-    /// Nothing that anybody waits for.
+    /// Nothing that a ticket waits for.
     Nothing,
     /// A compaction is complete.
     Compacted,
 }
 
-/// What the log has done in this life.
+/// What the log has done in this incarnation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Records appended.
     pub records: u64,
-    /// How often durability was asked for: the records that had to be durable before anything was said.
+    /// Calls of [`Wal::force`], and those that a compaction makes itself.
     pub forced: u64,
     /// Bytes appended to segments, heads and frames included.
     pub log_bytes: u64,
-    /// Barriers issued for the log: one may be a `Sync` and a `SyncDir`.
+    /// Barriers issued for the log. One barrier may be a `Sync` and a `SyncDir`.
     pub log_barriers: u64,
     /// Snapshots begun, the boot's included.
     pub snapshots: u64,
@@ -130,13 +135,13 @@ pub struct Stats {
     pub snapshot_bytes: u64,
 }
 
-/// The life of a log.
+/// The states of the log.
 impl Wal {
-    /// Begins a life: writes `state`, which is all that `resume_point` was made of and whatever the new life adds, to a
-    /// snapshot of its own. The log is not [`Wal::ready`] until that is durable.
+    /// Begins an incarnation: writes `state`, the recovered state plus whatever the new incarnation
+    /// adds, to a snapshot of its own. The log is not [`Wal::ready`] until that is durable.
     ///
     /// # Panics
-    /// If the state's encoding is longer than 4 GiB, which is what one step can write.
+    /// If the state's encoding is longer than 4 GiB, the most that one step can write.
     pub fn begin<N: Node, S: Serialize>(
         resume_point: ResumePoint,
         options: WalOptions,
@@ -176,13 +181,14 @@ impl Wal {
         self.phase == Phase::Working
     }
 
-    /// Takes note that a barrier has completed or failed, and issues what comes next.
+    /// Handles the completion or failure of a barrier, and issues the next operations.
     ///
     /// # Errors
-    /// The first failure, now and for ever: the node must emit nothing but `Halt`, and the log emits nothing.
+    /// The first failure, and the same for every later call: the node must emit nothing but `Halt`,
+    /// and the log emits nothing.
     ///
     /// # Panics
-    /// If `op` is not a barrier of this log under way.
+    /// If `op` is not a barrier of this log in flight.
     pub fn on_disk_done<N: Node>(
         &mut self,
         op: OpId,
@@ -206,7 +212,8 @@ impl Wal {
 
 /// Appending and forcing.
 impl Wal {
-    /// Appends a record. It is not forced; the ticket can be redeemed once some barrier has covered it.
+    /// Appends a record. It is not forced; the ticket can be redeemed once some barrier has covered
+    /// it.
     pub fn append<N: Node, R: Serialize + Label, T>(
         &mut self,
         record: &R,
@@ -234,15 +241,16 @@ impl Wal {
         Ticket::new(self.group.appended, token)
     }
 
-    /// Asks that everything appended so far becomes durable. If a barrier is under way, what it does not cover is
-    /// remembered and shares the next.
+    /// Requests that everything appended so far becomes durable. Records that the barrier in flight
+    /// does not cover share the next one.
     pub fn force<N: Node>(&mut self, out: &mut Outbox<N>) {
         self.stats.forced += 1;
         self.group.force();
         self.issue_barrier(out);
     }
 
-    /// A ticket for something that was read back at boot: it can be redeemed once the boot snapshot is durable.
+    /// A ticket for something that was read back at boot: it can be redeemed once the boot snapshot
+    /// is durable.
     pub fn recovered_ticket<T>(&self, token: T) -> Ticket<T> {
         Ticket::new(0, token)
     }
@@ -252,10 +260,10 @@ impl Wal {
         self.ready() && ticket.position() <= self.group.durable()
     }
 
-    /// Turns a ticket into the proof that its record is durable.
+    /// Exchanges a ticket for the proof that its record is durable.
     ///
     /// # Errors
-    /// Gives the ticket back if that is not so yet.
+    /// Returns the ticket if the record is not durable yet.
     pub fn redeem<T>(&self, ticket: Ticket<T>) -> Result<Durable<T>, Ticket<T>> {
         if self.is_durable(&ticket) { Ok(ticket.into_durable()) } else { Err(ticket) }
     }
@@ -263,7 +271,7 @@ impl Wal {
 
 /// Statistics.
 impl Wal {
-    /// What the log has done in this life.
+    /// What the log has done in this incarnation.
     pub fn stats(&self) -> Stats {
         self.stats
     }
@@ -300,13 +308,13 @@ impl Wal {
             watermark_or_length: self.group.durable(),
         };
         let bytes = head.encode(Kind::Segment, &[]);
-        assert!(bytes.len() == HEAD_BYTES, "a head of another length");
+        assert!(bytes.len() == HEAD_BYTES, "encoded head has the wrong length");
         self.append_or_defer(About { kind: "Header", subject: None }, out, |buffer| {
             buffer.extend_from_slice(&bytes)
         });
     }
 
-    /// Appends to the segment what `write` adds to its buffer, or holds it back while booting.
+    /// Appends what `write` adds to its buffer, or defers it while booting.
     fn append_or_defer<N: Node, T>(
         &mut self,
         about: About,
@@ -332,8 +340,8 @@ impl Wal {
         result
     }
 
-    /// Issues the next barrier if one is owed and none is under way. What was left behind in the segment before
-    /// comes first: a record is durable only if all before it are.
+    /// Issues the next barrier if one is needed and none is in flight. A previous segment that is
+    /// not durable comes first: a record is durable only if all before it are.
     fn issue_barrier<N: Node>(&mut self, out: &mut Outbox<N>) {
         if self.phase != Phase::Working || !self.group.needs_barrier() {
             return;
@@ -353,14 +361,17 @@ impl Wal {
         if let Some(previous) = &mut self.previous {
             assert!(
                 previous.segment.number == barrier.segment,
-                "a barrier that overtook the segment before"
+                "barrier completed before the previous segment was durable"
             );
             previous.segment.named = true;
             if previous.end <= barrier.up_to {
                 self.previous = None;
             }
         } else {
-            assert!(self.segment.number == barrier.segment, "a barrier on a segment that is gone");
+            assert!(
+                self.segment.number == barrier.segment,
+                "barrier completed for a segment that is not current"
+            );
             self.segment.named = true;
         }
         self.name_snapshot(out);

@@ -1,33 +1,38 @@
-//! The write-ahead log: what a node has said it will remember, it remembers, whatever becomes of process and disk.
+//! The write-ahead log: a record that was reported durable survives every crash of process and
+//! machine.
 //!
-//! One mechanism carries it all: **every life, and every compaction, begins with a snapshot**. Nothing is
-//! repaired in place and nothing is truncated, because *restart is a retry*: after a failed sync the pages count
-//! as clean and are readable, so a life that read a record back and synced its file again would believe in
-//! something that the next power cut takes away. Instead [`Wal::begin`] writes all that [`recover`] found to a new
-//! file, syncs, renames and syncs the directory, and only then is the log [ready](Wal::ready).
+//! Its mechanism: **every incarnation, and every compaction, begins with a snapshot**. Nothing is
+//! repaired in place and nothing is truncated, because to sync a file again after a restart is to
+//! retry a sync: after a failed sync the pages count as clean and are readable, so an incarnation
+//! that read a record back and synced its file again would treat as durable what the next power cut
+//! removes. Instead [`Wal::begin`]
+//! writes all that [`recover`] found to a new file, syncs, renames and syncs the directory, and
+//! only then is the log [ready](Wal::ready).
 //!
-//! Files are `snapshot.k` and `wal.k`; the log after `snapshot.k` is `wal.k`, and `wal.k+1` too while a
-//! compaction is under way or was cut short. The formats are in the modules `head`, `frame` and `snapshot`, the
-//! rules of reading in `recovery`.
+//! Files are `snapshot.k` and `wal.k`; the log after `snapshot.k` is `wal.k`, and `wal.k+1` too
+//! while a compaction is in progress or was interrupted. The formats are in the modules `head`,
+//! `frame` and `snapshot`, the rules of reading in `recovery`.
 //!
 //! # The proof of durability
 //!
-//! [`Wal::append`] gives a [`Ticket`]; once the barrier that covers its record has completed, the ticket can be
-//! redeemed for a [`Durable`], and nothing else makes one. What must not be said before the disk has it demands
-//! a `Durable` as an argument.
+//! [`Wal::append`] returns a [`Ticket`]; once the barrier that covers its record has completed, the
+//! ticket can be redeemed for a [`Durable`], and nothing else creates one. A function that sends
+//! what depends on the record takes a `Durable` as an argument.
 //!
 //! # Duties of the node
 //!
-//! 1. Recover, fold the records into the snapshot, add what the new life needs (its incarnation), `begin`.
-//! 2. Say nothing to anyone before `ready`. What is appended earlier is held back until then.
-//! 3. Feed every `DiskDone` to [`Wal::on_disk_done`]; on `Err` halt. The log is silent from then on.
-//! 4. Compact when [`Wal::needs_compaction`] says so, with the state as it is after the last append.
+//! 1. Recover, fold the records into the snapshot, add what the new incarnation needs (its number),
+//!    `begin`.
+//! 2. Send nothing before `ready`. Appends issued earlier are deferred until then.
+//! 3. Pass every `DiskDone` to [`Wal::on_disk_done`]; on `Err` halt. The log emits nothing from
+//!    then on.
+//! 4. Compact when [`Wal::needs_compaction`] returns true, with the state after the last append.
 //!
 //! # Known limits
 //!
-//! Damage in the last synced group cannot be told from a torn tail: no frame behind it says that it was durable.
-//! The state, encoded, must fit 4 GiB, since one step writes it; a record
-//! [`codec::VALUE_BYTES_MAX`](crate::codec::VALUE_BYTES_MAX).
+//! Damage in the last synced group cannot be distinguished from a torn tail: no frame after it says
+//! that it was durable. The encoded state may have at most 4 GiB, since one step
+//! writes it, and a record at most [`codec::VALUE_BYTES_MAX`](crate::codec::VALUE_BYTES_MAX) bytes.
 
 mod durable;
 mod frame;

@@ -1,13 +1,14 @@
-//! Reading the log back: what is it, is any of it missing, and how much of its end is torn.
+//! Reading the log at boot: its records, whether any are missing, and how much of its end is torn.
 //!
-//! 1. The snapshot with the highest number must be valid. It got its name after it was synced.
-//! 2. The segments from its number upwards are followed as far as head, chain and position continue it.
-//! 3. W is the largest durable watermark in any self-valid frame or head of any segment, also behind a break: a
-//!    watermark is a fact, whoever tells it. A log that ends below W is *damaged*, and the node refuses to start. What lies
-//!    above W and does not connect is a *torn tail*, and legal even if intact frames are in it: a power cut may
-//!    keep any subset of unsynced sectors.
+//! 1. The snapshot with the highest number must be valid: it was synced before it got its name.
+//! 2. The segments from its number upwards are read as far as head, chain and position continue it.
+//! 3. W is the largest durable watermark in any self-valid frame or head of any segment, also after
+//!    the point where the chain breaks: every watermark is true. A log that ends below W is
+//!    *damaged*, and the node refuses to start. Bytes above W that do not connect are a *torn
+//!    tail*, legal even if intact frames are among them: a power cut may keep any subset of
+//!    unsynced sectors.
 //!
-//! Reading changes nothing, so it is also what the offline tools do.
+//! Reading changes nothing, so the offline tools use it too.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -17,29 +18,29 @@ use super::snapshot;
 use crate::codec;
 use crate::contract::{BootError, FileId, Label, ReadDisk};
 
-/// What recovery found.
+/// The result of recovery.
 #[derive(Clone, Debug)]
 pub struct Recovered<S, R> {
-    /// The state as of the newest snapshot; `None` before the first life.
+    /// The state of the newest snapshot; `None` before the first incarnation.
     pub snapshot: Option<S>,
-    /// The records after it, in order. They are readable; they are not therefore durable.
+    /// The records after it, in order. They are readable, but not necessarily durable.
     pub records: Vec<R>,
-    /// What was found behind the end of the log, to be forgotten.
+    /// The bytes after the end of the log, which will be dropped.
     pub torn: Option<TornTail>,
-    /// What the next life needs to know, for [`Wal::begin`](super::Wal::begin).
+    /// What the next incarnation needs for [`Wal::begin`](super::Wal::begin).
     pub resume_point: ResumePoint,
 }
 
 /// The end of a log that a crash has torn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TornTail {
-    /// The file where the log stops.
+    /// The file in which the log ends.
     pub file: FileId,
     /// The offset of the first byte that does not belong to it.
     pub at: u64,
     /// Why it does not, in a few words.
     pub reason: &'static str,
-    /// How many bytes are forgotten, later segments included.
+    /// How many bytes are dropped, later segments included.
     pub dropped_bytes: u64,
 }
 
@@ -49,12 +50,12 @@ impl std::fmt::Display for TornTail {
     }
 }
 
-/// Where a new life goes on.
+/// Where a new incarnation continues.
 #[derive(Clone, Debug)]
 pub struct ResumePoint {
-    /// Every file, in ascending order: those that the new life's snapshot will make superfluous.
+    /// Every file, in ascending order: those that the new incarnation's snapshot makes obsolete.
     pub(super) files: Vec<FileId>,
-    /// The highest number that any of them bears.
+    /// The highest number among the files.
     pub(super) number: u32,
     pub(super) position: u64,
     pub(super) chain: u32,
@@ -66,7 +67,7 @@ impl ResumePoint {
         self.position
     }
 
-    /// The number that the files of the next life will bear.
+    /// The number of the files of the next incarnation.
     pub fn next_number(&self) -> u32 {
         self.number + 1
     }
@@ -75,7 +76,8 @@ impl ResumePoint {
 /// Reads a log.
 ///
 /// # Errors
-/// [`BootError`] if something that was durable is gone or changed, has another format version or cannot be read.
+/// [`BootError`] if something that was durable is missing or changed, has another format version or
+/// cannot be read.
 pub fn recover<S, R>(disk: &dyn ReadDisk) -> Result<Recovered<S, R>, BootError>
 where
     S: DeserializeOwned,
@@ -112,10 +114,16 @@ fn highest_number(files: &[FileId]) -> Result<u32, BootError> {
     }
     let file =
         *files.iter().find(|file| file_number(file) == Some(highest)).expect("it was counted");
-    Err(BootError::Damaged { file, at: 0, reason: "no life comes after this number".to_owned() })
+    Err(BootError::Damaged {
+        file,
+        at: 0,
+        reason: "the file number is the largest possible; no later incarnation can be numbered"
+            .to_owned(),
+    })
 }
 
-/// A segment is begun only after a snapshot is durable, so one that stands alone has lost something.
+/// A segment is created only after a snapshot is durable, so a segment without a snapshot is
+/// damage.
 fn newest_snapshot(files: &[FileId]) -> Result<Option<u32>, BootError> {
     let mut newest = None;
     let mut oldest_segment = None;
@@ -133,7 +141,7 @@ fn newest_snapshot(files: &[FileId]) -> Result<Option<u32>, BootError> {
 }
 
 fn missing_snapshot(segment: u32) -> BootError {
-    let reason = format!("it is missing, but there is a wal.{segment}");
+    let reason = format!("the snapshot is missing although wal.{segment} exists");
     BootError::Damaged { file: FileId::Snapshot(segment), at: 0, reason }
 }
 
@@ -142,7 +150,7 @@ fn read_file(disk: &dyn ReadDisk, file: FileId) -> Result<&[u8], BootError> {
     Ok(bytes.unwrap_or_default())
 }
 
-/// A segment as it lies on the disk.
+/// A segment on the disk.
 struct Segment<'a> {
     number: u32,
     bytes: &'a [u8],
@@ -154,8 +162,8 @@ impl<'a> Segment<'a> {
         FileId::Wal(self.number)
     }
 
-    /// Every self-valid frame that one of `fingerprints` wrote: at every place where one might begin, except inside
-    /// intact frames.
+    /// Every self-valid frame that an incarnation with one of `fingerprints` wrote: at every offset
+    /// where one may begin, except inside intact frames.
     fn frames(
         &self,
         fingerprints: &[u32],
@@ -196,9 +204,9 @@ fn load_segments<'a>(
     Ok(segments)
 }
 
-/// A segment above the snapshot was begun by a compaction of the snapshot's own life. If another life wrote it,
-/// that life's snapshot was durable once, and is gone. A head with another number is an old block in a hole, and
-/// proves nothing.
+/// A segment above the snapshot was created by a compaction of the snapshot's own incarnation. If
+/// another incarnation wrote it, that incarnation's snapshot was durable once, and is missing. A
+/// head with another number is an old block in a hole, and proves nothing.
 fn check_segment_heads(newest: &Head, segments: &[Segment<'_>]) -> Result<(), BootError> {
     for segment in segments.iter().filter(|segment| segment.number >= newest.number) {
         match segment.head {
@@ -216,16 +224,16 @@ fn check_segment_heads(newest: &Head, segments: &[Segment<'_>]) -> Result<(), Bo
     Ok(())
 }
 
-/// The log as far as it has been followed.
+/// The log, read up to a position.
 struct LogReader<R> {
     fingerprint: u32,
     position: u64,
     chain: u32,
     records: Vec<R>,
-    /// Where reading stopped in the last file that was looked at.
+    /// Where reading stopped in the last file.
     file: FileId,
     at: u64,
-    /// Why it stopped, if it was not simply the end.
+    /// Why reading stopped, unless at the end of the file.
     break_reason: Option<&'static str>,
 }
 
@@ -242,10 +250,10 @@ impl<R: DeserializeOwned> LogReader<R> {
         }
     }
 
-    /// Takes in one segment, as far as it continues the log.
+    /// Reads one segment, as far as it continues the log.
     fn read_segment(&mut self, segment: &Segment<'_>) -> Result<(), BootError> {
         if let Err(reason) = self.check_continuity(segment) {
-            // The first place where the log no longer connects is the one worth telling.
+            // Only the first place where the log does not connect is reported.
             if self.break_reason.is_none() {
                 (self.file, self.at, self.break_reason) = (segment.file(), 0, Some(reason));
             }
@@ -269,7 +277,7 @@ impl<R: DeserializeOwned> LogReader<R> {
         match segment.head {
             Err(HeadError::Damaged(reason)) => Err(reason),
             Err(HeadError::Version(_)) => Err("another format version"),
-            Ok(head) if head.number != segment.number => Err("the head is that of another segment"),
+            Ok(head) if head.number != segment.number => Err("the head belongs to another segment"),
             Ok(head) if (head.position, head.chain) != (self.position, self.chain) => {
                 Err("the segment does not continue the log")
             }
@@ -277,13 +285,14 @@ impl<R: DeserializeOwned> LogReader<R> {
         }
     }
 
-    /// The payload of the next frame, with the walk moved past it.
+    /// The payload of the next frame; the reader moves past it.
     fn next_frame<'a>(
         &mut self,
         bytes: &'a [u8],
         seed: ChecksumSeed,
     ) -> Result<&'a [u8], &'static str> {
-        let frame = ParsedFrame::parse(bytes, self.at as usize, seed).ok_or("there is no frame")?;
+        let frame =
+            ParsedFrame::parse(bytes, self.at as usize, seed).ok_or("no valid frame found")?;
         if frame.link != self.chain || frame.position != self.position + 1 {
             return Err("the frame does not continue the log");
         }
@@ -293,12 +302,15 @@ impl<R: DeserializeOwned> LogReader<R> {
         Ok(payload)
     }
 
-    /// An intact frame with a record that makes no sense was written so: not for a crash to explain.
+    /// An intact frame whose record does not decode was written so: no crash explains it.
     fn decode_record(&mut self, payload: &[u8]) -> Result<(), BootError> {
         let record = codec::decode_verified(payload).map_err(|error| BootError::Damaged {
             file: self.file,
             at: self.at - payload.len() as u64,
-            reason: format!("record {} is intact but no record: {error}", self.position),
+            reason: format!(
+                "frame {} is intact, but its payload does not decode: {error}",
+                self.position
+            ),
         })?;
         self.records.push(record);
         Ok(())
@@ -308,7 +320,7 @@ impl<R: DeserializeOwned> LogReader<R> {
         if self.position >= watermark {
             return Ok(());
         }
-        let cause = self.break_reason.unwrap_or("nothing follows");
+        let cause = self.break_reason.unwrap_or("the log ends here");
         let reason = format!(
             "{cause}; the log ends with record {}, {watermark} were durable",
             self.position
@@ -330,7 +342,7 @@ impl<R: DeserializeOwned> LogReader<R> {
     }
 }
 
-/// The largest watermark that anything on the disk tells.
+/// The largest watermark in any file.
 fn watermark(newest: &Head, segments: &[Segment<'_>]) -> u64 {
     let heads = segments
         .iter()
@@ -344,8 +356,8 @@ fn watermark(newest: &Head, segments: &[Segment<'_>]) -> u64 {
     heads.chain(frames).fold(newest.position, u64::max)
 }
 
-/// Behind a broken head the life is unknown that its frames' checksums start from; it is one of those that some
-/// other file names.
+/// After a broken head the fingerprint that seeds its frames' checksums is unknown; it is one of
+/// those in the other files' heads.
 fn fingerprints(newest: Option<&Head>, segments: &[Segment<'_>]) -> Vec<u32> {
     let heads =
         segments.iter().filter_map(|segment| segment.head.ok()).map(|head| head.fingerprint);
@@ -356,14 +368,14 @@ fn fingerprints(newest: Option<&Head>, segments: &[Segment<'_>]) -> Vec<u32> {
     fingerprints
 }
 
-/// A frame as it lies on the disk, whether or not the log reaches it; for people.
+/// A frame on the disk, whether or not the log reaches it; for offline tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameInfo {
-    /// Which segment.
+    /// The segment.
     pub file: FileId,
     /// The offset of its header.
     pub at: u64,
-    /// Its record's number.
+    /// The number of its record.
     pub position: u64,
     /// The last record that was durable when it was written.
     pub watermark: u64,
@@ -371,8 +383,8 @@ pub struct FrameInfo {
     pub payload_bytes: Option<u64>,
 }
 
-/// Every self-valid frame in every segment, in the order of the files, behind breaks too: what there is to look at
-/// when [`recover`] refuses.
+/// Every self-valid frame in every segment, in the order of the files, after breaks too: what there
+/// is to inspect when [`recover`] refuses.
 ///
 /// # Errors
 /// [`BootError::Unreadable`].

@@ -1,4 +1,5 @@
-//! The whole state in one file: a [head](super::head), then the encoded state, nothing behind it.
+//! The whole state in one file: a [head](super::head), then the encoded state, and nothing after
+//! it.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -6,7 +7,7 @@ use super::head::{HEAD_BYTES, Head, Kind};
 use crate::codec;
 use crate::contract::{About, BootError, FileId, Node, Outbox};
 
-/// A state, encoded with room for the head before it.
+/// An encoded state, with room for the head before it.
 pub(super) struct EncodedSnapshot(Vec<u8>);
 
 impl EncodedSnapshot {
@@ -20,7 +21,8 @@ impl EncodedSnapshot {
         &self.0[HEAD_BYTES..]
     }
 
-    /// Puts `head` in front, then appends all of it to the scratch file, at most `chunk_bytes_max` at a time.
+    /// Fills in `head`, then appends all of it to the scratch file, at most `chunk_bytes_max` at a
+    /// time.
     pub(super) fn write<N: Node>(
         mut self,
         head: Head,
@@ -37,7 +39,7 @@ impl EncodedSnapshot {
     }
 }
 
-/// Reads `snapshot.number`. It was synced before it got this name, so whatever is wrong with it is damage.
+/// Reads `snapshot.number`. It was synced before it got this name, so every error in it is damage.
 pub(super) fn read<S: DeserializeOwned>(number: u32, bytes: &[u8]) -> Result<(Head, S), BootError> {
     let file = FileId::Snapshot(number);
     let damaged = |at: usize, reason: &str| BootError::Damaged {
@@ -47,10 +49,10 @@ pub(super) fn read<S: DeserializeOwned>(number: u32, bytes: &[u8]) -> Result<(He
     };
     let (head, body) = Head::of_snapshot(bytes).map_err(|error| error.into_boot_error(file))?;
     if head.number != number {
-        return Err(damaged(0, &format!("it says that it is snapshot.{}", head.number)));
+        return Err(damaged(0, &format!("its head has the number of snapshot.{}", head.number)));
     }
     if head.watermark_or_length != body.len() as u64 {
-        return Err(damaged(bytes.len(), "its length is not what its head says"));
+        return Err(damaged(bytes.len(), "its length differs from the length in its head"));
     }
     let state =
         codec::decode_verified(body).map_err(|error| damaged(HEAD_BYTES, &error.to_string()))?;

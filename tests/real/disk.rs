@@ -1,6 +1,7 @@
-//! The same scripts on a real directory and on the simulated disk read back the same, from life to life, and fail at the same
-//! operation. What a kill leaves is judged in `campaign`: there every life of every node says which files it found. Power
-//! cuts cannot be had from user space.
+//! The same scripts on a real directory and on the simulated disk read back the same files in every
+//! incarnation, and fail at the same operation. The effect of a kill is checked in `campaign`:
+//! every incarnation of every node logs the files that it found. Power cuts cannot be caused from
+//! user space.
 
 use proptest::prelude::*;
 use stormglass::commit::CommitNode;
@@ -13,7 +14,7 @@ use super::program::TestDir;
 #[derive(Clone, Debug)]
 enum Step {
     Append(FileId, Vec<u8>),
-    /// To so many thousandths of its length.
+    /// To this many thousandths of its length.
     Truncate(FileId, u64),
     Rename(FileId, FileId),
     Remove(FileId),
@@ -72,7 +73,7 @@ impl DiskPair {
                 let len = self.model.len(*file).unwrap_or(0) * permille / 1000;
                 self.apply_to_both(&DiskOp::Truncate { file: *file, len }, &[]);
             }
-            // A node never gives a file the name that it has.
+            // A node never renames a file to its own name.
             Step::Rename(from, to) if from == to => {}
             Step::Rename(from, to) => {
                 self.apply_to_both(&DiskOp::Rename { from: *from, to: *to }, &[])
@@ -123,8 +124,8 @@ proptest! {
     }
 }
 
-/// A disk that is full: what is written first stays, the latch holds, and every barrier says so. `/dev/full` is a
-/// device that is always full.
+/// A full disk: data written earlier stays, the latch holds, and every barrier reports the error.
+/// `/dev/full` is a device that is always full.
 #[test]
 fn a_full_disk_latches_and_no_later_barrier_succeeds() {
     let dir = TestDir::new("full");
@@ -146,5 +147,5 @@ fn a_full_disk_latches_and_no_later_barrier_succeeds() {
     let again = files.issue(&DiskOp::SyncDir { op: OpId(2) }, &[]).expect("a barrier completes");
     assert_eq!(again.result, Err(stormglass::DiskError::NoSpace));
     let exists = |name: &str| dir.0.join(name).exists();
-    assert!(exists("wal.0") && !exists("wal.2"), "what comes behind a failure is not performed");
+    assert!(exists("wal.0") && !exists("wal.2"), "operations after a failure are not performed");
 }

@@ -1,10 +1,10 @@
-//! What cannot be done is said in one line, with what to do next, and shows in the exit code.
+//! Errors take one line, with what to do next, and show in the exit code.
 
 use std::fs;
 
 use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
 
-/// One line, this exit code, and these words in it.
+/// Asserts one line, this exit code, and these words in it.
 fn assert_exit(code: i32, args: &[&str], expected: &[&str]) {
     let output = run(args);
     let stderr = stderr_text(&output);
@@ -15,12 +15,12 @@ fn assert_exit(code: i32, args: &[&str], expected: &[&str]) {
     }
 }
 
-/// It was understood, and cannot be done.
+/// The command is valid, and cannot be executed.
 fn assert_runtime_error(args: &[&str], expected: &[&str]) {
     assert_exit(1, args, expected);
 }
 
-/// It cannot be meant.
+/// The command is invalid.
 fn assert_usage_error(args: &[&str], expected: &[&str]) {
     assert_exit(2, args, expected);
 }
@@ -47,7 +47,7 @@ fn serve_error_is_one_line_with_its_cause() {
         &["serve", "--log", "off", "--id", "0", "--peer", &own, "--data", &other],
         &["cannot listen on", &port.to_string(), "is another process using it?"],
     );
-    // An address kept for documentation: no machine has it.
+    // An address reserved for documentation: no machine has it.
     assert_runtime_error(
         &[
             "serve",
@@ -116,7 +116,7 @@ fn serve_error_is_one_line_with_its_cause() {
     let twice = [&own[..], &second, &own];
     let same = format!("1=127.0.0.1:{port}");
     for (peers, expected) in
-        [(&twice[..], "n0 is twice"), (&[&own, &same], "n0 and n1 are both at 127.0.0.1")]
+        [(&twice[..], "n0 appears twice"), (&[&own, &same], "n0 and n1 are both at 127.0.0.1")]
     {
         let mut args = vec!["serve", "--log", "off", "--id", "0", "--data", &data];
         args.extend(peers.iter().flat_map(|peer| ["--peer", peer]));
@@ -171,7 +171,7 @@ fn damaged_log_prevents_boot_and_a_torn_tail_does_not() {
         stdout_text(&dump)
     );
 
-    // In the first record: those behind it say that it was durable.
+    // In the first record: those after it prove that it was durable.
     let mut flipped = whole;
     flipped[60] ^= 1;
     fs::write(&wal, &flipped).expect("a damaged log");
@@ -213,10 +213,10 @@ fn config_file_errors_name_the_line() {
     fs::write(&file, good.clone() + &format!("n0 = \"127.0.0.1:{port}\"\n")).expect("a file");
     assert_usage_error(
         &["serve", "--log", "off", "--config", &file],
-        &["node.toml", "n0 is twice"],
+        &["node.toml", "n0 appears twice"],
     );
     for (line, expected) in [
-        ("x = \"127.0.0.1:1\"\n", "\"x\" is no node"),
+        ("x = \"127.0.0.1:1\"\n", "\"x\" is not a node id"),
         ("1 = \"127.0.0.1\"\n", "expected HOST:PORT"),
     ] {
         fs::write(&file, good.clone() + line).expect("a file");
@@ -232,7 +232,7 @@ fn config_file_errors_name_the_line() {
     fs::write(&file, good).expect("a file");
     assert_usage_error(
         &["serve", "--log", "off", "--config", &file, "--peer", &own, "--peer", &own],
-        &["n0 is twice"],
+        &["n0 appears twice"],
     );
     let mut node = Node::serve(&["--config", &file], &dir.0.join("log"));
     let status = run(&["status", "--json", "--at", &format!("127.0.0.1:{port}")]);
@@ -245,8 +245,8 @@ fn config_file_errors_name_the_line() {
     assert_eq!(node.terminate(), Some(0));
 }
 
-/// A disk that fails from outside: no file may grow beyond 16 KiB (blocks of 512 bytes in `ulimit -f`), and the
-/// signal that would end the process is ignored, so the write itself fails.
+/// A disk that fails from outside: no file may grow beyond 16 KiB (blocks of 512 bytes in
+/// `ulimit -f`), and the signal that would end the process is ignored, so the write itself fails.
 #[test]
 fn failed_write_halts_the_node_and_it_restarts() {
     let dir = TestDir::new("full-disk");
@@ -287,7 +287,7 @@ fn failed_write_halts_the_node_and_it_restarts() {
     assert_eq!(node.terminate(), Some(0));
 }
 
-/// A number that no wait can be is wrong usage, and not a panic when it is added to the time.
+/// An excessive duration is wrong usage, and not a panic when it is added to the time.
 #[test]
 fn number_out_of_range_is_a_usage_error() {
     let max = u64::MAX.to_string();
@@ -320,7 +320,7 @@ fn number_out_of_range_is_a_usage_error() {
     }
 }
 
-/// It would find that all is well.
+/// Such a check would succeed without testing anything.
 #[test]
 fn fuzz_or_campaign_of_size_zero_is_a_usage_error() {
     for args in [["fuzz", "--frames", "0"], ["campaign", "--kills", "0"]] {
@@ -338,12 +338,12 @@ fn bench_with_impossible_options_fails() {
     assert_runtime_error(&["bench", "--data", &file], &[&file]);
 }
 
-/// It would be taken for the name of something that logs, and all else would be silent.
+/// The word would be taken for a module name, and all other messages would be suppressed.
 #[test]
 fn unknown_log_level_is_a_usage_error() {
     let output = run(&["serve", "--log", "banana"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr_text(&output).contains("\"banana\" is no level"), "{}", stderr_text(&output));
+    assert!(stderr_text(&output).contains("\"banana\" is not a level"), "{}", stderr_text(&output));
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn invalid_address_is_a_usage_error() {
     }
 }
 
-/// Whoever asks for help finds a line to begin with.
+/// Every help text has an example.
 #[test]
 fn help_has_an_example_per_command_and_lists_the_exit_codes() {
     for command in

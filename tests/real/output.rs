@@ -1,4 +1,4 @@
-//! Where the program's words go: to a reader who leaves early, to a disk that is full, to nobody after a signal.
+//! Output to a reader that closes early, to a full disk, and after a signal.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ fn full_device() -> File {
     File::options().write(true).open("/dev/full").expect("a device that is always full")
 }
 
-/// The end of a pipe that nobody reads.
+/// A pipe without a reader.
 fn closed_pipe() -> Stdio {
     let (_, writer) = std::io::pipe().expect("a pipe");
     writer.into()
@@ -31,7 +31,7 @@ fn output_error_does_not_panic_and_still_reports_the_commit() {
     let mut node = Node::serve(&["--id", "0", "--peer", &own, "--data", &data], &dir.0.join("log"));
     let tx = ["tx", "--at", &at, "put a=1 @0"];
     for (args, code) in [
-        // What is done is done: the exit code says so to whoever does not read.
+        // The result holds, and the exit code shows it even without a reader.
         (&tx[..], 0),
         (&["tx", "--at", &at, "add a=-2>=0 @0"], 3),
         (&["status", "--at", &at], 141),
@@ -49,7 +49,10 @@ fn output_error_does_not_panic_and_still_reports_the_commit() {
         assert!(stderr.starts_with("stormglass: cannot write to standard output: "), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
-    assert!(stderr_text(&run_into(full_device(), &tx)).contains("all the same: committed n0.1:c"));
+    assert!(
+        stderr_text(&run_into(full_device(), &tx))
+            .contains("the result is nevertheless: committed n0.1:c")
+    );
     assert_eq!(node.terminate(), Some(0));
     let demo_ports = ports(2);
     let demo_ports = format!("{demo_ports}..={}", demo_ports + 1);
@@ -57,7 +60,7 @@ fn output_error_does_not_panic_and_still_reports_the_commit() {
     assert_eq!(run_into(closed_pipe(), &demo).status.code(), Some(141));
 }
 
-/// A campaign whose nodes all run, and what is to be held while it does.
+/// A campaign whose nodes all run, and its output, which must stay open meanwhile.
 fn campaign(dir: &TestDir) -> (Child, BufReader<ChildStdout>) {
     let mut command = Command::new(PROGRAM);
     command.args(["campaign", "--kills", "1000000", "--pause-ms", "60000"]);
@@ -74,7 +77,7 @@ fn campaign(dir: &TestDir) -> (Child, BufReader<ChildStdout>) {
     (child, out)
 }
 
-/// Processes of which some argument lies in this place.
+/// The number of processes with an argument inside this directory.
 fn processes_using(dir: &TestDir) -> usize {
     let dir = dir.0.display().to_string();
     let processes = fs::read_dir("/proc").expect("a system that lists its processes");
@@ -107,8 +110,8 @@ fn signal_ends_a_campaign_and_removes_its_processes_and_files() {
     }
 }
 
-/// 1. The campaign is ended in a way that lets it do nothing more.
-/// 2. Nobody stops its nodes; each finds that its standard input has ended.
+/// 1. The campaign is killed without a chance to clean up.
+/// 2. Its nodes are not stopped; each finds that its standard input is closed.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "processes end in their own time")]
 fn nodes_stop_when_their_campaign_is_killed() {
@@ -122,5 +125,5 @@ fn nodes_stop_when_their_campaign_is_killed() {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    panic!("{} nodes run on", processes_using(&dir));
+    panic!("{} nodes are still running", processes_using(&dir));
 }

@@ -1,4 +1,4 @@
-//! The program, run.
+//! Runs the program.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ pub(super) fn run(args: &[&str]) -> Output {
     Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().expect("the program can be run")
 }
 
-/// What it printed.
+/// Its standard output.
 pub(super) fn stdout_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What it complained of.
+/// Its standard error.
 pub(super) fn stderr_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A directory of its own for one test.
+/// A directory for one test.
 pub(super) struct TestDir(pub(super) PathBuf);
 
 impl TestDir {
@@ -45,7 +45,7 @@ impl Drop for TestDir {
     }
 }
 
-/// The first of so many ports in a row that nobody uses.
+/// The first of several consecutive unused ports.
 pub(super) fn ports(count: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let begin = u16::try_from(std::process::id() % 200).expect("small") * 20;
@@ -57,7 +57,7 @@ pub(super) fn ports(count: u16) -> u16 {
     }
 }
 
-/// A node that is killed when the test is over.
+/// A node that is killed at the end of the test.
 pub(super) struct Node(Child);
 
 impl Node {
@@ -68,15 +68,15 @@ impl Node {
         Node(child.expect("the program can be run"))
     }
 
-    /// SIGTERM; the exit code.
+    /// Sends SIGTERM; returns the exit code.
     pub(super) fn terminate(&mut self) -> Option<i32> {
         let pid = self.0.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run");
         assert!(sent.success());
-        self.ended()
+        self.wait_for_exit_code()
     }
 
-    pub(super) fn ended(&mut self) -> Option<i32> {
+    fn wait_for_exit_code(&mut self) -> Option<i32> {
         self.0.wait().expect("it is our child").code()
     }
 }

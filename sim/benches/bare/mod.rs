@@ -1,6 +1,6 @@
-//! The same workload with nothing around it: a binary heap, and two-phase commit as a table of sets. Messages take as
-//! long, may be lost, and are sent again after fifty milliseconds. No log, no disk, no judge, no crash. What it takes is
-//! what any simulator has to take.
+//! The same workload without a simulator: a binary heap, and two-phase commit as a table of sets.
+//! Messages have the same delays, may be lost, and are resent after fifty milliseconds. No log, no
+//! disk, no checker, no crash. Every simulator has to do at least this work.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,7 +9,7 @@ use stormglass_sim::hash::{below, between, hash};
 
 /// About one vote in twenty is No.
 const NO_VOTE_PERMILLE: u64 = 50;
-/// After so long, what has not been answered is sent again.
+/// An unanswered message is resent after this time.
 const RESEND_US: u64 = 50_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,14 +33,14 @@ struct Message {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Deliver(Message),
-    /// Time to send `kind` again to those who have not answered it.
+    /// Time to resend `kind` to the nodes that have not answered it.
     Resend {
         tx: u32,
         kind: MessageKind,
     },
 }
 
-/// What a coordinator knows of a transaction.
+/// The coordinator's state of a transaction.
 #[derive(Clone, Copy, Default)]
 struct Tx {
     yes: u64,
@@ -52,19 +52,19 @@ struct Tx {
 struct BareLoop {
     nodes: u16,
     key: u64,
-    /// Chance that a message is lost, in 65,536ths.
+    /// Probability that a message is lost, in 65,536ths.
     lose: u64,
     now_us: u64,
     sequence: u64,
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
     txs: Vec<Tx>,
-    /// What each node has committed.
+    /// The committed values of each node.
     values: Vec<u32>,
 }
 
-/// Runs transactions one after another; how many messages were delivered.
+/// Runs transactions one after another; returns the number of delivered messages.
 pub(crate) fn run(nodes: u16, txns: u32, lose: u32, seed: u64) -> u64 {
-    let mut all = BareLoop {
+    let mut bare_loop = BareLoop {
         nodes,
         key: hash(seed, 0),
         lose: lose.into(),
@@ -75,24 +75,24 @@ pub(crate) fn run(nodes: u16, txns: u32, lose: u32, seed: u64) -> u64 {
         values: vec![0; nodes.into()],
     };
     let mut delivered = 0;
-    all.begin(0);
-    while let Some(Reverse((at_us, _, event))) = all.queue.pop() {
-        all.now_us = at_us;
+    bare_loop.begin(0);
+    while let Some(Reverse((at_us, _, event))) = bare_loop.queue.pop() {
+        bare_loop.now_us = at_us;
         match event {
             Event::Deliver(message) => {
                 delivered += 1;
-                all.on(message);
+                bare_loop.on(message);
             }
-            Event::Resend { tx, kind } => all.resend(tx, kind),
+            Event::Resend { tx, kind } => bare_loop.resend(tx, kind),
         }
     }
-    assert!(all.txs.iter().all(|tx| tx.decided), "every transaction is decided");
-    let unacked = all.txs.iter().filter(|tx| !tx.no && tx.acked != tx.yes);
+    assert!(bare_loop.txs.iter().all(|tx| tx.decided), "every transaction is decided");
+    let unacked = bare_loop.txs.iter().filter(|tx| !tx.no && tx.acked != tx.yes);
     assert_eq!(unacked.count(), 0, "every commit is acknowledged");
     if lose == 0 {
-        assert_eq!(delivered, all.expected_messages(), "what presumed abort costs");
+        assert_eq!(delivered, bare_loop.expected_messages(), "messages of presumed abort");
     }
-    assert!(all.values.iter().all(|value| *value > 0), "every node has committed something");
+    assert!(bare_loop.values.iter().all(|value| *value > 0), "every node has committed something");
     delivered
 }
 
@@ -136,7 +136,7 @@ impl BareLoop {
         }
     }
 
-    /// The messages of a run in which none is lost: 4n for a commit, 2n and one for each Yes for an abort.
+    /// The messages of a run without loss: 4n for a commit, 2n and one for each Yes for an abort.
     fn expected_messages(&self) -> u64 {
         let n = u64::from(self.nodes) - 1;
         let one = |tx: &Tx| if tx.no { 2 * n + u64::from(tx.yes.count_ones()) } else { 4 * n };

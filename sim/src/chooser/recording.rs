@@ -1,3 +1,5 @@
+//! A chooser that records the faults of another one, for replay and shrinking.
+
 use std::collections::BTreeMap;
 
 use stormglass::{About, Node, NodeId};
@@ -8,20 +10,21 @@ use crate::fault::{
     TimedFault, WriteFault,
 };
 
-/// Wraps another chooser and writes its non-benign answers down, by coordinates. Running the record
-/// ([`Scripted`](super::Scripted)) gives the very fingerprint of the recorded run.
+/// Wraps another chooser and records the faults it returns, with their coordinates. Replaying them
+/// with [`Scripted`](super::Scripted) gives the same fingerprint as the recorded run.
 #[derive(Clone, Debug)]
 pub struct Recording<C> {
     inner: C,
     faults: Vec<Fault>,
     message_counts: BTreeMap<(Endpoint, Endpoint, About), u32>,
     effect_counts: BTreeMap<(NodeId, u32, EffectName), u32>,
-    /// The deed whose count is up to date: an effect is asked about up to three times, and counts once.
+    /// The effect (node, incarnation, ordinal) that was counted last: the world calls the chooser
+    /// up to three times for one effect, and it counts once.
     counted: Option<(NodeId, u32, u32)>,
 }
 
 impl<C: Chooser> Recording<C> {
-    /// Records what `inner` answers.
+    /// Records the faults that `inner` returns.
     pub fn new(inner: C) -> Self {
         Recording {
             inner,
@@ -32,7 +35,7 @@ impl<C: Chooser> Recording<C> {
         }
     }
 
-    /// What has been answered so far, benign answers left out.
+    /// The faults so far, in the order in which they were injected.
     pub fn into_faults(self) -> Vec<Fault> {
         self.faults
     }
@@ -52,8 +55,9 @@ impl<C: Chooser> Recording<C> {
 impl<C: Chooser> Chooser for Recording<C> {
     fn timed_faults(&mut self) -> Vec<(u64, TimedFault)> {
         let timed_faults = self.inner.timed_faults();
-        self.faults
-            .extend(timed_faults.iter().map(|(at_us, what)| Fault::At(*at_us, what.clone())));
+        self.faults.extend(
+            timed_faults.iter().map(|(at_us, timed_fault)| Fault::At(*at_us, timed_fault.clone())),
+        );
         timed_faults
     }
 
@@ -71,7 +75,7 @@ impl<C: Chooser> Chooser for Recording<C> {
         let coordinate = self.effect_coordinate(at);
         let crash = self.inner.crash(at)?;
         self.faults.push(Fault::Crash(
-            coordinate.expect("crashes follow deeds that count"),
+            coordinate.expect("a crash follows a counted effect"),
             crash.clone(),
         ));
         Some(crash)
@@ -80,14 +84,14 @@ impl<C: Chooser> Chooser for Recording<C> {
     fn barrier<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<BarrierFault> {
         let coordinate = self.effect_coordinate(at);
         let fault = self.inner.barrier(at)?;
-        self.faults.push(Fault::Barrier(coordinate.expect("a barrier is a deed"), fault));
+        self.faults.push(Fault::Barrier(coordinate.expect("a barrier is a counted effect"), fault));
         Some(fault)
     }
 
     fn write<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<WriteFault> {
         let coordinate = self.effect_coordinate(at);
         let fault = self.inner.write(at)?;
-        self.faults.push(Fault::Write(coordinate.expect("a write is a deed"), fault));
+        self.faults.push(Fault::Write(coordinate.expect("a write is a counted effect"), fault));
         Some(fault)
     }
 

@@ -1,3 +1,5 @@
+//! A chooser that injects a given list of faults.
+
 use stormglass::{Node, NodeId};
 
 use super::{Chooser, EffectPoint, SendPoint};
@@ -5,24 +7,26 @@ use crate::fault::{
     BarrierFault, Crash, EffectAt, Fault, MessageFault, Skew, TimedFault, WriteFault,
 };
 
-/// Answers from a list of faults; what is not listed is benign. Knows afterwards which coordinates never came up.
+/// Injects the faults of a list, each at its coordinate, and no others. After the run it reports
+/// which coordinates were reached.
 #[derive(Clone, Debug, Default)]
 pub struct Scripted {
     entries: Vec<Entry>,
-    /// The deed whose count is up to date: an effect is asked about up to three times, and counts once.
+    /// The effect (node, incarnation, ordinal) that was counted last: the world calls the chooser
+    /// up to three times for one effect, and it counts once.
     counted: Option<(NodeId, u32, u32)>,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     fault: Fault,
-    /// How many things of its name have come up.
+    /// How many effects or messages of its coordinate's name have been counted.
     occurrences: u32,
     fired: bool,
 }
 
 impl Scripted {
-    /// Plays these faults.
+    /// A chooser that injects these faults.
     pub fn new(faults: &[Fault]) -> Self {
         let entries = faults
             .iter()
@@ -31,17 +35,17 @@ impl Scripted {
         Scripted { entries, counted: None }
     }
 
-    /// The faults whose coordinates have not come up.
+    /// The faults whose coordinates were not reached.
     pub fn unused(&self) -> impl Iterator<Item = &Fault> {
         self.entries.iter().filter(|entry| !entry.fired).map(|entry| &entry.fault)
     }
 
-    /// Of each fault, in order, whether its coordinate has come up.
+    /// For each fault, in order, whether its coordinate was reached.
     pub fn reached(&self) -> impl Iterator<Item = bool> + '_ {
         self.entries.iter().map(|entry| entry.fired)
     }
 
-    /// Counts this deed in every entry that bears its name, once however often the world asks about it.
+    /// Counts this effect in every entry of its name, once for all calls about it.
     fn count<N: Node>(&mut self, at: &EffectPoint<'_, N>) {
         let effect_id = Some((at.node, at.incarnation, at.ordinal));
         if self.counted == effect_id {
@@ -91,7 +95,8 @@ impl Scripted {
 }
 
 impl Fault {
-    /// The deed that this fault is attached to, if it is attached to one.
+    /// The coordinate of the effect that this fault is attached to; `None` if it is attached to
+    /// none.
     pub fn effect_name(&self) -> Option<&EffectAt> {
         match self {
             Fault::Crash(coordinate, _)
@@ -106,8 +111,8 @@ impl Chooser for Scripted {
     fn timed_faults(&mut self) -> Vec<(u64, TimedFault)> {
         let mut timed_faults = Vec::new();
         for entry in &mut self.entries {
-            if let Fault::At(at_us, what) = &entry.fault {
-                timed_faults.push((*at_us, what.clone()));
+            if let Fault::At(at_us, timed_fault) = &entry.fault {
+                timed_faults.push((*at_us, timed_fault.clone()));
                 entry.fired = true;
             }
         }
@@ -153,8 +158,8 @@ impl Chooser for Scripted {
 
     fn skew(&mut self, node: NodeId, incarnation: u32) -> Skew {
         for entry in &mut self.entries {
-            if let Fault::Skew { node: n, incarnation: l, skew } = entry.fault
-                && (n, l) == (node, incarnation)
+            if let Fault::Skew { node: n, incarnation: i, skew } = entry.fault
+                && (n, i) == (node, incarnation)
             {
                 entry.fired = true;
                 return skew;

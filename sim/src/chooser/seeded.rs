@@ -1,3 +1,5 @@
+//! A chooser that draws its faults from the seed, at the rates of a plan.
+
 use stormglass::{DiskError, DiskOp, Effect, Node, NodeId};
 
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
@@ -9,8 +11,8 @@ use crate::hash::{below, between, hash};
 use crate::plan::Plan;
 use crate::profile::{Rates, Rng};
 
-/// Answers from one key per kind of decision and a counter-based mix of key and coordinate, at the rates that the
-/// seed has drawn.
+/// Decides from one key per kind of decision and a hash of key and coordinate, with the rates that
+/// the seed has drawn.
 #[derive(Clone, Debug)]
 pub struct Seeded {
     rates: Rates,
@@ -21,7 +23,7 @@ pub struct Seeded {
     crash_countdowns: Vec<CrashCountdown>,
 }
 
-/// When a node's next crash comes: after so many deeds, where deeds with disk work in flight count
+/// The countdown to a node's next crash, in effects; effects with disk operations in flight count
 /// [`IN_FLIGHT_WEIGHT`] times.
 #[derive(Clone, Copy, Debug)]
 struct CrashCountdown {
@@ -31,13 +33,16 @@ struct CrashCountdown {
     incarnation: u32,
 }
 
+/// Crashes between an append and its barrier find more bugs, so effects there count this many
+/// times.
 const IN_FLIGHT_WEIGHT: u32 = 6;
-/// The countdown of a crash is drawn up to this; a node does some 100 to 300 weighted deeds in a default run.
+/// The greatest countdown; a node performs some 100 to 300 weighted effects in a default run.
 const COUNTDOWN_MAX: u64 = 600;
-/// The same for a crash meant to fall into a boot, which is some ten deeds long, nearly all with work in flight.
+/// The same for a crash during a boot, which is some ten effects long, nearly all with operations
+/// in flight.
 const BOOT_COUNTDOWN_MAX: u64 = 70;
 
-/// Places in the key's space.
+/// Coordinates in the key's space.
 mod domain {
     pub(super) const MESSAGE: u64 = 1 << 56;
     pub(super) const CRASH: u64 = 2 << 56;
@@ -50,7 +55,7 @@ mod domain {
 }
 
 impl Seeded {
-    /// The chooser of a run with this frame and these rates; draws its key from the seed.
+    /// The chooser of a run with this plan and these rates; draws its key from the seed.
     pub fn new(plan: &Plan, rates: Rates, rng: &mut Rng) -> Seeded {
         let key = rng.key();
         let mut crash_countdowns =
@@ -70,7 +75,7 @@ impl Seeded {
         Seeded { rates, key, nodes, clients, fault_phase_us, crash_countdowns }
     }
 
-    /// A new life begins: perhaps its boot is where the next crash falls (P5).
+    /// A new incarnation begins: the next crash may fall into its boot (P5).
     fn on_incarnation(&mut self, node: NodeId, incarnation: u32) {
         let random =
             hash(self.key ^ domain::BOOT, (u64::from(node.0) << 32) | u64::from(incarnation));
@@ -100,7 +105,7 @@ impl Seeded {
         Crash { how, down_us, damage }
     }
 
-    /// One deed nearer to the next crash of this node.
+    /// Counts one effect towards the next crash of this node.
     fn count_effect<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<Crash> {
         let countdown = &mut self.crash_countdowns[usize::from(at.node.0)];
         let weight = if at.in_flight() { IN_FLIGHT_WEIGHT } else { 1 };
@@ -146,7 +151,7 @@ fn pick<T>(random: u64, from: &[T]) -> &T {
     &from[below(random, from.len() as u64) as usize]
 }
 
-/// D2: one of the profiles of survival.
+/// D2: one of the kinds of survival.
 fn draw_survival(random: u64, key: u64) -> Survival {
     match below(random, 8) {
         0 => Survival::None,
@@ -162,7 +167,7 @@ fn draw_survival(random: u64, key: u64) -> Survival {
     }
 }
 
-/// D10: somewhere in a log or a snapshot, one kind of harm.
+/// D10: one kind of damage, somewhere in a log or a snapshot.
 fn draw_damage(random: u64) -> Damage {
     let kind = match below(random, 4) {
         0 => DamageKind::FlippedBit((random & 7) as u8),
@@ -195,14 +200,14 @@ impl Chooser for Seeded {
             );
             return Some(MessageFault::Evict { victim: below(random, at.queued.into()) as u32 });
         }
-        let any = rates.lose + rates.duplicate + rates.delay + rates.flip;
-        if any == 0 {
+        let total_rate = rates.lose + rates.duplicate + rates.delay + rates.flip;
+        if total_rate == 0 {
             return None;
         }
         let random =
             hash(self.key ^ domain::MESSAGE, (u64::from(at.link) << 32) | u64::from(at.ordinal));
         let roll = (random & 0xffff) as u32;
-        if roll >= any {
+        if roll >= total_rate {
             return None;
         }
         if roll < rates.lose {
@@ -234,8 +239,8 @@ impl Chooser for Seeded {
     #[inline]
     fn barrier<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<BarrierFault> {
         let rates = &self.rates;
-        let any = rates.fail_sync + rates.slow_sync + rates.lying_sync;
-        if any == 0 {
+        let total_rate = rates.fail_sync + rates.slow_sync + rates.lying_sync;
+        if total_rate == 0 {
             return None;
         }
         let random = self.effect_random(domain::BARRIER, at);
@@ -246,7 +251,7 @@ impl Chooser for Seeded {
         if roll < rates.fail_sync + rates.slow_sync {
             return Some(BarrierFault::Slow { by_us: between(random, 5_000, 150_000) });
         }
-        (roll < any).then_some(BarrierFault::Lie)
+        (roll < total_rate).then_some(BarrierFault::Lie)
     }
 
     #[inline]
@@ -275,7 +280,7 @@ impl Chooser for Seeded {
     }
 }
 
-/// Draws what happens at given times.
+/// Draws the timed faults.
 struct TimedFaultGenerator<'a> {
     chooser: &'a Seeded,
     counter: u64,
@@ -296,7 +301,7 @@ impl TimedFaultGenerator<'_> {
         between(self.random(), 2_000, self.chooser.fault_phase_us / 3)
     }
 
-    fn node(&mut self) -> NodeId {
+    fn random_node(&mut self) -> NodeId {
         NodeId(below(self.random(), self.chooser.nodes.into()) as u16)
     }
 
@@ -305,16 +310,18 @@ impl TimedFaultGenerator<'_> {
         nodes.chain((1..=self.chooser.clients).map(Endpoint::Client)).collect()
     }
 
-    /// N6: two sides of any size, one node alone, or a bridge; one-way or both ways; clients on either side.
+    /// N6: two sides of any size, one node alone, or a bridge; one-way or both ways; clients on
+    /// either side.
     fn partitions(&mut self) {
         for _ in 0..self.chooser.rates.partitions {
             let (at_us, for_us) = (self.random_start_us(), self.random_duration_us());
             let shape = below(self.random(), 3);
-            let isolated = Endpoint::Node(self.node());
+            let isolated = Endpoint::Node(self.random_node());
             let sides = self.random();
             let side = |end: &Endpoint, index: usize| match shape {
                 0 => *end == isolated,
-                // Clients come behind the nodes, so there can be more ends than a number has bits.
+                // Clients come after the nodes, so there can be more endpoints than a number has
+                // bits.
                 _ if index < 64 => sides >> index & 1 == 1,
                 _ => hash(sides, index as u64) & 1 == 1,
             };
@@ -344,12 +351,13 @@ impl TimedFaultGenerator<'_> {
             let (at_us, for_us) = (self.random_start_us(), self.random_duration_us());
             let endpoints = self.endpoints();
             let from = *pick(self.random(), &endpoints);
-            let to = Endpoint::Node(self.node());
+            let to = Endpoint::Node(self.random_node());
             self.timed_faults.push((at_us, TimedFault::Clog { from, to, for_us, swizzle: false }));
         }
     }
 
-    /// N7: a random half of the nodes, one by one, and let go one by one in another order.
+    /// N7: a random half of the nodes, clogged one by one, and released one by one in another
+    /// order.
     fn swizzles(&mut self) {
         for _ in 0..self.chooser.rates.swizzles {
             let (start, chosen) = (self.random_start_us(), self.random());
@@ -386,11 +394,11 @@ impl TimedFaultGenerator<'_> {
     fn pauses_and_jumps(&mut self) {
         for _ in 0..self.chooser.rates.pauses {
             let (at_us, node, for_us) =
-                (self.random_start_us(), self.node(), self.random_duration_us());
+                (self.random_start_us(), self.random_node(), self.random_duration_us());
             self.timed_faults.push((at_us, TimedFault::Pause { node, for_us }));
         }
         for _ in 0..self.chooser.rates.jumps {
-            let (at_us, node) = (self.random_start_us(), self.node());
+            let (at_us, node) = (self.random_start_us(), self.random_node());
             let by_us = between(self.random(), 1_000, 5_000_000);
             self.timed_faults.push((at_us, TimedFault::ClockJump { node, by_us }));
         }
@@ -399,7 +407,7 @@ impl TimedFaultGenerator<'_> {
     /// P1, P2, P3 between two steps.
     fn crashes(&mut self) {
         for nth in 0..self.chooser.rates.timed_crashes {
-            let (at_us, node) = (self.random_start_us(), self.node());
+            let (at_us, node) = (self.random_start_us(), self.random_node());
             let crash = self.chooser.draw_crash(node, 1000 + nth);
             self.timed_faults.push((at_us, TimedFault::Crash { node, crash }));
         }

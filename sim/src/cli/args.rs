@@ -1,3 +1,5 @@
+//! The commands and their flags.
+
 use std::path::PathBuf;
 
 use clap::{Args as Flags, Parser, Subcommand};
@@ -8,8 +10,8 @@ use crate::profile::{Profile, Setup};
 #[derive(Debug, Parser)]
 #[command(
     version,
-    about = "Hunts for broken promises in seeded storms, and replays what it finds",
-    after_help = "Exit codes:\n    0  clean\n    2  wrong usage\n   10  a safety claim broke\n   11  a liveness claim broke\n   12  not deterministic\n  130  interrupted without a failure\n    1  anything else"
+    about = "Searches seeded simulations for property violations, and shrinks and replays them",
+    after_help = "Exit codes:\n    0  clean\n    2  wrong usage\n   10  a safety property was violated\n   11  a liveness property was violated\n   12  not deterministic\n  130  interrupted without a failure\n    1  anything else"
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -18,39 +20,40 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run many seeds, on all cores, until one breaks a claim
+    /// Run many seeds, on all cores, until one violates a property
     #[command(
         after_help = "Examples:\n  cargo sim hunt --seeds 100000\n  cargo sim hunt --seconds 60 --profile crashy"
     )]
     Hunt(Hunt),
-    /// Run one seed, or one schedule, and print what happens; or every schedule of a directory
+    /// Run one seed or one schedule and print its trace, or run every schedule of a directory
     #[command(
-        after_help = "Examples:\n  cargo sim replay 7\n  cargo sim replay 7 --request c1.4 --node 0\n  cargo sim replay regressions/late-vote.storm\n  cargo sim replay regressions/"
+        after_help = "Examples:\n  cargo sim replay 7\n  cargo sim replay 7 --request c1.4 --node 0\n  cargo sim replay regressions/late-vote.schedule\n  cargo sim replay regressions/"
     )]
     Replay(Replay),
-    /// Tell the same broken claim with as little as possible: fewer faults, gentler ones, fewer requests and nodes
+    /// Minimise a failing run: the same violation with fewer and simpler faults, requests and nodes
     #[command(
-        after_help = "Examples:\n  cargo sim shrink 17\n  cargo sim shrink 17 -o regressions/late-vote.storm\n  cargo sim shrink story.storm"
+        after_help = "Examples:\n  cargo sim shrink 17\n  cargo sim shrink 17 -o regressions/late-vote.schedule\n  cargo sim shrink a.schedule"
     )]
     Shrink(Shrink),
-    /// Show where two runs part
+    /// Show the first difference between two runs
     #[command(
-        after_help = "Examples:\n  cargo sim diff story.storm other.storm\n  cargo sim diff 7 8"
+        after_help = "Examples:\n  cargo sim diff a.schedule b.schedule\n  cargo sim diff 7 8"
     )]
     Diff(Diff),
-    /// Run seeds twice, and from their own records: every fingerprint must be the same
+    /// Run each seed twice and once from its recorded faults: all fingerprints must be equal
     #[command(
-        after_help = "Examples:\n  cargo sim check\n  cargo sim check --seeds 10000 --profile stormy"
+        after_help = "Examples:\n  cargo sim check-determinism\n  cargo sim check-determinism --seeds 10000 --profile everything"
     )]
     CheckDeterminism(CheckDeterminism),
-    /// Measure: one transaction after another, on one thread; prints one line of JSON
+    /// Run a benchmark of sequential transactions on one thread; prints one line of JSON
     #[command(
         after_help = "Example:\n  cargo sim bench --nodes 4 --txns 100 --seeds 2000 --loss 0.05"
     )]
     Bench(Bench),
-    /// Judge the event logs of real nodes: every claim that does not ask when the storm was over
+    /// Check event logs of real nodes against every property that does not depend on the end of the
+    /// fault phase
     #[command(
-        after_help = "Example:\n  stormglass campaign --data DIR --events && cargo sim judge DIR/events"
+        after_help = "Example:\n  stormglass campaign --data DIR --events && cargo sim check-logs DIR/events"
     )]
     CheckLogs(CheckLogsArgs),
     /// List profiles and faults, with meaning and ranges
@@ -59,7 +62,7 @@ pub(super) enum Command {
 
 #[derive(Clone, Copy, Debug, Flags)]
 pub(super) struct RunArgs {
-    /// What kind of storm; `profiles` lists them
+    /// Fault profile; `profiles` lists them
     #[arg(long, value_enum, default_value_t = Profile::Swarm)]
     pub(super) profile: Profile,
     /// Nodes, 1 to 64; each seed draws its own number if not given
@@ -93,7 +96,7 @@ pub(super) struct Hunt {
     /// Go on after a failure, and list the failing seeds
     #[arg(long)]
     pub(super) keep_going: bool,
-    /// Fail if something that should sometimes happen never did
+    /// Fail if a `sometimes` counter stays at zero
     #[arg(long)]
     pub(super) require_sometimes: bool,
     /// Print the report as one JSON object
@@ -102,25 +105,25 @@ pub(super) struct Hunt {
     /// Where the shrunk schedule of a failure is written [default: regressions]
     #[arg(long, value_name = "DIR", conflicts_with = "no_shrink")]
     pub(super) save: Option<PathBuf>,
-    /// Leave a failing seed as it is, and write nothing
+    /// Do not shrink a failing seed, and write no schedule
     #[arg(long)]
     pub(super) no_shrink: bool,
     #[command(flatten)]
     pub(super) run_args: RunArgs,
 }
 
-/// No run is longer, in milliseconds.
+/// The greatest length of a run, in milliseconds.
 pub(super) const MS_MAX: u64 = 1_000_000_000;
 
 #[derive(Debug, Flags)]
 pub(super) struct Replay {
-    /// A seed, a schedule (`.run_args`), or a directory of them
+    /// A seed, a schedule (`.schedule`), or a directory of schedules
     #[arg(value_name = "SEED|FILE|DIR")]
     pub(super) target: String,
     /// Print JSON lines
     #[arg(long)]
     pub(super) json: bool,
-    /// Only what the verdict hangs on: what led to it, and which faults it needs
+    /// Only the causes of a violation: its causal past, and which faults are needed
     #[arg(long, conflicts_with_all = ["json", "node", "request"])]
     pub(super) explain: bool,
     /// Only what happens to this node (its number)
@@ -141,7 +144,7 @@ pub(super) struct Replay {
 
 #[derive(Debug, Flags)]
 pub(super) struct Shrink {
-    /// A seed or a schedule (`.run_args`)
+    /// A seed or a schedule (`.schedule`)
     #[arg(value_name = "SEED|FILE")]
     pub(super) target: String,
     /// Where to write the schedule; printed if not given
@@ -153,7 +156,7 @@ pub(super) struct Shrink {
 
 #[derive(Debug, Flags)]
 pub(super) struct Diff {
-    /// A seed or a schedule (`.run_args`)
+    /// A seed or a schedule (`.schedule`)
     #[arg(value_name = "A")]
     pub(super) one: String,
     /// Another
@@ -199,7 +202,7 @@ pub(super) struct Bench {
     /// How many seeds
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) seeds: u64,
-    /// Chance that a message is lost, 0 to 0.5
+    /// Probability that a message is lost, 0 to 0.5
     #[arg(long, default_value_t = 0.0, value_parser = chance)]
     pub(super) loss: f64,
     /// The first seed
@@ -218,7 +221,7 @@ fn chance(text: &str) -> Result<f64, String> {
 
 #[derive(Debug, Flags)]
 pub(super) struct CheckLogsArgs {
-    /// Event logs of all nodes and all their lives, or directories of them
+    /// Event logs of all nodes and all their incarnations, or directories of them
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<std::path::PathBuf>,
 }

@@ -1,3 +1,5 @@
+//! The command `bench`: events and runs per second on one thread.
+
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -56,7 +58,7 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Bench) -> Exit {
     Exit::Clean
 }
 
-/// What the kernel says of this process; `None` where it does not say.
+/// The greatest resident memory of this process; `None` where the system does not report it.
 fn peak_rss_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

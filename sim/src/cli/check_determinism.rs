@@ -1,3 +1,5 @@
+//! The command `check-determinism`: runs seeds twice and compares fingerprints.
+
 use std::io::IsTerminal;
 
 use indicatif::ProgressBar;
@@ -8,7 +10,7 @@ use super::{Exit, usage};
 use crate::chooser::{Recording, Scripted};
 use crate::protocol::{Scene, draw_run_in, world_in};
 
-/// Runs each seed twice, and once more from the record of its own faults.
+/// Runs each seed twice, and once more from its recorded faults.
 pub(super) fn run<S: Scene>(scene: &S, args: &CheckDeterminism) -> Exit {
     let end = match usage::last_seed(args.first_seed, args.seeds) {
         Ok(end) => end,
@@ -35,13 +37,13 @@ pub(super) fn run<S: Scene>(scene: &S, args: &CheckDeterminism) -> Exit {
         if fingerprints.iter().any(|fingerprint| *fingerprint != fingerprints[0]) {
             bar.finish_and_clear();
             say!(
-                "seed {seed}: fingerprints {fingerprints:016x?} of two runs and of the record differ"
+                "seed {seed}: fingerprints {fingerprints:016x?} of two runs and the replayed record differ"
             );
             return Exit::Nondeterministic;
         }
     }
     bar.finish_and_clear();
-    say!("{} seeds, {faults} recorded faults: two runs and the record of each agree", args.seeds);
+    say!("{} seeds, {faults} recorded faults: all fingerprints agree", args.seeds);
     Exit::Clean
 }
 

@@ -1,10 +1,12 @@
+//! The command `check-logs`: the checkers over the event logs of real nodes.
+
 use super::Exit;
 use super::args::CheckLogsArgs;
 use super::say::say;
 use crate::log_check::{LogCheckReport, check_logs};
 use crate::protocol::Scene;
 
-/// Runs the protocol's judges over event logs.
+/// Runs the protocol's checkers over event logs.
 pub(super) fn run<S: Scene>(scene: &S, args: &CheckLogsArgs) -> Exit {
     let report = match check_logs(scene, &args.files) {
         Ok(report) => report,
@@ -13,9 +15,9 @@ pub(super) fn run<S: Scene>(scene: &S, args: &CheckLogsArgs) -> Exit {
             return Exit::Other;
         }
     };
-    say!("{} lines of {} lives", report.lines, report.incarnations);
+    say!("{} lines, {} incarnations", report.lines, report.incarnations);
     say!(
-        "  {} letters were lost, {} disk operations were never performed",
+        "  {} messages lost, {} disk operations not performed",
         report.lost_messages,
         report.unperformed
     );
@@ -29,7 +31,7 @@ pub(super) fn run<S: Scene>(scene: &S, args: &CheckLogsArgs) -> Exit {
             Exit::Clean
         }
         Some((violation, place)) => {
-            say!("{place}\nbreaks {}\n  {}", violation.property, violation.reason);
+            say!("{place}\nviolates {}\n  {}", violation.property, violation.reason);
             Exit::of(violation)
         }
     }
@@ -39,7 +41,7 @@ fn print_unclean_nodes(report: &LogCheckReport) {
     if !report.unclean_nodes.is_empty() && report.violation.is_none() {
         let nodes: Vec<String> = report.unclean_nodes.iter().map(ToString::to_string).collect();
         say!(
-            "  what must hold in the end is not judged: the last life of {} did not end cleanly",
+            "  end-of-run properties are not checked: the last incarnation of {} did not end cleanly",
             nodes.join(", ")
         );
     }

@@ -1,3 +1,5 @@
+//! The command `diff`: where the traces of two runs first differ.
+
 use std::path::Path;
 
 use super::args::Diff;
@@ -8,11 +10,11 @@ use crate::protocol::Scene;
 use crate::replay::{record, replay_world};
 use crate::trace::{Filter, Trace};
 
-/// Lines shown that both have, and that only one has.
+/// How many common lines are shown before the difference, and how many lines of each run after it.
 const BEFORE: usize = 5;
 const AFTER: usize = 8;
 
-/// Runs both and shows the first difference, with what comes before and after it.
+/// Runs both and shows the first difference, with its context.
 pub(super) fn run<S: Scene>(scene: &S, args: &Diff) -> Result<Exit, Exit> {
     let setup = args.run_args.setup();
     if [&args.one, &args.other].iter().all(|target| Path::new(target).is_file()) {
@@ -23,9 +25,9 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Diff) -> Result<Exit, Exit> {
     let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
     let mut text = String::new();
     if same == a.len() && same == b.len() {
-        text += &format!("the same, all {same} lines\n");
+        text += &format!("identical: {same} lines\n");
     } else {
-        text += &format!("the same for {same} lines, then they part\n\n");
+        text += &format!("identical for {same} lines, then different\n\n");
         a[same.saturating_sub(BEFORE)..same].iter().for_each(|line| text += &format!("  {line}\n"));
         text += &format!("--- {}\n", args.one);
         a[same..].iter().take(AFTER).for_each(|line| text += &format!("- {line}\n"));
@@ -41,10 +43,11 @@ fn traced<S: Scene>(scene: &S, setup: &Setup, target: &str) -> Result<String, Ex
         Source::Seed(seed) => record(scene, setup, seed).1,
         Source::File(schedule) => *schedule,
     };
-    let mut world = replay_world(scene, &schedule, Trace::new(Filter::default(), false).whole());
+    let mut world =
+        replay_world(scene, &schedule, Trace::new(Filter::default(), false).unabridged());
     let verdict = world
         .run()
         .violation
-        .map_or("clean".to_string(), |violation| format!("BROKEN {violation}"));
+        .map_or("clean".to_string(), |violation| format!("VIOLATED {violation}"));
     Ok(format!("{}{verdict}\n", world.checker().0.text()))
 }

@@ -1,3 +1,5 @@
+//! `replay --explain`: the causes of a violation.
+
 use super::Exit;
 use super::args::Replay;
 use super::say::{self, say};
@@ -7,8 +9,8 @@ use crate::protocol::Scene;
 use crate::replay::{Replayer, record, replay_world};
 use crate::schedule::{Expectation, Schedule};
 
-/// Prints only what the verdict hangs on: the causal past of what broke, as far as it concerns the same request, and of
-/// each fault whether the claim holds without it.
+/// Prints only the causes of a violation: its causal past, as far as it concerns the same request,
+/// and for each fault whether the property holds without it.
 pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
     let schedule = match source::of(scene, &args.target)? {
         Source::Seed(seed) => record(scene, &args.run_args.setup(), seed).1,
@@ -16,30 +18,32 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
     };
     let mut world = replay_world(scene, &schedule, CausalTrace::default());
     let Some(violation) = world.run().violation else {
-        say!("{}: no claim breaks, there is nothing to explain", args.target);
-        let Expectation::MustViolate(property) = &schedule.property else { return Ok(Exit::Clean) };
-        say!("the schedule says that it breaks {property}");
+        say!("{}: no property is violated: there is nothing to explain", args.target);
+        let Expectation::Violation(property) = &schedule.expectation else {
+            return Ok(Exit::Clean);
+        };
+        say!("the schedule expects a violation of {property}");
         return Ok(Exit::Other);
     };
     let causality = &world.checker().0;
     let about =
         causality.about().map_or("no request in particular".to_string(), |id| id.to_string());
     let mut text = format!(
-        "what led to it, about {about} ({} of {} facts)\n",
+        "causal past, {about} ({} of {} facts)\n",
         causality.causal_past().len(),
         causality.count()
     );
     causality.causal_past().iter().for_each(|line| text += &format!("{line}\n"));
-    text += &format!("BROKEN {violation}\n\nwhich faults it needs\n");
+    text += &format!("VIOLATED {violation}\n\nfaults needed\n");
     text += &faults_needed(scene, &schedule, violation.property);
     say::text(format_args!("{text}"));
     Ok(Exit::of(&violation))
 }
 
-/// Each fault, and what happens without it.
+/// Each fault, and the result of the run without it.
 fn faults_needed<S: Scene>(scene: &S, schedule: &Schedule<S::Request>, property: &str) -> String {
     if schedule.faults.is_empty() {
-        return "  none: it breaks in fair weather\n".to_string();
+        return "  none: the property is violated without faults\n".to_string();
     }
     let mut replayer = Replayer::new(scene);
     let mut text = String::new();
@@ -47,11 +51,13 @@ fn faults_needed<S: Scene>(scene: &S, schedule: &Schedule<S::Request>, property:
         let mut without = schedule.clone();
         without.faults.remove(at);
         let verdict = match replayer.replay(&without).0.violation {
-            None => "needed: without it all claims hold".to_string(),
+            None => "needed: without it all properties hold".to_string(),
             Some(violation) if violation.property == property => {
-                "not needed alone: without it the same claim breaks".to_string()
+                "not needed on its own: without it the same property is violated".to_string()
             }
-            Some(violation) => format!("needed: without it {} breaks instead", violation.property),
+            Some(violation) => {
+                format!("needed: without it {} is violated instead", violation.property)
+            }
         };
         text += &format!("  {fault}\n      {verdict}\n");
     }

@@ -1,3 +1,5 @@
+//! The command `hunt`: many seeds on all threads, until one violates a property.
+
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -22,12 +24,12 @@ use crate::protocol::Scene;
 use crate::tally::Rule;
 
 const SEEDS: u64 = 10_000;
-/// So many seeds of the default storm must have seen everything that should sometimes happen.
+/// A default hunt of this many seeds must raise every `sometimes` counter.
 const VACUOUS_SEEDS: u64 = 100_000;
-/// Failing seeds that are listed, at most.
+/// The greatest number of failing seeds that are listed.
 const LISTED: usize = 20;
 
-/// Hunts, shows how it goes, and reports.
+/// Hunts, shows the progress, and reports.
 pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
     let endless = if args.seconds.is_some() { u64::MAX - args.first_seed } else { SEEDS };
     let count = args.seeds.map_or(endless, u64::from);
@@ -46,7 +48,7 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
     let progress = Arc::new(Progress::default());
     let interrupted = Arc::new(AtomicBool::new(false));
     let on_interrupt = (Arc::clone(&progress), Arc::clone(&interrupted));
-    // Without a handler Ctrl-C ends the process, which is no harm.
+    // Without a handler Ctrl-C ends the process, which does no harm.
     let _handler = ctrlc::set_handler(move || {
         on_interrupt.0.stop.store(true, Ordering::Relaxed);
         on_interrupt.1.store(true, Ordering::Relaxed);
@@ -67,26 +69,27 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
     })
 }
 
-/// What there is to say of a hunt in a word or two.
+/// The state of a hunt in a word or two.
 fn status(
     args: &Hunt,
     hunt_report: &HuntReport,
     options: &HuntOptions,
     interrupted: bool,
 ) -> String {
-    let verdict = if hunt_report.failures.is_empty() { "clean" } else { "BROKEN" };
+    let verdict = if hunt_report.failures.is_empty() { "clean" } else { "VIOLATED" };
     if interrupted {
         let all = match (args.seeds, args.seconds) {
             (None, Some(seconds)) => format!("{seconds} s"),
             _ => (options.seeds.end - options.seeds.start).to_string(),
         };
-        format!("{verdict} so far, interrupted ({all} were asked for)")
+        format!("{verdict} so far, interrupted ({all} requested)")
     } else {
         verdict.to_string()
     }
 }
 
-/// Shrinks the lowest failing seed and writes it down, unless nobody wants that.
+/// Shrinks the lowest failing seed and saves its schedule, unless `--no-shrink` is given or
+/// the hunt was interrupted.
 fn shrink_and_save<S: Scene>(
     scene: &S,
     args: &Hunt,
@@ -98,7 +101,7 @@ fn shrink_and_save<S: Scene>(
         return Ok(None);
     }
     let setup = args.run_args.setup();
-    // A drive that lies is outside the promise: what breaks there is no regression.
+    // A lying drive is outside the guarantees of the node: its violations are no regressions.
     let default_directory = (setup.profile != Profile::LyingDisk).then(|| Path::new("regressions"));
     shrink::shrink_and_save(
         scene,
@@ -164,7 +167,7 @@ fn exit_code<S: Scene>(
 ) -> Exit {
     if let Some((seed, violation)) = hunt_report.failures.first() {
         if !args.json {
-            say!("\nseed {seed} breaks {}", violation.property);
+            say!("\nseed {seed} violates {}", violation.property);
             say!("  {}", violation.reason);
             if let Some(saved) = saved {
                 print_saved(scene, saved);
@@ -180,8 +183,9 @@ fn exit_code<S: Scene>(
     let never: Vec<_> = hunt_report.sometimes.never().collect();
     let is_large_hunt = hunt_report.seeds >= VACUOUS_SEEDS;
     if (args.require_sometimes || is_large_hunt) && !never.is_empty() {
-        eprintln!("never seen in {} seeds: {}", hunt_report.seeds, never.join("; "));
-        // A calm hunt sees no power cut; one of everything that sees none has shown nothing.
+        eprintln!("never observed in {} seeds: {}", hunt_report.seeds, never.join("; "));
+        // A hunt without faults sees no power cut; a hunt of everything that sees none has tested
+        // nothing.
         if args.require_sometimes || args.run_args.setup() == Setup::default() {
             return Exit::Other;
         }
@@ -205,9 +209,9 @@ fn print_saved<S: Scene>(scene: &S, saved: &SavedSchedule) {
     match &saved.file {
         Some(file) => {
             let line = shrink::replay_line(scene, file);
-            say!("\nkept as {}; run it with\n  {line}", file.display());
+            say!("\nsaved as {}; replay it with\n  {line}", file.display());
         }
-        None => say!("\nnot kept in a file (--save DIR writes one)"),
+        None => say!("\nnot saved (--save DIR writes the schedule)"),
     }
 }
 
@@ -218,7 +222,7 @@ fn report(hunt_report: &HuntReport, wall: Duration, status: &str) {
     say!("{} {seeds} in {}.{:03} s: {status}", hunt_report.seeds, ms / 1000, ms % 1000);
     say!("  {} seeds/s, {} events/s", hunt_report.seeds * 1000 / ms, tally.events * 1000 / ms);
     say!(
-        "  {} s of virtual time, {} times the wall's",
+        "  {} s of virtual time, {} times real time",
         tally.virtual_us / 1_000_000,
         tally.virtual_us / 1000 / ms
     );
@@ -232,7 +236,7 @@ fn report(hunt_report: &HuntReport, wall: Duration, status: &str) {
     );
     say!("faults");
     for (rule, meaning, _) in Rule::TABLE {
-        say!("  {:>9}  {rule:<4} {meaning}", tally.of(rule));
+        say!("  {:>9}  {rule:<4} {meaning}", tally.hits(rule));
     }
     say!("sometimes");
     for (what, times) in hunt_report.sometimes.rows() {
@@ -257,7 +261,7 @@ fn report_json<S: Scene>(
 ) {
     let rules: serde_json::Map<_, _> = Rule::TABLE
         .iter()
-        .map(|(rule, ..)| (rule.to_string(), hunt_report.tally.of(*rule).into()))
+        .map(|(rule, ..)| (rule.to_string(), hunt_report.tally.hits(*rule).into()))
         .collect();
     let sometimes: serde_json::Map<_, _> = hunt_report
         .sometimes
@@ -275,7 +279,7 @@ fn report_json<S: Scene>(
         .failures
         .iter()
         .take(LISTED)
-        .map(|(seed, violation)| serde_json::json!({"seed": seed, "claim": violation.property, "why": violation.reason, "liveness": violation.liveness, "replay": replay_line(scene, *seed, &args.run_args.setup())}))
+        .map(|(seed, violation)| serde_json::json!({"seed": seed, "property": violation.property, "reason": violation.reason, "liveness": violation.liveness, "replay": replay_line(scene, *seed, &args.run_args.setup())}))
         .collect();
     let report = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -291,7 +295,7 @@ fn report_json<S: Scene>(
         "failed_seeds": hunt_report.failures.len(),
         "failures": failures,
         "schedule": saved.map(|saved| saved.text.as_str()),
-        "kept": saved.and_then(|saved| saved.file.as_ref()),
+        "saved": saved.and_then(|saved| saved.file.as_ref()),
         "fingerprint": hunt_report.fingerprint.map(|print| format!("{print:016x}")),
     });
     say!("{report}");

@@ -1,3 +1,5 @@
+//! The command `replay`: one seed or schedule with its trace, or a directory of schedules.
+
 use std::path::Path;
 
 use super::args::{MS_MAX, Replay};
@@ -17,18 +19,16 @@ use crate::world::RunOutcome;
 /// Runs one seed or schedule with the trace on, or every schedule of a directory without.
 pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
     let path = Path::new(&args.target);
-    let typed = args.run_args.setup() != Setup::default();
+    let flags = args.run_args.setup() != Setup::default();
     if path.is_dir() {
         let has_filter = args.node.is_some() || args.request.is_some();
         let has_time_range = args.from_ms > 0 || args.to_ms < MS_MAX;
-        if args.json || args.explain || has_filter || has_time_range || typed {
-            return Err(usage::usage_error(format_args!(
-                "a directory is replayed without any flag"
-            )));
+        if args.json || args.explain || has_filter || has_time_range || flags {
+            return Err(usage::usage_error(format_args!("a directory takes no other flags")));
         }
         return replay_directory(scene, path);
     }
-    if path.is_file() && typed {
+    if path.is_file() && flags {
         source::reject_options_for_file(&args.target, &args.run_args.setup())?;
     }
     if args.explain {
@@ -44,9 +44,9 @@ fn replay_seed<S: Scene>(scene: &S, args: &Replay, seed: u64) -> Result<Exit, Ex
     let drawn = draw_run_in(scene, &args.run_args.setup(), seed);
     let plan = &drawn.plan;
     check_filter(args, &format!("seed {seed}"), plan)?;
-    let typed = args.run_args.setup().typed();
+    let flags = args.run_args.setup().as_args();
     let head = format!(
-        "stormglass {} seed {seed}{typed}\n{plan}\n{}\n",
+        "stormglass {} seed {seed}{flags}\n{plan}\n{}\n",
         env!("CARGO_PKG_VERSION"),
         drawn.rates
     );
@@ -58,7 +58,7 @@ fn replay_seed<S: Scene>(scene: &S, args: &Replay, seed: u64) -> Result<Exit, Ex
     Ok(exit)
 }
 
-/// Whether what is to be shown exists in this run.
+/// Checks that the selected node, request and time exist in this run.
 fn check_filter(args: &Replay, of: &str, plan: &Plan) -> Result<(), Exit> {
     if let Some(node) = args.node.filter(|node| node.0 >= plan.nodes) {
         return Err(usage::usage_error(format_args!(
@@ -97,28 +97,28 @@ fn replay_schedule<S: Scene>(
     let outcome = world.run();
     let mut notes = String::new();
     for unreached_entries in schedule.unreached_entries(world.chooser().unused()) {
-        notes += &format!("never came up: {unreached_entries}\n");
+        notes += &format!("not reached: {unreached_entries}\n");
     }
-    let (exit, note) = compare_with_expectation(&schedule.property, &outcome);
+    let (exit, note) = compare_with_expectation(&schedule.expectation, &outcome);
     notes += &note.map(|note| note + "\n").unwrap_or_default();
     print(args, world.checker().0.text(), &outcome, &notes);
     Ok(exit)
 }
 
-/// The exit code, and what is to be said if a run did not end as its schedule says.
+/// The exit code, and a message if a run did not end as its schedule expects.
 fn compare_with_expectation(
-    property: &Expectation,
+    expectation: &Expectation,
     outcome: &RunOutcome,
 ) -> (Exit, Option<String>) {
-    match (property, &outcome.violation) {
-        (Expectation::MustViolate(property), Some(violation)) if violation.property == property => {
+    match (expectation, &outcome.violation) {
+        (Expectation::Violation(property), Some(violation)) if violation.property == property => {
             (Exit::of(violation), None)
         }
-        (Expectation::MustViolate(property), _) => {
-            (Exit::Other, Some(format!("the schedule says that it breaks {property}")))
+        (Expectation::Violation(property), _) => {
+            (Exit::Other, Some(format!("the schedule expects a violation of {property}")))
         }
-        (Expectation::MustHold(_), Some(violation)) => (Exit::of(violation), None),
-        (Expectation::MustHold(_), None) => (Exit::Clean, None),
+        (Expectation::NoViolation(_), Some(violation)) => (Exit::of(violation), None),
+        (Expectation::NoViolation(_), None) => (Exit::Clean, None),
     }
 }
 
@@ -137,7 +137,7 @@ where
     (outcome, world.checker().0.text().to_string())
 }
 
-/// What is run, before it runs: should the run never end, this is known.
+/// Prints what is run, before it runs, in case the run does not end.
 fn print_header(args: &Replay, head: &str) {
     let text = if args.json {
         let options = head.trim_end();
@@ -151,12 +151,12 @@ fn print_header(args: &Replay, head: &str) {
 
 fn print(args: &Replay, trace: &str, outcome: &RunOutcome, notes: &str) {
     if trace.is_empty() {
-        eprintln!("no line of the trace is shown: nothing matches what was asked for");
+        eprintln!("no line of the trace matches the filters");
     }
     let verdict = outcome
         .violation
         .as_ref()
-        .map_or("clean".to_string(), |violation| format!("BROKEN {violation}"));
+        .map_or("clean".to_string(), |violation| format!("VIOLATED {violation}"));
     let print = format!("{:016x}", outcome.fingerprint);
     let text = if args.json {
         let notes: Vec<_> = notes.lines().collect();
@@ -168,13 +168,14 @@ fn print(args: &Replay, trace: &str, outcome: &RunOutcome, notes: &str) {
     say::text(format_args!("{text}"));
 }
 
-/// Every schedule of a directory, a line each; the worst that does not end as it says decides the exit code.
+/// Runs every schedule of a directory, with one line each; the worst unexpected result decides the
+/// exit code.
 fn replay_directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
     let (mut replayer, mut worst, mut count) = (Replayer::new(scene), Exit::Clean, 0);
     let files = source::files(path)?;
     if files.is_empty() {
         return Err(usage::usage_error(format_args!(
-            "there is no schedule (`.storm`) in {}",
+            "there is no schedule (`.schedule`) in {}",
             path.display()
         )));
     }
@@ -189,26 +190,25 @@ fn replay_directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
             }
         };
         let (outcome, unreached) = replayer.replay(&schedule);
-        let (exit, note) = compare_with_expectation(&schedule.property, &outcome);
-        let as_expected = matches!(schedule.property, Expectation::MustViolate(_))
+        let (exit, note) = compare_with_expectation(&schedule.expectation, &outcome);
+        let as_expected = matches!(schedule.expectation, Expectation::Violation(_))
             && note.is_none()
             || exit == Exit::Clean;
         let verdict = match (&outcome.violation, note) {
-            (None, None) => "holds".to_string(),
+            (None, None) => "no violation".to_string(),
             (_, Some(note)) => note,
-            (Some(violation), None) => format!("breaks {violation}"),
+            (Some(violation), None) => format!("violates {violation}"),
         };
         say!("{} {}: {verdict}", if as_expected { "ok    " } else { "FAILED" }, file.display());
-        for unreached_entries in schedule.unreached_entries(unreached) {
-            say!("         never came up: {unreached_entries}");
+        for entry in schedule.unreached_entries(unreached) {
+            say!("         not reached: {entry}");
         }
         if !as_expected {
             worst = worst.worse(exit);
         }
     }
-    let (schedules, clean) =
-        if count == 1 { ("schedule", "as it says") } else { ("schedules", "as they say") };
-    let verdict = if worst == Exit::Clean { clean } else { "FAILED" };
+    let schedules = if count == 1 { "schedule" } else { "schedules" };
+    let verdict = if worst == Exit::Clean { "as expected" } else { "FAILED" };
     say!("{count} {schedules}: {verdict}");
     Ok(worst)
 }

@@ -1,4 +1,4 @@
-//! Standard output, whose reader may have seen enough.
+//! Standard output, whose reader may close it early.
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Exit;
 
-/// Whether something could not be written that somebody still wanted to read.
+/// Whether output was lost for another reason than a closed pipe.
 static OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
 
-/// As `println!`; but a reader that has gone away (`| head`) is no error, and any other failure is told once.
+/// Like `println!`; but a closed pipe (`| head`) is no error, and any other failure is reported
+/// once.
 macro_rules! say {
     ($($what:tt)*) => { $crate::cli::say::text(format_args!("{}\n", format_args!($($what)*))) };
 }
 pub(super) use say;
 
-/// Writes this.
+/// Writes the text.
 pub(super) fn text(what: Arguments<'_>) {
     let mut out = std::io::stdout().lock();
     let Err(error) = out.write_fmt(what).and_then(|()| out.flush()) else { return };
@@ -24,7 +25,7 @@ pub(super) fn text(what: Arguments<'_>) {
     }
 }
 
-/// How a command ends that has said all it had to say: not well, if that was lost.
+/// The exit code of a command after its output: failure, if output was lost.
 pub(super) fn exit_after_output(exit: Exit) -> Exit {
     if exit == Exit::Clean && OUTPUT_LOST.load(Ordering::Relaxed) { Exit::Other } else { exit }
 }

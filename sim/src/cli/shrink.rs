@@ -1,3 +1,5 @@
+//! The command `shrink`: the smallest schedule that violates the same property.
+
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -22,15 +24,15 @@ use crate::replay::record;
 use crate::schedule::{Expectation, Schedule};
 use crate::shrink::{ScheduleSize, ShrinkControl, ShrinkReport, shrink};
 
-/// Runs at most; a shrink of a default seed takes a few thousand.
+/// The greatest number of runs; a shrink of a default seed takes a few thousand.
 const RUNS_MAX: u64 = 200_000;
 
-/// Shrinks a seed or a file, and prints or writes what is left.
+/// Shrinks a seed or a file, and prints or writes the result.
 pub(super) fn run<S: Scene>(scene: &S, args: &Shrink) -> Result<Exit, Exit> {
     let (schedule, origin) = match source::of(scene, &args.target)? {
         Source::Seed(seed) => (
             record(scene, &args.run_args.setup(), seed).1,
-            format!("seed {seed}{}", args.run_args.setup().typed()),
+            format!("seed {seed}{}", args.run_args.setup().as_args()),
         ),
         Source::File(schedule) => {
             source::reject_options_for_file(&args.target, &args.run_args.setup())?;
@@ -38,35 +40,35 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Shrink) -> Result<Exit, Exit> {
         }
     };
     if let Some(path) = args.output.as_deref().filter(|path| path.exists()) {
-        // What is there may be a story told by hand.
+        // The existing file may be a schedule written by hand.
         return Err(usage::usage_error(format_args!(
-            "{} is there already: -o takes a new name",
+            "{} exists already: -o needs a new file name",
             path.display()
         )));
     }
     let interrupted = Arc::new(AtomicBool::new(false));
     let on_interrupt = Arc::clone(&interrupted);
-    // Without a handler Ctrl-C ends the process and the best so far is lost; there is no other harm.
+    // Without a handler Ctrl-C ends the process and only the best schedule so far is lost.
     let _handler = ctrlc::set_handler(move || on_interrupt.store(true, Ordering::Relaxed));
     let Some((shrunk, elapsed)) = shrink_with_progress(scene, &schedule, &interrupted) else {
-        say!("{origin} breaks no claim: there is nothing to shrink");
+        say!("{origin} violates no property: there is nothing to shrink");
         return Ok(Exit::Clean);
     };
     let mut shrunk = shrunk;
     keep_note(&mut shrunk, &schedule, &origin);
     let text = shrunk.schedule.write(scene);
     let written = args.output.as_deref().map(|path| (path, source::write(path, &text)));
-    say!("{origin} breaks {}", shrunk.violation.property);
+    say!("{origin} violates {}", shrunk.violation.property);
     say!("{}", summary(&shrunk, elapsed));
     match written {
         None => say::text(format_args!("\n{text}")),
-        // What was found is told even if it cannot be written.
+        // The result is printed even if it cannot be written.
         Some((_, Err(exit))) => {
             say::text(format_args!("\n{text}"));
             return Err(exit);
         }
         Some((path, Ok(()))) => {
-            say!("written to {}; run it with\n  {}", path.display(), replay_line(scene, path));
+            say!("saved as {}; replay it with\n  {}", path.display(), replay_line(scene, path));
         }
     }
     Ok(if interrupted.load(Ordering::Relaxed) {
@@ -76,7 +78,8 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Shrink) -> Result<Exit, Exit> {
     })
 }
 
-/// The story of a file stays, and what it is kept for; a seed's says where it is from. The claim is the one that broke.
+/// A file keeps its notes and its kind of expectation; a seed's schedule notes its origin. The
+/// property is the one that was violated.
 fn keep_note<O>(shrunk: &mut ShrinkReport<O>, from: &Schedule<O>, origin: &str) {
     if from.note.is_empty() {
         shrunk
@@ -87,13 +90,13 @@ fn keep_note<O>(shrunk: &mut ShrinkReport<O>, from: &Schedule<O>, origin: &str) 
         shrunk.schedule.note.clone_from(&from.note);
     }
     let property = shrunk.violation.property.to_string();
-    shrunk.schedule.property = match from.property {
-        Expectation::MustViolate(_) => Expectation::MustViolate(property),
-        Expectation::MustHold(_) => Expectation::MustHold(Some(property)),
+    shrunk.schedule.expectation = match from.expectation {
+        Expectation::Violation(_) => Expectation::Violation(property),
+        Expectation::NoViolation(_) => Expectation::NoViolation(Some(property)),
     };
 }
 
-/// Shrinks, and shows how it goes; `None` if nothing breaks.
+/// Shrinks, and shows the progress; `None` if no property is violated.
 fn shrink_with_progress<S: Scene>(
     scene: &S,
     schedule: &Schedule<S::Request>,
@@ -123,7 +126,7 @@ fn summary<O>(shrunk: &ShrinkReport<O>, elapsed: Duration) -> String {
     let minimal = if shrunk.one_minimal {
         "every entry is needed"
     } else {
-        "ended before its time: some entries may not be needed"
+        "stopped early: some entries may not be needed"
     };
     format!(
         "  before  {}\n  after   {after}\n  {minimal}; {}\n  {} runs in {}.{:03} s",
@@ -135,14 +138,14 @@ fn summary<O>(shrunk: &ShrinkReport<O>, elapsed: Duration) -> String {
     )
 }
 
-/// Where a hunt keeps what it found.
+/// Where a hunt saved its shrunk schedule.
 pub(super) struct SavedSchedule {
     pub(super) file: Option<PathBuf>,
     pub(super) text: String,
     pub(super) summary: String,
 }
 
-/// Shrinks the seed that a hunt has found, and writes it where `save` says.
+/// Shrinks the seed that a hunt has found, and saves the schedule in the directory `save`.
 pub(super) fn shrink_and_save<S: Scene>(
     scene: &S,
     setup: &crate::profile::Setup,
@@ -152,33 +155,36 @@ pub(super) fn shrink_and_save<S: Scene>(
 ) -> Result<Option<SavedSchedule>, Exit> {
     let (_, schedule) = record(scene, setup, seed);
     let Some((mut shrunk, elapsed)) = shrink_with_progress(scene, &schedule, interrupted) else {
-        let check =
-            format!("{} check --first-seed {seed} --seeds 1{}", command(scene), setup.typed());
+        let check = format!(
+            "{} check-determinism --first-seed {seed} --seeds 1{}",
+            command(scene),
+            setup.as_args()
+        );
         eprintln!(
-            "error: seed {seed} does not break again when it is recorded: it is not deterministic; see\n  {check}"
+            "error: seed {seed} does not fail again when it is recorded: the run is not deterministic; see\n  {check}"
         );
         return Err(Exit::Nondeterministic);
     };
-    keep_note(&mut shrunk, &schedule, &format!("seed {seed}{}", setup.typed()));
+    keep_note(&mut shrunk, &schedule, &format!("seed {seed}{}", setup.as_args()));
     let text = shrunk.schedule.write(scene);
     let file = save.map(|directory| unused_path(directory, &file_stem(&shrunk.schedule), &text));
-    // What was found is told even if it cannot be written.
+    // The result is printed even if it cannot be written.
     let file = file.filter(|file| source::write(file, &text).is_ok());
     Ok(Some(SavedSchedule { file, text, summary: summary(&shrunk, elapsed) }))
 }
 
-/// `file_stem.run_args`, or `file_stem-2.run_args` if there is another one of that name.
+/// `file_stem.schedule`, or `file_stem-2.schedule` if there is another file of that name.
 fn unused_path(directory: &Path, file_stem: &str, text: &str) -> PathBuf {
     let name = |nth: u32| match nth {
-        1 => directory.join(format!("{file_stem}.storm")),
-        _ => directory.join(format!("{file_stem}-{nth}.storm")),
+        1 => directory.join(format!("{file_stem}.schedule")),
+        _ => directory.join(format!("{file_stem}-{nth}.schedule")),
     };
     let is_free =
         |path: &PathBuf| std::fs::read_to_string(path).map_or(true, |there| there == text);
     (1..).map(name).find(is_free).expect("names do not run out")
 }
 
-/// The line that runs a file again.
+/// The command that runs a file again.
 pub(super) fn replay_line<S: Scene>(scene: &S, path: &Path) -> String {
     format!("{} replay {}", command(scene), path.display())
 }

@@ -1,4 +1,4 @@
-//! What `replay`, `shrink` and `diff` are pointed at: a seed or a file.
+//! The argument of `replay`, `shrink` and `diff`: a seed or a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,22 +20,22 @@ pub(super) fn of<S: Scene>(scene: &S, target: &str) -> Result<Source<S::Request>
         Ok(seed) if !path.exists() => Ok(Source::Seed(seed)),
         _ if path.exists() => read(scene, path).map(|schedule| Source::File(Box::new(schedule))),
         _ => Err(usage::usage_error(format_args!(
-            "{target} is neither a seed (a number) nor a file that is there"
+            "{target} is neither a seed (a number) nor an existing file"
         ))),
     }
 }
 
-/// Refuses what only a seed can be told.
+/// Refuses options that apply to seeds only.
 pub(super) fn reject_options_for_file(file: &str, setup: &Setup) -> Result<(), Exit> {
     if *setup == Setup::default() {
         return Ok(());
     }
     Err(usage::usage_error(format_args!(
-        "{file} says itself what kind of storm it is: --profile, --nodes and --txns are for seeds"
+        "{file} is a schedule and has its own settings: --profile, --nodes and --txns apply to seeds only"
     )))
 }
 
-/// Reads a schedule; what is wrong with it is shown at its place.
+/// Reads a schedule; an error is shown at its place.
 pub(super) fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Request>, Exit> {
     crate::regress::read(scene, path).map_err(|reason| usage::usage_error(format_args!("{reason}")))
 }
@@ -45,7 +45,7 @@ pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Exit> {
     crate::regress::files(directory).map_err(|reason| usage::usage_error(format_args!("{reason}")))
 }
 
-/// Writes a file, and the directories above it.
+/// Writes a file, and creates its directories.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Exit> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text)).map_err(

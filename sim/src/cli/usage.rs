@@ -1,4 +1,4 @@
-//! What makes no sense gets one line that says what is wrong, on standard error, and exit code 2.
+//! Wrong usage gets a one-line error on standard error, and exit code 2.
 
 use std::fmt::Arguments;
 use std::process::ExitCode;
@@ -7,11 +7,11 @@ use clap::error::ErrorKind;
 
 use super::Exit;
 
-/// Says what is wrong with the arguments; help and version are no errors.
+/// Reports an error in the arguments; help and version are no errors.
 pub(super) fn report_parse_error(error: &clap::Error) -> ExitCode {
     let kind = error.kind();
     if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // A reader that has seen enough (`| head`) is no error.
+        // A closed pipe (`| head`) is no error.
         let _closed = error.print();
         return ExitCode::from(Exit::Clean as u8);
     }
@@ -19,21 +19,22 @@ pub(super) fn report_parse_error(error: &clap::Error) -> ExitCode {
         kind,
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
     ) {
-        let commands = "hunt, replay, shrink, diff, check, judge, bench or profiles";
-        eprintln!("error: a command is missing: {commands} (--help says more)");
+        let commands =
+            "hunt, replay, shrink, diff, check-determinism, check-logs, bench or profiles";
+        eprintln!("error: a command is missing: {commands} (see --help)");
     } else {
         eprintln!("{}", one_line(&error.render().to_string()));
     }
     ExitCode::from(Exit::Usage as u8)
 }
 
-/// One line, and the exit code of wrong usage.
+/// Prints one line, and returns the exit code of wrong usage.
 pub(super) fn usage_error(reason: Arguments<'_>) -> Exit {
     eprintln!("error: {reason}");
     Exit::Usage
 }
 
-/// The seed behind the last of `count` seeds.
+/// One more than the last of `count` seeds.
 pub(super) fn last_seed(first: u64, count: u64) -> Result<u64, Exit> {
     let max = u64::MAX;
     let too_great = || {
@@ -45,8 +46,8 @@ pub(super) fn last_seed(first: u64, count: u64) -> Result<u64, Exit> {
     first.checked_add(count).ok_or_else(too_great)
 }
 
-/// The first paragraph of what the parser says, which is what is wrong, and what it thinks was meant; usage comes
-/// behind it.
+/// The first paragraph of the parser's message, which holds the error and a suggestion, without the
+/// usage.
 fn one_line(text: &str) -> String {
     let lines = text.lines().take_while(|line| !line.trim().is_empty());
     let mut line = lines.map(str::trim).collect::<Vec<_>>().join(" ");

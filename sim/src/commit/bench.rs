@@ -1,5 +1,5 @@
-//! One transaction after another over all nodes, coordinators in turn: what a message costs when log, disk and all
-//! claims are on.
+//! The benchmark of two-phase commit: one transaction after another over all nodes, coordinators in
+//! turn. It measures the cost of a message with log, disk and all checks.
 
 use std::sync::Arc;
 
@@ -18,27 +18,32 @@ use crate::protocol::{BenchResult, BenchRun, Protocol};
 use crate::workload::{ClientActions, ClientEvent, Workload};
 use crate::world::World;
 
-/// One client; each transaction begins when the one before is decided.
+/// One client. Each transaction begins when the previous one is decided.
 #[derive(Clone, Debug)]
 struct RoundRobinClient {
     nodes: u16,
+    /// Transactions that are not begun.
     remaining: u32,
     serial: u32,
+    /// The key of the hash that draws the No votes.
     key: u64,
-    /// The one before may still hold its locks elsewhere, and conflicts are not what is measured here: keys in turn.
+    /// Keys in turn: the previous transaction may still hold its locks at participants, and this
+    /// benchmark does not measure conflicts.
     put_keys: [Key; 16],
+    /// Keys that never have a value, for the No votes.
     empty_keys: [Key; 16],
+    /// When the client sends the present request again; `u64::MAX` once all are decided.
     due_us: u64,
-    /// Whether a timer is set: one is enough, as it never comes after `due_us`.
+    /// Whether a timer is set. One is enough, as it never rings after `due_us`.
     timer_set: bool,
     committed: u64,
     aborted: u64,
     last_answer_us: u64,
 }
 
-/// When the client asks again, in microseconds.
+/// How long the client waits before it sends a request again, in microseconds.
 const RETRY_AFTER_US: u64 = 400_000;
-/// About one vote in twenty is No.
+/// The share of No votes, in thousandths.
 const NO_VOTE_PERMILLE: u64 = 50;
 
 impl RoundRobinClient {
@@ -47,19 +52,18 @@ impl RoundRobinClient {
             std::array::from_fn(|turn| Key::new(&format!("{prefix}{turn}")).expect("a short name"))
         };
         let (put_keys, empty_keys) = (keys("k"), keys("empty"));
-        let (serial, due_us, committed, aborted, last_answer_us) = (0, 0, 0, 0, 0);
         RoundRobinClient {
             nodes,
             remaining,
-            serial,
+            serial: 0,
             key,
             put_keys,
             empty_keys,
-            due_us,
+            due_us: 0,
             timer_set: false,
-            committed,
-            aborted,
-            last_answer_us,
+            committed: 0,
+            aborted: 0,
+            last_answer_us: 0,
         }
     }
 
@@ -70,7 +74,7 @@ impl RoundRobinClient {
         };
         self.remaining = remaining;
         self.serial += 1;
-        self.ask(now_us, actions);
+        self.send_request(now_us, actions);
     }
 
     fn set_timer<N: TransactionNode>(&mut self, actions: &mut ClientActions<N>) {
@@ -79,14 +83,14 @@ impl RoundRobinClient {
         }
     }
 
-    /// The client's links lose messages too: what is not answered is asked again.
-    fn ask<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
+    /// Sends the present request, perhaps again: the client's links lose messages, too.
+    fn send_request<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
         self.due_us = now_us + RETRY_AFTER_US;
         self.set_timer(actions);
         let id = RequestId { client: 1, serial: self.serial, attempt: 0 };
         let coordinator = (self.serial - 1) % u32::from(self.nodes);
         let turn = self.serial as usize % self.put_keys.len();
-        let (put_keys, empty_keys) = (self.put_keys[turn], self.empty_keys[turn]);
+        let (put_key, empty_key) = (self.put_keys[turn], self.empty_keys[turn]);
         let op = |node: u16| {
             let random = hash(self.key, (u64::from(self.serial) << 16) | u64::from(node));
             let votes_no = u32::from(node) != coordinator && below(random, 1000) < NO_VOTE_PERMILLE;
@@ -95,27 +99,27 @@ impl RoundRobinClient {
             } else {
                 Action::Put(self.serial.into())
             };
-            Op { node: NodeId(node), key: if votes_no { empty_keys } else { put_keys }, action }
+            Op { node: NodeId(node), key: if votes_no { empty_key } else { put_key }, action }
         };
         let ops: Arc<[Op]> = (0..self.nodes).map(op).collect();
         let age = Age { at: self.serial.into(), by: id };
         let seen = RequestNumber { serial: self.serial, attempt: 0 };
         let request = Request::Transact { incarnation: Incarnation(1), age, seen, ops };
-        actions.ask(id, NodeId(coordinator as u16), request);
+        actions.send_request(id, NodeId(coordinator as u16), request);
     }
 }
 
 impl<N: TransactionNode> Workload<N> for RoundRobinClient {
     fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
         match event {
-            // The boots take two barriers; until then nobody answers.
+            // Nodes answer once they have booted, which takes two barriers.
             ClientEvent::Start => actions.set_timer(5_000, 1),
             ClientEvent::Timer { .. } if self.serial == 0 => self.start_next(now_us, actions),
             ClientEvent::Timer { .. } => {
                 self.timer_set = false;
                 match self.due_us {
                     u64::MAX => {}
-                    due_us if now_us >= due_us => self.ask(now_us, actions),
+                    due_us if now_us >= due_us => self.send_request(now_us, actions),
                     _ => self.set_timer(actions),
                 }
             }
@@ -136,7 +140,7 @@ impl<N: TransactionNode> Workload<N> for RoundRobinClient {
 
 type BenchWorld = World<CommitNode, RoundRobinClient, AtomicCommitChecker, Seeded>;
 
-/// The benchmark: runs one seed after another in the same memory.
+/// The benchmark as a function of the seed. All runs share one world, to reuse its memory.
 pub(super) fn bench(bench: BenchRun) -> impl FnMut(u64) -> BenchResult {
     let mut reused_world = None;
     move |seed| run(&bench, seed, &mut reused_world)
@@ -152,7 +156,7 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
         sync_us: (100, 500),
         reboot_us: 1,
     };
-    // Long enough for every transaction to time out.
+    // Long enough for every transaction to time out: 5 s for each, in microseconds.
     let fault_phase_us = 5_000_000 * u64::from(bench.txns);
     let plan = Plan {
         nodes: bench.nodes,
@@ -162,7 +166,7 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
         recovery_timeout_us: 0,
         log_bytes: 1 << 20,
         permanently_down: Vec::new(),
-        wire: false,
+        encode_messages: false,
     };
     let rates = Rates { lose: bench.lose, ..Rates::default() };
     let config = Config {

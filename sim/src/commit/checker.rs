@@ -1,8 +1,10 @@
-//! The claims of two-phase commit, by their names in the specification of atomic commitment: AC1-AC5, W1-W11, I1-I5,
-//! L1-L3.
+//! The checker of two-phase commit: the properties of the specification of atomic commitment,
+//! AC1-AC5, W1-W11, I1-I5 and L1-L3, under their ids there.
 //!
-//! One row per transaction, updated once per event from what nodes do and what disks hold. Durability is judged at
-//! the moment of sending: a record counts as durable when the disk says that it would survive the worst power cut.
+//! The checker keeps one `TxState` per transaction and one model per
+//! node, updated once per event from the nodes' effects and the disks' contents. Durability is
+//! checked at the moment of sending: a record is durable if it would survive the worst power cut at
+//! that moment.
 
 mod damage;
 mod end_of_run;
@@ -23,79 +25,87 @@ use crate::plan::Plan;
 use crate::property::{Checker, Fact, Observation, Sometimes, Violation};
 use crate::sorted_map::SortedMap;
 
-/// A measure of hunts: how close L1 came to breaking.
-const LIVENESS_BOUND_USED: &str = "thousandths of the liveness bound used (L1)";
+/// The greatest share of the bound of L1 that a run used: 1000 is the bound itself.
+const LIVENESS_BOUND_USED: &str = "liveness bound used, in thousandths (L1)";
 
-/// All claims of atomic commitment in one pass.
+/// Checks all properties of atomic commitment in one pass over the facts of a run.
 #[derive(Clone, Debug)]
 pub struct AtomicCommitChecker {
     plan: Plan,
     tx_states: TxStates,
     nodes: Vec<NodeModel>,
-    /// What became of each request, as far as it shows.
+    /// The state of each request, as far as effects and answers show it.
     requests: SortedMap<RequestId, RequestState>,
+    /// When the faults ended, in true time.
     healed_us: Option<u64>,
     /// The greatest share of the liveness bound that was used, in thousandths.
     liveness_bound_used_permille: u64,
     counts: Counts,
-    /// Whether clients probe in the end.
+    /// Whether clients probe at the end of the run.
     probes: bool,
-    /// Whether nothing has gone wrong yet, and timeouts are long enough (AC4).
+    /// Whether no fault has happened yet and timeouts are long enough (AC4).
     fault_free: bool,
-    /// A promise was lost in a way that no node could have noticed (D10): nothing more is judged.
+    /// Damage (D10) removed durable records in a way that no node can detect: all checks stop.
     undetectable_loss: bool,
-    /// Empty lists of operations, kept for their memory.
+    /// Unused lists of operations, kept for their capacity. Their contents are stale.
     spare_ops: Vec<Vec<Op>>,
-    /// COMMIT records so far: their order is that of the decisions.
+    /// The number of COMMIT records so far. Their order is the order of the decisions.
     decisions: u32,
-    /// Used again for its memory.
+    /// Reused for its capacity; filled and read only at the end of a run.
     request_spans: Vec<history::RequestSpan>,
 }
 
-/// One node, as seen from outside.
+/// What the checker knows of one node, from its effects and its disk.
 #[derive(Clone, Debug, Default)]
 struct NodeModel {
-    /// Log records that are appended and not durable, in order.
+    /// Log records that are appended and not yet durable, in the order of the log.
     pending_records: Vec<PendingRecord>,
-    /// Whether this life has said anything yet: then its boot must have been durable.
+    /// Whether the boot of this incarnation was found durable, which its first visible effect
+    /// requires.
     boot_checked: bool,
-    /// A barrier has failed, and this life knows it.
+    /// This incarnation was notified of a failed barrier.
     failed: bool,
-    /// The greatest life that was ever spoken of.
+    /// The greatest incarnation that has produced a visible effect.
     incarnation: Incarnation,
-    /// The state with which this life began, and what it has appended since: the log as it must be found again.
+    /// The state that this incarnation recovered.
     recovered_state: State,
+    /// The payloads that this incarnation has appended: `recovered_state` and a prefix of `log`, of
+    /// at least `durable` records, give the state that the next incarnation must recover.
     log: Payloads,
     /// How many of `log` are durable. `durable <= log.len()`
     durable: usize,
-    /// Undecided and prepared here: these hold locks.
+    /// The undecided transactions that are prepared here: these hold locks.
     held: Vec<(TxId, Vec<Op>)>,
-    /// The values after everything that is appended.
+    /// The values after every appended record.
     values: Values,
-    /// Which transaction read and wrote what here (I4).
+    /// The reads and writes of transactions here (I4).
     history: history::History,
-    /// What the reads of a transaction must have found here, if it reads.
+    /// The expected results of each transaction's reads here, if it reads.
     expected: SortedMap<TxId, Reads>,
-    /// What this life has read back (W9).
+    /// The states that this incarnation and the one before it recovered (W9).
     recovered_states: repeated_recovery::RecoveredStates,
-    /// What damage at rest its next life will find (D10).
+    /// The damage at rest that the next incarnation will find (D10).
     damage: damage::Damage,
-    /// It has refused to start, and nobody tries again.
+    /// It has refused to boot because of damage. It is never booted again.
     refused: bool,
-    recovery: u32,
-    /// What the power cuts since the last life left in the log, to be counted if the next life accepts it.
+    /// Boots so far.
+    boots: u32,
+    /// Whether power cuts since the last boot tore a record of the log, and whether they left an
+    /// intact record after a lost one. Counted once an incarnation accepts that log.
     log_torn: bool,
     torn_before_intact: bool,
-    /// What coordinators have told it to be over. Who knows no more than that may stay silent (L2).
+    /// The end marks that it received from coordinators. A peer need not answer inquiries about
+    /// transactions that it knows to have ended (L2).
     received_end_marks: Vec<EndedTransactions>,
 }
 
 type Values = SortedMap<Key, i64>;
 
-/// The payloads of a log, one behind the other.
+/// The payloads of a log, concatenated.
 #[derive(Clone, Debug, Default)]
 struct Payloads {
     bytes: Vec<u8>,
+    /// The end of each payload in `bytes`, ascending.
     ends: Vec<usize>,
 }
 
@@ -123,27 +133,30 @@ impl Payloads {
 #[derive(Clone, Copy, Debug)]
 struct PendingRecord {
     file: FileId,
+    /// The length of `file` once the record is appended.
     end: u64,
     tx: TxId,
     kind: stormglass::commit::RecordKind,
 }
 
-/// What is known of one request.
+/// What the checker knows of one request.
 #[derive(Clone, Debug, Default)]
 struct RequestState {
+    /// The transaction that committed it.
     committed: Option<TxId>,
     replied_committed: bool,
     replied_aborted: bool,
-    /// Its client still wanted to know after the clearing.
+    /// Its client asked for it, or for its outcome, after the faults ended.
     asked_after_heal: bool,
-    /// When it was first asked, and its client first told that it is committed, in true time; 0 for never.
+    /// When it was first asked, and when its client first learnt that it is committed, in true
+    /// time; 0 for never.
     asked_us: u64,
     answered_us: u64,
-    /// What it reads, if anything, in the client's order: the nodes of its `Get`s.
+    /// Its operations in the client's order, if one of them reads.
     reads: Option<std::sync::Arc<[Op]>>,
 }
 
-/// What was sometimes seen.
+/// The counters of `sometimes`.
 #[derive(Clone, Debug, Default)]
 struct Counts {
     commits: u64,
@@ -165,7 +178,7 @@ struct Counts {
     refusals: u64,
 }
 
-/// Requests of which a client was told that they are aborted, by the reason that it was first given.
+/// Requests that were reported as aborted to a client, by the reason of the first such report.
 #[derive(Clone, Debug, Default)]
 struct Aborts {
     bound: u64,
@@ -178,7 +191,7 @@ struct Aborts {
 }
 
 impl AtomicCommitChecker {
-    /// Judges one run.
+    /// The checker of one run of this plan.
     pub fn new(plan: &Plan) -> AtomicCommitChecker {
         let mut checker = AtomicCommitChecker {
             plan: plan.clone(),
@@ -199,7 +212,7 @@ impl AtomicCommitChecker {
         checker
     }
 
-    /// Judges another run in the same memory.
+    /// Makes this the checker of another run; allocated memory is kept.
     pub fn reset(&mut self, plan: &Plan) {
         let nodes = usize::from(plan.nodes);
         self.plan.clone_from(plan);
@@ -210,18 +223,21 @@ impl AtomicCommitChecker {
             node_model.reset(&mut self.spare_ops);
         }
         self.requests.clear();
-        (self.healed_us, self.liveness_bound_used_permille, self.counts) =
-            (None, 0, Counts::default());
-        (self.undetectable_loss, self.decisions) = (false, 0);
+        self.healed_us = None;
+        self.liveness_bound_used_permille = 0;
+        self.counts = Counts::default();
+        self.undetectable_loss = false;
+        self.decisions = 0;
     }
 
-    /// For workloads that do not probe in the end, over nodes that are not configured as
-    /// [`Commit`](super::Commit)'s are: the length of logs is not judged.
+    /// For workloads that do not probe at the end, over nodes that are configured differently from
+    /// [`Commit`](super::Commit)'s: neither the probe nor the length of logs is checked.
     pub fn without_probe(self) -> AtomicCommitChecker {
         AtomicCommitChecker { probes: false, ..self }
     }
 
-    /// For runs whose faults are not all told: what only a run without any owes is not judged (AC4).
+    /// For runs whose faults are not all reported as facts: AC4, a property of fault-free runs, is
+    /// not checked.
     pub fn with_unknown_faults(self) -> AtomicCommitChecker {
         AtomicCommitChecker { fault_free: false, ..self }
     }
@@ -246,19 +262,22 @@ impl NodeModel {
         self.durable = 0;
         self.values.clear();
         self.history.clear();
-        (self.damage, self.refused, self.recovery) = (damage::Damage::None, false, 0);
-        (self.log_torn, self.torn_before_intact) = (false, false);
+        self.damage = damage::Damage::None;
+        self.refused = false;
+        self.boots = 0;
+        self.log_torn = false;
+        self.torn_before_intact = false;
         self.recovered_states = repeated_recovery::RecoveredStates::default();
         self.received_end_marks.clear();
     }
 
-    /// Whether this life began in doubt about `tx`, and still is.
+    /// Whether this incarnation began in doubt about `tx` and still is.
     fn recovered_in_doubt(&self, tx: TxId) -> bool {
         let recovered = self.recovered_state.prepared.iter().any(|prepared| prepared.tx == tx);
         recovered && self.held.iter().any(|(held, _)| *held == tx)
     }
 
-    /// What only this life knew is gone.
+    /// Drops what a crash of this incarnation loses.
     fn forget(&mut self, spare_ops: &mut Vec<Vec<Op>>) {
         self.pending_records.clear();
         self.failed = false;
@@ -267,7 +286,7 @@ impl NodeModel {
     }
 }
 
-/// Facts of any node that speaks the words of atomic commitment, be it whole or with a bug planted.
+/// Checks any node with the messages of atomic commitment: the original and its mutants.
 impl<N> Checker<N> for AtomicCommitChecker
 where
     N: stormglass::Node<Message = Message, Request = Request, Response = Response>,
@@ -283,17 +302,18 @@ where
                 Effect::Disk(_) | Effect::Send { .. } | Effect::Reply { .. }
                     if self.node_model(node).failed =>
                 {
-                    let explanation = format!("{node} goes on after a barrier has failed");
-                    Err(Violation::safety("W10 NothingAfterAFailure", explanation))
+                    let explanation = format!("{node} produced an effect after a failed barrier");
+                    Err(Violation::safety("W10 NoEffectAfterAFailedSync", explanation))
                 }
                 Effect::Disk(DiskOp::Append { file: file @ FileId::Wal(_), about, .. }) => {
                     if !self.check_boot(node, observation.disk)? || about.subject.is_none() {
-                        return Ok(()); // Judged no further; or the head of a segment.
+                        // Either the checks have stopped, or the record is a segment's header.
+                        return Ok(());
                     }
                     self.on_append(observation.at_us, node, *file, bytes, observation.disk)
                 }
                 Effect::Disk(DiskOp::Append { file: FileId::Scratch, .. }) => {
-                    // A compaction, not the snapshot that every life begins with.
+                    // After the boot check this is a compaction; before, the boot's snapshot.
                     let node_model = self.node_model(node);
                     if !node_model.boot_checked {
                         return self.on_boot_writes(node, observation.disk);
@@ -336,7 +356,7 @@ where
                 Ok(())
             }
             Fact::Boot => {
-                self.node_model(node).recovery += 1;
+                self.node_model(node).boots += 1;
                 Ok(())
             }
             Fact::Refused(error) => self.on_refused(node, error, observation.disk),
@@ -382,41 +402,42 @@ where
         }
     }
 
-    fn sometimes(&self, tally: &mut Sometimes) {
+    fn sometimes(&self, counters: &mut Sometimes) {
         let counts = &self.counts;
-        tally.add("commit", counts.commits);
-        tally.add("abort: bound broken", counts.aborts.bound);
-        tally.add("abort: overflow", counts.aborts.overflow);
-        tally.add("abort: conflict", counts.aborts.conflict);
-        tally.add("abort: aborted earlier by a participant", counts.aborts.aborted_earlier);
-        tally.add("abort: timeout", counts.aborts.timed_out);
-        tally.add("abort: coordinator restarted", counts.aborts.restarted);
-        tally.add("abort: not a transaction", counts.aborts.invalid);
-        tally.add("boot with transactions in doubt", counts.boots_in_doubt);
-        tally.add(
+        counters.add("commit", counts.commits);
+        counters.add("abort: bound violated", counts.aborts.bound);
+        counters.add("abort: overflow", counts.aborts.overflow);
+        counters.add("abort: conflict", counts.aborts.conflict);
+        counters.add("abort: aborted earlier by a participant", counts.aborts.aborted_earlier);
+        counters.add("abort: timeout", counts.aborts.timed_out);
+        counters.add("abort: coordinator restarted", counts.aborts.restarted);
+        counters.add("abort: invalid transaction", counts.aborts.invalid);
+        counters.add("boot with transactions in doubt", counts.boots_in_doubt);
+        counters.add(
             "in doubt after a boot, resolved by the coordinator",
             counts.resolved_by_coordinator,
         );
-        tally.add("in doubt after a boot, resolved by a peer", counts.resolved_by_peer);
-        tally.add("inquiry", counts.inquiries);
-        tally.add("torn tail", counts.torn_tails);
-        tally.add("torn tail with intact records behind it", counts.torn_before_intact);
-        tally.add("lost rename", counts.lost_renames);
-        tally.add("failed sync", counts.failed_syncs);
-        tally.add("disk full", counts.full_disks);
-        tally.add("snapshot with prepared transactions", counts.prepared_in_snapshot);
-        tally.add("boot with names evicted by capacity", counts.evicted);
-        tally.add("justified blocking", counts.justified);
-        tally.add("unknown answered", counts.unknown);
-        tally.add("probe committed", counts.probes);
-        // Of profile `rotten` only: elsewhere it would be wrong.
+        counters.add("in doubt after a boot, resolved by a peer", counts.resolved_by_peer);
+        counters.add("inquiry", counts.inquiries);
+        counters.add("torn tail", counts.torn_tails);
+        counters.add("torn tail with intact records after it", counts.torn_before_intact);
+        counters.add("lost rename", counts.lost_renames);
+        counters.add("failed sync", counts.failed_syncs);
+        counters.add("disk full", counts.full_disks);
+        counters.add("snapshot with prepared transactions", counts.prepared_in_snapshot);
+        counters.add("boot with request log entries evicted by capacity", counts.evicted);
+        counters.add("justified blocking (coordinator and informed peers down)", counts.justified);
+        counters.add("outcome unknown", counts.unknown);
+        counters.add("probe committed", counts.probes);
+        // Only profile `bit-rot` damages data at rest. Other profiles must not list these counters:
+        // a counter that stays at 0 is reported as never hit.
         if counts.refusals > 0 {
-            tally.add("refused to start: damaged", counts.refusals);
+            counters.add("boot refused: damaged disk", counts.refusals);
         }
         if self.undetectable_loss {
-            tally.add("damage like a torn tail, judged no further", 1);
+            counters.add("damage indistinguishable from a torn tail, checks stopped", 1);
         }
-        tally.peak(LIVENESS_BOUND_USED, self.liveness_bound_used_permille);
+        counters.peak(LIVENESS_BOUND_USED, self.liveness_bound_used_permille);
     }
 }
 

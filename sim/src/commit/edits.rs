@@ -1,5 +1,6 @@
-//! Changes to a commit node that preserve what it does: a driver around it that reports more, wakes it more often, sends
-//! in another order, writes longer records. They measure how long a schedule keeps its meaning, and a seed does not.
+//! Edits to a commit node that preserve its protocol: a wrapper that reports more, wakes the node
+//! more often, sends in another order or writes longer records. They measure how often a schedule
+//! still reproduces a violation after an edit, compared with its seed.
 
 mod node;
 
@@ -19,9 +20,9 @@ use crate::workload::{PlannedRequest, Workload};
 use crate::world::World;
 pub use node::{CommitLike, Edited};
 
-/// One change.
+/// One edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "`Display` says of each what it is")]
+#[allow(missing_docs, reason = "`Display` describes each")]
 pub enum Edit {
     None,
     MoreReports,
@@ -44,7 +45,7 @@ pub enum Edit {
 }
 
 impl Edit {
-    /// Every change, but for none at all.
+    /// Every edit except [`Edit::None`].
     pub const ALL: [Edit; 17] = [
         Edit::MoreReports,
         Edit::NoReports,
@@ -69,7 +70,7 @@ impl Edit {
 impl fmt::Display for Edit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Edit::None => "no change",
+            Edit::None => "no edit",
             Edit::MoreReports => "an additional report in each step",
             Edit::NoReports => "no reports at all",
             Edit::MoreWakes => "an additional timer that does nothing",
@@ -78,25 +79,25 @@ impl fmt::Display for Edit {
             Edit::OtherEntropy => "another random draw at boot",
             Edit::LongerRecords => "longer keys: records of another size",
             Edit::OtherSendOrder => "sends to different nodes in another order",
-            Edit::RepliesFirst => "answers before messages",
+            Edit::RepliesFirst => "replies before messages",
             Edit::AcksTwice => "each Ack sent twice",
             Edit::InquiriesTwice => "each Inquire sent twice",
-            Edit::AnswersTwice => "each answer given twice",
+            Edit::AnswersTwice => "each reply sent twice",
             Edit::MoreMessages => "an additional harmless message before each",
-            Edit::MoreBarriers => "each barrier made twice",
-            Edit::OtherBarrierNumbers => "barriers numbered otherwise",
-            Edit::OtherSerials => "transactions numbered otherwise",
-            Edit::NeedlessRemovals => "an additional removal of a file that is not there",
+            Edit::MoreBarriers => "each barrier issued twice",
+            Edit::OtherBarrierNumbers => "barriers with other numbers",
+            Edit::OtherSerials => "transactions with other serials",
+            Edit::NeedlessRemovals => "an additional removal of a nonexistent file",
         })
     }
 }
 
-/// A scene whose nodes are changed.
+/// A protocol whose nodes are edited.
 #[derive(Clone, Copy, Debug)]
 pub struct EditedProtocol<S> {
-    /// The scene as it was.
+    /// The protocol of the unedited nodes.
     pub scene: S,
-    /// What is changed.
+    /// The edit of every node.
     pub edit: Edit,
 }
 
@@ -138,14 +139,14 @@ where
     fn checker(&self, plan: &Plan) -> S::Checker {
         self.scene.checker(plan)
     }
-    fn write_request(&self, order: &S::Request, nodes: u16) -> String {
-        self.scene.write_request(order, nodes)
+    fn write_request(&self, request: &S::Request, nodes: u16) -> String {
+        self.scene.write_request(request, nodes)
     }
     fn read_request(&self, text: &mut Cursor<'_>) -> Result<S::Request, ParseError> {
         self.scene.read_request(text)
     }
-    fn simplifications(&self, order: &S::Request) -> Vec<S::Request> {
-        self.scene.simplifications(order)
+    fn simplifications(&self, request: &S::Request) -> Vec<S::Request> {
+        self.scene.simplifications(request)
     }
     fn merged(&self, one: &S::Request, other: &S::Request) -> Option<S::Request> {
         self.scene.merged(one, other)
@@ -153,43 +154,44 @@ where
 
     fn renumbered(
         &self,
-        order: &S::Request,
+        request: &S::Request,
         number: &dyn Fn(NodeId) -> Option<NodeId>,
     ) -> Option<S::Request> {
-        self.scene.renumbered(order, number)
+        self.scene.renumbered(request, number)
     }
 }
 
-/// What became of a schedule, and of the seed that it came from, when the node was changed.
+/// What a schedule, and the seed that it came from, reproduce with an edited node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EditResult {
-    /// The change.
+    /// The edit of every node.
     pub edit: Edit,
-    /// What the schedule then shows.
+    /// What a replay of the schedule reproduces.
     pub schedule: Reproduction,
-    /// What the seed then shows.
+    /// What a run of the seed reproduces.
     pub seed: Reproduction,
 }
 
-/// How much of a failure is still there.
+/// How much of a violation a run reproduces, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reproduction {
-    /// The claim holds, or another one breaks.
+    /// The property holds, or another one is violated.
     Nothing,
-    /// The same claim breaks, over something else: another request.
+    /// The same property is violated, but by another request.
     SameProperty,
-    /// The same claim breaks about the same request.
+    /// The same property is violated by the same request.
     SameRequest,
 }
 
 impl Reproduction {
-    /// Whether the same claim still breaks.
+    /// Whether the same property is still violated.
     pub fn reproduces(self) -> bool {
         self >= Reproduction::SameProperty
     }
 }
 
-/// For every change: what a schedule shows of this broken claim, and what the seed does that it came from.
+/// For every edit: whether the schedule, and the seed that it came from, still reproduce the
+/// violation of this property.
 pub fn try_edits<S>(
     scene: S,
     schedule: &Schedule<S::Request>,
@@ -236,14 +238,14 @@ where
     Edit::ALL.into_iter().map(try_edit).collect()
 }
 
-/// Which claim broke, and the request that the last fact was about.
+/// The violated property, and the request that the last fact was about.
 type RunEnd = (Option<&'static str>, Option<RequestId>);
 
-fn run_to_end<N, W, J, C>(world: &mut World<N, W, (RunCoordinates, J), C>) -> RunEnd
+fn run_to_end<N, W, K, C>(world: &mut World<N, W, (RunCoordinates, K), C>) -> RunEnd
 where
     N: Node,
     W: Workload<N>,
-    J: Checker<N>,
+    K: Checker<N>,
     C: Chooser,
 {
     let violation = world.run().violation;

@@ -1,87 +1,97 @@
-//! One row per transaction: what everybody did about it, as far as anybody can see.
+//! The state of each transaction at every node, as effects, records and disks show it.
 
 use stormglass::commit::Decision;
 use stormglass::{Incarnation, NodeId, RequestId, TxId};
 
-/// How far a record has come.
+/// The status of a record, in ascending order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RecordStatus {
-    /// Not written in a way that this life could know of.
+    /// Not appended, or appended by an earlier incarnation and not recovered by this one.
     #[default]
     Absent,
-    /// Appended.
+    /// Appended and not yet durable.
     Appended,
-    /// It survives the worst power cut.
+    /// It would survive the worst power cut.
     Durable,
 }
 
-/// Where everybody stands with one transaction: one bit for each node, since a cluster has at most 64.
+/// Sets of nodes, by their state in one transaction: one bit per node, since a cluster has at most
+/// 64.
 #[derive(Clone, Copy, Debug, Default)]
 struct NodeSets {
-    /// PREPARED is in its log, as far as this life knows.
+    /// PREPARED is in the log of the present incarnation.
     prepared: u64,
-    /// And durable. A subset of `prepared`.
+    /// And it is durable. A subset of `prepared`.
     prepared_durable: u64,
-    /// A terminal record is in its log, as far as this life knows.
+    /// A terminal record is in the log of the present incarnation.
     terminal: u64,
-    /// And it says committed. A subset of `terminal`.
+    /// And the decision is to commit. A subset of `terminal`.
     terminal_commit: u64,
     /// And it is durable. A subset of `terminal`.
     terminal_durable: u64,
-    /// A terminal record was durable once: it binds for ever.
+    /// A terminal record was durable once: the decision is final, whatever the log holds later.
     decided_commit: u64,
     decided_abort: u64,
 }
 
-/// One transaction.
+/// The state of one transaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TxState {
     pub(super) tx: TxId,
-    pub(super) name: Option<RequestId>,
-    /// Whether anybody has said who takes part.
+    /// The request behind it, once a message or a record has named it.
+    pub(super) request: Option<RequestId>,
+    /// Whether a message or a record has named the participants.
     participants_known: bool,
-    /// Nodes that take part, but for the coordinator. By node number.
+    /// The participants without the coordinator. In these sets, bit `n` is node `n`.
     pub(super) subordinates: u64,
-    /// Whose Yes has reached the coordinator.
+    /// Nodes whose Yes vote has reached the coordinator.
     pub(super) yes: u64,
-    /// Whose acknowledgement has reached the coordinator.
+    /// Nodes whose Ack has reached the coordinator.
     pub(super) acked: u64,
+    /// The status of the coordinator's COMMIT.
     pub(super) commit: RecordStatus,
     /// COMMIT was durable once.
     pub(super) committed: bool,
+    /// The coordinator has appended END.
     pub(super) ended: bool,
-    /// The coordinator said Commit to a participant.
+    /// The coordinator has sent Commit to a participant.
     pub(super) commit_sent: bool,
-    /// The coordinator said Abort, to a participant or to the client.
+    /// The coordinator has sent Abort to a participant.
     pub(super) abort_sent: bool,
+    /// When the first Prepare was sent or COMMIT appended, in true time; 0 for never.
     pub(super) begun_us: u64,
-    /// Which decision to commit it was, from 1, by the order of COMMIT records; 0 if there is none.
+    /// The number of its COMMIT in the order of all COMMIT records, from 1; 0 if there is none.
     pub(super) decision_number: u32,
-    /// How often, since the clearing, Commit was said to somebody who is dead for good (L2).
+    /// How often Commit was sent to permanently down nodes since the faults ended (L2).
     pub(super) commits_to_down_nodes: u32,
     node_sets: NodeSets,
 }
 
-/// All rows, found by coordinator, life and serial in a few steps.
+/// The states of all transactions, with an index by coordinator, incarnation and serial.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TxStates {
     states: Vec<TxState>,
-    /// By coordinator, then by life: the places of its rows, by serial from 1.
+    /// By coordinator, then by incarnation: indices into `states`, by serial from 1.
     indices: Vec<Vec<(Incarnation, Vec<u32>)>>,
-    /// The place of the row that was looked at last: one event asks for the same a few times.
+    /// The index of the last lookup: the checks of one event look up the same transaction several
+    /// times.
     last_found: usize,
 }
 
 impl TxStates {
-    /// No rows yet, of a cluster of so many nodes; the memory is kept.
+    /// Removes all states, for a run of a cluster of that many nodes. Allocated memory is kept.
+    ///
+    /// # Panics
+    /// If the cluster has more than 64 nodes.
     pub(super) fn reset(&mut self, nodes: usize) {
-        assert!(nodes <= 64, "a row has one bit for each node");
+        assert!(nodes <= 64, "a cluster has at most 64 nodes");
         self.last_found = 0;
         self.states.clear();
         self.indices.iter_mut().for_each(Vec::clear);
         self.indices.resize(nodes, Vec::new());
     }
 
+    /// The state of this transaction, added if it is new.
     #[inline(always)]
     pub(super) fn tx_state(&mut self, tx: TxId) -> &mut TxState {
         if self.states.get(self.last_found).is_none_or(|tx_state| tx_state.tx != tx) {
@@ -114,12 +124,13 @@ impl TxStates {
         indices[serial - 1] as usize
     }
 
-    /// All rows, in the order in which they were first heard of.
+    /// All states, in the order in which they were added.
     pub(super) fn iter(&self) -> impl Iterator<Item = &TxState> {
         self.states.iter()
     }
 
-    /// A crash: what this node had only appended is not to be relied on any more.
+    /// Forgets the records of this node, which has crashed. Its next incarnation adds those that it
+    /// recovers.
     pub(super) fn crash(&mut self, node: NodeId) {
         let others = !bit(node);
         for tx_state in &mut self.states {
@@ -145,7 +156,7 @@ impl TxState {
     fn new(tx: TxId) -> TxState {
         TxState {
             tx,
-            name: None,
+            request: None,
             participants_known: false,
             subordinates: 0,
             yes: 0,
@@ -162,7 +173,7 @@ impl TxState {
         }
     }
 
-    /// Somebody says who takes part.
+    /// Notes the participants; the first call counts.
     pub(super) fn set_participants(&mut self, participants: impl Iterator<Item = NodeId>) {
         if self.participants_known {
             return;
@@ -175,9 +186,9 @@ impl TxState {
     }
 }
 
-/// Where a node stands.
+/// The state of the transaction at one node.
 impl TxState {
-    /// How far its PREPARED has come.
+    /// The status of the node's PREPARED.
     #[inline]
     pub(super) fn prepared(&self, node: NodeId) -> RecordStatus {
         match bit(node) {
@@ -187,7 +198,7 @@ impl TxState {
         }
     }
 
-    /// PREPARED is appended, or durable.
+    /// Sets the status of the node's PREPARED.
     #[inline]
     pub(super) fn set_prepared(&mut self, node: NodeId, status: RecordStatus) {
         let node_sets = &mut self.node_sets;
@@ -195,7 +206,7 @@ impl TxState {
         set_bit(&mut node_sets.prepared_durable, node, status == RecordStatus::Durable);
     }
 
-    /// What its terminal record says, and how far that has come.
+    /// The decision in the node's terminal record, and the status of that record.
     #[inline]
     pub(super) fn terminal(&self, node: NodeId) -> Option<(Decision, RecordStatus)> {
         let (node_sets, bit) = (&self.node_sets, bit(node));
@@ -210,7 +221,7 @@ impl TxState {
         ))
     }
 
-    /// A terminal record is appended, or durable.
+    /// Sets the node's terminal record, with status `Appended` or `Durable`.
     #[inline]
     pub(super) fn set_terminal(&mut self, node: NodeId, decision: Decision, status: RecordStatus) {
         let node_sets = &mut self.node_sets;
@@ -219,7 +230,7 @@ impl TxState {
         set_bit(&mut node_sets.terminal_durable, node, status == RecordStatus::Durable);
     }
 
-    /// Who was ever bound by a durable decision of this kind.
+    /// The nodes that ever had a durable terminal record with this decision.
     #[inline]
     pub(super) fn decided(&self, decision: Decision) -> u64 {
         match decision {
@@ -228,7 +239,7 @@ impl TxState {
         }
     }
 
-    /// A node is bound for ever.
+    /// Notes that the node's terminal record became durable.
     #[inline]
     pub(super) fn record_decision(&mut self, node: NodeId, decision: Decision) {
         match decision {
@@ -237,12 +248,12 @@ impl TxState {
         }
     }
 
-    /// Who is prepared and has no terminal record.
+    /// The nodes that are prepared and have no terminal record.
     pub(super) fn in_doubt(&self) -> u64 {
         self.node_sets.prepared & !self.node_sets.terminal
     }
 
-    /// Who has a terminal record.
+    /// The nodes that have a terminal record.
     pub(super) fn terminal_nodes(&self) -> u64 {
         self.node_sets.terminal
     }

@@ -1,4 +1,5 @@
-//! A transaction as a schedule lists it: `put n0/k 7, add n1/a0 -5 at least -60, get n2/hot, delete n1/k`.
+//! A transaction and its text in a schedule: `put n0/k 7, add n1/a0 -5 at least -60, get n2/hot,
+//! delete n1/k`.
 
 use std::sync::Arc;
 
@@ -8,18 +9,20 @@ use stormglass::commit::{Action, Key, Op};
 
 use crate::schedule::{Cursor, ParseError};
 
-/// What a client of atomic commitment wants.
+/// A request of a client of atomic commitment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Txn {
-    /// What is to be done.
+    /// The operations, in the client's order.
     pub ops: Arc<[Op]>,
-    /// Whether the client's first reaction to silence is to send the very same request again.
+    /// Whether the client's first retry sends the same request again instead of asking for the
+    /// outcome.
     pub stubborn: bool,
 }
 
 impl Txn {
-    /// The order as a schedule of a cluster of so many nodes shows it. A node that there is not, which an order may
-    /// ask for to be refused, is written `absent-n9`: `n9` would be a mistake.
+    /// The text in a schedule of a cluster of that many nodes. A node that the cluster does not
+    /// have is written `absent-n9`: reading `n9` is an error. A workload sends such transactions to
+    /// be refused.
     pub(super) fn write(&self, nodes: u16) -> String {
         let ops = self.ops.iter().map(|Op { node, key, action }| {
             let place = format!("{}{node}/{key}", if node.0 < nodes { "" } else { ABSENT });
@@ -31,15 +34,18 @@ impl Txn {
                 Action::Add { by, at_least } => format!("add {place} {by} at least {at_least}"),
             }
         });
-        let end_mark = self.stubborn.then(|| "stubborn".to_string()).into_iter().chain(ops);
-        end_mark.collect::<Vec<_>>().join(", ")
+        let parts = self.stubborn.then(|| "stubborn".to_string()).into_iter().chain(ops);
+        parts.collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Before the name of a node that is not part of the cluster.
+/// The prefix of a node that the cluster does not have.
 const ABSENT: &str = "absent-";
 
-/// Reads what [`Txn::write`] writes.
+/// Parses the text that [`Txn::write`] writes.
+///
+/// # Errors
+/// Where the text is malformed, and what was expected.
 pub(super) fn read(text: &mut Cursor<'_>) -> Result<Txn, ParseError> {
     let stubborn = text.take("stubborn");
     if stubborn {
@@ -78,10 +84,10 @@ fn read_key(text: &mut Cursor<'_>) -> Result<(NodeId, Key), ParseError> {
     let last = text.nodes() - 1;
     let expected =
         format!("a node (n0 to n{last}) and a key of at most {} bytes, like n0/k", Key::BYTES_MAX);
-    let read = |end_mark: &str| {
-        let (absent, end_mark) =
-            end_mark.strip_prefix(ABSENT).map_or((false, end_mark), |end_mark| (true, end_mark));
-        let (node, key) = end_mark.strip_prefix('n')?.split_once('/')?;
+    let read = |token: &str| {
+        let (absent, token) =
+            token.strip_prefix(ABSENT).map_or((false, token), |token| (true, token));
+        let (node, key) = token.strip_prefix('n')?.split_once('/')?;
         let node = node.parse().ok().filter(|node| (*node > last) == absent)?;
         Some((NodeId(node), Key::new(key).ok().filter(|_| !key.is_empty())?))
     };
@@ -91,7 +97,8 @@ fn read_key(text: &mut Cursor<'_>) -> Result<(NodeId, Key), ParseError> {
 }
 
 impl Txn {
-    /// One operation less; a plain put instead of something cleverer; not stubborn.
+    /// Simpler transactions: half of the operations, one operation less, not stubborn, or a small
+    /// put instead of another operation.
     pub(super) fn simplifications(&self) -> Vec<Txn> {
         let mut all = Vec::new();
         let with = |ops: Vec<Op>| Txn { ops: ops.into(), stubborn: self.stubborn };
@@ -118,13 +125,14 @@ impl Txn {
         all
     }
 
-    /// One transaction that does what two do.
+    /// One transaction with the operations of both.
     pub(super) fn merged(&self, other: &Txn) -> Txn {
         let ops = self.ops.iter().chain(other.ops.iter()).copied().collect();
         Txn { ops, stubborn: self.stubborn || other.stubborn }
     }
 
-    /// The same transaction where nodes bear other numbers; without what was to happen at those that are gone.
+    /// The same transaction with renumbered nodes, without the operations at nodes that have no new
+    /// number. `None` if no operation is left.
     pub(super) fn renumbered(&self, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
         let ops: Vec<Op> =
             self.ops.iter().filter_map(|op| Some(Op { node: number(op.node)?, ..*op })).collect();

@@ -1,5 +1,5 @@
-//! Clients of atomic commitment: transfers, puts, deletes and reads on hot and cold keys, over all coordinators, each
-//! asked for until its outcome is known.
+//! Clients of atomic commitment: transfers, puts, deletes and reads on hot and cold keys, over all
+//! coordinators. A client repeats each request until it learns the outcome or gives up.
 
 use std::sync::Arc;
 
@@ -15,26 +15,26 @@ use crate::profile::{Rng, Setup};
 use crate::property::Sometimes;
 use crate::workload::{ClientActions, ClientEvent, Workload};
 
-/// A node that can be asked for transactions, be it whole or with a bug planted.
+/// A node that executes transactions for clients: the original or a mutant.
 pub trait TransactionNode: Node<Request = Request, Response = Response> {}
 
 impl<N: Node<Request = Request, Response = Response>> TransactionNode for N {}
 
-/// One thing that a client wants: the request `serial`, whatever attempt it takes.
+/// A request of a client, through all its attempts.
 #[derive(Clone, Debug)]
 pub struct ClientRequest {
-    /// Whose.
+    /// The client's number, from 1.
     pub client: u64,
-    /// The name, with the client's number.
+    /// Unique among the client's requests, and ascending.
     pub serial: u32,
-    /// Whom it asks.
+    /// The node that the client sends it to.
     pub coordinator: NodeId,
-    /// What is to be done.
+    /// The operations, in the client's order.
     pub ops: Arc<[Op]>,
-    /// How long it waits after the wish before, in microseconds.
+    /// How long the client waits after the end of its previous request, in microseconds.
     pub think_us: u64,
-    /// Whether its first reaction to silence is to send the very same request again, and the second to ask for the
-    /// outcome; or the other way round, and so on in turn.
+    /// How the client retries, in turn: if set, it first sends the same request again and then asks
+    /// for the outcome. Otherwise it first asks for the outcome.
     pub stubborn: bool,
 }
 
@@ -45,25 +45,29 @@ pub struct Clients {
     clients: Vec<Client>,
     nodes: u16,
     healed: bool,
-    /// Answers "unknown" that were later resolved.
+    /// How many "unknown" outcomes were later resolved.
     resolved: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Client {
-    /// Its wishes, as indices.
+    /// The indices of its requests in `Clients::requests`.
     own_requests: Vec<usize>,
-    at: usize,
+    /// The index in `own_requests` of the request that is pending or next.
+    next: usize,
     attempt: u16,
-    /// The life of each coordinator, as last learnt.
+    /// The greatest incarnation of each coordinator in an answer to this client.
     incarnations: Vec<Incarnation>,
-    /// The life that the present attempt was addressed to.
+    /// The incarnation that the present attempt is addressed to.
     addressed_incarnation: Incarnation,
+    /// When the first attempt at the present request began: its age in lock conflicts.
     first_attempt_us: u64,
-    /// What the timer means, if it is not stale.
+    /// When the present stage ends. A timer that rings earlier is stale.
     due_us: u64,
     stage: Stage,
+    /// Retries of the present attempt.
     retries: u32,
+    /// Whether the present attempt was answered "unknown".
     was_unknown: bool,
 }
 
@@ -74,36 +78,39 @@ enum Stage {
     Done,
 }
 
-/// Attempts at one wish, at most.
+/// The greatest attempt number of a request: an attempt that was aborted is followed by the next.
 const ATTEMPTS_MAX: u16 = 12;
-/// Questions after the clearing before a client gives up: its coordinator may be dead for good.
+/// Retries of an attempt before a client gives up, once the faults have ended: its coordinator may
+/// be permanently down.
 const RETRIES_AFTER_HEAL_MAX: u32 = 8;
-/// How long a client waits before it asks again.
+/// How long a client waits before it retries, in microseconds.
 const RETRY_AFTER_US: u64 = 2 * VOTE_TIMEOUT_US;
-/// No account falls below this.
+/// The bound of the debit of each transfer.
 const ACCOUNT_MIN: i64 = -60;
 
-/// Draws the wishes of a run.
+/// Draws the requests of a run and sets `plan.recovery_timeout_us`.
 pub(super) fn draw_requests(
     setup: &Setup,
     plan: &mut Plan,
     rng: &mut Rng,
 ) -> Vec<crate::workload::PlannedRequest<Txn>> {
     let count = setup.txns.unwrap_or_else(|| u32::try_from(rng.between(16, 56)).expect("small"));
+    // Well above the bound of L1, and long enough for clients to exhaust their retries.
     plan.recovery_timeout_us = 4_000_000;
     let hot = rng.chance(1, 2);
+    // Each client's requests take about half of the fault phase, retries not counted.
     let pause_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count);
     let requests = (0..count).map(|nth| {
         let (client, serial) = (u64::from(nth % plan.clients + 1), nth / plan.clients + 1);
         let node = rng.node();
         let ops = draw_ops(plan, rng, hot);
         let after_us = rng.between(0, pause_us);
-        let what = Txn { ops, stubborn: rng.chance(1, 2) };
+        let request = Txn { ops, stubborn: rng.chance(1, 2) };
         crate::workload::PlannedRequest {
             id: RequestId { client, serial, attempt: 0 },
             node,
             after_us,
-            what,
+            request,
         }
     });
     requests.collect()
@@ -111,7 +118,7 @@ pub(super) fn draw_requests(
 
 impl From<crate::workload::PlannedRequest<Txn>> for ClientRequest {
     fn from(planned: crate::workload::PlannedRequest<Txn>) -> ClientRequest {
-        let crate::workload::PlannedRequest { id, node, after_us, what: Txn { ops, stubborn } } =
+        let crate::workload::PlannedRequest { id, node, after_us, request: Txn { ops, stubborn } } =
             planned;
         ClientRequest {
             client: id.client,
@@ -125,11 +132,11 @@ impl From<crate::workload::PlannedRequest<Txn>> for ClientRequest {
 }
 
 impl Clients {
-    /// Clients with exactly these wishes, each client's in the order of the list.
+    /// Clients with these requests; each client sends its own in the order of the list.
     pub fn new(nodes: u16, clients: u32, requests: Vec<ClientRequest>) -> Clients {
         let client = |number: u64| Client {
             own_requests: (0..requests.len()).filter(|at| requests[*at].client == number).collect(),
-            at: 0,
+            next: 0,
             attempt: 0,
             incarnations: vec![Incarnation(1); nodes.into()],
             addressed_incarnation: Incarnation(1),
@@ -149,8 +156,8 @@ impl Clients {
     }
 }
 
-/// A transfer between two accounts, or up to three operations for each node there is, on any of them: puts, deletes, adds
-/// and reads.
+/// A transfer between two accounts, or up to three operations per node of the cluster, each at any
+/// node: puts, deletes, adds and reads.
 fn draw_ops(plan: &Plan, rng: &mut Rng, hot: bool) -> Arc<[Op]> {
     if rng.chance(1, 4) {
         let by = i64::try_from(rng.between(1, 30)).expect("small");
@@ -181,6 +188,7 @@ fn draw_ops(plan: &Plan, rng: &mut Rng, hot: bool) -> Arc<[Op]> {
             0 | 1 => Action::Get,
             2 => Action::Delete,
             3 => Action::Add { by: 1, at_least: i64::MIN },
+            // Rare: until the key is written again, every Add to it aborts for an overflow.
             4 if rng.chance(1, 40) => Action::Put(i64::MAX),
             _ => Action::Put(i64::try_from(rng.between(0, 1_000_000)).expect("small")),
         };
@@ -188,13 +196,14 @@ fn draw_ops(plan: &Plan, rng: &mut Rng, hot: bool) -> Arc<[Op]> {
     };
     let mut ops: Vec<Op> = (0..count).map(op).collect();
     if rng.chance(1, 200) {
-        // Nobody keeps this key: not a transaction.
+        // The cluster has no such node, so the coordinator must answer that this is not a valid
+        // transaction.
         ops.push(Op { node: NodeId(plan.nodes), key: account(rng), action: Action::Get });
     }
     ops.into()
 }
 
-/// One of the accounts, the sum over all of which stays zero.
+/// The key of one of the accounts. Transfers preserve the total over all accounts of all nodes, 0.
 fn account(rng: &mut Rng) -> Key {
     Key::new(&format!("a{}", rng.between(0, 2))).expect("short")
 }
@@ -213,22 +222,25 @@ pub(super) fn all_keys() -> impl Iterator<Item = Key> {
     names.map(|name| Key::new(&name).expect("short"))
 }
 
-/// Every other client does not: of those, a coordinator forgets what is too much.
+/// Whether this client acknowledges the outcomes that it learnt. Every other client does not, so
+/// that coordinators evict its requests by capacity.
 pub(super) fn acknowledges_outcomes(client: u64) -> bool {
     client % 2 == 1
 }
 
 impl Client {
+    /// The request that is pending or next.
     fn planned<'a>(&self, requests: &'a [ClientRequest]) -> Option<&'a ClientRequest> {
-        self.own_requests.get(self.at).map(|at| &requests[*at])
+        self.own_requests.get(self.next).map(|index| &requests[*index])
     }
 
-    fn name(&self, planned: &ClientRequest) -> RequestId {
+    /// The id of the present attempt.
+    fn request_id(&self, planned: &ClientRequest) -> RequestId {
         RequestId { client: planned.client, serial: planned.serial, attempt: self.attempt }
     }
 
-    /// Asks for the wish, under a name that was never used.
-    fn ask<N: TransactionNode>(
+    /// Sends the present attempt for the first time.
+    fn start_attempt<N: TransactionNode>(
         &mut self,
         now_us: u64,
         planned: &ClientRequest,
@@ -240,13 +252,15 @@ impl Client {
         self.send(now_us, planned, actions);
     }
 
+    /// Sends the present attempt, perhaps again.
     fn send<N: TransactionNode>(
         &mut self,
         now_us: u64,
         planned: &ClientRequest,
         actions: &mut ClientActions<N>,
     ) {
-        let id = self.name(planned);
+        let id = self.request_id(planned);
+        // All attempts have the same age, so that a request does not stay the youngest.
         let by = RequestId { attempt: 0, ..id };
         let age = Age { at: self.first_attempt_us, by };
         let turn = RequestNumber { serial: planned.serial, attempt: self.attempt };
@@ -258,7 +272,7 @@ impl Client {
             seen,
             ops: planned.ops.clone(),
         };
-        actions.ask(id, planned.coordinator, request);
+        actions.send_request(id, planned.coordinator, request);
         self.enter_stage(now_us, RETRY_AFTER_US, planned.client, Stage::Waiting, actions);
     }
 
@@ -275,6 +289,7 @@ impl Client {
         actions.set_timer(self.due_us, client);
     }
 
+    /// Ends the present request.
     fn next_request<N: TransactionNode>(
         &mut self,
         now_us: u64,
@@ -282,7 +297,7 @@ impl Client {
         healed: bool,
         actions: &mut ClientActions<N>,
     ) {
-        self.at += 1;
+        self.next += 1;
         self.attempt = 0;
         self.schedule_next(now_us, requests, healed, actions);
     }
@@ -325,7 +340,7 @@ impl<N: TransactionNode> Workload<N> for Clients {
     }
 
     fn sometimes(&self, counters: &mut Sometimes) {
-        counters.add("unknown answered, and later resolved", self.resolved);
+        counters.add("unknown outcome, later resolved", self.resolved);
     }
 }
 
@@ -348,7 +363,7 @@ impl Clients {
                 if client.attempt == 0 {
                     client.first_attempt_us = now_us;
                 }
-                client.ask(now_us, planned, actions);
+                client.start_attempt(now_us, planned, actions);
             }
             Stage::Waiting => {
                 client.retries += 1;
@@ -357,8 +372,8 @@ impl Clients {
                 } else if planned.stubborn == (client.retries % 2 == 1) {
                     client.send(now_us, planned, actions);
                 } else {
-                    actions.ask(
-                        client.name(planned),
+                    actions.send_request(
+                        client.request_id(planned),
                         planned.coordinator,
                         Request::Outcome { incarnation: client.addressed_incarnation },
                     );
@@ -380,7 +395,7 @@ impl Clients {
         let known = &mut client.incarnations[usize::from(from.0)];
         *known = (*known).max(response.incarnation);
         let Some(planned) = client.planned(&self.requests) else { return };
-        if client.stage != Stage::Waiting || client.name(planned) != id {
+        if client.stage != Stage::Waiting || client.request_id(planned) != id {
             return;
         }
         let unknown = response.outcome == Outcome::Unknown;
@@ -397,6 +412,7 @@ impl Clients {
                     || matches!(reason, AbortReason::Restarted) && client.attempt < ATTEMPTS_MAX
                 {
                     client.attempt += 1;
+                    // Back off from contention; a restart of the coordinator is none.
                     let pause_us =
                         if matches!(reason, AbortReason::Restarted) { 1 } else { 20_000 };
                     client.enter_stage(now_us, pause_us, id.client, Stage::Thinking, actions);
@@ -407,12 +423,13 @@ impl Clients {
         }
     }
 
-    /// One transaction over every key of every node: it commits only if no lock is left.
+    /// Sends one transaction over every key of every node: it commits only if no lock remains.
     fn probe<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
-        let key_ops = |node| all_keys().map(move |key| Op { node, key, action: Action::Get });
-        let add = |node| all_keys().map(move |key| Op { node, key, action: Action::Put(0) });
+        let reads = |node| all_keys().map(move |key| Op { node, key, action: Action::Get });
+        let writes = |node| all_keys().map(move |key| Op { node, key, action: Action::Put(0) });
         let ops =
-            (0..self.nodes).map(NodeId).flat_map(|node| key_ops(node).chain(add(node))).collect();
+            (0..self.nodes).map(NodeId).flat_map(|node| reads(node).chain(writes(node))).collect();
+        // The checker recognises the probe by its serial.
         let serial = self.requests.iter().map(|planned| planned.serial).max().unwrap_or(0) + 1_000;
         let coordinator = NodeId(0);
         self.requests.push(ClientRequest {
@@ -425,10 +442,10 @@ impl Clients {
         });
         let client = &mut self.clients[0];
         client.own_requests.push(self.requests.len() - 1);
-        client.at = client.own_requests.len() - 1;
+        client.next = client.own_requests.len() - 1;
         client.attempt = 0;
         client.first_attempt_us = now_us;
         let planned = client.planned(&self.requests).expect("just added").clone();
-        client.ask(now_us, &planned, actions);
+        client.start_attempt(now_us, &planned, actions);
     }
 }

@@ -1,4 +1,5 @@
-//! How a life ends: the process dies and the page cache stays (P1), or the power goes and the platter stays (P2).
+//! Crashes: the process dies and the page cache stays (P1), or the power fails and the platter
+//! stays (P2).
 
 use stormglass::FileId;
 
@@ -11,10 +12,11 @@ use super::report::{self, CutReport, KillReport};
 use super::survival::{Survival, SurvivalResolver, role};
 
 impl Disk {
-    /// P1: the process dies. Of the operations issued since the issue of the last completed barrier the first
-    /// `keep` had reached the page cache; the rest were still in the driver's queue, and never happened. Barriers
-    /// under way are dropped. What is unsynced stays so: the next life reads it, and must not take it for durable.
-    /// A latch is cleared; what a failed sync has given up stays given up (D7).
+    /// P1: the process dies. Of the operations issued since the issue of the last completed barrier
+    /// the first `keep` had reached the page cache; the rest were still in the driver's queue, and
+    /// did not happen. Pending barriers are dropped. Unsynced operations stay unsynced: the next
+    /// incarnation reads them, and must not treat them as durable. A latch is cleared; data that a
+    /// failed sync has lost stays lost (D7).
     pub fn kill(&mut self, keep: usize) -> KillReport {
         let (first, in_driver_queue) =
             (self.queue.len() - self.in_driver_queue(), self.in_driver_queue());
@@ -22,6 +24,7 @@ impl Disk {
         let bytes = |index: usize| if index < kept { usize::MAX } else { 0 };
         let mut appends = report::appends(&self.queue[first..], bytes);
         appends.iter_mut().for_each(|outcome| outcome.kept = outcome.kept.min(outcome.bytes));
+        // Newest first: each undo restores the state that the operation before it left.
         for entry in self.queue.drain(first + kept..).rev().collect::<Vec<_>>() {
             self.undo(entry);
         }
@@ -30,9 +33,9 @@ impl Disk {
         KillReport { in_driver_queue, kept, appends }
     }
 
-    /// P2: the power goes. The durable state stays, and of the unsynced micro-operations what `survival` says, a
-    /// barrier under way or not (D12). That is the durable state of the next life: nothing is pending, and a
-    /// second power cut changes nothing.
+    /// P2: the power fails. The durable state stays, and of the unsynced micro-operations those
+    /// that `survival` keeps, with or without a pending barrier (D12). The result is the durable
+    /// state of the next incarnation: nothing is pending, and a second power cut changes nothing.
     pub fn power_cut(&mut self, survival: &Survival) -> CutReport {
         let queue = std::mem::take(&mut self.queue);
         let resolver = SurvivalResolver::new(survival, &queue);
@@ -59,7 +62,7 @@ impl Disk {
         report
     }
 
-    /// D1-D4, D6, D7: what becomes of the bytes of one file, whatever becomes of its name.
+    /// D1-D4, D6, D7: the surviving bytes of one file, independent of its name.
     fn resolve_bytes(
         &mut self,
         ino: Ino,
@@ -80,7 +83,7 @@ impl Disk {
         self.damaged_ranges.retain(|damaged| damaged.ino != ino || damaged.range.start < len);
     }
 
-    /// D5, D6: what becomes of the names, whatever becomes of the bytes.
+    /// D5, D6: the surviving names, independent of the bytes.
     fn resolve_names(&mut self, queue: &[Entry], resolver: &SurvivalResolver<'_>) {
         let resolved = |(index, entry): (usize, &Entry)| {
             let Change::Name(change) = entry.change else { return None };

@@ -1,4 +1,5 @@
-//! D10: latent damage at rest. Opt-in, outside what a node without replicas can survive: it must refuse to start.
+//! D10: latent damage at rest. Opt-in: a node without replicas cannot repair it and must refuse to
+//! boot.
 
 use std::ops::Range;
 
@@ -9,16 +10,16 @@ use super::Disk;
 use super::inode::Ino;
 use super::survival::SECTOR_BYTES;
 
-/// What is damaged, and how.
+/// A place on the disk, and the damage there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Damage {
-    /// In what kind of file.
+    /// The kind of file.
     pub role: FileRole,
-    /// Which of them: 0 is the one with the highest number, 1 the one before.
+    /// Which file of that kind: 0 is the one with the highest number, 1 the one before.
     pub nth_newest: u32,
-    /// Where in it, in 1/1000 of its durable length.
+    /// The offset, in 1/1000 of the file's durable length.
     pub at_permille: u16,
-    /// What happens there.
     pub kind: DamageKind,
 }
 
@@ -29,41 +30,42 @@ pub enum FileRole {
     Wal,
     /// A snapshot.
     Snapshot,
-    /// What will be one.
+    /// A snapshot that is not complete yet.
     Scratch,
 }
 
 /// A kind of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DamageKind {
-    /// One bit of the byte there, 0 to 7, is the other one.
+    /// One bit, 0 to 7, of the byte at the offset is inverted.
     FlippedBit(u8),
     /// The whole sector holds zeros.
     ZeroedSector,
-    /// The sector holds what was meant for another one of the file: that at so many 1/1000 of its length.
+    /// The sector holds the data of another one of the file: that at this many 1/1000 of its
+    /// length.
     WrongPlace {
-        /// For which place it was meant.
+        /// The place of that other sector.
         meant_permille: u16,
     },
-    /// The last write to the sector, from that byte on, never happened: it holds zeros, as when the sector was new.
+    /// The last write to the sector, from that byte on, did not happen: it holds zeros.
     NeverWritten,
 }
 
-/// A damage that has been done.
+/// Damage on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct DamageRecord {
-    /// The file, by the name it bears now.
+    /// The file, by its current name.
     pub file: FileId,
-    /// Which bytes of it differ from what was written.
+    /// The bytes that differ from what was written.
     pub bytes: Range<u64>,
-    /// How it happened.
     pub kind: DamageKind,
-    /// Whether something durable in the same file was appended when those bytes were durable already: a watermark
-    /// in there can tell the damage from a torn tail. If not, nothing in the file can.
+    /// Whether a durable append to the same file followed when those bytes were already durable:
+    /// its watermark distinguishes the damage from a torn tail. Otherwise nothing in the file does.
     pub detectable: bool,
 }
 
-/// A ledger entry that follows the file when it is renamed.
+/// Damage that follows the file when it is renamed.
 #[derive(Clone, Debug)]
 pub(super) struct DamagedRange {
     pub(super) ino: Ino,
@@ -72,8 +74,8 @@ pub(super) struct DamagedRange {
 }
 
 impl Disk {
-    /// D10: damages a durable file at rest: on the platter, and for whoever reads it. `None` if there is no such
-    /// file, or it holds there already what the damage would leave.
+    /// D10: damages a durable file at rest, on the platter and in the page cache. `None` if there
+    /// is no such file, or the damage would change nothing.
     pub fn damage(&mut self, damage: &Damage) -> Option<DamageRecord> {
         let ino = self.target(damage)?;
         let inode = &mut self.inodes[ino.0 as usize];
@@ -92,7 +94,7 @@ impl Disk {
         record
     }
 
-    /// The damage that is still there, in the order of its doing. What was removed with its file is not.
+    /// The damage that still exists, in order. Damage of removed files is not included.
     pub fn damage_records(&self) -> impl Iterator<Item = DamageRecord> + '_ {
         self.damaged_ranges.iter().filter_map(|damaged| self.record(damaged))
     }
@@ -122,7 +124,7 @@ impl FileRole {
     }
 }
 
-/// Where the damage begins and what is there afterwards.
+/// The offset of the damage, and the bytes there afterwards.
 fn apply_to_bytes(bytes: &[u8], damage: &Damage) -> Option<(usize, Vec<u8>)> {
     let at = offset_at(bytes, damage.at_permille)?;
     let sector = at / SECTOR_BYTES * SECTOR_BYTES;

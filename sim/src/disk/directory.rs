@@ -1,31 +1,31 @@
-//! Which file bears which name, and how a change of names survives (D5, D6).
+//! The names of files, and how a change of names survives (D5, D6).
 //!
-//! A file is an inode; a name points at one. Every change remembers the *file* that it spoke of, so that it means
-//! the same whatever bears the name later.
+//! A file is an inode; a name refers to one. Every change remembers the *file* that it concerned,
+//! so that it keeps its meaning when another file has the name.
 
 use stormglass::FileId;
 
 use super::inode::Ino;
 
-/// A directory: a handful of names, so a scan of a small sorted vector beats any tree.
+/// A directory. It has a handful of names: scanning a small sorted vector is faster than a tree.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Directory {
     // Ascending by name; no inode twice.
     entries: Vec<(FileId, Ino)>,
 }
 
-/// One change of names, one micro-operation (D1).
+/// A name change: one micro-operation (D1).
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NameChange {
-    /// An append to a name that nothing bore.
+    /// An append to a name without a file.
     Create { file: FileId },
-    /// `replaced` bore the name `to` before.
+    /// `replaced` had the name `to` before.
     Rename { from: FileId, to: FileId, replaced: Option<Ino> },
-    /// The file lives on until the last thing that could bring it back is settled.
+    /// The file stays until no pending operation can bring it back.
     Remove { file: FileId },
 }
 
-/// A change of names with the file it speaks of and whether it reaches the platter.
+/// A name change with its file, and whether it reaches the platter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResolvedNameChange {
     pub(super) ino: Ino,
@@ -43,7 +43,7 @@ impl Directory {
         self.entries.iter().find(|(_, at)| *at == ino).map(|(name, _)| *name)
     }
 
-    /// In ascending order of names.
+    /// Ascending by name.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (FileId, Ino)> + '_ {
         self.entries.iter().copied()
     }
@@ -74,7 +74,7 @@ impl Directory {
 }
 
 impl NameChange {
-    /// Whether this change gives or takes the name `file`.
+    /// Whether this change adds or removes the name `file`.
     pub(super) fn touches(&self, file: FileId) -> bool {
         match self {
             NameChange::Create { file: it } | NameChange::Remove { file: it } => *it == file,
@@ -82,7 +82,7 @@ impl NameChange {
         }
     }
 
-    /// P1: the change never reached the page cache. Only ever called newest first.
+    /// P1: the change did not reach the page cache. Called newest first.
     pub(super) fn undo(&self, ino: Ino, directory: &mut Directory) {
         match *self {
             NameChange::Create { file } => directory.take(file),
@@ -98,16 +98,17 @@ impl NameChange {
     }
 }
 
-/// D5, D6: performs the changes that are kept, in the order of their issue, each on its own. What is not kept has
-/// not happened: a create leaves no name (so the file vanishes, synced or not), a rename leaves the old one, and
-/// what was removed is there again.
+/// D5, D6: performs the changes that are kept, in the order of their issue, each independently. A
+/// change that is not kept did not happen: after a create there is no name (so the file is lost,
+/// synced or not), after a rename the old name, and a removed file exists again.
 pub(super) fn apply(directory: &mut Directory, changes: &[ResolvedNameChange]) {
     for (at, resolved) in changes.iter().enumerate().filter(|(_, resolved)| resolved.kept) {
         let earlier = &changes[..at];
         match resolved.change {
             NameChange::Create { file } => take_over_name(directory, earlier, file, resolved.ino),
             NameChange::Rename { to, .. } => {
-                directory.forget(resolved.ino); // D5: wherever it is, so that a file never bears two names
+                // D5: after a lost rename this need not be `from`. A file never has two names.
+                directory.forget(resolved.ino);
                 take_over_name(directory, earlier, to, resolved.ino);
             }
             NameChange::Remove { file } => {
@@ -119,13 +120,14 @@ pub(super) fn apply(directory: &mut Directory, changes: &[ResolvedNameChange]) {
     }
 }
 
-/// D5, "never neither": the name may still be held by a file that had been renamed away, if that rename was lost.
-/// Then
-/// 1. `a` holds file 1, durably; `a` is renamed to `b`, and a new file 2 is created as `a`;
+/// D5, "never neither": the name may still refer to a file that had been renamed, if that rename
+/// was lost. Then
+/// 1. `a` is file 1, durably; `a` is renamed to `b`, and a new file 2 is created as `a`;
 /// 2. of the two changes only the second survives;
-/// 3. file 1 would be lost under both names, though nobody had ever removed it.
+/// 3. file 1 would be lost under both names, although no operation had removed it.
 ///
-/// So a survivor that takes a name over brings the rename that vacated it along: both are in one directory block.
+/// So a surviving change that takes over a name makes the rename that vacated it survive too: both
+/// are in one directory block.
 fn take_over_name(
     directory: &mut Directory,
     earlier: &[ResolvedNameChange],

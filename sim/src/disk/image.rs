@@ -1,4 +1,4 @@
-//! One file after a power cut: the durable bytes, and whatever survived on top of them (D1-D4, D6).
+//! One file after a power cut: the durable bytes, and the unsynced bytes that survived (D1-D4, D6).
 
 use std::ops::Range;
 
@@ -8,25 +8,24 @@ use super::removed_files::RemovedFiles;
 use super::report::CutReport;
 use super::survival::{Holes, OpOutcome, SECTOR_BYTES, SectorOutcome, SurvivalResolver, hash};
 
-/// What a file will hold from `base` on.
+/// The contents of a file from `base` on.
 #[derive(Debug)]
 pub(super) struct Image {
-    /// Below this nothing is in question. The start of a sector.
+    /// The bytes below are durable. The start of a sector.
     pub(super) base: usize,
     pub(super) bytes: Vec<u8>,
-    /// Which of `bytes` anybody has written; as long as `bytes`.
+    /// Which of `bytes` were written; as long as `bytes`.
     written: Vec<bool>,
-    /// The size that has survived; `bytes` beyond it are data without size (D3).
+    /// The size that survived; `bytes` beyond it are data without size (D3).
     size: usize,
-    /// Sectors of which an earlier write was lost.
+    /// Sectors that have lost a write: later writes to them are lost as well (D1).
     sectors_with_lost_write: Vec<usize>,
-    /// What survived of which operation, before it is known how much of it the size covers.
+    /// The surviving range of each operation, before it is known how much of it the size covers.
     kept: Vec<(usize, Range<usize>)>,
 }
 
 impl Image {
-    /// What survives of `inode` and its unsettled `steps`. The second value tells which bytes of which operation
-    /// (by its index in the queue) did.
+    /// The surviving contents of `inode`, given its unsynced `steps`.
     pub(super) fn of(
         inode: &Inode,
         steps: &[Step],
@@ -40,9 +39,10 @@ impl Image {
                     image.append(step.index, *start, bytes, resolver, report)
                 }
                 StepKind::Truncate { len } if resolver.keeps(step.index) => image.truncate(*len),
+                // D6: a truncation that does not survive leaves the tail in place.
                 StepKind::Truncate { len } => {
                     report.resurrected_tails += u32::from(image.size > *len)
-                } // D6
+                }
             }
         }
         image.bytes.resize(image.size - image.base, 0);
@@ -66,7 +66,7 @@ impl Image {
         Image { base, bytes, written, size, sectors_with_lost_write: Vec::new(), kept: Vec::new() }
     }
 
-    /// D1: an append is one write per sector, and an extension of the size.
+    /// D1: an append is one write per sector plus an extension of the size.
     fn append(
         &mut self,
         index: usize,
@@ -105,8 +105,9 @@ impl Image {
         }
     }
 
-    /// D1: writes to one sector keep their order, so that of those after a lost one none survives. D2: what is torn
-    /// is but the bytes of this write; neither they nor what is lost can touch a byte that was synced before.
+    /// D1: writes to one sector keep their order, so that none after a lost one survives. D2: only
+    /// the bytes of this write are torn; neither they nor lost bytes can affect a byte that was
+    /// synced before.
     fn write_sector(
         &mut self,
         index: usize,
@@ -151,7 +152,7 @@ impl Image {
         self.written[from..to].fill(true);
     }
 
-    /// D6: a truncation that survives. What was beyond is gone even if the file grows again.
+    /// D6: a truncation that survives. The bytes beyond it are lost even if the file grows again.
     fn truncate(&mut self, len: usize) {
         self.size = self.size.min(len);
         self.bytes.truncate(len - self.base);
@@ -161,14 +162,15 @@ impl Image {
             .for_each(|(_, range)| *range = range.start.min(len)..range.end.min(len));
     }
 
-    /// How many bytes of each operation (by its index in the queue) are in the file.
+    /// For each write: the index of its operation in the queue, and how many of its bytes are in
+    /// the file. An operation can occur more than once.
     pub(super) fn kept(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.kept
             .iter()
             .map(|(index, range)| (*index, range.end.min(self.size).saturating_sub(range.start)))
     }
 
-    /// D3: a size can survive without its data. Fills what nobody has written.
+    /// D3: a size can survive without its data. Fills the bytes that were not written.
     pub(super) fn fill_holes(
         &mut self,
         resolver: &SurvivalResolver<'_>,
@@ -176,6 +178,7 @@ impl Image {
         old: &RemovedFiles,
         report: &mut CutReport,
     ) {
+        // ASCII "hole": separates these random numbers from the others of the same key.
         let key = hash(hash(resolver.key(), role), 0x686F_6C65);
         let mut nth = 0;
         for at in (0..self.bytes.len()).step_by(SECTOR_BYTES) {
@@ -204,7 +207,7 @@ impl Image {
     }
 }
 
-/// What one hole holds; `None` stands for zeros.
+/// The contents of one hole; `None` stands for zeros.
 fn hole_contents(
     holes: Holes,
     random: u64,
@@ -230,7 +233,7 @@ fn hole_contents(
     hole_contents
 }
 
-/// The parts of `start..end` that are in one sector each.
+/// The parts of `start..end` that lie in one sector each.
 fn sectors(start: usize, end: usize) -> impl Iterator<Item = Range<usize>> {
     (start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES))
         .map(move |sector| start.max(sector * SECTOR_BYTES)..end.min((sector + 1) * SECTOR_BYTES))

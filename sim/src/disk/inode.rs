@@ -1,37 +1,38 @@
-//! The bytes of one file: what the node sees, and what is on the platter.
+//! The bytes of one file: in the page cache, and on the platter.
 
 use std::ops::Range;
 
-/// Names a file whatever name it bears. Reused once nothing speaks of the file any more.
+/// Identifies a file independent of its name. Reused once no operation refers to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ino(pub(super) u32);
 
-/// One file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
-    /// Whether any name, operation or barrier may speak of it.
+    /// Whether any name, operation or barrier may refer to it.
     pub(super) used: bool,
-    /// The page cache: what reads show.
+    /// The page cache: the bytes that reads return.
     pub(super) cache: Vec<u8>,
-    /// What every power cut leaves at least, but for pending truncations; zero where there is a hole.
+    /// The bytes that every power cut leaves at least, except for pending truncations; zero in a
+    /// hole.
     pub(super) platter: Vec<u8>,
-    /// Parts of the platter that were never written though the file extends beyond them: the pages of a failed
-    /// sync (D7). The next power cut decides what they hold (D3).
+    /// Ranges of the platter that were never written although the file extends beyond them: the
+    /// pages of a failed sync (D7). The next power cut decides their contents (D3).
     pub(super) holes: Vec<Range<usize>>,
-    /// How many truncations of it are in the queue; almost always none, and then every unsynced byte is still in
-    /// the cache where it was appended.
+    /// The number of its truncations in the queue; almost always 0, and then every unsynced byte is
+    /// in the cache where it was appended.
     pub(super) truncates: u32,
-    /// D7: from here on the cache holds what no sync will ever write.
+    /// D7: from this offset on the cache may differ from the platter, although no sync will write
+    /// the difference.
     pub(super) abandoned_from: Option<usize>,
-    /// D7: how many bytes of failed syncs it has swallowed since the last power cut.
+    /// D7: the number of bytes of failed syncs since the last power cut.
     pub(super) abandoned_bytes: u64,
-    /// Bytes below were durable, name and all, when some byte that is now durable was appended: a watermark in
-    /// that one can speak of them.
+    /// Bytes below were durable, including the name, when some now durable byte was appended: the
+    /// watermark of that byte can cover them.
     pub(super) detectable_below: usize,
 }
 
 impl Inode {
-    /// Forgets the file, keeps the memory.
+    /// Resets the file and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.cache.clear();
         self.platter.clear();
@@ -44,7 +45,7 @@ impl Inode {
         *self = Inode { cache, platter, holes, ..Inode::default() };
     }
 
-    /// Makes the bytes of the cache from `range` durable, where they are.
+    /// Makes the bytes of the cache in `range` durable, at the same offset.
     pub(super) fn write_through(&mut self, range: Range<usize>) {
         if range.start == self.platter.len() {
             self.platter.extend_from_slice(&self.cache[range]);
@@ -54,7 +55,8 @@ impl Inode {
         }
     }
 
-    /// Makes `bytes` durable at `start`. A gap before them is a hole.
+    /// Makes `bytes` durable at `start`. A gap between the end of the platter and `start` becomes a
+    /// hole.
     pub(super) fn write(&mut self, start: usize, bytes: &[u8]) {
         let (end, durable) = (start + bytes.len(), self.platter.len());
         if start > durable {
@@ -75,17 +77,19 @@ impl Inode {
         self.abandoned_from = self.abandoned_from.filter(|from| *from < len);
     }
 
-    /// D7: an operation that reached as low as `from` is clean now, and not on the platter.
+    /// D7: the pages of an operation that reached down to `from` are clean now, and not on the
+    /// platter.
     pub(super) fn abandon(&mut self, from: usize) {
         self.abandoned_from = Some(self.abandoned_from.map_or(from, |before| before.min(from)));
     }
 
-    /// How much of it, from its start, is on the platter as the cache shows it, pending truncations aside.
+    /// How many of its first bytes are on the platter as in the cache, apart from pending
+    /// truncations.
     pub(super) fn durable_len(&self) -> usize {
         self.platter.len().min(self.abandoned_from.unwrap_or(usize::MAX))
     }
 
-    /// After a power cut: there is nothing but `platter`.
+    /// After a power cut: the cache holds the contents of `platter`.
     pub(super) fn reset_to_platter(&mut self, base: usize, tail: &[u8]) {
         self.platter.truncate(base);
         self.platter.extend_from_slice(tail);
@@ -99,7 +103,6 @@ impl Inode {
     }
 }
 
-/// Removes `range` from `holes`.
 fn remove_range(holes: &mut Vec<Range<usize>>, range: Range<usize>) {
     if holes.is_empty() {
         return;

@@ -1,13 +1,15 @@
-//! The disk of one node, and everything that can become of it. `FAULTS.md` states the rules; each is named beside
-//! the code that makes it so.
+//! The disk of one node and its fault model. The rules D1 to D12 are documented at the code that
+//! implements them; `cargo sim profiles` lists them.
 //!
-//! The node sees the *volatile* state. A power cut leaves the *durable* state plus some of the unsynced
-//! micro-operations (D1): each 512-byte sector written, each extension of a size, each truncation, each creation,
-//! rename and removal. Completed barriers order them; nothing else does, but writes to one sector keep their order.
-//! Operations are expanded to sectors only when a crash happens.
+//! The node sees the *volatile* state. A power cut leaves the *durable* state plus some of the
+//! unsynced micro-operations (D1): each 512-byte sector written, each extension of a size, each
+//! truncation, each creation, rename and removal. Completed barriers order them, and writes to one
+//! sector keep their order; nothing else is ordered. Operations are expanded to sectors only when a
+//! crash happens.
 //!
-//! A disk is data: it draws no randomness and knows no time. Whoever drives it says when a barrier completes and
-//! how (D7, D11; D9, a slow disk, is entirely a matter of when), which write fails (D8), and what survives a crash.
+//! A disk is data: it draws no random numbers and has no time. Its driver decides when a barrier
+//! completes and how (D7, D11; D9, a slow disk, is only a matter of time), which write fails (D8),
+//! and what survives a crash.
 
 mod crash;
 mod damage;
@@ -38,19 +40,20 @@ use self::removed_files::RemovedFiles;
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     inodes: Vec<Inode>,
-    /// The names that the node sees.
+    /// The volatile directory: the names that the node sees.
     visible: Directory,
-    /// The names that survive every power cut, but for what the queue may add.
+    /// The names that survive every power cut, apart from changes in the queue.
     durable: Directory,
-    /// What is performed on the volatile state and not durable, in the order of issue.
+    /// Operations on the volatile state that are not durable, in the order of issue.
     queue: Vec<Entry>,
-    /// How many changes of names are in the queue; none, when the log is warm.
+    /// The number of name changes in the queue: 0 while a node only appends to existing files, so
+    /// that the common case scans for none.
     name_changes: usize,
     barriers: Vec<Barrier>,
-    /// Counts operations. `performed_below <= issued`
+    /// Number of operations issued so far.  `performed_below <= issued`
     issued: u64,
-    /// Operations numbered below have reached the page cache: a barrier issued after them has completed, or the
-    /// process that issued them is dead. A kill cannot cut them (P1).
+    /// Operations with lower numbers have reached the page cache: a barrier issued after them has
+    /// completed, or the process that issued them has ended. A kill cannot cut them (P1).
     performed_below: u64,
     latched: Option<DiskError>,
     removed_files: RemovedFiles,
@@ -59,7 +62,7 @@ pub struct Disk {
 
 /// For the driver: operations and barriers.
 impl Disk {
-    /// An empty disk again; the memory is kept.
+    /// Empties the disk and keeps the memory.
     pub fn reset(&mut self) {
         self.inodes.iter_mut().for_each(Inode::clear);
         self.visible.clear();
@@ -72,15 +75,18 @@ impl Disk {
         self.damaged_ranges.clear();
     }
 
-    /// Performs an operation on the volatile state, or notes that a barrier is under way, which covers what was
-    /// issued before it. `bytes` are those of an `Append`, and no others.
+    /// Performs an operation on the volatile state, or records a pending barrier, which covers the
+    /// operations issued before it. `bytes` are the bytes of an `Append`, and empty otherwise.
     ///
-    /// To rename, truncate or sync a file that is not there fails as it would for a driver for real: the disk
-    /// latches with [`DiskError::Io`].
+    /// Renaming, truncating or syncing a file that does not exist fails as it does on a real disk:
+    /// the disk latches with [`DiskError::Io`].
+    ///
+    /// # Panics
+    /// If the length of an `Append` is not that of `bytes`.
     pub fn issue(&mut self, op: &DiskOp, bytes: &[u8]) {
         match *op {
             DiskOp::Append { file, about, bytes: chunk } => {
-                assert_eq!(chunk.len(), bytes.len(), "the bytes are those of the append");
+                assert_eq!(chunk.len(), bytes.len(), "`bytes` must be the bytes of the append");
                 self.append(file, about, bytes);
             }
             DiskOp::Truncate { file, len } => self.truncate(file, len),
@@ -91,8 +97,9 @@ impl Disk {
         }
     }
 
-    /// D8: this operation fails with `error`, and the life is latched: no later operation is performed, and every
-    /// barrier that has not completed fails. Of a failed append the first `keep` bytes remain.
+    /// D8: this operation fails with `error`, and the incarnation is latched: no later operation is
+    /// performed, and every barrier that has not completed fails. Of a failed append the first
+    /// `keep` bytes remain.
     pub fn issue_failing(&mut self, op: &DiskOp, bytes: &[u8], keep: usize, error: DiskError) {
         match *op {
             DiskOp::Append { file, about, .. } => {
@@ -111,20 +118,21 @@ impl Disk {
         }
     }
 
-    /// D8: the first failure of this life, if there was one.
+    /// D8: the first failure of this incarnation, if there was one.
     pub fn latched(&self) -> Option<DiskError> {
         self.latched
     }
 
-    /// A barrier completes; the node must be told what this returns.
+    /// A barrier completes; the node receives the returned result.
     ///
-    /// With `Ok`, everything it covers is durable. With `Err` (D7), the pages it covers count as clean: reads still
-    /// show the data, a later sync reports success without writing them, and every power cut loses them, to the
-    /// byte (a real one rewrites a page that is dirtied again, which only a node that retries would ever notice).
-    /// On a latched disk (D8) `Ok` is never reported: the sync is not performed, and nothing is lost by that.
+    /// With `Ok`, everything it covers is durable. With `Err` (D7), the pages it covers count as
+    /// clean: reads still show the data, a later sync reports success without writing them, and
+    /// every power cut loses them, to the byte (a real disk rewrites a page that is dirtied again,
+    /// which only a node that retries would notice). On a latched disk (D8) `Ok` is never reported:
+    /// the sync is not performed, and no data is lost by it.
     ///
     /// # Panics
-    /// If no such barrier is under way.
+    /// If no such barrier is pending.
     pub fn complete(&mut self, op: OpId, result: Result<(), DiskError>) -> Result<(), DiskError> {
         let barrier = self.end_barrier(op);
         match (result, self.latched, barrier.scope) {
@@ -138,54 +146,55 @@ impl Disk {
         result
     }
 
-    /// D11: a lying drive. The barrier completes, nothing happens, and the node is told what this returns: success,
-    /// but for a latched disk.
+    /// D11: a lying drive. The barrier completes without effect, and the node receives the returned
+    /// result: success, except on a latched disk.
     ///
     /// # Panics
-    /// If no such barrier is under way.
+    /// If no such barrier is pending.
     pub fn complete_lying(&mut self, op: OpId) -> Result<(), DiskError> {
         self.end_barrier(op);
         self.latched.map_or(Ok(()), Err)
     }
 }
 
-/// For the chooser and for oracles.
+/// For the chooser and for checkers.
 impl Disk {
-    /// P1: how many operations a kill may cut: those issued since the issue of the last completed barrier.
+    /// P1: the number of operations that a kill may cut: those issued since the issue of the last
+    /// completed barrier.
     pub fn in_driver_queue(&self) -> usize {
         self.queue.len() - self.queue.partition_point(|entry| entry.at < self.performed_below)
     }
 
-    /// P2: how many operations are not durable, and may survive a power cut.
+    /// P2: the number of operations that are not durable and may survive a power cut.
     pub fn unsynced(&self) -> usize {
         self.queue.iter().filter(|entry| !entry.abandoned).count()
     }
 
-    /// The unsynced appends in the order of issue, by the names that a [`Survival`] gives them.
+    /// The unsynced appends in the order of issue, as a [`Survival`] identifies them.
     pub fn unsynced_appends(&self) -> Vec<AppendName> {
         let abouts: Vec<About> = self.queue.iter().filter_map(Entry::about).collect();
         let nth = |at: usize| abouts[..at].iter().filter(|about| **about == abouts[at]).count();
         (0..abouts.len()).map(|at| AppendName::new(abouts[at], nth(at) as u32)).collect()
     }
 
-    /// D12: whether a barrier is under way.
+    /// D12: whether a barrier is pending.
     pub fn barrier_pending(&self) -> bool {
         !self.barriers.is_empty()
     }
 
-    /// Whether work is unsynced or a barrier is under way: that is where crashes find bugs.
+    /// Whether operations are unsynced or a barrier is pending: crashes then find the most bugs.
     pub fn in_flight(&self) -> bool {
         !self.barriers.is_empty() || self.queue.iter().any(|entry| !entry.abandoned)
     }
 
-    /// Whether the file under this name, its name, and its bytes below `end` as the node sees them would survive
-    /// the worst power cut.
+    /// Whether the file with this name, its name, and its bytes below `end` as the node sees them
+    /// would survive the worst power cut.
     pub fn is_durable(&self, file: FileId, end: u64) -> bool {
         self.durable_to(file).is_some_and(|to| end <= to)
     }
 
-    /// How much of the file under this name, from its start, would survive the worst power cut as the node sees it;
-    /// `None` if its name would not.
+    /// How many of the first bytes of the file with this name would survive the worst power cut as
+    /// the node sees them; `None` if its name would not.
     pub fn durable_to(&self, file: FileId) -> Option<u64> {
         let ino = self.visible.find(file).filter(|_| self.name_is_durable(file))?;
         let truncated = |entry: &Entry| match entry.change {
@@ -198,7 +207,8 @@ impl Disk {
         Some(inode.durable_len().min(cut.unwrap_or(usize::MAX)) as u64)
     }
 
-    /// Whether the file under this name will bear it, and no other will, after the worst power cut.
+    /// Whether the file with this name would have it, and no other file would, after the worst
+    /// power cut.
     pub fn name_is_durable(&self, file: FileId) -> bool {
         let ino = self.visible.find(file);
         let pending = |entry: &Entry| match entry.change {
@@ -216,7 +226,7 @@ impl Disk {
         self.visible.find(file).map(|ino| self.at(ino).cache.len() as u64)
     }
 
-    /// What a power cut would leave of which nothing unsynced survives ([`Survival::None`]).
+    /// The state after a power cut that keeps nothing unsynced ([`Survival::None`]).
     pub fn durable(&self) -> impl ReadDisk + '_ {
         Durable(self)
     }
@@ -232,7 +242,7 @@ impl ReadDisk for Disk {
     }
 }
 
-/// The durable state of a disk.
+/// A read-only view of the durable state.
 struct Durable<'a>(&'a Disk);
 
 impl ReadDisk for Durable<'_> {

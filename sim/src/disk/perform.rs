@@ -1,4 +1,4 @@
-//! How operations change the volatile state, and barriers the durable one.
+//! How operations change the volatile state, and barriers the durable state.
 
 use stormglass::{About, DiskError, FileId, OpId};
 
@@ -9,7 +9,7 @@ use super::queue::{self, Append, Barrier, BarrierScope, Change, Entry, StepKind}
 
 /// Operations.
 impl Disk {
-    /// Writes at the volatile end of a file. D5: the creation of the file is an operation of its own.
+    /// Writes at the volatile end of a file. D5: creating the file is an operation of its own.
     pub(super) fn append(&mut self, file: FileId, about: About, bytes: &[u8]) {
         if self.latched.is_some() {
             return;
@@ -76,7 +76,7 @@ impl Disk {
         self.latched.get_or_insert(error);
     }
 
-    /// The file under a name, for an operation that needs one; latches if there is none.
+    /// The file with this name, for an operation that needs one; latches if there is none.
     fn existing(&mut self, file: FileId) -> Option<Ino> {
         if self.latched.is_some() {
             return None;
@@ -93,7 +93,7 @@ impl Disk {
             self.inodes.push(Inode::default());
             self.inodes.len() - 1
         });
-        let ino = Ino(u32::try_from(free).expect("a handful of files"));
+        let ino = Ino(u32::try_from(free).expect("fewer than 2^32 files"));
         self.inodes[free].used = true;
         self.visible.put(file, ino);
         self.enqueue(ino, Change::Name(NameChange::Create { file }));
@@ -114,7 +114,8 @@ impl Disk {
 
 /// Barriers.
 impl Disk {
-    /// Whatever the result, the driver performs in order: what was issued before has reached the page cache (P1).
+    /// With any result: the driver performs in order, so operations issued before have reached the
+    /// page cache (P1).
     pub(super) fn end_barrier(&mut self, op: OpId) -> Barrier {
         let at = self.barriers.iter().position(|barrier| barrier.op == op);
         let barrier = self.barriers.remove(at.expect("a completion without a barrier"));
@@ -122,7 +123,7 @@ impl Disk {
         barrier
     }
 
-    /// D4: data, size and truncations of one file are durable now, its name is not.
+    /// D4: makes data, size and truncations of one file durable, but not its name.
     pub(super) fn sync_file_now(&mut self, ino: Ino, before: u64) {
         let inode = &mut self.inodes[ino.0 as usize];
         if inode.truncates > 0 {
@@ -143,7 +144,7 @@ impl Disk {
         }
     }
 
-    /// The same where truncations are pending: what was appended may no longer be in the cache.
+    /// The same with pending truncations: appended bytes may no longer be in the cache.
     fn sync_with_truncations_now(&mut self, ino: Ino, before: u64) {
         let inode = &mut self.inodes[ino.0 as usize];
         for step in queue::steps(&self.queue, ino, &inode.cache) {
@@ -167,7 +168,7 @@ impl Disk {
         self.drop_covered(ino, before, |_, _| {});
     }
 
-    /// D5: creates, renames and removes are durable now.
+    /// D5: makes creates, renames and removes durable.
     pub(super) fn sync_names_now(&mut self, before: u64) {
         let resolved = |entry: &Entry| match entry.change {
             Change::Name(change) if entry.at < before => {
@@ -180,18 +181,19 @@ impl Disk {
         }
         let changes: Vec<ResolvedNameChange> = self.queue.iter().filter_map(resolved).collect();
         directory::apply(&mut self.durable, &changes);
-        // A forsaken change is of interest until something durable has been said about the same file.
-        let settled =
+        // An abandoned name change stays in the queue until a kept change of the same file is
+        // durable: a later create may still need it (`directory::take_over_name`).
+        let superseded =
             |ino: Ino| changes.iter().any(|resolved| resolved.kept && resolved.ino == ino);
         self.queue.retain(|entry| {
-            !matches!(entry.change, Change::Name(_)) || entry.at >= before || !settled(entry.ino)
+            !matches!(entry.change, Change::Name(_)) || entry.at >= before || !superseded(entry.ino)
         });
         self.name_changes =
             self.queue.iter().filter(|entry| matches!(entry.change, Change::Name(_))).count();
         self.reclaim_unnamed();
     }
 
-    /// D7, for a file: its pages are clean, and not on the platter.
+    /// D7, for a file: marks the pages that a failed sync covers as clean without writing them.
     pub(super) fn abandon_file(&mut self, ino: Ino, before: u64) {
         self.drop_covered(ino, before, |inode, change| match change {
             Change::Append(append) => {
@@ -203,14 +205,14 @@ impl Disk {
         });
     }
 
-    /// D7, for names: they look settled, and are not on the platter.
+    /// D7, for names: they count as durable, and are not on the platter.
     pub(super) fn abandon_names(&mut self, before: u64) {
         for entry in self.queue.iter_mut().filter(|entry| entry.at < before) {
             entry.abandoned |= matches!(entry.change, Change::Name(_));
         }
     }
 
-    /// Takes what a barrier on a file covers out of the queue.
+    /// Removes the operations that a barrier on a file covers from the queue.
     fn drop_covered(
         &mut self,
         ino: Ino,
@@ -229,7 +231,7 @@ impl Disk {
         });
     }
 
-    /// D3: files that nothing can bring back any more; their blocks may turn up in a hole.
+    /// D3: files that no operation can bring back; their blocks may appear in a hole.
     pub(super) fn reclaim_unnamed(&mut self) {
         for at in 0..self.inodes.len() {
             let ino = Ino(at as u32);

@@ -1,26 +1,27 @@
-//! What has been issued and is not settled: operations with all it takes to undo them, and barriers.
+//! The queue of pending operations, with the data to undo them, and of pending barriers.
 
 use stormglass::{About, FileId, OpId};
 
 use super::directory::NameChange;
 use super::inode::Ino;
 
-/// An operation that is performed on what the node sees, and is not durable yet.
+/// An operation that is performed on the volatile state, and is not durable yet.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// Counts operations; ascending in the queue.
+    /// The number of the operation; ascending in the queue.
     pub(super) at: u64,
     pub(super) ino: Ino,
     pub(super) change: Change,
-    /// D7, changes of names only: a failed `SyncDir` has given it up. Lost data leaves the queue at once; a lost
-    /// change of names stays, since a later one may bring it along.
+    /// D7, name changes only: a failed `SyncDir` covered it. Data of a failed sync leaves the queue
+    /// at once; an abandoned name change stays, since a later change may make it durable.
     pub(super) abandoned: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Append(Append),
-    /// `tail` is what was cut off: whoever looks back beyond the truncation needs it.
+    /// `tail` holds the bytes that were cut off: undoing the truncation and rebuilding earlier
+    /// steps need them.
     Truncate {
         file: FileId,
         len: usize,
@@ -29,22 +30,22 @@ pub(super) enum Change {
     Name(NameChange),
 }
 
-/// An append. Its bytes are in the cache, or in the tail of a later truncation.
+/// An append. Its bytes are in the cache or in the tail of a later truncation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Append {
     pub(super) file: FileId,
     pub(super) about: About,
     pub(super) start: usize,
     pub(super) len: usize,
-    /// How much of the file was durable, name and all, when it was issued.
+    /// How much of the file was durable, including its name, when it was issued.
     pub(super) durable_at_issue: usize,
 }
 
-/// A barrier under way.
+/// A pending barrier.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Barrier {
     pub(super) op: OpId,
-    /// It covers the operations numbered below.
+    /// It covers the operations with lower numbers.
     pub(super) before: u64,
     pub(super) scope: BarrierScope,
 }
@@ -56,7 +57,7 @@ pub(super) enum BarrierScope {
     File(Ino),
     /// D5: creates, renames and removes.
     Directory,
-    /// Nothing: it was issued to a latched disk (D8).
+    /// It was issued to a latched disk (D8) and covers nothing.
     Nothing,
 }
 
@@ -80,10 +81,10 @@ impl Barrier {
     }
 }
 
-/// One step in the past of a file, with the bytes it wrote then.
+/// One step in the history of a file, with the bytes that it wrote.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
-    /// The place in the queue.
+    /// The index in the queue.
     pub(super) index: usize,
     pub(super) kind: StepKind,
 }
@@ -94,8 +95,9 @@ pub(super) enum StepKind {
     Truncate { len: usize },
 }
 
-/// The unsettled steps of a file in the order of their issue, found by walking back from what the cache holds.
-/// The queue always holds the *latest* operations on a file without a gap, so the walk never misses one.
+/// The unsynced steps of a file in the order of their issue, found by walking back from the
+/// contents of the cache. The queue holds the *latest* operations on a file without a gap, so the
+/// walk misses none.
 pub(super) fn steps(queue: &[Entry], ino: Ino, cache: &[u8]) -> Vec<Step> {
     let lowest = |entry: &Entry| match &entry.change {
         Change::Append(append) => Some(append.start),
@@ -112,7 +114,11 @@ pub(super) fn steps(queue: &[Entry], ino: Ino, cache: &[u8]) -> Vec<Step> {
         match &entry.change {
             Change::Append(append) => {
                 let bytes = image.split_off(append.start - base);
-                assert_eq!(bytes.len(), append.len, "an append is what the file ended with then");
+                assert_eq!(
+                    bytes.len(),
+                    append.len,
+                    "the append must be the tail of the file at that point"
+                );
                 steps.push(Step { index, kind: StepKind::Write { start: append.start, bytes } });
             }
             Change::Truncate { len, tail, .. } => {

@@ -1,11 +1,11 @@
-//! Blocks of files that are no more, and may turn up in a hole (D3).
+//! Blocks of removed files, which may appear in a hole (D3).
 
 use super::survival::{SECTOR_BYTES, hash};
 
-/// How many dead files are remembered.
+/// How many removed files are remembered.
 const REMOVED_FILES_KEPT: usize = 4;
 
-/// The last few files that were removed for good, or whose creation was lost.
+/// The last files that were removed durably, or whose creation was lost.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RemovedFiles {
     files: [Vec<u8>; REMOVED_FILES_KEPT],
@@ -13,7 +13,7 @@ pub(super) struct RemovedFiles {
 }
 
 impl RemovedFiles {
-    /// Takes the bytes of a dead file and gives other memory for them.
+    /// Takes the bytes of a removed file and returns other memory for them.
     pub(super) fn add(&mut self, bytes: &mut Vec<u8>) {
         if !bytes.is_empty() {
             std::mem::swap(&mut self.files[self.added % REMOVED_FILES_KEPT], bytes);
@@ -22,14 +22,14 @@ impl RemovedFiles {
         bytes.clear();
     }
 
-    /// Forgets the dead, keeps the memory.
+    /// Forgets the files and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.files.iter_mut().for_each(Vec::clear);
         self.added = 0;
     }
 
-    /// Some old block for the `sector`th sector of a file: one from the same place of a dead file half of the time
-    /// (frames look most alike there), else any.
+    /// An old block for the `sector`th sector of a file: half of the time one from the same place
+    /// of a removed file (its frames look most alike there), else any.
     pub(super) fn block(&self, sector: usize, random: u64) -> Option<Vec<u8>> {
         let remembered = self.added.min(REMOVED_FILES_KEPT);
         if remembered == 0 {

@@ -8,12 +8,12 @@ use super::queue::{Change, Entry};
 use crate::hash::Fingerprint;
 use crate::tally::Rule;
 
-/// What a power cut did.
+/// The effect of a power cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CutReport {
-    /// Every append that was unsynced, in the order of issue.
+    /// Every unsynced append, in the order of issue.
     pub appends: Vec<AppendOutcome>,
-    /// Every name that is not what the node had made it, in ascending order.
+    /// Every name that differs from the volatile state, in ascending order.
     pub names: Vec<NameLoss>,
     /// Files whose data was synced and whose last name did not survive (D4).
     pub synced_misnamed: u32,
@@ -25,69 +25,69 @@ pub struct CutReport {
     pub holes_with_zeros: u32,
     /// Likewise, with garbage.
     pub holes_with_garbage: u32,
-    /// Likewise, with a block of a dead file.
+    /// Likewise, with a block of a removed file.
     pub holes_with_old_blocks: u32,
-    /// Truncations that did not survive, so that a tail came back (D6).
+    /// Truncations that did not survive, so that a tail reappeared (D6).
     pub resurrected_tails: u32,
-    /// Bytes that a failed sync had given up, and that are gone now (D7).
+    /// Bytes of a failed sync that are lost now (D7).
     pub failed_sync_bytes: u64,
-    /// The survival spoke of an append that was not there; everything has survived.
+    /// The survival named an append that does not exist; everything has survived.
     pub unmatched: bool,
 }
 
-/// What became of an append.
+/// The outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendOutcome {
-    /// To which file, by the name it had then.
+    /// The file, by its name at that time.
     pub file: FileId,
-    /// What it was about.
+    /// The kind and subject that the node gave the append.
     pub about: About,
-    /// How long it was, in bytes.
+    /// Its length.
     pub bytes: u64,
-    /// How many bytes of it are still there.
+    /// How many of its bytes survived.  `kept <= bytes`
     pub kept: u64,
 }
 
 /// A name that a power cut has changed (D5, D6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NameLoss {
-    /// The file of that name has vanished: its creation was lost.
+    /// The file of that name is lost with its creation.
     Create(FileId),
-    /// The file was renamed, and bears its old name again.
+    /// The rename of a file was undone.
     Rename {
         /// The old name.
         from: FileId,
-        /// The name that it had been given.
+        /// The lost name.
         to: FileId,
     },
-    /// The file was removed or replaced, and is there again.
+    /// The removed or replaced file exists again.
     Remove(FileId),
 }
 
-/// What a kill did (P1).
+/// The effect of a kill (P1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KillReport {
-    /// How many operations could have been cut.
+    /// The number of operations that could have been cut.
     pub in_driver_queue: usize,
     /// How many of them, from the first, had reached the page cache.
     pub kept: usize,
-    /// The appends among them, in the order of issue; each kept whole or not at all.
+    /// The appends among them, in the order of issue; each kept entirely or not at all.
     pub appends: Vec<AppendOutcome>,
 }
 
-/// How much of the unsynced bytes of one file has survived.
+/// How many of the unsynced bytes of one file survived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileOutcome {
-    /// Which file, by the name it had when they were appended.
+    /// The file, by its name when they were appended.
     pub file: FileId,
-    /// How many there were.
+    /// Unsynced bytes before the crash.
     pub bytes: u64,
-    /// How many of them are still there.
+    /// Those that survived.  `kept <= bytes`
     pub kept: u64,
 }
 
 impl CutReport {
-    /// How often each rule bit in this power cut.
+    /// How often each rule was applied in this power cut.
     pub fn hits(&self) -> [(Rule, u64); 6] {
         let names = |wanted: fn(&NameLoss) -> bool| {
             self.names.iter().filter(|loss| wanted(loss)).count() as u64
@@ -104,13 +104,13 @@ impl CutReport {
         ]
     }
 
-    /// Whether a log holds a record that was written in part: where the node will find it torn.
+    /// Whether a log has a record that was written in part, where the node will find a torn tail.
     pub fn has_torn_record(&self) -> bool {
         self.wal_appends().any(|outcome| 0 < outcome.kept && outcome.kept < outcome.bytes)
     }
 
-    /// Whether a log holds a whole record behind one that was lost or torn. Legal: sectors survive in any order, and
-    /// nothing of either was synced.
+    /// Whether a log has an intact record after one that was lost or torn. Legal: sectors survive
+    /// in any order, and neither was synced.
     pub fn has_record_after_a_lost_one(&self) -> bool {
         let incomplete = |outcome: &AppendOutcome| outcome.kept < outcome.bytes;
         let lost = |at: usize, file: FileId| {
@@ -124,7 +124,7 @@ impl CutReport {
         })
     }
 
-    /// The unsynced appends to logs that still bear their names.
+    /// The unsynced appends to logs that still have their names.
     fn wal_appends(&self) -> impl Iterator<Item = &AppendOutcome> {
         self.appends.iter().filter(|outcome| {
             matches!(outcome.file, FileId::Wal(_)) && self.name_survived(outcome.file)
@@ -135,7 +135,7 @@ impl CutReport {
         !self.names.contains(&NameLoss::Create(file))
     }
 
-    /// A number that depends on all of it.
+    /// A hash of the whole report.
     pub(crate) fn digest(&self) -> u64 {
         let mut fingerprint = Fingerprint::default();
         fold_outcomes(&self.appends, &mut fingerprint);
@@ -155,7 +155,7 @@ impl CutReport {
 }
 
 impl KillReport {
-    /// A number that depends on all of it.
+    /// A hash of the whole report.
     pub(crate) fn digest(&self) -> u64 {
         let mut fingerprint = Fingerprint::default();
         fold_outcomes(&self.appends, &mut fingerprint);
@@ -195,7 +195,8 @@ fn by_file(appends: &[AppendOutcome]) -> Vec<FileOutcome> {
     files
 }
 
-/// The appends in `queue`; `kept` tells how many bytes of the operation at an index are still there.
+/// The appends in `queue`; `kept` returns the number of surviving bytes of the operation at an
+/// index.
 pub(super) fn appends(queue: &[Entry], kept: impl Fn(usize) -> usize) -> Vec<AppendOutcome> {
     let outcome = |(index, entry): (usize, &Entry)| {
         let Change::Append(append) = &entry.change else { return None };
@@ -205,7 +206,7 @@ pub(super) fn appends(queue: &[Entry], kept: impl Fn(usize) -> usize) -> Vec<App
     queue.iter().enumerate().filter_map(outcome).collect()
 }
 
-/// How the names that survived differ from those that the node saw, judged by the outcome.
+/// How the surviving names differ from the volatile ones.
 pub(super) fn name_losses(visible: &Directory, survived: &Directory) -> Vec<NameLoss> {
     let gone = |(name, ino): (FileId, Ino)| match survived.name_of(ino) {
         None => Some(NameLoss::Create(name)),
@@ -225,8 +226,8 @@ impl std::fmt::Display for NameLoss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             NameLoss::Create(file) => write!(f, "{file} vanished"),
-            NameLoss::Rename { from, to } => write!(f, "{to} is {from} again"),
-            NameLoss::Remove(file) => write!(f, "{file} is back"),
+            NameLoss::Rename { from, to } => write!(f, "{to} reverted to {from}"),
+            NameLoss::Remove(file) => write!(f, "{file} reappeared"),
         }
     }
 }

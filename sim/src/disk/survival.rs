@@ -1,5 +1,5 @@
-//! What survives a power cut, named by *structure* and never by bytes or offsets: a schedule that made a node fail
-//! has to make it fail after its records have grown a field.
+//! What survives a power cut, described by *structure* and never by bytes or offsets: a schedule
+//! that makes a node fail has to keep doing so after its records have gained a field.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,58 +10,62 @@ use stormglass::{About, FileId, Subject};
 use super::directory::NameChange;
 use super::queue::{Append, Change, Entry};
 
-/// D1: what a disk writes at once, in bytes.
+/// D1: the unit in which a disk writes, in bytes.
 pub const SECTOR_BYTES: usize = 512;
 
-/// How much of an append [`Tear::Header`] leaves, in bytes.
+/// How much of an append [`Tear::Header`] keeps, in bytes.
 pub const HEADER_BYTES: usize = 8;
 
-/// Which of the unsynced operations survive a power cut (D2). What is synced survives all of them.
+/// Which of the unsynced operations survive a power cut (D2). Synced operations survive all of
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Survival {
     /// None of them.
     None,
     /// All of them.
     All,
-    /// The first so many in the order of issue, as counted by [`Disk::unsynced`](super::Disk::unsynced); the
-    /// creation of a file counts as one, before the append that caused it.
+    /// The first operations in the order of issue, as counted by
+    /// [`Disk::unsynced`](super::Disk::unsynced); the creation of a file counts as one, before the
+    /// append that caused it.
     Prefix(u32),
-    /// All but one append, data and size; if a later append reaches beyond, there are zeros in its stead.
+    /// All but one append, data and size; if a later append reaches beyond it, it is a hole of
+    /// zeros.
     AllBut(AppendName),
-    /// All, but one append in part.
+    /// All, but of one append only a part.
+    #[allow(missing_docs, reason = "the names say it")]
     Torn {
-        /// Which one.
         at: AppendName,
-        /// What is left of it.
         how: Tear,
-        /// What the rest of it holds. With `None` the file ends at the tear, if no later append reaches beyond.
+        /// The contents of the rest. With `None` the file ends at the tear, if no later append
+        /// reaches beyond.
         hole: Option<Holes>,
     },
-    /// Each micro-operation (D1) on its own.
+    /// Each micro-operation (D1) independently.
     Subset {
-        /// Decides, together with the structural place of each micro-operation.
+        /// Decides, together with the structural position of each micro-operation.
         key: u64,
-        /// How likely each is to survive, in 1/1000.
+        /// The probability that each survives, in 1/1000.
         keep_permille: u16,
-        /// Whether half of the sectors that do not survive are torn instead: a prefix, a suffix, or garbage.
+        /// Whether half of the sectors that do not survive are torn instead: a prefix, a suffix, or
+        /// garbage.
         tear: bool,
-        /// What sectors hold that have a size and no data (D3).
+        /// The contents of sectors with a size and no data (D3).
         holes: Holes,
     },
 }
 
-/// One of the unsynced appends of a disk, by what it is about.
+/// An unsynced append of a disk, identified by kind, subject and ordinal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct AppendName {
-    /// Its kind: `Prepared`.
+    /// The kind of the record: `Prepared`.
     pub kind: Cow<'static, str>,
-    /// Its subject.
     pub subject: Option<Subject>,
-    /// Which of the unsynced appends about that, from 0, in the order of issue.
+    /// Which of the unsynced appends with that kind and subject, from 0, in the order of issue.
     pub nth: u32,
 }
 
-/// What is left of a torn append.
+/// What remains of a torn append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Tear {
     /// Its first [`HEADER_BYTES`].
@@ -72,21 +76,21 @@ pub enum Tear {
     LastSectorMissing,
 }
 
-/// D3: what a sector holds whose size survived and whose data did not.
+/// D3: the contents of a sector whose size survived and whose data did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Holes {
     /// Zeros.
     Zeros,
-    /// Noise.
+    /// Random bytes.
     Garbage,
-    /// A block of a file that was removed, or whose creation was lost; zeros if there is none, or if a part of the
-    /// sector had been written.
+    /// A block of a file that was removed, or whose creation was lost; zeros if there is none, or
+    /// if a part of the sector had been written.
     OldBlocks,
     /// Each sector one of these.
     Mixed,
 }
 
-/// What becomes of one operation.
+/// The outcome of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpOutcome {
     Kept,
@@ -96,18 +100,18 @@ pub(super) enum OpOutcome {
         bytes: usize,
         sized: bool,
     },
-    /// Sectors and size are judged each on their own.
+    /// Each sector and the size independently.
     PerSector,
 }
 
-/// What becomes of one sector of an append.
+/// The outcome of one sector of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SectorOutcome {
     Kept,
     Lost,
     Prefix(usize),
     Suffix(usize),
-    /// Noise made of this.
+    /// Random bytes from this seed.
     Garbage(u64),
 }
 
@@ -118,16 +122,16 @@ pub(super) struct SurvivalResolver<'a> {
     positions: Vec<OpPosition>,
 }
 
-/// Where an operation stands among its like.
+/// The structural position of an operation.
 #[derive(Clone, Copy, Debug)]
 struct OpPosition {
     /// Among all operations.
     index: u32,
-    /// What it does, on files of which role, about what.
+    /// A hash of its kind, the role of its file, and its subject.
     label: u64,
-    /// Which of those with that label.
+    /// The ordinal among operations with that label.
     nth: u32,
-    /// Whether the survival speaks of this very append.
+    /// Whether the survival names this append.
     selected: bool,
 }
 
@@ -157,7 +161,7 @@ impl<'a> SurvivalResolver<'a> {
         SurvivalResolver { survival, positions: queue.iter().map(position).collect() }
     }
 
-    /// Whether the survival speaks of an append that is not there.
+    /// Whether the survival names an append that does not exist.
     pub(super) fn is_unmatched(&self) -> bool {
         match self.survival {
             Survival::AllBut(_) | Survival::Torn { .. } => {
@@ -167,7 +171,7 @@ impl<'a> SurvivalResolver<'a> {
         }
     }
 
-    /// D2: what becomes of an append.
+    /// D2: the outcome of an append.
     pub(super) fn append(&self, index: usize, start: usize, len: usize) -> OpOutcome {
         let position = &self.positions[index];
         match self.survival {
@@ -183,8 +187,8 @@ impl<'a> SurvivalResolver<'a> {
         }
     }
 
-    /// D1: whether a truncation, a change of names, or the size extension of a split append survives, each on its
-    /// own.
+    /// D1: whether a truncation, a name change, or the size extension of a split append survives,
+    /// each independently.
     pub(super) fn keeps(&self, index: usize) -> bool {
         let position = &self.positions[index];
         match self.survival {
@@ -197,7 +201,8 @@ impl<'a> SurvivalResolver<'a> {
         }
     }
 
-    /// D1, D2: what becomes of the `sector`th sector of a split append, of which it wrote `len` bytes.
+    /// D1, D2: the outcome of the `sector`th sector of a split append, of which it wrote `len`
+    /// bytes.
     pub(super) fn sector_outcome(&self, index: usize, sector: usize, len: usize) -> SectorOutcome {
         let Survival::Subset { keep_permille, tear, .. } = self.survival else {
             return SectorOutcome::Kept;
@@ -213,7 +218,7 @@ impl<'a> SurvivalResolver<'a> {
         }
     }
 
-    /// D3: what holes are made of.
+    /// D3: the contents of holes.
     pub(super) fn holes(&self) -> Holes {
         match self.survival {
             Survival::Torn { hole: Some(holes), .. } | Survival::Subset { holes, .. } => *holes,
@@ -225,7 +230,7 @@ impl<'a> SurvivalResolver<'a> {
         }
     }
 
-    /// The key for what is left to chance in holes.
+    /// The key of random choices in holes.
     pub(super) fn key(&self) -> u64 {
         match self.survival {
             Survival::Subset { key, .. } => *key,
@@ -254,7 +259,7 @@ impl AppendName {
 }
 
 impl Tear {
-    /// How many of the `len` bytes appended at `start` it leaves.
+    /// How many of the `len` bytes appended at `start` remain.
     fn kept_len(self, start: usize, len: usize) -> usize {
         match self {
             Tear::Header => HEADER_BYTES.min(len - 1),
@@ -270,7 +275,7 @@ fn kept_or_lost(kept: bool) -> OpOutcome {
     if kept { OpOutcome::Kept } else { OpOutcome::Lost }
 }
 
-/// D2: a sector of which `len` bytes were being written, torn.
+/// D2: a torn sector of which `len` bytes were being written.
 fn torn_sector(tear_random: u64, len: usize) -> SectorOutcome {
     let part = 1 + (tear_random >> 8) as usize % len.max(2).saturating_sub(1);
     match tear_random % 3 {
@@ -280,12 +285,13 @@ fn torn_sector(tear_random: u64, len: usize) -> SectorOutcome {
     }
 }
 
-/// True with a likelihood of `permille` in 1000.
+/// True with a probability of `permille` in 1000.
 fn chance(random: u64, permille: u16) -> bool {
     ((random >> 32) * 1000) >> 32 < u64::from(permille)
 }
 
-/// What an operation does, on files of which role, about what. The numbers of files are not part of it.
+/// A hash of an operation's kind, the role of its file, and its subject. The numbers of files are
+/// excluded.
 fn label(change: &Change) -> u64 {
     match change {
         Change::Append(Append { file, about, .. }) => hash(hash(1, role(*file)), about_key(*about)),
@@ -316,7 +322,7 @@ fn about_key(about: About) -> u64 {
     }
 }
 
-/// Stirs `b` into `a`: the finaliser of splitmix64 (Steele, Lea, Flood 2014).
+/// Mixes `b` into `a`: the finaliser of splitmix64 (Steele, Lea, Flood 2014).
 pub(super) fn hash(a: u64, b: u64) -> u64 {
     let mut z = (a ^ b.wrapping_mul(0xD6E8_FEB8_6659_FD93)).wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

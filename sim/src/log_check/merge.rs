@@ -1,4 +1,4 @@
-//! Lines of many logs, in an order that could have been.
+//! Merges the lines of many logs into an order that is possible.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
@@ -10,21 +10,21 @@ use stormglass::{Node, NodeId};
 
 use super::LogCheckError;
 
-/// A line, and where it stands.
+/// A line with its file and number.
 pub(super) struct LocatedLine<N: Node> {
     pub(super) line: EntryOf<N>,
     pub(super) place: String,
-    /// It comes from `replay --json`: lines of all nodes, in the order in which it was.
+    /// It comes from `replay --json`: lines of all nodes, in the order in which they happened.
     simulated: bool,
 }
 
 /// All logs.
 pub(super) struct LogMerger<N: Node> {
-    /// One queue of files for each node, the earliest life first.
+    /// One queue of files for each node, the earliest incarnation first.
     sources: Vec<Source<N>>,
-    /// Letters that are on their way.
+    /// Messages that were sent and not received.
     messages_in_flight: BTreeSet<(NodeId, u64)>,
-    /// Where to look first: a node goes on for as long as it can.
+    /// The log to read first: one node continues for as long as it can.
     current: usize,
     nodes: u16,
     empty_incarnations: BTreeSet<(NodeId, u32)>,
@@ -44,7 +44,7 @@ struct Reader {
     simulated: bool,
 }
 
-/// The first and last line of what a simulator prints: what was run, and what came of it.
+/// The first and last line of a simulator's output: the run, and its result.
 #[derive(serde::Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 #[expect(dead_code, reason = "to be recognised, not to be read")]
@@ -86,12 +86,12 @@ impl<N: Node> LogMerger<N> {
         })
     }
 
-    /// Lives that were killed before their first line was whole. They did nothing.
+    /// Incarnations that were killed before their first line was complete. They did nothing.
     pub(super) fn empty_incarnations(&self) -> &BTreeSet<(NodeId, u32)> {
         &self.empty_incarnations
     }
 
-    /// One more than the greatest number of a node.
+    /// One more than the greatest node number.
     pub(super) fn nodes(&self) -> u16 {
         self.nodes
     }
@@ -100,7 +100,7 @@ impl<N: Node> LogMerger<N> {
         self.messages_in_flight.len() as u64
     }
 
-    /// The next line of some node that waits for nothing.
+    /// The next line of a node that waits for no message.
     pub(super) fn next(&mut self) -> Result<Option<LocatedLine<N>>, LogCheckError> {
         for _ in 0..self.sources.len() {
             self.sources[self.current].fill()?;
@@ -113,7 +113,10 @@ impl<N: Node> LogMerger<N> {
             None => Ok(None),
             Some(blocked) => Err(LogCheckError::Incomplete {
                 place: blocked.place.clone(),
-                what: format!("{} was never sent", journal::describe(&blocked.line.body)),
+                what: format!(
+                    "the {} received here has no matching send",
+                    journal::describe(&blocked.line.body)
+                ),
             }),
         }
     }
@@ -121,7 +124,7 @@ impl<N: Node> LogMerger<N> {
     fn take_ready(&mut self) -> Option<LocatedLine<N>> {
         let source = &mut self.sources[self.current];
         match &source.head.as_ref()?.line.body {
-            // 0: the lines of a simulator are in an order that was.
+            // 0: the lines of a simulator are in their original order.
             EntryBody::Received { from, message_number, .. } if *message_number != 0 => {
                 if !self.messages_in_flight.remove(&(*from, *message_number)) {
                     return None;
@@ -182,7 +185,8 @@ impl Reader {
         })
     }
 
-    /// The next line; `None` at the end. A last line without an end was being written when the process was killed.
+    /// The next line; `None` at the end. An incomplete last line was being written when the process
+    /// was killed.
     fn next<N: Node>(&mut self) -> Result<Option<LocatedLine<N>>, LogCheckError> {
         loop {
             let mut text = String::new();
@@ -203,7 +207,7 @@ impl Reader {
                 Err(error) => {
                     return Err(LogCheckError::Line {
                         place,
-                        what: format!("this is no event: {error}"),
+                        what: format!("not an event: {error}"),
                     });
                 }
             }
@@ -211,7 +215,7 @@ impl Reader {
     }
 }
 
-/// The greatest number of a node in what a simulator has printed.
+/// The greatest node number in a simulator's output.
 fn greatest_node<N: Node>(path: &Path) -> Result<NodeId, LogCheckError> {
     let mut reader = Reader::open(path)?;
     let mut greatest = NodeId(0);
@@ -221,7 +225,7 @@ fn greatest_node<N: Node>(path: &Path) -> Result<NodeId, LogCheckError> {
     Ok(greatest)
 }
 
-/// Whose log it is, and of which life, by its name: `n0.00007.jsonl`.
+/// The node and incarnation of a log, from its name: `n0.00007.jsonl`.
 fn node_and_incarnation_of(path: &Path) -> Option<(NodeId, u32)> {
     let (node, incarnation) = path.file_stem()?.to_str()?.strip_prefix('n')?.split_once('.')?;
     Some((NodeId(node.parse().ok()?), incarnation.parse().ok()?))

@@ -1,4 +1,5 @@
-//! Facts out of lines: every disk operation once more, on the simulator's disk, and the protocol's judges over it all.
+//! Turns lines into facts: performs every disk operation again on the simulator's disk, and runs
+//! the protocol's checkers.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,8 +17,8 @@ use crate::plan::{Plan, Timing};
 use crate::property::{Checker, Fact, Observation, Violation};
 use crate::protocol::Scene;
 
-/// What every kill must leave behind.
-const KILL_PROPERTY: &str = "P1 AKillKeepsAPrefix";
+/// The guarantee of a kill, which every boot checks.
+const KILL_PROPERTY: &str = "K1 KilledLogIsAPrefix";
 
 pub(super) struct LogReplayer<'a, S: Scene> {
     scene: &'a S,
@@ -28,13 +29,13 @@ pub(super) struct LogReplayer<'a, S: Scene> {
     outbox: Outbox<S::Node>,
 }
 
-/// One node, as far as it has come.
+/// One node, replayed up to the current line.
 #[derive(Default)]
 struct ReplayedNode {
     disk: Disk,
     incarnation: u32,
     alive: bool,
-    /// It ended by itself, with nothing left to do.
+    /// It ended cleanly.
     stopped: bool,
     barriers: BTreeSet<OpId>,
     failed: Option<DiskError>,
@@ -44,7 +45,7 @@ struct ReplayedNode {
 type LineResult = Result<Result<(), Violation>, LogCheckError>;
 
 impl<'a, S: Scene> LogReplayer<'a, S> {
-    /// For the logs of so many nodes, of which some lives say nothing.
+    /// For the logs of this many nodes, some of whose incarnations have no lines.
     pub(super) fn new(
         scene: &'a S,
         nodes: u16,
@@ -58,7 +59,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
             recovery_timeout_us: 0,
             log_bytes: crate::plan::LOG_BYTES,
             permanently_down: Vec::new(),
-            wire: true,
+            encode_messages: true,
         };
         LogReplayer {
             scene,
@@ -70,20 +71,22 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
         }
     }
 
-    /// Judges one line. A log is an input like any other: if a judge cannot make sense of it at all, that is said, and
-    /// not a panic.
+    /// Checks one line. A log is an input like any other: if a checker panics on it, the result is
+    /// an error and not a panic.
     pub(super) fn on_line(&mut self, line: EntryOf<S::Node>, place: &str) -> LineResult {
         let invalid_line = |what: String| LogCheckError::Line { place: place.to_owned(), what };
         let (node, incarnation, at_us) = (line.node, line.incarnation, line.at_us);
         if usize::from(node.0) >= self.hosts.len() {
-            return Err(invalid_line(format!("there is no log that begins with {node}")));
+            return Err(invalid_line(format!("no log belongs to {node}")));
         }
         self.report.lines += 1;
         self.host(node).at_us = at_us;
         let outcome =
             catch_unwind(AssertUnwindSafe(|| self.check_line(node, incarnation, line.body, place)));
         outcome.unwrap_or_else(|_| {
-            Err(invalid_line("no node of this program and version does this".to_owned()))
+            Err(invalid_line(
+                "event is impossible for a node of this program and version".to_owned(),
+            ))
         })
     }
 
@@ -91,13 +94,13 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
         &mut self,
         node: NodeId,
         incarnation: u32,
-        what: EntryBodyOf<S>,
+        body: EntryBodyOf<S>,
         place: &str,
     ) -> LineResult {
-        if let EntryBody::Boot { files } = what {
+        if let EntryBody::Boot { files } = body {
             return self.on_boot(node, incarnation, &files, place);
         }
-        if let EntryBody::SimulatorFact { .. } = what {
+        if let EntryBody::SimulatorFact { .. } = body {
             return Ok(Ok(()));
         }
         let incomplete = |what: &str| LogCheckError::Incomplete {
@@ -105,9 +108,9 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
             what: what.to_owned(),
         };
         if !self.host(node).alive || self.host(node).incarnation != incarnation {
-            return Err(incomplete("the beginning of this life is missing"));
+            return Err(incomplete("the boot event of this incarnation is missing"));
         }
-        let outcome = match what {
+        let outcome = match body {
             EntryBody::Received { from, message, .. } => {
                 self.on_input(node, Input::Message { from, message })
             }
@@ -118,10 +121,10 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
             EntryBody::BarrierCompleted { op, result } => {
                 let host = self.host(node);
                 if !host.barriers.remove(&op) {
-                    return Err(incomplete("the barrier that completes here was never issued"));
+                    return Err(incomplete("barrier completes but was never issued"));
                 }
                 host.failed = host.failed.or(result.err());
-                // The disk that is modelled knows of no errors but these.
+                // The simulated disk has no other errors.
                 let result = host.disk.complete(op, result).and(result);
                 self.on_input(node, Input::DiskDone { op, result })
             }
@@ -133,7 +136,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
             }
             EntryBody::Reported { event } => self.on_effect(node, Effect::Report(event)),
             EntryBody::Append { file, kind, subject, hex } => {
-                let bytes = hex.bytes().ok_or_else(|| incomplete("half a byte is missing"))?;
+                let bytes = hex.bytes().ok_or_else(|| incomplete("odd number of hex digits"))?;
                 let kind = self
                     .scene
                     .kinds()
@@ -184,13 +187,14 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
         }
         let host = self.host(node);
         if incarnation != expected_incarnation {
-            let what = format!("life {expected_incarnation} of {node} is missing");
+            let what = format!("incarnation {expected_incarnation} of {node} is missing");
             return Err(LogCheckError::Incomplete { place: place.to_owned(), what });
         }
         if host.incarnation == 0 && !files.is_empty() {
             let what = format!(
-                "{node} begins its first life of these logs from {}, which nobody has seen it write: it ran without \
-                `--events` before; judge a cluster whose nodes all began with an empty data directory",
+                "{node} starts its first logged incarnation with {}, which no log shows being \
+                written: it ran before without `--events`; check a cluster in which every node \
+                started with an empty data directory",
                 describe_files(files)
             );
             return Err(LogCheckError::Incomplete { place: place.to_owned(), what });
@@ -198,8 +202,9 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
         let in_driver_queue = host.disk.in_driver_queue();
         let Some(killed) = host.restart_from(files) else {
             let reason = format!(
-                "{node} begins life {incarnation} from {}; the life before had {in_driver_queue} operations under way, \
-                and no prefix of them leaves that",
+                "{node} starts incarnation {incarnation} with {}; the previous incarnation had \
+                {in_driver_queue} operations in the driver's queue, and no prefix of them produces \
+                these files",
                 describe_files(files)
             );
             return Ok(Err(Violation::safety(KILL_PROPERTY, reason)));
@@ -221,7 +226,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
         self.observe(node, &Fact::Input(&input))
     }
 
-    /// Judged before it is performed.
+    /// Checked before it is performed.
     fn on_effect(&mut self, node: NodeId, effect: Effect<S::Node>) -> Result<(), Violation> {
         self.observe(node, &Fact::Effect(&effect, &[]))?;
         if let Effect::Disk(op) = effect {
@@ -265,7 +270,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
         &mut self.hosts[usize::from(node.0)]
     }
 
-    /// If everybody has ended cleanly, what must hold in the end must hold.
+    /// Checks end-of-run properties if every node has ended cleanly.
     pub(super) fn end(&mut self) -> Result<(), Violation> {
         if self.unclean_nodes().next().is_some() {
             return Ok(());
@@ -300,8 +305,8 @@ type EntryBodyOf<S> = EntryBody<
 >;
 
 impl ReplayedNode {
-    /// The process died. Its disk is as the next life has found it, if a kill can leave that: a prefix of what was
-    /// under way, and of the first append behind it perhaps a part.
+    /// The process died. Its disk becomes what the next incarnation has found, if a kill can leave
+    /// that: a prefix of the operations in flight, and perhaps a part of the first append after it.
     fn restart_from(&mut self, found: &[FileSummary]) -> Option<KillReport> {
         for keep in (0..=self.disk.in_driver_queue()).rev() {
             let mut kept = self.disk.clone();
@@ -321,7 +326,7 @@ impl ReplayedNode {
     }
 }
 
-/// Whether a part of the append by which `more` is ahead of `disk` makes it look as it was found.
+/// Whether a part of the append by which `more` is ahead of `disk` yields the files found.
 fn keep_partial_append(disk: &mut Disk, more: &Disk, found: &[FileSummary]) -> bool {
     let grown = |file: &&FileSummary| more.len(file.file) > disk.len(file.file);
     let Some(part) = found.iter().find(grown).copied() else { return false };
@@ -342,7 +347,7 @@ fn append<N: Node>(outbox: &mut Outbox<N>, file: FileId, about: About, bytes: &[
     outbox.append(file, about, bytes);
     match outbox.effects() {
         [Effect::Disk(op)] => *op,
-        effects => panic!("one append makes one effect, not {effects:?}"),
+        effects => panic!("an append must produce exactly one effect, got {effects:?}"),
     }
 }
 

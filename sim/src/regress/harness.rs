@@ -1,4 +1,4 @@
-//! `cargo test` over a directory of schedules, each named in its output; libtest cannot name files.
+//! `cargo test` over a directory of schedules, with one result each; libtest cannot do that.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,9 +11,9 @@ use crate::replay::replay_world;
 use crate::schedule::Expectation;
 use crate::trace::{Filter, Trace};
 
-/// The `main` of a test target with `harness = false`: one test for each schedule of `directory`. A schedule that holds
-/// must hold; one that breaks a claim must break that one; and every fault must come up, since a schedule whose faults
-/// do not happen tests nothing. cargo-nextest can run it, too.
+/// The `main` of a test target with `harness = false`: one test for each schedule of `directory`. A
+/// run must end as its schedule expects, and every fault must be reached, since a schedule whose
+/// faults do not happen tests nothing. cargo-nextest can run it, too.
 pub fn harness<P: Protocol>(directory: impl AsRef<Path>) -> ExitCode {
     let args = Arguments::from_args();
     let directory = directory.as_ref();
@@ -26,44 +26,44 @@ pub fn harness<P: Protocol>(directory: impl AsRef<Path>) -> ExitCode {
     };
     let trial = |path: std::path::PathBuf| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Trial::test(name, move || run_file::<P>(&path).map_err(Failed::from)).with_kind("storm")
+        Trial::test(name, move || run_file::<P>(&path).map_err(Failed::from)).with_kind("schedule")
     };
     libtest_mimic::run(&args, paths.into_iter().map(trial).collect()).exit_code()
 }
 
-/// Runs one file; what is wrong, if anything is.
+/// Runs one file; returns what is wrong, if anything is.
 fn run_file<P: Protocol>(path: &Path) -> Result<(), String> {
     let scene = Of::<P>::new();
     let schedule = read(&scene, path)?;
     let mut world = replay_world(&scene, &schedule, Trace::new(Filter::default(), false));
     let violation = world.run().violation;
-    let (as_expected, outcome) = match (&schedule.property, &violation) {
-        (Expectation::MustHold(_), None) => (true, String::new()),
-        (Expectation::MustHold(_), Some(violation)) => (false, format!("it breaks {violation}")),
-        (Expectation::MustViolate(property), Some(violation)) => {
-            (violation.property == property, format!("it breaks {violation}"))
+    let (as_expected, outcome) = match (&schedule.expectation, &violation) {
+        (Expectation::NoViolation(_), None) => (true, String::new()),
+        (Expectation::NoViolation(_), Some(violation)) => {
+            (false, format!("the run violates {violation}"))
         }
-        (Expectation::MustViolate(property), None) => {
-            (false, format!("it should break {property}, and nothing breaks"))
+        (Expectation::Violation(property), Some(violation)) => {
+            (violation.property == property, format!("the run violates {violation}"))
+        }
+        (Expectation::Violation(property), None) => {
+            (false, format!("expected a violation of {property}, but no property was violated"))
         }
     };
     let unreached_entries = schedule.unreached_entries(world.chooser().unused());
-    let unreached: String = unreached_entries
-        .iter()
-        .map(|unreached_entries| format!("never came up: {unreached_entries}\n"))
-        .collect();
+    let unreached: String =
+        unreached_entries.iter().map(|entry| format!("not reached: {entry}\n")).collect();
     if as_expected && unreached.is_empty() {
         return Ok(());
     }
     let outcome = if as_expected {
-        "it no longer tells its story: what it is about did not happen"
+        "the run ended as expected, but not every fault of the schedule was reached"
     } else {
         &outcome
     };
     let cli_command = P::COMMAND.unwrap_or("this protocol's command line");
-    let (reason, trace, name) =
-        (schedule.note.join("\n"), world.checker().0.text(), path.display());
+    let note = schedule.note.join("\n");
+    let (trace, name) = (world.checker().0.text(), path.display());
     Err(format!(
-        "{outcome}\n{reason}\n{trace}{unreached}run it with\n  {cli_command} replay {name}"
+        "{outcome}\n{note}\n{trace}{unreached}replay it with\n  {cli_command} replay {name}"
     ))
 }

@@ -1,4 +1,4 @@
-//! Reading one line, word by word, with every complaint knowing its place.
+//! Reads one line of a schedule word by word. Every error has its line and column.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,10 +11,10 @@ use stormglass::{About, NodeId, RequestId, Subject};
 
 use crate::fault::Endpoint;
 
-/// So many characters of what is there are shown.
+/// How many characters of an unexpected word an error message shows.
 const FOUND_MAX: usize = 60;
 
-/// What is wrong with a schedule, and where.
+/// The first error in the text of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: expected {expected}, found {found}")]
 pub struct ParseError {
@@ -22,23 +22,23 @@ pub struct ParseError {
     pub line: usize,
     /// From 1, in characters.
     pub column: usize,
-    /// What would have been right.
+    /// What the reader expected at this place.
     pub expected: String,
-    /// What is there.
+    /// What the text has at this place.
     pub found: String,
 }
 
-/// What names in a schedule may refer to.
+/// The nodes, clients and kinds that a schedule may refer to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits<'a> {
     pub(super) nodes: u16,
     pub(super) clients: u32,
-    /// Every kind there is; empty if any word is to be believed.
+    /// Every kind of message, request, response and record; empty if the reader accepts any word.
     pub(super) kinds: &'a [&'static str],
 }
 
-/// A place in a line of a schedule. Words are parted by spaces; `,` and `:` are words of their own; what follows a `#`
-/// that is not a subject (`#7`) is a comment.
+/// A position in a line of a schedule. Words are separated by spaces; `,` and `:` are words of
+/// their own. The text after a `#` is a comment, unless it is a subject such as `#7`.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     text: &'a str,
@@ -58,7 +58,7 @@ impl<'a> Cursor<'a> {
         self.limits.nodes
     }
 
-    /// The next word, which stays where it is; empty at the end of the line.
+    /// The next word, without taking it; empty at the end of the line.
     pub fn peek(&self) -> &'a str {
         let rest = self.text[self.at..].trim_start();
         let is_sign = |c: char| c == ',' || c == ':';
@@ -78,7 +78,7 @@ impl<'a> Cursor<'a> {
     /// Takes the next word.
     ///
     /// # Errors
-    /// At the end of the line: what was expected there.
+    /// If the line ends here.
     pub fn word(&mut self, expected: &str) -> Result<&'a str, ParseError> {
         let word = self.peek();
         if word.is_empty() {
@@ -102,7 +102,7 @@ impl<'a> Cursor<'a> {
     /// Takes this word.
     ///
     /// # Errors
-    /// If something else comes next.
+    /// If the next word is another one.
     pub fn expect_word(&mut self, word: &str) -> Result<(), ParseError> {
         if self.take(word) { Ok(()) } else { Err(self.error_here(&format!("`{word}`"))) }
     }
@@ -110,7 +110,7 @@ impl<'a> Cursor<'a> {
     /// Takes one of these words.
     ///
     /// # Errors
-    /// If something else comes next.
+    /// If the next word is another one.
     pub fn one_of<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, ParseError> {
         let next = self.peek();
         if let Some((word, meaning)) = words.iter().find(|(word, _)| *word == next) {
@@ -121,10 +121,10 @@ impl<'a> Cursor<'a> {
         Err(self.error_here(&list_alternatives(&all)))
     }
 
-    /// Takes a word that reads as a `T` and is accepted.
+    /// Takes a word that parses as a `T` and that `accept` accepts.
     ///
     /// # Errors
-    /// If it does not, or is not.
+    /// If it does not parse, or is not accepted.
     pub fn parsed<T: FromStr>(
         &mut self,
         expected: &str,
@@ -136,19 +136,19 @@ impl<'a> Cursor<'a> {
         Ok(value)
     }
 
-    /// A whole number in a range.
+    /// Takes a whole number in a range.
     ///
     /// # Errors
-    /// If it is none, or out of range.
+    /// If the next word is no number, or out of range.
     pub fn number(&mut self, what: &str, range: RangeInclusive<u64>) -> Result<u64, ParseError> {
         let expected = format!("{what} ({} to {})", range.start(), range.end());
         self.parsed(&expected, |number| range.contains(number))
     }
 
-    /// A node of the cluster.
+    /// Takes a node of the cluster.
     ///
     /// # Errors
-    /// If it is none.
+    /// If the next word is no node of this cluster.
     pub fn node(&mut self) -> Result<NodeId, ParseError> {
         let expected = self.nodes_expected();
         let node = self.peek().strip_prefix('n').and_then(|number| number.parse().ok());
@@ -159,10 +159,10 @@ impl<'a> Cursor<'a> {
         Ok(NodeId(node))
     }
 
-    /// The end of a link: a node or a client.
+    /// Takes an endpoint of a link: a node or a client.
     ///
     /// # Errors
-    /// If it is neither.
+    /// If the next word is neither.
     pub fn end(&mut self) -> Result<Endpoint, ParseError> {
         let word = self.peek();
         let clients = self.limits.clients;
@@ -177,10 +177,10 @@ impl<'a> Cursor<'a> {
         Ok(Endpoint::Client(client))
     }
 
-    /// A length of time, in microseconds: `1.5 ms`, `20 us`, `3 s`.
+    /// Takes a duration, in microseconds: `1.5 ms`, `20 us`, `3 s`.
     ///
     /// # Errors
-    /// If it is none.
+    /// If the next words are no duration.
     pub fn time_us(&mut self) -> Result<u64, ParseError> {
         let (expected, start) = ("a time in ms with at most three decimals", self.clone());
         let number = self.word(expected)?;
@@ -201,10 +201,10 @@ impl<'a> Cursor<'a> {
         us.ok_or_else(|| start.error_here(expected))
     }
 
-    /// `1st`, `2nd`, ...; the first if nothing is said.
+    /// Takes an ordinal: `1st`, `2nd`, ...; 1 if there is none.
     ///
     /// # Errors
-    /// If there is a number that is none of these.
+    /// If the next word begins with a digit and is no ordinal.
     pub fn ordinal(&mut self) -> Result<u32, ParseError> {
         let word = self.peek();
         if !word.starts_with(|c: char| c.is_ascii_digit()) {
@@ -212,15 +212,15 @@ impl<'a> Cursor<'a> {
         }
         let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let nth = number.parse().ok().filter(|nth: &u32| *nth > 0 && word == ordinal(*nth));
-        let nth = nth.ok_or_else(|| self.error_here("which one (1st, 2nd, 3rd, ...)"))?;
+        let nth = nth.ok_or_else(|| self.error_here("an ordinal (1st, 2nd, 3rd, ...)"))?;
         self.word("which one")?;
         Ok(nth)
     }
 
-    /// The name of a request: `c1.4`, or `c1.4/1` for its second attempt.
+    /// Takes a request id: `c1.4`, or `c1.4/1` for its second attempt.
     ///
     /// # Errors
-    /// If it is none, or there is no such client.
+    /// If the next word is no request id, or the cluster has no such client.
     pub fn request(&mut self) -> Result<RequestId, ParseError> {
         let expected =
             format!("a request of a client (c1.1, or of up to c{})", self.limits.clients);
@@ -231,10 +231,10 @@ impl<'a> Cursor<'a> {
         Ok(id)
     }
 
-    /// What a message or record is about: `Vote c1.4`, `Value #7`, `Header`.
+    /// Takes the kind and subject of a message or record: `Vote c1.4`, `Value #7`, `Header`.
     ///
     /// # Errors
-    /// If the protocol knows no such word.
+    /// If the protocol has no such kind.
     pub fn about(&mut self) -> Result<About, ParseError> {
         let word = self.peek();
         let known = self.limits.kinds;
@@ -267,10 +267,10 @@ impl<'a> Cursor<'a> {
         Ok(About { kind, subject })
     }
 
-    /// One JSON value.
+    /// Takes one JSON value.
     ///
     /// # Errors
-    /// If it is none, or not one that can be read as a `T`.
+    /// If the text is no JSON value, or does not deserialize as a `T`.
     pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, ParseError> {
         self.skip_space();
         let mut values = serde_json::Deserializer::from_str(&self.text[self.at..]).into_iter();
@@ -284,22 +284,22 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Nothing more may come, but for a comment.
+    /// Expects the end of the line, or a comment.
     ///
     /// # Errors
-    /// If something does.
+    /// If there is another word.
     pub fn expect_end(&self) -> Result<(), ParseError> {
         if self.peek().is_empty() { Ok(()) } else { Err(self.error_here("the end of the line")) }
     }
 
-    /// The rest of the line as it stands.
+    /// Takes the rest of the line unchanged.
     pub(super) fn rest(&mut self) -> &'a str {
         let rest = self.text[self.at..].trim();
         self.at = self.text.len();
         rest
     }
 
-    /// A complaint about the next word.
+    /// An error at the next word.
     pub fn error_here(&self, expected: &str) -> ParseError {
         let word = self.peek();
         let rest = &self.text[self.at..];
@@ -322,13 +322,13 @@ impl<'a> Cursor<'a> {
 
     fn nodes_expected(&self) -> String {
         match self.limits.nodes {
-            1 => "a node (there is n0 only)".to_string(),
+            1 => "a node (the only node is n0)".to_string(),
             nodes => format!("a node (n0 to n{})", nodes - 1),
         }
     }
 }
 
-/// A request by its name.
+/// Parses a request id.
 pub(super) fn request(text: &str) -> Option<RequestId> {
     let (client, rest) = text.strip_prefix('c')?.split_once('.')?;
     let (serial, attempt) =
@@ -337,7 +337,7 @@ pub(super) fn request(text: &str) -> Option<RequestId> {
     Some(RequestId { client: client.parse().ok()?, serial: serial.parse().ok()?, attempt })
 }
 
-/// `1st`, `2nd`, `3rd`, `4th`, ...
+/// Writes an ordinal: `1st`, `2nd`, `3rd`, `4th`, ...
 pub(crate) fn ordinal(nth: u32) -> String {
     let suffix = match (nth % 10, nth % 100) {
         (_, 11..=13) => "th",
@@ -358,8 +358,8 @@ fn list_alternatives<T: fmt::Display>(words: &[T]) -> String {
     }
 }
 
-/// The kinds of a program are `&'static str`; those of a file become so here, once each. That is memory and no state:
-/// nothing depends on what is in it.
+/// Kinds are `&'static str`. A kind that a file mentions and the program does not have is leaked
+/// here, once each. This is a memory cache and no state: no result depends on its contents.
 fn intern(word: &str) -> &'static str {
     static WORDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut words = WORDS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Text to schedules: the lines that are no faults.
+//! Reads a schedule: every line but those of faults, which `read_fault` reads.
 
 use super::cursor::{Cursor, Limits, ParseError};
 use super::{Expectation, Schedule, base_plan, read_fault};
@@ -7,42 +7,60 @@ use crate::protocol::Scene;
 use crate::workload::PlannedRequest;
 use crate::world::WORLD_PROPERTIES;
 
-/// Every word that a line may begin with, but for the faults.
-const KEYWORDS: [&str; 18] = [
+/// The keywords that a line may begin with, apart from those of faults.
+const KEYWORDS: [&str; 17] = [
     "stormglass",
     "protocol",
-    "why",
-    "breaks",
-    "holds",
+    "note",
+    "expect",
     "cluster",
-    "storm",
-    "log",
-    "patience",
+    "fault-phase",
+    "recovery-timeout",
+    "log-limit",
     "timing",
     "latency",
     "client-latency",
-    "sync",
-    "tail",
-    "reboot",
-    "wire",
-    "dead",
+    "latency-tail",
+    "sync-time",
+    "reboot-time",
+    "messages",
+    "never-restarts",
     "request",
 ];
 
-/// The greatest number of a request of a client.
+/// The keywords of format 1 that format 2 renamed, so that the error for an old file is precise.
+const RENAMED: [(&str, &str); 15] = [
+    ("why", "note"),
+    ("breaks", "expect violation of"),
+    ("holds", "expect no violation of"),
+    ("storm", "fault-phase"),
+    ("patience", "recovery-timeout"),
+    ("log", "log-limit"),
+    ("tail", "latency-tail"),
+    ("sync", "sync-time"),
+    ("reboot", "reboot-time"),
+    ("wire", "messages"),
+    ("dead", "never-restarts"),
+    ("fail", "sync-fails"),
+    ("slow", "sync-slow"),
+    ("lie", "sync-lies"),
+    ("break", "write-fails"),
+];
+
+/// The greatest serial of a request. Far below `u32::MAX`: probes have serials above it.
 const SERIAL_MAX: u32 = 1_000_000_000;
 
 pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Request>, ParseError> {
-    let property = Expectation::MustHold(None);
+    let expectation = Expectation::NoViolation(None);
     let mut schedule = Schedule {
         note: Vec::new(),
-        property,
+        expectation,
         plan: base_plan(0, 0),
         requests: Vec::new(),
         faults: Vec::new(),
     };
     let (mut last, mut seen_keywords) = (1, Vec::new());
-    // Some editors begin a file with a mark of its encoding.
+    // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (at, line) in text.lines().enumerate() {
         last = at + 1;
@@ -67,21 +85,63 @@ pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Reques
     Ok(schedule)
 }
 
-/// Two lines of the frame that say different things are a mistake, whichever is meant.
+/// A setting that is given twice is an error, even if both lines agree.
 fn check_not_repeated<'a>(
     seen_keywords: &mut Vec<&'a str>,
     words: &Cursor<'a>,
 ) -> Result<(), ParseError> {
     let keyword = words.peek();
-    let keyword = if keyword == "breaks" { "holds" } else { keyword };
-    if !KEYWORDS.contains(&keyword) || matches!(keyword, "why" | "request" | "dead") {
+    if !KEYWORDS.contains(&keyword) || matches!(keyword, "note" | "request" | "never-restarts") {
         return Ok(());
     }
     if seen_keywords.contains(&keyword) {
-        return Err(words.error_here(&format!("one line `{}` and no more", words.peek())));
+        return Err(words.error_here(&format!("at most one line `{keyword}`")));
     }
     seen_keywords.push(keyword);
     Ok(())
+}
+
+fn unknown_keyword(keyword: &str, words: &Cursor<'_>) -> ParseError {
+    match RENAMED.iter().find(|(old, _)| *old == keyword) {
+        Some((old, new)) => {
+            words.error_here(&format!("`{new}`, which replaces `{old}` of format 1"))
+        }
+        None => {
+            let all = [&KEYWORDS[..], &read_fault::VERBS].concat().join(", ");
+            words.error_here(&format!("a line that begins with one of {all}"))
+        }
+    }
+}
+
+fn read_version(words: &mut Cursor<'_>) -> Result<(), ParseError> {
+    if words.peek() == "1" {
+        let renamed: Vec<_> = RENAMED.iter().map(|(old, new)| format!("{old} -> {new}")).collect();
+        let renamed = renamed.join(", ");
+        return Err(words.error_here(&format!(
+            "`2`, the version of this format; to convert a file of format 1, rename its keywords \
+             ({renamed}), write `life N` as `incarnation N`, and then this line"
+        )));
+    }
+    words.expect_word("2")
+}
+
+/// `violation of NAME`, `no violation` or `no violation of NAME`.
+fn read_expectation<S: Scene>(
+    scene: &S,
+    words: &mut Cursor<'_>,
+) -> Result<Expectation, ParseError> {
+    let is_none = words.take("no");
+    words.expect_word("violation")?;
+    if is_none && words.peek().is_empty() {
+        return Ok(Expectation::NoViolation(None));
+    }
+    words.expect_word("of")?;
+    let property = read_property_name(scene, words)?;
+    Ok(if is_none {
+        Expectation::NoViolation(Some(property))
+    } else {
+        Expectation::Violation(property)
+    })
 }
 
 fn read_line<S: Scene>(
@@ -91,15 +151,14 @@ fn read_line<S: Scene>(
 ) -> Result<(), ParseError> {
     let keyword = words.peek();
     let is_fault = read_fault::VERBS.contains(&keyword);
-    if is_fault || keyword == "request" || keyword == "dead" {
+    if is_fault || keyword == "request" || keyword == "never-restarts" {
         if schedule.plan.nodes == 0 {
             return Err(
-                words.error_here("a line `cluster 3 nodes, 1 client` before what happens in it")
+                words.error_here("a line `cluster 3 nodes, 1 client` before any request or fault")
             );
         }
     } else if !KEYWORDS.contains(&keyword) {
-        let all = [&KEYWORDS[..], &read_fault::VERBS].concat().join(", ");
-        return Err(words.error_here(&format!("a line that begins with one of {all}")));
+        return Err(unknown_keyword(keyword, words));
     }
     if is_fault {
         schedule.faults.push(read_fault::read(words)?);
@@ -107,31 +166,31 @@ fn read_line<S: Scene>(
     }
     words.take(keyword);
     match keyword {
-        "why" => schedule.note.push(words.rest().to_string()),
-        "breaks" => {
-            let name =
-                property(scene, words)?.ok_or_else(|| words.error_here("the name of a claim"))?;
-            schedule.property = Expectation::MustViolate(name);
-        }
-        "holds" => schedule.property = Expectation::MustHold(property(scene, words)?),
-        "stormglass" => words.expect_word("1")?,
+        "note" => schedule.note.push(words.rest().to_string()),
+        "expect" => schedule.expectation = read_expectation(scene, words)?,
+        "stormglass" => read_version(words)?,
         "protocol" => {
             let place = words.clone();
             if words.rest() != scene.name() {
-                return Err(place.error_here(&format!("`{}`, whose command this is", scene.name())));
+                return Err(place.error_here(&format!(
+                    "`{}`, the protocol of this command line",
+                    scene.name()
+                )));
             }
         }
         "request" => {
             let start = words.clone();
             let planned = read_planned_request(scene, words)?;
             if schedule.requests.iter().any(|other| other.id == planned.id) {
-                return Err(start.error_here("a name that no other request has"));
+                return Err(start.error_here("a request id that no earlier line has"));
             }
             let before =
                 schedule.requests.iter().rev().find(|other| other.id.client == planned.id.client);
             if let Some(before) = before.filter(|before| before.id.serial >= planned.id.serial) {
-                let expected =
-                    format!("a request of c{} behind its {}", planned.id.client, before.id);
+                let expected = format!(
+                    "a request of c{} with a number above that of {}",
+                    planned.id.client, before.id
+                );
                 return Err(start.error_here(&expected));
             }
             schedule.requests.push(planned);
@@ -141,25 +200,24 @@ fn read_line<S: Scene>(
     Ok(())
 }
 
-fn property<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Option<String>, ParseError> {
-    let (start, mut name) = (words.clone(), Vec::new());
+fn read_property_name<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<String, ParseError> {
+    let start = words.clone();
+    let mut parts = vec![words.word("the name of a property")?];
     while !words.peek().is_empty() {
-        name.push(words.word("the name of a claim")?);
+        parts.push(words.word("the name of a property")?);
     }
-    let (id, name) = (name.first().copied().unwrap_or_default(), name.join(" "));
+    let id = parts[0];
+    let name = parts.join(" ");
     let known = scene.properties();
-    if name.is_empty()
-        || known.is_empty()
-        || known.iter().chain(WORLD_PROPERTIES).any(|property| *property == name)
-    {
-        return Ok((!name.is_empty()).then_some(name));
+    if known.is_empty() || known.iter().chain(WORLD_PROPERTIES).any(|property| *property == name) {
+        return Ok(name);
     }
-    // Its number or its name alone.
+    // The id or the name alone is not enough, but it tells which property was meant.
     let is_part = |property: &&&str| property.split(' ').any(|part| part == id || part == name);
     let matching: Vec<_> = known.iter().filter(is_part).collect();
     let candidates = if matching.is_empty() { known.iter().collect() } else { matching };
     let candidates: Vec<_> = candidates.into_iter().copied().collect();
-    Err(start.error_here(&format!("the name of a claim: {}", candidates.join(", "))))
+    Err(start.error_here(&format!("the name of a property: {}", candidates.join(", "))))
 }
 
 fn read_planned_request<S: Scene>(
@@ -178,7 +236,7 @@ fn read_planned_request<S: Scene>(
     let node = words.node()?;
     let after_us = if words.take("after") { words.time_us()? } else { 0 };
     words.expect_word(":")?;
-    Ok(PlannedRequest { id, node, after_us, what: scene.read_request(words)? })
+    Ok(PlannedRequest { id, node, after_us, request: scene.read_request(words)? })
 }
 
 fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(), ParseError> {
@@ -195,12 +253,12 @@ fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(
             plan.clients = words.number("how many clients", 1..=64)? as u32;
             words.one_of(&[("clients", ()), ("client", ())])?;
         }
-        "storm" => plan.fault_phase_us = positive(words)?,
-        "log" => {
+        "fault-phase" => plan.fault_phase_us = positive(words)?,
+        "log-limit" => {
             plan.log_bytes = words.number("how many bytes", 1..=1_000_000_000)?;
             words.expect_word("B")?;
         }
-        "patience" => plan.recovery_timeout_us = positive(words)?,
+        "recovery-timeout" => plan.recovery_timeout_us = positive(words)?,
         "timing" => {
             let key = |words: &mut Cursor<'_>| {
                 let expected = "`base` or a key of up to 16 hexadecimal digits";
@@ -213,20 +271,20 @@ fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(
         }
         "latency" => plan.timing.latency_us = read_time_range(words)?,
         "client-latency" => plan.timing.client_us = read_time_range(words)?,
-        "sync" => plan.timing.sync_us = read_time_range(words)?,
-        "tail" => plan.timing.tail_us = words.time_us()?,
-        "reboot" => plan.timing.reboot_us = positive(words)?,
-        "wire" => {
-            words.expect_word("bytes")?;
-            plan.wire = true;
+        "sync-time" => plan.timing.sync_us = read_time_range(words)?,
+        "latency-tail" => plan.timing.tail_us = words.time_us()?,
+        "reboot-time" => plan.timing.reboot_us = positive(words)?,
+        "messages" => {
+            words.expect_word("encoded")?;
+            plan.encode_messages = true;
         }
-        "dead" => {
+        "never-restarts" => {
             plan.permanently_down.push(words.node()?);
             while !words.peek().is_empty() {
                 plan.permanently_down.push(words.node()?);
             }
         }
-        other => unreachable!("`{other}` is a head that nobody reads"),
+        other => unreachable!("keyword `{other}` has no reader"),
     }
     Ok(())
 }
@@ -240,7 +298,7 @@ fn read_time_range(words: &mut Cursor<'_>) -> Result<(u64, u64), ParseError> {
     if high < low { Err(start.error_here("a time not below the first")) } else { Ok((low, high)) }
 }
 
-/// `0.5 to 5 ms`: the first of two times may do without its unit.
+/// In `0.5 to 5 ms` the first time has no unit of its own.
 fn read_number_before_to(words: &mut Cursor<'_>) -> Option<Result<u64, ParseError>> {
     let mut ahead = words.clone();
     let number = ahead.word("").ok()?;

@@ -1,4 +1,4 @@
-//! Text to schedules: the lines that are faults.
+//! Reads the lines of a schedule that are faults.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::fault::{
     Skew, TimedFault, WriteFault,
 };
 
-/// Every word that a fault may begin with.
+/// The keywords that a fault may begin with.
 pub(super) const VERBS: [&str; 13] = [
     "lose",
     "duplicate",
@@ -20,15 +20,15 @@ pub(super) const VERBS: [&str; 13] = [
     "evict",
     "kill",
     "power-cut",
-    "fail",
-    "slow",
-    "lie",
-    "break",
+    "sync-fails",
+    "sync-slow",
+    "sync-lies",
+    "write-fails",
     "clock",
     "at",
 ];
 
-/// What a verb begins.
+/// Reads one fault.
 pub(super) fn read(words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
     let verb = words.word("a fault")?;
     match verb {
@@ -40,7 +40,7 @@ pub(super) fn read(words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
             words.expect_word(":")?;
             Ok(Fault::Crash(at, read_crash(verb, words)?))
         }
-        "fail" | "slow" | "lie" | "break" => {
+        "sync-fails" | "sync-slow" | "sync-lies" | "write-fails" => {
             let (node, incarnation) = incarnation(words)?;
             words.expect_word("at")?;
             let start = words.clone();
@@ -52,12 +52,10 @@ pub(super) fn read(words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
                     | EffectName::Remove(_)
                     | EffectName::Truncate(_)
             );
-            if verb == "break" && !is_write {
-                return Err(
-                    start.error_here("an `append`, `rename`, `remove` or `truncate` to break")
-                );
+            if verb == "write-fails" && !is_write {
+                return Err(start.error_here("an `append`, `rename`, `remove` or `truncate`"));
             }
-            if verb != "break"
+            if verb != "write-fails"
                 && !matches!(at.effect_name, EffectName::Sync(_) | EffectName::SyncDir(_))
             {
                 return Err(start.error_here("a `sync` or `sync-dir`"));
@@ -104,7 +102,7 @@ fn read_message(verb: &str, words: &mut Cursor<'_>) -> Result<Fault, ParseError>
     let start = words.clone();
     let to = words.end()?;
     if from == to || matches!((from, to), (Endpoint::Client(_), Endpoint::Client(_))) {
-        return Err(start.error_here("another end of the link, one of them a node"));
+        return Err(start.error_here("a different end of the link; at least one end is a node"));
     }
     let fault = match verb {
         "lose" => MessageFault::Lose,
@@ -124,14 +122,14 @@ fn read_message(verb: &str, words: &mut Cursor<'_>) -> Result<Fault, ParseError>
 }
 
 fn read_disk(verb: &str, at: EffectAt, words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
-    if verb == "lie" {
+    if verb == "sync-lies" {
         return Ok(Fault::Barrier(at, BarrierFault::Lie));
     }
     words.expect_word(":")?;
     let errors = [("io", DiskError::Io), ("no-space", DiskError::NoSpace)];
     Ok(match verb {
-        "fail" => Fault::Barrier(at, BarrierFault::Fail(words.one_of(&errors)?)),
-        "slow" => Fault::Barrier(at, BarrierFault::Slow { by_us: words.time_us()? }),
+        "sync-fails" => Fault::Barrier(at, BarrierFault::Fail(words.one_of(&errors)?)),
+        "sync-slow" => Fault::Barrier(at, BarrierFault::Slow { by_us: words.time_us()? }),
         _ => {
             let error = words.one_of(&errors)?;
             words.expect_word(",")?;
@@ -146,8 +144,13 @@ fn read_disk(verb: &str, at: EffectAt, words: &mut Cursor<'_>) -> Result<Fault, 
 
 fn incarnation(words: &mut Cursor<'_>) -> Result<(NodeId, u32), ParseError> {
     let node = words.node()?;
-    let incarnation =
-        if words.take("life") { words.number("which life", 1..=1_000_000)? as u32 } else { 1 };
+    let incarnation = if words.take("incarnation") {
+        words.number("which incarnation", 1..=1_000_000)? as u32
+    } else if words.peek() == "life" {
+        return Err(words.error_here("`incarnation`, which replaces `life` of format 1"));
+    } else {
+        1
+    };
     Ok((node, incarnation))
 }
 
@@ -196,7 +199,7 @@ fn read_preceding_append(words: &mut Cursor<'_>) -> Result<Option<About>, ParseE
 }
 
 fn read_permille(words: &mut Cursor<'_>) -> Result<u16, ParseError> {
-    let expected = "so many thousandths (0/1000 to 1000/1000)";
+    let expected = "a fraction in thousandths (0/1000 to 1000/1000)";
     let number = words.peek().strip_suffix("/1000").and_then(|number| number.parse().ok());
     let number =
         number.filter(|number| *number <= 1000).ok_or_else(|| words.error_here(expected))?;

@@ -1,4 +1,4 @@
-//! Whatever can be said is read back as it was said; whatever is wrong is named with its place.
+//! Every schedule reads back as it was written; every error has its line and column.
 
 use std::borrow::Cow;
 
@@ -198,24 +198,32 @@ fn txn() -> impl Strategy<Value = Txn> {
 }
 
 fn schedule() -> impl Strategy<Value = Schedule<Txn>> {
-    let property = prop_oneof![
-        Just(Expectation::MustHold(None)),
-        Just(Expectation::MustHold(Some("W1 PreparedIsDurableBeforeYes".into()))),
-        Just(Expectation::MustViolate("AC1 NoTwoDecideDifferently".into())),
+    let expectation = prop_oneof![
+        Just(Expectation::NoViolation(None)),
+        Just(Expectation::NoViolation(Some("W1 PreparedIsDurableBeforeYes".into()))),
+        Just(Expectation::Violation("AC1 DecisionsAgree".into())),
     ];
     let note = prop::collection::vec("([a-z]{1,5} #?){0,5}[a-z.]{1,5}", 0..3);
     let requests = prop::collection::vec((node(), us(), txn()), 0..4);
     let timing = (prop::option::of(any::<u64>()), us(), us(), 1..1_000_000u64);
     let faults = prop::collection::vec(fault(), 0..8);
-    (property, note, requests, timing, prop::collection::vec(node(), 0..2), any::<bool>(), faults)
+    (
+        expectation,
+        note,
+        requests,
+        timing,
+        prop::collection::vec(node(), 0..2),
+        any::<bool>(),
+        faults,
+    )
         .prop_map(
             |(
-                property,
+                expectation,
                 note,
                 requests,
                 (key, low, more, reboot_us),
                 permanently_down,
-                wire,
+                encode_messages,
                 faults,
             )| {
                 let base = base_plan(3, 2);
@@ -229,19 +237,19 @@ fn schedule() -> impl Strategy<Value = Schedule<Txn>> {
                 let plan = Plan {
                     timing,
                     permanently_down,
-                    wire,
+                    encode_messages,
                     fault_phase_us: 1 + low,
                     log_bytes: 1 + more,
                     ..base
                 };
-                let planned = |(at, (node, after_us, what))| {
+                let planned = |(at, (node, after_us, request))| {
                     let at = u32::try_from(at).expect("few");
                     let id =
                         RequestId { client: u64::from(1 + at % 2), serial: 1 + at, attempt: 0 };
-                    PlannedRequest { id, node, after_us, what }
+                    PlannedRequest { id, node, after_us, request }
                 };
                 let requests = requests.into_iter().enumerate().map(planned).collect();
-                Schedule { note, property, plan, requests, faults }
+                Schedule { note, expectation, plan, requests, faults }
             },
         )
 }
@@ -265,9 +273,7 @@ proptest! {
 }
 
 fn error_text(lines: &[&str]) -> String {
-    Schedule::read(&PROTOCOL, &lines.join("\n"))
-        .expect_err("something is wrong with it")
-        .to_string()
+    Schedule::read(&PROTOCOL, &lines.join("\n")).expect_err("the schedule is invalid").to_string()
 }
 
 const CLUSTER: &str = "cluster 2 nodes, 1 client";
@@ -288,7 +294,7 @@ fn parse_error_has_line_column_and_expectation() {
     );
     assert_eq!(
         of("lose 1th Vote c1.1 from n1 to n0"),
-        "line 3, column 6: expected which one (1st, 2nd, 3rd, ...), found `1th`"
+        "line 3, column 6: expected an ordinal (1st, 2nd, 3rd, ...), found `1th`"
     );
     assert_eq!(
         of("lose 1st Vote c1.1 from n1"),
@@ -300,7 +306,7 @@ fn parse_error_has_line_column_and_expectation() {
     );
     assert_eq!(
         of("kill n1 after append Prepared c1.1: keeps 1001/1000, down 1 ms"),
-        "line 3, column 43: expected so many thousandths (0/1000 to 1000/1000), found `1001/1000`"
+        "line 3, column 43: expected a fraction in thousandths (0/1000 to 1000/1000), found `1001/1000`"
     );
     assert_eq!(
         of("delay Vote c1.1 from n1 to n0 by 1.0005 ms"),
@@ -319,11 +325,11 @@ fn parse_error_has_line_column_and_expectation() {
             .starts_with("line 3, column 1: expected a line that begins with one of stormglass,")
     );
     assert_eq!(
-        error_text(&["dead n1"]),
-        "line 1, column 1: expected a line `cluster 3 nodes, 1 client` before what happens in it, found `dead`"
+        error_text(&["never-restarts n1"]),
+        "line 1, column 1: expected a line `cluster 3 nodes, 1 client` before any request or fault, found `never-restarts`"
     );
     assert_eq!(
-        error_text(&["holds"]),
+        error_text(&["expect no violation"]),
         "line 1, column 1: expected a line `cluster 3 nodes, 1 client`, found the end of the file"
     );
     assert_eq!(
@@ -334,22 +340,38 @@ fn parse_error_has_line_column_and_expectation() {
 
 #[test]
 fn unknown_property_and_repeated_line_are_errors() {
-    let of = |line| error_text(&["stormglass 1", CLUSTER, line]);
+    let of = |line| error_text(&["stormglass 2", CLUSTER, line]);
     assert_eq!(
-        of("holds W1 PreparedBeforeYes"),
-        "line 3, column 7: expected the name of a claim: W1 PreparedIsDurableBeforeYes, found `W1`"
+        of("expect no violation of W1 PreparedBeforeYes"),
+        "line 3, column 24: expected the name of a property: W1 PreparedIsDurableBeforeYes, found `W1`"
     );
     assert!(
-        of("breaks W99 Nope").starts_with("line 3, column 8: expected the name of a claim: AC1 ")
+        of("expect violation of W99 Nope")
+            .starts_with("line 3, column 21: expected the name of a property: AC1 ")
     );
     assert_eq!(
-        error_text(&[CLUSTER, "storm 100 ms", "storm 200 ms"]),
-        "line 3, column 1: expected one line `storm` and no more, found `storm`"
+        error_text(&[CLUSTER, "fault-phase 100 ms", "fault-phase 200 ms"]),
+        "line 3, column 1: expected at most one line `fault-phase`, found `fault-phase`"
     );
-    let both = ["holds", "breaks NodeNeverPanics"];
+    let both = ["expect no violation", "expect violation of NodeNeverPanics"];
     assert_eq!(
         error_text(&[CLUSTER, both[0], both[1]]),
-        "line 3, column 1: expected one line `breaks` and no more, found `breaks`"
+        "line 3, column 1: expected at most one line `expect`, found `expect`"
+    );
+}
+
+#[test]
+fn format_1_is_refused_with_the_replacement() {
+    let version = error_text(&["stormglass 1", CLUSTER]);
+    assert!(version.starts_with("line 1, column 12: expected `2`, the version of this format;"));
+    assert!(version.contains("storm -> fault-phase"), "{version}");
+    assert_eq!(
+        error_text(&[CLUSTER, "storm 100 ms"]),
+        "line 2, column 1: expected `fault-phase`, which replaces `storm` of format 1, found `storm`"
+    );
+    assert_eq!(
+        error_text(&[CLUSTER, "sync-lies n1 life 2 at sync before any append"]),
+        "line 2, column 14: expected `incarnation`, which replaces `life` of format 1, found `life`"
     );
 }
 
@@ -362,7 +384,7 @@ fn omitted_lines_take_their_defaults() {
         "lose Vote c1.1 from n1 to n0",
         "latency 0.5 to 5 ms",
     ];
-    let schedule = Schedule::read(&PROTOCOL, &text.join("\n")).expect("well said");
+    let schedule = Schedule::read(&PROTOCOL, &text.join("\n")).expect("the schedule is valid");
     assert_eq!(schedule.plan, base_plan(2, 1));
     let Fault::Message(at, MessageFault::Lose) = &schedule.faults[0] else { panic!("a loss") };
     assert_eq!(at.nth, 1);
@@ -371,8 +393,8 @@ fn omitted_lines_take_their_defaults() {
 #[test]
 fn parse_error_column_counts_non_ascii_characters() {
     assert_eq!(
-        error_text(&[CLUSTER, "storm 130 µs"]),
-        "line 2, column 11: expected `ms`, `us` or `s`, found `µs`"
+        error_text(&[CLUSTER, "fault-phase 130 µs"]),
+        "line 2, column 17: expected `ms`, `us` or `s`, found `µs`"
     );
     assert!(error_text(&[CLUSTER, "ïo"]).ends_with("found `ïo`"));
     assert!(error_text(&[CLUSTER, &"x".repeat(1_000_000)]).len() < 1_000);
@@ -380,7 +402,8 @@ fn parse_error_column_counts_non_ascii_characters() {
     assert_eq!(Schedule::read(&PROTOCOL, &marked).map(|schedule| schedule.plan.nodes), Ok(2));
 }
 
-/// A client asks in the order of its numbers; another order is a mistake of the file, not of the protocol.
+/// A client sends its requests in the order of their serials. Another order is an error of the
+/// file, not of the protocol.
 #[test]
 fn request_serials_of_a_client_must_increase() {
     let request_id = |number: &str| format!("request c1.{number} to n0: put n0/k 1");
@@ -391,11 +414,11 @@ fn request_serials_of_a_client_must_increase() {
     assert!(numbered("4294967295").starts_with(expected), "{}", numbered("4294967295"));
     assert_eq!(
         error_text(&[CLUSTER, &request_id("2"), &request_id("1")]),
-        "line 3, column 9: expected a request of c1 behind its c1.2, found `c1.1`"
+        "line 3, column 9: expected a request of c1 with a number above that of c1.2, found `c1.1`"
     );
-    let alone = error_text(&[CLUSTER, "holds ReadsAreOfTheLastWrites"]);
+    let alone = error_text(&[CLUSTER, "expect no violation of ReadsReturnTheLastWrite"]);
     assert!(
-        alone.contains("expected the name of a claim: I4 ReadsAreOfTheLastWrites, found"),
+        alone.contains("expected the name of a property: I4 ReadsReturnTheLastWrite, found"),
         "{alone}"
     );
 }

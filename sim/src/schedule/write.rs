@@ -1,6 +1,6 @@
-//! Schedules to text.
+//! Writes a schedule as text.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display};
 
 use stormglass::{About, DiskError};
 
@@ -13,14 +13,17 @@ use crate::fault::{
 use crate::plan::{LOG_BYTES, Plan};
 use crate::protocol::Scene;
 
+/// The column of the values: one more than the longest keyword, `recovery-timeout`.
+const WIDTH: usize = 16;
+
 pub(super) fn write<S: Scene>(scene: &S, schedule: &Schedule<S::Request>) -> String {
-    let mut text = String::from("stormglass 1\n");
-    header(scene.name(), schedule, &mut text).expect("writing to a string");
+    let mut text = String::from("stormglass 2\n");
+    push_header(scene.name(), schedule, &mut text);
     if !schedule.requests.is_empty() {
         text.push('\n');
     }
     for planned in &schedule.requests {
-        let what = scene.write_request(&planned.what, schedule.plan.nodes);
+        let request = scene.write_request(&planned.request, schedule.plan.nodes);
         let after = match planned.after_us {
             0 => String::new(),
             us => format!(" after {}", ms(us)),
@@ -28,7 +31,7 @@ pub(super) fn write<S: Scene>(scene: &S, schedule: &Schedule<S::Request>) -> Str
         push_line(
             &mut text,
             "request",
-            &format_args!("{} to {}{after}: {what}", planned.id, planned.node),
+            &format_args!("{} to {}{after}: {request}", planned.id, planned.node),
         );
     }
     if !schedule.faults.is_empty() {
@@ -43,37 +46,34 @@ pub(super) fn write<S: Scene>(scene: &S, schedule: &Schedule<S::Request>) -> Str
 }
 
 fn push_line(text: &mut String, verb: &str, rest: &dyn Display) {
-    writeln!(text, "{verb:<10} {rest}").expect("writing to a string");
+    let line = format!("{verb:<WIDTH$} {rest}");
+    text.push_str(line.trim_end());
+    text.push('\n');
 }
 
-fn header<O>(name: &str, schedule: &Schedule<O>, text: &mut String) -> fmt::Result {
+fn push_header<O>(name: &str, schedule: &Schedule<O>, text: &mut String) {
     let plan = &schedule.plan;
     push_line(text, "protocol", &name);
     for note in &schedule.note {
-        writeln!(text, "{}", format!("{:<10} {note}", "why").trim_end())?;
+        push_line(text, "note", note);
     }
-    match &schedule.property {
-        Expectation::MustViolate(property) => push_line(text, "breaks", property),
-        Expectation::MustHold(Some(property)) => push_line(text, "holds", property),
-        Expectation::MustHold(None) => text.push_str("holds\n"),
-    }
+    push_line(text, "expect", &schedule.expectation);
     let plural =
         |count: u32, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let (nodes, clients) = (plural(plan.nodes.into(), "node"), plural(plan.clients, "client"));
     push_line(text, "cluster", &format_args!("{nodes}, {clients}"));
-    push_line(text, "storm", &ms(plan.fault_phase_us));
+    push_line(text, "fault-phase", &ms(plan.fault_phase_us));
     if plan.log_bytes != LOG_BYTES {
-        push_line(text, "log", &format_args!("{} B", plan.log_bytes));
+        push_line(text, "log-limit", &format_args!("{} B", plan.log_bytes));
     }
-    timing(plan, text);
-    Ok(())
+    push_timing(plan, text);
 }
 
-/// Only what differs from what one would have without saying so.
-fn timing(plan: &Plan, text: &mut String) {
+/// Writes only the settings that differ from their defaults.
+fn push_timing(plan: &Plan, text: &mut String) {
     let (base, timing) = (base_plan(plan.nodes, plan.clients), &plan.timing);
     if plan.recovery_timeout_us != base.recovery_timeout_us {
-        push_line(text, "patience", &ms(plan.recovery_timeout_us));
+        push_line(text, "recovery-timeout", &ms(plan.recovery_timeout_us));
     }
     match timing.key {
         None => push_line(text, "timing", &"base"),
@@ -86,24 +86,24 @@ fn timing(plan: &Plan, text: &mut String) {
     };
     span("latency", timing.latency_us, base.timing.latency_us);
     span("client-latency", timing.client_us, base.timing.client_us);
-    span("sync", timing.sync_us, base.timing.sync_us);
+    span("sync-time", timing.sync_us, base.timing.sync_us);
     if timing.tail_us != base.timing.tail_us {
-        push_line(text, "tail", &ms(timing.tail_us));
+        push_line(text, "latency-tail", &ms(timing.tail_us));
     }
     if timing.reboot_us != base.timing.reboot_us {
-        push_line(text, "reboot", &ms(timing.reboot_us));
+        push_line(text, "reboot-time", &ms(timing.reboot_us));
     }
-    if plan.wire {
-        push_line(text, "wire", &"bytes");
+    if plan.encode_messages {
+        push_line(text, "messages", &"encoded");
     }
     if !plan.permanently_down.is_empty() {
         let permanently_down: Vec<_> =
             plan.permanently_down.iter().map(ToString::to_string).collect();
-        push_line(text, "dead", &permanently_down.join(" "));
+        push_line(text, "never-restarts", &permanently_down.join(" "));
     }
 }
 
-/// A time without needless zeros.
+/// A time in milliseconds without trailing zeros.
 pub(super) fn ms(us: u64) -> String {
     let (whole, part) = (us / 1000, us % 1000);
     if part == 0 {
@@ -118,33 +118,51 @@ fn fault_text(fault: &Fault) -> String {
         Fault::Message(at, fault) => message_fault_text(at, fault),
         Fault::Crash(at, crash) => {
             let (verb, how) = crash_text(crash);
-            format!("{verb} {} life {} after {}: {how}", at.node, at.incarnation, effect_name(at))
+            format!(
+                "{verb} {} incarnation {} after {}: {how}",
+                at.node,
+                at.incarnation,
+                effect_text(at)
+            )
         }
         Fault::Barrier(at, fault) => {
-            let place = format!("{} life {} at {}", at.node, at.incarnation, effect_name(at));
+            let place =
+                format!("{} incarnation {} at {}", at.node, at.incarnation, effect_text(at));
             match fault {
-                BarrierFault::Fail(error) => format!("fail {place}: {}", disk_error_text(*error)),
-                BarrierFault::Slow { by_us } => format!("slow {place}: {}", ms(*by_us)),
-                BarrierFault::Lie => format!("lie {place}"),
+                BarrierFault::Fail(error) => {
+                    format!("sync-fails {place}: {}", disk_error_text(*error))
+                }
+                BarrierFault::Slow { by_us } => format!("sync-slow {place}: {}", ms(*by_us)),
+                BarrierFault::Lie => format!("sync-lies {place}"),
             }
         }
         Fault::Write(at, WriteFault { error, keep_permille, lasts_us }) => format!(
-            "break {} life {} at {}: {}, keeps {keep_permille}/1000, for {}",
+            "write-fails {} incarnation {} at {}: {}, keeps {keep_permille}/1000, for {}",
             at.node,
             at.incarnation,
-            effect_name(at),
+            effect_text(at),
             disk_error_text(*error),
             ms(*lasts_us)
         ),
         Fault::Skew { node, incarnation, skew } => {
             format!(
-                "clock {node} life {incarnation}: offset {}, drift {} ppm",
+                "clock {node} incarnation {incarnation}: offset {}, drift {} ppm",
                 ms(skew.offset_us),
                 skew.drift_ppm
             )
         }
         Fault::At(at_us, timed_fault) => {
             format!("at {} {}", ms(*at_us), timed_fault_text(timed_fault))
+        }
+    }
+}
+
+impl Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expectation::Violation(property) => write!(f, "violation of {property}"),
+            Expectation::NoViolation(Some(property)) => write!(f, "no violation of {property}"),
+            Expectation::NoViolation(None) => f.write_str("no violation"),
         }
     }
 }
@@ -169,12 +187,12 @@ fn message_fault_text(at: &MessageAt, fault: &MessageFault) -> String {
     }
 }
 
-fn effect_name(at: &EffectAt) -> String {
+fn effect_text(at: &EffectAt) -> String {
     let following = |what: &str, after: &Option<About>| match after {
         Some(about) => format!("{what} following append {about}"),
         None => format!("{what} before any append"),
     };
-    let effect_name = match &at.effect_name {
+    let effect = match &at.effect_name {
         EffectName::Send(about, to) => format!("send {about} to {to}"),
         EffectName::Append(about) => format!("append {about}"),
         EffectName::Sync(after) => following("sync", after),
@@ -184,7 +202,7 @@ fn effect_name(at: &EffectAt) -> String {
         EffectName::Truncate(after) => following("truncate", after),
         EffectName::Reply(id) => format!("reply {id}"),
     };
-    format!("{} {effect_name}", ordinal(at.nth))
+    format!("{} {effect}", ordinal(at.nth))
 }
 
 fn disk_error_text(error: DiskError) -> &'static str {

@@ -1,4 +1,4 @@
-//! What can happen to a calm story: the faults of which the short stories are made.
+//! The faults that `rebuild` adds to a fault-free candidate.
 
 use stormglass::{About, DiskError};
 
@@ -11,20 +11,22 @@ use crate::protocol::Scene;
 use crate::replay::replay_world;
 use crate::schedule::Schedule;
 
-/// So many crashes of the long story are tried elsewhere.
+/// The crashes of the original that are tried at other coordinates. Each is tried after every
+/// effect, so more of them multiply the candidates.
 const TRANSFERABLE_CRASHES_MAX: usize = 3;
 
 impl<S: Scene> Shrinker<'_, '_, S> {
-    /// Whether the long story has a fault of the kind of each: two of them, if they are of one kind.
+    /// Whether the original has two different faults of the kinds of `one` and `other`.
     pub(super) fn original_has_both_kinds(&self, one: &Fault, other: &Fault) -> bool {
         let mut kinds: Vec<FaultKind> = self.best.faults.iter().map(fault_kind).collect();
         [one, other].into_iter().all(|fault| {
-            let at = kinds.iter().position(|there| *there == fault_kind(fault));
+            let at = kinds.iter().position(|kind| *kind == fault_kind(fault));
             at.map(|at| kinds.swap_remove(at)).is_some()
         })
     }
 
-    /// How processes end in the long story, if that names nothing that another story has under another name.
+    /// The crashes of the original that do not name an append: the names of appends differ between
+    /// schedules.
     fn transferable_crashes(&self) -> Vec<Crash> {
         let mut transferable: Vec<Crash> = Vec::new();
         for fault in &self.best.faults {
@@ -46,7 +48,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         transferable
     }
 
-    /// What can happen to a calm story: first what is of a kind with what has happened in the long one.
+    /// The faults that can be added to a fault-free schedule, those of a kind that the original has
+    /// first.
     pub(super) fn candidate_faults(&mut self, base: &Schedule<S::Request>) -> Vec<Fault> {
         self.runs += 1;
         let mut world = replay_world(self.replayer.scene(), base, RunCoordinates::default());
@@ -64,18 +67,18 @@ impl<S: Scene> Shrinker<'_, '_, S> {
                 all.push(Fault::Barrier(*at, BarrierFault::Slow { by_us: 200_000 }));
                 all.push(Fault::Barrier(*at, BarrierFault::Fail(DiskError::Io)));
             } else {
-                // Long enough that clients do not only ask, but ask what has become of it.
+                // Long enough that clients not only repeat their request, but query its outcome.
                 all.push(Fault::Barrier(*at, BarrierFault::Slow { by_us: 1_000_000 }));
             }
         }
-        // Boots are alike; what a life does about requests is where stories differ.
+        // Only effects about a request: the effects of a boot are the same in every candidate.
         let transferable = self.transferable_crashes();
         for at in coordinates.effects().into_iter().filter(|at| at.effect_name.subject().is_some())
         {
             all.extend(crash_faults(at));
             all.extend(torn_append_faults(at));
             all.extend(
-                coordinates.append_before(at).map(|before| previous_append_lost(at, before)),
+                coordinates.previous_append(at).map(|previous| previous_append_lost(at, previous)),
             );
             all.extend(transferable.iter().map(|crash| Fault::Crash(at, crash.clone())));
         }
@@ -89,7 +92,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 }
 
-/// What a power cut may leave of the record just appended.
+/// Power cuts after which a part of the record just appended is left.
 fn torn_append_faults(at: EffectAt) -> impl Iterator<Item = Fault> {
     let appended = match at.effect_name {
         EffectName::Append(about) => Some(AppendName::new(about, 0)),
@@ -113,9 +116,9 @@ fn torn_append_faults(at: EffectAt) -> impl Iterator<Item = Fault> {
     })
 }
 
-/// The power cut after which the record just appended is there, and the one before it is not.
-fn previous_append_lost(at: EffectAt, before: About) -> Fault {
-    let how = CrashKind::PowerCut(Survival::AllBut(AppendName::new(before, 0)));
+/// The power cut after which the record just appended is on disk and the previous one is not.
+fn previous_append_lost(at: EffectAt, previous: About) -> Fault {
+    let how = CrashKind::PowerCut(Survival::AllBut(AppendName::new(previous, 0)));
     Fault::Crash(at, Crash { how, down_us: Some(50_000), damage: None })
 }
 
@@ -131,7 +134,8 @@ enum FaultKind {
     Other,
 }
 
-/// What a fault would be in a short story: weather by what it does to messages and nodes.
+/// The kind of the fault that has the same effect in a small schedule: a timed fault counts by its
+/// effect on messages and nodes.
 fn fault_kind(fault: &Fault) -> FaultKind {
     match fault {
         Fault::Message(_, fault) => match fault {
@@ -157,7 +161,8 @@ fn fault_kind(fault: &Fault) -> FaultKind {
     }
 }
 
-/// Back soon, when whoever waits for an answer still waits; or only after the others have asked each other.
+/// Crashes with two down times: 50 ms, after which waiting nodes and clients are still waiting, and
+/// 400 ms, after which the other nodes have sent each other `Inquire`.
 fn crash_faults(at: EffectAt) -> impl Iterator<Item = Fault> {
     let kill = CrashKind::Kill { keep_permille: 1000 };
     let kinds_and_down_times =

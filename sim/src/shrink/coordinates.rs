@@ -1,5 +1,6 @@
-//! What a run did, in the names that coordinates are made of: where a crash at a time could be told as a crash after a
-//! deed, which messages a partition lost, what a power cut found unsynced.
+//! The coordinates of a run: its effects, messages and barriers by name. With them a crash at a
+//! time becomes a crash after an effect, a partition becomes lost messages, and a power cut gets
+//! the names of the unsynced appends.
 
 use std::collections::BTreeMap;
 
@@ -11,38 +12,40 @@ use crate::fault::{EffectAt, EffectName, Endpoint, MessageAt};
 use crate::property::{Checker, Fact, Observation, Violation};
 use crate::trace::request_of;
 
-/// A judge that never breaks a claim and remembers coordinates.
+/// A checker that reports no violation and records coordinates. It records nothing after the fault
+/// phase.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunCoordinates {
     effects: BTreeMap<(NodeId, u32, EffectName), u32>,
     message_counts: BTreeMap<(Endpoint, Endpoint, About), u32>,
     last_append: BTreeMap<NodeId, About>,
-    /// What its life had appended last before each append.
-    before: BTreeMap<EffectAt, About>,
+    /// For each append, the append before it in the same incarnation.
+    previous_appends: BTreeMap<EffectAt, About>,
     last_effect: BTreeMap<NodeId, EffectAt>,
     pub(crate) crashes: Vec<CrashPoint>,
-    /// Every message, and when it was sent.
+    /// Every message, with the virtual time of its sending in microseconds.
     pub(crate) messages: Vec<(u64, MessageAt)>,
-    /// Every barrier of the storm, in order.
+    /// Every barrier of the fault phase, in order.
     pub(crate) barriers: Vec<EffectAt>,
     pub(crate) healed: bool,
-    /// The request that the last fact with a subject was about. A run that breaks a claim ends there.
+    /// The request that the last fact with a subject was about. A run ends at its first violation,
+    /// so in a failing run it is the request that the violation is about.
     pub(crate) last_request: Option<RequestId>,
 }
 
-/// How a life ended.
+/// The end of an incarnation by a crash.
 #[derive(Clone, Debug)]
 pub(crate) struct CrashPoint {
     pub(crate) at_us: u64,
     pub(crate) node: NodeId,
-    /// The last thing that it did.
+    /// The last effect of the incarnation.
     pub(crate) after: Option<EffectAt>,
-    /// What was not synced, in the order of its writing.
+    /// The unsynced appends, in the order of writing. Empty for a kill.
     pub(crate) unsynced: Vec<AppendName>,
 }
 
 impl RunCoordinates {
-    /// Everything that was done, by name.
+    /// The coordinates of every effect, ordered by node, incarnation and name.
     pub(crate) fn effects(&self) -> Vec<EffectAt> {
         let all = self.effects.iter();
         all.flat_map(|(&(node, incarnation, effect_name), &count)| {
@@ -51,9 +54,9 @@ impl RunCoordinates {
         .collect()
     }
 
-    /// What had been appended last before this, if it is an append and not the first one of its life.
-    pub(crate) fn append_before(&self, at: EffectAt) -> Option<About> {
-        self.before.get(&at).copied()
+    /// The append before this one, if this is an append and not the first one of its incarnation.
+    pub(crate) fn previous_append(&self, at: EffectAt) -> Option<About> {
+        self.previous_appends.get(&at).copied()
     }
 
     fn record_message(&mut self, at_us: u64, from: Endpoint, to: Endpoint, about: About) {
@@ -95,8 +98,8 @@ impl RunCoordinates {
                 self.record_message(observation.at_us, from, Endpoint::client_of(*id), about);
             }
             Effect::Disk(DiskOp::Append { about, .. }) => {
-                let before = self.last_append.insert(observation.node, *about);
-                self.before.extend(before.map(|before| (at, before)));
+                let previous = self.last_append.insert(observation.node, *about);
+                self.previous_appends.extend(previous.map(|previous| (at, previous)));
             }
             Effect::Disk(DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) => self.barriers.push(at),
             Effect::Disk(

@@ -1,8 +1,9 @@
-//! Delta debugging (Zeller, Hildebrandt 2002, "Simplifying and isolating failure-inducing input", figure 5), without
-//! the subset step beyond the first halves: complements find the same, and faults seldom come in blocks.
+//! Delta debugging (Zeller, Hildebrandt 2002, "Simplifying and isolating failure-inducing input",
+//! figure 5), without the subset step beyond the first halves: complements find the same lists, and
+//! the needed faults are rarely adjacent.
 
-/// The shortest list that it finds of which `still_fails` holds, every entry of which is needed: leaving any one out makes
-/// it false. `still_fails(all)` is taken for granted.
+/// A 1-minimal sublist of `all` for which `still_fails` holds: without any one of its entries it
+/// does not hold. Assumes that `still_fails(all)` holds and does not test it.
 pub(super) fn ddmin<T: Clone>(all: &[T], mut still_fails: impl FnMut(&[T]) -> bool) -> Vec<T> {
     let mut best = all.to_vec();
     if best.is_empty() || still_fails(&[]) {

@@ -1,4 +1,4 @@
-//! Whether fewer faults would do: all smaller sets, tried.
+//! Whether fewer faults suffice: tries all smaller sets of faults.
 
 use std::fmt;
 
@@ -7,15 +7,16 @@ use crate::fault::Fault;
 use crate::protocol::Scene;
 use crate::schedule::Schedule;
 
-/// Whether a shrunk schedule has as few faults as there can be, of all that the run once had.
+/// Whether a shrunk schedule has the fewest faults of all subsets of the run's faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Minimum {
-    /// All smaller sets of faults were tried, so many of them: none breaks the claim.
+    /// All smaller sets of faults were tried, and none violates the property.
     Exhaustive {
-        /// How many sets.
+        /// 0 if the schedule has no faults.
         sets_tried: u64,
     },
-    /// There are too many sets to try, or nobody had the time.
+    /// There are too many sets, the schedule has more than three faults or nodes that are never
+    /// restarted, or the shrink was stopped early.
     Unknown,
 }
 
@@ -29,22 +30,23 @@ impl fmt::Display for Minimum {
                 )
             }
             Minimum::Unknown => {
-                f.write_str("fewer faults might do: not all smaller sets were tried")
+                f.write_str("fewer faults may suffice: not all smaller sets were tried")
             }
         }
     }
 }
 
-/// More sets than that are not tried.
+/// With more sets than this, none is tried.
 const SETS_MAX: u64 = 20_000;
-/// For how many faults the question is asked.
+/// With more faults than this, no set is tried: the number of sets grows too fast.
 const FAULTS_MAX: usize = 3;
 
 impl<S: Scene> Shrinker<'_, '_, S> {
-    /// Tries every smaller set of the faults that there were, in the present frame. `None` if one is better.
+    /// Tries every smaller set of the original faults in the cluster of `best`. `None` if one of
+    /// them violates the property and was adopted.
     pub(super) fn try_smaller_fault_sets(&mut self) -> Option<Minimum> {
         let count = self.best.faults.len();
-        // Who stays dead is a fault as well, and in no set.
+        // A node that is never restarted counts as a fault, but is in no set.
         if count > FAULTS_MAX || !self.best.plan.permanently_down.is_empty() {
             return Some(Minimum::Unknown);
         }
@@ -75,7 +77,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     ) -> bool {
         if set.len() == size {
             let candidate = Schedule { faults: set.clone(), ..self.best.clone() };
-            return self.better(&candidate);
+            return self.adopt_if_better(&candidate);
         }
         for at in from..all.len() {
             set.push(all[at].clone());

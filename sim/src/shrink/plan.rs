@@ -1,4 +1,4 @@
-//! What is no fault and no request: cluster, time, and what the plan lets happen.
+//! Passes over the plan: cluster size, times, log limit, encoded messages.
 
 use stormglass::{NodeId, RequestId};
 
@@ -9,40 +9,42 @@ use crate::plan::LOG_BYTES;
 use crate::protocol::Scene;
 use crate::schedule::Schedule;
 
-/// After every record; every other; every other transaction.
+/// Log limits in bytes that compact the log after every record, every other record, and every other
+/// transaction.
 pub(super) const SHORT_LOGS_BYTES: [u64; 3] = [1, 100, 400];
 
 impl<S: Scene> Shrinker<'_, '_, S> {
-    /// Nobody stays dead, and messages are no bytes.
+    /// Restarts every node after the fault phase, and delivers messages without encoding them.
     pub(super) fn simplify_plan(&mut self) -> bool {
         let mut any = false;
-        if self.best.plan.wire {
+        if self.best.plan.encode_messages {
             let mut candidate = self.best.clone();
-            candidate.plan.wire = false;
-            any |= self.better(&candidate);
+            candidate.plan.encode_messages = false;
+            any |= self.adopt_if_better(&candidate);
         }
         for at in (0..self.best.plan.permanently_down.len()).rev() {
             let mut candidate = self.best.clone();
             candidate.plan.permanently_down.remove(at);
-            any |= self.better(&candidate);
+            any |= self.adopt_if_better(&candidate);
         }
         any
     }
 
-    /// A log that is compacted sooner, if the story is long: snapshots then need fewer requests. As usual, if it is short.
+    /// Compacts the log sooner if the schedule is large, since a failure that needs a snapshot then
+    /// needs fewer requests. Restores the default limit if the schedule is small.
     pub(super) fn change_log_limit(&mut self) -> bool {
         let (now, short) = (self.best.plan.log_bytes, self.is_small());
         let lengths: &[u64] = if short { &[LOG_BYTES] } else { &SHORT_LOGS_BYTES };
-        let better =
+        let changed =
             lengths.iter().filter(|bytes| if short { **bytes != now } else { **bytes < now });
         let with = |log_bytes: &u64| {
             let mut candidate = self.best.clone();
             candidate.plan.log_bytes = *log_bytes;
             candidate
         };
-        let mut candidates: Vec<_> = better.map(with).collect();
+        let mut candidates: Vec<_> = changed.map(with).collect();
         if !short && !candidates.is_empty() {
-            // A protocol may have no log that is compacted.
+            // A limit that changes nothing in the run is no progress: a protocol may not compact.
             let best = self.best.clone();
             let fingerprint = self.fingerprint(&best);
             candidates.retain(|candidate| self.fingerprint(candidate) != fingerprint);
@@ -50,7 +52,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         self.adopt_first_better(candidates)
     }
 
-    /// Leaves out nodes and clients, one by one; whoever comes behind moves up.
+    /// Removes nodes and clients one by one. Those with higher numbers are renumbered.
     pub(super) fn drop_nodes_and_clients(&mut self) -> bool {
         let mut any = false;
         for removed in (0..self.best.plan.nodes).rev().map(NodeId) {
@@ -71,14 +73,15 @@ impl<S: Scene> Shrinker<'_, '_, S> {
 
     fn adopt_renumbered(&mut self, candidate: Option<(Schedule<S::Request>, Vec<Fault>)>) -> bool {
         let Some((candidate, pool)) = candidate else { return false };
-        let better = self.better(&candidate);
-        if better {
+        let adopted = self.adopt_if_better(&candidate);
+        if adopted {
             self.pool = pool;
         }
-        better
+        adopted
     }
 
-    /// A schedule without one of its nodes and whatever it was to do, and a pool in the names of that frame.
+    /// The schedule without one node, its faults and the operations at it, and the pool renumbered
+    /// for that cluster.
     pub(super) fn without_node(
         &self,
         schedule: &Schedule<S::Request>,
@@ -86,7 +89,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         removed: NodeId,
     ) -> (Schedule<S::Request>, Vec<Fault>) {
         let nodes = schedule.plan.nodes;
-        // Who is not part of the cluster stays so.
+        // A node outside the cluster (an invalid request) gets a number that is still outside.
         let node = |node: NodeId| match node.0 {
             n if n == removed.0 => None,
             n if n > removed.0 => Some(NodeId(n - 1)),
@@ -95,18 +98,14 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         let renumbering = Renumbering { node: &node, client: &Some, request: &|id| id };
         let mut next = schedule.clone();
         next.plan.nodes = nodes - 1;
-        next.plan.permanently_down = schedule
-            .plan
-            .permanently_down
-            .iter()
-            .filter_map(|permanently_down| node(*permanently_down))
-            .collect();
+        next.plan.permanently_down =
+            schedule.plan.permanently_down.iter().filter_map(|down| node(*down)).collect();
         let scene = self.replayer.scene();
         let requests = schedule.requests.iter().filter_map(|planned| {
             let mut planned = planned.clone();
-            // Whoever asked the one that is gone asks the first.
+            // Requests to the removed node go to the first one.
             planned.node = node(planned.node).unwrap_or(NodeId(0));
-            planned.what = scene.renumbered(&planned.what, &node)?;
+            planned.request = scene.renumbered(&planned.request, &node)?;
             Some(planned)
         });
         next.requests = requests.collect();
@@ -129,9 +128,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         Some(next)
     }
 
-    /// Each client's requests bear the numbers 1, 2, 3, ...
+    /// Numbers the requests of each client 1, 2, 3, ... `None` if they have these numbers already.
     fn with_serials_from_one(&self) -> Option<(Schedule<S::Request>, Vec<Fault>)> {
-        let place = |id: RequestId| {
+        let new_serial = |id: RequestId| {
             let before = |other: &RequestId| other.client == id.client && other.serial <= id.serial;
             let ids = self.best.requests.iter().map(|planned| planned.id);
             let known =
@@ -140,13 +139,16 @@ impl<S: Scene> Shrinker<'_, '_, S> {
                 });
             known.then(|| ids.filter(before).count() as u32)
         };
-        let request = |id: RequestId| match place(id) {
+        let request = |id: RequestId| match new_serial(id) {
             Some(serial) => RequestId { serial, ..id },
-            // Somebody's whom nobody asks for any more: out of the way.
+            // The request is no longer in the schedule: a number that no other request gets.
             None => RequestId { serial: id.serial.saturating_add(1_000_000), ..id },
         };
-        let in_order =
-            self.best.requests.iter().all(|planned| place(planned.id) == Some(planned.id.serial));
+        let in_order = self
+            .best
+            .requests
+            .iter()
+            .all(|planned| new_serial(planned.id) == Some(planned.id.serial));
         (!in_order).then(|| self.renumbered_schedule(&Some, &request))
     }
 
@@ -164,19 +166,19 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         (next, pool)
     }
 
-    /// A shorter storm.
+    /// Shortens the fault phase to the first of a few lengths that still violates the property.
     pub(super) fn shorten_fault_phase(&mut self) -> bool {
         for fault_phase_us in [10_000, 50_000, 100_000, 200_000, 500_000, 1_000_000] {
             let mut candidate = self.best.clone();
             candidate.plan.fault_phase_us = fault_phase_us;
-            if fault_phase_us < self.best.plan.fault_phase_us && self.better(&candidate) {
+            if fault_phase_us < self.best.plan.fault_phase_us && self.adopt_if_better(&candidate) {
                 return true;
             }
         }
         false
     }
 
-    /// A shorter storm, clients that do not wait, round numbers.
+    /// Shortens the fault phase, and sends requests at earlier or round times.
     pub(super) fn shorten_times(&mut self) -> bool {
         let mut any = self.shorten_fault_phase();
         for at in 0..self.best.requests.len() {

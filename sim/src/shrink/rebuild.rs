@@ -1,10 +1,12 @@
-//! A long story told afresh: the same claim, broken by one request or two. Tried before anything else, when it is cheap
-//! and saves most, and again when leaving out does not help any more.
+//! Rebuilds a large schedule from one or two of its requests. Runs early, when it saves the most
+//! runs, and again when removing entries no longer helps.
 //!
-//! Seventeen requests that only hold each other's locks up are seventeen because nothing among them is called "a vote
-//! comes late". So small stories are tried: the request that the verdict is about, alone or with another, base timing,
-//! and none, one or two of the faults that can happen to it. They are set among few nodes first: fewer things can happen
-//! there, and each try is cheap.
+//! Removing entries can stop at a local minimum: seventeen requests that delay each other by their
+//! locks stay seventeen, although one request and one delayed vote violate the same property. So
+//! rebuilding searches small candidates: the request that the violation is about, alone or with one
+//! other request, with base timing and with none, one or two candidate
+//! faults. It tries small clusters first: they have fewer candidate faults,
+//! and their runs are cheaper.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -18,51 +20,53 @@ use crate::protocol::Scene;
 use crate::schedule::Schedule;
 use crate::workload::PlannedRequest;
 
-/// A story of so many faults and requests is short enough.
+/// A schedule with at most this many faults and requests is small: it is not rebuilt.
 const SMALL_FAULTS_MAX: usize = 3;
 const SMALL_REQUESTS_MAX: usize = 2;
-/// Stories tried at most, all in all, and no more than a quarter of the runs.
+/// Runs of all searches of one shrink together; at most a quarter of all its runs.
 pub(super) const REBUILD_RUNS_MAX: u64 = 30_000;
-/// When everybody asks, in microseconds: by then all have booted. Who asks earlier is not heard and asks again much
-/// later, when the storm may be over.
+/// The time of a request, in microseconds. All nodes have booted by then: an earlier request would
+/// be lost, and its repetition may come after the fault phase.
 const AFTER_BOOT_US: u64 = 10_000;
-/// When others ask who shall find the first ones served.
+/// The time of a second request that is sent after the first one is answered, in microseconds.
 const AFTER_FIRST_REQUEST_US: u64 = 100_000;
-/// Among so many requests, any two may be those that matter.
+/// With at most this many requests, all pairs are tried, not only those with the request that the
+/// violation is about.
 const FEW_REQUESTS: usize = 6;
-/// Casts of two tried at most.
+/// Pairs of requests that are tried.
 const PAIRS_MAX: usize = 60;
-/// Beside those who are asked, so many nodes make a small setting: one to be ahead, one to be behind.
+/// Nodes of the smallest cluster beside those that receive the requests: one that is ahead of the
+/// others, and one that is behind them.
 const OTHER_NODES: usize = 2;
 
-/// Who wants something.
+/// The requests of a candidate: one or two.
 type RequestSet<O> = Vec<PlannedRequest<O>>;
 
-/// A calm story, and what can happen to it.
+/// A fault-free schedule, and the faults that can be added to it.
 struct Candidate<O> {
     schedule: Schedule<O>,
-    /// The shrinker's pool, in the names of this frame.
+    /// The shrinker's pool, renumbered for this cluster.
     pool: Vec<Fault>,
     candidate_faults: Vec<Fault>,
 }
 
-/// One way of telling it again.
+/// The bounds of one search.
 struct Search<'a, O> {
     request_sets: &'a [RequestSet<O>],
-    /// With so many faults, none or one or two.
+    /// Numbers of candidate faults to add, within 0 to 2.
     faults: RangeInclusive<usize>,
-    /// In these settings, counted from the smallest.
+    /// Indices into the clusters of each request set, which are sorted by size.
     clusters: Range<usize>,
-    /// In so many stories at most.
     runs_max: u64,
 }
 
-/// In the smallest setting, and in all others.
+/// Indices of the smallest cluster, and of all others.
 const SMALLEST_CLUSTER: Range<usize> = 0..1;
 const LARGER_CLUSTERS: Range<usize> = 1..usize::MAX;
 
 impl<S: Scene> Shrinker<'_, '_, S> {
-    /// Tries the shortest stories, of one request in its smallest setting: what they find saves all that follows.
+    /// Searches the smallest candidates, with one request in its smallest cluster. A success makes
+    /// all later passes cheap.
     pub(super) fn rebuild_from_one_request(&mut self) {
         if self.is_small() {
             return;
@@ -77,8 +81,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         });
     }
 
-    /// Tries short stories if the present one is long: with a log as long as usual, for what only shows before it is
-    /// compacted; and with one that is compacted after every record or two, for what otherwise needs many requests.
+    /// Searches small candidates if `best` is large. Whether one was adopted. Tries the default log
+    /// limit, for failures before a compaction, and limits that compact the log after every record
+    /// or two, for failures that otherwise need many requests.
     pub(super) fn rebuild(&mut self) -> bool {
         if self.is_small() {
             return false;
@@ -92,7 +97,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             clusters,
             runs_max,
         };
-        // In the order of what they cost and find.
+        // Ordered by their cost and by how often they succeed.
         let searches = [
             search(&request_pairs, 0..=1, SMALLEST_CLUSTER, 2_000),
             search(&request_pairs, 2..=2, SMALLEST_CLUSTER, 2_500),
@@ -113,8 +118,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         false
     }
 
-    /// The lengths of the log that make a difference to these requests: as usual, as it is, compacted after every other
-    /// record, after every one. A protocol may have no log that is compacted.
+    /// The log limits whose fault-free runs differ, out of: the default, the present one,
+    /// compaction after every other record, and after every record. A protocol that does not
+    /// compact has only one.
     fn distinct_log_limits(&mut self) -> Vec<u64> {
         let all = [LOG_BYTES, self.best.plan.log_bytes, SHORT_LOGS_BYTES[1], SHORT_LOGS_BYTES[0]];
         let (mut limits, mut fingerprints) = (Vec::new(), Vec::new());
@@ -135,7 +141,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         faults <= SMALL_FAULTS_MAX && requests <= SMALL_REQUESTS_MAX
     }
 
-    /// Tries one way of telling it.
+    /// Runs one search and subtracts its runs from the budget. Whether a candidate was adopted.
     fn run_search(&mut self, search: &Search<'_, S::Request>) -> bool {
         let from = self.runs;
         let until = from + search.runs_max.min(self.rebuild_runs_left);
@@ -147,8 +153,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     fn run_search_until(&mut self, search: &Search<'_, S::Request>, until: u64) -> bool {
         let clusters: Vec<_> =
             search.request_sets.iter().map(|request_set| self.clusters(request_set)).collect();
-        let most = clusters.iter().map(Vec::len).max().unwrap_or(0).min(search.clusters.end);
-        (search.clusters.start..most).any(|nth| {
+        let end = clusters.iter().map(Vec::len).max().unwrap_or(0).min(search.clusters.end);
+        (search.clusters.start..end).any(|nth| {
             let fault_free = clusters.iter().filter_map(|clusters| clusters.get(nth));
             let candidates: Vec<_> = fault_free
                 .filter_map(|(request_set, nodes)| {
@@ -156,7 +162,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
                 })
                 .collect();
             search.faults.clone().any(|size| {
-                // None takes the time of those with as many faults that come behind it.
+                // Each candidate gets an equal share of the remaining runs, so that no candidate
+                // uses up the runs of those after it.
                 candidates.iter().zip((1..=candidates.len() as u64).rev()).any(
                     |(candidate, left)| {
                         let share = until.saturating_sub(self.runs) / left;
@@ -171,7 +178,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         self.runs < until && !self.is_finished()
     }
 
-    /// Whether it breaks the claim with so many of the faults that can happen to it.
+    /// Whether the candidate violates the property with `size` of its candidate faults; then it is
+    /// adopted.
     fn reproduces(&mut self, candidate: &Candidate<S::Request>, size: usize, until: u64) -> bool {
         let Candidate { schedule, pool, candidate_faults } = candidate;
         let with = |some: &[&Fault]| {
@@ -179,20 +187,20 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             Schedule { faults, ..schedule.clone() }
         };
         let found = match size {
-            0 => self.has_budget(until) && self.better(&with(&[])),
+            0 => self.has_budget(until) && self.adopt_if_better(&with(&[])),
             1 => candidate_faults
                 .iter()
-                .any(|fault| self.has_budget(until) && self.better(&with(&[fault]))),
-            // First those of the same kinds as in the long story.
+                .any(|fault| self.has_budget(until) && self.adopt_if_better(&with(&[fault]))),
+            // First the pairs of the same kinds as in the original.
             _ => [true, false].into_iter().any(|same| {
                 candidate_faults.iter().enumerate().any(|(at, one)| {
                     let mut others: Vec<_> = candidate_faults[..at].iter().collect();
                     others.retain(|other| {
                         self.has_budget(until) && self.original_has_both_kinds(one, other) == same
                     });
-                    others
-                        .into_iter()
-                        .any(|other| self.has_budget(until) && self.better(&with(&[other, one])))
+                    others.into_iter().any(|other| {
+                        self.has_budget(until) && self.adopt_if_better(&with(&[other, one]))
+                    })
                 })
             }),
         };
@@ -203,7 +211,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         found
     }
 
-    /// The request that the verdict is about; if it is about none, each of them.
+    /// The request that the violation is about, or each request if it is about none.
     fn single_requests(&self, about: Option<RequestId>) -> Vec<RequestSet<S::Request>> {
         let requests = self.sent_at_start();
         let is_subject = |planned: &&PlannedRequest<S::Request>| {
@@ -215,8 +223,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         }
     }
 
-    /// The request that the verdict is about with each other one; if there are few, or it is about none, any two. Of two
-    /// clients', both at once, or one after the other.
+    /// The request that the violation is about with each other request; all pairs if there are few
+    /// requests or it is about none. Two requests of different clients are tried at the same time
+    /// and one after the other.
     fn request_pairs(&self, about: Option<RequestId>) -> Vec<RequestSet<S::Request>> {
         let requests = self.sent_at_start();
         let is_subject = |planned: &PlannedRequest<S::Request>| {
@@ -253,8 +262,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         self.best.requests.iter().map(sent_at_start).collect()
     }
 
-    /// Where a cast may play, the smallest setting first: among those who are asked and a few whom that concerns, with no
-    /// more to do than concerns them; among all whom it concerns; in the whole cluster.
+    /// The clusters for a request set, the smallest first, with the requests restricted to them:
+    /// the nodes that receive the requests and a few that the requests name; all named nodes; the
+    /// whole cluster.
     fn clusters(
         &self,
         request_set: &[PlannedRequest<S::Request>],
@@ -269,7 +279,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             self.restricted_to(request_set, &nodes).map(|request_set| (request_set, nodes))
         };
         let few = (others.len() > OTHER_NODES).then(|| with(&others[..OTHER_NODES])).flatten();
-        // A protocol that names no nodes may need them all.
+        // Requests that name no nodes may still need all nodes: then only the whole cluster is
+        // left.
         let all = (!others.is_empty()).then(|| with(&others)).flatten();
         let mut clusters: Vec<_> = few.into_iter().chain(all).collect();
         if clusters.last().is_none_or(|(_, nodes)| nodes.len() < whole.len()) {
@@ -278,7 +289,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         clusters
     }
 
-    /// Whom these orders name, whoever is named most often first.
+    /// The nodes that these requests name, the most frequently named first.
     fn named_nodes(&self, request_set: &[PlannedRequest<S::Request>]) -> Vec<NodeId> {
         let named = std::cell::RefCell::new(std::collections::BTreeMap::<NodeId, usize>::new());
         let count = |id: NodeId| {
@@ -286,7 +297,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             Some(id)
         };
         for planned in request_set {
-            self.replayer.scene().renumbered(&planned.what, &count);
+            self.replayer.scene().renumbered(&planned.request, &count);
         }
         let mut named: Vec<_> = named.into_inner().into_iter().collect();
         named.retain(|(id, _)| id.0 < self.best.plan.nodes);
@@ -294,23 +305,23 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         named.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// The same requests, as far as they concern these nodes; `None` if one then wants nothing.
+    /// The requests restricted to operations at these nodes; `None` if one of them becomes empty.
     fn restricted_to(
         &self,
         request_set: &[PlannedRequest<S::Request>],
         nodes: &[NodeId],
     ) -> Option<RequestSet<S::Request>> {
-        // Who is not part of the cluster stays so.
+        // A node outside the cluster (an invalid request) stays in the request.
         let kept = |id: NodeId| (id.0 >= self.best.plan.nodes || nodes.contains(&id)).then_some(id);
         let requests = request_set.iter().map(|planned| {
-            let what = self.replayer.scene().renumbered(&planned.what, &kept)?;
-            Some(PlannedRequest { what, ..planned.clone() })
+            let request = self.replayer.scene().renumbered(&planned.request, &kept)?;
+            Some(PlannedRequest { request, ..planned.clone() })
         });
         requests.collect()
     }
 
-    /// This cast among these nodes, base timing, nothing wrong but that nodes may stay dead; `None` if it cannot do
-    /// without the others.
+    /// A candidate of these requests and nodes with base timing and without faults, except that
+    /// nodes may be never restarted; `None` if a request needs a removed node.
     fn candidate(
         &mut self,
         request_set: &[PlannedRequest<S::Request>],
@@ -332,7 +343,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 }
 
-/// What a request is, in whichever of its attempts.
+/// Whether `id` is an attempt of this request.
 fn is_attempt_of<O>(planned: &PlannedRequest<O>, id: RequestId) -> bool {
     (id.client, id.serial) == (planned.id.client, planned.id.serial)
 }

@@ -1,4 +1,4 @@
-//! The same fault in a cluster whose nodes, clients and requests bear other names.
+//! The same fault in a cluster whose nodes, clients and requests have other numbers.
 
 use stormglass::{About, NodeId, RequestId, Subject};
 
@@ -7,14 +7,15 @@ use crate::fault::{
     Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, TimedFault,
 };
 
-/// New names for old ones; `None` for what is gone.
+/// Maps old numbers to new ones; `None` if the node or client is removed.
 pub(super) struct Renumbering<'a> {
     pub(super) node: &'a dyn Fn(NodeId) -> Option<NodeId>,
     pub(super) client: &'a dyn Fn(u32) -> Option<u32>,
     pub(super) request: &'a dyn Fn(RequestId) -> RequestId,
 }
 
-/// The same fault if `incarnation` of `node` had not ended where it did.
+/// Adapts a fault to a run without the crash that ended `incarnation` of `node`: the later
+/// incarnations of the node have numbers that are lower by one.
 pub(super) fn shift_to_earlier_incarnation(fault: &mut Fault, node: NodeId, incarnation: u32) {
     let (fault_node, fault_incarnation) = match fault {
         Fault::Crash(at, _) | Fault::Barrier(at, _) | Fault::Write(at, _) => {
@@ -29,7 +30,7 @@ pub(super) fn shift_to_earlier_incarnation(fault: &mut Fault, node: NodeId, inca
 }
 
 impl Renumbering<'_> {
-    /// `None` if it speaks of somebody who is gone.
+    /// The renumbered fault; `None` if it names a removed node or client.
     pub(super) fn fault(&self, fault: &Fault) -> Option<Fault> {
         Some(match fault {
             Fault::Message(at, fault) => {

@@ -1,4 +1,5 @@
-//! The same fault, gentler, or told by meaning instead of time.
+//! Replaces a fault by a simpler one: less severe, with a shorter or rounder duration, or at a
+//! coordinate instead of a time.
 
 use stormglass::DiskError;
 
@@ -13,7 +14,7 @@ use crate::fault::{
 use crate::protocol::Scene;
 
 impl<S: Scene> Shrinker<'_, '_, S> {
-    /// Replaces each fault by gentler ones, as long as that helps.
+    /// Replaces each fault by simpler ones until none of them violates the property.
     pub(super) fn simplify_faults(&mut self) -> bool {
         let mut any = false;
         let mut at = 0;
@@ -43,7 +44,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 }
 
-/// How hard a fault is, and how hard to read; only what is lighter replaces it.
+/// How severe a fault is, and how hard to read. A fault is replaced only by one of less complexity,
+/// so the replacement terminates. Only the order of the values matters.
 fn complexity(fault: &Fault) -> u64 {
     match fault {
         Fault::Message(_, fault) => match fault {
@@ -115,7 +117,7 @@ fn crash_complexity(crash: &Crash) -> u64 {
     10 * how + down + 1_000 * u64::from(crash.damage.is_some())
 }
 
-/// A time's size in powers of two, and whether it is round: 0 to 99.
+/// The magnitude of a duration in powers of two of milliseconds, and how round it is: 0 to 83.
 fn duration_complexity(us: u64) -> u64 {
     4 * u64::from((us / 1_000 + 1).ilog2()).min(20) + digits_complexity(us)
 }
@@ -124,12 +126,12 @@ fn digits_complexity(us: u64) -> u64 {
     [10_000, 1_000, 100, 1].iter().position(|step| us.is_multiple_of(*step)).unwrap_or(0) as u64
 }
 
-/// Lengths worth trying instead of this one.
+/// Shorter or rounder durations than this one.
 fn shorter_durations(us: u64) -> Vec<u64> {
     let common_durations = [1_000, 10_000, 50_000, 100_000, 200_000, 400_000];
     common_durations
         .into_iter()
-        .filter(|common_durations| *common_durations < us)
+        .filter(|duration| *duration < us)
         .chain(rounder_times(us).filter(|us| *us > 0))
         .collect()
 }
@@ -297,7 +299,8 @@ fn simpler_timed_faults(timed_fault: &TimedFault) -> Vec<TimedFault> {
     }
 }
 
-/// What happens at a time, told by what it happens to: a crash after a deed, one message lost or late.
+/// Faults at coordinates with the effect of a fault at a time: a crash after an effect, one message
+/// lost or delayed.
 fn equivalent_coordinate_faults(
     at_us: u64,
     timed_fault: &TimedFault,
@@ -311,7 +314,7 @@ fn equivalent_coordinate_faults(
         all.map(|(_, at)| *at).filter(|at| on(at)).collect()
     };
     let delayed = |at: MessageAt, by_us: u64| Fault::Message(at, MessageFault::Delay { by_us });
-    // A message may have been under way for a while when the weather reached it.
+    // A message that was sent up to 30 ms before the fault began may still have been in flight.
     let before_us = at_us.saturating_sub(30_000);
     match timed_fault {
         TimedFault::Crash { node, crash } => {

@@ -1,16 +1,18 @@
-//! From a key that mixes all delays to base timing: an entry for each deviation that matters.
+//! Replaces random timing (all delays drawn from a key) by base timing, and adds an entry for each
+//! deviation that matters.
 
 use super::{Shrinker, ddmin};
 use crate::fault::{BarrierFault, Endpoint, Fault, MessageFault};
 use crate::protocol::Scene;
 use crate::schedule::Schedule;
 
-/// Least delays and barriers that are worth trying, in microseconds: the one that everything takes with base timing.
+/// The message delays and barrier times to try, in microseconds. With base timing every message and
+/// every barrier takes the least time of its range.
 const BASE_TIMINGS: [(u64, u64); 6] =
     [(500, 100), (500, 2_000), (5_000, 100), (500, 20_000), (20_000, 100), (5_000, 2_000)];
 
 impl<S: Scene> Shrinker<'_, '_, S> {
-    /// Base timing at one pace or another; else base timing with a few deviations.
+    /// Tries base timing with each of the times, then base timing with a few deviations.
     pub(super) fn use_base_timing(&mut self) -> bool {
         if self.best.plan.timing.key.is_none() {
             return self.drop_tail();
@@ -33,7 +35,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         candidate
     }
 
-    /// No tail; and with base timing, where only the least counts, the usual greatest.
+    /// Removes the tail of the delays. With base timing only the least of each range counts, so the
+    /// greatest returns to its default as well.
     fn drop_tail(&mut self) -> bool {
         let (mut candidate, default_timing) = (self.best.clone(), crate::plan::Timing::default());
         let timing = &mut candidate.plan.timing;
@@ -42,15 +45,17 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             timing.latency_us.1 = default_timing.latency_us.1.max(timing.latency_us.0);
             timing.sync_us.1 = default_timing.sync_us.1.max(timing.sync_us.0);
         }
-        candidate.plan != self.best.plan && self.better(&candidate)
+        candidate.plan != self.best.plan && self.adopt_if_better(&candidate)
     }
 
-    /// Says of each message and barrier by how much it deviates from base timing, and leaves out what does not matter.
-    /// Worth it if few remain; the faults that are there stay.
+    /// Adds an entry for each message and barrier that takes longer than with base timing, and
+    /// removes those that do not matter. Keeps the result if few remain, and undoes it otherwise.
+    /// The other faults stay.
     fn use_base_timing_with_delays(&mut self) -> bool {
         let (kept, violation) = (self.best.clone(), self.violation.clone());
         let mut entries = self.message_delays();
         entries.extend(self.slow_barriers());
+        // Delta debugging over more entries would cost too many runs.
         if entries.len() > 400 {
             return false;
         }
@@ -59,10 +64,10 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             let faults = [&kept.faults[..], entries].concat();
             Schedule { faults, ..base.clone() }
         };
-        if !self.better(&with(&entries)) {
+        if !self.adopt_if_better(&with(&entries)) {
             return false;
         }
-        ddmin::ddmin(&entries, |some| self.better(&with(some)));
+        ddmin::ddmin(&entries, |some| self.adopt_if_better(&with(some)));
         let keep = self.best.faults.len() <= kept.faults.len().max(1) + 2;
         if keep {
             self.pool.extend(entries);
@@ -77,7 +82,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         let default_timing = self.with_base_timing(BASE_TIMINGS[0]).plan.timing;
         let mut ordinals = std::collections::BTreeMap::new();
         let mut message_delays = Vec::new();
-        // An answer to nobody, which a node may have made up, is on no link.
+        // A faulty node may reply to a client that does not exist: that message is on no link.
         let exists = |end: Endpoint| match end {
             Endpoint::Node(node) => node.0 < plan.nodes,
             Endpoint::Client(client) => (1..=plan.clients).contains(&client),

@@ -1,4 +1,4 @@
-//! Faults for proptest: flat lists over coordinates that a calm run really has.
+//! Faults for proptest: flat lists over the coordinates that a run without faults reaches.
 
 use std::sync::atomic::AtomicBool;
 
@@ -20,15 +20,16 @@ use crate::replay::{record, replay_world};
 use crate::schedule::{Expectation, Schedule};
 use crate::shrink::{RunCoordinates, ScheduleSize, ShrinkControl, shrink};
 
-/// Runs at most for one case that fails: proptest tries many.
+/// The greatest number of runs to shrink one failing case: proptest tries many.
 const RUNS_MAX: u64 = 1_500;
 
-/// Faults at most in one case; proptest leaves out those that do not matter.
+/// The greatest number of faults in one case; proptest removes those that do not matter.
 const FAULTS_MAX: usize = 8;
 
-/// Lists of faults that can happen to a scene: each at a coordinate of its calm run, or one behind that, as a crash or a
-/// loss may bring about. Nothing in it depends on anything else in it, so any part of a list is a list: proptest shrinks by
-/// leaving out, and then to earlier coordinates and gentler faults.
+/// Lists of faults that can happen to a protocol: each at a coordinate of its run without faults,
+/// or one after that, as a crash or a loss may cause. No entry depends on another, so any part of a
+/// list is a valid list: proptest shrinks by removing entries, and then to earlier coordinates and
+/// simpler faults.
 pub fn faults<S: Scene>(scene: &S, setup: &Setup) -> impl Strategy<Value = Vec<Fault>> + use<S> {
     let mut world = replay_world(scene, &base_schedule(scene, setup), RunCoordinates::default());
     world.run();
@@ -55,27 +56,33 @@ pub fn faults<S: Scene>(scene: &S, setup: &Setup) -> impl Strategy<Value = Vec<F
     vec(any, 0..=faults_max)
 }
 
-/// The storm's first seed (or `STORMGLASS_SEED`) without its faults, with base timing.
+/// The first seed (or `STORMGLASS_SEED`) without its faults, with base timing.
 fn base_schedule<S: Scene>(scene: &S, setup: &Setup) -> Schedule<S::Request> {
     let (_, mut schedule) = record(scene, setup, environment::seed().unwrap_or(0));
     schedule.faults.clear();
     schedule.plan.permanently_down.clear();
     schedule.plan.timing.key = None;
-    schedule.property = Expectation::MustHold(None);
+    schedule.expectation = Expectation::NoViolation(None);
     schedule
 }
 
-/// Runs a scene's first seed under these faults and no others; if the environment names a schedule, that one instead.
+/// Runs the first seed with these faults and no others; if the environment names a schedule, that
+/// one instead.
 ///
 /// # Errors
-/// If a claim breaks: with everything that [`Simulation::check`](super::Simulation::check) says. It is no panic, since proptest tries
-/// many smaller lists after the first that fails, and what each of them says would bury the last.
-pub fn survives<S: Scene>(scene: &S, setup: &Setup, faults: &[Fault]) -> Result<(), TestCaseError> {
+/// If a property is violated: with the message of [`Simulation::check`](super::Simulation::check).
+/// It is no panic, since proptest tries many smaller lists after the first that fails, and their
+/// messages would hide the last.
+pub fn check_faults<S: Scene>(
+    scene: &S,
+    setup: &Setup,
+    faults: &[Fault],
+) -> Result<(), TestCaseError> {
     if let Some(path) = environment::replay() {
         return replay_file(scene, &path).map_err(TestCaseError::fail);
     }
     let schedule = Schedule { faults: faults.to_vec(), ..base_schedule(scene, setup) };
-    // Proptest leaves faults out; requests, nodes and time it knows nothing of.
+    // Proptest removes faults; it cannot shrink requests, nodes and times.
     let control = ShrinkControl {
         stop: &AtomicBool::new(false),
         runs_max: RUNS_MAX,
@@ -94,9 +101,9 @@ pub fn survives<S: Scene>(scene: &S, setup: &Setup, faults: &[Fault]) -> Result<
     )))
 }
 
-/// What a property over faults should run with: so many cases, and cases that failed kept in this file, which is best
-/// one of `regressions/proptest/`.
-pub fn config(cases: u32, file: &'static str) -> Config {
+/// The configuration of a property over faults: the number of cases, and the file in which failed
+/// cases are kept, best one of `regressions/proptest/`.
+pub fn proptest_config(cases: u32, file: &'static str) -> Config {
     let failure_persistence = Some(Box::new(FileFailurePersistence::Direct(file)) as Box<_>);
     Config { failure_persistence, ..Config::with_cases(cases) }
 }
@@ -133,7 +140,7 @@ fn barrier(at: Vec<EffectAt>) -> impl Strategy<Value = Fault> {
     (select(at), fault).prop_map(|(at, fault)| Fault::Barrier(at, fault))
 }
 
-/// For a scene in which nothing happens; never drawn from.
+/// For a protocol in which nothing happens; never drawn from.
 fn unreachable_strategy() -> impl Strategy<Value = Fault> {
     let at = EffectAt {
         node: stormglass::NodeId(0),

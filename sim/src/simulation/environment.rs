@@ -1,38 +1,40 @@
-#![allow(clippy::disallowed_methods, reason = "a test may be told which seeds to run")]
+//! The environment variables that override what a test runs.
+
+#![allow(clippy::disallowed_methods, reason = "the environment selects the seeds of a test")]
 
 use std::env;
 use std::path::PathBuf;
 
-/// A number in a variable.
+/// A number in an environment variable.
 ///
 /// # Panics
-/// If it is none: a test that runs something else than asked for would be worse.
+/// If it is no number: a test must not run something else than requested.
 fn number(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
     Some(text.trim().parse().unwrap_or_else(|_| panic!("{name} is `{text}`, not a number")))
 }
 
-/// The one seed that is asked for.
+/// The requested seed.
 pub(super) fn seed() -> Option<u64> {
     number("STORMGLASS_SEED")
 }
 
-/// How many seeds are asked for.
+/// The requested number of seeds.
 ///
 /// # Panics
-/// If it is none: a test that runs nothing must not pass.
+/// If it is 0: a test that runs nothing must not pass.
 pub(super) fn seeds() -> Option<u64> {
     let seeds = number("STORMGLASS_SEEDS");
-    assert!(seeds != Some(0), "STORMGLASS_SEEDS is 0: a storm of no seeds shows nothing");
+    assert!(seeds != Some(0), "STORMGLASS_SEEDS is 0: a check needs at least one seed");
     seeds
 }
 
-/// The schedule that is asked for.
+/// The requested schedule.
 pub(super) fn replay() -> Option<PathBuf> {
     env::var_os("STORMGLASS_REPLAY").map(PathBuf::from)
 }
 
-/// Where the schedule of a failure goes.
+/// The directory for the schedule of a failure.
 pub(super) fn save() -> Option<PathBuf> {
     env::var_os("STORMGLASS_SAVE").map(PathBuf::from)
 }

@@ -1,4 +1,4 @@
-//! What a failing test says: enough for somebody who has never seen it to act on.
+//! The message of a failing test, with everything that is needed next.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -16,13 +16,14 @@ use crate::shrink::{ScheduleSize, ShrinkControl, shrink};
 use crate::trace::{Filter, Trace};
 use crate::world::HARNESS_NEVER_PANICS;
 
-/// Runs at most, for a shrink within a test.
+/// The greatest number of runs of a shrink within a test.
 const RUNS_MAX: u64 = 20_000;
 
-/// Hunts so many seeds, or whatever the environment asks for; [`Simulation::check`](super::Simulation::check) for any scene.
+/// Runs many seeds, or those that the environment requests;
+/// [`Simulation::check`](super::Simulation::check) for any protocol.
 ///
 /// # Panics
-/// If a claim breaks, or all seeds together have not seen what they should.
+/// If a property is violated, or a `sometimes` counter stays at 0 in all seeds.
 #[track_caller]
 pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
     if let Some(path) = environment::replay() {
@@ -39,13 +40,13 @@ pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
         let all = environment::seed().is_none();
         assert!(
             never.is_empty() || !all,
-            "never seen in {} seeds: {}",
+            "never observed in {} seeds: {}",
             report.seeds,
             never.join("; ")
         );
         return;
     };
-    // Nothing of the node's: what there is to know is in the message, and in that of the panic itself.
+    // Not the node's fault: the message, and that of the panic itself, are all there is to report.
     assert!(violation.property != HARNESS_NEVER_PANICS, "seed {seed}: {violation}");
     let (_, schedule) = record(scene, setup, *seed);
     let control = ShrinkControl {
@@ -55,7 +56,7 @@ pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
     };
     let Some(mut shrunk) = shrink(scene, &schedule, control) else {
         panic!(
-            "seed {seed} has broken {violation}\nand does not when it is run again: something in it is not deterministic"
+            "seed {seed} violated {violation}\nbut not when it was run again: the run is not deterministic"
         );
     };
     shrunk.schedule.note.push(format!("Found by seed {seed}."));
@@ -68,45 +69,46 @@ pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
     );
 }
 
-/// Runs a schedule; [`Simulation::replay`](super::Simulation::replay) for any scene.
+/// Runs a schedule; [`Simulation::replay`](super::Simulation::replay) for any protocol.
 ///
 /// # Panics
-/// If it cannot be read, or does not end as it says.
+/// If it cannot be read, or the run does not end as it expects.
 #[track_caller]
 pub fn replay<S: Scene>(scene: &S, text: &str) {
     let schedule = Schedule::read(scene, text).unwrap_or_else(|error| panic!("{error}"));
     check_expectation(scene, &schedule).unwrap_or_else(|reason| panic!("{reason}"));
 }
 
-/// Runs the schedule in a file. What is wrong, if it cannot be read or does not end as it says.
+/// Runs the schedule in a file. Returns the error if it cannot be read or does not end as it
+/// expects.
 pub(super) fn replay_file<S: Scene>(scene: &S, path: &Path) -> Result<(), String> {
     check_expectation(scene, &regress::read(scene, path)?)
 }
 
 fn check_expectation<S: Scene>(scene: &S, schedule: &Schedule<S::Request>) -> Result<(), String> {
     let violation = replay_world(scene, schedule, ()).run().violation;
-    match (&schedule.property, violation) {
-        (Expectation::MustHold(_), None) => Ok(()),
-        (Expectation::MustViolate(property), Some(violation)) if violation.property == property => {
+    match (&schedule.expectation, violation) {
+        (Expectation::NoViolation(_), None) => Ok(()),
+        (Expectation::Violation(property), Some(violation)) if violation.property == property => {
             Ok(())
         }
-        (Expectation::MustViolate(property), None) => {
-            Err(format!("it should break {property}, and nothing breaks"))
+        (Expectation::Violation(property), None) => {
+            Err(format!("expected a violation of {property}, but no property was violated"))
         }
-        (Expectation::MustHold(_) | Expectation::MustViolate(_), Some(violation)) => {
+        (Expectation::NoViolation(_) | Expectation::Violation(_), Some(violation)) => {
             let repeat_command = test_command();
             Err(failure_message(
                 scene,
                 schedule,
                 &violation,
-                "the schedule does not end as it says",
+                "the run does not meet the expectation of the schedule",
                 &repeat_command,
             ))
         }
     }
 }
 
-/// The command that runs the present test.
+/// The command that runs the current test.
 pub(super) fn test_command() -> String {
     match std::thread::current().name() {
         Some(name) if name != "main" => format!("cargo test {name}"),
@@ -114,7 +116,7 @@ pub(super) fn test_command() -> String {
     }
 }
 
-/// The message of a panic.
+/// The panic message: violation, schedule, trace and commands.
 pub(super) fn failure_message<S: Scene>(
     scene: &S,
     schedule: &Schedule<S::Request>,
@@ -126,39 +128,34 @@ pub(super) fn failure_message<S: Scene>(
     let ended_us = world.run().tally.virtual_us;
     let (text, trace) = (schedule.write(scene), world.checker().0.text());
     let Violation { property, reason, .. } = violation;
-    let mut message = format!("{} breaks {property}\n  {reason}\n\n{sizes}:\n\n", scene.name());
+    let mut message = format!("{} violates {property}\n  {reason}\n\n{sizes}:\n\n", scene.name());
     text.lines().for_each(|line| writeln!(message, "    {line}").expect("writing to a string"));
     let (ms, us) = (ended_us / 1000, ended_us % 1000);
-    write!(
-        message,
-        "\nwhat happens:\n\n{trace}{ms:>5}.{us:03}      BREAKS    {property}: {reason}\n"
-    )
-    .expect("writing to a string");
+    write!(message, "\ntrace:\n\n{trace}{ms:>5}.{us:03}      VIOLATED  {property}: {reason}\n")
+        .expect("writing to a string");
     if schedule.requests.is_empty() {
-        message +=
-            "\nnobody needs to ask for anything: it breaks in what every run does, or ends with\n";
+        message += "\nviolated without any request\n";
     }
     write!(message, "\nrun it again with\n  {repeat_command}\n").expect("writing to a string");
     message + &save_or_explain(scene, schedule, &text)
 }
 
-/// Writes the schedule where the environment says, or tells how; and how to run what is there.
+/// Saves the schedule where the environment says, or explains how; and how to run it.
 fn save_or_explain<S: Scene>(scene: &S, schedule: &Schedule<S::Request>, text: &str) -> String {
-    let (name, command) = (format!("{}.storm", regress::file_stem(schedule)), test_command());
+    let (name, command) = (format!("{}.schedule", regress::file_stem(schedule)), test_command());
     let directory = environment::save();
     let path = directory.as_deref().unwrap_or(Path::new("regressions")).join(&name);
     let path = path.display();
-    let save_or_explain = match directory.as_deref().map(|directory| write(directory, &name, text))
-    {
-        None => format!("keep it with\n  STORMGLASS_SAVE=regressions {command}\n"),
-        Some(Ok(())) => format!("kept as {path}\n"),
-        Some(Err(error)) => return format!("not kept: {path}: {error}\n"),
+    let saved = match directory.as_deref().map(|directory| write(directory, &name, text)) {
+        None => format!("save the schedule with\n  STORMGLASS_SAVE=regressions {command}\n"),
+        Some(Ok(())) => format!("saved as {path}\n"),
+        Some(Err(error)) => return format!("not saved: {path}: {error}\n"),
     };
     let cli_command =
         scene.command().map(|cli_command| format!("  {cli_command} replay {path} --explain\n"));
     format!(
-        "{save_or_explain}and then run just this, however the test changes, with\n  STORMGLASS_REPLAY={path} {command}\n{}\
-         or for ever, in a test of its own, with\n  .replay(include_str!(\"../regressions/{name}\"))\n",
+        "{saved}then replay this schedule with\n  STORMGLASS_REPLAY={path} {command}\n{}\
+         or add it as a regression test with\n  .replay(include_str!(\"../regressions/{name}\"))\n",
         cli_command.unwrap_or_default()
     )
 }

@@ -1,9 +1,11 @@
+//! The clocks of nodes: offset, drift and jumps (C1 to C3).
+
 use stormglass::Time;
 
 use crate::fault::Skew;
 
-/// The clock of one life of one node: off by an offset (C1), too fast or too slow (C2), and jumping (C3). It never
-/// runs backwards within a life; between lives it may.
+/// The clock of one incarnation of one node, with an offset (C1), a drift (C2) and jumps (C3). It
+/// is monotonic within an incarnation; the next incarnation may begin at an earlier time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Clock {
     skew: Skew,
@@ -21,7 +23,7 @@ impl Clock {
         self.jumped_us += by_us;
     }
 
-    /// What the clock shows at a true time.
+    /// The local time at a true time.
     #[inline]
     pub(crate) fn local_time(&self, true_us: u64) -> Time {
         let base = self.skew.offset_us + self.jumped_us + true_us;
@@ -32,7 +34,8 @@ impl Clock {
         Time(if self.skew.drift_ppm > 0 { base + drift } else { base - drift })
     }
 
-    /// A true time, not before `now_us`, at which the clock shows at least `local` (at most a few microseconds more).
+    /// A true time, not before `now_us`, at which the local time is at least `local`, and more than
+    /// a few microseconds later only if `now_us` is.
     #[inline]
     pub(crate) fn true_time_of(&self, local: Time, now_us: u64) -> u64 {
         let elapsed_local_us = local.0.saturating_sub(self.skew.offset_us + self.jumped_us);
@@ -43,6 +46,7 @@ impl Clock {
         let at_us =
             u64::try_from(u128::from(elapsed_local_us) * u128::from(MILLION) / u128::from(rate))
                 .unwrap_or(u64::MAX);
+        // Two divisions round down, here and in `local_time`: one microsecond for each.
         at_us.saturating_add(2).max(now_us)
     }
 }

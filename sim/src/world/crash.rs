@@ -1,3 +1,5 @@
+//! Process kills, power cuts and restarts (P1 to P6).
+
 use stormglass::{HaltReason, Node, NodeId};
 
 use super::{BarrierOutcome, Event, Phase, World};
@@ -8,15 +10,15 @@ use crate::property::{Checker, Fact};
 use crate::tally::Rule;
 use crate::workload::{ClientEvent, Workload};
 
-impl<N, W, J, C> World<N, W, J, C>
+impl<N, W, K, C> World<N, W, K, C>
 where
     N: Node,
     W: Workload<N>,
-    J: Checker<N>,
+    K: Checker<N>,
     C: Chooser,
 {
-    /// The node has stopped itself. No power is lost: after a failed sync it will read back what never reached the
-    /// disk (D7).
+    /// The node halts itself. No power is lost, so the page cache survives: after a failed sync the
+    /// next boot reads back bytes that never reached the disk (D7).
     pub(super) fn halt(&mut self, id: NodeId, reason: HaltReason) {
         let host = &mut self.hosts[usize::from(id.0)];
         host.node = None;
@@ -28,10 +30,11 @@ where
         self.queue.push(at_us, Event::Boot { node: id.0 });
     }
 
-    /// The process ends (P1), or the machine loses power (P2), be it before its boot was complete (P5), with a barrier
-    /// under way (D12), and with damage to what it leaves (D10).
+    /// Kills the process (P1) or cuts the power (P2), possibly before its boot is complete (P5) or
+    /// with a barrier pending (D12), and damages data at rest (D10).
     pub(super) fn crash(&mut self, id: NodeId, crash: &Crash) {
         let host = &mut self.hosts[usize::from(id.0)];
+        // A kill of a process that has ended changes nothing; a power cut still affects its disk.
         if host.node.is_none()
             && host.incarnation > 0
             && matches!(crash.how, CrashKind::Kill { .. })
@@ -76,14 +79,15 @@ where
     }
 
     pub(super) fn begin_timed_fault(&mut self, index: u32) {
-        if self.phase != Phase::Simulation {
+        if self.phase != Phase::Faults {
             return;
         }
-        let (_, timed_faults) = self.timed_faults[index as usize].clone();
-        self.observe(NodeId(0), &Fact::TimedFault(&timed_faults));
-        match timed_faults {
+        let (_, timed_fault) = self.timed_faults[index as usize].clone();
+        self.observe(NodeId(0), &Fact::TimedFault(&timed_fault));
+        match timed_fault {
             TimedFault::Cut { from, to, for_us } => {
-                self.network.cut(&from, &to, |cuts| cuts + 1);
+                // Partitions overlap: a link is cut while at least one of them cuts it.
+                self.network.update_partitions(&from, &to, |partitions| partitions + 1);
                 self.queue.push(self.now_us + for_us, Event::TimedFaultEnds { index });
             }
             TimedFault::Clog { from, to, for_us, swizzle } => {
@@ -113,29 +117,30 @@ where
         }
     }
 
-    /// P3: whether every node loses power at the moment of this weather.
+    /// P3: whether every node has a timed crash at the time of this one.
     fn is_cluster_power_cut(&self, index: u32) -> bool {
         let (now, _) = &self.timed_faults[index as usize];
         let loses_power = |id: NodeId| {
             let mut simultaneous = self.timed_faults.iter().filter(|(at, _)| at == now);
-            simultaneous.any(
-                |(_, timed_faults)| matches!(timed_faults, TimedFault::Crash { node, .. } if *node == id),
-            )
+            simultaneous
+                .any(|(_, fault)| matches!(fault, TimedFault::Crash { node, .. } if *node == id))
         };
         (0..self.plan.nodes).map(NodeId).all(loses_power)
     }
 
     pub(super) fn end_timed_fault(&mut self, index: u32) {
-        if self.phase == Phase::Simulation
+        if self.phase == Phase::Faults
             && let TimedFault::Cut { from, to, .. } = &self.timed_faults[index as usize].1
         {
-            self.network.cut(from, to, |cuts| cuts - 1);
+            self.network.update_partitions(from, to, |partitions| partitions - 1);
         }
     }
 
-    /// The sky clears: everything heals, boots and is re-timed, but for those who are dead for good (P6).
-    pub(super) fn clear(&mut self) {
-        (self.phase, self.fault_classes) = (Phase::Clear, FaultClasses::NOTHING);
+    /// Begins the phase of recovery: links heal, nodes boot and pending events are re-timed. Nodes
+    /// that are permanently down lose power and stay down (P6).
+    pub(super) fn heal(&mut self) {
+        self.phase = Phase::Recovery;
+        self.fault_classes = FaultClasses::NOTHING;
         self.network.heal();
         for host in &mut self.hosts {
             (host.paused_until_us, host.writes_fail_until_us) = (0, 0);
@@ -161,10 +166,11 @@ where
         }
         let permanently_down = self.plan.permanently_down.clone();
         self.observe(NodeId(0), &Fact::Healed { permanently_down: &permanently_down });
-        self.clients(ClientEvent::Healed);
+        self.notify_clients(ClientEvent::Healed);
     }
 
-    /// A life whose disk has failed is over, even if no barrier has told it yet (D8).
+    /// Kills each node whose disk has failed: without a later barrier it would never receive the
+    /// error (D8).
     fn kill_nodes_with_failed_disk(&mut self) {
         for id in (0..self.plan.nodes).map(NodeId) {
             let host = &self.hosts[usize::from(id.0)];
@@ -181,7 +187,8 @@ where
         }
     }
 
-    /// What is in flight arrives within the bounds of fair weather, counted from now.
+    /// Re-times every pending event to the bounds of a run without faults, counted from now. Wakes
+    /// are scheduled anew; boots are scheduled by [`World::heal`].
     fn retime(&mut self) {
         let (now_us, timing) = (self.now_us, self.plan.timing);
         let network = &self.network;
@@ -191,8 +198,10 @@ where
         }
         self.queue.retime(|at_us, event| match event {
             Event::Deliver { slot } => {
-                let (link, ordinal, clients) = network.place(slot).unwrap_or_default();
-                Some(at_us.clamp(now_us, now_us + timing.delay_us(link, ordinal, clients, false)))
+                let (link, ordinal, is_client_link) =
+                    network.timing_coordinate(slot).unwrap_or_default();
+                let delay_us = timing.delay_us(link, ordinal, is_client_link, false);
+                Some(at_us.clamp(now_us, now_us + delay_us))
             }
             Event::Barrier { node, incarnation, op, outcome } => {
                 let succeeds = matches!(outcome, BarrierOutcome::Done | BarrierOutcome::Slow);
@@ -205,7 +214,7 @@ where
             }
             Event::Timer { .. } => Some(at_us.max(now_us)),
             Event::Wake { .. } | Event::Boot { .. } | Event::TimedFault { .. } => None,
-            Event::TimedFaultEnds { .. } | Event::Clear => None,
+            Event::TimedFaultEnds { .. } | Event::Heal => None,
         });
         for id in (0..self.plan.nodes).map(NodeId) {
             self.schedule_wake(id);

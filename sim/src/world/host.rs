@@ -1,4 +1,4 @@
-//! What a node runs on.
+//! The machine that a node runs on: disk, clock, and the state of its process.
 
 use stormglass::{About, Effect, Node, NodeId};
 
@@ -6,25 +6,27 @@ use super::clock::Clock;
 use crate::chooser::EffectPoint;
 use crate::disk::Disk;
 
-/// A machine with, now and then, a process on it.
+/// A machine; `node` is `None` while its process is down.
 #[derive(Clone, Debug)]
 pub(super) struct Host<N> {
     pub(super) node: Option<N>,
-    /// Lives begun, the present one included.
+    /// Boots so far, the present incarnation included; 0 before the first.
     pub(super) incarnation: u32,
     pub(super) disk: Disk,
     pub(super) clock: Clock,
-    /// The time of the wake that is in the queue, `u64::MAX` if there is none.
+    /// The time of the queued wake event, in microseconds; `u64::MAX` if there is none.
     pub(super) wake_at_us: u64,
+    /// Events of this node are postponed to this time (P4).
     pub(super) paused_until_us: u64,
-    /// Until when every write fails (D8).
+    /// Every write before this time fails (D8).
     pub(super) writes_fail_until_us: u64,
+    // The next three are counted per incarnation.
     pub(super) last_append: Option<About>,
     pub(super) effects_performed: u32,
     pub(super) barriers: u32,
-    /// Whether this life has got through its boot (all barriers of it have completed): a crash before that is P5.
+    /// Whether every barrier of this incarnation's boot has completed: a crash before that is P5.
     pub(super) boot_complete: bool,
-    /// Whether the last boot was refused: nobody tries again.
+    /// Whether the last boot was refused: the node is not booted again.
     pub(super) boot_refused: bool,
 }
 
@@ -48,7 +50,7 @@ impl<N: Node> Default for Host<N> {
 }
 
 impl<N: Node> Host<N> {
-    /// Where the chooser is asked.
+    /// The point of this effect, as the chooser sees it.
     #[inline]
     pub(super) fn effect_point<'a>(
         &'a self,

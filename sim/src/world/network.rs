@@ -1,21 +1,25 @@
+//! The links between nodes and clients: in-flight messages, partitions, message faults (N1 to N8).
+
 use serde::{Serialize, de::DeserializeOwned};
 use stormglass::{About, Input, Label, Node, NodeId, RequestId, Subject};
 
 use super::{Event, Phase, World};
 use crate::chooser::{Chooser, SendPoint};
 use crate::fault::{Endpoint, MessageFault};
-use crate::property::{Checker, Fact};
+use crate::property::{Checker, Fact, LossReason};
 use crate::tally::Rule;
 use crate::workload::{ClientEvent, Workload};
 use stormglass::wire;
 
-/// The links, and what is under way on them. Ends are numbered densely: nodes first, then clients.
+/// The directed links and the messages in flight on them. Endpoints are numbered densely: nodes
+/// first, then clients.
 #[derive(Clone, Debug)]
 pub(super) struct Network<N: Node> {
     endpoint_count: usize,
     nodes: usize,
     links: Vec<Link>,
-    /// What is under way, or a free place.
+    /// `None` is a free slot, or the slot of an evicted message whose delivery event is still
+    /// queued.
     in_flight: Vec<Option<Envelope<N>>>,
     free_slots: Vec<u32>,
 }
@@ -24,13 +28,13 @@ pub(super) struct Network<N: Node> {
 struct Link {
     /// Messages sent so far.
     sent: u32,
-    /// Messages under way.
+    /// Messages in flight.
     queued: u32,
     /// Partitions that cut this link now (N6).
-    cuts: u32,
-    /// It holds everything until then (N5).
+    partitions: u32,
+    /// No message is delivered before this time (N5).
     clogged_until_us: u64,
-    /// Whether that is a swizzle's doing (N7).
+    /// Whether the clog is part of a swizzle (N7).
     clogged_by_swizzle: bool,
 }
 
@@ -38,9 +42,10 @@ struct Link {
 struct Envelope<N: Node> {
     from: u16,
     to: u16,
-    /// The lives of sender and receiver when it was sent: it may outlive both.
+    /// The incarnations of sender and receiver at the time of sending; either may have crashed
+    /// before delivery.
     incarnations: (u32, u32),
-    /// Which message of its link it is, from 0: the order of the queue, of which N8 loses one.
+    /// Its number on the link, from 0: the order of the queue from which N8 evicts a message.
     ordinal: u32,
     is_duplicate: bool,
     flipped_bit: Option<u32>,
@@ -49,23 +54,23 @@ struct Envelope<N: Node> {
 
 #[derive(Clone, Debug)]
 enum Payload<N: Node> {
-    Peer(N::Message),
-    Ask(RequestId, N::Request),
-    Answer(RequestId, N::Response),
+    Message(N::Message),
+    Request(RequestId, N::Request),
+    Response(RequestId, N::Response),
 }
 
 impl<N: Node> Payload<N> {
     fn about(&self) -> About {
         match self {
-            Payload::Peer(message) => message.about(),
-            Payload::Ask(id, request) => about_request(request.kind(), *id),
-            Payload::Answer(id, response) => about_request(response.kind(), *id),
+            Payload::Message(message) => message.about(),
+            Payload::Request(id, request) => about_request(request.kind(), *id),
+            Payload::Response(id, response) => about_request(response.kind(), *id),
         }
     }
 }
 
-/// What goes between client and node is about its request, whatever else its label says: leaving one request out must
-/// not rename what happens to another.
+/// The subject of a request or response is its request id, whatever its label returns: removing a
+/// request from a schedule must not change the coordinates of faults on another.
 fn about_request(kind: &'static str, id: RequestId) -> About {
     About { kind, subject: Some(Subject::Request(id)) }
 }
@@ -97,22 +102,23 @@ impl<N: Node> Network<N> {
     }
 
     #[inline]
-    fn end(&self, index: u16) -> Endpoint {
-        if usize::from(index) < self.nodes {
-            Endpoint::Node(NodeId(index))
+    fn endpoint_at(&self, number: u16) -> Endpoint {
+        if usize::from(number) < self.nodes {
+            Endpoint::Node(NodeId(number))
         } else {
-            Endpoint::Client(u32::from(index) - self.nodes as u32 + 1)
+            Endpoint::Client(u32::from(number) - self.nodes as u32 + 1)
         }
     }
 
-    fn index(&self, end: Endpoint) -> u16 {
-        match end {
+    fn endpoint_index(&self, endpoint: Endpoint) -> u16 {
+        match endpoint {
             Endpoint::Node(node) => node.0,
             Endpoint::Client(client) => (self.nodes as u32 + client - 1) as u16,
         }
     }
 
-    /// Puts a message on its link. Whoever builds it in the argument builds it in its place.
+    /// Puts a message on its link and returns its slot.
+    // Always inlined: an envelope built in the argument is then built in its slot, without a copy.
     #[inline(always)]
     fn enqueue(&mut self, envelope: Envelope<N>) -> u32 {
         let link = self.link(envelope.from, envelope.to);
@@ -125,7 +131,7 @@ impl<N: Node> Network<N> {
         slot
     }
 
-    /// Takes a message off its link; `None` if it was lost from the queue meanwhile.
+    /// Takes a message off its link; `None` if it was evicted from the queue.
     #[inline(always)]
     fn dequeue(&mut self, slot: u32) -> Option<Envelope<N>> {
         self.free_slots.push(slot);
@@ -135,15 +141,16 @@ impl<N: Node> Network<N> {
         Some(envelope)
     }
 
-    /// N8: the `victim`th message under way on a link, the one sent first being number 0, is lost; its slot stays
-    /// taken until its time comes.
+    /// N8: removes the `victim`th message in flight on a link, counted from 0 in the order of
+    /// sending. Its slot is freed by its delivery event, which is still in the queue.
     fn evict(&mut self, from: u16, to: u16, victim: u32) -> Option<Envelope<N>> {
-        let place = |(slot, envelope): (usize, &Option<Envelope<N>>)| {
+        let queue_position = |(slot, envelope): (usize, &Option<Envelope<N>>)| {
             let envelope =
                 envelope.as_ref().filter(|envelope| (envelope.from, envelope.to) == (from, to))?;
             Some((envelope.ordinal, envelope.is_duplicate, slot))
         };
-        let mut queue: Vec<_> = self.in_flight.iter().enumerate().filter_map(place).collect();
+        let mut queue: Vec<_> =
+            self.in_flight.iter().enumerate().filter_map(queue_position).collect();
         queue.sort_unstable();
         let &(.., slot) = queue.get(victim as usize)?;
         let link = self.link(from, to);
@@ -151,17 +158,24 @@ impl<N: Node> Network<N> {
         self.in_flight[slot].take()
     }
 
-    pub(super) fn cut(&mut self, from: &[Endpoint], to: &[Endpoint], cuts: impl Fn(u32) -> u32) {
+    /// Applies `update` to the number of partitions that cut each link from one of `from` to one of
+    /// `to`.
+    pub(super) fn update_partitions(
+        &mut self,
+        from: &[Endpoint],
+        to: &[Endpoint],
+        update: impl Fn(u32) -> u32,
+    ) {
         for &a in from {
             for &b in to {
-                let link = self.link(self.index(a), self.index(b));
-                self.links[link].cuts = cuts(self.links[link].cuts);
+                let link = self.link(self.endpoint_index(a), self.endpoint_index(b));
+                self.links[link].partitions = update(self.links[link].partitions);
             }
         }
     }
 
     pub(super) fn clog(&mut self, from: Endpoint, to: Endpoint, until_us: u64, swizzle: bool) {
-        let link = self.link(self.index(from), self.index(to));
+        let link = self.link(self.endpoint_index(from), self.endpoint_index(to));
         let link = &mut self.links[link];
         if until_us > link.clogged_until_us {
             (link.clogged_until_us, link.clogged_by_swizzle) = (until_us, swizzle);
@@ -170,62 +184,66 @@ impl<N: Node> Network<N> {
 
     pub(super) fn heal(&mut self) {
         for link in &mut self.links {
-            (link.cuts, link.clogged_until_us) = (0, 0);
+            (link.partitions, link.clogged_until_us) = (0, 0);
         }
     }
 
-    /// The link of a message under way, its place in the timing, and whether a client is at one end.
-    pub(super) fn place(&self, slot: u32) -> Option<(u32, u32, bool)> {
+    /// For a message in flight that gets a new delay: its link, an ordinal for
+    /// [`Timing`](crate::plan::Timing) that no message sent on that link so far has used, so that
+    /// the delay is a fresh one, and whether a client is at one end.
+    pub(super) fn timing_coordinate(&self, slot: u32) -> Option<(u32, u32, bool)> {
         let envelope = self.in_flight[slot as usize].as_ref()?;
         let link = self.link(envelope.from, envelope.to);
-        let clients = usize::from(envelope.from.max(envelope.to)) >= self.nodes;
-        Some((link as u32, self.links[link].sent + slot, clients))
+        let is_client_link = usize::from(envelope.from.max(envelope.to)) >= self.nodes;
+        Some((link as u32, self.links[link].sent + slot, is_client_link))
     }
 }
 
-impl<N, W, J, C> World<N, W, J, C>
+impl<N, W, K, C> World<N, W, K, C>
 where
     N: Node,
     W: Workload<N>,
-    J: Checker<N>,
+    K: Checker<N>,
     C: Chooser,
 {
     #[inline(always)]
     pub(super) fn send(&mut self, from: NodeId, to: NodeId, message: N::Message) {
         assert!(from != to, "a node never sends to itself");
-        assert!(to.0 < self.plan.nodes, "{to} is no node of this cluster");
-        self.transmit(from.0, to.0, Payload::Peer(message));
+        assert!(to.0 < self.plan.nodes, "{to} is not a node of this cluster");
+        self.transmit(from.0, to.0, Payload::Message(message));
     }
 
     pub(super) fn send_request(&mut self, id: RequestId, node: NodeId, request: N::Request) {
-        let from = self.network.index(Endpoint::client_of(id));
-        self.transmit(from, node.0, Payload::Ask(id, request));
+        let from = self.network.endpoint_index(Endpoint::client_of(id));
+        self.transmit(from, node.0, Payload::Request(id, request));
     }
 
     pub(super) fn send_response(&mut self, node: NodeId, id: RequestId, response: N::Response) {
         if id.client == 0 || id.client > u64::from(self.plan.clients) {
             return;
         }
-        let to = self.network.index(Endpoint::client_of(id));
-        self.transmit(node.0, to, Payload::Answer(id, response));
+        let to = self.network.endpoint_index(Endpoint::client_of(id));
+        self.transmit(node.0, to, Payload::Response(id, response));
     }
 
     #[inline(always)]
     fn transmit(&mut self, from: u16, to: u16, payload: Payload<N>) {
         let link = self.network.link(from, to);
-        let place = &mut self.network.links[link];
-        let ordinal = place.sent;
-        place.sent += 1;
-        let (queued, cut) = (place.queued, place.cuts > 0);
-        let clients = usize::from(from.max(to)) >= self.network.nodes;
-        let faults_active = self.phase == Phase::Simulation;
-        let delay_us = self.plan.timing.delay_us(link as u32, ordinal, clients, faults_active);
-        if faults_active && delay_us > self.plan.timing.base_us_max(clients) {
+        let link_state = &mut self.network.links[link];
+        let ordinal = link_state.sent;
+        link_state.sent += 1;
+        let queued = link_state.queued;
+        let is_partitioned = link_state.partitions > 0;
+        let is_client_link = usize::from(from.max(to)) >= self.network.nodes;
+        let faults_active = self.phase == Phase::Faults;
+        let delay_us =
+            self.plan.timing.delay_us(link as u32, ordinal, is_client_link, faults_active);
+        if faults_active && delay_us > self.plan.timing.base_us_max(is_client_link) {
             self.tally.hit(Rule::MessageDelayed);
         }
         let incarnations = (self.incarnation_at(from), self.incarnation_at(to));
         let fault = if self.fault_classes.messages {
-            let (a, b) = (self.network.end(from), self.network.end(to));
+            let (a, b) = (self.network.endpoint_at(from), self.network.endpoint_at(to));
             let about = payload.about();
             self.chooser.message(&SendPoint {
                 from: a,
@@ -238,7 +256,7 @@ where
         } else {
             None
         };
-        if cut || fault.is_some() {
+        if is_partitioned || fault.is_some() {
             let envelope = Envelope {
                 from,
                 to,
@@ -248,7 +266,7 @@ where
                 flipped_bit: None,
                 payload,
             };
-            return self.transmit_with_fault(envelope, delay_us, fault.filter(|_| !cut));
+            return self.transmit_with_fault(envelope, delay_us, fault.filter(|_| !is_partitioned));
         }
         self.schedule_delivery(
             Envelope {
@@ -264,7 +282,7 @@ where
         );
     }
 
-    /// The link is cut, or else something happens to the message.
+    /// Drops a message on a partitioned link (`fault` is `None`), or applies the fault.
     #[cold]
     fn transmit_with_fault(
         &mut self,
@@ -273,7 +291,7 @@ where
         fault: Option<MessageFault>,
     ) {
         match fault {
-            None => self.drop_message(&envelope, "partition"),
+            None => self.drop_message(&envelope, LossReason::Partition),
             Some(fault) => self.apply_message_fault(envelope, delay_us, fault),
         }
     }
@@ -284,15 +302,17 @@ where
         self.queue.push(self.now_us + delay_us, Event::Deliver { slot });
     }
 
-    /// What the chooser lets happen to one message: N1 it takes very long, N2 it is lost, N3 a copy flies too, with a
-    /// delay of its own, N4 a bit of it is flipped, N8 another has to make room for it.
+    /// Applies the chooser's fault to one message: N1 it takes very long, N2 it is lost, N3 a copy
+    /// is delivered as well, with a delay of its own, N4 a bit of it is flipped, N8 another message
+    /// of the full queue is evicted.
     fn apply_message_fault(
         &mut self,
         mut envelope: Envelope<N>,
         delay_us: u64,
         fault: MessageFault,
     ) {
-        let (from, to) = (self.network.end(envelope.from), self.network.end(envelope.to));
+        let (from, to) =
+            (self.network.endpoint_at(envelope.from), self.network.endpoint_at(envelope.to));
         let about = envelope.payload.about();
         self.observe(self.observer_node(from, to), &Fact::MessageFault { from, to, about, fault });
         match fault {
@@ -316,21 +336,22 @@ where
             MessageFault::Evict { victim } => {
                 if let Some(lost) = self.network.evict(envelope.from, envelope.to, victim) {
                     self.tally.hit(Rule::QueueOverflow);
-                    self.drop_message(&lost, "queue full");
+                    self.drop_message(&lost, LossReason::QueueFull);
                 }
                 self.schedule_delivery(envelope, delay_us);
             }
         }
     }
 
+    /// Reports a lost message: N6, the link is partitioned; or another [`LossReason`].
     #[cold]
-    /// N6: it comes to nobody, since the link is cut; or nobody is there.
-    fn drop_message(&mut self, envelope: &Envelope<N>, reason: &'static str) {
-        let (from, to) = (self.network.end(envelope.from), self.network.end(envelope.to));
-        if reason == "partition" {
+    fn drop_message(&mut self, envelope: &Envelope<N>, reason: LossReason) {
+        let (from, to) =
+            (self.network.endpoint_at(envelope.from), self.network.endpoint_at(envelope.to));
+        if reason == LossReason::Partition {
             self.tally.hit(Rule::Partitioned);
             let reverse_link = self.network.link(envelope.to, envelope.from);
-            self.tally.one_way += u64::from(self.network.links[reverse_link].cuts == 0);
+            self.tally.one_way += u64::from(self.network.links[reverse_link].partitions == 0);
         }
         self.observe(
             self.observer_node(from, to),
@@ -338,7 +359,8 @@ where
         );
     }
 
-    /// The node that a fact about a message is told of: the sender, unless that is a client.
+    /// The node at which a fact about a message is observed: the sender, or the receiver if the
+    /// sender is a client.
     fn observer_node(&self, from: Endpoint, to: Endpoint) -> NodeId {
         match (from, to) {
             (Endpoint::Node(node), _) | (Endpoint::Client(_), Endpoint::Node(node)) => node,
@@ -347,8 +369,8 @@ where
     }
 
     #[inline]
-    fn incarnation_at(&self, end: u16) -> u32 {
-        self.hosts.get(usize::from(end)).map_or(0, |host| host.incarnation)
+    fn incarnation_at(&self, endpoint: u16) -> u32 {
+        self.hosts.get(usize::from(endpoint)).map_or(0, |host| host.incarnation)
     }
 
     pub(super) fn deliver(&mut self, slot: u32) {
@@ -358,7 +380,8 @@ where
         };
         let (from, to) = (envelope.from, envelope.to);
         let link = &self.network.links[self.network.link(from, to)];
-        let (clogged_until_us, cut) = (link.clogged_until_us, link.cuts > 0);
+        let clogged_until_us = link.clogged_until_us;
+        let is_partitioned = link.partitions > 0;
         if clogged_until_us > self.now_us {
             self.tally.hit(if link.clogged_by_swizzle {
                 Rule::Swizzled
@@ -373,9 +396,9 @@ where
         {
             return;
         }
-        let envelope = self.network.dequeue(slot).expect("it was there a moment ago");
-        if cut {
-            self.drop_message(&envelope, "partition");
+        let envelope = self.network.dequeue(slot).expect("the slot was checked above");
+        if is_partitioned {
+            self.drop_message(&envelope, LossReason::Partition);
             return;
         }
         self.receive(envelope);
@@ -383,29 +406,30 @@ where
 
     #[inline(always)]
     fn receive(&mut self, envelope: Envelope<N>) {
-        if self.plan.wire || envelope.flipped_bit.is_some() {
+        if self.plan.encode_messages || envelope.flipped_bit.is_some() {
             return self.receive_encoded(envelope);
         }
         self.dispatch(envelope);
     }
 
-    /// N4: the bytes that would be on the wire arrive; a damaged frame is dropped by its receiver.
+    /// N4: encodes the payload as on the wire, flips the bit, and decodes it. A frame that does not
+    /// decode is dropped.
     #[cold]
     fn receive_encoded(&mut self, envelope: Envelope<N>) {
         let payload = match &envelope.payload {
-            Payload::Peer(message) => {
-                self.encode_and_decode(message, envelope.flipped_bit).map(Payload::Peer)
+            Payload::Message(message) => {
+                self.encode_and_decode(message, envelope.flipped_bit).map(Payload::Message)
             }
-            Payload::Ask(id, request) => self
+            Payload::Request(id, request) => self
                 .encode_and_decode(request, envelope.flipped_bit)
-                .map(|request| Payload::Ask(*id, request)),
-            Payload::Answer(id, response) => self
+                .map(|request| Payload::Request(*id, request)),
+            Payload::Response(id, response) => self
                 .encode_and_decode(response, envelope.flipped_bit)
-                .map(|response| Payload::Answer(*id, response)),
+                .map(|response| Payload::Response(*id, response)),
         };
         match payload {
             Some(payload) => self.dispatch(Envelope { payload, ..envelope }),
-            None => self.drop_message(&envelope, "damaged"),
+            None => self.drop_message(&envelope, LossReason::Corrupted),
         }
     }
 
@@ -413,18 +437,18 @@ where
     fn dispatch(&mut self, envelope: Envelope<N>) {
         let (from, to) = (NodeId(envelope.from), NodeId(envelope.to));
         if usize::from(envelope.to) >= self.hosts.len() {
-            let Payload::Answer(id, response) = &envelope.payload else { return };
+            let Payload::Response(id, response) = &envelope.payload else { return };
             self.observe(from, &Fact::Answered { id: *id, response });
-            self.clients(ClientEvent::Answer { from, id: *id, response });
+            self.notify_clients(ClientEvent::Answer { from, id: *id, response });
             return;
         }
         if self.hosts[usize::from(to.0)].node.is_none() {
-            self.drop_message(&envelope, "down");
+            self.drop_message(&envelope, LossReason::ReceiverDown);
             return;
         }
         match envelope.payload {
-            Payload::Ask(id, request) => self.step(to, Input::Request { id, request }),
-            Payload::Peer(message) => {
+            Payload::Request(id, request) => self.step(to, Input::Request { id, request }),
+            Payload::Message(message) => {
                 self.tally.delivered += 1;
                 self.tally.duplicates += u64::from(envelope.is_duplicate);
                 self.tally.late += u64::from(
@@ -433,11 +457,12 @@ where
                 );
                 self.step(to, Input::Message { from, message });
             }
-            Payload::Answer(..) => {}
+            Payload::Response(..) => {}
         }
     }
 
-    /// Through the wire's encoding and back.
+    /// Encodes a value as a frame, flips a bit of it (N4; the index is taken modulo the length of
+    /// the frame), and decodes it; `None` if the frame is rejected.
     fn encode_and_decode<T: Serialize + DeserializeOwned>(
         &mut self,
         value: &T,

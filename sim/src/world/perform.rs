@@ -1,3 +1,5 @@
+//! How the world performs the effects of a node. [`World`] returns the results of barriers later.
+
 use stormglass::{DiskError, DiskOp, Effect, Node, NodeId, Outbox};
 
 use super::{BarrierOutcome, Event, World};
@@ -7,15 +9,15 @@ use crate::property::{Checker, Fact};
 use crate::tally::Rule;
 use crate::workload::Workload;
 
-impl<N, W, J, C> World<N, W, J, C>
+impl<N, W, K, C> World<N, W, K, C>
 where
     N: Node,
     W: Workload<N>,
-    J: Checker<N>,
+    K: Checker<N>,
     C: Chooser,
 {
-    /// Performs what a step left in the outbox, in order. A crash may fall after any of them; what comes behind it
-    /// never happens.
+    /// Performs the effects of a step, in order. A crash may follow any of them; the effects after
+    /// it are discarded.
     pub(super) fn perform(&mut self, id: NodeId, outbox: &mut Outbox<N>) {
         let (effects, bytes) = outbox.drain();
         for effect in effects {
@@ -38,7 +40,8 @@ where
         }
     }
 
-    /// A message or an answer; false if the process ends right after it.
+    /// Sends a message or a response; false if no further effect of the step is performed, since
+    /// the process ends or a property is violated.
     #[inline(always)]
     fn perform_send(&mut self, id: NodeId, effect: Effect<N>) -> bool {
         let ordinal = self.next_effect_ordinal(id);
@@ -55,7 +58,8 @@ where
         self.crash_if_due(id, crash)
     }
 
-    /// An operation on the disk; false if the process ends right after it.
+    /// Issues an operation to the disk; false if no further effect of the step is performed, since
+    /// the process ends or a property is violated.
     #[inline(always)]
     fn perform_disk_op(
         &mut self,
@@ -66,7 +70,7 @@ where
     ) -> bool {
         let ordinal = self.next_effect_ordinal(id);
         let bytes = if let DiskOp::Append { bytes, .. } = op { bytes.of(buffer) } else { &[] };
-        let violation = if self.fault_classes.writes {
+        let write_fault = if self.fault_classes.writes {
             self.write_fault(id, ordinal, op, effect)
         } else {
             None
@@ -77,7 +81,7 @@ where
         } else {
             None
         };
-        self.issue_disk_op(id, op, bytes, violation, barrier);
+        self.issue_disk_op(id, op, bytes, write_fault, barrier);
         if self.violation.is_some() {
             return false;
         }
@@ -116,7 +120,7 @@ where
         effect: &Effect<N>,
     ) -> Option<WriteFault> {
         if matches!(op, DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) {
-            return None; // Those fail as barriers do.
+            return None; // A barrier fails by D7, not D8.
         }
         let host = &self.hosts[usize::from(id.0)];
         let still_failing = host.writes_fail_until_us > self.now_us;
@@ -161,19 +165,19 @@ where
         Some(fault)
     }
 
-    /// Hands an operation to the disk, and lets a barrier complete in time, or fail (D7), lie (D11), or take far longer than
-    /// messages do (D9).
+    /// Issues an operation to the disk and schedules the completion of a barrier: on time, failed
+    /// (D7), reported without syncing (D11), or slower than any message (D9).
     #[inline]
     fn issue_disk_op(
         &mut self,
         id: NodeId,
         op: &DiskOp,
         bytes: &[u8],
-        violation: Option<WriteFault>,
+        write_fault: Option<WriteFault>,
         barrier: Option<BarrierFault>,
     ) {
         let host = &mut self.hosts[usize::from(id.0)];
-        match violation {
+        match write_fault {
             None => host.disk.issue(op, bytes),
             Some(fault) => {
                 let keep = bytes.len() * usize::from(fault.keep_permille) / 1000;
@@ -195,7 +199,7 @@ where
                     }
                     Some(BarrierFault::Lie) => outcome = BarrierOutcome::Lied,
                 }
-                let op = u32::try_from(op.0).expect("a life has fewer than 2^32 barriers");
+                let op = u32::try_from(op.0).expect("an incarnation has fewer than 2^32 barriers");
                 self.queue.push(
                     self.now_us + duration_us,
                     Event::Barrier { node: id.0, incarnation, op, outcome },

@@ -1,4 +1,4 @@
-//! When a node wants to be woken, and when it is.
+//! Wakes: a node is stepped with [`Input::Wake`] once its clock reaches its deadline.
 
 use stormglass::{Input, Node, NodeId};
 
@@ -7,14 +7,14 @@ use crate::chooser::Chooser;
 use crate::property::{Checker, Violation};
 use crate::workload::Workload;
 
-impl<N, W, J, C> World<N, W, J, C>
+impl<N, W, K, C> World<N, W, K, C>
 where
     N: Node,
     W: Workload<N>,
-    J: Checker<N>,
+    K: Checker<N>,
     C: Chooser,
 {
-    /// Puts a wake into the queue if the node's deadline is nearer than the one that is there already.
+    /// Queues a wake for the node's deadline, unless an earlier or equal one is queued.
     #[inline]
     pub(super) fn schedule_wake(&mut self, id: NodeId) {
         let host = &mut self.hosts[usize::from(id.0)];
@@ -36,7 +36,7 @@ where
     pub(super) fn wake(&mut self, id: NodeId) {
         let now_us = self.now_us;
         if self.hosts[usize::from(id.0)].wake_at_us > now_us {
-            return; // A nearer deadline, or another life, has made this one stale.
+            return; // Stale: the deadline or the incarnation has changed since it was queued.
         }
         if self.postpone_if_paused(id, Event::Wake { node: id.0 }) {
             return;
@@ -55,7 +55,7 @@ where
             host.node.as_ref().and_then(Node::deadline).filter(|deadline| *deadline <= now)
         {
             let reason =
-                format!("{id} was woken at {now} and still wants to be woken at {stale_deadline}");
+                format!("{id} was woken at {now}, but its deadline is still {stale_deadline}");
             self.violation.get_or_insert(Violation::liveness("WakeMovesTheDeadline", reason));
         }
     }

@@ -1,4 +1,4 @@
-//! Clients who want something of a cluster that is being killed.
+//! Clients of a cluster whose nodes are being killed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,34 +9,34 @@ use stormglass::commit::{Action, Key, Op};
 use stormglass::runtime::{Client, ClientOptions, TxResult};
 use tokio::time::sleep;
 
-use crate::cli::cluster::Dice;
+use crate::cli::cluster::Rng;
 
-/// One transaction that was tried, and what its client knows of it.
+/// One attempted transaction, and the result that its client knows.
 #[derive(Clone, Debug)]
 pub(super) struct AttemptedTx {
-    /// The mark that it leaves.
+    /// The key of its mark.
     pub(super) mark: Key,
-    /// Where.
+    /// The nodes that take part.
     pub(super) nodes: Vec<NodeId>,
-    /// `None` if it was never asked.
+    /// `None` if it was never sent.
     pub(super) result: Option<TxResult>,
 }
 
 /// Accounts on each node: few, so that transactions meet.
 const ACCOUNTS: usize = 3;
 
-/// Lives until it is `stop`, one wish after another.
+/// Runs one transaction after another until `stop` is set.
 pub(super) async fn run_client(
     number: u32,
     cluster: String,
     addresses: Vec<String>,
-    mut rng: Dice,
+    mut rng: Rng,
     think: Duration,
     stop: Arc<AtomicBool>,
 ) -> Vec<AttemptedTx> {
     let mut connections: Vec<Option<Client>> = addresses.iter().map(|_| None).collect();
     let mut transactions = Vec::new();
-    // A client's number is good for one coordinator: no two connections share a name.
+    // A client's number is used for one coordinator: no two connections share a request id.
     let mut next_number = u64::from(number) << 20;
     while !stop.load(Ordering::Relaxed) {
         sleep(think / 2 + think * (rng.below(1000) as u32) / 1000).await;
@@ -50,7 +50,7 @@ pub(super) async fn run_client(
                 resend_after: Duration::from_millis(250),
                 attempts: 50,
             };
-            // Down: somebody else may be up.
+            // This node is down; another one may be up.
             connections[coordinator] = Client::connect(&addresses[coordinator], options).await.ok();
         }
         let Some(client) = &mut connections[coordinator] else { continue };
@@ -64,7 +64,7 @@ pub(super) async fn run_client(
     transactions
 }
 
-fn transfer(client: u32, tx: usize, rng: &mut Dice, nodes: usize) -> (Key, Vec<Op>) {
+fn transfer(client: u32, tx: usize, rng: &mut Rng, nodes: usize) -> (Key, Vec<Op>) {
     let mark = Key::new(&format!("m{client}.{tx}")).expect("short");
     let first = rng.below(nodes);
     let places = 2 + rng.below((nodes - 1).min(2));

@@ -1,4 +1,4 @@
-//! What must hold when nobody is killed any more.
+//! The checks after the last kill.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::clients::{AttemptedTx, accounts};
 use crate::cli::CliError;
 use crate::cli::cluster::Cluster;
 
-/// The sums.
+/// The results.
 #[derive(Debug, Default)]
 pub(super) struct CampaignReport {
     pub(super) committed: u64,
     aborted: u64,
     never_asked: u64,
-    /// Clients did not get an answer in time; asked for later, they were one or the other.
+    /// Transactions without an answer in time that were committed or aborted when queried later.
     resolved: u64,
     lost_commits: Vec<String>,
     disagreements: Vec<String>,
@@ -43,12 +43,12 @@ impl fmt::Display for CampaignReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} committed, {} aborted, {} never asked; {} of them answered only when asked for again",
+            "{} committed, {} aborted, {} never sent; {} of them resolved by a later outcome query",
             self.committed, self.aborted, self.never_asked, self.resolved
         )?;
-        writeln!(f, "{} acknowledged commits lost or done twice", self.lost_commits.len())?;
-        writeln!(f, "{} disagreements", self.disagreements.len())?;
-        writeln!(f, "{} blocked", self.blocked.len())?;
+        writeln!(f, "{} acknowledged commits lost or applied twice", self.lost_commits.len())?;
+        writeln!(f, "{} results that disagree with the stored marks", self.disagreements.len())?;
+        writeln!(f, "{} nodes still blocked", self.blocked.len())?;
         writeln!(f, "accounts add up to {}", self.total)?;
         write!(f, "{} logs that do not verify", self.logs.len())?;
         let all = self
@@ -69,10 +69,10 @@ pub(super) async fn check_cluster(
     cluster: &mut Cluster,
     transactions: Vec<AttemptedTx>,
     nodes: usize,
-    patience: Duration,
+    idle_timeout: Duration,
 ) -> Result<CampaignReport, CliError> {
     let mut report = CampaignReport::default();
-    wait_until_idle(cluster, patience, &mut report).await?;
+    wait_until_idle(cluster, idle_timeout, &mut report).await?;
     let mut clients = Vec::new();
     for node in 0..nodes {
         let options =
@@ -87,9 +87,9 @@ pub(super) async fn check_cluster(
         report.total += value.unwrap_or(0);
     }
     drop(clients);
-    wait_until_idle(cluster, patience, &mut report).await?;
+    wait_until_idle(cluster, idle_timeout, &mut report).await?;
     for exit in cluster.terminate_all()?.iter().filter(|exit| !exit.success()) {
-        report.exits.push(format!("a node did not end cleanly: {exit}"));
+        report.exits.push(format!("a node did not shut down cleanly: {exit}"));
     }
     for node in 0..nodes {
         if let Err(error) = verify(cluster, node) {
@@ -99,13 +99,13 @@ pub(super) async fn check_cluster(
     Ok(report)
 }
 
-/// Waits until no node has anything under way, and says who still does.
+/// Waits until no node has work in progress, and reports those that still have.
 async fn wait_until_idle(
     cluster: &Cluster,
-    patience: Duration,
+    idle_timeout: Duration,
     report: &mut CampaignReport,
 ) -> Result<(), CliError> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + idle_timeout;
     loop {
         let mut busy = Vec::new();
         for status in cluster.statuses().await? {
@@ -132,7 +132,7 @@ async fn wait_until_idle(
     }
 }
 
-/// Asks for what clients did not hear. By now everything is decided.
+/// Queries the outcomes that clients did not receive. By now everything is decided.
 async fn resolve(
     clients: &mut [Client],
     mut transactions: Vec<AttemptedTx>,
@@ -171,15 +171,15 @@ async fn check_marks(
     Ok(())
 }
 
-/// Holds what is there against what the client was told.
+/// Compares the marks with the result that the client received.
 fn check(tx: &AttemptedTx, marks: &[Option<i64>], report: &mut CampaignReport) {
     let all = |mark: Option<i64>| marks.iter().all(|found| *found == mark);
     let describe = || {
-        format!("{} at {:?} is {marks:?}; its client was told {:?}", tx.mark, tx.nodes, tx.result)
+        format!("{} at {:?} is {marks:?}; the client received {:?}", tx.mark, tx.nodes, tx.result)
     };
     match &tx.result {
         Some(TxResult::Committed { .. }) if !all(Some(1)) => report.lost_commits.push(describe()),
-        // A client that was told an error was told that nothing was done and nothing will be.
+        // An error means that nothing was executed and nothing will be.
         Some(TxResult::Aborted { .. }) | None if !all(None) => {
             report.disagreements.push(describe())
         }
@@ -206,7 +206,7 @@ fn verify(cluster: &Cluster, node: usize) -> Result<(), CliError> {
     let recovered = wal::recover::<State, Record>(&surviving)?;
     match recovered.torn {
         None => Ok(()),
-        Some(torn) => Err(format!("{torn} after a clean end").into()),
+        Some(torn) => Err(format!("{torn} after a clean shutdown").into()),
     }
 }
 
@@ -224,7 +224,7 @@ mod tests {
         id: RequestId { client: 1, serial: 1, attempt: 0 },
     };
 
-    /// How many complaints there are about acknowledged commits and about disagreements.
+    /// The numbers of lost acknowledged commits and of disagreements.
     fn failure_counts(result: Option<TxResult>, marks: [Option<i64>; 2]) -> (usize, usize) {
         let mark = Key::new("m1.1").expect("short");
         let tx = AttemptedTx { mark, nodes: vec![NodeId(0), NodeId(1)], result };

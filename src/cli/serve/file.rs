@@ -1,4 +1,4 @@
-//! The file of settings. What is wrong with it is told with its line.
+//! The settings file. Errors are reported with their line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +26,7 @@ pub(super) struct File {
     pub(super) tuning: Tuning,
 }
 
-/// Where each node listens; none is listed twice.
+/// The address of each node; no node is listed twice.
 #[derive(Debug, Default)]
 pub(super) struct Peers(pub(super) BTreeMap<NodeId, String>);
 
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Peers {
     }
 }
 
-/// Reads the table line by line: `0` and `n0` are one node, and two keys.
+/// Reads the table entry by entry: `0` and `n0` are one node, and two keys.
 struct PeerTableVisitor;
 
 impl<'de> Visitor<'de> for PeerTableVisitor {
@@ -62,7 +62,7 @@ impl<'de> Visitor<'de> for PeerTableVisitor {
         let mut peers = BTreeMap::new();
         while let Some((NodeKey(id), Address(address))) = lines.next_entry()? {
             if peers.insert(id, address).is_some() {
-                return Err(A::Error::custom(format!("{id} is twice in the list of peers")));
+                return Err(A::Error::custom(format!("{id} appears twice in the list of peers")));
             }
         }
         Ok(Peers(peers))

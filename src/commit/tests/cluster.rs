@@ -1,4 +1,4 @@
-//! A handful of nodes in memory: messages arrive in order, or not at all; barriers complete at once.
+//! A few nodes in memory: messages arrive in order, or not at all; barriers complete at once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,42 +13,42 @@ use crate::id::{NodeId, RequestId, Time};
 /// Files, as a reader sees them and as a power cut leaves them. Names are durable at once.
 #[derive(Clone, Debug, Default)]
 struct Disk {
-    seen: BTreeMap<FileId, Vec<u8>>,
+    visible: BTreeMap<FileId, Vec<u8>>,
     synced: BTreeMap<FileId, Vec<u8>>,
 }
 
 impl ReadDisk for Disk {
     fn files(&self) -> Vec<FileId> {
-        self.seen.keys().copied().collect()
+        self.visible.keys().copied().collect()
     }
     fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
-        Ok(self.seen.get(&file).map(Vec::as_slice))
+        Ok(self.visible.get(&file).map(Vec::as_slice))
     }
 }
 
 impl Disk {
-    /// Performs one operation; the barrier to complete, if it was one.
+    /// Performs one operation; returns the barrier to complete, if it is one.
     fn perform(&mut self, op: DiskOp, buffer: &[u8]) -> Option<OpId> {
         match op {
             DiskOp::Append { file, bytes, .. } => {
-                self.seen.entry(file).or_default().extend_from_slice(bytes.of(buffer));
+                self.visible.entry(file).or_default().extend_from_slice(bytes.of(buffer));
                 None
             }
             DiskOp::Truncate { .. } => panic!("the log truncates nothing"),
             DiskOp::Rename { from, to } => {
-                for files in [&mut self.seen, &mut self.synced] {
+                for files in [&mut self.visible, &mut self.synced] {
                     let bytes = files.remove(&from).expect("it was synced under its old name");
                     files.insert(to, bytes);
                 }
                 None
             }
             DiskOp::Remove { file } => {
-                self.seen.remove(&file);
+                self.visible.remove(&file);
                 self.synced.remove(&file);
                 None
             }
             DiskOp::Sync { op, file } => {
-                self.synced.insert(file, self.seen[&file].clone());
+                self.synced.insert(file, self.visible[&file].clone());
                 Some(op)
             }
             DiskOp::SyncDir { op } => Some(op),
@@ -56,7 +56,7 @@ impl Disk {
     }
 }
 
-/// A record as the trace shows it: forced if its own step asked for a barrier behind it.
+/// A record as the trace shows it: forced if the same step requested a barrier for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WrittenRecord {
     kind: &'static str,
@@ -75,17 +75,17 @@ pub(super) struct TestCluster {
     disks: Vec<Disk>,
     in_flight: VecDeque<Envelope>,
     pub(super) now: Time,
-    /// Which messages are lost.
+    /// Selects the messages that are lost.
     pub(super) is_lost: fn(&Envelope) -> bool,
-    // What has happened so far.
+    // The messages sent so far.
     pub(super) sent: Vec<&'static str>,
     written: Vec<WrittenRecord>,
     pub(super) replies: Vec<(RequestId, Outcome)>,
 }
 
-/// How nodes live and die.
+/// Boots and crashes.
 impl TestCluster {
-    /// Nodes 0 to `n`, all in their first life: one coordinator, `n` others.
+    /// Nodes 0 to `n`, all in their first incarnation: one coordinator, `n` others.
     pub(super) fn new(n: u16) -> TestCluster {
         let mut cluster = TestCluster {
             config: Config::new((0..=n).map(NodeId)),
@@ -111,24 +111,24 @@ impl TestCluster {
         self.perform(id, &mut out);
     }
 
-    /// The process dies; all that it has written is still there.
+    /// Kills the process; everything that it has written stays.
     pub(super) fn kill(&mut self, id: u16) {
         self.nodes[usize::from(id)] = None;
     }
 
-    /// The same, and what it had not synced is gone.
+    /// Cuts the power: what was not synced is lost.
     pub(super) fn power_cut(&mut self, id: u16) {
         self.kill(id);
         let disk = &mut self.disks[usize::from(id)];
-        disk.seen = disk.synced.clone();
+        disk.visible = disk.synced.clone();
     }
 
     pub(super) fn node(&self, id: u16) -> &CommitNode {
-        self.nodes[usize::from(id)].as_ref().expect("it lives")
+        self.nodes[usize::from(id)].as_ref().expect("the node is running")
     }
 }
 
-/// How time goes by.
+/// Time.
 impl TestCluster {
     pub(super) fn step(&mut self, id: u16, input: Input<CommitNode>) {
         let Some(node) = &mut self.nodes[usize::from(id)] else { return };
@@ -150,10 +150,7 @@ impl TestCluster {
                 }
                 Effect::Reply { id, response } => self.replies.push((id, response.outcome)),
                 Effect::Report(event) => {
-                    assert!(
-                        matches!(event, Event::Ready { .. }),
-                        "all here make sense, but {event:?}"
-                    )
+                    assert!(matches!(event, Event::Ready { .. }), "unexpected event {event:?}")
                 }
                 Effect::Halt(reason) => panic!("no disk has failed, but {reason}"),
                 Effect::Disk(op) => {
@@ -167,7 +164,7 @@ impl TestCluster {
         }
     }
 
-    /// Delivers messages, in the order of their sending, until none is under way.
+    /// Delivers messages in the order of their sending, until none is in flight.
     pub(super) fn deliver(&mut self) {
         while let Some(envelope) = self.in_flight.pop_front() {
             if !(self.is_lost)(&envelope) {
@@ -177,7 +174,7 @@ impl TestCluster {
         }
     }
 
-    /// Lets the next deadline come, and what follows from it; false if nobody waits for anything.
+    /// Advances to the next deadline and handles the wake; false if no node has a deadline.
     pub(super) fn advance_to_next_deadline(&mut self) -> bool {
         let Some(next) = self.nodes.iter().flatten().filter_map(Node::deadline).min() else {
             return false;
@@ -188,15 +185,15 @@ impl TestCluster {
         true
     }
 
-    /// Until nobody waits for anything.
+    /// Runs until no node has a deadline.
     pub(super) fn run_until_idle(&mut self) {
         self.deliver();
         let quiet = (0..100).any(|_| !self.advance_to_next_deadline());
-        assert!(quiet, "somebody waits for ever");
+        assert!(quiet, "a node still has a deadline after 100 wake-ups");
     }
 }
 
-/// Takes note of a record, or of a barrier behind those that this step has written.
+/// Records that a record was written, or that a barrier covers those that this step has written.
 fn record_write(written: &mut Vec<WrittenRecord>, first: usize, op: DiskOp) {
     match op {
         DiskOp::Append { about, file: FileId::Wal(_), .. } if about.kind != "Header" => {
@@ -214,9 +211,9 @@ fn record_write(written: &mut Vec<WrittenRecord>, first: usize, op: DiskOp) {
     }
 }
 
-/// What clients do and see.
+/// Clients.
 impl TestCluster {
-    /// Brings a transaction to node 0, in its present life.
+    /// Sends a transaction to node 0, addressed to its current incarnation.
     pub(super) fn submit(&mut self, serial: u32, ops: &[Op]) -> RequestId {
         let id = RequestId { client: 1, serial, attempt: 0 };
         let age = Age { at: u64::from(serial), by: id };
@@ -245,7 +242,7 @@ impl TestCluster {
         self.nodes.iter().flatten().map(value).collect()
     }
 
-    /// No locks, nothing in doubt, nothing to finish, nothing to wait for.
+    /// No locks, no transaction in doubt or in progress, no deadline.
     pub(super) fn assert_quiescent(&self) {
         for node in self.nodes.iter().flatten() {
             assert_eq!(node.store.locks().count(), 0, "{}", node.id);

@@ -1,16 +1,16 @@
-//! A request's full name, for people and scripts.
+//! The full name of a request, for people and scripts.
 
 use crate::id::{Incarnation, NodeId, RequestId};
 
-/// Everything it takes to ask for a request's outcome: whom, which life of it, and the request. Prints as
-/// `n0.3:c17.1/0`, and is read back from that.
+/// Everything needed to query a request's outcome: the node, its incarnation, and the request id.
+/// Prints as `n0.3:c17.1/0`, and parses from that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct RequestHandle {
     /// The coordinator.
     pub node: NodeId,
-    /// The life that was addressed.
+    /// The incarnation to which the request was addressed.
     pub incarnation: Incarnation,
-    /// The request.
     pub id: RequestId,
 }
 
@@ -21,9 +21,9 @@ impl std::fmt::Display for RequestHandle {
     }
 }
 
-/// A text is no request's name.
+/// A text is not a request handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a request's name as `tx` prints it, like n0.3:c17.1/0")]
+#[error("expected a request handle as printed by `tx`, like n0.3:c17.1/0")]
 pub struct ParseHandleError;
 
 impl std::str::FromStr for RequestHandle {

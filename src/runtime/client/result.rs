@@ -1,87 +1,73 @@
-//! What a client is told: what became of a wish, or why there is no result.
+//! Results of a client: the outcome of a transaction, or why there is none.
 
 use super::RequestHandle;
 use crate::commit::{AbortReason, Reads};
 use crate::id::NodeId;
 
-/// What became of a wish.
+/// The result of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum TxResult {
-    /// All of it is done, once and for ever, under this name.
+    /// All operations are applied, exactly once and permanently.
     Committed {
-        /// Under which name.
+        /// The attempt that was committed.
         handle: RequestHandle,
-        /// What its reads found, in the order of the operations. `None` if the node has restarted since.
+        /// The values of its reads, in the order of the operations. `None` if the node has
+        /// restarted since.
         reads: Option<Reads>,
     },
-    /// None of it is done, and none ever will be, whatever attempt one looks at.
+    /// No operation is applied, and none ever will be, in any attempt.
     Aborted {
         /// The last attempt.
         handle: RequestHandle,
-        /// Why that was refused.
+        /// Why the last attempt was aborted.
         reason: AbortReason,
     },
-    /// One or the other, and nobody has said which in time. Earlier attempts, if there were any, were aborted.
+    /// The last attempt is committed or aborted, and no answer arrived in time. Earlier attempts
+    /// were aborted.
     Unknown {
-        /// What to ask for.
+        /// The attempt to query.
         handle: RequestHandle,
-        /// Whether the node was heard at all.
         reason: UnknownReason,
     },
 }
 
-/// Why it is not known what became of a wish: what helps differs.
+/// Why an outcome is unknown: the remedies differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownReason {
-    /// No answer came in time; the request may not even have arrived.
+    /// No answer arrived in time; the request may not have arrived either.
     NoAnswer,
-    /// The node has answered that it does not know: not yet, or no longer, or it was never asked.
+    /// The node has answered that it does not know: undecided, forgotten, or never received.
     NotKnown,
 }
 
-/// Why a client got no result of any kind.
+/// Why a client has no result at all.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum ClientError {
-    /// Nobody answers there.
+    /// No node answers at this address.
     #[error("no node answers at {address}: {reason}")]
     Unreachable {
-        /// Where.
         address: String,
         /// The last failure.
         reason: String,
     },
-    /// Another cluster, or something that is no node.
+    /// The node is of another cluster, or not a node.
     #[error("{address} refuses: {reason}")]
-    Refused {
-        /// Who.
-        address: String,
-        /// Why.
-        reason: String,
-    },
-    /// The request was not looked at, because the node is shutting down or has too much to do.
-    #[error("{address} takes no requests: it is {reason}; nothing was done")]
-    Rejected {
-        /// Who.
-        address: String,
-        /// Why.
-        reason: &'static str,
-    },
-    /// The name belongs to another node.
-    #[error("{handle} was asked of {}, and {address} is {node}", handle.node)]
+    Refused { address: String, reason: String },
+    /// The request was rejected, because the node is shutting down or overloaded.
+    #[error("{address} rejected the request: it is {reason}; nothing was done")]
+    Rejected { address: String, reason: &'static str },
+    /// The request was sent to another node.
+    #[error("{handle} belongs to {}, but {address} is {node}", handle.node)]
     WrongNode {
-        /// Which name.
         handle: RequestHandle,
-        /// Who was asked now.
+        /// The address that was queried.
         address: String,
-        /// Who that is.
+        /// The node at that address.
         node: NodeId,
     },
-    /// A status that cannot be read.
+    /// The status does not decode.
     #[error("the status of {address} cannot be read: {reason}")]
-    Malformed {
-        /// Whose.
-        address: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Malformed { address: String, reason: String },
 }

@@ -1,4 +1,4 @@
-//! What a node wants done, and what an operator wants to see.
+//! Performs the effects of a node, and reports its status.
 
 use std::path::Path;
 
@@ -54,14 +54,14 @@ impl<N: ServedNode> Driver<N> {
     fn send(&mut self, to: NodeId, message: N::Message) {
         self.last_message_number += 1;
         let number = self.last_message_number;
-        // A link's queue takes letters before there is a connection, and before the door is open.
+        // A link's queue takes messages before there is a connection, and before the listener runs.
         if self.settings.peers.contains_key(&to) {
             self.links.entry(to).or_default().put(&PeerPacket::Message { number, message });
         }
     }
 
     fn reply(&mut self, id: RequestId, response: N::Response) {
-        // Who asked may be gone, and asks again under the same name.
+        // The client may have disconnected; it then repeats the request under the same request id.
         if let Some(queue) = self.pending_requests.remove(&id)
             && !queue.put(&ClientReply::Answer { id, response })
         {
@@ -111,7 +111,7 @@ fn report<E: Label>(node: NodeId, event: &E) {
     }
 }
 
-/// What Linux says in its own file system about this process.
+/// Resident memory of this process in bytes, from Linux's `/proc`; 0 where that cannot be read.
 fn memory_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let resident = pages.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());

@@ -1,4 +1,5 @@
-//! The client against a coordinator that plays by a script: whom it asks again, and what it claims when it gives up.
+//! The client against a scripted coordinator: where it resends, and what it reports when it times
+//! out.
 
 use std::time::Duration;
 
@@ -11,21 +12,21 @@ use super::TIMEOUT;
 use crate::commit::{Action, Key, Op, Outcome, Request, Response};
 use crate::id::{Incarnation, NodeId, RequestId};
 
-/// What is done with one connection.
+/// How the coordinator handles one connection.
 #[derive(Clone, Debug)]
 enum ScriptStep {
-    /// Greets nobody.
+    /// Refuses the handshake.
     RefuseClient,
-    /// Hears one request, and hangs up.
+    /// Reads one request, and closes the connection.
     DropAfterRequest(NodeId),
-    /// Says this to every request, until the client hangs up.
+    /// Answers every request with this outcome, until the client disconnects.
     AnswerAll(NodeId, Outcome),
 }
 
 const INCARNATION: Incarnation = Incarnation(1);
 const COMMITTED: Outcome = Outcome::Committed { reads: None };
 
-/// Plays one act a connection; what was asked, of whom.
+/// Runs one step for each connection; returns the requests and the nodes that received them.
 async fn run_script(
     listener: TcpListener,
     script: Vec<ScriptStep>,
@@ -45,7 +46,7 @@ async fn run_step(
 ) {
     let (from, mut out) = stream.into_split();
     let mut frames = Frames::new(from, FRAME_BYTES_MAX);
-    frames.next::<Hello>(TIMEOUT).await.expect("a frame").expect("a greeting");
+    frames.next::<Hello>(TIMEOUT).await.expect("a frame").expect("a handshake");
     let (node, outcome) = match step {
         ScriptStep::RefuseClient => {
             let refused = Welcome::Refused { reason: "not today".to_owned() };
@@ -68,7 +69,7 @@ async fn run_step(
     }
 }
 
-/// A client of that coordinator does what it is for; what was asked meanwhile.
+/// Runs `use` with a client of that coordinator; returns the requests received meanwhile.
 fn with_client<T>(
     script: &[ScriptStep],
     test: impl AsyncFnOnce(&mut Client) -> T,
@@ -88,10 +89,11 @@ fn with_client_of<T>(
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound").to_string();
         let coordinator = tokio::spawn(run_script(listener, script.to_vec()));
-        let mut client = Client::connect(&address, options).await.expect("the first act greets");
+        let mut client =
+            Client::connect(&address, options).await.expect("the first step accepts the client");
         let result = test(&mut client).await;
         drop(client);
-        (result, coordinator.await.expect("the play is over"))
+        (result, coordinator.await.expect("the script ends"))
     })
 }
 
@@ -99,8 +101,8 @@ fn put() -> Vec<Op> {
     vec![Op { node: NodeId(0), key: Key::new("a").expect("short"), action: Action::Put(1) }]
 }
 
-/// The first serial whose answer the client says that it has not seen.
-fn seen(request: &Request) -> Option<u32> {
+/// The first serial whose outcome the client has not acknowledged.
+fn first_unacknowledged(request: &Request) -> Option<u32> {
     match request {
         Request::Transact { seen, .. } => Some(seen.serial),
         Request::Outcome { .. } => None,
@@ -119,8 +121,8 @@ fn client_numbers_are_drawn_from_64_bits() {
 }
 
 /// 1. The address leads to n0, which commits c7.1; its answer is lost.
-/// 2. The address leads to n1 now, and n1 is in its first life, too.
-/// 3. c7.1 must not be asked of n1: it would be done a second time.
+/// 2. The address leads to n1 now, and n1 is in its first incarnation, too.
+/// 3. c7.1 must not be sent to n1: it would be executed a second time.
 #[test]
 fn request_is_never_resent_to_another_node() {
     let script =
@@ -154,8 +156,9 @@ fn outcome_query_goes_only_to_the_node_in_the_handle() {
 }
 
 /// 1. The request is sent, and the connection is lost before the answer.
-/// 2. Whoever is there now refuses the client.
-/// 3. "Nothing was done" is not known. Nor may the coordinator forget the name: somebody may ask for its outcome.
+/// 2. The node at the address refuses the client now.
+/// 3. The client must not report "nothing was executed", nor acknowledge the request: its outcome
+///    may be queried.
 #[test]
 fn sent_request_stays_unknown_when_the_reconnect_is_refused() {
     let n0 = NodeId(0);
@@ -166,16 +169,19 @@ fn sent_request_stays_unknown_when_the_reconnect_is_refused() {
     ];
     let (first, received) = with_client(&script, async |client| {
         let Ok(TxResult::Unknown { handle: first, .. }) = client.transact(put()).await else {
-            panic!("nobody knows what has become of it")
+            panic!("the outcome must be unknown")
         };
         client.transact(put()).await.expect("an answer");
         client.outcome(first).await.expect("an answer");
         client.transact(put()).await.expect("an answer");
         first
     });
-    let asked: Vec<(u32, Option<u32>)> =
-        received.iter().map(|(_, id, request)| (id.serial, seen(request))).collect();
-    // The first was open until its outcome was known; then everything below the newest had been answered.
+    let asked: Vec<(u32, Option<u32>)> = received
+        .iter()
+        .map(|(_, id, request)| (id.serial, first_unacknowledged(request)))
+        .collect();
+    // The first was unacknowledged until its outcome was known; then everything below the newest
+    // had been answered.
     assert_eq!(asked, [(1, Some(1)), (2, Some(1)), (1, None), (3, Some(3))]);
     assert_eq!(first.id, received[0].1);
 }

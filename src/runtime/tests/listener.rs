@@ -1,4 +1,4 @@
-//! Who is let in, and who is not kept out by whom.
+//! Limits of incoming connections.
 
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -10,7 +10,7 @@ use super::super::stream::{FRAME_BYTES_MAX, Frames, write_value};
 use super::{AppendNode, NODE, PEER, TIMEOUT, TestNodeDir};
 use crate::id::Incarnation;
 
-/// A connection on which somebody has said who it is.
+/// A connection after its handshake.
 pub(super) type TestConnection = (Frames<OwnedReadHalf>, OwnedWriteHalf);
 
 pub(super) async fn greet(
@@ -31,7 +31,7 @@ pub(super) const AS_PEER: Caller =
 
 #[test]
 fn idle_clients_do_not_exhaust_peer_connection_slots() {
-    let directory = TestNodeDir::new("door");
+    let directory = TestNodeDir::new("listener");
     directory.block_on(async |settings| {
         let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
         let welcome = Welcome::Welcome { node: NODE, incarnation: Incarnation(1) };

@@ -1,4 +1,4 @@
-//! How a node ends that is asked to, and one that has lost a part.
+//! The shutdown of a node, and the end of one that has lost a task.
 
 use super::super::packet::{Caller, ClientPacket, ClientReply, PeerPacket};
 use super::super::stream::write_value;
@@ -7,9 +7,10 @@ use super::listener::{AS_PEER, greet};
 use super::{AppendNode, TIMEOUT, TestNodeDir, Text};
 use crate::id::RequestId;
 
-/// 1. A request is under way when the node is told to stop: it waits for a word of a peer.
-/// 2. The peer wants to begin something, again and again. That would keep the node from ever being idle.
-/// 3. Only the word that ends what is under way is heard.
+/// 1. A request is in progress when the node is stopped: it waits for a message of a peer.
+/// 2. The peer sends messages that would begin new work, again and again. They would keep the node
+///    from ever being idle.
+/// 3. Only the message that ends the work in progress is handled.
 #[test]
 fn node_shutting_down_starts_no_new_work_and_finishes_pending_requests() {
     let directory = TestNodeDir::new("closing");
@@ -19,7 +20,7 @@ fn node_shutting_down_starts_no_new_work_and_finishes_pending_requests() {
         let id = RequestId { client: 1, serial: 1, attempt: 0 };
         let wait = ClientPacket::Request { id, request: Text("wait".to_owned()) };
         write_value(&mut client, &wait, TIMEOUT).await.expect("it reads");
-        // Answered in their order: then the request is under way.
+        // Answers come in order: then the request is in progress.
         write_value(&mut client, &ClientPacket::<Text>::Status, TIMEOUT).await.expect("it reads");
         let status = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
         assert!(matches!(status, Some(ClientReply::Status { .. })), "{status:?}");
@@ -36,18 +37,18 @@ fn node_shutting_down_starts_no_new_work_and_finishes_pending_requests() {
     });
 }
 
-/// A node whose door is gone hears nobody and would live on for ever.
+/// A node without its listener receives nothing and would run forever.
 #[test]
 fn panic_in_a_network_task_stops_the_node() {
-    let directory = TestNodeDir::new("crippled");
+    let directory = TestNodeDir::new("task-panic");
     directory.block_on(async |settings| {
         let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
         let ((_, mut client), _) = greet(node.address, Caller::Client).await;
         let id = RequestId { client: 1, serial: 1, attempt: 0 };
-        let packet = ClientPacket::Request { id, request: Text("unspeakable".to_owned()) };
+        let packet = ClientPacket::Request { id, request: Text("undecodable".to_owned()) };
         write_value(&mut client, &packet, TIMEOUT).await.expect("it reads");
         let ending = tokio::time::timeout(TIMEOUT, node.ended()).await.expect("it ends");
         let Ending::EngineFailed { what } = ending else { panic!("{ending:?}") };
-        assert!(what.contains("task of the network") && what.contains("panicked"), "{what}");
+        assert!(what.contains("network task") && what.contains("panicked"), "{what}");
     });
 }

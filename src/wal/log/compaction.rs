@@ -1,5 +1,6 @@
-//! The snapshot lane, beside the log: how a life begins and how a log is shortened. Both write the whole state to
-//! the scratch file, sync it, name it, sync the directory, and only then remove what came before.
+//! The snapshot lane: how an incarnation begins and how a log is shortened. Both write the whole
+//! state to the scratch file, sync it, rename it, sync the directory, and only then remove the
+//! files before.
 
 use std::mem;
 
@@ -11,31 +12,32 @@ use crate::wal::head::Head;
 use crate::wal::recovery::ResumePoint;
 use crate::wal::snapshot::EncodedSnapshot;
 
-/// The snapshot bears the number of the current segment.
+/// The snapshot has the number of the current segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SnapshotLane {
     Idle,
     /// The scratch file is being synced.
     Syncing(OpId),
-    /// It is durable under its old name, and waits for the log.
+    /// The data of the scratch file is durable; its rename waits until the log is durable.
     Synced,
-    /// It has its name; the directory is being synced.
+    /// The file is renamed; the directory is being synced.
     Naming(OpId),
 }
 
 /// Compaction.
 impl Wal {
-    /// Whether the segment has grown beyond [`WalOptions::compact_at`](super::WalOptions::compact_at) and no compaction is under way.
+    /// Whether the segment is longer than [`WalOptions::compact_at`](super::WalOptions::compact_at)
+    /// and no compaction is in progress.
     pub fn needs_compaction(&self) -> bool {
         self.segment.bytes > self.options.compact_at && self.can_compact()
     }
 
-    /// Switches to a new segment and begins a snapshot of `state`, which is what all records appended so far,
-    /// durable or not, have made of it. Records up to the switch are forced: the snapshot gets its name when they
-    /// are durable, and the files before it go when its name is.
+    /// Switches to a new segment and begins a snapshot of `state`, the result of all records
+    /// appended so far, durable or not. Records up to the switch are forced: the snapshot is
+    /// renamed once they are durable, and the files before it are removed once its name is.
     ///
     /// # Panics
-    /// If the boot barrier or another compaction is under way.
+    /// If the boot barrier or another compaction is in progress.
     pub fn compact<N: Node, S: Serialize>(&mut self, state: &S, out: &mut Outbox<N>) {
         if let Phase::Failed(_) = self.phase {
             return;
@@ -50,7 +52,7 @@ impl Wal {
             self.previous =
                 Some(PreviousSegment { segment: self.segment, end: self.group.appended });
         }
-        let number = self.segment.number.checked_add(1).expect("four billion compactions");
+        let number = self.segment.number.checked_add(1).expect("segment number overflows u32");
         self.segment = Segment::new(self.fingerprint, number);
         self.write_snapshot(EncodedSnapshot::new(state), out);
         self.force(out);
@@ -89,7 +91,7 @@ impl Wal {
             self.name_snapshot(out);
             return Progress::Nothing;
         }
-        assert!(self.lane == SnapshotLane::Naming(op), "a completion without a barrier");
+        assert!(self.lane == SnapshotLane::Naming(op), "completion of an unknown barrier");
         self.lane = SnapshotLane::Idle;
         for file in self.obsolete_files.drain(..) {
             out.disk(DiskOp::Remove { file });
@@ -105,9 +107,9 @@ impl Wal {
         Progress::Ready
     }
 
-    /// Names the snapshot, if it is synced and everything that it covers is durable in the log. So the position in
-    /// a snapshot's head is a true watermark, like every other; and a segment is never removed while a barrier
-    /// on it is under way.
+    /// Renames the snapshot, if it is synced and everything that it covers is durable in the log.
+    /// So the position in a snapshot's head is a true watermark, like every other; and a segment is
+    /// never removed while a barrier on it is in flight.
     pub(super) fn name_snapshot<N: Node>(&mut self, out: &mut Outbox<N>) {
         if self.lane != SnapshotLane::Synced || self.group.durable() < self.covered_position {
             return;
@@ -121,9 +123,10 @@ impl Wal {
     }
 }
 
-/// Of the lives that append to segments of one number, at most one began with that number, and at most one,
-/// earlier, had switched to it by compaction; so a checksum over the number a life began with and what it began
-/// from tells them apart, even with the same entropy.
+/// Two incarnations can write segments of one number: one that began with that number, and an
+/// earlier one that reached it by compaction. They differ in the number with which they began and
+/// in the state from which they began, so a checksum over both identifies an incarnation, even with
+/// equal entropy.
 pub(super) fn incarnation_fingerprint(
     resume_point: &ResumePoint,
     entropy: u64,

@@ -1,4 +1,4 @@
-//! How a life begins: nothing that was read is durable until it has been written anew.
+//! How an incarnation begins: nothing that was read is durable until it has been written again.
 
 use super::disk::{KeepLengthsOnly, KeepUnsynced, LoseUnsynced};
 use super::rig::{QueuedOp, Rig, files};
@@ -17,7 +17,8 @@ fn queued_ops(rig: &Rig) -> Vec<String> {
     rig.queue.iter().map(describe).collect()
 }
 
-/// The first life of all writes a snapshot, too: otherwise a kill and a power cut could forget that it ever spoke.
+/// The first incarnation writes a snapshot, too: otherwise a kill and a power cut could remove
+/// every trace of an incarnation that had become ready.
 #[test]
 fn first_incarnation_writes_a_snapshot() {
     let mut rig = Rig::new();
@@ -35,8 +36,8 @@ fn first_incarnation_writes_a_snapshot() {
     assert_eq!(recovered.resume_point.position(), 0);
 }
 
-/// A snapshot gets its name after its contents are durable. Before that, a power cut that keeps every name and no
-/// data must find the old state.
+/// A snapshot gets its name after its contents are durable. Before that, a power cut that keeps
+/// every name and no data must find the old state.
 #[test]
 fn snapshot_is_renamed_only_after_its_sync() {
     let mut rig = Rig::started();
@@ -50,8 +51,8 @@ fn snapshot_is_renamed_only_after_its_sync() {
     assert_eq!(queued_ops(&rig)[0], "remove scratch");
 }
 
-/// Old files go after the new name is durable: until then, a power cut that loses every unsynced name must find
-/// the old state whole.
+/// Old files are removed after the new name is durable: until then, a power cut that loses every
+/// unsynced name must find the old state.
 #[test]
 fn old_files_are_removed_after_the_directory_is_synced() {
     let mut rig = Rig::started();
@@ -71,8 +72,8 @@ fn old_files_are_removed_after_the_directory_is_synced() {
 
 /// 1. Record 1 is appended and never forced.
 /// 2. The process is killed; the page cache keeps the record.
-/// 3. The next life reads it, and is asked about it during its boot barrier: there is no proof.
-/// 4. The power cut takes it.
+/// 3. The next incarnation reads it; during its boot barrier there is no proof of durability.
+/// 4. The power cut removes it.
 #[test]
 fn record_read_back_at_boot_is_not_durable_until_the_boot_barrier() {
     let mut rig = Rig::started();
@@ -93,9 +94,9 @@ fn record_read_back_at_boot_is_not_durable_until_the_boot_barrier() {
 }
 
 /// 1. The sync of record 1 fails; its pages count as clean from now on, and are readable.
-/// 2. The node halts and boots, with no power cut, reads record 1 back, and becomes ready.
-/// 3. The power cut. A life that had only synced the old file again would have lost the record here; that
-///    is why it is written anew.
+/// 2. The node halts and boots without a power cut, reads record 1 back, and becomes ready.
+/// 3. The power cut. An incarnation that had only synced the old file again would have lost the
+///    record here; that is why it is written again.
 #[test]
 fn a_restart_does_not_retry_a_failed_sync() {
     let mut rig = Rig::started();
@@ -111,7 +112,8 @@ fn a_restart_does_not_retry_a_failed_sync() {
     assert_eq!(rig.ids(), [1]);
 }
 
-/// The same for the directory: the boot's rename is visible, its sync has failed, and no later sync repeats it.
+/// The same for the directory: the boot's rename is visible, its sync has failed, and no later sync
+/// repeats it.
 #[test]
 fn a_restart_does_not_trust_a_name_whose_sync_failed() {
     let mut rig = Rig::started();
@@ -127,8 +129,8 @@ fn a_restart_does_not_trust_a_name_whose_sync_failed() {
     assert_eq!(rig.ids(), [1]);
 }
 
-/// Appends of a life that is not ready are held back: had they been written, and the snapshot been lost, the log
-/// would hold records of a life that nobody remembers.
+/// Appends of an incarnation that is not ready are deferred: if they were written and the snapshot
+/// lost, the log would hold records of an incarnation without a snapshot.
 #[test]
 fn no_record_is_written_before_the_log_is_ready() {
     let mut rig = Rig::started();
@@ -155,8 +157,8 @@ fn no_record_is_written_before_the_log_is_ready() {
     assert_eq!(rig.ids(), [1]);
 }
 
-/// A compaction that was cut short leaves a segment above its snapshot: the next life goes above both, so that no
-/// number stands for two files at a time.
+/// An interrupted compaction leaves a segment above its snapshot: the next incarnation uses a
+/// number above both, so that no number stands for two files.
 #[test]
 fn new_incarnation_uses_a_number_above_every_existing_file() {
     let mut rig = Rig::started();
@@ -170,8 +172,8 @@ fn new_incarnation_uses_a_number_above_every_existing_file() {
     assert_eq!(rig.state.ids, [1, 2]);
 }
 
-/// A crash after every single operation of a boot, kill or power cut of any kind, and again in the boot after
-/// that: recovering twice gives what recovering once gives.
+/// A crash after every single operation of a boot, kill or power cut of any kind, and again in the
+/// next boot: recovering twice gives what recovering once gives.
 #[test]
 fn boot_can_be_interrupted_after_any_operation() {
     let mut rig = Rig::started();
@@ -202,7 +204,7 @@ fn boot_can_be_interrupted_after_any_operation() {
     }
 }
 
-/// A snapshot without a log, a log with no record but a head: nothing is missing.
+/// A snapshot without a log, and a log with a head and no record: nothing is missing.
 #[test]
 fn idle_incarnation_leaves_no_records() {
     let mut rig = Rig::started();
@@ -215,7 +217,8 @@ fn idle_incarnation_leaves_no_records() {
     assert_eq!(rig.recover().expect("fine").torn, None);
 }
 
-/// The newest snapshot was durable under its name, so damage to it is damage, even with an older one beside it.
+/// The newest snapshot was durable under its name, so damage to it is damage, even with an older
+/// one beside it.
 #[test]
 fn boot_fails_on_a_damaged_snapshot() {
     let mut rig = Rig::started();
@@ -241,8 +244,8 @@ fn boot_fails_on_a_damaged_snapshot() {
     }
 }
 
-/// A life that wrote to its segment had a durable snapshot. If that is gone, the log of the life before looks whole,
-/// and going on from it would forget that the life ever was.
+/// An incarnation that wrote to its segment had a durable snapshot. If that is missing, the log of
+/// the incarnation before looks complete, and continuing from it would lose the newer incarnation.
 #[test]
 fn boot_fails_on_a_missing_snapshot() {
     let mut rig = Rig::started();
@@ -263,8 +266,8 @@ fn boot_fails_on_a_missing_snapshot() {
     assert!(matches!(rig.boot(), Err(BootError::Damaged { file: FileId::Snapshot(2), .. })));
 }
 
-/// A state of ten million small numbers takes a byte for each on the disk, and four when it is read: what a life can
-/// write, the next one can read.
+/// A state of ten million small numbers takes a byte for each on the disk, and four when it is
+/// read: the next incarnation must be able to read every state that was written.
 #[test]
 fn a_large_state_can_be_read_back() {
     let mut rig = Rig::new();

@@ -1,4 +1,4 @@
-//! Arbitrary damage: never a panic, never a wrong record, and below the watermark never silence.
+//! Arbitrary damage: never a panic, never a wrong record, and no silent loss below the watermark.
 
 use proptest::prelude::*;
 
@@ -9,13 +9,15 @@ use crate::contract::{BootError, FileId, ReadDisk};
 use crate::wal::head::{Head, Kind};
 use crate::wal::{FORMAT_VERSION, recover};
 
-/// Six records, the first two in a segment of their own, of which `durable` are told to be so by a later one.
+/// Six records, the first two in a segment of their own; later records prove the first `durable`
+/// ones durable.
 struct Log {
     rig: Rig,
     ids: Vec<u32>,
 }
 
-/// A log with a compaction cut short: `wal.1` and `wal.2` after `snapshot.1`, every record forced.
+/// A log with an interrupted compaction: `wal.1` and `wal.2` after `snapshot.1`, every record
+/// forced.
 fn log() -> Log {
     let mut rig = Rig::started();
     rig.append_durably(20);
@@ -36,8 +38,8 @@ fn log() -> Log {
     Log { rig, ids }
 }
 
-/// Every single bit of both segments: the node refuses, or it finds a prefix that lacks at most the last record,
-/// which was durable but told so by nobody.
+/// Every single bit of both segments: the node refuses, or it finds a prefix that lacks at most the
+/// last record, which was durable without a later watermark.
 #[test]
 fn flipped_bit_is_refused_or_a_torn_tail() {
     let Log { rig, ids } = log();
@@ -68,7 +70,8 @@ fn flipped_bit_is_refused_or_a_torn_tail() {
     assert!(refused > torn && torn > 0);
 }
 
-/// A log that is refused can still be looked at: what lies behind the break is seen, the broken frame is not.
+/// A refused log can still be inspected: the frames after the break are listed, the damaged frame
+/// is not.
 #[test]
 fn frames_of_a_refused_log_can_be_scanned() {
     let Log { mut rig, .. } = log();
@@ -84,7 +87,7 @@ fn frames_of_a_refused_log_can_be_scanned() {
     assert_eq!(positions(&rig), [(one, 2), (two, 3), (two, 4), (two, 5), (two, 6)]);
 }
 
-/// Every length that a segment could be cut to, and every hole of zeros to its end.
+/// Every length to which a segment can be truncated, and every hole of zeros to its end.
 #[test]
 fn truncated_segment_is_refused_or_a_torn_tail() {
     let Log { rig, ids } = log();
@@ -98,14 +101,16 @@ fn truncated_segment_is_refused_or_a_torn_tail() {
                 let Ok(recovered) = rig.recover() else { continue };
                 let found = recovered.records.iter().map(|record| record.id).collect::<Vec<_>>();
                 assert!(ids.starts_with(&found));
-                // What nobody is left to tell of cannot be missed, but the other segment tells all that it can.
+                // A loss without a remaining watermark cannot be detected, but the other segment
+                // has all its watermarks.
                 assert!(file == FileId::Wal(2) && found.len() >= 2);
             }
         }
     }
 }
 
-/// An intact file of another version is told from a damaged one; a torn version is not another version.
+/// An intact file of another version is distinguished from a damaged one; a torn version is not
+/// another version.
 #[test]
 fn other_format_version_is_reported_as_such() {
     let Log { rig, .. } = log();
@@ -129,7 +134,8 @@ fn other_format_version_is_reported_as_such() {
     assert_eq!(checked, 2);
 }
 
-/// A record that is intact and yet none of this program's: the writer's fault, not the disk's, and no torn tail.
+/// An intact record that does not decode is an error of its writer, not of the disk, and no torn
+/// tail.
 #[test]
 fn an_intact_record_that_does_not_decode_is_refused() {
     #[derive(serde::Deserialize, serde::Serialize, Debug)]
@@ -144,7 +150,10 @@ fn an_intact_record_that_does_not_decode_is_refused() {
     }
     let Log { rig, .. } = log();
     let error = recover::<State, Other>(&rig.disk).expect_err("it decodes");
-    assert!(error.to_string().contains("record 1 is intact but no record"), "{error}");
+    assert!(
+        error.to_string().contains("frame 1 is intact, but its payload does not decode"),
+        "{error}"
+    );
 }
 
 fn disk_of(files: &[(FileId, Vec<u8>)]) -> Disk {
@@ -167,7 +176,7 @@ fn any_file() -> impl Strategy<Value = FileId> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Bytes from nowhere: refused or read, never a panic.
+    /// Random bytes: refused or read, never a panic.
     #[test]
     fn arbitrary_files_never_panic(
         files in prop::collection::vec((any_file(), prop::collection::vec(any::<u8>(), 0..200)), 0..5)
@@ -175,7 +184,8 @@ proptest! {
         drop(recover::<State, Record>(&disk_of(&files)));
     }
 
-    /// A genuine log with arbitrary runs of bytes overwritten, cut out or put in: refused, or a prefix.
+    /// A genuine log with arbitrary runs of bytes overwritten, removed or inserted: refused, or a
+    /// prefix.
     #[test]
     fn arbitrary_edits_never_make_a_record(
         edits in prop::collection::vec((0..4usize, any::<u16>(), 0..40usize, any::<Vec<u8>>()), 1..4)

@@ -1,5 +1,5 @@
-//! A disk that forgets: names and data are volatile until their barrier, and a power cut asks a [`SurvivalPolicy`] about
-//! every sector, size and name that was not synced.
+//! A disk with a page cache: names and data are volatile until their barrier, and a power cut asks
+//! a [`SurvivalPolicy`] about every sector, size and name that was not synced.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ pub(super) trait SurvivalPolicy {
     fn keeps_name(&mut self, name: FileId) -> bool;
     /// Whether a file's extension survives.
     fn keeps_size(&mut self, file: FileId) -> bool;
-    /// How many of the bytes that one append has written to one sector survive; what is left is a hole.
+    /// How many of the bytes that one append has written to one sector survive; the rest is a hole.
     fn keeps_bytes(&mut self, file: FileId, at: usize, len: usize) -> usize;
-    /// What is found in a hole: zeros, garbage, or one of the old blocks.
+    /// The contents of a hole: zeros, garbage, or one of the old blocks.
     fn hole_contents(&mut self, sector: usize, old_blocks: &[(usize, Vec<u8>)]) -> Vec<u8>;
 }
 
 #[derive(Clone, Debug, Default)]
 struct Inode {
-    /// What a reader sees.
+    /// The contents that a reader sees.
     visible: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Write>,
@@ -33,7 +33,7 @@ struct Write {
     issued_at: u64,
     at: usize,
     bytes: Vec<u8>,
-    /// A sync of it has failed: no later sync will try again.
+    /// A sync of it has failed: no later sync writes the data.
     sync_failed: bool,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Disk {
     names: BTreeMap<FileId, usize>,
     durable_names: BTreeMap<FileId, usize>,
     unsynced_names: Vec<NameChange>,
-    /// Sectors of files that are gone, with their place in the file.
+    /// Sectors of removed files, with their place in the file.
     old_blocks: Vec<(usize, Vec<u8>)>,
 }
 
@@ -79,7 +79,7 @@ impl ReadDisk for Disk {
     }
 }
 
-/// What a process does to it.
+/// Operations of the process.
 impl Disk {
     pub(super) fn append(&mut self, file: FileId, bytes: &[u8]) {
         let issued_at = self.tick();
@@ -110,7 +110,7 @@ impl Disk {
         }
     }
 
-    /// The moment of now: a barrier covers what happened before it was issued.
+    /// The current time: a barrier covers what happened before it was issued.
     pub(super) fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
@@ -120,7 +120,7 @@ impl Disk {
         self.names[&file]
     }
 
-    /// A sync that was issued at `issued_at` has succeeded, or failed and given up.
+    /// A sync that was issued at `issued_at` has succeeded, or has failed and discarded its data.
     pub(super) fn synced(&mut self, inode: usize, issued_at: u64, success: bool) {
         let inode = &mut self.inodes[inode];
         for write in inode
@@ -159,7 +159,7 @@ impl Disk {
     }
 }
 
-/// What the world does to it.
+/// Crashes and damage.
 impl Disk {
     pub(super) fn power_cut(&mut self, policy: &mut dyn SurvivalPolicy) {
         let before = self.names.clone();
@@ -186,7 +186,7 @@ impl Disk {
         self.old_blocks.drain(..surplus);
     }
 
-    /// Damage at rest, or a convenient way of writing a story.
+    /// Damage at rest, or a shortcut for a scenario.
     pub(super) fn edit(&mut self, file: FileId, change: impl FnOnce(&mut Vec<u8>)) {
         let inode = &mut self.inodes[self.names[&file]];
         change(&mut inode.visible);
@@ -194,13 +194,13 @@ impl Disk {
         inode.unsynced.clear();
     }
 
-    /// Loses a file without a trace.
+    /// Removes a file without a trace.
     pub(super) fn delete_silently(&mut self, file: FileId) {
         self.names.remove(&file);
         self.durable_names.remove(&file);
     }
 
-    /// The content of a file that exists.
+    /// The contents of an existing file.
     pub(super) fn bytes(&self, file: FileId) -> &[u8] {
         &self.inodes[self.names[&file]].visible
     }
@@ -235,7 +235,8 @@ impl Inode {
 }
 
 impl Write {
-    /// Sector by sector. Two appends never overlap, so their order within one sector does not matter here.
+    /// Sector by sector. Two appends never overlap, so their order within one sector does not
+    /// matter here.
     fn write_surviving_sectors(
         &self,
         file: FileId,
@@ -291,7 +292,7 @@ uniform_policy!(LoseUnsynced, name: false, size: false, bytes: false);
 uniform_policy!(KeepUnsynced, name: true, size: true, bytes: true);
 uniform_policy!(KeepLengthsOnly, name: true, size: true, bytes: false);
 
-/// All that is written at or above this offset of any file is lost, but its size.
+/// All bytes at or above this offset of any file are lost, but not its size.
 pub(super) struct LoseBytesFrom(pub(super) usize);
 
 impl SurvivalPolicy for LoseBytesFrom {

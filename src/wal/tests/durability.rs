@@ -1,4 +1,4 @@
-//! What is durable when: group commit, segments, compaction, and a disk that fails.
+//! When records become durable: group commit, segments, compaction, and a disk that fails.
 
 use super::disk::{KeepLengthsOnly, KeepUnsynced, LoseUnsynced};
 use super::rig::{QueuedOp, Rig, files};
@@ -9,8 +9,8 @@ fn syncs(rig: &Rig) -> usize {
     rig.queue.iter().filter(|job| matches!(job, QueuedOp::Sync { .. })).count()
 }
 
-/// Three records are forced while the first one's barrier is under way: they share the next, which is issued as
-/// soon as the first completes.
+/// Three records are forced while the first one's barrier is in flight: they share the next, which
+/// is issued as soon as the first completes.
 #[test]
 fn records_forced_during_a_barrier_share_the_next_one() {
     let mut rig = Rig::started();
@@ -33,8 +33,8 @@ fn records_forced_during_a_barrier_share_the_next_one() {
     assert_eq!(rig.wal().stats().log_barriers, 3);
 }
 
-/// A record that nobody forces causes no barrier, neither at once nor when another completes, but any barrier
-/// issued after it covers it.
+/// An unforced record causes no barrier, neither at once nor when another completes, but every
+/// barrier issued after it covers it.
 #[test]
 fn unforced_record_causes_no_barrier() {
     let mut rig = Rig::started();
@@ -52,7 +52,8 @@ fn unforced_record_causes_no_barrier() {
     assert_eq!(syncs(&rig), 0, "there is nothing to force");
 }
 
-/// A record is forced while a barrier is under way, and an unforced one follows it: the next barrier takes both.
+/// A record is forced while a barrier is in flight, and an unforced one follows it: the next
+/// barrier covers both.
 #[test]
 fn barrier_covers_every_record_appended_before_it() {
     let mut rig = Rig::started();
@@ -66,8 +67,8 @@ fn barrier_covers_every_record_appended_before_it() {
     assert_eq!(rig.wal().stats().log_barriers, 2);
 }
 
-/// A new segment's data are synced and its name is not: the power cut may take the whole file, so nothing in it is
-/// durable yet. In either order.
+/// A new segment's data are synced and its name is not: the power cut may remove the whole file, so
+/// nothing in it is durable yet. In either order.
 #[test]
 fn new_segment_needs_a_durable_name() {
     for first in [0, 1] {
@@ -103,8 +104,8 @@ fn segment_created_by_compaction_needs_a_durable_name() {
     assert_eq!(rig.ids(), [1, 2]);
 }
 
-/// Record 2 is left unforced in the old segment, record 3 is forced in the new one: the old segment is synced
-/// first, and only then the new one.
+/// Record 2 stays unforced in the old segment, record 3 is forced in the new one: the old segment
+/// is synced first, and only then the new one.
 #[test]
 fn the_old_segment_is_synced_before_the_new_one() {
     let mut rig = Rig::started();
@@ -127,7 +128,8 @@ fn the_old_segment_is_synced_before_the_new_one() {
     assert_eq!(rig.ids(), [1, 2, 3]);
 }
 
-/// The snapshot is synced long before the log's barrier completes: it waits for its name, and nothing is removed.
+/// The snapshot is synced long before the log's barrier completes: it is not renamed, and nothing
+/// is removed.
 #[test]
 fn a_snapshot_waits_until_the_log_is_durable_up_to_the_switch() {
     let mut rig = Rig::started();
@@ -147,8 +149,8 @@ fn a_snapshot_waits_until_the_log_is_durable_up_to_the_switch() {
     assert_eq!(files(&rig), "snapshot.2");
 }
 
-/// A power cut at every step of a compaction, keeping nothing or all of what was not synced: every record that was
-/// durable is there, exactly once, whether from the snapshot, from the log, or from both.
+/// A power cut at every step of a compaction, keeping nothing or all of what was not synced: every
+/// durable record is there, exactly once, whether from the snapshot, from the log, or from both.
 #[test]
 fn compaction_can_be_interrupted_after_any_operation() {
     let mut rig = Rig::started();
@@ -182,7 +184,8 @@ fn compaction_can_be_interrupted_after_any_operation() {
     assert!(overlaps > 0, "no crash fell between the rename and the removals");
 }
 
-/// Once a barrier has failed the log is silent, says the same for ever, and proves nothing more.
+/// Once a barrier has failed the log emits nothing, returns the same error, and proves nothing
+/// more.
 #[test]
 fn failed_log_stays_failed() {
     let mut rig = Rig::started();
@@ -205,8 +208,8 @@ fn failed_log_stays_failed() {
     assert!(rig.wal().redeem(rig.wal().recovered_ticket(0)).is_err());
 }
 
-/// An append is cut short for want of space, and all later ones are not performed. The barrier says so; the next
-/// life forgets the stump.
+/// An append is cut short for lack of space, and no later one is performed. The barrier reports it;
+/// the next incarnation drops the partial record.
 #[test]
 fn short_write_is_reported_by_the_next_barrier() {
     let mut rig = Rig::started();
@@ -221,7 +224,7 @@ fn short_write_is_reported_by_the_next_barrier() {
     assert_eq!(rig.state.ids, [1]);
 }
 
-/// A segment wants compaction when it has grown, and not twice.
+/// A segment needs compaction when it has grown, and only once.
 #[test]
 fn long_segment_needs_compaction() {
     let mut rig = Rig::started();
@@ -236,7 +239,8 @@ fn long_segment_needs_compaction() {
     assert_eq!(rig.wal().segment_number(), 2);
 }
 
-/// Head and first record are two appends: a crash can fall between them, and coordinates name the record.
+/// Head and first record are two appends: a crash can happen between them, and coordinates name the
+/// record.
 #[test]
 fn segment_head_is_a_separate_append() {
     let mut rig = Rig::started();

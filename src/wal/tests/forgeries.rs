@@ -1,4 +1,4 @@
-//! Bytes that look like frames and are none: in values, in holes, in the wrong place.
+//! Bytes that look like frames and are not: in values, in holes, in the wrong place.
 
 use super::Record;
 use super::disk::{LoseUnsynced, SECTOR};
@@ -8,7 +8,7 @@ use crate::contract::FileId;
 use crate::wal::frame::{ChecksumSeed, FRAME_BYTES, Frame};
 use crate::wal::head::{HEAD_BYTES, Head, u32_at};
 
-/// A frame for the place of the caller's choice, which claims that a million records are durable.
+/// A frame for the given place whose watermark says that a million records are durable.
 fn forged(fingerprint: u32, number: u32, offset: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let frame = Frame {
@@ -27,8 +27,8 @@ fn fingerprint_of(rig: &Rig) -> u32 {
 }
 
 /// 1. A client stores a copy of this very log as a value.
-/// 2. The power cut loses the sector with the record's header and keeps the copies behind it, which tell of
-///    durable records. They were made for other offsets.
+/// 2. The power cut loses the sector with the record's header and keeps the copies after it, which
+///    have watermarks. They were made for other offsets.
 #[test]
 fn copy_of_the_log_inside_a_value_raises_no_watermark() {
     for shift in 0..64 {
@@ -42,14 +42,15 @@ fn copy_of_the_log_inside_a_value_raises_no_watermark() {
         value.extend_from_slice(rig.disk.bytes(FileId::Wal(1)));
         rig.append_value_untracked(value);
         rig.perform_all();
-        // The true frames 3 and 4 are gone with the sector; the copy of 4 still says that 3 had been durable.
+        // The true frames 3 and 4 are lost with the sector; the copy of 4 still says that 3 had
+        // been durable.
         rig.disk.edit(FileId::Wal(1), |bytes| bytes[third..SECTOR].fill(0));
         assert_eq!(rig.ids(), [1, 2]);
     }
 }
 
-/// A client who could foretell the life, the segment and the offset might forge a frame. It is not looked at as
-/// long as the true record around it stands.
+/// A client that could predict fingerprint, segment and offset might forge a frame. It is not read
+/// as long as the true record around it is intact.
 #[test]
 fn forged_frame_inside_an_intact_record_is_ignored() {
     let mut rig = Rig::started();
@@ -68,8 +69,8 @@ fn forged_frame_inside_an_intact_record_is_ignored() {
     }
 }
 
-/// A forgery that misses the life, the segment's number or the offset tells nothing, even behind a break; one that
-/// hits all three would. That is how much there is to guess.
+/// A forgery with a wrong fingerprint, segment number or offset has no watermark, even after a
+/// break; one with all three right would. That is how much a client has to guess.
 #[test]
 fn forged_frame_needs_the_right_fingerprint_number_and_offset() {
     let mut rig = Rig::started();
@@ -97,8 +98,9 @@ fn forged_frame_needs_the_right_fingerprint_number_and_offset() {
     assert!((1..32).all(|bit| !accepted(fingerprint ^ (1 << bit), 1, at as u64)));
 }
 
-/// By bad luck two lives share a fingerprint, and an old block of one turns up in the other's segment, where it has
-/// the right offset and position. It is linked to another record than the one before it.
+/// Two incarnations happen to share a fingerprint, and an old block of one appears in the other's
+/// segment, where it has the right offset and position. It is linked to another record than the one
+/// before it.
 #[test]
 fn a_frame_with_another_link_does_not_continue_the_log() {
     let mut rig = Rig::started();
@@ -121,7 +123,8 @@ fn a_frame_with_another_link_does_not_continue_the_log() {
     assert_eq!(follow(chain, 3), [1]);
 }
 
-/// Lives that begin from the same state at the same number differ in their entropy, and thereby in all checksums.
+/// Incarnations that begin from the same state at the same number differ in their entropy, and
+/// thereby in all checksums.
 #[test]
 fn different_entropy_gives_different_fingerprints() {
     let fingerprint = |entropy| {
@@ -135,10 +138,11 @@ fn different_entropy_gives_different_fingerprints() {
     assert!((2..1000).all(|entropy| fingerprint(entropy) != fingerprint(1)));
 }
 
-/// 1. Life 1 compacts, and appends record 2 to wal.2; the power cut takes the file, its name never having
-///    been durable.
-/// 2. Life 2 begins as number 2, at the same position, and appends record 3 to a wal.2 of its own.
-/// 3. The power cut keeps its head, which was synced, and turns up the old block where record 3 was.
+/// 1. Incarnation 1 compacts, and appends record 2 to wal.2; the power cut removes the file, whose
+///    name was never durable.
+/// 2. Incarnation 2 begins with number 2, at the same position, and appends record 3 to a wal.2 of
+///    its own.
+/// 3. The power cut keeps its head, which was synced, and the old block appears where record 3 was.
 #[test]
 fn stale_block_of_an_earlier_incarnation_does_not_continue_the_log() {
     let mut rig = Rig::started();
@@ -164,8 +168,8 @@ fn stale_block_of_an_earlier_incarnation_does_not_continue_the_log() {
     assert_eq!(rig.ids(), [1, 3]);
 }
 
-/// A block of wal.2 turns up in the first sector of wal.3, head and all: it proves nothing, neither a record nor that a
-/// snapshot is missing.
+/// A block of wal.2 appears in the first sector of wal.3, head included: it proves neither a record
+/// nor that a snapshot is missing.
 #[test]
 fn stale_head_of_another_segment_is_ignored() {
     let mut rig = Rig::started();

@@ -1,6 +1,6 @@
-//! What the log promises, told as stories, and then shown in tens of thousands of random histories. The disk of
-//! these tests keeps the rules D1 to D8 and D12 of the fault model, in as few lines as possible: it shares nothing
-//! with the simulator's, so neither can lean on the other's mistakes.
+//! Guarantees of the log, as scenarios and then in tens of thousands of random histories. The disk
+//! of these tests implements the rules D1 to D8 and D12 of the fault model in as few lines as
+//! possible: it shares no code with the simulator's, so neither can hide the other's mistakes.
 
 mod boot;
 mod damage;
@@ -16,14 +16,14 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{Boot, BootError, Input, Label, Node, Outbox, Subject};
 use crate::id::Time;
 
-/// A record: its name, and some bytes to make it long.
+/// A record: an id, and bytes to make it long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     id: u32,
     value: Vec<u8>,
 }
 
-/// What a node makes of its records: the list of them.
+/// The state of a node: the list of its records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     incarnation: u32,
@@ -39,7 +39,7 @@ impl Label for Record {
     }
 }
 
-/// A node in name only: the log does not care whose outbox it writes to.
+/// A placeholder node: the log does not depend on the type of its outbox.
 #[derive(Clone, Debug)]
 struct StubNode;
 
@@ -58,7 +58,7 @@ impl Node for StubNode {
     }
 }
 
-/// A source of choices: splitmix64.
+/// A random number generator: splitmix64.
 #[derive(Clone, Debug)]
 struct Rng(u64);
 

@@ -1,5 +1,6 @@
-//! The main proof: many random histories of appends, barriers, compactions, kills, power cuts and failing disks.
-//! After each boot the records must be a prefix of those appended, at least up to the last completed barrier.
+//! The main proof: many random histories of appends, barriers, compactions, kills, power cuts and
+//! failing disks. After each boot the records must be a prefix of those appended, at least up to
+//! the last completed barrier.
 
 use super::Rng;
 use super::disk::KeepUnsynced;
@@ -7,7 +8,7 @@ use super::rig::{Rig, files, rebuild_state};
 use crate::contract::DiskError;
 use crate::wal::{Progress, Ticket};
 
-/// How often what happened, so that a proof about nothing is noticed.
+/// How often each kind of event happened, so that a test of nothing fails.
 #[derive(Debug, Default)]
 struct Coverage {
     boots: usize,
@@ -24,9 +25,9 @@ struct RandomHistory {
     rig: Rig,
     rng: Rng,
     tickets: Vec<Ticket<u32>>,
-    /// How many of the state's ids have been proved durable, to anybody, ever.
+    /// The number of ids in the state that were ever proved durable.
     durable_count: usize,
-    /// The life that was last fit to speak.
+    /// The last incarnation that became ready.
     last_ready_incarnation: u32,
     coverage: Coverage,
 }
@@ -104,11 +105,11 @@ impl RandomHistory {
         let Ok(incarnation) =
             self.rig.wal().redeem(self.rig.wal().recovered_ticket(self.rig.state.incarnation))
         else {
-            panic!("ready, and yet what was read back is not durable")
+            panic!("the log is ready but a recovered ticket cannot be redeemed")
         };
-        assert!(*incarnation > self.last_ready_incarnation, "a life was spoken of twice");
+        assert!(*incarnation > self.last_ready_incarnation, "an incarnation became ready twice");
         self.last_ready_incarnation = *incarnation;
-        // All that was read back is durable now; what was appended since is held back.
+        // All that was read back is durable now; records appended since are deferred.
         let recovered = self.rig.state.ids.len() - self.tickets.len();
         self.durable_count = self.durable_count.max(recovered);
         self.redeem();
@@ -148,8 +149,10 @@ impl RandomHistory {
 
     fn boot(&mut self) {
         let before = self.rig.state.clone();
-        let recovered =
-            self.rig.recover().unwrap_or_else(|error| panic!("nothing was damaged, yet {error}"));
+        let recovered = self
+            .rig
+            .recover()
+            .unwrap_or_else(|error| panic!("undamaged disk fails recovery: {error}"));
         let found = rebuild_state(&recovered);
         assert!(
             before.ids.starts_with(&found.ids),
@@ -159,13 +162,13 @@ impl RandomHistory {
         );
         assert!(
             found.ids.len() >= self.durable_count,
-            "{} of {} are left",
+            "only {} of {} durable records were recovered",
             found.ids.len(),
             self.durable_count
         );
         assert!(
             found.incarnation >= self.last_ready_incarnation,
-            "a life that was spoken of is forgotten"
+            "an incarnation that had become ready is forgotten"
         );
         assert_eq!(found.ids.len() as u64, recovered.resume_point.position());
         self.coverage.boots += 1;
@@ -175,10 +178,10 @@ impl RandomHistory {
         let numbers = files(&self.rig).matches("wal").count();
         self.coverage.interrupted_compactions += usize::from(numbers > 1);
         self.tickets.clear();
-        self.rig.boot().expect("recovering twice is recovering once");
+        self.rig.boot().expect("a second recovery succeeds");
     }
 
-    /// The sky clears: the node can always go on.
+    /// The disk works again: the node can always continue.
     fn end(&mut self) {
         self.boot();
         self.rig.run_until_idle();
@@ -189,7 +192,8 @@ impl RandomHistory {
     }
 }
 
-/// Every history: what comes back is what was appended, and all that was promised.
+/// Every history: the recovered records were appended, and include every record that was proved
+/// durable.
 #[test]
 fn random_histories_keep_every_durable_record() {
     let mut total = Coverage::default();
@@ -215,5 +219,5 @@ fn random_histories_keep_every_durable_record() {
         total.interrupted_compactions,
         total.interrupted_boots,
     ];
-    assert!(counts.iter().all(|count| *count > 1000), "a proof about too little: {total:?}");
+    assert!(counts.iter().all(|count| *count > 1000), "some event occurred too rarely: {total:?}");
 }

@@ -1,4 +1,4 @@
-//! A driver: queues what the log asks for, performs it when told to, completes barriers when told to.
+//! A test driver: queues the operations of the log, performs and completes them on request.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub(super) enum QueuedOp {
 #[derive(Clone, Copy, Debug)]
 struct Barrier {
     op: OpId,
-    /// `None`: the directory.
+    /// `None` for the directory.
     inode: Option<usize>,
     issued_at: u64,
 }
@@ -32,15 +32,15 @@ pub(super) struct Rig {
     wal: Option<Wal>,
     pub(super) queue: VecDeque<QueuedOp>,
     barriers: Vec<Barrier>,
-    /// The device has failed in this life: nothing is performed, every barrier fails.
+    /// The device has failed in this incarnation: no operation is performed, every barrier fails.
     device_failed: bool,
     next_id: u32,
-    /// What the node knows.
+    /// The state of the node.
     pub(super) state: State,
 }
 
 impl Rig {
-    /// A node on an empty disk, before its first life.
+    /// A node on an empty disk, before its first incarnation.
     pub(super) fn new() -> Rig {
         Rig {
             disk: Disk::default(),
@@ -68,7 +68,7 @@ impl Rig {
     }
 
     pub(super) fn wal(&self) -> &Wal {
-        self.wal.as_ref().expect("the node lives")
+        self.wal.as_ref().expect("the node is running")
     }
 
     pub(super) fn recover(&self) -> Result<Recovered<State, Record>, BootError> {
@@ -92,13 +92,13 @@ impl Rig {
     }
 }
 
-/// What the node does.
+/// Actions of the node.
 impl Rig {
     pub(super) fn append(&mut self, len: usize) -> Ticket<u32> {
         self.append_value(vec![0x5A; len])
     }
 
-    /// Appends a record that nobody waits for.
+    /// Appends a record and discards its ticket.
     pub(super) fn append_untracked(&mut self, len: usize) {
         let _ = self.append(len);
     }
@@ -133,7 +133,7 @@ impl Rig {
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Wal, &mut Outbox<StubNode>) -> T) -> T {
         let mut out = Outbox::default();
-        let result = act(self.wal.as_mut().expect("the node lives"), &mut out);
+        let result = act(self.wal.as_mut().expect("the node is running"), &mut out);
         self.take(&mut out);
         result
     }
@@ -156,7 +156,7 @@ impl Rig {
     }
 }
 
-/// What the driver does.
+/// Actions of the driver.
 impl Rig {
     /// Performs the next operation in the queue.
     pub(super) fn perform(&mut self) -> Option<QueuedOp> {
@@ -182,7 +182,7 @@ impl Rig {
         while self.perform().is_some() {}
     }
 
-    /// The device gives up; of the next append, the first `kept` bytes are written.
+    /// Fails the device; of the next append, the first `kept` bytes are written.
     pub(super) fn fail_device(&mut self, kept: usize) {
         if let Some(QueuedOp::Append { file, bytes, .. }) = self.queue.front() {
             let (file, bytes) = (*file, bytes[..kept.min(bytes.len())].to_vec());
@@ -196,7 +196,7 @@ impl Rig {
         self.barriers.len()
     }
 
-    /// Completes one barrier of those that have been performed.
+    /// Completes one of the barriers that have been performed.
     pub(super) fn complete(
         &mut self,
         which: usize,
@@ -212,7 +212,7 @@ impl Rig {
         self.with(|wal, out| wal.on_disk_done(barrier.op, result, out))
     }
 
-    /// Performs and completes until nothing is left to do.
+    /// Performs and completes operations until none is left.
     pub(super) fn run_until_idle(&mut self) {
         loop {
             self.perform_all();
@@ -223,7 +223,7 @@ impl Rig {
         }
     }
 
-    /// The process dies; what it had queued dies with it.
+    /// Kills the process; its queued operations are lost.
     pub(super) fn kill(&mut self) {
         self.wal = None;
         self.queue.clear();
@@ -236,21 +236,21 @@ impl Rig {
         self.disk.power_cut(policy);
     }
 
-    /// Everything reaches the disk, then the process dies.
+    /// Performs every operation, then cuts the power.
     pub(super) fn flush_and_power_cut(&mut self) {
         self.perform_all();
         self.power_cut(&mut KeepUnsynced);
     }
 }
 
-/// What the node makes of what it reads back.
+/// The state that results from the recovered snapshot and records.
 pub(super) fn rebuild_state(recovered: &Recovered<State, Record>) -> State {
     let mut state = recovered.snapshot.clone().unwrap_or_default();
     state.ids.extend(recovered.records.iter().map(|record| record.id));
     state
 }
 
-/// The files of a disk, as they are told in a trace.
+/// The files of a disk, for a trace.
 pub(super) fn files(rig: &Rig) -> String {
     rig.disk.files().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

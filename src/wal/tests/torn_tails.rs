@@ -1,12 +1,13 @@
-//! Where a log ends: torn tails are legal and forgotten, damage is refused, and only the watermark tells which.
+//! Where a log ends: torn tails are legal and dropped, damage is refused, and only the watermark
+//! distinguishes them.
 
 use super::disk::{KeepLengthsOnly, LoseBytesFrom, LoseUnsynced, SECTOR, SurvivalPolicy};
 use super::rig::Rig;
 use crate::contract::{BootError, FileId};
 use crate::wal::frame::{ChecksumSeed, FRAME_BYTES, ParsedFrame};
 
-/// A power cut falls into an append, at any byte. What was forced stays, the torn record is neither taken for
-/// one nor a reason to refuse.
+/// A power cut during an append, at any byte. Forced records stay; the torn record is neither taken
+/// for one nor a reason to refuse.
 #[test]
 fn torn_append_is_dropped() {
     let mut rig = Rig::started();
@@ -28,8 +29,8 @@ fn torn_append_is_dropped() {
 }
 
 /// 1. A power cut tears record two.
-/// 2. The next life appends record 3 and forces it.
-/// 3. Another power cut: had record 3 been written behind the torn bytes, it would be lost now.
+/// 2. The next incarnation appends record 3 and forces it.
+/// 3. Another power cut: if record 3 had been written after the torn bytes, it would be lost now.
 #[test]
 fn new_records_are_not_written_behind_a_torn_tail() {
     let mut rig = Rig::started();
@@ -56,9 +57,7 @@ fn boot_fails_on_damage_before_durable_records() {
     rig.append_durably(20);
     rig.append_durably(20);
     rig.disk.edit(FileId::Wal(1), |bytes| bytes[second + FRAME_BYTES + 5] ^= 8);
-    let Err(BootError::Damaged { file, at, reason }) = rig.boot() else {
-        panic!("it must not go on silently")
-    };
+    let Err(BootError::Damaged { file, at, reason }) = rig.boot() else { panic!("boot must fail") };
     assert_eq!((file, at), (FileId::Wal(1), second as u64));
     assert_eq!(
         reason,
@@ -66,8 +65,8 @@ fn boot_fails_on_damage_before_durable_records() {
     );
 }
 
-/// The first sectors of an unforced record are lost, those behind it survive with two intact records in them.
-/// No watermark speaks of them: a legal torn tail.
+/// The first sectors of an unforced record are lost, those after it survive with two intact records
+/// in them. No watermark covers them: a legal torn tail.
 #[test]
 fn intact_records_behind_a_lost_one_are_a_legal_torn_tail() {
     let mut rig = Rig::started();
@@ -82,7 +81,7 @@ fn intact_records_behind_a_lost_one_are_a_legal_torn_tail() {
     rig.start();
 }
 
-/// 1. Record 1 is forced, its barrier is under way.
+/// 1. Record 1 is forced, its barrier is in flight.
 /// 2. Record 2 is appended.
 /// 3. A power cut keeps the second record and not the first.
 ///
@@ -100,10 +99,9 @@ fn incomplete_barrier_raises_no_watermark() {
 }
 
 /// The same at boot:
-///
 /// 1. Record 1 is never forced; a kill leaves it in the page cache.
-/// 2. The next life reads it and dies before its snapshot is durable.
-/// 3. The power cut takes record 1: what was read was no watermark.
+/// 2. The next incarnation reads it and crashes before its snapshot is durable.
+/// 3. The power cut removes record 1: reading it had raised no watermark.
 #[test]
 fn reading_at_boot_raises_no_watermark() {
     let mut rig = Rig::started();
@@ -118,7 +116,8 @@ fn reading_at_boot_raises_no_watermark() {
     assert_eq!(rig.state.ids, [0; 0]);
 }
 
-/// The size survived, the data did not: a hole of zeros, of any length, holds no record and no watermark.
+/// The size survived, the data did not: a hole of zeros, of any length, holds no record and no
+/// watermark.
 #[test]
 fn hole_of_zeros_contains_no_record() {
     let mut rig = Rig::started();
@@ -132,7 +131,7 @@ fn hole_of_zeros_contains_no_record() {
     assert_eq!(rig.ids(), [0; 0]);
 }
 
-/// Whatever the seed and the offset: not by luck, but because a frame begins with something else.
+/// For every seed and offset: not by chance, but because a frame begins with a magic number.
 #[test]
 fn zeros_are_not_a_frame_under_any_seed() {
     let zeros = [0; 4096];
@@ -142,8 +141,8 @@ fn zeros_are_not_a_frame_under_any_seed() {
     }
 }
 
-/// A torn header: every other value of each byte of a frame's length is noticed, whether the frame is the last or
-/// not.
+/// A torn header: every other value of each byte of a frame's length is detected, whether the frame
+/// is the last or not.
 #[test]
 fn frame_checksum_covers_the_length() {
     let mut rig = Rig::started();
@@ -175,21 +174,19 @@ fn a_segment_without_its_head_is_a_torn_tail() {
     rig.start();
 }
 
-/// The same sector is lost after a barrier: the records behind it say so, though the head that their checksums
-/// start from is gone.
+/// The same sector is lost after a barrier: the records after it prove that, although the head with
+/// their checksum seed is lost.
 #[test]
 fn a_lost_head_before_durable_records_is_damage() {
     let mut rig = Rig::started();
     rig.append_durably(2 * SECTOR);
     rig.append_durably(20);
     rig.disk.edit(FileId::Wal(1), |bytes| bytes[..SECTOR].fill(0));
-    let Err(BootError::Damaged { file, at, .. }) = rig.boot() else {
-        panic!("it must not go on silently")
-    };
+    let Err(BootError::Damaged { file, at, .. }) = rig.boot() else { panic!("boot must fail") };
     assert_eq!((file, at), (FileId::Wal(1), 0));
 }
 
-/// A whole segment is missing, and the next one tells that it had been durable.
+/// A whole segment is missing, and the next one proves that it had been durable.
 #[test]
 fn a_missing_segment_is_damage() {
     let mut rig = Rig::started();
@@ -200,13 +197,11 @@ fn a_missing_segment_is_damage() {
     rig.append_untracked(20);
     rig.perform_all();
     rig.disk.delete_silently(FileId::Wal(1));
-    let Err(BootError::Damaged { file, .. }) = rig.boot() else {
-        panic!("it must not go on silently")
-    };
+    let Err(BootError::Damaged { file, .. }) = rig.boot() else { panic!("boot must fail") };
     assert_eq!(file, FileId::Wal(2));
 }
 
-/// All that is written below this offset of any file is lost.
+/// All bytes below this offset of any file are lost.
 struct LoseBytesBelow(usize);
 
 impl SurvivalPolicy for LoseBytesBelow {

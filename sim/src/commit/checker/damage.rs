@@ -1,13 +1,16 @@
-//! Damage at rest (D10): what it excuses, and what it does not.
+//! Damage at rest (D10): which deviations of a node it permits.
 //!
-//! 1. Damage that a node can tell from a torn tail must keep it from starting, and the refusal must name a damaged
-//!    file. A snapshot is whole or damaged; a record in a log is vouched for by the watermark of a durable one behind it.
-//! 2. Whoever starts all the same must have found everything: the damage was in a file that nobody needs any more. That is
-//!    judged before its first write, so nobody goes on in silence until it happens to speak.
-//! 3. Damage in the last synced group cannot be told from a torn tail. Who starts then may have forgotten the end of
-//!    its log, never more, and from there on no claim of the protocol can hold: a promise is gone. The run is judged no
-//!    further, but for panics.
-//! 4. A node that refuses is as good as dead: what waits for it waits rightly.
+//! 1. A node must refuse to boot from damage that it can distinguish from a torn tail, and the
+//!    error must name a damaged file. A snapshot is intact or damaged; a record in a log is covered
+//!    by the watermark of a durable record after it.
+//! 2. A node that boots in spite of such damage must have recovered everything: the damage was in a
+//!    file that is no longer needed. This is checked before the incarnation's first write, so that
+//!    it is checked even if the incarnation never produces a visible effect.
+//! 3. Damage in the last synced group cannot be distinguished from a torn tail. A node that boots
+//!    from it may have lost the end of its log, and nothing else. From there on no property of the
+//!    protocol can hold, as durable records are lost. All checks of the run stop, except for
+//!    panics.
+//! 4. A node that has refused to boot counts as permanently down: blocking on it is justified.
 
 use stormglass::commit::State;
 use stormglass::{BootError, NodeId};
@@ -17,14 +20,14 @@ use super::{AtomicCommitChecker, NodeModel};
 use crate::disk::{DamageRecord, Disk, FileRole};
 use crate::property::Violation;
 
-/// What damage there is on the disk of a node that is down.
+/// The worst damage on the disk of a node that is down, in ascending order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Damage {
     #[default]
     None,
-    /// The node can tell it from a torn tail.
+    /// The node can distinguish it from a torn tail.
     Detectable,
-    /// It cannot.
+    /// The node cannot distinguish it from a torn tail.
     LooksLikeTornTail,
 }
 
@@ -32,7 +35,8 @@ impl AtomicCommitChecker {
     pub(super) fn on_damaged(&mut self, node: NodeId, entry: &DamageRecord) {
         let detectable = entry.detectable || FileRole::of(entry.file) == FileRole::Snapshot;
         let node_model = self.node_model(node);
-        node_model.recovered_states.forget(); // What the next life reads is another disk.
+        // The next incarnation reads a different disk, so it need not recover the same state.
+        node_model.recovered_states.forget();
         node_model.damage = node_model.damage.max(if detectable {
             Damage::Detectable
         } else {
@@ -40,7 +44,7 @@ impl AtomicCommitChecker {
         });
     }
 
-    /// W6, D10: only damage keeps a node from starting, and it says where.
+    /// W6, D10: a node refuses to boot only because of damage, and the error names a damaged file.
     pub(super) fn on_refused(
         &mut self,
         node: NodeId,
@@ -58,15 +62,18 @@ impl AtomicCommitChecker {
             self.counts.refusals += 1;
             return Ok(());
         }
-        Err(Violation::safety("W6 OnlyDamageRefuses", format!("{node} does not start: {error}")))
+        let explanation =
+            format!("{node} does not boot, but its error names no damaged file: {error}");
+        Err(Violation::safety("W6 OnlyDamagePreventsBoot", explanation))
     }
 
-    /// Whether it is not known yet what damage has done to this node.
+    /// Whether the node's disk was damaged since its last recovery was checked.
     pub(super) fn is_damaged(&self, node: NodeId) -> bool {
         self.nodes[usize::from(node.0)].damage != Damage::None
     }
 
-    /// A life that has begun: was what it found all there? Says how many records of the life before it kept.
+    /// W6, D10: an incarnation has recovered every durable record, or damage excuses the lost ones.
+    /// Returns how many records of the incarnation before it are kept.
     pub(super) fn check_recovered(
         &mut self,
         node: NodeId,
@@ -85,12 +92,12 @@ impl AtomicCommitChecker {
         Ok(0)
     }
 
-    /// Whether a node will never answer again.
+    /// Whether the node never boots again: by plan, or because it refused to.
     pub(super) fn is_permanently_down(&self, node: NodeId) -> bool {
         self.plan.permanently_down.contains(&node) || self.nodes[usize::from(node.0)].refused
     }
 
-    /// Whether any node is dead for good.
+    /// Whether any node is permanently down.
     pub(super) fn has_permanently_down_nodes(&self) -> bool {
         !self.plan.permanently_down.is_empty()
             || self.nodes.iter().any(|node_model: &NodeModel| node_model.refused)

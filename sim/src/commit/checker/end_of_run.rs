@@ -1,4 +1,4 @@
-//! What must have happened in the end: L1, L2, L3, AC5, W11, I5.
+//! Properties of the end of a run: L1, L2, L3, AC5, W11, I5.
 
 use stormglass::commit::{Decision, Message, Position};
 use stormglass::{FileId, NodeId, TxId};
@@ -11,15 +11,17 @@ use crate::commit::{RETRY_US, VOTE_TIMEOUT_US};
 use crate::property::Violation;
 
 impl AtomicCommitChecker {
-    /// L1: R + (T+r)/(1-rho) + 2D + 6s, counted from the clearing or from the beginning of the transaction, whichever
-    /// is later. A tenth is the greatest drift there is.
+    /// L1: the bound is R + (T+r)/(1-rho) + 2D + 6s, counted from the end of the faults or from the
+    /// beginning of the transaction, whichever is later. R is the time to reboot, T the vote
+    /// timeout, r the longest retry period, rho = 1/10 the greatest clock drift, D the latency and
+    /// s the time of a sync.
     fn bound_us(&self) -> u64 {
         let timing = &self.plan.timing;
-        let is_waiting = (VOTE_TIMEOUT_US + RETRY_US.1) * 10 / 9;
-        timing.reboot_us + is_waiting + 2 * timing.latency_us.1 + 6 * timing.sync_us.1
+        let timers_us = (VOTE_TIMEOUT_US + RETRY_US.1) * 10 / 9;
+        timing.reboot_us + timers_us + 2 * timing.latency_us.1 + 6 * timing.sync_us.1
     }
 
-    /// A participant learns the decision: in time?
+    /// L1: a participant learns the decision within the bound.
     pub(super) fn check_decided_in_time(
         &mut self,
         at_us: u64,
@@ -36,14 +38,15 @@ impl AtomicCommitChecker {
             self.liveness_bound_used_permille.max(took * 1000 / bound);
         if took > bound {
             let explanation = format!(
-                "{node} learnt what became of {tx} {took} us after the clearing; the bound is {bound} us"
+                "{node} learnt the decision of {tx} {took} us after the faults ended; \
+                 the bound is {bound} us"
             );
             return Err(Violation::liveness("L1 DecidedInTime", explanation));
         }
         Ok(())
     }
 
-    /// L1: forgotten by its coordinator a further r/(1-rho) + 2D + 4s later.
+    /// L1: the coordinator forgets a transaction a further r/(1-rho) + 2D + 4s later, at most.
     pub(super) fn check_forgotten_in_time(
         &mut self,
         at_us: u64,
@@ -57,8 +60,9 @@ impl AtomicCommitChecker {
         let bound = self.bound_us() + further_us;
         let took = at_us.saturating_sub(self.tx_states.tx_state(tx).begun_us.max(healed_us));
         if took > bound {
-            let explanation =
-                format!("{tx} was forgotten {took} us after the clearing; the bound is {bound} us");
+            let explanation = format!(
+                "{tx} was forgotten {took} us after the faults ended; the bound is {bound} us"
+            );
             return Err(Violation::liveness("L1 ForgottenInTime", explanation));
         }
         Ok(())
@@ -73,10 +77,12 @@ impl AtomicCommitChecker {
         }
     }
 
-    /// L2: what cannot be forgotten because somebody is dead costs no more than one message per r. (A few more at first,
-    /// when the time between repetitions still grows; and clocks may run a tenth too fast.)
+    /// L2: a transaction that cannot be forgotten, as a participant is permanently down, costs at
+    /// most one Commit per retry period and such participant.
     fn check_resend_rate(&self, at_us: u64) -> Result<(), Violation> {
         let Some(healed_us) = self.healed_us else { return Ok(()) };
+        // Clocks run up to a tenth too fast. The first periods are shorter than the longest one,
+        // hence the 4.
         let periods = (at_us - healed_us) * 11 / 10 / RETRY_US.1;
         let most = (periods + 4) * self.plan.permanently_down.len() as u64;
         match self
@@ -85,22 +91,25 @@ impl AtomicCommitChecker {
             .find(|tx_state| u64::from(tx_state.commits_to_down_nodes) > most)
         {
             Some(tx_state) => {
-                let (tx, request_state) = (tx_state.tx, tx_state.commits_to_down_nodes);
+                let (tx, sent) = (tx_state.tx, tx_state.commits_to_down_nodes);
                 let explanation = format!(
-                    "the dead were told of {tx} {request_state} times, at most {most} are due"
+                    "Commit of {tx} was sent {sent} times to permanently down nodes; \
+                     at most {most} are allowed"
                 );
-                Err(Violation::liveness("L2 OneMessagePerRetry", explanation))
+                Err(Violation::liveness("L2 OneCommitPerRetryPeriod", explanation))
             }
             None => Ok(()),
         }
     }
 
-    /// L1, AC5: everything is decided; L3: nothing happens any more by itself; L2: who is still in doubt has a reason.
+    /// L1, AC5: every transaction is decided; L3: no timer is set; L2: a node is in doubt only if
+    /// its coordinator and every peer that knows the outcome are permanently down.
     pub(super) fn on_quiesced(&mut self, at_us: u64, quiet: bool) -> Result<(), Violation> {
         if !quiet && !self.has_permanently_down_nodes() {
-            // A node that has a deadline is one for whom something will happen.
-            let explanation = "something still happens, long after the clearing";
-            return Err(Violation::liveness("L3 QuietInTheEnd", explanation));
+            // Not quiet means that a node has a deadline.
+            let explanation =
+                "the cluster has not quiesced: a timer is still set long after the faults ended";
+            return Err(Violation::liveness("L3 NodesQuiesce", explanation));
         }
         self.check_resend_rate(at_us)?;
         let mut justified = 0;
@@ -109,12 +118,13 @@ impl AtomicCommitChecker {
             for node in nodes(tx_state.in_doubt()).filter(|node| !self.is_permanently_down(*node)) {
                 if !self.is_permanently_down(tx.coordinator) {
                     let explanation =
-                        format!("{node} is in doubt about {tx}, and its coordinator is alive");
+                        format!("{node} is in doubt about {tx}, although its coordinator is up");
                     return Err(Violation::liveness("L1 DecidedInTime", explanation));
                 }
                 if let Some(peer) = self.peer_with_outcome(tx_state, node) {
-                    let explanation =
-                        format!("{node} is in doubt about {tx}, and {peer} is alive and knows");
+                    let explanation = format!(
+                        "{node} is in doubt about {tx}, although {peer} is up and knows the outcome"
+                    );
                     return Err(Violation::liveness("L2 BlockingIsJustified", explanation));
                 }
                 justified += 1;
@@ -125,7 +135,8 @@ impl AtomicCommitChecker {
         self.check_account_total(quiet)
     }
 
-    /// L1, AC5: whoever still asked after the clearing has been told what became of it.
+    /// L1, AC5: every request that was asked for after the faults ended has been answered with an
+    /// outcome.
     fn check_clients_answered(&self, quiet: bool) -> Result<(), Violation> {
         if !quiet || self.has_permanently_down_nodes() {
             return Ok(());
@@ -139,31 +150,32 @@ impl AtomicCommitChecker {
             None => Ok(()),
             Some((id, _)) => {
                 let explanation =
-                    format!("the client of {id} asks again and again, and is never told");
+                    format!("the client of {id} retries and never receives an outcome");
                 Err(Violation::liveness("L1 EveryClientIsAnswered", explanation))
             }
         }
     }
 
-    /// I5: money is moved, never made: once all is decided, the accounts add up to nothing.
+    /// I5: transfers preserve the total: once every transaction is decided, the accounts add up to
+    /// 0.
     fn check_account_total(&self, quiet: bool) -> Result<(), Violation> {
         if !quiet || self.has_permanently_down_nodes() {
             return Ok(());
         }
-        let of = |node_model: &super::NodeModel| -> i64 {
+        let total_of = |node_model: &super::NodeModel| -> i64 {
             accounts().filter_map(|key| node_model.values.get(key)).sum()
         };
-        match self.nodes.iter().map(of).sum::<i64>() {
+        match self.nodes.iter().map(total_of).sum::<i64>() {
             0 => Ok(()),
             total => Err(Violation::safety(
-                "I5 TransfersKeepTheTotal",
-                format!("the accounts add up to {total}"),
+                "I5 TransfersPreserveTheTotal",
+                format!("the accounts add up to {total}, not 0, not 0"),
             )),
         }
     }
 
-    /// L3: logs are bounded. Whoever is quiet has no compaction under way, so one snapshot and one segment are left, no
-    /// longer than what makes a node compact.
+    /// L3: logs are bounded. A quiescent node has no compaction under way, so it keeps at most one
+    /// snapshot and one segment, no longer than the size that starts a compaction.
     pub(super) fn check_logs_bounded(
         &self,
         files: &[(NodeId, FileId, u64)],
@@ -180,29 +192,32 @@ impl AtomicCommitChecker {
                 kept(|file| matches!(file, FileId::Wal(_))).map(|(_, _, bytes)| bytes).sum();
             let snapshots = kept(|file| matches!(file, FileId::Snapshot(_))).count();
             if log_bytes > self.plan.log_bytes || snapshots > 1 || node_files.len() > 2 {
-                let names: Vec<String> =
+                let file_names: Vec<String> =
                     node_files.iter().map(|(_, file, _)| file.to_string()).collect();
-                let explanation =
-                    format!("{node} is quiet and keeps {}, {log_bytes} B of log", names.join(", "));
+                let explanation = format!(
+                    "{node} is quiescent and keeps {}, {log_bytes} B of log",
+                    file_names.join(", ")
+                );
                 return Err(Violation::liveness("L3 LogsAreBounded", explanation));
             }
         }
         Ok(())
     }
 
-    fn peer_with_outcome(&self, tx_state: &TxState, client_of: NodeId) -> Option<NodeId> {
+    /// A peer that must answer an inquiry of `asker` about this transaction: it is not permanently
+    /// down, has a terminal record, and has received no end mark of the transaction.
+    fn peer_with_outcome(&self, tx_state: &TxState, asker: NodeId) -> Option<NodeId> {
         let tx = tx_state.tx;
         nodes(tx_state.subordinates & tx_state.terminal_nodes()).find(|peer| {
             let mut received_end_marks = self.nodes[usize::from(peer.0)].received_end_marks.iter();
-            let over = received_end_marks.any(|ended| {
-                ended.coordinator == tx.coordinator && ended.contains(Position::of(tx))
-            });
-            *peer != client_of && !over && !self.is_permanently_down(*peer)
+            let ended = received_end_marks
+                .any(|mark| mark.coordinator == tx.coordinator && mark.contains(Position::of(tx)));
+            *peer != asker && !ended && !self.is_permanently_down(*peer)
         })
     }
 
-    /// W11: what was promised to a client is there, everywhere; L1, AC5: and forgotten by its coordinator; L3: the probe has
-    /// committed.
+    /// W11: every committed transaction is committed at all participants; L1, AC5: its coordinator
+    /// has forgotten it; L3: the probe has committed.
     pub(super) fn on_ended(&mut self) -> Result<(), Violation> {
         self.check_serialisable()?;
         if self.has_permanently_down_nodes() {
@@ -214,11 +229,11 @@ impl AtomicCommitChecker {
                 nodes(tx_state.subordinates & !tx_state.decided(Decision::Committed)).next()
             {
                 let explanation = format!("{tx} is committed, but not at {node}");
-                return Err(Violation::safety("W11 CommittedIsForEver", explanation));
+                return Err(Violation::safety("W11 CommittedIsPermanent", explanation));
             }
             if !tx_state.ended && tx_state.subordinates != 0 {
                 let explanation = format!(
-                    "{tx} is committed and acknowledged, and its coordinator does not forget it"
+                    "{tx} is committed and acknowledged, but its coordinator has not forgotten it"
                 );
                 return Err(Violation::liveness("L1 ForgottenInTime", explanation));
             }
@@ -226,7 +241,8 @@ impl AtomicCommitChecker {
         self.check_probe()
     }
 
-    /// I4: the committed transactions have an order that explains every read and write, and agrees with time.
+    /// I4: the committed transactions have a serial order that explains every read and agrees with
+    /// real time.
     fn check_serialisable(&mut self) -> Result<(), Violation> {
         let mut request_spans = std::mem::take(&mut self.request_spans);
         request_spans.clear();
@@ -276,20 +292,21 @@ impl AtomicCommitChecker {
                 .find(|span| span.decision_number == *decision_number)
                 .map(|span| span.request.to_string())
         };
-        let names: Vec<String> = cycle.iter().filter_map(request_of).collect();
+        let request_ids: Vec<String> = cycle.iter().filter_map(request_of).collect();
         let explanation = format!(
-            "each of these comes before the next, and the last before the first: {}",
-            names.join(", ")
+            "cycle of committed requests (each must precede the next, and the last the first): {}",
+            request_ids.join(", ")
         );
         Err(Violation::safety("I4 StrictlySerialisable", explanation))
     }
 
-    /// L3: a transaction over every key commits, so no lock is left.
+    /// L3: the probe, a transaction over every key, commits, so no lock remains.
     fn check_probe(&mut self) -> Result<(), Violation> {
+        // The serial of the probe is 1,000 above the greatest one of the workload.
         let probe = self.requests.iter().filter(|(id, _)| id.serial >= 1_000);
         if self.probes && !probe.clone().any(|(_, request_state)| request_state.replied_committed) {
             return Err(Violation::liveness(
-                "L3 NoLockIsLeft",
+                "L3 NoLockRemains",
                 "the probe over every key has not committed",
             ));
         }

@@ -1,4 +1,5 @@
-//! AC4: without faults, and with timeouts long enough, only a participant's No keeps a transaction from committing.
+//! AC4: in a run without faults and with long enough timeouts, a transaction aborts only if a
+//! participant votes No.
 
 use stormglass::commit::{AbortReason, Refusal};
 use stormglass::{NodeId, RequestId};
@@ -8,9 +9,10 @@ use crate::commit::VOTE_TIMEOUT_US;
 use crate::plan::Plan;
 use crate::property::Violation;
 
-/// Whether a run of this frame is calm until something goes wrong: votes are waited for longer than the longest
-/// lock wait + 2D + 4s. A client has one transaction under way, and the lock of each is held for 2D + 4s at most, so
-/// nobody waits longer than for those of all other clients, one after the other.
+/// Whether a run of this plan cannot time out before its first fault: the vote timeout is at least
+/// the longest wait for locks + 2D + 4s, with the latency D and the time of a sync s. A client has
+/// one transaction under way, and each transaction holds its locks for at most 2D + 4s. So the
+/// longest wait is for the transactions of all other clients, one after the other.
 pub(super) fn is_fault_free(plan: &Plan) -> bool {
     let timing = &plan.timing;
     let each_us = 2 * timing.latency_us.1 + 4 * timing.sync_us.1;
@@ -18,19 +20,19 @@ pub(super) fn is_fault_free(plan: &Plan) -> bool {
 }
 
 impl AtomicCommitChecker {
-    /// AC4: as long as all is calm, whoever is told "aborted" has met a No, or has asked for what is no transaction.
+    /// AC4: before the first fault, a request is reported as aborted only after a No vote, or if it
+    /// is not a valid transaction.
     pub(super) fn check_fault_free_commits(
         &self,
         node: NodeId,
         id: RequestId,
-        explanation: &AbortReason,
+        reason: &AbortReason,
     ) -> Result<(), Violation> {
-        let is_legitimate = match explanation {
-            AbortReason::Refused {
-                refusal: Refusal::Bound { .. } | Refusal::Overflow { .. } | Refusal::Conflict { .. },
-                ..
-            } => true,
-            AbortReason::Invalid(_) => true,
+        let is_legitimate = match reason {
+            AbortReason::Refused { refusal: Refusal::Bound { .. }, .. }
+            | AbortReason::Refused { refusal: Refusal::Overflow { .. }, .. }
+            | AbortReason::Refused { refusal: Refusal::Conflict { .. }, .. }
+            | AbortReason::Invalid(_) => true,
             AbortReason::Refused { refusal: Refusal::Aborted, .. }
             | AbortReason::TimedOut { .. }
             | AbortReason::Restarted => false,
@@ -38,9 +40,8 @@ impl AtomicCommitChecker {
         if is_legitimate || !self.fault_free {
             return Ok(());
         }
-        let explanation = format!(
-            "nothing has gone wrong, nobody has said No, and {node} aborts {id}: {explanation}"
-        );
-        Err(Violation::safety("AC4 CalmCommits", explanation))
+        let explanation =
+            format!("{node} aborts {id} without a fault and without a refusal: {reason}");
+        Err(Violation::safety("AC4 FaultFreeRunsCommit", explanation))
     }
 }

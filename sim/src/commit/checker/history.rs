@@ -1,28 +1,29 @@
 //! I4: committed transactions are strictly serialisable.
 //!
-//! What each node's log says about its keys, in the order of the log, gives every read its version, and every version
-//! its writer: PREPARED reads what the last COMMITTED (or COMMIT, of the node's own part) before it has written. One
-//! transaction comes before another if it
+//! Each node's log, read in order, gives every read its version and every version its writer:
+//! PREPARED reads what the last COMMITTED (or COMMIT, of the node's own part) before it has
+//! written. One transaction precedes another if it
 //!
 //! - wrote what the other read (write-read),
 //! - wrote what the other wrote over (write-write),
 //! - read what the other wrote over (read-write),
-//! - was answered before the other was asked (real time).
+//! - was answered before the other was asked for (real time).
 //!
-//! No cycle may come of this (Adya 1999, "Weak consistency", section 3; with real time: Papadimitriou 1979). It is
-//! judged once, at the end, over what survived. Decisions are numbered in the order of their COMMIT records, and a node
-//! that locks properly never has an edge against that order: only if there is one is a graph built.
+//! This relation must have no cycle (Adya 1999, "Weak consistency", section 3; with real time:
+//! Papadimitriou 1979). It is checked once, at the end of the run, over the accesses that survived
+//! all crashes. Decisions are numbered in the order of their COMMIT records. Correct locking never
+//! gives an edge against that order, so the graph is built only if there is such an edge.
 
 use stormglass::commit::{Action, Key, Op};
 use stormglass::{RequestId, TxId};
 
 use crate::sorted_map::SortedMap;
 
-/// What the log of one node says about its keys, over all its lives.
+/// The accesses to keys that the log of one node records, over all its incarnations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
     accesses: Vec<Access>,
-    /// Where those of the present life begin.
+    /// The index of the first access of the present incarnation.
     incarnation_start: usize,
 }
 
@@ -30,21 +31,21 @@ pub(super) struct History {
 struct Access {
     key: Key,
     tx: TxId,
-    /// The record's place in the log of this life.
+    /// The index of the record among the records of its incarnation.
     record: u32,
     writes: bool,
 }
 
-/// One transaction comes before another, by the numbers of their decisions.
+/// A transaction and one that it precedes, by their decision numbers.
 pub(super) type Edge = (u32, u32);
 
-/// When a request was asked and its client answered, in true time.
+/// When a committed request was first asked and when its client learnt the outcome, in true time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestSpan {
     pub(super) request: RequestId,
     pub(super) decision_number: u32,
     pub(super) asked_us: u64,
-    /// `u64::MAX` if it never was.
+    /// `u64::MAX` if it was never answered.
     pub(super) answered_us: u64,
 }
 
@@ -54,20 +55,21 @@ impl History {
         self.incarnation_start = 0;
     }
 
-    /// These operations read under the locks of that record. (An `Add` reads: it has a bound.)
+    /// Adds the reads of `ops` under the locks of that record. An `Add` reads, as it has a bound.
     pub(super) fn read(&mut self, record: usize, tx: TxId, ops: &[Op]) {
         let reads = |op: &&Op| matches!(op.action, Action::Get | Action::Add { .. });
         let access = |op: &Op| Access { key: op.key, tx, record: record as u32, writes: false };
         self.accesses.extend(ops.iter().filter(reads).map(access));
     }
 
-    /// These operations write by that record.
+    /// Adds the writes of `ops`, which that record applies.
     pub(super) fn write(&mut self, record: usize, tx: TxId, ops: &[Op]) {
         let access = |op: &Op| Access { key: op.key, tx, record: record as u32, writes: true };
         self.accesses.extend(ops.iter().filter(|op| op.writes()).map(access));
     }
 
-    /// A life begins, over the first `kept` records of the one before: what the others said never happened.
+    /// Begins an incarnation that recovered the first `kept` records of the one before. The
+    /// accesses of the other records are dropped.
     pub(super) fn begin_incarnation(&mut self, kept: usize) {
         let kept_accesses = self.accesses[self.incarnation_start..]
             .partition_point(|access| (access.record as usize) < kept);
@@ -75,7 +77,8 @@ impl History {
         self.incarnation_start = self.accesses.len();
     }
 
-    /// Every edge between decided transactions that this node has seen; `decision_number` is 0 for what was never decided.
+    /// Calls `edge` for every edge between committed transactions at this node. `decision_number`
+    /// must be 0 for a transaction that never committed.
     pub(super) fn edges(
         &self,
         mut decision_number: impl FnMut(TxId) -> u32,
@@ -105,14 +108,16 @@ impl History {
     }
 }
 
-/// The present version of a key: who wrote it, and who has read it.
+/// The current version of a key, by decision numbers.
 #[derive(Clone, Debug, Default)]
 struct Version {
+    /// 0 before the first write.
     writer: u32,
     readers: Vec<u32>,
 }
 
-/// Whether some answer came before some question, and yet was decided later.
+/// Whether a request was answered before another was first asked, but was decided after it. Sorts
+/// `spans` by descending decision number.
 pub(super) fn contradicts_real_time(spans: &mut [RequestSpan]) -> bool {
     spans.sort_unstable_by_key(|span| std::cmp::Reverse(span.decision_number));
     let mut first_answer_us = u64::MAX;
@@ -123,8 +128,10 @@ pub(super) fn contradicts_real_time(spans: &mut [RequestSpan]) -> bool {
     })
 }
 
-/// A cycle in the order of transactions, if there is one. Real time becomes edges over the moments of answers: whoever
-/// is answered comes before that moment, that before the next one, and the last before a question before its asker.
+/// A cycle in the order of transactions, if there is one. Real time becomes edges over one vertex
+/// per answer, so that their number stays linear: each request precedes the vertex of its answer,
+/// each such vertex precedes that of the next answer, and the vertex of the last answer before a
+/// request was first asked precedes that request.
 pub(super) fn cycle(edges: &[Edge], spans: &[RequestSpan]) -> Option<Vec<u32>> {
     let mut answers: Vec<(u64, u32)> =
         spans.iter().map(|span| (span.answered_us, span.decision_number)).collect();
@@ -154,7 +161,8 @@ pub(super) fn cycle(edges: &[Edge], spans: &[RequestSpan]) -> Option<Vec<u32>> {
     Some(found.into_iter().filter(|at| *at <= max_decision).collect())
 }
 
-/// Depth first; a path that comes back to itself is a cycle.
+/// Depth-first search for an edge back to a vertex of the current path. Iterative, as paths are
+/// long.
 fn find_cycle(after: &[Vec<u32>]) -> Option<Vec<u32>> {
     let mut done = vec![false; after.len()];
     let mut on_path = vec![false; after.len()];
@@ -211,7 +219,8 @@ mod tests {
         }
     }
 
-    /// Reads (`r1x`) and writes (`w1x`) of transactions on keys, in the order of one node's log.
+    /// The edges of reads (`r1x`) and writes (`w1x`) of transactions on keys, in the order of one
+    /// node's log.
     fn edges_of(steps: &str) -> Vec<Edge> {
         let mut history = History::default();
         for (record, step) in steps.split_whitespace().enumerate() {
@@ -239,13 +248,14 @@ mod tests {
         assert_eq!(cycle(&edges_of("r1x r2x w1x w2x"), &[]), Some(vec![1, 2]));
     }
 
-    /// Each reads what the other writes: no key is written twice, and no order explains it.
+    /// Each transaction reads what the other writes: no key is written twice, and no order explains
+    /// it.
     #[test]
     fn write_skew_is_a_cycle() {
         assert_eq!(cycle(&edges_of("r1x r2y w1y w2x"), &[]), Some(vec![1, 2]));
     }
 
-    /// Serialisable as 2, 1; but 1 was answered before anybody asked for 2.
+    /// Serialisable as 2, 1, but 1 was answered before 2 was asked for.
     #[test]
     fn a_stale_read_is_a_cycle_in_real_time() {
         let edges = edges_of("r2x w1x");

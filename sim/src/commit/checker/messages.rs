@@ -1,4 +1,4 @@
-//! What is said, judged at the moment of saying it: W1, W2, W3, W5, W10, W11, AC4.
+//! Messages and replies, checked at the moment of sending: W1, W2, W3, W5, W10, W11, AC4.
 
 use stormglass::commit::{
     AbortReason, Decision, EndedTransactions, InquiryReply, Message, Outcome, Reads, Refusal,
@@ -22,7 +22,7 @@ impl AtomicCommitChecker {
             Message::Prepare { part, .. } => {
                 let tx_state = self.tx_states.tx_state(tx);
                 tx_state.set_participants(part.participants().iter().copied());
-                tx_state.name.get_or_insert(message.request());
+                tx_state.request.get_or_insert(message.request());
                 if tx_state.begun_us == 0 {
                     tx_state.begun_us = at_us;
                 }
@@ -43,38 +43,31 @@ impl AtomicCommitChecker {
         }
     }
 
-    /// W1: the operations are durable before Yes is said; AC2: nothing was aborted before; I4: the reads are of the last
-    /// writes.
-    fn on_yes_sent(
-        &mut self,
-        node: NodeId,
-        tx: TxId,
-        reads: &stormglass::commit::Reads,
-    ) -> Result<(), Violation> {
+    /// W1: the Prepared record is durable before the Yes vote is sent; AC2: the transaction was not
+    /// aborted here before; I4: the reads return the last writes.
+    fn on_yes_sent(&mut self, node: NodeId, tx: TxId, reads: &Reads) -> Result<(), Violation> {
         let tx_state = self.tx_states.tx_state(tx);
         if tx_state.prepared(node) != RecordStatus::Durable {
             let explanation =
-                format!("{node} says Yes to {tx}, and a power cut now would make it forget");
+                format!("{node} votes Yes on {tx} before its Prepared record is durable");
             return Err(Violation::safety("W1 PreparedIsDurableBeforeYes", explanation));
         }
         if tx_state.terminal(node).is_some_and(|(decision, _)| decision == Decision::Aborted) {
-            let explanation = format!("{node} says Yes to {tx}, which it has aborted");
-            return Err(Violation::safety("AC2 NoDecisionIsReversed", explanation));
+            let explanation = format!("{node} votes Yes on {tx} after it aborted it");
+            return Err(Violation::safety("AC2 DecisionsAreFinal", explanation));
         }
         match self.node_model(node).expected.get(tx) {
             Some(expected) if expected != reads => {
-                let explanation = format!(
-                    "{node} read {:?} for {tx}, where {:?} was written",
-                    &reads[..],
-                    &expected[..]
-                );
-                Err(Violation::safety("I4 ReadsAreOfTheLastWrites", explanation))
+                let explanation =
+                    format!("{node} read {:?} for {tx}, expected {:?}", &reads[..], &expected[..]);
+                Err(Violation::safety("I4 ReadsReturnTheLastWrite", explanation))
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    /// AC4, I3: a conflict is with somebody who is undecided here.
+    /// AC4, I3: a refusal for a conflict names a transaction that is undecided here and holds a
+    /// lock.
     fn on_refusal_sent(
         &mut self,
         node: NodeId,
@@ -84,11 +77,14 @@ impl AtomicCommitChecker {
         let Refusal::Conflict { holder } = refusal else { return Ok(()) };
         let tx_state = self.tx_states.tx_state(holder);
         if let Some((decision, _)) = tx_state.terminal(node) {
-            let explanation =
-                format!("{node} refuses {tx} for a lock of {holder}, which is {decision:?} there");
-            return Err(Violation::safety("I3 NoLockOutlivesItsTransaction", explanation));
+            let explanation = format!(
+                "{node} refuses {tx} because of a lock of {holder}, \
+                 which is already {decision:?} there"
+            );
+            return Err(Violation::safety("I3 LocksEndWithTheirTransaction", explanation));
         }
-        // A coordinator holds the locks of its own part from the first Prepare until it says what it has decided.
+        // A coordinator holds the locks of its own part from the first Prepare until it sends its
+        // decision. It has no Prepared record, so `prepared` cannot show these locks.
         let holds_as_coordinator = holder.coordinator == node
             && tx_state.begun_us > 0
             && !tx_state.commit_sent
@@ -97,35 +93,36 @@ impl AtomicCommitChecker {
             return Ok(());
         }
         let explanation =
-            format!("{node} refuses {tx} for a lock of {holder}, which holds none there");
-        Err(Violation::safety("AC4 ConflictsHaveAHolder", explanation))
+            format!("{node} refuses {tx} because of a lock of {holder}, which holds no lock there");
+        Err(Violation::safety("AC4 ConflictNamesALockHolder", explanation))
     }
 
-    /// W2: COMMIT is durable before anything shows it.
+    /// W2: COMMIT is durable before its coordinator sends Commit.
     fn on_commit_sent(&mut self, node: NodeId, tx: TxId) -> Result<(), Violation> {
         let tx_state = self.tx_states.tx_state(tx);
         if tx.coordinator != node || tx_state.commit != RecordStatus::Durable {
             let explanation =
-                format!("{node} says Commit of {tx}, and a power cut now would make it forget");
+                format!("{node} sends Commit of {tx} before its Commit record is durable");
             return Err(Violation::safety("W2 CommitIsDurableFirst", explanation));
         }
         tx_state.commit_sent = true;
         Ok(())
     }
 
-    /// W5: "Abort" comes from the transaction's own coordinator, never with a COMMIT in its log unless W4 has allowed END.
+    /// W5: only the transaction's coordinator sends Abort, and never with a COMMIT in its log
+    /// unless W4 has allowed END.
     fn on_abort_sent(&mut self, node: NodeId, tx: TxId) -> Result<(), Violation> {
         let tx_state = self.tx_states.tx_state(tx);
         if tx.coordinator != node {
-            let explanation = format!("{node} says that {tx} is aborted, which is not its own");
-            return Err(Violation::safety("W5 PresumptionIsTheCoordinators", explanation));
+            let explanation = format!("{node} sends Abort of {tx}, but does not coordinate it");
+            return Err(Violation::safety("W5 OnlyTheCoordinatorPresumesAbort", explanation));
         }
         if (tx_state.committed || tx_state.commit != RecordStatus::Absent)
             && tx_state.subordinates & !tx_state.acked != 0
         {
             let explanation =
-                format!("{node} says that {tx} is aborted, and has COMMIT in its log");
-            return Err(Violation::safety("W5 NoAbortWhileUndecided", explanation));
+                format!("{node} sends Abort of {tx}, which has a Commit record in its log");
+            return Err(Violation::safety("W5 NoAbortAfterCommitRecord", explanation));
         }
         if tx_state.commit == RecordStatus::Absent && !tx_state.committed {
             tx_state.abort_sent = true;
@@ -133,7 +130,9 @@ impl AtomicCommitChecker {
         Ok(())
     }
 
-    /// W3: the terminal record is durable before Ack; who has no record may acknowledge what has ended.
+    /// W3: the terminal record is durable before Ack. A node without one may acknowledge a
+    /// transaction that every subordinate has acknowledged: it committed the transaction and then
+    /// forgot it.
     fn on_ack_sent(&mut self, node: NodeId, tx: TxId) -> Result<(), Violation> {
         let tx_state = self.tx_states.tx_state(tx);
         let durable = tx_state.terminal(node) == Some((Decision::Committed, RecordStatus::Durable));
@@ -142,12 +141,11 @@ impl AtomicCommitChecker {
         if durable || all_acked {
             return Ok(());
         }
-        let explanation =
-            format!("{node} acknowledges {tx}, and a power cut now would make it forget");
+        let explanation = format!("{node} acknowledges {tx} before its outcome is durable");
         Err(Violation::safety("W3 OutcomeIsDurableBeforeAck", explanation))
     }
 
-    /// W10: what is told to a peer is durable, and true.
+    /// W10: the outcome in an inquiry reply is the one that the sender has a durable record of.
     fn on_inquiry_reply_sent(
         &mut self,
         node: NodeId,
@@ -163,9 +161,9 @@ impl AtomicCommitChecker {
             return Ok(());
         }
         let explanation = format!(
-            "{node} tells a peer that {tx} is {decision:?}, and has no durable record of it"
+            "{node} answers an inquiry that {tx} is {decision:?} without a durable record of it"
         );
-        Err(Violation::safety("W10 NothingUndurableIsTold", explanation))
+        Err(Violation::safety("W10 InquiryRepliesAreDurable", explanation))
     }
 
     pub(super) fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
@@ -209,7 +207,8 @@ impl AtomicCommitChecker {
         }
     }
 
-    /// W2, W11: a client is told what is durable, and nothing else ever after.
+    /// W2, W11: an outcome is durable before it is reported to a client, and every later report
+    /// agrees.
     pub(super) fn on_reply_sent(
         &mut self,
         node: NodeId,
@@ -227,7 +226,8 @@ impl AtomicCommitChecker {
                 };
                 let Some(tx) = request_state.committed.filter(|tx| durable(*tx)) else {
                     let explanation = format!(
-                        "{node} tells the client that {id} is committed, and its COMMIT is not durable"
+                        "{node} reports {id} as committed to the client \
+                         before its Commit record is durable"
                     );
                     return Err(Violation::safety("W2 CommitIsDurableFirst", explanation));
                 };
@@ -245,9 +245,9 @@ impl AtomicCommitChecker {
                 match committed {
                     Some(tx) => {
                         let explanation = format!(
-                            "{node} tells the client that {id} is aborted, and {tx} committed it"
+                            "{node} reports {id} as aborted to the client, but {tx} committed it"
                         );
-                        Err(Violation::safety("W11 CommittedIsForEver", explanation))
+                        Err(Violation::safety("W11 CommittedIsPermanent", explanation))
                     }
                     None => Ok(()),
                 }
@@ -255,7 +255,8 @@ impl AtomicCommitChecker {
         }
     }
 
-    /// I4: what a client is told to have read are the last writes at each node, as of the locks there.
+    /// I4: the reads that are reported to a client are the last writes at each node, as of the
+    /// locks there.
     fn check_reads(&self, id: RequestId, tx: TxId, reads: &Reads) -> Result<(), Violation> {
         let ops = self
             .requests
@@ -265,37 +266,38 @@ impl AtomicCommitChecker {
         let gets = || ops.iter().filter(|op| !op.writes());
         for (at, op) in gets().enumerate() {
             let nth = gets().take(at).filter(|other| other.node == op.node).count();
-            // A node that has lost its memory since was judged when it voted.
+            // No expectation is left of a node that has crashed since: its reads were checked when
+            // it voted.
             let expected =
                 self.nodes[usize::from(op.node.0)].expected.get(tx).and_then(|all| all.get(nth));
             let read = reads.get(at);
             if expected.is_some() && read != expected {
-                let explanation =
-                    format!("{id} read {read:?} at {op}, where {expected:?} was written");
-                return Err(Violation::safety("I4 ReadsAreOfTheLastWrites", explanation));
+                let explanation = format!("{id} read {read:?} at {op}, expected {expected:?}");
+                return Err(Violation::safety("I4 ReadsReturnTheLastWrite", explanation));
             }
         }
         Ok(())
     }
 
-    /// W11: one request commits at most once, and never after its client was told "aborted".
+    /// W11: a request commits at most once, and never after it was reported as aborted to its
+    /// client.
     pub(super) fn on_request_committed(
         &mut self,
         node: NodeId,
         tx: TxId,
-        name: Option<RequestId>,
+        request: Option<RequestId>,
     ) -> Result<(), Violation> {
-        let Some(name) = name else { return Ok(()) };
-        let request_state = self.requests.get_or_default(name);
+        let Some(request) = request else { return Ok(()) };
+        let request_state = self.requests.get_or_default(request);
         if let Some(other) = request_state.committed.filter(|other| *other != tx) {
-            let explanation = format!("{node} commits {name} as {tx}, after {other}");
+            let explanation = format!("{node} commits {request} twice: as {tx} after {other}");
             return Err(Violation::safety("W11 ExactlyOnce", explanation));
         }
         if request_state.replied_aborted {
             let explanation = format!(
-                "{node} commits {name} as {tx}, after its client was told that it is aborted"
+                "{node} commits {request} as {tx} after it was reported as aborted to the client"
             );
-            return Err(Violation::safety("W11 CommittedIsForEver", explanation));
+            return Err(Violation::safety("W11 CommittedIsPermanent", explanation));
         }
         request_state.committed = Some(tx);
         Ok(())
@@ -303,8 +305,8 @@ impl AtomicCommitChecker {
 }
 
 impl Aborts {
-    fn count(&mut self, explanation: &AbortReason) {
-        *match explanation {
+    fn count(&mut self, reason: &AbortReason) {
+        *match reason {
             AbortReason::Refused { refusal: Refusal::Bound { .. }, .. } => &mut self.bound,
             AbortReason::Refused { refusal: Refusal::Overflow { .. }, .. } => &mut self.overflow,
             AbortReason::Refused { refusal: Refusal::Conflict { .. }, .. } => &mut self.conflict,

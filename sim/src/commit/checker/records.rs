@@ -1,4 +1,5 @@
-//! What is written, and when it is durable: AC1-AC3, W2, W4, W5, I1, I2, I4.
+//! Log records, when they are appended and when they become durable: AC1-AC3, W2, W4, W5, I1, I2,
+//! I4.
 
 use stormglass::codec::CodecError;
 use stormglass::commit::{Action, Decision, Op, Reads, RecordKind, RecordView};
@@ -10,7 +11,7 @@ use crate::disk::Disk;
 use crate::property::Violation;
 
 impl AtomicCommitChecker {
-    /// A record is about to be appended.
+    /// A record is about to be appended to `file`.
     pub(super) fn on_append(
         &mut self,
         at_us: u64,
@@ -26,7 +27,7 @@ impl AtomicCommitChecker {
         let node_model = self.node_model(node);
         node_model.log.push(payload);
         node_model.pending_records.push(PendingRecord { file, end, tx, kind });
-        self.tx_states.tx_state(tx).name.get_or_insert(view.head.request);
+        self.tx_states.tx_state(tx).request.get_or_insert(view.head.request);
         match kind {
             RecordKind::Prepared | RecordKind::Commit => self.on_part(at_us, node, &view),
             RecordKind::Committed => self.on_terminal(at_us, node, tx, Decision::Committed),
@@ -35,7 +36,7 @@ impl AtomicCommitChecker {
         }
     }
 
-    /// A record with operations.
+    /// A record with operations: Prepared or Commit.
     fn on_part(
         &mut self,
         at_us: u64,
@@ -65,7 +66,8 @@ impl AtomicCommitChecker {
         Ok(())
     }
 
-    /// I1, I2: nobody gets a lock that an undecided transaction holds, not even after a restart.
+    /// I1, I2: no transaction is granted a lock that an undecided one holds, not even after a
+    /// restart.
     fn check_no_conflict(&mut self, node: NodeId, tx: TxId, ops: &[Op]) -> Result<(), Violation> {
         let conflict = |(_, held): &&(TxId, Vec<Op>)| {
             held.iter().any(|a| ops.iter().any(|b| a.key == b.key && (a.writes() || b.writes())))
@@ -73,14 +75,16 @@ impl AtomicCommitChecker {
         let node_model = self.node_model(node);
         match node_model.held.iter().filter(|(other, _)| *other != tx).find(conflict) {
             Some((other, _)) => {
-                let explanation = format!("{node} locked for {tx} what {other}, undecided, holds");
-                Err(Violation::safety("I2 NoTwoUndecidedConflict", explanation))
+                let explanation =
+                    format!("{node} granted {tx} a lock that the undecided {other} holds");
+                Err(Violation::safety("I2 UndecidedTransactionsDoNotConflict", explanation))
             }
             None => Ok(()),
         }
     }
 
-    /// AC3: the coordinator commits what is its own, with a Yes of every subordinate; W5: and never after an abort.
+    /// AC3: only its coordinator commits a transaction, with a Yes of every subordinate; W5: and
+    /// never after it sent Abort.
     fn on_commit_record(
         &mut self,
         at_us: u64,
@@ -97,18 +101,17 @@ impl AtomicCommitChecker {
         if tx.coordinator != node {
             return Err(Violation::safety(
                 "AC3 CommitNeedsEveryYes",
-                format!("{node} decided {tx}, which is not its own"),
+                format!("{node} decided {tx}, but does not coordinate it"),
             ));
         }
         if tx_state.abort_sent {
-            let explanation =
-                format!("{node} commits {tx}, of which it has said that it is aborted");
-            return Err(Violation::safety("W5 NoAbortWhileUndecided", explanation));
+            let explanation = format!("{node} commits {tx} after it sent Abort of it");
+            return Err(Violation::safety("W5 NoAbortAfterCommitRecord", explanation));
         }
         let missing = tx_state.subordinates & !tx_state.yes;
         if missing != 0 {
             let missing_node = NodeId(missing.trailing_zeros() as u16);
-            let explanation = format!("{node} commits {tx} without a Yes of {missing_node}");
+            let explanation = format!("{node} commits {tx} without a Yes vote from {missing_node}");
             return Err(Violation::safety("AC3 CommitNeedsEveryYes", explanation));
         }
         self.decisions += 1;
@@ -122,7 +125,7 @@ impl AtomicCommitChecker {
         Ok(())
     }
 
-    /// AC2: a participant writes its decision, and never another one; L1: in time.
+    /// AC2: a participant appends one decision, and never the opposite one; L1: it does so in time.
     fn on_terminal(
         &mut self,
         at_us: u64,
@@ -145,7 +148,7 @@ impl AtomicCommitChecker {
             && before != decision
         {
             let explanation = format!("{node} wrote {decision:?} for {tx} after {before:?}");
-            return Err(Violation::safety("AC2 NoDecisionIsReversed", explanation));
+            return Err(Violation::safety("AC2 DecisionsAreFinal", explanation));
         }
         tx_state.set_terminal(node, decision, RecordStatus::Appended);
         Ok(())
@@ -166,7 +169,7 @@ impl AtomicCommitChecker {
         Ok(())
     }
 
-    /// A barrier has completed: what is durable now?
+    /// A barrier has completed: marks the pending records that are durable now.
     pub(super) fn on_disk_done(
         &mut self,
         node: NodeId,
@@ -183,6 +186,7 @@ impl AtomicCommitChecker {
             return Ok(());
         }
         let mut done = 0;
+        // The disk is asked once per file: consecutive records are mostly in the same one.
         let mut known: Option<(FileId, Option<u64>)> = None;
         while let Some(record) = self.nodes[usize::from(node.0)].pending_records.get(done).copied()
         {
@@ -212,9 +216,9 @@ impl AtomicCommitChecker {
                 let tx_state = self.tx_states.tx_state(tx);
                 tx_state.commit = RecordStatus::Durable;
                 tx_state.committed = true;
-                let name = tx_state.name;
+                let request = tx_state.request;
                 self.counts.commits += 1;
-                return self.on_request_committed(node, tx, name);
+                return self.on_request_committed(node, tx, request);
             }
             RecordKind::Committed => return self.decide(node, tx, Decision::Committed),
             RecordKind::Aborted => return self.decide(node, tx, Decision::Aborted),
@@ -223,7 +227,7 @@ impl AtomicCommitChecker {
         Ok(())
     }
 
-    /// AC1, AC2: a terminal record is durable, and binds everybody for ever.
+    /// AC1, AC2: a terminal record is durable, and fixes the decision of all nodes.
     pub(super) fn decide(
         &mut self,
         node: NodeId,
@@ -241,13 +245,13 @@ impl AtomicCommitChecker {
         if others >> node.0 & 1 == 1 {
             let explanation =
                 format!("{node} had decided {opposite:?} for {tx}, and now {decision:?}");
-            return Err(Violation::safety("AC2 NoDecisionIsReversed", explanation));
+            return Err(Violation::safety("AC2 DecisionsAreFinal", explanation));
         }
         if others != 0 {
             let other = others.trailing_zeros();
             let explanation =
                 format!("{node} decided {decision:?} for {tx}, and n{other} the opposite");
-            return Err(Violation::safety("AC1 NoTwoDecideDifferently", explanation));
+            return Err(Violation::safety("AC1 DecisionsAgree", explanation));
         }
         if decision == Decision::Committed && !tx_state.committed {
             let explanation = format!("{node} committed {tx}, whose COMMIT was never durable");
@@ -255,7 +259,7 @@ impl AtomicCommitChecker {
         }
         if decision == Decision::Aborted && tx_state.committed {
             let explanation = format!("{node} aborted {tx}, whose COMMIT is durable");
-            return Err(Violation::safety("AC1 NoTwoDecideDifferently", explanation));
+            return Err(Violation::safety("AC1 DecisionsAgree", explanation));
         }
         Ok(())
     }
@@ -263,18 +267,19 @@ impl AtomicCommitChecker {
 
 #[cold]
 fn malformed_record(node: NodeId, error: &CodecError) -> Violation {
-    let explanation = format!("{node} appends to its log what is no record: {error}");
-    Violation::safety("W6 RecoveredIsAPrefix", explanation)
+    let explanation = format!("{node} appended a malformed record to its log: {error}");
+    Violation::safety("W6 RecoveredStateIsALogPrefix", explanation)
 }
 
-/// I4: what the reads of `tx` find here, under its locks.
+/// I4: notes the results that the reads of `tx` must have here, under its locks.
 pub(super) fn expect_reads(node_model: &mut NodeModel, tx: TxId, ops: &[Op]) {
     if !ops.iter().all(Op::writes) {
         node_model.expected.insert(tx, reads_of(&node_model.values, ops));
     }
 }
 
-/// What each read finds: the last write to its key before it, of the same transaction or of all before.
+/// The result of each read of `ops`: the last write to its key before it, of the same transaction
+/// or of an earlier one.
 fn reads_of(values: &Values, ops: &[Op]) -> Reads {
     let mut found = Vec::new();
     for (at, op) in ops.iter().enumerate().filter(|(_, op)| !op.writes()) {
@@ -286,7 +291,8 @@ fn reads_of(values: &Values, ops: &[Op]) -> Reads {
     Reads::from(&found[..])
 }
 
-/// The meaning of operations, once more and apart from the node's own code.
+/// The value of a key after an operation. Independent of the node's own implementation, so that
+/// the checker finds errors there.
 fn after(value: Option<i64>, action: Action) -> Option<i64> {
     match action {
         Action::Get => value,

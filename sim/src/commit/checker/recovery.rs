@@ -1,4 +1,4 @@
-//! Crashes and what comes after: W6, W7, W8, W10.
+//! Crashes, recovery and the removal of files: W6, W7, W8, W10.
 
 use stormglass::commit::{ClientHistory, Decision, Record, RequestNumber, State};
 use stormglass::{FileId, NodeId, ReadDisk, codec};
@@ -19,8 +19,8 @@ impl AtomicCommitChecker {
         node_model.forget(&mut self.spare_ops);
     }
 
-    /// W8: nothing is dropped because of a snapshot that is not durable, contents and name. To remove what is not there
-    /// drops nothing.
+    /// W8: a log or a snapshot is removed only if a later snapshot is durable, contents and name.
+    /// The removal of a nonexistent file is allowed.
     pub(super) fn on_remove(
         &mut self,
         node: NodeId,
@@ -35,16 +35,14 @@ impl AtomicCommitChecker {
             return Ok(());
         };
         if file_number(file) >= file_number(newest) {
-            let explanation = format!("{node} drops {file}, which {newest} needs or is");
-            return Err(Violation::safety("W8 OnlyWhatIsCoveredIsDropped", explanation));
+            let explanation = format!("{node} removes {file}, which is not older than {newest}");
+            return Err(Violation::safety("W8 OnlyFilesBeforeTheSnapshotAreRemoved", explanation));
         }
         if disk.is_durable(newest, disk.len(newest).unwrap_or(0)) {
             return Ok(());
         }
-        let explanation = format!(
-            "{node} drops {file}, and a power cut now would leave no {newest} in its stead"
-        );
-        Err(Violation::safety("W8 SnapshotIsDurableBeforeDrop", explanation))
+        let explanation = format!("{node} removes {file} before {newest} is durable");
+        Err(Violation::safety("W8 SnapshotIsDurableBeforeRemoval", explanation))
     }
 
     pub(super) fn on_power_cut(&mut self, node: NodeId, report: &CutReport) {
@@ -58,9 +56,11 @@ impl AtomicCommitChecker {
         self.on_crash(node);
     }
 
-    /// W10: the node says something. For the first time in this life? Then its boot must have become durable: what the
-    /// worst power cut would leave is read back, and must be a prefix of what this node has ever appended, at
-    /// least up to the last completed sync, under a life that was never spoken of before. Says whether judging goes on.
+    /// W10: before the first visible effect of an incarnation, its boot is durable. The checker
+    /// recovers what the worst power cut would leave now. It must be a prefix of the records that
+    /// the node has appended, at least up to the last completed sync, with an incarnation greater
+    /// than every earlier one. Returns whether the checks go on; after damage that no node can
+    /// detect, they stop.
     #[inline]
     pub(super) fn check_boot(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Violation> {
         if self.node_model(node).boot_checked {
@@ -77,17 +77,20 @@ impl AtomicCommitChecker {
             if let Err(violation) = check_second_recovery(node, found.as_ref(), disk) {
                 return violation;
             }
-            let explanation =
-                format!("{node} speaks, and a power cut now would keep it from starting: {error}");
-            Violation::safety("W10 SilentUntilTheBootIsDurable", explanation)
+            let explanation = format!(
+                "{node} produced an effect before its boot was durable: \
+                 after a power cut it could not start: {error}"
+            );
+            Violation::safety("W10 NoEffectBeforeTheBootIsDurable", explanation)
         })?;
         let node_model = self.node_model(node);
         if state.incarnation <= node_model.incarnation {
             let explanation = format!(
-                "{node} speaks, and a power cut now would make it use {} again",
+                "{node} produced an effect before its incarnation was durable: \
+                 after a power cut it would use {} again",
                 node_model.incarnation
             );
-            return Err(Violation::safety("W10 SilentUntilTheBootIsDurable", explanation));
+            return Err(Violation::safety("W10 NoEffectBeforeTheBootIsDurable", explanation));
         }
         let kept = self.check_recovered(node, &state)?;
         check_same_state(node, found.as_ref(), &state)?;
@@ -123,17 +126,15 @@ impl AtomicCommitChecker {
             for (turn, tx) in &client.committed {
                 let tx_state = self.tx_states.tx_state(*tx);
                 tx_state.committed = true;
-                let name = tx_state.name.filter(|name| name.serial == turn.serial);
-                self.on_request_committed(node, *tx, name)?;
+                let request = tx_state.request.filter(|request| request.serial == turn.serial);
+                self.on_request_committed(node, *tx, request)?;
             }
         }
         let node_model = self.node_model(node);
-        let log_torn = (
-            std::mem::take(&mut node_model.log_torn),
-            std::mem::take(&mut node_model.torn_before_intact),
-        );
-        self.counts.torn_tails += u64::from(log_torn.0);
-        self.counts.torn_before_intact += u64::from(log_torn.1);
+        let log_torn = std::mem::take(&mut node_model.log_torn);
+        let torn_before_intact = std::mem::take(&mut node_model.torn_before_intact);
+        self.counts.torn_tails += u64::from(log_torn);
+        self.counts.torn_before_intact += u64::from(torn_before_intact);
         let node_model = self.node_model(node);
         node_model.boot_checked = true;
         node_model.incarnation = state.incarnation;
@@ -145,7 +146,7 @@ impl AtomicCommitChecker {
         node_model.values.extend(state.values.iter().map(|(key, value)| (*key, *value)));
         node_model.expected.clear();
         for prepared in &state.prepared {
-            // Its locks have kept what it reads.
+            // Its locks are still held, so no value that it reads has changed since.
             expect_reads(node_model, prepared.tx, prepared.part.ops());
         }
         node_model.recovered_state = state;
@@ -162,7 +163,8 @@ fn file_number(file: FileId) -> Option<u32> {
     }
 }
 
-/// W6, W7: what is found is the fold of the first so many records, all that were durable among them. Says how many.
+/// W6, W7: the state `found` is the recovered state and a prefix of the log, with every durable
+/// record. Returns the number of records in that prefix.
 pub(super) fn check_prefix(
     node: NodeId,
     node_model: &NodeModel,
@@ -181,13 +183,14 @@ pub(super) fn check_prefix(
     }
     let (all, durable) = (node_model.log.len(), node_model.durable);
     let explanation = format!(
-        "{node} recovered a state that is no prefix of its {all} records ({durable} durable): {}",
+        "{node} recovered a state that matches no prefix of its {all} records \
+         ({durable} durable): {}",
         difference(&replayed, found)
     );
-    Err(Violation::safety("W6 RecoveredIsAPrefix", explanation))
+    Err(Violation::safety("W6 RecoveredStateIsALogPrefix", explanation))
 }
 
-/// Whether what is found is the fold of the first so many records, durable or not.
+/// Whether the state `found` is the recovered state and a prefix of the log, of any length.
 pub(super) fn is_some_prefix(node: NodeId, node_model: &NodeModel, found: &State) -> bool {
     let mut replayed = node_model.recovered_state.clone();
     for payload in node_model.log.iter() {
@@ -202,16 +205,17 @@ pub(super) fn is_some_prefix(node: NodeId, node_model: &NodeModel, found: &State
     is_same_state(&replayed, found)
 }
 
-/// Whether two states are the same, but for what may be forgotten: outcomes that have ended, and names that are
-/// seen or too many.
+/// Whether two states are equal, apart from what a node may forget: outcomes of ended transactions,
+/// and requests that are acknowledged by their client or exceed the capacity of the request log.
 fn is_same_state(replayed: &State, found: &State) -> bool {
     replayed.values == found.values
         && replayed.prepared == found.prepared
         && replayed.committing == found.committing
         && outcomes(replayed, found).eq(outcomes(found, found))
-        && names(replayed, found) == names(found, found)
+        && remembered_requests(replayed, found) == remembered_requests(found, found)
 }
 
+/// The outcomes in `of` of transactions that have not ended in `found`.
 fn outcomes<'a>(
     of: &'a State,
     found: &'a State,
@@ -223,7 +227,8 @@ fn outcomes<'a>(
     of.outcomes.iter().filter(move |known| !ended(known.tx)).map(|known| (known.tx, known.decision))
 }
 
-fn names(
+/// The committed requests in `of` above the floors in `found`.
+fn remembered_requests(
     of: &State,
     found: &State,
 ) -> Vec<(u64, stormglass::commit::RequestNumber, stormglass::TxId)> {
@@ -238,6 +243,7 @@ fn names(
     all.filter(|(client, turn, _)| *turn > floor(*client)).collect()
 }
 
+/// The first difference, for the explanation of a violation.
 fn difference(replayed: &State, found: &State) -> String {
     if replayed.values != found.values {
         return format!("values {:?}, not {:?}", found.values, replayed.values);
@@ -252,8 +258,10 @@ fn difference(replayed: &State, found: &State) -> String {
             |state: &State| state.committing.iter().map(|c| c.tx.to_string()).collect::<Vec<_>>();
         return format!("committing {:?}, not {:?}", list(found), list(replayed));
     }
-    if names(replayed, found) != names(found, found) {
-        return format!("names {:?}, not {:?}", names(found, found), names(replayed, found));
+    let (expected, remembered) =
+        (remembered_requests(replayed, found), remembered_requests(found, found));
+    if remembered != expected {
+        return format!("remembered requests {remembered:?}, not {expected:?}");
     }
     format!("outcomes {:?}, not {:?}", found.outcomes, replayed.outcomes)
 }

@@ -1,11 +1,15 @@
-//! W9: replay is idempotent, a crash within it included; D12: recovering twice gives what recovering once gives.
+//! W9: recovery is idempotent, even if a crash interrupts it; D12: two recoveries give the same
+//! state as one.
 //!
-//! 1. A life reads its disk back, and writes all of it to a new snapshot. What it has read is noted before its first write.
-//! 2. If it is killed before it has said anything, nothing was lost, so the next life must read the very same.
-//! 3. If it gets through, what a power cut would leave now is read back once more, and must be the same again: no record
-//!    is left out, none applied twice, and no leftover of an earlier attempt gets in the way.
+//! 1. An incarnation recovers its state from the disk and writes it to a new snapshot. The checker
+//!    notes the recovered state before the first write.
+//! 2. If the incarnation is killed before its first visible effect, nothing was lost, so the next
+//!    incarnation must recover the same state.
+//! 3. Otherwise, at its first visible effect, the checker recovers what a power cut would leave
+//!    then. It must be the same state again: no record is left out, none is applied twice, and no
+//!    file of an earlier attempt interferes.
 //!
-//! Whether what was read was all there is another claim (W6).
+//! Whether the recovered state is complete is another property (W6).
 
 use stormglass::commit::{Record, State};
 use stormglass::{BootError, NodeId, ReadDisk, wal};
@@ -14,38 +18,41 @@ use super::AtomicCommitChecker;
 use crate::disk::Disk;
 use crate::property::Violation;
 
-const NAME: &str = "W9 RecoveringTwiceIsRecoveringOnce";
+const NAME: &str = "W9 RecoveryIsIdempotent";
 
-/// What one node has read back, as long as it has said nothing.
+/// The states that one node has recovered, until its first visible effect.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RecoveredStates {
-    /// By the present life; `None` before its first write.
+    /// By the present incarnation; `None` before its first write.
     found: Option<State>,
-    /// By the life before, if it was killed before it said anything.
+    /// By the incarnation before, if it was killed before its first visible effect.
     before: Option<State>,
 }
 
 impl RecoveredStates {
-    /// The life goes on to speak: what it has read.
+    /// Takes the state that the present incarnation recovered; both are `None` afterwards.
     pub(super) fn take(&mut self) -> Option<State> {
         self.before = None;
         self.found.take()
     }
 
-    /// What was not durable may be lost: nothing is owed any more.
+    /// After a power cut, unsynced data may be lost: the next incarnation may recover another
+    /// state.
     pub(super) fn forget(&mut self) {
-        (self.found, self.before) = (None, None);
+        self.found = None;
+        self.before = None;
     }
 }
 
 impl AtomicCommitChecker {
-    /// A life that has said nothing yet is about to write or to tidy up.
+    /// An incarnation without a visible effect so far is about to write, or to remove the scratch
+    /// file.
     pub(super) fn on_boot_writes(&mut self, node: NodeId, disk: &Disk) -> Result<(), Violation> {
         let recovered_states = &mut self.node_model(node).recovered_states;
         if recovered_states.found.is_some() {
             return Ok(());
         }
-        // Whoever started has read it; if we cannot, that shows when it speaks.
+        // If the checker cannot recover the disk here, the check at the first visible effect fails.
         let Ok(found) = read_back(node, disk) else { return Ok(()) };
         let before = recovered_states.before.take();
         check_same_state(node, before.as_ref(), &found)?;
@@ -56,7 +63,7 @@ impl AtomicCommitChecker {
         Ok(())
     }
 
-    /// The process ends, and the page cache stays.
+    /// The process ends and the page cache stays, so nothing is lost.
     pub(super) fn on_kill(&mut self, node: NodeId) {
         let node_model = self.node_model(node);
         let found = node_model.recovered_states.take().filter(|_| !node_model.boot_checked);
@@ -65,7 +72,10 @@ impl AtomicCommitChecker {
     }
 }
 
-/// What a node would find on such a disk.
+/// The state that a node would recover from this disk.
+///
+/// # Errors
+/// As [`wal::recover`].
 pub(super) fn read_back(node: NodeId, disk: &dyn ReadDisk) -> Result<State, BootError> {
     let recovered = wal::recover::<State, Record>(disk)?;
     let mut state = recovered.snapshot.unwrap_or_default();
@@ -75,7 +85,8 @@ pub(super) fn read_back(node: NodeId, disk: &dyn ReadDisk) -> Result<State, Boot
     Ok(state)
 }
 
-/// W9: what is found after a recovery, begun or complete, is what was found before it. Only the life has moved on.
+/// W9: the state recovered after a recovery, interrupted or complete, equals the one recovered
+/// before it, apart from the incarnation.
 pub(super) fn check_same_state(
     node: NodeId,
     before: Option<&State>,
@@ -89,30 +100,25 @@ pub(super) fn check_same_state(
         ("outcomes", *outcomes != after.outcomes),
         ("committing transactions", *committing != after.committing),
         ("ended transactions", *ended != after.ended),
-        ("names", *clients != after.clients),
+        ("remembered requests", *clients != after.clients),
     ];
     match differs.iter().find(|(_, differs)| *differs) {
         Some((what, _)) => {
-            let explanation = format!(
-                "{node} recovered, and recovering once more gives other {what} than it has found"
-            );
+            let explanation = format!("{node} recovered twice, with different {what}");
             Err(Violation::safety(NAME, explanation))
         }
         None => Ok(()),
     }
 }
 
-/// W9: the same of what the node itself sees on its disk, durable or not.
+/// W9: the same for the whole contents of the node's disk, durable or not.
 pub(super) fn check_second_recovery(
     node: NodeId,
     before: Option<&State>,
     disk: &Disk,
 ) -> Result<(), Violation> {
     let after = read_back(node, disk).map_err(|error| {
-        Violation::safety(
-            NAME,
-            format!("{node} recovered, and could not recover once more: {error}"),
-        )
+        Violation::safety(NAME, format!("{node} recovered, but a second recovery failed: {error}"))
     })?;
     check_same_state(node, before, &after)
 }

@@ -1,4 +1,5 @@
-//! The node behind a change. What it does is what the node within wants done, said a little differently.
+//! An edited node: a wrapper that forwards inputs and effects of the inner node, apart from one
+//! edit.
 
 use std::sync::Arc;
 
@@ -12,13 +13,14 @@ use stormglass::{
 
 use super::Edit;
 
-/// How often the additional timer rings.
+/// The period of the additional timer.
 const TICK_INTERVAL: Micros = Micros::millis(7);
 
-/// A client that there is not: what concerns it concerns nobody.
+/// The number of a client that does not exist. The wrapper uses it for its own requests and
+/// messages.
 const NO_CLIENT: u64 = 0xFFFF_FFFF;
 
-/// A node that is asked and answers like a commit node.
+/// A node with the messages, requests, responses and events of a commit node.
 pub trait CommitLike:
     Node<Message = Message, Request = Request, Response = Response, Event = Event>
 {
@@ -29,19 +31,21 @@ impl<N: Node<Message = Message, Request = Request, Response = Response, Event = 
 {
 }
 
-/// A node behind one change.
+/// A node with one edit.
 #[derive(Clone, Debug)]
 pub struct Edited<N: CommitLike> {
     node: N,
     edit: Edit,
     id: NodeId,
-    /// Used again, and empty between steps.
+    /// The outbox of the inner node. Empty between steps; kept for its capacity.
     inner: Outbox<N>,
+    /// When the additional timer rings next.
     tick: Time,
-    /// Barriers to be made again before the node hears of them, if each is made twice.
+    /// Barriers to be repeated before the node learns of their completion, if each is issued twice.
     awaiting_repeat: Vec<(OpId, Option<FileId>)>,
-    /// The present life once the node is ready, and how many requests nobody has made in it.
+    /// The present incarnation, once the node is ready.
     incarnation: Option<Incarnation>,
+    /// How many requests of its own the wrapper has made to consume serials.
     serials_consumed: u32,
 }
 
@@ -128,7 +132,7 @@ impl<N: CommitLike> Edited<N> {
                 Effect::Disk(DiskOp::Append { file, bytes: chunk, about }) => {
                     out.append(file, about, chunk.of(bytes));
                 }
-                Effect::Disk(op) => self.disk(op, out),
+                Effect::Disk(op) => self.forward_disk_op(op, out),
                 Effect::Report(event) => {
                     if let Event::Ready { incarnation, .. } = event {
                         self.incarnation = Some(incarnation);
@@ -149,9 +153,9 @@ impl<N: CommitLike> Edited<N> {
         self.inner = inner;
     }
 
-    /// What is sent and answered between two operations on the disk.
+    /// Forwards the sends and replies between two disk operations.
     fn flush_outgoing(&self, outgoing: &mut Vec<Effect<N>>, out: &mut Outbox<Self>) {
-        // Stable orders: what goes to one node stays in order.
+        // Both sorts are stable: messages to one node stay in order.
         if self.edit == Edit::OtherSendOrder {
             outgoing.sort_by_key(|effect| {
                 if let Effect::Send { to, .. } = effect { u16::MAX - to.0 } else { 0 }
@@ -188,14 +192,15 @@ impl<N: CommitLike> Edited<N> {
         is_ack && self.edit == Edit::AcksTwice || is_inquiry && self.edit == Edit::InquiriesTwice
     }
 
-    /// A No to whoever is not its coordinator, about what was never begun, in a life that never was: it is dropped.
+    /// A No vote on a transaction that never began, of an incarnation that never existed, with the
+    /// sender as its coordinator. Every receiver drops it.
     fn ignored_message(&self) -> Message {
         let tx = TxId { coordinator: self.id, incarnation: Incarnation::default(), serial: 1 };
         let request = RequestId { client: NO_CLIENT, serial: 1, attempt: 0 };
         Message::Vote { tx, request, vote: Vote::No(Refusal::Aborted) }
     }
 
-    fn disk(&mut self, op: DiskOp, out: &mut Outbox<Self>) {
+    fn forward_disk_op(&mut self, op: DiskOp, out: &mut Outbox<Self>) {
         match op {
             DiskOp::Sync { op, file } => self.barrier(op, Some(file), out),
             DiskOp::SyncDir { op } => {
@@ -211,7 +216,7 @@ impl<N: CommitLike> Edited<N> {
         }
     }
 
-    /// Of a file, or of the directory.
+    /// Issues a barrier of a file, or of the directory if `file` is `None`.
     fn barrier(&mut self, op: OpId, file: Option<FileId>, out: &mut Outbox<Self>) {
         let op = OpId(op.0 * self.stride());
         if self.edit == Edit::MoreBarriers {
@@ -220,7 +225,8 @@ impl<N: CommitLike> Edited<N> {
         out.disk(barrier(op, file));
     }
 
-    /// Whether the node hears of this barrier only when it has been made a second time.
+    /// Repeats a barrier that has completed for the first time. Returns whether it did: then the
+    /// node does not learn of this completion.
     fn repeat_barrier(
         &mut self,
         op: OpId,
@@ -243,12 +249,13 @@ impl<N: CommitLike> Edited<N> {
         OpId(op.0 / self.stride())
     }
 
-    /// How far apart the numbers of barriers are.
+    /// The distance between the numbers of barriers. It leaves room for those of the repeated ones.
     fn stride(&self) -> u64 {
         if matches!(self.edit, Edit::OtherBarrierNumbers | Edit::MoreBarriers) { 2 } else { 1 }
     }
 
-    /// A request that nobody has made and this node alone refuses: it takes a number from those that follow.
+    /// Makes a request that the node itself refuses: it consumes a serial, so later transactions
+    /// have other ones.
     fn consume_serial(&mut self, now: Time) {
         let Some(incarnation) = self.incarnation.filter(|_| self.edit == Edit::OtherSerials) else {
             return;
@@ -256,7 +263,7 @@ impl<N: CommitLike> Edited<N> {
         self.serials_consumed += 1;
         let id = RequestId { client: NO_CLIENT, serial: self.serials_consumed, attempt: 0 };
         let action = Action::Add { by: 0, at_least: 1 };
-        let key = Key::new("nobody's").expect("short");
+        let key = Key::new("no-client").expect("short");
         let request = Request::Transact {
             incarnation,
             age: Age { at: now.0, by: id },
@@ -264,7 +271,7 @@ impl<N: CommitLike> Edited<N> {
             ops: Arc::from([Op { node: self.id, key, action }]),
         };
         self.node.step(now, Input::Request { id, request }, &mut self.inner);
-        // An answer, which nobody hears.
+        // The only effect is an answer to the nonexistent client.
         self.inner.clear();
     }
 
@@ -273,11 +280,11 @@ impl<N: CommitLike> Edited<N> {
             Request::Transact { incarnation, age, seen, ops }
                 if self.edit == Edit::LongerRecords =>
             {
-                let with_longer_keys = |op: &Op| Op {
+                let longer_key = |op: &Op| Op {
                     key: Key::new(&format!("{}-a-longer-key", op.key)).unwrap_or(op.key),
                     ..*op
                 };
-                let ops: Arc<[Op]> = ops.iter().map(with_longer_keys).collect();
+                let ops: Arc<[Op]> = ops.iter().map(longer_key).collect();
                 Request::Transact { incarnation, age, seen, ops }
             }
             Request::Transact { .. } | Request::Outcome { .. } => request,

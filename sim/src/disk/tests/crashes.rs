@@ -1,9 +1,9 @@
-//! P1, P2, D12: how lives end, and that disks can be used again.
+//! P1, P2, D12: crashes, and the reuse of disks.
 
 use super::*;
 
-/// P1. The process dies. What was issued since the last completed barrier reached the page cache as a prefix, here
-/// without its last operation.
+/// P1. The process dies. Operations issued since the last completed barrier reached the page cache
+/// as a prefix, here without the last one.
 #[test]
 fn p1_a_kill_keeps_a_prefix_since_the_last_completed_barrier() {
     let mut disk = Disk::default();
@@ -27,7 +27,7 @@ fn p1_a_kill_keeps_a_prefix_since_the_last_completed_barrier() {
     assert_eq!(left(4), [(LOG, b"first.second.".to_vec()), (SNAPSHOT, b"state".to_vec())]);
 }
 
-/// P1. Truncations, removals and replacing renames that never happened leave no mark.
+/// P1. Truncations, removals and replacing renames that did not happen have no effect.
 #[test]
 fn p1_operations_cut_by_a_kill_have_no_effect() {
     let mut disk = Disk::with_durable_file(LOG, b"head and tail");
@@ -46,8 +46,8 @@ fn p1_operations_cut_by_a_kill_have_no_effect() {
     assert_eq!(disk.after_power_cut(&Survival::All).bytes(LOG), Some(b"head and tail".to_vec()));
 }
 
-/// P1. After a kill the page cache shows what was never synced; the next power cut takes it. And a second kill
-/// cannot cut what the first has left.
+/// P1. After a kill the page cache shows unsynced data; the next power cut removes it. A second
+/// kill cannot cut what the first has left.
 #[test]
 fn p1_operations_that_survive_a_kill_are_not_durable() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
@@ -63,7 +63,7 @@ fn p1_operations_that_survive_a_kill_are_not_durable() {
     assert_eq!(disk.after_power_cut(&Survival::None).text(LOG).as_deref(), Some("old."));
 }
 
-/// P2. Only what was synced is sure to survive; and what has survived is durable from then on.
+/// P2. Only synced data is sure to survive; data that has survived is durable from then on.
 #[test]
 fn p2_operations_that_survive_a_power_cut_are_durable() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
@@ -74,7 +74,8 @@ fn p2_operations_that_survive_a_power_cut_are_durable() {
     assert!(!disk.in_flight());
 }
 
-/// D12. A crash while a barrier is under way leaves any subset of what it covers, and nobody waits for it any more.
+/// D12. A crash during a barrier keeps any subset of what it covers, and the barrier is no longer
+/// pending.
 #[test]
 fn d12_a_crash_during_a_barrier_leaves_any_subset() {
     let mut disk = Disk::with_durable_file(LOG, b"");
@@ -89,7 +90,8 @@ fn d12_a_crash_during_a_barrier_leaves_any_subset() {
     assert!(!disk.after_power_cut(&Survival::None).in_flight());
 }
 
-/// A disk is used again for the next seed. It behaves as a new one, down to the blocks in its holes.
+/// A disk is reused for the next seed. It behaves like a new one, including the blocks in its
+/// holes.
 #[test]
 fn a_reset_disk_behaves_like_a_new_disk() {
     let scenario = |disk: &mut Disk| {

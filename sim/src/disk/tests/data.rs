@@ -3,8 +3,8 @@
 use super::*;
 use crate::disk::{HEADER_BYTES, SECTOR_BYTES, Tear};
 
-/// D1. One append of three sectors; the first and the last reach the platter, the one between does not. Nothing but
-/// a barrier orders them.
+/// D1. One append of three sectors; the first and the last reach the platter, the one between does
+/// not. Only a barrier orders them.
 #[test]
 fn d1_a_later_sector_can_survive_an_earlier_one() {
     let mut disk = Disk::with_durable_file(LOG, b"");
@@ -32,8 +32,8 @@ fn d1_only_a_barrier_orders_writes_to_two_files() {
     assert!(some_subset(&disk, second_only));
 }
 
-/// D1. Two appends share a sector. Without tearing, the sector is as it was before the first, between the two, or
-/// after the second; never does it hold the second and not the first.
+/// D1. Two appends share a sector. Without tearing, the sector is as it was before the first,
+/// between the two, or after the second; never does it have the second and not the first.
 #[test]
 fn d1_writes_to_one_sector_keep_their_order() {
     let mut disk = Disk::with_durable_file(LOG, b"");
@@ -55,7 +55,7 @@ fn d1_writes_to_one_sector_keep_their_order() {
     }
 }
 
-/// D2. The named profiles, on one and the same disk.
+/// D2. Every kind of survival, on the same disk.
 #[test]
 fn d2_each_survival_keeps_its_documented_bytes() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
@@ -73,8 +73,8 @@ fn d2_each_survival_keeps_its_documented_bytes() {
     assert_eq!(left(Survival::AllBut(append_named("Last"))), "old.first.a new record.");
 }
 
-/// D2. A tear is told by structure: header, half, all but the last sector. The file ends there, or goes on with a
-/// hole.
+/// D2. A tear is described by structure: header, half, all but the last sector. The file ends
+/// there, or continues with a hole.
 #[test]
 fn d2_a_tear_leaves_a_part_of_one_append() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
@@ -96,8 +96,8 @@ fn d2_a_tear_leaves_a_part_of_one_append() {
     );
 }
 
-/// D2. Within one sector a subset can tear a write: its first bytes, its last bytes, or neither but noise. So an
-/// intact record can follow a broken one.
+/// D2. Within one sector a subset can tear a write: its first bytes, its last bytes, or garbage. So
+/// an intact record can follow a broken one.
 #[test]
 fn d2_a_subset_tears_inside_a_sector() {
     let mut disk = Disk::with_durable_file(LOG, b"");
@@ -117,8 +117,8 @@ fn d2_a_subset_tears_inside_a_sector() {
     assert!(tears(&|new, next| new != "abcdefgh" && next == b"intact"), "broken, then intact");
 }
 
-/// D2, power-safe overwrite. A record is synced; the next one shares its sector and is torn, lost, or garbage.
-/// The first is never touched.
+/// D2, power-safe overwrite. A record is synced; the next one shares its sector and is torn, lost,
+/// or garbage. The first is never affected.
 #[test]
 fn d2_a_synced_byte_in_a_shared_sector_is_never_destroyed() {
     let mut disk = Disk::with_durable_file(LOG, b"synced");
@@ -167,10 +167,11 @@ fn d3_data_without_its_size_is_lost() {
 }
 
 /// D3.
-/// 1. A life writes its log; the file is synced, its name is not.
-/// 2. The power goes, and the creation is lost with the name.
-/// 3. The next life writes a log of the same name; the power goes again, and only its size survives.
-/// 4. The hole shows the frames of the first life.
+/// 1. An incarnation writes its log; the file is synced, its name is not.
+/// 2. The power fails, and the creation is lost with the name.
+/// 3. The next incarnation writes a log of the same name; the power fails again, and only its size
+///    survives.
+/// 4. The hole shows the frames of the first incarnation.
 #[test]
 fn d3_a_hole_can_show_a_block_of_a_file_whose_creation_was_lost() {
     let mut disk = Disk::default();
@@ -226,7 +227,7 @@ fn d4_sync_covers_one_file_and_not_its_name() {
     assert_eq!(contents(&disk), [(LOG, b"a bc".to_vec())]);
 }
 
-/// D4. A sync covers what was issued before it, not what arrives while it is under way.
+/// D4. A sync covers the operations issued before it, not those issued while it is pending.
 #[test]
 fn d4_a_sync_does_not_cover_bytes_appended_after_its_issue() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
@@ -239,8 +240,8 @@ fn d4_a_sync_does_not_cover_bytes_appended_after_its_issue() {
     assert_eq!(disk.after_power_cut(&Survival::None).text(LOG).as_deref(), Some("old.first."));
 }
 
-/// A survival names an append by what it is about: the second of two alike, whatever is appended before. If there is
-/// none, the report says so.
+/// A survival identifies an append by kind and subject: the second of two alike, whatever is
+/// appended before. If there is none, the report says so.
 #[test]
 fn an_append_is_identified_by_kind_subject_and_ordinal() {
     let mut disk = Disk::with_durable_file(LOG, b"");
@@ -261,8 +262,8 @@ fn an_append_is_identified_by_kind_subject_and_ordinal() {
     assert_eq!(disk.text(LOG).as_deref(), Some("one.noise.two."));
 }
 
-/// What a subset decides about one append does not depend on where in the file it is, how long its like has become,
-/// or the number of the file.
+/// The decision of a subset about one append does not depend on its offset, the length of similar
+/// appends, or the number of the file.
 #[test]
 fn a_subset_keeps_the_same_operations_when_records_grow() {
     let kept_bytes_by_key = |file: FileId, before: usize, len: usize| {

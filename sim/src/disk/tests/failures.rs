@@ -1,14 +1,14 @@
-//! D7, D8, D10, D11: disks that misbehave.
+//! D7, D8, D10, D11: failing disks.
 
 use stormglass::{DiskOp, Effect, Node, Outbox};
 
 use super::*;
 use crate::disk::{Damage, DamageKind, FileRole};
 
-/// D7. The restart that is a retry:
+/// D7. A restart after a failed sync acts as a retry of the sync:
 /// 1. a record is appended, its sync fails, the node halts;
 /// 2. the process is started again, reads the record back, syncs "successfully";
-/// 3. the power goes, and the record with it.
+/// 3. the power fails, and the record is lost.
 #[test]
 fn d7_a_sync_after_a_failed_sync_succeeds_and_writes_nothing() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
@@ -25,7 +25,8 @@ fn d7_a_sync_after_a_failed_sync_succeeds_and_writes_nothing() {
     assert_eq!(disk.after_power_cut(&Survival::All).text(LOG).as_deref(), Some("old."));
 }
 
-/// D7. What is appended behind the lost bytes, and synced, is durable at its place, behind a hole (D3).
+/// D7. Bytes appended after the lost bytes, and synced, are durable at their place, after a hole
+/// (D3).
 #[test]
 fn d7_bytes_synced_after_lost_bytes_follow_a_hole() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
@@ -40,7 +41,7 @@ fn d7_bytes_synced_after_lost_bytes_follow_a_hole() {
     assert_eq!(disk.text(LOG).as_deref(), Some("old.\0\0\0\0\0new."));
 }
 
-/// D7. Bytes that a failed sync did not cover are dirty still, and the next sync writes them.
+/// D7. Bytes that a failed sync did not cover are still dirty, and the next sync writes them.
 #[test]
 fn d7_a_failed_sync_loses_only_the_operations_it_covers() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
@@ -51,7 +52,7 @@ fn d7_a_failed_sync_loses_only_the_operations_it_covers() {
     assert!(disk.is_durable(OTHER, 6));
 }
 
-/// D7, for truncations: cut, sync failed, sync succeeded, power cut; the tail is there again.
+/// D7, for truncations: truncated, sync failed, sync succeeded, power cut; the tail exists again.
 #[test]
 fn d7_a_failed_sync_loses_truncations() {
     let mut disk = Disk::with_durable_file(LOG, b"head and tail");
@@ -62,7 +63,7 @@ fn d7_a_failed_sync_loses_truncations() {
     assert_eq!(disk.after_power_cut(&Survival::All).text(LOG).as_deref(), Some("head and tail"));
 }
 
-/// D7, for names: a `SyncDir` fails, the next one reports success, and the rename is lost all the same.
+/// D7, for names: a `SyncDir` fails, the next one reports success, and the rename is still lost.
 #[test]
 fn d7_a_failed_sync_dir_loses_name_changes() {
     let mut disk = Disk::with_durable_file(SCRATCH, b"state");
@@ -76,8 +77,8 @@ fn d7_a_failed_sync_dir_loses_name_changes() {
     assert_eq!(contents(&disk.after_power_cut(&Survival::All)), [(SCRATCH, b"state".to_vec())]);
 }
 
-/// D7 and D5: a rename is given up; then another file takes the old name, durably. The first file is not lost
-/// between its names.
+/// D7 and D5: a rename is lost by a failed `SyncDir`; then another file takes the old name,
+/// durably. The first file is not lost between its names.
 #[test]
 fn d7_a_durable_create_makes_the_rename_that_freed_its_name_durable() {
     let mut disk = Disk::with_durable_file(SCRATCH, b"first");
@@ -91,8 +92,8 @@ fn d7_a_durable_create_makes_the_rename_that_freed_its_name_durable() {
     assert_eq!(contents(&disk.after_power_cut(&Survival::None)), both);
 }
 
-/// D7 and D5: a rename is given up, and undone by one that is durable; then the file is replaced. What was given up
-/// is of no interest any more: the file is gone.
+/// D7 and D5: a rename is lost by a failed `SyncDir`, and reverted by a durable one; then the file
+/// is replaced. The lost rename has no effect any more: the file is removed.
 #[test]
 fn d7_a_lost_rename_that_was_reverted_durably_does_not_reappear() {
     let mut disk = Disk::with_durable_file(SNAPSHOT, b"first");
@@ -108,8 +109,9 @@ fn d7_a_lost_rename_that_was_reverted_durably_does_not_reappear() {
     assert_eq!(contents(&disk.after_power_cut(&Survival::None)), [(SNAPSHOT, b"second".to_vec())]);
 }
 
-/// D8. The third append finds no room: a prefix of it remains, later operations are not performed, barriers fail,
-/// those under way too. The next life finds a disk that works, and everything that had been appended.
+/// D8. The third append finds no room: a prefix of it remains, later operations are not performed,
+/// barriers fail, pending ones too. The next incarnation finds a disk that works, and everything
+/// that had been appended.
 #[test]
 fn d8_the_first_failed_write_latches() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
@@ -144,8 +146,8 @@ fn d8_a_failed_first_append_leaves_no_file() {
     assert_eq!(contents(&disk), []);
 }
 
-/// D10. Each kind of damage shows to whoever reads the file, survives crashes, and stands in the ledger with its
-/// place until the file is gone.
+/// D10. Each kind of damage is visible to readers, survives crashes, and is recorded with its place
+/// until the file is removed.
 #[test]
 fn d10_damage_is_readable_and_recorded_until_the_file_is_removed() {
     let kinds = [
@@ -173,8 +175,8 @@ fn d10_damage_is_readable_and_recorded_until_the_file_is_removed() {
     }
 }
 
-/// D10. Damage is judged below the highest surviving watermark: only a record that was appended when the damaged
-/// bytes were durable can tell them from a torn tail.
+/// D10. Damage is detectable below the highest surviving watermark: only a record that was appended
+/// when the damaged bytes were durable distinguishes them from a torn tail.
 #[test]
 fn d10_damage_in_the_last_synced_group_is_recorded_as_undetectable() {
     let mut disk = Disk::with_durable_file(LOG, b"first");
@@ -193,7 +195,7 @@ fn d10_damage_in_the_last_synced_group_is_recorded_as_undetectable() {
     assert!(!disk.damage(&last).expect("damaged").detectable);
 }
 
-/// D11. The drive lies: the node is told that all is well, and nothing is durable. Oracles know.
+/// D11. The drive lies: it reports success, and nothing is durable. Checkers see the difference.
 #[test]
 fn d11_a_lying_drive_reports_success_and_does_nothing() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
@@ -203,7 +205,7 @@ fn d11_a_lying_drive_reports_success_and_does_nothing() {
     assert!(!disk.is_durable(LOG, 5));
     assert_eq!(disk.after_power_cut(&Survival::None).text(LOG).as_deref(), Some("old."));
     disk.sync_now(LOG);
-    assert!(disk.is_durable(LOG, 8), "an honest sync later makes it good");
+    assert!(disk.is_durable(LOG, 8), "a later successful sync makes the data durable");
 }
 
 fn append(file: FileId, bytes: &[u8]) -> (DiskOp, Vec<u8>) {
@@ -215,7 +217,7 @@ fn append(file: FileId, bytes: &[u8]) -> (DiskOp, Vec<u8>) {
     (*op, bytes.to_vec())
 }
 
-/// A node that is only here for its outbox.
+/// A placeholder for the type of an outbox.
 #[derive(Clone, Debug)]
 struct NoopNode;
 

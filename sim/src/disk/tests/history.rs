@@ -1,4 +1,4 @@
-//! What holds for every history: small ones are enumerated, larger ones drawn.
+//! Properties of every history: small ones are enumerated, larger ones drawn at random.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One thing that a node or a driver does.
+/// One action of a node or a driver.
 #[derive(Clone, Copy, Debug)]
 enum Action {
     Append(FileId, usize),
@@ -20,12 +20,12 @@ enum Action {
     Kill(usize),
 }
 
-/// A second, much simpler opinion about what is promised: whole files, no sectors, no queue.
+/// A second, much simpler model of the durability guarantees: whole files, no sectors, no queue.
 #[derive(Clone, Debug, Default)]
 struct ReferenceModel {
     files: Vec<File>,
     names: BTreeMap<FileId, usize>,
-    /// Names that a completed `SyncDir` covers and nothing has touched since.
+    /// Names that a completed `SyncDir` covers and that were not changed since.
     durable_names: BTreeMap<FileId, usize>,
     barriers: Vec<Barrier>,
     appended: u8,
@@ -43,7 +43,7 @@ enum Barrier {
     Names { op: OpId, names: BTreeMap<FileId, usize> },
 }
 
-/// A disk and what it promises.
+/// A disk and its reference model.
 #[derive(Clone, Debug, Default)]
 struct ModelledDisk {
     disk: Disk,
@@ -130,7 +130,7 @@ impl ModelledDisk {
                 op
             }
             Barrier::Names { op, names } => {
-                // What was touched since is in no barrier's list any more.
+                // Names changed since are in no barrier's list any more.
                 self.model.durable_names.extend(names);
                 op
             }
@@ -138,8 +138,8 @@ impl ModelledDisk {
         self.disk.complete(op, Ok(())).expect("nothing has failed");
     }
 
-    /// The kill of a whole prefix changes nothing; a shorter one makes the promise start again from what is
-    /// durable by then.
+    /// A kill that keeps everything changes nothing; one that cuts operations reduces the
+    /// guarantees to what is durable by then.
     fn kill(&mut self, keep: usize) {
         let all_kept = keep >= self.disk.in_driver_queue();
         let before = contents(&self.disk);
@@ -147,7 +147,7 @@ impl ModelledDisk {
         self.disk.kill(keep);
         assert!(
             !all_kept || contents(&self.disk) == before,
-            "kill(unsettled()) keeps the volatile state"
+            "kill(in_driver_queue()) must keep the volatile state"
         );
         if all_kept {
             self.model.barriers.clear();
@@ -167,12 +167,13 @@ impl ModelledDisk {
         }
     }
 
-    /// Disk and second opinion see the same, and the disk calls durable what is promised.
+    /// Disk and model show the same contents, and the disk reports as durable what the model
+    /// guarantees.
     fn check_agreement(&self) {
         let expected = |(file, at): (&FileId, &usize)| (*file, self.model.files[*at].bytes.clone());
         assert_eq!(contents(&self.disk), self.model.names.iter().map(expected).collect::<Vec<_>>());
         for (file, bytes) in self.guaranteed() {
-            assert!(self.disk.is_durable(file, bytes.len() as u64), "{file} is promised");
+            assert!(self.disk.is_durable(file, bytes.len() as u64), "{file} must be durable");
         }
     }
 
@@ -185,7 +186,8 @@ impl ModelledDisk {
         self.model.durable_names.iter().map(guaranteed).collect()
     }
 
-    /// Everything that the disk itself calls durable: at least what is promised, and it has to keep that too.
+    /// Everything that the disk reports as durable: at least what is guaranteed, and all of it has
+    /// to survive.
     fn reported_durable(&self) -> Vec<(FileId, Vec<u8>)> {
         let durable = |(file, bytes): (FileId, Vec<u8>)| {
             let end =
@@ -195,7 +197,7 @@ impl ModelledDisk {
         contents(&self.disk).into_iter().filter_map(durable).collect()
     }
 
-    /// The claims, for one way to lose power.
+    /// The properties, for one survival.
     fn check_power_cut(&self, survival: &Survival) {
         let mut disk = self.disk.clone();
         let report = disk.power_cut(survival);
@@ -203,9 +205,9 @@ impl ModelledDisk {
         assert_preserved(&self.reported_durable(), &disk);
         let once = contents(&disk);
         assert!(!disk.in_flight());
-        assert_eq!(contents(&disk.durable()), once, "what has survived is durable");
+        assert_eq!(contents(&disk.durable()), once, "surviving operations must be durable");
         disk.power_cut(survival);
-        assert_eq!(contents(&disk), once, "recovering twice is recovering once");
+        assert_eq!(contents(&disk), once, "a second power cut must change nothing");
         let sane = |outcome: &crate::disk::AppendOutcome| outcome.kept <= outcome.bytes;
         assert!(report.appends.iter().all(sane));
     }
@@ -215,11 +217,23 @@ impl ModelledDisk {
             self.check_power_cut(&survival);
         }
         let all = self.disk.after_power_cut(&Survival::All);
-        assert_eq!(contents(&all), contents(&self.disk), "all is what the node saw");
+        assert_eq!(
+            contents(&all),
+            contents(&self.disk),
+            "Survival::All must equal the volatile state"
+        );
         let none = self.disk.after_power_cut(&Survival::None);
-        assert_eq!(contents(&none), contents(&self.disk.durable()), "none is the durable state");
+        assert_eq!(
+            contents(&none),
+            contents(&self.disk.durable()),
+            "Survival::None must equal the durable state"
+        );
         let prefix = self.disk.after_power_cut(&Survival::Prefix(self.disk.unsynced() as u32));
-        assert_eq!(contents(&prefix), contents(&all), "the longest prefix is all");
+        assert_eq!(
+            contents(&prefix),
+            contents(&all),
+            "the longest prefix must equal Survival::All"
+        );
     }
 
     fn op(&mut self) -> OpId {
@@ -244,16 +258,12 @@ impl ReferenceModel {
 
 fn assert_preserved(guaranteed: &[(FileId, Vec<u8>)], disk: &Disk) {
     for (file, bytes) in guaranteed {
-        let read = disk.bytes(*file).unwrap_or_else(|| panic!("{file} was promised and is gone"));
-        assert!(
-            read.starts_with(bytes),
-            "{file} lost some of {} bytes that were promised",
-            bytes.len()
-        );
+        let read = disk.bytes(*file).unwrap_or_else(|| panic!("{file} was durable and is missing"));
+        assert!(read.starts_with(bytes), "{file} lost some of its {} durable bytes", bytes.len());
     }
 }
 
-/// Every history of up to four acts over two files, each in all weathers.
+/// Every history of up to four actions over two files, each with every survival.
 #[test]
 fn operations_covered_by_a_barrier_survive_every_small_history() {
     let actions = [

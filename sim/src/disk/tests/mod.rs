@@ -1,4 +1,5 @@
-//! The rules, each with a test that fails if the rule is switched off, and what holds for all histories.
+//! The rules, each with a test that fails if the rule is switched off, and properties of all
+//! histories.
 
 mod crashes;
 mod data;
@@ -17,7 +18,7 @@ const SNAPSHOT: FileId = FileId::Snapshot(1);
 
 const BARRIER: OpId = OpId(u64::MAX);
 
-/// Verbs for stories.
+/// Shortcuts for scenarios.
 impl Disk {
     fn write(&mut self, file: FileId, kind: &'static str, bytes: &[u8]) {
         self.append(file, about(kind), bytes);
@@ -38,7 +39,7 @@ impl Disk {
         self.complete(BARRIER, Err(DiskError::Io)).expect_err("it fails");
     }
 
-    /// A file that is there for good.
+    /// A disk with one durable file.
     fn with_durable_file(file: FileId, bytes: &[u8]) -> Disk {
         let mut disk = Disk::default();
         disk.write(file, "Old", bytes);
@@ -47,7 +48,7 @@ impl Disk {
         disk
     }
 
-    /// What the disk would hold after a power cut.
+    /// The disk after a power cut.
     fn after_power_cut(&self, survival: &Survival) -> Disk {
         let mut disk = self.clone();
         disk.power_cut(survival);
@@ -71,7 +72,7 @@ fn append_named(kind: &'static str) -> AppendName {
     AppendName::new(about(kind), 0)
 }
 
-/// Everything that is there, by name.
+/// Every file, by name.
 fn contents(disk: &impl ReadDisk) -> Vec<(FileId, Vec<u8>)> {
     let read =
         |file: FileId| (file, disk.read(file).expect("readable").expect("it exists").to_vec());
@@ -82,12 +83,12 @@ fn subset(key: u64) -> Survival {
     Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Zeros }
 }
 
-/// Whether some of a few hundred subsets leaves what `wanted` describes.
+/// Whether some of a few hundred subsets leaves a disk that `wanted` accepts.
 fn some_subset(disk: &Disk, wanted: impl Fn(&Disk) -> bool) -> bool {
     (0..300).any(|key| wanted(&disk.after_power_cut(&subset(key))))
 }
 
-/// Every profile of survival, a few times over.
+/// Every kind of survival, several times.
 fn all_survivals(keys: u64) -> Vec<Survival> {
     let mut all = vec![Survival::None, Survival::All];
     all.extend((0..8).map(Survival::Prefix));

@@ -1,9 +1,9 @@
-//! D5, D6: what becomes of names, and what comes back.
+//! D5, D6: names, and files that come back.
 
 use super::*;
 use crate::disk::NameLoss;
 
-/// A snapshot in the making: written and synced as scratch, renamed over the old one, no `SyncDir` yet.
+/// A snapshot before its `SyncDir`: written and synced as scratch, then renamed over the old one.
 fn disk_with_pending_replacement() -> Disk {
     let mut disk = Disk::with_durable_file(SNAPSHOT, b"old");
     disk.write(SCRATCH, "State", b"new");
@@ -13,7 +13,7 @@ fn disk_with_pending_replacement() -> Disk {
     disk
 }
 
-/// D5. The data was synced, the name was not: the file has vanished.
+/// D5. The data was synced, the name was not: the file is lost.
 #[test]
 fn d5_a_synced_file_vanishes_if_its_creation_is_lost() {
     let mut disk = Disk::default();
@@ -25,7 +25,7 @@ fn d5_a_synced_file_vanishes_if_its_creation_is_lost() {
     assert_eq!(contents(&disk), []);
 }
 
-/// D5. After `SyncDir` the name is there for good; the contents may not be.
+/// D5. After `SyncDir` the name is durable; the contents may not be.
 #[test]
 fn d5_a_name_can_survive_without_contents() {
     let mut disk = Disk::default();
@@ -36,7 +36,8 @@ fn d5_a_name_can_survive_without_contents() {
     assert_eq!(contents(&disk.after_power_cut(&Survival::None)), [(LOG, vec![])]);
 }
 
-/// D5. Before `SyncDir` a rename survives or not; the name is of the old file or of the new one, never of none.
+/// D5. Before `SyncDir` a rename survives or not; the name refers to the old file or the new one,
+/// never to none.
 #[test]
 fn d5_a_renamed_file_has_its_old_or_its_new_name() {
     let disk = disk_with_pending_replacement();
@@ -52,7 +53,7 @@ fn d5_a_renamed_file_has_its_old_or_its_new_name() {
     assert_eq!(report.names, lost);
 }
 
-/// D5. After `SyncDir` it is the new one, whatever else is lost.
+/// D5. After `SyncDir` it refers to the new one, whatever else is lost.
 #[test]
 fn d5_a_rename_is_durable_after_sync_dir() {
     let mut disk = disk_with_pending_replacement();
@@ -62,7 +63,7 @@ fn d5_a_rename_is_durable_after_sync_dir() {
     }
 }
 
-/// D5. A rename can survive although nobody has synced the contents: the snapshot is there, and empty.
+/// D5. A rename can survive without the contents being synced: the snapshot exists, and is empty.
 #[test]
 fn d5_a_rename_can_survive_without_the_contents() {
     let mut disk = Disk::with_durable_file(SNAPSHOT, b"old");
@@ -75,7 +76,7 @@ fn d5_a_rename_can_survive_without_the_contents() {
 /// D5.
 /// 1. Scratch is renamed to a snapshot, and a new scratch is begun.
 /// 2. `SyncDir` was issued between the two, and completes after both.
-/// 3. It is the first file that bears the snapshot's name, not the second.
+/// 3. The snapshot's name refers to the first file, not the second.
 #[test]
 fn d5_a_rename_follows_the_file_when_its_old_name_is_reused() {
     let mut disk = Disk::default();
@@ -92,8 +93,8 @@ fn d5_a_rename_follows_the_file_when_its_old_name_is_reused() {
 }
 
 /// D5, never neither.
-/// 1. Scratch is there for good; it is renamed, and a new scratch is created.
-/// 2. Whatever survives of the two, the first file is there under one of its names.
+/// 1. Scratch is durable; it is renamed, and a new scratch is created.
+/// 2. Whatever survives of the two, the first file exists under one of its names.
 #[test]
 fn d5_a_file_is_not_lost_between_its_names_when_the_old_one_is_taken() {
     let mut disk = Disk::with_durable_file(SCRATCH, b"first");
@@ -105,7 +106,7 @@ fn d5_a_file_is_not_lost_between_its_names_when_the_old_one_is_taken() {
     }
 }
 
-/// D5. Two changes of names without a barrier between them: the later one survives alone.
+/// D5. Two name changes without a barrier between them: the later one survives alone.
 #[test]
 fn d5_only_a_barrier_orders_name_changes() {
     let mut disk = Disk::with_durable_file(LOG, b"old");
@@ -134,7 +135,8 @@ fn d6_a_removed_file_can_come_back_until_the_barrier() {
     );
 }
 
-/// D6. A file is removed and written anew under the same name; the old one comes back whole, unmixed with the new.
+/// D6. A file is removed and written again under the same name; the old one comes back complete,
+/// not mixed with the new.
 #[test]
 fn d6_a_removed_file_comes_back_without_bytes_of_its_successor() {
     let mut disk = Disk::with_durable_file(LOG, b"an old file");
@@ -145,7 +147,7 @@ fn d6_a_removed_file_comes_back_without_bytes_of_its_successor() {
     assert_eq!(disk.after_power_cut(&Survival::All).text(LOG).as_deref(), Some("new"));
 }
 
-/// D6. A cut tail comes back until the barrier, also under what was appended since.
+/// D6. A truncated tail comes back until the barrier, also below bytes appended since.
 #[test]
 fn d6_a_truncated_tail_can_come_back_until_the_barrier() {
     let mut disk = Disk::with_durable_file(LOG, b"head and old tail");
@@ -168,7 +170,8 @@ fn d6_a_truncated_tail_can_come_back_until_the_barrier() {
     );
 }
 
-/// D6. The size grows again over a cut tail, without data: what had been cut off does not show, noise does.
+/// D6. The size grows again over a truncated tail, without data: the old tail is not visible,
+/// garbage is.
 #[test]
 fn d6_a_cut_tail_does_not_show_in_a_later_hole() {
     let mut disk = Disk::with_durable_file(LOG, b"head and old tail");
@@ -183,8 +186,8 @@ fn d6_a_cut_tail_does_not_show_in_a_later_hole() {
     assert!((0..300).any(noisy));
 }
 
-/// D5, D6. A file is renamed over another, and then removed. If the rename is lost and the removal is not, the
-/// removal is not of the other file.
+/// D5, D6. A file is renamed over another, and then removed. If the rename is lost and the removal
+/// is not, the removal does not affect the other file.
 #[test]
 fn d6_a_removal_follows_the_file_when_its_name_is_reused() {
     let mut disk = disk_with_pending_replacement();
