@@ -17,4 +17,5 @@ mod rig;
 mod scenarios;
 mod schedule_stability;
 mod shrinking;
+mod tidy;
 mod traces;
