@@ -16,12 +16,13 @@
 //! 4. It reads its disk at boot only, and treats nothing that it read as durable before a barrier
 //!    of its own has made it so: after a process kill the page cache still shows what was never
 //!    synced.
-//! 5. It has at most one barrier in flight per lane. A lane is a sequence of barriers: the log is
-//!    one, the snapshot another.
+//! 5. It has at most one barrier in flight per lane. A `Sync` and a `SyncDir` that are issued
+//!    together count as one barrier; a lane is a sequence of barriers (the log is one, the snapshot
+//!    another).
 //! 6. Once a barrier has failed, it emits nothing but `Halt`, and never retries the sync.
 //! 7. It never sends to itself.
-//! 8. [`Node::deadline`] is a function of its state. After a `Wake` at or past it, it is later than
-//!    the time of that wake, or `None`.
+//! 8. [`Node::deadline`] is a function of its state. After a `Wake` at or past it, the new
+//!    deadline is in the future, or `None`.
 //!
 //! Duties of the **driver**:
 //! 1. It performs the effects of a step in order, all of them before the next input, unless the
@@ -35,7 +36,7 @@
 //!    and removal issued before it.
 //! 6. The first failed or short write is final: a prefix of it may remain, no later disk operation
 //!    of that incarnation is performed, every barrier that has not completed may fail, and every
-//!    later one does.
+//!    later barrier fails.
 //! 7. Messages may be lost, delayed without bound, duplicated and reordered, and may arrive after
 //!    crashes of both ends.
 

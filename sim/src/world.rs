@@ -42,6 +42,7 @@ use network::Network;
 #[derive(Clone, Debug)]
 pub struct World<N: Node, W, K, C> {
     config: N::Config,
+    /// Everything that is decided before the run, but for requests and faults.
     plan: Plan,
     workload: W,
     checker: K,
@@ -49,6 +50,7 @@ pub struct World<N: Node, W, K, C> {
     now_us: u64,
     queue: crate::event_queue::EventQueue<Event>,
     network: Network<N>,
+    /// For each node its process, disk and clock.
     hosts: Vec<Host<N>>,
     timed_faults: Vec<(u64, TimedFault)>,
     /// `None` while a node is stepped. One outbox serves all nodes, so that a step allocates
@@ -68,21 +70,42 @@ pub struct World<N: Node, W, K, C> {
 /// An entry of the queue. Twelve bytes: the queue moves a few of these for each event.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Deliver { slot: u32 },
-    Barrier { node: u16, incarnation: u32, op: u32, outcome: BarrierOutcome },
-    Wake { node: u16 },
-    Boot { node: u16 },
-    Timer { client: u32 },
-    TimedFault { index: u32 },
-    TimedFaultEnds { index: u32 },
+    /// `slot` is the index in the messages in flight of `Network`.
+    Deliver {
+        slot: u32,
+    },
+    Barrier {
+        node: u16,
+        incarnation: u32,
+        op: u32,
+        outcome: BarrierOutcome,
+    },
+    Wake {
+        node: u16,
+    },
+    Boot {
+        node: u16,
+    },
+    Timer {
+        client: u32,
+    },
+    TimedFault {
+        index: u32,
+    },
+    TimedFaultEnds {
+        index: u32,
+    },
     Heal,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum BarrierOutcome {
     Done,
+    /// The barrier of a sync that the fault model slows down has completed (D9).
     Slow,
+    /// Nothing that the barrier covers may be durable (D7).
     Failed(stormglass::DiskError),
+    /// The drive reports success, and nothing is durable (D11).
     Lied,
 }
 

@@ -29,7 +29,7 @@
 //! `Committed` answer to the client, `Ack`, and `InquiryReply` with an outcome. Two messages need
 //! no proof, because their record is known to be durable: the `Ack` for a transaction that has
 //! ended (the record was durable and has been dropped), and a repeated answer from the request log
-//! (which lists a request as committed only once COMMIT is durable).
+//! (see below; it lists a request as committed only once COMMIT is durable).
 //!
 //! # Presumed abort
 //!
@@ -52,15 +52,18 @@
 //! A participant that voted Yes and receives no decision within `vote_timeout` sends `Inquire` to
 //! the coordinator; from the second inquiry on, it also asks all other participants. Inquiries
 //! repeat with capped exponential backoff. A restarted node sends the first one as soon as its boot
-//! snapshot is durable. A peer answers
+//! snapshot is durable.
 //!
-//! - with the outcome, if it has a durable record of it;
-//! - "uncertain", if it has appended PREPARED, durable or not, and has no outcome;
-//! - nothing, if it knows that the transaction has ended, or while its COMMITTED is not durable
-//!   yet;
-//! - "aborted" otherwise. The peer thereby decides: it drops a `Prepare` that waits for locks,
-//!   forces ABORTED, and replies once that is durable. It votes No to a `Prepare` that arrives
-//!   later.
+//! | what the peer knows | its answer |
+//! |---|---|
+//! | the outcome, and its record is durable | the outcome |
+//! | the outcome, and its record is not durable yet | none |
+//! | that the transaction has ended | none |
+//! | PREPARED, durable or not, and no outcome | "uncertain" |
+//! | none of these | "aborted" |
+//!
+//! With "aborted" the peer decides: it drops a `Prepare` that waits for locks, forces ABORTED, and
+//! replies once that is durable. It votes No to a `Prepare` that arrives later.
 //!
 //! A participant in doubt never decides alone: if the coordinator is permanently down and no
 //! reachable peer knows the outcome, it stays in doubt.
@@ -134,7 +137,8 @@
 //! - COMMIT without END: the node sends `Commit` again until all subordinates have acknowledged.
 //! - All other transactions that it coordinated are presumed aborted.
 //!
-//! A [`TxId`](crate::id::TxId) contains the incarnation, so serials restart at 1.
+//! A [`TxId`](crate::id::TxId) contains the incarnation, so transactions are numbered
+//! from 1 again.
 
 pub mod config;
 mod coordinator;

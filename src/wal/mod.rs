@@ -2,12 +2,11 @@
 //! machine.
 //!
 //! Its mechanism: **every incarnation, and every compaction, begins with a snapshot**. Nothing is
-//! repaired in place and nothing is truncated, because to sync a file again after a restart is to
-//! retry a sync: after a failed sync the pages count as clean and are readable, so an incarnation
-//! that read a record back and synced its file again would treat as durable what the next power cut
-//! removes. Instead [`Wal::begin`]
-//! writes all that [`recover`] found to a new file, syncs, renames and syncs the directory, and
-//! only then is the log [ready](Wal::ready).
+//! repaired in place and nothing is truncated. After a failed sync the pages count as clean and are
+//! readable. So an incarnation that read a record back and synced its file again would retry a
+//! sync, and treat as durable what the next power cut removes. Instead [`Wal::begin`] writes all
+//! that [`recover`] found to a new file, syncs, renames and syncs the directory, and only then is
+//! the log [ready](Wal::ready).
 //!
 //! Files are `snapshot.k` and `wal.k`; the log after `snapshot.k` is `wal.k`, and `wal.k+1` too
 //! while a compaction is in progress or was interrupted. The formats are in the modules `head`,
@@ -21,8 +20,8 @@
 //!
 //! # Duties of the node
 //!
-//! 1. Recover, fold the records into the snapshot, add what the new incarnation needs (its number),
-//!    `begin`.
+//! 1. Recover, apply the records to the state of the snapshot, add what the new incarnation needs
+//!    (its number), `begin`.
 //! 2. Send nothing before `ready`. Appends issued earlier are deferred until then.
 //! 3. Pass every `DiskDone` to [`Wal::on_disk_done`]; on `Err` halt. The log emits nothing from
 //!    then on.
@@ -30,9 +29,10 @@
 //!
 //! # Known limits
 //!
-//! Damage in the last synced group cannot be distinguished from a torn tail: no frame after it says
-//! that it was durable. The encoded state may have at most 4 GiB, since one step
-//! writes it, and a record at most [`codec::VALUE_BYTES_MAX`](crate::codec::VALUE_BYTES_MAX) bytes.
+//! Damage to the records of the last barrier cannot be distinguished from a torn tail: only the
+//! watermark in a later frame could prove that they were durable. The encoded state may have at
+//! most 4 GiB, since one step writes it, and a record at most
+//! [`codec::VALUE_BYTES_MAX`](crate::codec::VALUE_BYTES_MAX) bytes.
 
 mod durable;
 mod frame;
