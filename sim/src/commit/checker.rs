@@ -88,8 +88,6 @@ struct NodeModel {
     damage: damage::Damage,
     /// It has refused to boot because of damage. It is never booted again.
     refused: bool,
-    /// Boots so far.
-    boots: u32,
     /// Whether power cuts since the last boot tore a record of the log, and whether they left an
     /// intact record after a lost one. Counted once an incarnation accepts that log.
     log_torn: bool,
@@ -264,7 +262,6 @@ impl NodeModel {
         self.history.clear();
         self.damage = damage::Damage::None;
         self.refused = false;
-        self.boots = 0;
         self.log_torn = false;
         self.torn_before_intact = false;
         self.recovered_states = repeated_recovery::RecoveredStates::default();
@@ -355,10 +352,7 @@ where
                 }
                 Ok(())
             }
-            Fact::Boot => {
-                self.node_model(node).boots += 1;
-                Ok(())
-            }
+            Fact::Boot => Ok(()),
             Fact::Refused(error) => self.on_refused(node, error, observation.disk),
             Fact::Killed(_) | Fact::Halted(_) => {
                 self.fault_free = false;
