@@ -67,7 +67,7 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Co
 ///
 /// # Errors
 /// [`CodecError`] if the bytes are not exactly one such value.
-pub fn decode_verified<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+pub fn decode_checksummed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let decoded = bincode::serde::decode_from_slice(bytes, CONFIG.with_no_limit());
     let (value, used) = decoded.map_err(|error| CodecError::Malformed(error.to_string()))?;
     if used < bytes.len() { Err(CodecError::Trailing(bytes.len() - used)) } else { Ok(value) }

@@ -55,7 +55,8 @@ use crate::id::{NodeId, RequestId, Time};
 pub trait Node: Clone + Debug + Sized {
     /// Configuration, the same for every incarnation.
     type Config: Clone + Debug;
-    /// What nodes send each other.
+    /// What nodes send each other. Each of these four types has a [`Label`], kind and subject, for
+    /// traces and schedules.
     type Message: Clone + Debug + Label + Serialize + DeserializeOwned;
     /// What a client requests.
     type Request: Clone + Debug + Label + Serialize + DeserializeOwned;
@@ -231,7 +232,7 @@ pub struct OpId(pub u64);
 pub struct About {
     /// One word: `Vote`, `Prepared`.
     pub kind: &'static str,
-    /// The request or serial that it concerns, if any.
+    /// What it concerns, if anything that has an id.
     pub subject: Option<Subject>,
 }
 
@@ -243,14 +244,14 @@ pub enum Subject {
     /// A client's request.
     Request(RequestId),
     /// Anything else that is numbered.
-    Serial(u64),
+    Number(u64),
 }
 
 /// Kind and subject of a message, request, response, record or event, for coordinates and traces.
 pub trait Label {
     /// One word: `Vote`, `Prepared`.
     fn kind(&self) -> &'static str;
-    /// The request or serial that it concerns, if any.
+    /// What it concerns, if anything that has an id.
     fn subject(&self) -> Option<Subject>;
     /// Further details for a reader of a trace, in a few words (`no: locked by n0.1#7`).
     ///
@@ -349,7 +350,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Subject::Request(id) => write!(f, "{id}"),
-            Subject::Serial(serial) => write!(f, "#{serial}"),
+            Subject::Number(number) => write!(f, "#{number}"),
         }
     }
 }

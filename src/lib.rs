@@ -44,6 +44,7 @@
 //!             Some((FileId::Wal(number), _)) => FileId::Wal(number + 1),
 //!             _ => FileId::Wal(0),
 //!         };
+//!         // `About` is for traces: a kind of your choice, and an id if there is one.
 //!         out.append(file, About { kind: "Start", subject: None }, &vec![0; last]);
 //!         out.disk(DiskOp::Sync { op: OpId(0), file });
 //!         // Without this barrier a power cut could remove the file, whose data is durable.

@@ -26,7 +26,7 @@ impl Label for ClockReading {
         "ClockReading"
     }
     fn subject(&self) -> Option<Subject> {
-        Some(Subject::Serial(self.0))
+        Some(Subject::Number(self.0))
     }
 }
 

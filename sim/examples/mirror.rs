@@ -27,7 +27,7 @@ impl Label for MirrorMessage {
     }
     fn subject(&self) -> Option<Subject> {
         let (MirrorMessage::Copy(value) | MirrorMessage::Ack(value)) = self;
-        Some(Subject::Serial(*value))
+        Some(Subject::Number(*value))
     }
 }
 
@@ -44,7 +44,7 @@ struct Mirror<const COUNTS_DUPLICATE_ACKS: bool> {
 
 impl<const B: bool> Mirror<B> {
     fn write(&mut self, value: u64, out: &mut Outbox<Self>) {
-        let about = About { kind: "Value", subject: Some(Subject::Serial(value)) };
+        let about = About { kind: "Value", subject: Some(Subject::Number(value)) };
         out.append(self.file, about, &[value.to_le_bytes(), (!value).to_le_bytes()].concat());
         out.disk(DiskOp::Sync { op: OpId(0), file: self.file });
         out.disk(DiskOp::SyncDir { op: OpId(1) });

@@ -113,7 +113,7 @@ impl Protocol for Commit {
             vote_timeout: Micros(VOTE_TIMEOUT_US),
             retry_first: Micros(RETRY_US.0),
             retry_max: Micros(RETRY_US.1),
-            names_kept: DEDUP_ENTRIES_KEPT,
+            requests_kept: DEDUP_ENTRIES_KEPT,
             compact_at_bytes: plan.log_bytes,
             ..Config::new((0..plan.nodes).map(NodeId))
         }
@@ -141,7 +141,7 @@ impl Protocol for Commit {
 
     fn sometimes(tally: &Tally, counters: &mut Sometimes) {
         counters.add("duplicate message delivered", tally.duplicates);
-        counters.add("late message delivered", tally.late);
+        counters.add("message delivered after a crash of either end", tally.arrived_after_crash);
         counters.add("message lost to a one-way partition", tally.one_way);
         counters.add("crash in recovery", tally.hits(Rule::CrashDuringBoot));
         counters.add("clock jump", tally.hits(Rule::ClockJump));

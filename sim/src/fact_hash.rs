@@ -125,7 +125,7 @@ fn hash_about(about: About) -> u64 {
     let subject = match about.subject {
         None => 0,
         Some(Subject::Request(id)) => hash_request(id),
-        Some(Subject::Serial(serial)) => !serial,
+        Some(Subject::Number(number)) => !number,
     };
     hash_kind(about.kind.as_bytes()) ^ subject.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -58,7 +58,7 @@
 //! | `duplicate` *message* `again after 100 ms` | N3 |
 //! | `delay` *message* `by 300 ms` | N1 |
 //! | `flip bit 17 of` *message* | N4 |
-//! | `evict 0 for` *message* | N8: the link's queue is full and loses its oldest message |
+//! | `evict 0 for` *message* | N8: the link's queue counts as full and loses its oldest message |
 //! | `kill n1 incarnation 1 after` *effect*`: keeps 500/1000, down 20 ms` | P1 |
 //! | `power-cut n1 incarnation 1 after` *effect*`: keeps none, down 20 ms` | P2; `down for good` for P6 |
 //! | `sync-fails n1 incarnation 1 at` *effect*`: io` | D7; or `no-space` |

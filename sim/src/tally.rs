@@ -197,7 +197,7 @@ pub struct Tally {
     /// Of these, copies (N3).
     pub duplicates: u64,
     /// Of these, messages that arrived after a crash of either end.
-    pub late: u64,
+    pub arrived_after_crash: u64,
     /// Messages lost to a partition that let the other direction through (N6).
     pub one_way: u64,
     /// Virtual time, in microseconds.
@@ -226,7 +226,7 @@ impl Tally {
         self.events += other.events;
         self.delivered += other.delivered;
         self.duplicates += other.duplicates;
-        self.late += other.late;
+        self.arrived_after_crash += other.arrived_after_crash;
         self.one_way += other.one_way;
         self.virtual_us += other.virtual_us;
         self.boots += other.boots;

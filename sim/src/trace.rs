@@ -132,7 +132,7 @@ fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>, text: &str) -> E
 pub(crate) fn request_of<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
     let request_in = |subject: Option<Subject>| match subject {
         Some(Subject::Request(id)) => Some(id),
-        Some(Subject::Serial(_)) | None => None,
+        Some(Subject::Number(_)) | None => None,
     };
     match fact {
         Fact::Input(Input::Message { message, .. }) => request_in(message.subject()),

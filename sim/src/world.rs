@@ -9,11 +9,27 @@
 //! 1. *Faults*: the chooser injects faults, for [`Plan::fault_phase_us`].
 //! 2. *Recovery*: partitions heal, crashed nodes boot, disks have space again, clocks stop jumping,
 //!    pending events get new times without faults, and no new fault happens. It ends when no events
-//!    are pending, or after [`Plan::recovery_timeout_us`].
+//!    are pending.
 //! 3. *Probe*: clients may send requests that show that the system still works. Skipped if the
-//!    plan has nodes that never restart, or if events are still pending at the recovery timeout.
+//!    plan has nodes that never restart.
+//!
+//! Recovery and probe together last at most [`Plan::recovery_timeout_us`]: a run in which events
+//! are still pending then is over, without a probe if it was still in recovery.
 //!
 //! A run ends early at the first violation.
+//!
+//! # The way of a message
+//!
+//! 1. A node adds an effect to its outbox during `step`; `perform` takes it out, shows it to the
+//!    checker, and calls `send`.
+//! 2. `transmit` determines the delay and asks the chooser for a fault. Unless the message is lost,
+//!    `schedule_delivery` puts it on its link and an `Event::Deliver` into the queue.
+//! 3. `deliver` handles that event: a clogged link or a paused receiver postpones it, a partition
+//!    loses the message. `receive` encodes and decodes the message if the plan says so.
+//! 4. `dispatch` passes it to `step` of the receiver, or loses it if that is down.
+//!
+//! An append goes from `perform` to `Disk::issue`. A barrier returns as an `Event::Barrier`,
+//! which `complete_barrier` passes to `step`.
 
 mod clock;
 mod crash;
@@ -58,7 +74,7 @@ pub struct World<N: Node, W, K, C> {
     outbox: Option<Box<Outbox<N>>>,
     client_actions: ClientActions<N>,
     phase: Phase,
-    /// The faults that the chooser decides; none after the phase of faults.
+    /// The faults that the chooser decides; none after the fault phase.
     fault_classes: FaultClasses,
     /// The node that is being booted or stepped: a panic now is attributed to it.
     stepping: Option<NodeId>,
@@ -308,6 +324,7 @@ where
     fn finish_phase(&mut self, quiet: bool) {
         if self.phase != Phase::Probe {
             // A fact about the whole cluster names node 0.
+            // The files let a checker see that obsolete ones are removed.
             let files = if quiet { self.files_of_running_nodes() } else { Vec::new() };
             self.observe(NodeId(0), &Fact::Quiesced { quiet, files: &files });
         }
@@ -353,8 +370,10 @@ where
             return;
         }
         host.incarnation += 1;
-        (host.effects_performed, host.barriers, host.last_append, host.boot_complete) =
-            (0, 0, None, false);
+        host.effects_performed = 0;
+        host.barriers = 0;
+        host.last_appended = None;
+        host.boot_complete = false;
         host.wake_at_us = u64::MAX;
         let skew = self.chooser.skew(id, host.incarnation);
         host.clock = Clock::new(skew);
@@ -439,6 +458,7 @@ where
         };
         self.step(id, Input::DiskDone { op, result });
         let host = &mut self.hosts[usize::from(id.0)];
+        // A crash from now on is not a crash in recovery (P5).
         host.boot_complete |= !host.disk.barrier_pending();
     }
 

@@ -175,7 +175,11 @@ impl Cluster {
         say!("\n{victim} crashes during a transaction coordinated by {coordinator}")?;
         self.stop_one(victim).await;
         self.start_node(victim, Some(Box::new(TerminateBeforeCommit { voted: false }))).await?;
-        self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
+        let incarnation = self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
+        let incarnation = incarnation.ok_or_else(|| format!("{victim} did not start"))?;
+        say!(
+            "  {victim} is restarted as {incarnation}, which crashes when it receives a decision"
+        )?;
         let ops = self.ops(coordinator, 1);
         let result = self.client(coordinator).await?.transact(ops.clone()).await?;
         say!("  {}", describe(&result, &ops))?;

@@ -80,7 +80,7 @@ pub(super) struct Tuning {
     retry_max_ms: Option<u64>,
     /// Answered requests remembered for each client, at least 1 [default: 1000]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    names_kept: Option<u64>,
+    requests_kept: Option<u64>,
     /// The log is compacted at this many bytes, at least 1 [default: 4194304]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     compact_at_bytes: Option<u64>,
@@ -233,7 +233,7 @@ impl Tuning {
             vote_timeout_ms: self.vote_timeout_ms.or(file.vote_timeout_ms),
             retry_first_ms: self.retry_first_ms.or(file.retry_first_ms),
             retry_max_ms: self.retry_max_ms.or(file.retry_max_ms),
-            names_kept: self.names_kept.or(file.names_kept),
+            requests_kept: self.requests_kept.or(file.requests_kept),
             compact_at_bytes: self.compact_at_bytes.or(file.compact_at_bytes),
         }
     }
@@ -253,15 +253,15 @@ impl Tuning {
         set(&mut config.vote_timeout, self.vote_timeout_ms);
         set(&mut config.retry_first, self.retry_first_ms);
         set(&mut config.retry_max, self.retry_max_ms);
-        if let Some(kept) = self.names_kept {
-            config.names_kept = usize::try_from(kept).unwrap_or(usize::MAX);
+        if let Some(kept) = self.requests_kept {
+            config.requests_kept = usize::try_from(kept).unwrap_or(usize::MAX);
         }
         config.compact_at_bytes = self.compact_at_bytes.unwrap_or(config.compact_at_bytes);
         if config.retry_max < config.retry_first {
             return Err("the longest retry interval is shorter than the first".into());
         }
-        if config.names_kept == 0 || config.compact_at_bytes == 0 {
-            return Err("names_kept and compact_at_bytes must be at least 1".into());
+        if config.requests_kept == 0 || config.compact_at_bytes == 0 {
+            return Err("requests_kept and compact_at_bytes must be at least 1".into());
         }
         Ok(())
     }

@@ -137,9 +137,9 @@ fn describe(record_at: &FrameInfo, segment: &[u8]) -> String {
     let payload =
         usize::try_from(record_at.at).ok().and_then(|at| wal::payload(segment.get(at..)?));
     let payload = payload.and_then(|rest| rest.get(..usize::try_from(len).ok()?));
-    match payload.map(codec::decode_verified::<Record>) {
+    match payload.map(codec::decode_checksummed::<Record>) {
         Some(Ok(record)) => {
-            let mut text = format!("{} {} ", record.about(), record.head().tx);
+            let mut text = format!("{} {} ", record.about(), record.header().tx);
             record.detail(&mut text).expect("writing to a string");
             text.trim_end().to_owned()
         }

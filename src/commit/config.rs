@@ -20,7 +20,7 @@ pub struct Config {
     pub retry_max: Micros,
     /// How many answered requests a coordinator remembers for each client that does not acknowledge
     /// outcomes. At least 1.
-    pub names_kept: usize,
+    pub requests_kept: usize,
     /// The length of the log at which it is compacted. At least 1.
     pub compact_at_bytes: u64,
 }
@@ -33,7 +33,7 @@ impl Config {
             vote_timeout: Micros::millis(2_000),
             retry_first: Micros::millis(500),
             retry_max: Micros::millis(2_000),
-            names_kept: 1_000,
+            requests_kept: 1_000,
             compact_at_bytes: 4 << 20,
         }
     }

@@ -48,7 +48,7 @@ enum Stage {
     Deciding(Box<Collecting>),
     /// COMMIT is durable.
     Committing(Durable<CommittedTx>),
-    /// COMMIT was read back at boot, and the boot barrier is in flight.
+    /// COMMIT was read back at boot, and the boot snapshot is not durable yet.
     Recovered,
 }
 
@@ -109,7 +109,7 @@ impl CommitNode {
         };
         self.serial += 1;
         let tx = TxId { coordinator: self.id, incarnation: self.incarnation, serial: self.serial };
-        self.request_log.set_status(request, RequestStatus::Undecided, self.config.names_kept);
+        self.request_log.set_status(request, RequestStatus::Undecided, self.config.requests_kept);
         let own = whole.of(self.id);
         let participants = whole.participants().clone();
         let vote_deadline = self.now + self.config.vote_timeout;
@@ -158,7 +158,7 @@ impl CommitNode {
         self.request_log.set_status(
             request,
             RequestStatus::Aborted(reason),
-            self.config.names_kept,
+            self.config.requests_kept,
         );
         self.reply(request, Outcome::Aborted { reason }, out);
     }
@@ -336,7 +336,7 @@ impl CommitNode {
         self.request_log.set_status(
             request,
             RequestStatus::Committed(tx, Some(reads.clone())),
-            self.config.names_kept,
+            self.config.requests_kept,
         );
         self.reply_committed(request, proof, reads, out);
     }
@@ -436,7 +436,7 @@ impl CommitNode {
             let proof = self
                 .wal
                 .redeem(self.wal.recovered_ticket(CommittedTx(tx)))
-                .expect("the boot barrier has completed");
+                .expect("the boot snapshot is durable");
             self.coordinated.get_mut(tx).expect("a key of this map").stage =
                 Stage::Committing(proof);
             self.retransmit(tx, out);

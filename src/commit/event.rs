@@ -11,7 +11,7 @@ use crate::id::{Incarnation, NodeId, RequestId, TxId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Event {
-    /// An incarnation began and its boot barrier has completed: from now on the node answers.
+    /// An incarnation began and its boot snapshot is durable: from now on the node answers.
     Ready {
         #[serde(rename = "life")]
         incarnation: Incarnation,
@@ -29,7 +29,7 @@ pub enum Event {
         #[serde(rename = "why")]
         reason: DropReason,
     },
-    /// An input arrived before the boot barrier had completed, and was dropped.
+    /// An input arrived before the boot snapshot was durable, and was dropped.
     NotReady,
     /// A Commit arrived for a transaction that this node has neither a record nor an end mark of:
     /// something durable was lost. The message was dropped.

@@ -7,9 +7,10 @@
 //!
 //! # Fault-free run
 //!
-//! 1. The coordinator locks its own part in memory, or waits for those locks. Meanwhile it sends
+//! 1. The *part* of a participant is those operations of the transaction that are on its keys. The
+//!    coordinator locks its own part in memory, or waits for those locks. Meanwhile it sends
 //!    `Prepare` to each *subordinate*, that is, each participant other than itself. A `Prepare`
-//!    carries the operations of its receiver and the list of all participants.
+//!    carries the part of its receiver and the list of all participants.
 //! 2. A participant locks all keys of its part or none. If it locks them, it forces PREPARED and
 //!    then votes Yes, with the results of its reads. If it refuses, it votes No and keeps no state.
 //! 3. When all subordinates have voted Yes and its own part is locked, the coordinator forces
@@ -87,30 +88,32 @@
 //! A request has an id (client, serial, attempt) and is addressed to one incarnation of one
 //! coordinator. The COMMIT record contains the id. The request log of a coordinator keeps the
 //! status of every request of its incarnation; committed requests are kept beyond END and in
-//! snapshots. A decided request leaves the log when the client states that it has
-//! [seen](Request::Transact::seen) the answer, or when the log has more than
-//! [`names_kept`](Config::names_kept) requests of that client. Either raises the client's *floor*
-//! to or above the dropped request. The coordinator executes a request only if its id is not in the
-//! log, is above the floor, and is addressed to the current incarnation:
+//! snapshots. A decided request leaves the request log when the client states that it has
+//! [seen](Request::Transact::seen) the answer, or when the request log has more than
+//! [`requests_kept`](Config::requests_kept) requests of that client. Either raises the client's
+//! *floor* to or above the dropped request. The coordinator executes a request only if its id is
+//! not in the request log, is above the floor, and is addressed to the current incarnation. A
+//! *query* is a client's question for the outcome of an earlier request of its own:
 //!
 //! | request id | answer |
 //! |---|---|
-//! | in the log, decided | its outcome |
-//! | in the log, undecided | to a query [`Outcome::Unknown`]; to a repeated request, none yet |
-//! | not in the log, at or below the floor | [`Outcome::Unknown`] |
-//! | not in the log, later incarnation | [`Outcome::Unknown`] |
-//! | not in the log, earlier incarnation | [`Outcome::Aborted`]: a commit would be in the log |
-//! | not in the log, current incarnation | it is executed; to a query [`Outcome::Unknown`] |
+//! | in the request log, decided | its outcome |
+//! | in the request log, undecided | to a query [`Outcome::Unknown`]; to a repeated request, none yet |
+//! | not in it, at or below the floor | [`Outcome::Unknown`] |
+//! | not in it, later incarnation | [`Outcome::Unknown`] |
+//! | not in it, earlier incarnation | [`Outcome::Aborted`]: a commit would be in it |
+//! | not in it, current incarnation | it is executed; to a query [`Outcome::Unknown`] |
 //!
 //! (In the last row a query cannot be answered "aborted": the request itself may still arrive.)
 //!
 //! # Locks: wait-die, youngest waiter first
 //!
-//! A transaction that conflicts with the lock of a *younger* transaction waits; one that conflicts
-//! with the lock of an older transaction is refused (Rosenkrantz, Stearns, Lewis 1978; see
-//! [`store`](crate::store)). So waits never form a cycle, within a node or across nodes. All
-//! attempts at a request share its [`Age`], so a refused request is older than newcomers when it is
-//! retried.
+//! Each transaction has an [`Age`]: the time at which the client first made the request, by the
+//! client's clock; between equal times the request id decides. A transaction that conflicts with
+//! the lock of a *younger* transaction waits; one that conflicts with the lock of an older
+//! transaction is refused (Rosenkrantz, Stearns, Lewis 1978; see [`store`](crate::store)). So waits
+//! never form a cycle, within a node or across nodes. All attempts at a request share its age, so a
+//! refused request is older than newcomers when it is retried.
 //!
 //! When locks are released, the waiters retry **youngest first**. Oldest first would cause
 //! refusals: once the oldest had the lock, the younger waiters would conflict with an older holder,
@@ -166,6 +169,6 @@ pub use message::{InquiryReply, Message, Refusal, Vote};
 pub use node::CommitNode;
 pub use op::{Action, Key, KeyTooLong, Op, Reads};
 pub use part::{Age, InvalidTransaction, Part, Participants};
-pub use record::{Record, RecordHead, RecordKind, RecordView};
+pub use record::{Record, RecordHeader, RecordKind, RecordView};
 pub use request::{AbortReason, Outcome, Request, RequestNumber, Response};
 pub use state::{ClientHistory, Committing, Decision, KnownOutcome, Prepared, State};

@@ -369,7 +369,7 @@ impl CommitNode {
             let proof = self
                 .wal
                 .redeem(self.wal.recovered_ticket(PreparedTx(tx)))
-                .expect("the boot barrier has completed");
+                .expect("the boot snapshot is durable");
             self.participations.get_mut(tx).expect("a key of this map").stage =
                 Stage::Prepared(proof);
             self.inquire(tx, out);
@@ -379,7 +379,7 @@ impl CommitNode {
     pub(super) fn resume_outcomes(&mut self) {
         for (tx, known) in self.outcomes.iter_mut() {
             let proof = self.wal.redeem(self.wal.recovered_ticket(OutcomeTx(tx)));
-            known.proof = Some(proof.expect("the boot barrier has completed"));
+            known.proof = Some(proof.expect("the boot snapshot is durable"));
         }
     }
 }

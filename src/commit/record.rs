@@ -11,7 +11,7 @@ use crate::codec::{CodecError, FieldReader};
 use crate::contract::{Label, Subject};
 use crate::id::{Incarnation, NodeId, RequestId, TxId};
 
-/// One record. Kind, transaction and request come first in every encoding, so that [`RecordHead`]
+/// One record. Kind, transaction and request come first in every encoding, so that [`RecordHeader`]
 /// can be read without the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -54,23 +54,23 @@ pub enum RecordKind {
 /// The fields common to all records, read from the front of an encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
-pub struct RecordHead {
+pub struct RecordHeader {
     pub kind: RecordKind,
     pub tx: TxId,
     pub request: RequestId,
 }
 
-impl RecordHead {
+impl RecordHeader {
     /// Decodes the front of an encoded [`Record`].
     ///
     /// # Errors
     /// [`CodecError`] if the bytes do not begin like a record.
-    pub fn decode(bytes: &[u8]) -> Result<RecordHead, CodecError> {
-        RecordHead::take(&mut FieldReader::new(bytes)).ok_or_else(not_a_record)
+    pub fn decode(bytes: &[u8]) -> Result<RecordHeader, CodecError> {
+        RecordHeader::take(&mut FieldReader::new(bytes)).ok_or_else(not_a_record)
     }
 
     #[inline]
-    fn take(reader: &mut FieldReader<'_>) -> Option<RecordHead> {
+    fn take(reader: &mut FieldReader<'_>) -> Option<RecordHeader> {
         let kind = match reader.unsigned()? {
             0 => RecordKind::Prepared,
             1 => RecordKind::Commit,
@@ -82,7 +82,7 @@ impl RecordHead {
         let coordinator = NodeId(reader.unsigned_as()?);
         let incarnation = Incarnation(reader.unsigned_as()?);
         let tx = TxId { coordinator, incarnation, serial: reader.unsigned()? };
-        Some(RecordHead { kind, tx, request: take_request(reader)? })
+        Some(RecordHeader { kind, tx, request: take_request(reader)? })
     }
 }
 
@@ -100,7 +100,7 @@ fn not_a_record() -> CodecError {
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'a> {
     /// Kind, transaction and request.
-    pub head: RecordHead,
+    pub header: RecordHeader,
     rest: FieldReader<'a>,
 }
 
@@ -111,8 +111,8 @@ impl<'a> RecordView<'a> {
     /// [`CodecError`] if the bytes do not begin like a record.
     pub fn of(bytes: &'a [u8]) -> Result<RecordView<'a>, CodecError> {
         let mut rest = FieldReader::new(bytes);
-        let head = RecordHead::take(&mut rest).ok_or_else(not_a_record)?;
-        Ok(RecordView { head, rest })
+        let header = RecordHeader::take(&mut rest).ok_or_else(not_a_record)?;
+        Ok(RecordView { header, rest })
     }
 
     /// Adds the operations of the record's part to `ops` and returns its participants; nothing for
@@ -124,7 +124,7 @@ impl<'a> RecordView<'a> {
         &self,
         ops: &mut Vec<Op>,
     ) -> Result<impl Iterator<Item = NodeId> + use<'a>, CodecError> {
-        let has_part = matches!(self.head.kind, RecordKind::Prepared | RecordKind::Commit);
+        let has_part = matches!(self.header.kind, RecordKind::Prepared | RecordKind::Commit);
         let (count, mut nodes) = match has_part {
             true => take_part(self.rest, ops).ok_or_else(not_a_record)?,
             false => (0, self.rest),
@@ -163,7 +163,7 @@ fn take_part<'a>(
 
 impl Record {
     /// Kind, transaction and request.
-    pub fn head(&self) -> RecordHead {
+    pub fn header(&self) -> RecordHeader {
         let (kind, tx, request) = match self {
             Record::Prepared { tx, request, .. } => (RecordKind::Prepared, tx, request),
             Record::Commit { tx, request, .. } => (RecordKind::Commit, tx, request),
@@ -171,7 +171,7 @@ impl Record {
             Record::Aborted { tx, request } => (RecordKind::Aborted, tx, request),
             Record::End { tx, request } => (RecordKind::End, tx, request),
         };
-        RecordHead { kind, tx: *tx, request: *request }
+        RecordHeader { kind, tx: *tx, request: *request }
     }
 }
 
@@ -187,7 +187,7 @@ impl Label for Record {
     }
 
     fn subject(&self) -> Option<Subject> {
-        Some(Subject::Request(self.head().request))
+        Some(Subject::Request(self.header().request))
     }
 
     fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
@@ -224,9 +224,9 @@ mod tests {
         ];
         for record in records {
             let bytes = codec::encode(&record);
-            assert_eq!(RecordHead::decode(&bytes), Ok(record.head()));
+            assert_eq!(RecordHeader::decode(&bytes), Ok(record.header()));
             let view = RecordView::of(&bytes).unwrap();
-            assert_eq!(view.head, record.head());
+            assert_eq!(view.header, record.header());
             let mut found = Vec::new();
             let nodes: Vec<NodeId> = view.part(&mut found).unwrap().collect();
             match &record {
@@ -245,7 +245,7 @@ mod tests {
                 }
             }
         }
-        assert!(RecordHead::decode(&[5, 0, 0, 0, 0, 0, 0]).is_err());
+        assert!(RecordHeader::decode(&[5, 0, 0, 0, 0, 0, 0]).is_err());
     }
 
     /// A client's number once had 32 bits. The encoding of an integer does not depend on its width,
@@ -257,7 +257,7 @@ mod tests {
         let request = RequestId { client: 0xdead_beef, serial: 5, attempt: 6 };
         let record = Record::End { tx, request };
         assert_eq!(codec::decode(&bytes), Ok(record.clone()));
-        assert_eq!(RecordHead::decode(&bytes), Ok(record.head()));
+        assert_eq!(RecordHeader::decode(&bytes), Ok(record.header()));
         assert_eq!(codec::encode(&record), bytes);
     }
 }

@@ -1,7 +1,7 @@
 //! The real disk of a node: one thread performs operations in order and reports barrier
 //! completions.
 //!
-//! Only barriers complete, each once; writes do not. The first failure latches: no later operation
+//! Only barriers complete, each once; writes do not. The first failure is final: no later operation
 //! of this incarnation is performed, every pending barrier completes with that failure, and no sync
 //! is retried. Consecutive appends to one file become one write; there is no other optimisation.
 
@@ -97,7 +97,8 @@ pub struct DataFiles {
     path: PathBuf,
     directory: File,
     open: BTreeMap<FileId, File>,
-    latched: Option<DiskError>,
+    /// The first error, which is final: no later operation is performed.
+    first_failure: Option<DiskError>,
     detail: Option<String>,
 }
 
@@ -112,7 +113,7 @@ impl DataFiles {
             path: path.to_path_buf(),
             directory,
             open: BTreeMap::new(),
-            latched: None,
+            first_failure: None,
             detail: None,
         })
     }
@@ -124,16 +125,16 @@ impl DataFiles {
     }
 
     pub(super) fn perform(&mut self, job: &Job, bytes: &[u8]) -> Option<BarrierCompletion> {
-        if self.latched.is_none()
+        if self.first_failure.is_none()
             && let Err(error) = self.attempt(job, bytes)
         {
             let full =
                 matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-            self.latched = Some(if full { DiskError::NoSpace } else { DiskError::Io });
+            self.first_failure = Some(if full { DiskError::NoSpace } else { DiskError::Io });
             self.detail = Some(format!("{} in {}: {error}", job.describe(), self.path.display()));
         }
         let (Job::Sync { op, .. } | Job::SyncDir { op }) = *job else { return None };
-        let result = self.latched.map_or(Ok(()), Err);
+        let result = self.first_failure.map_or(Ok(()), Err);
         Some(BarrierCompletion { op, result, detail: self.detail.take() })
     }
 

@@ -5,7 +5,7 @@
 //! It waits for the disk only when the queue of the disk thread is full; this is back pressure.
 //!
 //! - **Disk** operations go, in order, through a bounded queue to a thread that owns the files.
-//!   Barrier completions come back as inputs. The first error latches: nothing more is written, no
+//!   Barrier completions come back as inputs. The first error is final: nothing more is written, no
 //!   sync is retried, and the node halts itself.
 //! - **Messages** go into one bounded queue per peer. A task drains it: it connects, performs the
 //!   handshake, and reconnects with capped backoff. A message that finds the queue full is dropped:

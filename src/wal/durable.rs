@@ -9,27 +9,27 @@ use std::ops::Deref;
 #[must_use = "if the durability of this record is not awaited, discard the ticket explicitly: `let _ = ...`"]
 pub struct Ticket<T> {
     position: u64,
-    token: T,
+    value: T,
 }
 
 impl<T> Ticket<T> {
-    pub(super) fn new(position: u64, token: T) -> Ticket<T> {
-        Ticket { position, token }
+    pub(super) fn new(position: u64, value: T) -> Ticket<T> {
+        Ticket { position, value }
     }
 
-    /// The number of the record that must be durable first.
+    /// The position of the record that must be durable first.
     pub fn position(&self) -> u64 {
         self.position
     }
 
     /// The value that will be proved durable.
-    pub fn token(&self) -> &T {
-        &self.token
+    pub fn value(&self) -> &T {
+        &self.value
     }
 
     /// Only for the log, and only once the barrier has completed.
     pub(super) fn into_durable(self) -> Durable<T> {
-        Durable(self.token)
+        Durable(self.value)
     }
 }
 

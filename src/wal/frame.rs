@@ -1,18 +1,21 @@
 //! The frame: one record in a segment, little-endian.
 //!
 //! ```text
-//!  0  magic 4 | checksum 4 | link 4 | payload checksum 4 | length 4 | lag 4 | position 8 | payload
+//!  0  magic 4 | checksum 4 | previous checksum 4 | payload checksum 4
+//! 16  length 4 | lag 4 | position 8 | payload
 //! ```
 //!
-//! `link` is the chain value before the frame: it depends on every earlier frame. The durable
-//! watermark when the frame was written is its position minus its lag. A lag that does
-//! not fit is written as the largest that does, since a lower watermark is true as well.
+//! The *position* of a record is its number, counted from 1 over all incarnations. The *watermark*
+//! is the position of the last record that was durable when this frame was written. The frame
+//! contains it as `lag`, position minus watermark. A lag that does not fit is written as the
+//! largest that does, since a lower watermark is true as well.
 //!
-//! The checksum covers everything from `link` to the position, hence the payload through its own
-//! checksum, and the next frame holds it as its `link`. So a frame is checked in two ways. It is
-//! *self-valid* if its header's checksum is right: then its watermark is true, even after a break.
-//! It *continues the log* if also its link and position follow from the frame before and its
-//! payload is intact.
+//! The checksum covers the rest of the header, and thereby the payload, whose checksum is in the
+//! header. The next frame contains it as its previous checksum: so the frames form a chain, and
+//! each checksum depends on all earlier frames. A frame is checked in two ways. Its *header is
+//! valid* if the checksum is right: then its watermark is true, even if frames before it are
+//! missing. It *continues the log* if also its previous checksum and its position follow from the
+//! frame before and its payload is intact.
 //!
 //! Bytes that must not be taken for a frame, and why they are not:
 //! - zeros, in a hole where the length survived and the data did not: the magic is not zero;
@@ -22,9 +25,9 @@
 //!   for certain, not just probably, as CRCs are linear;
 //! - a value made up by a client to look like a frame: it would have to predict the incarnation's
 //!   fingerprint, which is made from [`WalOptions::entropy`](super::WalOptions::entropy) and the
-//!   whole state. Even then it is only read if the true header around it is lost.
+//!   whole state. Even then it is only read if the header of the record that contains it is lost.
 
-use super::head::{u32_at, u64_at};
+use super::file_header::{u32_at, u64_at};
 
 /// The length of a frame without its payload.
 pub(super) const FRAME_BYTES: usize = 32;
@@ -53,14 +56,14 @@ pub(super) struct Frame {
     pub(super) seed: ChecksumSeed,
     /// The offset in the segment.
     pub(super) offset: u64,
-    /// The chain value before this frame.
-    pub(super) link: u32,
+    /// The checksum of the frame before; for the first of a file, that in the file header.
+    pub(super) previous_checksum: u32,
     pub(super) position: u64,
     pub(super) watermark: u64,
 }
 
 impl Frame {
-    /// Appends the frame around what `encode` adds to `buffer`; returns the chain value after it.
+    /// Appends the frame around what `encode` adds to `buffer`; returns its checksum.
     pub(super) fn write(self, buffer: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) -> u32 {
         let start = buffer.len();
         buffer.extend_from_slice(&[0; FRAME_BYTES]);
@@ -74,7 +77,7 @@ impl Frame {
         let mut aligned = Header([0; FRAME_BYTES]);
         let bytes = &mut aligned.0;
         bytes[0..4].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&self.link.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.previous_checksum.to_le_bytes());
         bytes[12..16].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
         bytes[16..20].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         bytes[20..24].copy_from_slice(&self.lag().to_le_bytes());
@@ -98,28 +101,27 @@ impl Frame {
 #[repr(align(8))]
 struct Header([u8; FRAME_BYTES]);
 
-/// A self-valid header found in a segment, and the payload if that is intact too.
+/// A valid frame header found in a segment, and the payload if that is intact too.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ParsedFrame<'a> {
-    pub(super) link: u32,
+    pub(super) previous_checksum: u32,
     pub(super) position: u64,
     pub(super) watermark: u64,
-    /// The chain value after this frame.
-    pub(super) chain: u32,
+    pub(super) checksum: u32,
     pub(super) payload: Option<&'a [u8]>,
 }
 
 impl<'a> ParsedFrame<'a> {
-    /// The frame at offset `at` of a segment, if there is a self-valid one.
+    /// The frame at offset `at` of a segment, if its header is valid.
     pub(super) fn parse(
         segment: &'a [u8],
         at: usize,
         seed: ChecksumSeed,
     ) -> Option<ParsedFrame<'a>> {
         let header = segment.get(at..)?.get(..FRAME_BYTES)?;
-        let chain = u32_at(header, 4);
+        let checksum = u32_at(header, 4);
         if header[0..4] != MAGIC
-            || chain != crc32c::crc32c_append(seed.at(at as u64), &header[CHECKSUMMED_FROM..])
+            || checksum != crc32c::crc32c_append(seed.at(at as u64), &header[CHECKSUMMED_FROM..])
         {
             return None;
         }
@@ -127,10 +129,10 @@ impl<'a> ParsedFrame<'a> {
         let payload = body.get(..u32_at(header, 16) as usize);
         let position = u64_at(header, 24);
         Some(ParsedFrame {
-            link: u32_at(header, 8),
+            previous_checksum: u32_at(header, 8),
             position,
             watermark: position.saturating_sub(u64::from(u32_at(header, 20))),
-            chain,
+            checksum,
             payload: payload.filter(|payload| crc32c::crc32c(payload) == u32_at(header, 12)),
         })
     }

@@ -8,9 +8,9 @@ use serde::Serialize;
 use compaction::{SnapshotLane, incarnation_fingerprint};
 
 use super::durable::{Durable, Ticket};
+use super::file_header::{FILE_HEADER_BYTES, FileHeader, Kind};
 use super::frame::{ChecksumSeed, Frame};
-use super::group::{Barrier, Completion, GroupCommit};
-use super::head::{HEAD_BYTES, Head, Kind};
+use super::group_commit::{Barrier, Completion, GroupCommit};
 use super::recovery::ResumePoint;
 use super::snapshot::EncodedSnapshot;
 use crate::codec;
@@ -43,13 +43,12 @@ pub struct Wal {
     phase: Phase,
     /// Identifies this incarnation in the files.
     fingerprint: u32,
-    /// The chain value after the last record.
-    chain: u32,
+    /// The checksum of the last frame.
+    last_checksum: u32,
     group: GroupCommit,
     /// The segment that receives appends.
     segment: Segment,
-    // The segment before, until all of it is durable: its last record is after the last durable
-    // one.
+    // The segment before the current one, from a compaction until every record in it is durable.
     previous: Option<PreviousSegment>,
     lane: SnapshotLane,
     // The last record that the snapshot in progress covers. The snapshot is renamed once the log is
@@ -57,7 +56,7 @@ pub struct Wal {
     covered_position: u64,
     /// Files that are removed once the next snapshot is durable.
     obsolete_files: Vec<FileId>,
-    /// Appends issued before the boot barrier has completed.
+    /// Appends issued before the boot snapshot is durable.
     deferred: Vec<DeferredAppend>,
     next_op: u64,
     stats: Stats,
@@ -75,17 +74,22 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     number: u32,
+    /// The start value of the checksums of its frames.
     seed: ChecksumSeed,
-    /// Bytes appended so far. The head is written with the first record, so an idle segment has no
-    /// file.
+    /// Bytes appended so far. The header is written with the first record, so an idle segment has
+    /// no file.
     bytes: u64,
-    /// Whether its name is durable.
-    named: bool,
+    name_durable: bool,
 }
 
 impl Segment {
     fn new(fingerprint: u32, number: u32) -> Segment {
-        Segment { number, seed: ChecksumSeed::new(fingerprint, number), bytes: 0, named: false }
+        Segment {
+            number,
+            seed: ChecksumSeed::new(fingerprint, number),
+            bytes: 0,
+            name_durable: false,
+        }
     }
 
     fn file(&self) -> FileId {
@@ -96,6 +100,7 @@ impl Segment {
 #[derive(Clone, Copy, Debug)]
 struct PreviousSegment {
     segment: Segment,
+    /// The position of its last record.
     end: u64,
 }
 
@@ -125,7 +130,7 @@ pub struct Stats {
     pub records: u64,
     /// Calls of [`Wal::force`], and those that a compaction makes itself.
     pub forced: u64,
-    /// Bytes appended to segments, heads and frames included.
+    /// Bytes appended to segments, headers and frames included.
     pub log_bytes: u64,
     /// Barriers issued for the log. One barrier may be a `Sync` and a `SyncDir`.
     pub log_barriers: u64,
@@ -161,7 +166,7 @@ impl Wal {
             options,
             phase: Phase::Booting,
             fingerprint,
-            chain: fingerprint,
+            last_checksum: fingerprint,
             group: GroupCommit::starting_at(resume_point.position),
             segment: Segment::new(fingerprint, number),
             previous: None,
@@ -204,7 +209,9 @@ impl Wal {
         }
         Ok(match self.group.on_barrier_done(op) {
             Completion::Complete(barrier) => self.on_log_durable(barrier, out),
+            // Of `Sync` and `SyncDir` one is still in flight.
             Completion::Partial => Progress::Nothing,
+            // A barrier of the snapshot lane.
             Completion::Unrelated => self.on_snapshot_done(op, out),
         })
     }
@@ -213,32 +220,33 @@ impl Wal {
 /// Appending and forcing.
 impl Wal {
     /// Appends a record. It is not forced; the ticket can be redeemed once some barrier has covered
-    /// it.
+    /// it. The caller chooses `value`, which the ticket and its proof carry: usually the id of what
+    /// the record is about.
     pub fn append<N: Node, R: Serialize + Label, T>(
         &mut self,
         record: &R,
-        token: T,
+        value: T,
         out: &mut Outbox<N>,
     ) -> Ticket<T> {
         if let Phase::Failed(_) = self.phase {
-            return Ticket::new(u64::MAX, token);
+            return Ticket::new(u64::MAX, value); // Nothing will be durable: never redeemable.
         }
         if self.segment.bytes == 0 {
-            self.append_head(out);
+            self.append_file_header(out);
         }
         self.group.appended += 1;
         let frame = Frame {
             seed: self.segment.seed,
             offset: self.segment.bytes,
-            link: self.chain,
+            previous_checksum: self.last_checksum,
             position: self.group.appended,
             watermark: self.group.durable(),
         };
         self.stats.records += 1;
-        self.chain = self.append_or_defer(record.about(), out, |buffer| {
+        self.last_checksum = self.append_or_defer(record.about(), out, |buffer| {
             frame.write(buffer, |buffer| codec::encode_into(record, buffer))
         });
-        Ticket::new(self.group.appended, token)
+        Ticket::new(self.group.appended, value)
     }
 
     /// Requests that everything appended so far becomes durable. Records that the barrier in flight
@@ -251,8 +259,8 @@ impl Wal {
 
     /// A ticket for something that was read back at boot: it can be redeemed once the boot snapshot
     /// is durable.
-    pub fn recovered_ticket<T>(&self, token: T) -> Ticket<T> {
-        Ticket::new(0, token)
+    pub fn recovered_ticket<T>(&self, value: T) -> Ticket<T> {
+        Ticket::new(0, value)
     }
 
     /// Whether `ticket` can be redeemed.
@@ -276,17 +284,17 @@ impl Wal {
         self.stats
     }
 
-    /// The number of the last record appended, counted from the first one ever.
+    /// The position of the last record appended: its number, counted from 1 over all incarnations.
     pub fn appended(&self) -> u64 {
         self.group.appended
     }
 
-    /// The number of the last record that is durable.
+    /// The position of the last record that is durable.
     pub fn durable(&self) -> u64 {
         self.group.durable()
     }
 
-    /// The current segment: appended bytes, head included.
+    /// The current segment: appended bytes, header included.
     pub fn segment_bytes(&self) -> u64 {
         self.segment.bytes
     }
@@ -299,16 +307,17 @@ impl Wal {
 
 /// The log lane.
 impl Wal {
-    fn append_head<N: Node>(&mut self, out: &mut Outbox<N>) {
-        let head = Head {
+    fn append_file_header<N: Node>(&mut self, out: &mut Outbox<N>) {
+        let header = FileHeader {
             number: self.segment.number,
             fingerprint: self.fingerprint,
-            chain: self.chain,
+            previous_checksum: self.last_checksum,
             position: self.group.appended,
             watermark_or_length: self.group.durable(),
         };
-        let bytes = head.encode(Kind::Segment, &[]);
-        assert!(bytes.len() == HEAD_BYTES, "encoded head has the wrong length");
+        let no_body = [];
+        let bytes = header.encode(Kind::Segment, &no_body);
+        assert!(bytes.len() == FILE_HEADER_BYTES, "encoded header has the wrong length");
         self.append_or_defer(About { kind: "Header", subject: None }, out, |buffer| {
             buffer.extend_from_slice(&bytes)
         });
@@ -350,10 +359,15 @@ impl Wal {
             Some(previous) => (previous.segment, previous.end),
             None => (self.segment, self.group.appended),
         };
-        let data = self.next_op();
-        out.disk(DiskOp::Sync { op: data, file: segment.file() });
-        let name = if segment.named { None } else { Some(self.sync_dir(out)) };
-        self.group.issue(Barrier { segment: segment.number, up_to, data: Some(data), name });
+        let data_sync = self.next_op();
+        out.disk(DiskOp::Sync { op: data_sync, file: segment.file() });
+        let dir_sync = if segment.name_durable { None } else { Some(self.sync_dir(out)) };
+        self.group.issue(Barrier {
+            segment: segment.number,
+            up_to,
+            data_sync: Some(data_sync),
+            dir_sync,
+        });
         self.stats.log_barriers += 1;
     }
 
@@ -363,7 +377,7 @@ impl Wal {
                 previous.segment.number == barrier.segment,
                 "barrier completed before the previous segment was durable"
             );
-            previous.segment.named = true;
+            previous.segment.name_durable = true;
             if previous.end <= barrier.up_to {
                 self.previous = None;
             }
@@ -372,9 +386,9 @@ impl Wal {
                 self.segment.number == barrier.segment,
                 "barrier completed for a segment that is not current"
             );
-            self.segment.named = true;
+            self.segment.name_durable = true;
         }
-        self.name_snapshot(out);
+        self.rename_snapshot(out);
         self.issue_barrier(out);
         Progress::Advanced
     }

@@ -2,15 +2,16 @@
 //! machine.
 //!
 //! Its mechanism: **every incarnation, and every compaction, begins with a snapshot**. Nothing is
-//! repaired in place and nothing is truncated. After a failed sync the pages count as clean and are
-//! readable. So an incarnation that read a record back and synced its file again would retry a
-//! sync, and treat as durable what the next power cut removes. Instead [`Wal::begin`] writes all
+//! repaired in place and nothing is truncated. The reason: after a failed sync the operating system
+//! regards the pages that it could not write as written. They are readable, and a second sync
+//! succeeds without writing them. So an incarnation that read a record back and synced its file
+//! again would treat as durable what the next power cut removes. Instead [`Wal::begin`] writes all
 //! that [`recover`] found to a new file, syncs, renames and syncs the directory, and only then is
 //! the log [ready](Wal::ready).
 //!
 //! Files are `snapshot.k` and `wal.k`; the log after `snapshot.k` is `wal.k`, and `wal.k+1` too
-//! while a compaction is in progress or was interrupted. The formats are in the modules `head`,
-//! `frame` and `snapshot`, the rules of reading in `recovery`.
+//! while a compaction is in progress or was interrupted. The formats are in the modules
+//! `file_header`, `frame` and `snapshot`, the rules of reading in `recovery`.
 //!
 //! # The proof of durability
 //!
@@ -18,10 +19,14 @@
 //! ticket can be redeemed for a [`Durable`], and nothing else creates one. A function that sends
 //! what depends on the record takes a `Durable` as an argument.
 //!
+//! The *boot snapshot* is the one that `begin` writes. It has a barrier for its data and one for
+//! its name; the first records of the incarnation wait for both.
+//!
 //! # Duties of the node
 //!
-//! 1. Recover, apply the records to the state of the snapshot, add what the new incarnation needs
-//!    (its number), `begin`.
+//! 1. Call `recover`, apply its records to the state of its snapshot, add what the new incarnation
+//!    needs (its number), and pass the result to `begin`, with the [`ResumePoint`]: where the log
+//!    ended.
 //! 2. Send nothing before `ready`. Appends issued earlier are deferred until then.
 //! 3. Pass every `DiskDone` to [`Wal::on_disk_done`]; on `Err` halt. The log emits nothing from
 //!    then on.
@@ -29,15 +34,16 @@
 //!
 //! # Known limits
 //!
-//! Damage to the records of the last barrier cannot be distinguished from a torn tail: only the
-//! watermark in a later frame could prove that they were durable. The encoded state may have at
+//! Each frame contains a *watermark*, the position of the last record that was durable when the
+//! frame was written. The records of the last barrier have no frame after them. So damage to them
+//! cannot be distinguished from a torn tail. The encoded state may have at
 //! most 4 GiB, since one step writes it, and a record at most
 //! [`codec::VALUE_BYTES_MAX`](crate::codec::VALUE_BYTES_MAX) bytes.
 
 mod durable;
+mod file_header;
 mod frame;
-mod group;
-mod head;
+mod group_commit;
 mod log;
 mod recovery;
 mod snapshot;
@@ -45,7 +51,7 @@ mod snapshot;
 mod tests;
 
 pub use durable::{Durable, Ticket};
+pub use file_header::FORMAT_VERSION;
 pub use frame::payload;
-pub use head::FORMAT_VERSION;
 pub use log::{Progress, Stats, Wal, WalOptions};
 pub use recovery::{FrameInfo, Recovered, ResumePoint, TornTail, recover, scan_frames};

@@ -1,9 +1,10 @@
 //! Reading the log at boot: its records, whether any are missing, and how much of its end is torn.
 //!
 //! 1. The snapshot with the highest number must be valid: it was synced before it got its name.
-//! 2. The segments from its number upwards are read as far as head, chain and position continue it.
-//! 3. W is the largest durable watermark in any self-valid frame or head of any segment, also after
-//!    the point where the chain breaks: every watermark is true. A log that ends below W is
+//! 2. The segments from its number upwards are read as far as each file header and each
+//!    frame continues it: its previous checksum and its position must follow.
+//! 3. W is the largest watermark in any valid frame header or file header of any segment, also
+//!    after the point where the log breaks: every watermark is true. A log that ends below W is
 //!    *damaged*, and the node refuses to start. Bytes above W that do not connect are a *torn
 //!    tail*, legal even if intact frames are among them: a power cut may keep any subset of
 //!    unsynced sectors.
@@ -12,8 +13,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::file_header::{FILE_HEADER_BYTES, FileHeader, FileHeaderError};
 use super::frame::{self, ChecksumSeed, FRAME_BYTES, ParsedFrame};
-use super::head::{HEAD_BYTES, Head, HeadError};
 use super::snapshot;
 use crate::codec;
 use crate::contract::{BootError, FileId, Label, ReadDisk};
@@ -58,11 +59,13 @@ pub struct ResumePoint {
     /// The highest number among the files.
     pub(super) number: u32,
     pub(super) position: u64,
-    pub(super) chain: u32,
+    /// The checksum of the last record's frame.
+    pub(super) last_checksum: u32,
 }
 
 impl ResumePoint {
-    /// The number of the last record that was recovered, counted from the first one ever.
+    /// The position of the last record that was recovered: its number, counted from 1 over all
+    /// incarnations.
     pub fn position(&self) -> u64 {
         self.position
     }
@@ -86,19 +89,23 @@ where
     let files = disk.files();
     let number = highest_number(&files)?;
     let Some(newest) = newest_snapshot(&files)? else {
-        let resume_point = ResumePoint { files, number, position: 0, chain: 0 };
+        let resume_point = ResumePoint { files, number, position: 0, last_checksum: 0 };
         return Ok(Recovered { snapshot: None, records: Vec::new(), torn: None, resume_point });
     };
-    let (head, state) = snapshot::read(newest, read_file(disk, FileId::Snapshot(newest))?)?;
+    let (header, state) = snapshot::read(newest, read_file(disk, FileId::Snapshot(newest))?)?;
     let segments = load_segments(disk, &files)?;
-    check_segment_heads(&head, &segments)?;
-    let mut reader = LogReader::starting_at(&head);
+    check_segment_headers(&header, &segments)?;
+    let mut reader = LogReader::starting_at(&header);
     for segment in segments.iter().filter(|segment| segment.number >= newest) {
         reader.read_segment(segment)?;
     }
-    reader.check_reaches_watermark(watermark(&head, &segments))?;
-    let resume_point =
-        ResumePoint { files, number, position: reader.position, chain: reader.chain };
+    reader.check_reaches_watermark(watermark(&header, &segments))?;
+    let resume_point = ResumePoint {
+        files,
+        number,
+        position: reader.position,
+        last_checksum: reader.last_checksum,
+    };
     let torn = reader.torn(&segments);
     Ok(Recovered { snapshot: Some(state), records: reader.records, torn, resume_point })
 }
@@ -154,7 +161,7 @@ fn read_file(disk: &dyn ReadDisk, file: FileId) -> Result<&[u8], BootError> {
 struct Segment<'a> {
     number: u32,
     bytes: &'a [u8],
-    head: Result<Head, HeadError>,
+    header: Result<FileHeader, FileHeaderError>,
 }
 
 impl<'a> Segment<'a> {
@@ -162,8 +169,8 @@ impl<'a> Segment<'a> {
         FileId::Wal(self.number)
     }
 
-    /// Every self-valid frame that an incarnation with one of `fingerprints` wrote: at every offset
-    /// where one may begin, except inside intact frames.
+    /// Every frame with a valid header that an incarnation with one of `fingerprints` wrote: at
+    /// every offset where one may begin, except inside intact frames.
     fn frames(
         &self,
         fingerprints: &[u32],
@@ -198,7 +205,7 @@ fn load_segments<'a>(
     for file in files {
         let FileId::Wal(number) = *file else { continue };
         let bytes = read_file(disk, *file)?;
-        segments.push(Segment { number, bytes, head: Head::of_segment(bytes) });
+        segments.push(Segment { number, bytes, header: FileHeader::of_segment(bytes) });
     }
     segments.sort_by_key(|segment| segment.number);
     Ok(segments)
@@ -206,19 +213,22 @@ fn load_segments<'a>(
 
 /// A segment above the snapshot was created by a compaction of the snapshot's own incarnation. If
 /// another incarnation wrote it, that incarnation's snapshot was durable once, and is missing. A
-/// head with another number is an old block in a hole, and proves nothing.
-fn check_segment_heads(newest: &Head, segments: &[Segment<'_>]) -> Result<(), BootError> {
+/// header with another number is an old block in a hole (a range whose length survived a power cut
+/// and whose data did not), and proves nothing.
+fn check_segment_headers(newest: &FileHeader, segments: &[Segment<'_>]) -> Result<(), BootError> {
     for segment in segments.iter().filter(|segment| segment.number >= newest.number) {
-        match segment.head {
-            Err(error @ HeadError::Version(_)) => return Err(error.into_boot_error(segment.file())),
-            Ok(head)
-                if head.number > newest.number
-                    && head.number == segment.number
-                    && head.fingerprint != newest.fingerprint =>
+        match segment.header {
+            Err(error @ FileHeaderError::Version(_)) => {
+                return Err(error.into_boot_error(segment.file()));
+            }
+            Ok(header)
+                if header.number > newest.number
+                    && header.number == segment.number
+                    && header.fingerprint != newest.fingerprint =>
             {
                 return Err(missing_snapshot(segment.number));
             }
-            Ok(_) | Err(HeadError::Damaged(_)) => {}
+            Ok(_) | Err(FileHeaderError::Damaged(_)) => {}
         }
     }
     Ok(())
@@ -228,7 +238,7 @@ fn check_segment_heads(newest: &Head, segments: &[Segment<'_>]) -> Result<(), Bo
 struct LogReader<R> {
     fingerprint: u32,
     position: u64,
-    chain: u32,
+    last_checksum: u32,
     records: Vec<R>,
     /// Where reading stopped in the last file.
     file: FileId,
@@ -238,11 +248,11 @@ struct LogReader<R> {
 }
 
 impl<R: DeserializeOwned> LogReader<R> {
-    fn starting_at(snapshot: &Head) -> LogReader<R> {
+    fn starting_at(snapshot: &FileHeader) -> LogReader<R> {
         LogReader {
             fingerprint: snapshot.fingerprint,
             position: snapshot.position,
-            chain: snapshot.chain,
+            last_checksum: snapshot.previous_checksum,
             records: Vec::new(),
             file: FileId::Wal(snapshot.number),
             at: 0,
@@ -260,7 +270,7 @@ impl<R: DeserializeOwned> LogReader<R> {
             return Ok(());
         }
         let seed = ChecksumSeed::new(self.fingerprint, segment.number);
-        (self.file, self.at, self.break_reason) = (segment.file(), HEAD_BYTES as u64, None);
+        (self.file, self.at, self.break_reason) = (segment.file(), FILE_HEADER_BYTES as u64, None);
         while self.at < segment.bytes.len() as u64 {
             match self.next_frame(segment.bytes, seed) {
                 Ok(payload) => self.decode_record(payload)?,
@@ -274,11 +284,16 @@ impl<R: DeserializeOwned> LogReader<R> {
     }
 
     fn check_continuity(&self, segment: &Segment<'_>) -> Result<(), &'static str> {
-        match segment.head {
-            Err(HeadError::Damaged(reason)) => Err(reason),
-            Err(HeadError::Version(_)) => Err("another format version"),
-            Ok(head) if head.number != segment.number => Err("the head belongs to another segment"),
-            Ok(head) if (head.position, head.chain) != (self.position, self.chain) => {
+        match segment.header {
+            Err(FileHeaderError::Damaged(reason)) => Err(reason),
+            Err(FileHeaderError::Version(_)) => Err("another format version"),
+            Ok(header) if header.number != segment.number => {
+                Err("the header belongs to another segment")
+            }
+            Ok(header)
+                if (header.position, header.previous_checksum)
+                    != (self.position, self.last_checksum) =>
+            {
                 Err("the segment does not continue the log")
             }
             Ok(_) => Ok(()),
@@ -293,18 +308,19 @@ impl<R: DeserializeOwned> LogReader<R> {
     ) -> Result<&'a [u8], &'static str> {
         let frame =
             ParsedFrame::parse(bytes, self.at as usize, seed).ok_or("no valid frame found")?;
-        if frame.link != self.chain || frame.position != self.position + 1 {
+        if frame.previous_checksum != self.last_checksum || frame.position != self.position + 1 {
             return Err("the frame does not continue the log");
         }
         let payload = frame.payload.ok_or("the frame's payload is not intact")?;
         self.at += (FRAME_BYTES + payload.len()) as u64;
-        (self.position, self.chain) = (frame.position, frame.chain);
+        self.position = frame.position;
+        self.last_checksum = frame.checksum;
         Ok(payload)
     }
 
     /// An intact frame whose record does not decode was written so: no crash explains it.
     fn decode_record(&mut self, payload: &[u8]) -> Result<(), BootError> {
-        let record = codec::decode_verified(payload).map_err(|error| BootError::Damaged {
+        let record = codec::decode_checksummed(payload).map_err(|error| BootError::Damaged {
             file: self.file,
             at: self.at - payload.len() as u64,
             reason: format!(
@@ -343,26 +359,26 @@ impl<R: DeserializeOwned> LogReader<R> {
 }
 
 /// The largest watermark in any file.
-fn watermark(newest: &Head, segments: &[Segment<'_>]) -> u64 {
-    let heads = segments
+fn watermark(newest: &FileHeader, segments: &[Segment<'_>]) -> u64 {
+    let headers = segments
         .iter()
-        .filter_map(|segment| segment.head.ok())
-        .map(|head| head.watermark_or_length);
+        .filter_map(|segment| segment.header.ok())
+        .map(|header| header.watermark_or_length);
     let fingerprints = fingerprints(Some(newest), segments);
     let frames = segments
         .iter()
         .flat_map(|segment| segment.frames(&fingerprints))
         .map(|(_, frame)| frame.watermark);
-    heads.chain(frames).fold(newest.position, u64::max)
+    headers.chain(frames).fold(newest.position, u64::max)
 }
 
-/// After a broken head the fingerprint that seeds its frames' checksums is unknown; it is one of
-/// those in the other files' heads.
-fn fingerprints(newest: Option<&Head>, segments: &[Segment<'_>]) -> Vec<u32> {
-    let heads =
-        segments.iter().filter_map(|segment| segment.head.ok()).map(|head| head.fingerprint);
+/// After a broken header the fingerprint that seeds its frames' checksums is unknown; it is one of
+/// those in the other files' headers.
+fn fingerprints(newest: Option<&FileHeader>, segments: &[Segment<'_>]) -> Vec<u32> {
+    let headers =
+        segments.iter().filter_map(|segment| segment.header.ok()).map(|header| header.fingerprint);
     let mut fingerprints =
-        newest.map(|head| head.fingerprint).into_iter().chain(heads).collect::<Vec<_>>();
+        newest.map(|header| header.fingerprint).into_iter().chain(headers).collect::<Vec<_>>();
     fingerprints.sort_unstable();
     fingerprints.dedup();
     fingerprints
@@ -375,16 +391,16 @@ pub struct FrameInfo {
     pub file: FileId,
     /// The offset of its header.
     pub at: u64,
-    /// The number of its record.
+    /// The position of its record.
     pub position: u64,
-    /// The last record that was durable when it was written.
+    /// The position of the last record that was durable when it was written.
     pub watermark: u64,
     /// The length of its payload, `None` if that is not intact.
     pub payload_bytes: Option<u64>,
 }
 
-/// Every self-valid frame in every segment, in the order of the files, after breaks too: what there
-/// is to inspect when [`recover`] refuses.
+/// Every frame with a valid header in every segment, in the order of the files, after breaks too:
+/// what there is to inspect when [`recover`] refuses.
 ///
 /// # Errors
 /// [`BootError::Unreadable`].
@@ -393,9 +409,9 @@ pub fn scan_frames(disk: &dyn ReadDisk) -> Result<Vec<FrameInfo>, BootError> {
     let segments = load_segments(disk, &files)?;
     let mut fingerprints = fingerprints(None, &segments);
     if let Some(newest) = newest_snapshot(&files).ok().flatten()
-        && let Ok((head, _)) = Head::of_snapshot(read_file(disk, FileId::Snapshot(newest))?)
+        && let Ok((header, _)) = FileHeader::of_snapshot(read_file(disk, FileId::Snapshot(newest))?)
     {
-        fingerprints.push(head.fingerprint);
+        fingerprints.push(header.fingerprint);
     }
     let frame_info = |file, at, frame: ParsedFrame<'_>| FrameInfo {
         file,

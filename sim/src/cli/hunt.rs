@@ -227,11 +227,11 @@ fn report(hunt_report: &HuntReport, wall: Duration, status: &str) {
         tally.virtual_us / 1000 / ms
     );
     say!(
-        "  {} events, {} messages ({} copies, {} late), {} boots",
+        "  {} events, {} messages ({} copies, {} after a crash), {} boots",
         tally.events,
         tally.delivered,
         tally.duplicates,
-        tally.late,
+        tally.arrived_after_crash,
         tally.boots
     );
     say!("faults");

@@ -15,8 +15,8 @@ impl Disk {
     /// P1: the process dies. Of the operations issued since the issue of the last completed barrier
     /// the first `keep` had reached the page cache; the rest were still in the driver's queue, and
     /// did not happen. Pending barriers are dropped. Unsynced operations stay unsynced: the next
-    /// incarnation reads them, and must not treat them as durable. A latch is cleared; data that a
-    /// failed sync has lost stays lost (D7).
+    /// incarnation reads them, and must not treat them as durable. A failed write (D8) is
+    /// forgotten; data that a failed sync has lost stays lost (D7).
     pub fn kill(&mut self, keep: usize) -> KillReport {
         let (first, in_driver_queue) =
             (self.queue.len() - self.in_driver_queue(), self.in_driver_queue());
@@ -115,7 +115,7 @@ impl Disk {
 
     fn end_incarnation(&mut self) {
         self.barriers.clear();
-        self.latched = None;
+        self.first_failure = None;
         self.performed_below = self.issued;
     }
 }

@@ -55,7 +55,9 @@ pub struct Disk {
     /// Operations with lower numbers have reached the page cache: a barrier issued after them has
     /// completed, or the process that issued them has ended. A kill cannot cut them (P1).
     performed_below: u64,
-    latched: Option<DiskError>,
+    /// The error of the first write of this incarnation that failed (D8). No later operation is
+    /// performed.
+    first_failure: Option<DiskError>,
     removed_files: RemovedFiles,
     damaged_ranges: Vec<DamagedRange>,
 }
@@ -70,7 +72,7 @@ impl Disk {
         self.queue.clear();
         self.name_changes = 0;
         self.barriers.clear();
-        (self.issued, self.performed_below, self.latched) = (0, 0, None);
+        (self.issued, self.performed_below, self.first_failure) = (0, 0, None);
         self.removed_files.clear();
         self.damaged_ranges.clear();
     }
@@ -78,8 +80,8 @@ impl Disk {
     /// Performs an operation on the volatile state, or records a pending barrier, which covers the
     /// operations issued before it. `bytes` are the bytes of an `Append`, and empty otherwise.
     ///
-    /// Renaming, truncating or syncing a file that does not exist fails as it does on a real disk:
-    /// the disk latches with [`DiskError::Io`].
+    /// Renaming, truncating or syncing a file that does not exist fails as it does on a real disk,
+    /// with [`DiskError::Io`].
     ///
     /// # Panics
     /// If the length of an `Append` is not that of `bytes`.
@@ -97,8 +99,8 @@ impl Disk {
         }
     }
 
-    /// D8: this operation fails with `error`, and the incarnation is latched: no later operation is
-    /// performed, and every barrier that has not completed fails. Of a failed append the first
+    /// D8: this operation fails with `error`. That is final for the incarnation: no later operation
+    /// is performed, and every barrier that has not completed fails. Of a failed append the first
     /// `keep` bytes remain.
     pub fn issue_failing(&mut self, op: &DiskOp, bytes: &[u8], keep: usize, error: DiskError) {
         match *op {
@@ -106,36 +108,36 @@ impl Disk {
                 if keep > 0 {
                     self.append(file, about, &bytes[..keep.min(bytes.len())]);
                 }
-                self.latch(error);
+                self.fail(error);
             }
             DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } => {
-                self.latch(error)
+                self.fail(error)
             }
             DiskOp::Sync { .. } | DiskOp::SyncDir { .. } => {
-                self.latch(error);
+                self.fail(error);
                 self.issue(op, bytes);
             }
         }
     }
 
     /// D8: the first failure of this incarnation, if there was one.
-    pub fn latched(&self) -> Option<DiskError> {
-        self.latched
+    pub fn first_failure(&self) -> Option<DiskError> {
+        self.first_failure
     }
 
     /// A barrier completes; the node receives the returned result.
     ///
-    /// With `Ok`, everything it covers is durable. With `Err` (D7), the pages it covers count as
-    /// clean: reads still show the data, a later sync reports success without writing them, and
-    /// every power cut loses them, to the byte (a real disk rewrites a page that is dirtied again,
-    /// which only a node that retries would notice). On a latched disk (D8) `Ok` is never reported:
-    /// the sync is not performed, and no data is lost by it.
+    /// With `Ok`, everything it covers is durable. With `Err` (D7), the operating system regards
+    /// the pages it covers as written: reads still show the data, a later sync reports success
+    /// without writing them, and every power cut loses them, to the byte (a real disk rewrites a
+    /// page that is dirtied again, which only a node that retries would notice). After a failed
+    /// write (D8) `Ok` is never reported: the sync is not performed, and no data is lost by it.
     ///
     /// # Panics
     /// If no such barrier is pending.
     pub fn complete(&mut self, op: OpId, result: Result<(), DiskError>) -> Result<(), DiskError> {
         let barrier = self.end_barrier(op);
-        match (result, self.latched, barrier.scope) {
+        match (result, self.first_failure, barrier.scope) {
             (Ok(()), Some(error), _) => return Err(error),
             (_, _, BarrierScope::Nothing) => {}
             (Ok(()), None, BarrierScope::File(ino)) => self.sync_file_now(ino, barrier.before),
@@ -147,13 +149,13 @@ impl Disk {
     }
 
     /// D11: a lying drive. The barrier completes without effect, and the node receives the returned
-    /// result: success, except on a latched disk.
+    /// result: success, except after a failed write (D8).
     ///
     /// # Panics
     /// If no such barrier is pending.
     pub fn complete_lying(&mut self, op: OpId) -> Result<(), DiskError> {
         self.end_barrier(op);
-        self.latched.map_or(Ok(()), Err)
+        self.first_failure.map_or(Ok(()), Err)
     }
 }
 

@@ -11,7 +11,7 @@ use super::queue::{self, Append, Barrier, BarrierScope, Change, Entry, StepKind}
 impl Disk {
     /// Writes at the volatile end of a file. D5: creating the file is an operation of its own.
     pub(super) fn append(&mut self, file: FileId, about: About, bytes: &[u8]) {
-        if self.latched.is_some() {
+        if self.first_failure.is_some() {
             return;
         }
         let ino = self.visible.find(file).unwrap_or_else(|| self.create(file));
@@ -52,7 +52,7 @@ impl Disk {
     }
 
     pub(super) fn remove(&mut self, file: FileId) {
-        if self.latched.is_some() {
+        if self.first_failure.is_some() {
             return;
         }
         if let Some(ino) = self.visible.find(file) {
@@ -67,23 +67,26 @@ impl Disk {
     }
 
     pub(super) fn sync_dir(&mut self, op: OpId) {
-        let scope =
-            if self.latched.is_some() { BarrierScope::Nothing } else { BarrierScope::Directory };
+        let scope = if self.first_failure.is_some() {
+            BarrierScope::Nothing
+        } else {
+            BarrierScope::Directory
+        };
         self.barriers.push(Barrier { op, before: self.issued, scope });
     }
 
-    pub(super) fn latch(&mut self, error: DiskError) {
-        self.latched.get_or_insert(error);
+    pub(super) fn fail(&mut self, error: DiskError) {
+        self.first_failure.get_or_insert(error);
     }
 
-    /// The file with this name, for an operation that needs one; latches if there is none.
+    /// The file with this name, for an operation that needs one; without one, the operation fails.
     fn existing(&mut self, file: FileId) -> Option<Ino> {
-        if self.latched.is_some() {
+        if self.first_failure.is_some() {
             return None;
         }
         let ino = self.visible.find(file);
         if ino.is_none() {
-            self.latch(DiskError::Io);
+            self.fail(DiskError::Io);
         }
         ino
     }

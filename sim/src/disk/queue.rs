@@ -57,7 +57,7 @@ pub(super) enum BarrierScope {
     File(Ino),
     /// D5: creates, renames and removes.
     Directory,
-    /// It was issued to a latched disk (D8) and covers nothing.
+    /// It was issued after a failed write (D8) and covers nothing.
     Nothing,
 }
 

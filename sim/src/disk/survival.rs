@@ -318,7 +318,7 @@ fn about_key(about: About) -> u64 {
             let client_and_serial = id.client << 32 | u64::from(id.serial);
             hash(hash(kind, client_and_serial), 1 + u64::from(id.attempt))
         }
-        Some(Subject::Serial(serial)) => hash(hash(kind, serial), 0),
+        Some(Subject::Number(number)) => hash(hash(kind, number), 0),
     }
 }
 

@@ -255,10 +255,10 @@ impl<'a> Cursor<'a> {
         let kind = kind.ok_or_else(|| self.error_here(&expected()))?;
         self.word("a kind")?;
         let next = self.peek();
-        let subject = if let Some(serial) = next.strip_prefix('#') {
-            let serial = serial.parse().map_err(|_| self.error_here("a number after #"))?;
+        let subject = if let Some(number) = next.strip_prefix('#') {
+            let number = number.parse().map_err(|_| self.error_here("a number after #"))?;
             self.word("a subject")?;
-            Some(Subject::Serial(serial))
+            Some(Subject::Number(number))
         } else if next.starts_with('c') && next[1..].starts_with(|c: char| c.is_ascii_digit()) {
             Some(Subject::Request(self.request()?))
         } else {

@@ -30,7 +30,7 @@ fn about() -> impl Strategy<Value = About> {
     let subject = prop_oneof![
         Just(None),
         request_id().prop_map(|id| Some(Subject::Request(id))),
-        any::<u64>().prop_map(|serial| Some(Subject::Serial(serial))),
+        any::<u64>().prop_map(|number| Some(Subject::Number(number))),
     ];
     (kind, subject).prop_map(|(kind, subject)| About { kind, subject })
 }

@@ -18,7 +18,7 @@ use crate::trace::request_of;
 pub(crate) struct RunCoordinates {
     effects: BTreeMap<(NodeId, u32, EffectName), u32>,
     message_counts: BTreeMap<(Endpoint, Endpoint, About), u32>,
-    last_append: BTreeMap<NodeId, About>,
+    last_appended: BTreeMap<NodeId, About>,
     /// For each append, the append before it in the same incarnation.
     previous_appends: BTreeMap<EffectAt, About>,
     last_effect: BTreeMap<NodeId, EffectAt>,
@@ -66,7 +66,7 @@ impl RunCoordinates {
     }
 
     fn record_effect<N: Node>(&mut self, observation: &Observation<'_, N>, effect: &Effect<N>) {
-        let after = self.last_append.get(&observation.node).copied();
+        let after = self.last_appended.get(&observation.node).copied();
         let point = EffectPoint {
             node: observation.node,
             incarnation: observation.incarnation,
@@ -98,7 +98,7 @@ impl RunCoordinates {
                 self.record_message(observation.at_us, from, Endpoint::client_of(*id), about);
             }
             Effect::Disk(DiskOp::Append { about, .. }) => {
-                let previous = self.last_append.insert(observation.node, *about);
+                let previous = self.last_appended.insert(observation.node, *about);
                 self.previous_appends.extend(previous.map(|previous| (at, previous)));
             }
             Effect::Disk(DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) => self.barriers.push(at),
@@ -119,7 +119,7 @@ impl<N: Node> Checker<N> for RunCoordinates {
         }
         match observation.fact {
             Fact::Boot => {
-                self.last_append.remove(&observation.node);
+                self.last_appended.remove(&observation.node);
                 self.last_effect.remove(&observation.node);
             }
             Fact::Effect(effect, _) => self.record_effect(observation, effect),

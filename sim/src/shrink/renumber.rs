@@ -60,7 +60,7 @@ impl Renumbering<'_> {
     fn subject(&self, subject: Option<Subject>) -> Option<Subject> {
         subject.map(|subject| match subject {
             Subject::Request(id) => Subject::Request((self.request)(id)),
-            Subject::Serial(serial) => Subject::Serial(serial),
+            Subject::Number(number) => Subject::Number(number),
         })
     }
 

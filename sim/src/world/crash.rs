@@ -174,7 +174,7 @@ where
     fn kill_nodes_with_failed_disk(&mut self) {
         for id in (0..self.plan.nodes).map(NodeId) {
             let host = &self.hosts[usize::from(id.0)];
-            if host.node.is_some() && host.disk.latched().is_some() {
+            if host.node.is_some() && host.disk.first_failure().is_some() {
                 self.crash(
                     id,
                     &Crash {
@@ -198,8 +198,7 @@ where
         }
         self.queue.retime(|at_us, event| match event {
             Event::Deliver { slot } => {
-                let (link, ordinal, is_client_link) =
-                    network.timing_coordinate(slot).unwrap_or_default();
+                let (link, ordinal, is_client_link) = network.timing_key(slot).unwrap_or_default();
                 let delay_us = timing.delay_us(link, ordinal, is_client_link, false);
                 Some(at_us.clamp(now_us, now_us + delay_us))
             }

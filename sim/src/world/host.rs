@@ -20,9 +20,12 @@ pub(super) struct Host<N> {
     pub(super) paused_until_us: u64,
     /// Every write before this time fails (D8).
     pub(super) writes_fail_until_us: u64,
-    // The next three are counted per incarnation.
-    pub(super) last_append: Option<About>,
+    /// What the last append of this incarnation was about: a coordinate such as "1st sync after
+    /// Prepared c1.4" refers to it.
+    pub(super) last_appended: Option<About>,
+    /// Effects performed in this incarnation.
     pub(super) effects_performed: u32,
+    /// Barriers issued in this incarnation.
     pub(super) barriers: u32,
     /// Whether every barrier of this incarnation's boot has completed: a crash before that is P5.
     pub(super) boot_complete: bool,
@@ -40,7 +43,7 @@ impl<N: Node> Default for Host<N> {
             wake_at_us: u64::MAX,
             paused_until_us: 0,
             writes_fail_until_us: 0,
-            last_append: None,
+            last_appended: None,
             effects_performed: 0,
             barriers: 0,
             boot_complete: false,
@@ -64,7 +67,7 @@ impl<N: Node> Host<N> {
             ordinal,
             disk: &self.disk,
             effect,
-            after: self.last_append,
+            after: self.last_appended,
         }
     }
 }

@@ -18,8 +18,8 @@ pub(super) struct Network<N: Node> {
     endpoint_count: usize,
     nodes: usize,
     links: Vec<Link>,
-    /// `None` is a free slot, or the slot of an evicted message whose delivery event is still
-    /// queued.
+    /// `None` is a free slot, or the slot of a message that another one displaced from the queue of
+    /// its link (N8) and whose delivery event is still pending.
     in_flight: Vec<Option<Envelope<N>>>,
     free_slots: Vec<u32>,
 }
@@ -131,7 +131,7 @@ impl<N: Node> Network<N> {
         slot
     }
 
-    /// Takes a message off its link; `None` if it was evicted from the queue.
+    /// Takes a message off its link; `None` if it was displaced (N8).
     #[inline(always)]
     fn dequeue(&mut self, slot: u32) -> Option<Envelope<N>> {
         self.free_slots.push(slot);
@@ -188,10 +188,11 @@ impl<N: Node> Network<N> {
         }
     }
 
-    /// For a message in flight that gets a new delay: its link, an ordinal for
-    /// [`Timing`](crate::plan::Timing) that no message sent on that link so far has used, so that
-    /// the delay is a fresh one, and whether a client is at one end.
-    pub(super) fn timing_coordinate(&self, slot: u32) -> Option<(u32, u32, bool)> {
+    /// The arguments of [`Timing::delay_us`](crate::plan::Timing::delay_us) for a message in flight
+    /// that gets a new delay: its link, an ordinal, and whether a client is at one end. The ordinal
+    /// is greater than those of all messages sent on the link so far, so the delay differs from
+    /// theirs; a message that is sent later may have the same.
+    pub(super) fn timing_key(&self, slot: u32) -> Option<(u32, u32, bool)> {
         let envelope = self.in_flight[slot as usize].as_ref()?;
         let link = self.link(envelope.from, envelope.to);
         let is_client_link = usize::from(envelope.from.max(envelope.to)) >= self.nodes;
@@ -219,6 +220,8 @@ where
     }
 
     pub(super) fn send_response(&mut self, node: NodeId, id: RequestId, response: N::Response) {
+        // A node may reply to an id that no client of this cluster has sent: a forged or
+        // corrupted one. Clients are numbered from 1.
         if id.client == 0 || id.client > u64::from(self.plan.clients) {
             return;
         }
@@ -451,7 +454,7 @@ where
             Payload::Message(message) => {
                 self.tally.delivered += 1;
                 self.tally.duplicates += u64::from(envelope.is_duplicate);
-                self.tally.late += u64::from(
+                self.tally.arrived_after_crash += u64::from(
                     envelope.incarnations
                         != (self.incarnation_at(from.0), self.incarnation_at(to.0)),
                 );

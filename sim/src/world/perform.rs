@@ -120,7 +120,7 @@ where
         effect: &Effect<N>,
     ) -> Option<WriteFault> {
         if matches!(op, DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) {
-            return None; // A barrier fails by D7, not D8.
+            return None; // D8 is the failure of a write. A barrier fails by D7.
         }
         let host = &self.hosts[usize::from(id.0)];
         let still_failing = host.writes_fail_until_us > self.now_us;
@@ -139,7 +139,7 @@ where
         new_fault: Option<WriteFault>,
     ) -> Option<WriteFault> {
         let host = &mut self.hosts[usize::from(id.0)];
-        if host.disk.latched().is_some() {
+        if host.disk.first_failure().is_some() {
             return None;
         }
         let error = DiskError::NoSpace;
@@ -185,7 +185,7 @@ where
             }
         }
         match op {
-            DiskOp::Append { about, .. } => host.last_append = Some(*about),
+            DiskOp::Append { about, .. } => host.last_appended = Some(*about),
             DiskOp::Sync { op, .. } | DiskOp::SyncDir { op } => {
                 let (incarnation, ordinal) = (host.incarnation, host.barriers);
                 host.barriers += 1;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Phase, PreviousSegment, Progress, Segment, Wal};
 use crate::contract::{DiskOp, FileId, Node, OpId, Outbox};
-use crate::wal::head::Head;
+use crate::wal::file_header::FileHeader;
 use crate::wal::recovery::ResumePoint;
 use crate::wal::snapshot::EncodedSnapshot;
 
@@ -37,7 +37,7 @@ impl Wal {
     /// renamed once they are durable, and the files before it are removed once its name is.
     ///
     /// # Panics
-    /// If the boot barrier or another compaction is in progress.
+    /// If the boot snapshot or another compaction is in progress.
     pub fn compact<N: Node, S: Serialize>(&mut self, state: &S, out: &mut Outbox<N>) {
         if let Phase::Failed(_) = self.phase {
             return;
@@ -70,16 +70,16 @@ impl Wal {
         encoded_snapshot: EncodedSnapshot,
         out: &mut Outbox<N>,
     ) {
-        let head = Head {
+        let header = FileHeader {
             number: self.segment.number,
             fingerprint: self.fingerprint,
-            chain: self.chain,
+            previous_checksum: self.last_checksum,
             position: self.covered_position,
             watermark_or_length: encoded_snapshot.body().len() as u64,
         };
         self.stats.snapshots += 1;
         self.stats.snapshot_bytes +=
-            encoded_snapshot.write(head, self.options.chunk_bytes_max, out);
+            encoded_snapshot.write(header, self.options.chunk_bytes_max, out);
         let op = self.next_op();
         out.disk(DiskOp::Sync { op, file: FileId::Scratch });
         self.lane = SnapshotLane::Syncing(op);
@@ -88,7 +88,7 @@ impl Wal {
     pub(super) fn on_snapshot_done<N: Node>(&mut self, op: OpId, out: &mut Outbox<N>) -> Progress {
         if self.lane == SnapshotLane::Syncing(op) {
             self.lane = SnapshotLane::Synced;
-            self.name_snapshot(out);
+            self.rename_snapshot(out);
             return Progress::Nothing;
         }
         assert!(self.lane == SnapshotLane::Naming(op), "completion of an unknown barrier");
@@ -107,10 +107,10 @@ impl Wal {
         Progress::Ready
     }
 
-    /// Renames the snapshot, if it is synced and everything that it covers is durable in the log.
-    /// So the position in a snapshot's head is a true watermark, like every other; and a segment is
-    /// never removed while a barrier on it is in flight.
-    pub(super) fn name_snapshot<N: Node>(&mut self, out: &mut Outbox<N>) {
+    /// Gives the snapshot its name, if it is synced and everything that it covers is durable in the
+    /// log. So the position in a snapshot's header is a true watermark, like every other; and a
+    /// segment is never removed while a barrier on it is in flight.
+    pub(super) fn rename_snapshot<N: Node>(&mut self, out: &mut Outbox<N>) {
         if self.lane != SnapshotLane::Synced || self.group.durable() < self.covered_position {
             return;
         }
@@ -135,6 +135,6 @@ pub(super) fn incarnation_fingerprint(
     let mut sum = crc32c::crc32c(&entropy.to_le_bytes());
     sum = crc32c::crc32c_append(sum, &resume_point.next_number().to_le_bytes());
     sum = crc32c::crc32c_append(sum, &resume_point.position.to_le_bytes());
-    sum = crc32c::crc32c_append(sum, &resume_point.chain.to_le_bytes());
+    sum = crc32c::crc32c_append(sum, &resume_point.last_checksum.to_le_bytes());
     crc32c::crc32c_append(sum, state)
 }

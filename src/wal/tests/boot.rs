@@ -72,7 +72,8 @@ fn old_files_are_removed_after_the_directory_is_synced() {
 
 /// 1. Record 1 is appended and never forced.
 /// 2. The process is killed; the page cache keeps the record.
-/// 3. The next incarnation reads it; during its boot barrier there is no proof of durability.
+/// 3. The next incarnation reads it; until its boot snapshot is durable, there is no proof of
+///    durability.
 /// 4. The power cut removes it.
 #[test]
 fn record_read_back_at_boot_is_not_durable_until_the_boot_barrier() {
@@ -204,7 +205,7 @@ fn boot_can_be_interrupted_after_any_operation() {
     }
 }
 
-/// A snapshot without a log, and a log with a head and no record: nothing is missing.
+/// A snapshot without a log, and a log with a header and no record: nothing is missing.
 #[test]
 fn idle_incarnation_leaves_no_records() {
     let mut rig = Rig::started();

@@ -6,7 +6,7 @@ use super::disk::{Disk, KeepUnsynced};
 use super::rig::Rig;
 use super::{Record, State};
 use crate::contract::{BootError, FileId, ReadDisk};
-use crate::wal::head::{Head, Kind};
+use crate::wal::file_header::{FileHeader, Kind};
 use crate::wal::{FORMAT_VERSION, recover};
 
 /// Six records, the first two in a segment of their own; later records prove the first `durable`
@@ -116,11 +116,13 @@ fn other_format_version_is_reported_as_such() {
     let Log { rig, .. } = log();
     let mut checked = 0;
     for (file, kind) in [(FileId::Wal(2), Kind::Segment), (FileId::Snapshot(1), Kind::Snapshot)] {
-        let head = match kind {
-            Kind::Segment => Head::of_segment(rig.disk.bytes(file)),
-            Kind::Snapshot => Head::of_snapshot(rig.disk.bytes(file)).map(|(head, _)| head),
+        let header = match kind {
+            Kind::Segment => FileHeader::of_segment(rig.disk.bytes(file)),
+            Kind::Snapshot => {
+                FileHeader::of_snapshot(rig.disk.bytes(file)).map(|(header, _)| header)
+            }
         };
-        assert!(head.is_ok(), "{file} is whole");
+        assert!(header.is_ok(), "{file} is whole");
         let mut rig = rig.clone();
         rig.disk.edit(file, |bytes| {
             bytes[4] += 1;

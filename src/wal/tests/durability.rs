@@ -239,8 +239,8 @@ fn long_segment_needs_compaction() {
     assert_eq!(rig.wal().segment_number(), 2);
 }
 
-/// Head and first record are two appends: a crash can happen between them, and coordinates name the
-/// record.
+/// FileHeader and first record are two appends: a crash can happen between them, and coordinates
+/// name the record.
 #[test]
 fn segment_head_is_a_separate_append() {
     let mut rig = Rig::started();

@@ -5,8 +5,8 @@ use super::disk::{LoseUnsynced, SECTOR};
 use super::rig::Rig;
 use crate::codec;
 use crate::contract::FileId;
+use crate::wal::file_header::{FILE_HEADER_BYTES, FileHeader, u32_at};
 use crate::wal::frame::{ChecksumSeed, FRAME_BYTES, Frame};
-use crate::wal::head::{HEAD_BYTES, Head, u32_at};
 
 /// A frame for the given place whose watermark says that a million records are durable.
 fn forged(fingerprint: u32, number: u32, offset: u64) -> Vec<u8> {
@@ -14,7 +14,7 @@ fn forged(fingerprint: u32, number: u32, offset: u64) -> Vec<u8> {
     let frame = Frame {
         seed: ChecksumSeed::new(fingerprint, number),
         offset,
-        link: 0,
+        previous_checksum: 0,
         position: 1_000_001,
         watermark: 1_000_000,
     };
@@ -23,7 +23,7 @@ fn forged(fingerprint: u32, number: u32, offset: u64) -> Vec<u8> {
 }
 
 fn fingerprint_of(rig: &Rig) -> u32 {
-    Head::of_segment(rig.disk.bytes(FileId::Wal(1))).expect("a whole head").fingerprint
+    FileHeader::of_segment(rig.disk.bytes(FileId::Wal(1))).expect("a whole header").fingerprint
 }
 
 /// 1. A client stores a copy of this very log as a value.
@@ -99,17 +99,18 @@ fn forged_frame_needs_the_right_fingerprint_number_and_offset() {
 }
 
 /// Two incarnations happen to share a fingerprint, and an old block of one appears in the other's
-/// segment, where it has the right offset and position. It is linked to another record than the one
-/// before it.
+/// segment, where it has the right offset and position. Its previous checksum is not that of the
+/// record before it.
 #[test]
-fn a_frame_with_another_link_does_not_continue_the_log() {
+fn a_frame_with_another_previous_checksum_does_not_continue_the_log() {
     let mut rig = Rig::started();
     rig.append_durably(20);
     let genuine = rig.disk.bytes(FileId::Wal(1)).to_vec();
-    let chain = u32_at(&genuine, HEAD_BYTES + 4);
-    let follow = |link, position| {
+    let last_checksum = u32_at(&genuine, FILE_HEADER_BYTES + 4);
+    let follow = |previous_checksum, position| {
         let seed = ChecksumSeed::new(fingerprint_of(&rig), 1);
-        let frame = Frame { seed, offset: genuine.len() as u64, link, position, watermark: 1 };
+        let frame =
+            Frame { seed, offset: genuine.len() as u64, previous_checksum, position, watermark: 1 };
         let mut bytes = genuine.clone();
         frame.write(&mut bytes, |buffer| {
             codec::encode_into(&Record { id: 9, value: Vec::new() }, buffer)
@@ -118,9 +119,9 @@ fn a_frame_with_another_link_does_not_continue_the_log() {
         rig.disk.edit(FileId::Wal(1), |file| *file = bytes);
         rig.ids()
     };
-    assert_eq!(follow(chain, 2), [1, 9]);
-    assert_eq!(follow(chain ^ 1, 2), [1]);
-    assert_eq!(follow(chain, 3), [1]);
+    assert_eq!(follow(last_checksum, 2), [1, 9]);
+    assert_eq!(follow(last_checksum ^ 1, 2), [1]);
+    assert_eq!(follow(last_checksum, 3), [1]);
 }
 
 /// Incarnations that begin from the same state at the same number differ in their entropy, and
@@ -142,7 +143,8 @@ fn different_entropy_gives_different_fingerprints() {
 ///    name was never durable.
 /// 2. Incarnation 2 begins with number 2, at the same position, and appends record 3 to a wal.2 of
 ///    its own.
-/// 3. The power cut keeps its head, which was synced, and the old block appears where record 3 was.
+/// 3. The power cut keeps its header, which was synced, and the old block appears where record 3
+///    was.
 #[test]
 fn stale_block_of_an_earlier_incarnation_does_not_continue_the_log() {
     let mut rig = Rig::started();
@@ -160,7 +162,7 @@ fn stale_block_of_an_earlier_incarnation_does_not_continue_the_log() {
     assert_eq!(new_len, old_segment.len());
     let mut hole = rig.clone();
     hole.disk.edit(FileId::Wal(2), |bytes| {
-        bytes[HEAD_BYTES..].copy_from_slice(&old_segment[HEAD_BYTES..])
+        bytes[FILE_HEADER_BYTES..].copy_from_slice(&old_segment[FILE_HEADER_BYTES..])
     });
     assert_eq!(hole.ids(), [1]);
     hole.disk.edit(FileId::Wal(2), |bytes| bytes.copy_from_slice(&old_segment));
@@ -168,8 +170,8 @@ fn stale_block_of_an_earlier_incarnation_does_not_continue_the_log() {
     assert_eq!(rig.ids(), [1, 3]);
 }
 
-/// A block of wal.2 appears in the first sector of wal.3, head included: it proves neither a record
-/// nor that a snapshot is missing.
+/// A block of wal.2 appears in the first sector of wal.3, header included: it proves neither a
+/// record nor that a snapshot is missing.
 #[test]
 fn stale_head_of_another_segment_is_ignored() {
     let mut rig = Rig::started();

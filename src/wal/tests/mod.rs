@@ -35,7 +35,7 @@ impl Label for Record {
         "Record"
     }
     fn subject(&self) -> Option<Subject> {
-        Some(Subject::Serial(u64::from(self.id)))
+        Some(Subject::Number(u64::from(self.id)))
     }
 }
 

@@ -160,7 +160,8 @@ fn frame_checksum_covers_the_length() {
     }
 }
 
-/// The first sector of a segment is lost, with its head: legal as long as nothing in it was forced.
+/// The first sector of a segment is lost, with its header: legal as long as nothing in it was
+/// forced.
 #[test]
 fn a_segment_without_its_head_is_a_torn_tail() {
     let mut rig = Rig::started();
@@ -174,8 +175,8 @@ fn a_segment_without_its_head_is_a_torn_tail() {
     rig.start();
 }
 
-/// The same sector is lost after a barrier: the records after it prove that, although the head with
-/// their checksum seed is lost.
+/// The same sector is lost after a barrier: the records after it prove that, although the header
+/// with their checksum seed is lost.
 #[test]
 fn a_lost_head_before_durable_records_is_damage() {
     let mut rig = Rig::started();

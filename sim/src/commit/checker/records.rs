@@ -23,11 +23,11 @@ impl AtomicCommitChecker {
         let payload = wal::payload(bytes).unwrap_or_default();
         let view = RecordView::of(payload).map_err(|error| malformed_record(node, &error))?;
         let end = disk.len(file).unwrap_or(0) + bytes.len() as u64;
-        let (tx, kind) = (view.head.tx, view.head.kind);
+        let (tx, kind) = (view.header.tx, view.header.kind);
         let node_model = self.node_model(node);
         node_model.log.push(payload);
         node_model.pending_records.push(PendingRecord { file, end, tx, kind });
-        self.tx_states.tx_state(tx).request.get_or_insert(view.head.request);
+        self.tx_states.tx_state(tx).request.get_or_insert(view.header.request);
         match kind {
             RecordKind::Prepared | RecordKind::Commit => self.on_part(at_us, node, &view),
             RecordKind::Committed => self.on_terminal(at_us, node, tx, Decision::Committed),
@@ -46,9 +46,9 @@ impl AtomicCommitChecker {
         let mut ops = self.spare_ops.pop().unwrap_or_default();
         ops.clear();
         let participants = view.part(&mut ops).map_err(|error| malformed_record(node, &error))?;
-        let tx = view.head.tx;
+        let tx = view.header.tx;
         self.tx_states.tx_state(tx).set_participants(participants);
-        if view.head.kind == RecordKind::Prepared {
+        if view.header.kind == RecordKind::Prepared {
             return self.on_prepared(node, tx, ops);
         }
         let result = self.on_commit_record(at_us, node, tx, &ops);
@@ -178,7 +178,7 @@ impl AtomicCommitChecker {
     ) -> Result<(), Violation> {
         if !ok {
             self.node_model(node).failed = true;
-            match disk.latched() {
+            match disk.first_failure() {
                 Some(DiskError::NoSpace) => self.counts.full_disks += 1,
                 Some(DiskError::Io) => {}
                 None => self.counts.failed_syncs += 1,

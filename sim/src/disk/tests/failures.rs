@@ -113,14 +113,14 @@ fn d7_a_lost_rename_that_was_reverted_durably_does_not_reappear() {
 /// barriers fail, pending ones too. The next incarnation finds a disk that works, and everything
 /// that had been appended.
 #[test]
-fn d8_the_first_failed_write_latches() {
+fn d8_the_first_failed_write_is_final() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "First", b"first.");
     disk.sync(OpId(1), LOG);
     let (op, bytes) = append(LOG, b"second.");
     disk.issue_failing(&op, &bytes, 3, DiskError::NoSpace);
     disk.issue_failing(&op, &bytes, 3, DiskError::Io);
-    assert_eq!(disk.latched(), Some(DiskError::NoSpace));
+    assert_eq!(disk.first_failure(), Some(DiskError::NoSpace));
     let (op, bytes) = append(LOG, b"third.");
     disk.issue(&op, &bytes);
     disk.issue(&DiskOp::Rename { from: LOG, to: OTHER }, &[]);
@@ -132,7 +132,7 @@ fn d8_the_first_failed_write_latches() {
     assert_eq!(disk.text(LOG).as_deref(), Some("old.first.sec"));
     assert_eq!(disk.after_power_cut(&Survival::None).text(LOG).as_deref(), Some("old."));
     disk.kill(usize::MAX);
-    assert_eq!(disk.latched(), None);
+    assert_eq!(disk.first_failure(), None);
     disk.sync_now(LOG);
     assert_eq!(disk.after_power_cut(&Survival::None).text(LOG).as_deref(), Some("old.first.sec"));
 }

@@ -5,7 +5,7 @@ use crate::contract::OpId;
 /// The log's lane. At most one barrier is in flight; records appended meanwhile share the next.
 #[derive(Clone, Debug)]
 pub(super) struct GroupCommit {
-    /// The number of the last record appended.
+    /// The position of the last record appended.
     pub(super) appended: u64,
     // Durability was requested up to this record; <= appended. Later records have no barrier of
     // their own.
@@ -23,10 +23,11 @@ pub(super) struct Barrier {
     pub(super) segment: u32,
     /// Records up to this one are durable once the barrier has completed.
     pub(super) up_to: u64,
-    /// `Some` until it has completed.
-    pub(super) data: Option<OpId>,
-    /// `Some` until it has completed.
-    pub(super) name: Option<OpId>,
+    /// The `Sync` of the segment; `None` once it has completed.
+    pub(super) data_sync: Option<OpId>,
+    /// The `SyncDir` that makes the name of a new segment durable; `None` once it has completed, or
+    /// if the name was durable before.
+    pub(super) dir_sync: Option<OpId>,
 }
 
 impl GroupCommit {
@@ -59,14 +60,14 @@ impl GroupCommit {
     /// complete.
     pub(super) fn on_barrier_done(&mut self, op: OpId) -> Completion {
         let Some(barrier) = &mut self.barrier else { return Completion::Unrelated };
-        if barrier.data == Some(op) {
-            barrier.data = None;
-        } else if barrier.name == Some(op) {
-            barrier.name = None;
+        if barrier.data_sync == Some(op) {
+            barrier.data_sync = None;
+        } else if barrier.dir_sync == Some(op) {
+            barrier.dir_sync = None;
         } else {
             return Completion::Unrelated;
         }
-        if barrier.data.is_some() || barrier.name.is_some() {
+        if barrier.data_sync.is_some() || barrier.dir_sync.is_some() {
             return Completion::Partial;
         }
         let barrier = self.barrier.take().expect("matched above");
