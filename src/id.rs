@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u16);
 
-/// One run of a node, from a boot to the next: 1 for the first boot, and one more for each boot
-/// that became durable after it. Prints as `incarnation 3`.
+/// One run of a node, from a boot to the next, as the node itself numbers it: one more than the
+/// last incarnation that became durable. A boot that crashes early is not counted. (The simulator
+/// numbers every boot.) Prints as `incarnation 3`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -84,7 +84,7 @@ pub struct SendPoint {
 #[allow(missing_docs, reason = "the names say it")]
 pub struct EffectPoint<'a, N: Node> {
     pub node: NodeId,
-    /// Counted by the world, from 1.
+    /// The number of the boot, from 1.
     pub incarnation: u32,
     /// The number of the effect in this incarnation, from 0. Reports and halts are not counted.
     pub ordinal: u32,

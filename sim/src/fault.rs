@@ -116,7 +116,7 @@ pub struct Crash {
 /// What the disk keeps after a crash.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CrashKind {
-    /// P1: the process dies; of the operations that may not have reached the page cache, the first
+    /// P1: the process dies; of the operations that may still be in the driver's queue, the first
     /// `keep_permille` thousandths did.
     Kill {
         /// 0 to 1000.

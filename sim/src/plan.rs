@@ -71,8 +71,8 @@ impl Plan {
     }
 }
 
-/// Durations without faults: a stateless function of a key and a coordinate, so that removing one
-/// fault re-times nothing else.
+/// Durations without faults: a stateless function of a key, a link or node, and an ordinal, so that
+/// removing one fault re-times nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// The key of all delays; `None` for base timing, each at its least.
@@ -103,15 +103,15 @@ impl Default for Timing {
     }
 }
 
-/// Coordinates of the timing key that are no links.
+/// The values of `stream` that are no links.
 const BARRIER_DOMAIN: u64 = 1 << 40;
 const BOOT_DOMAIN: u64 = 2 << 40;
 
 impl Timing {
     #[inline]
-    fn random(&self, coordinate: u64, ordinal: u32) -> u64 {
+    fn random(&self, stream: u64, ordinal: u32) -> u64 {
         match self.key {
-            Some(key) => hash(key ^ (coordinate << 16), u64::from(ordinal)),
+            Some(key) => hash(key ^ (stream << 16), u64::from(ordinal)),
             None => 0,
         }
     }

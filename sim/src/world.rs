@@ -458,7 +458,7 @@ where
         };
         self.step(id, Input::DiskDone { op, result });
         let host = &mut self.hosts[usize::from(id.0)];
-        // A crash from now on is not a crash in recovery (P5).
+        // A crash from now on is not a crash during a boot (P5).
         host.boot_complete |= !host.disk.barrier_pending();
     }
 

@@ -54,7 +54,7 @@ enum Stage {
 
 #[derive(Clone, Debug)]
 struct Collecting {
-    whole: Part,
+    all_parts: Part,
     /// In the client's order.
     ops: Arc<[Op]>,
     own: Part,
@@ -103,21 +103,21 @@ impl CommitNode {
         ops: Arc<[Op]>,
         out: &mut Outbox<Self>,
     ) {
-        let whole = match self.validate(age, &ops) {
-            Ok(whole) => whole,
+        let all_parts = match self.validate(age, &ops) {
+            Ok(all_parts) => all_parts,
             Err(invalid) => return self.reply_aborted(request, AbortReason::Invalid(invalid), out),
         };
         self.serial += 1;
         let tx = TxId { coordinator: self.id, incarnation: self.incarnation, serial: self.serial };
         self.request_log.set_status(request, RequestStatus::Undecided, self.config.requests_kept);
-        let own = whole.of(self.id);
-        let participants = whole.participants().clone();
+        let own = all_parts.of(self.id);
+        let participants = all_parts.participants().clone();
         let vote_deadline = self.now + self.config.vote_timeout;
         let retransmit_at = self.now + self.backoff(0);
         let own_part_locked = own.ops().is_empty();
         let waiter = Waiter { age, tx };
         let collecting =
-            Collecting { whole, ops, own, own_part_locked, reads: Vec::new(), vote_deadline };
+            Collecting { all_parts, ops, own, own_part_locked, reads: Vec::new(), vote_deadline };
         let stage = Stage::Collecting(Box::new(collecting));
         let (subordinates, responded, tries) = (participants.subordinates(self.id), 0, 0);
         self.coordinated.insert(
@@ -148,10 +148,10 @@ impl CommitNode {
     }
 
     fn validate(&self, age: Age, ops: &Arc<[Op]>) -> Result<Part, InvalidTransaction> {
-        let whole = Part::whole(age, ops)?;
-        let unknown_node = whole.participants().iter().find(|node| !self.is_member(**node));
+        let all_parts = Part::of_all(age, ops)?;
+        let unknown_node = all_parts.participants().iter().find(|node| !self.is_member(**node));
         let unknown_node = unknown_node.map(|node| InvalidTransaction::NoSuchNode(*node));
-        unknown_node.map_or(Ok(whole), Err)
+        unknown_node.map_or(Ok(all_parts), Err)
     }
 
     fn reply_aborted(&mut self, request: RequestId, reason: AbortReason, out: &mut Outbox<Self>) {
@@ -372,7 +372,7 @@ impl CommitNode {
             let end_mark = end_mark.clone();
             match &coordinated.stage {
                 Stage::Collecting(collecting) => {
-                    let part = collecting.whole.of(to);
+                    let part = collecting.all_parts.of(to);
                     out.send(to, Message::Prepare { tx, request, part, end_mark });
                 }
                 Stage::Committing(proof) => send_commit(to, request, *proof, end_mark, out),

@@ -1,5 +1,8 @@
 //! Messages between nodes. Every message has the id of its transaction and, for traces and
 //! coordinates of faults, the id of the client's request.
+//!
+//! The serde names here and in the other types of event logs are those of their first version; they
+//! occur in JSON only.
 
 use std::fmt;
 

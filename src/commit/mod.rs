@@ -44,9 +44,9 @@
 //! - A participant that aborts after PREPARED appends ABORTED, unforced. If a crash loses that
 //!   record, the participant is in doubt again and sends `Inquire` again.
 //!
-//! The presumption applies to participants only; answers to clients follow from request ids
-//! (below). Unlike in R*, there is no read-only optimisation: a participant that only reads forces
-//! PREPARED and COMMITTED like any other.
+//! The presumption is for participants. A client is answered by its request id instead, see
+//! "Exactly once" below. Unlike in R*, there is no read-only optimisation: a participant that only
+//! reads forces PREPARED and COMMITTED like any other.
 //!
 //! # In doubt: cooperative termination
 //!
@@ -54,6 +54,8 @@
 //! the coordinator; from the second inquiry on, it also asks all other participants. Inquiries
 //! repeat with capped exponential backoff. A restarted node sends the first one as soon as its boot
 //! snapshot is durable.
+//!
+//! A peer here is another participant; the coordinator answers as above.
 //!
 //! | what the peer knows | its answer |
 //! |---|---|
@@ -74,8 +76,9 @@
 //! "No record" does not imply "never voted": a participant that committed, acknowledged and
 //! compacted its log has no record either. A participant therefore keeps every outcome, in
 //! snapshots too, until it knows that the transaction has *ended* at its coordinator. It learns
-//! this from [`EndMark`]s, which `Prepare`, `Commit` and `Abort` carry: a position, below which all
-//! transactions of the sender have ended except those that the mark lists as open.
+//! this from [`EndMark`]s, which `Prepare`, `Commit` and `Abort` carry: a
+//! [`Position`] in the sender's sequence of transactions, below which all have ended except those
+//! that the mark lists as open.
 //!
 //! End marks are merged and never replaced. END is not forced, so a restarted coordinator may list
 //! a transaction as open that an earlier mark had ended; [`EndedTransactions`] is the union of what

@@ -40,7 +40,7 @@ pub struct CommitNode {
     /// Whether locks were released in this step, so that waiters may get them.
     pub(super) locks_released: bool,
 
-    /// The last serial of this incarnation.
+    /// The number of the last transaction that this incarnation has begun to coordinate.
     pub(super) serial: u64,
     /// The open transactions that this node coordinates.
     pub(super) coordinated: TxMap<Coordinated>,
@@ -73,7 +73,7 @@ pub(super) struct PreparedTx(pub(super) TxId);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CommittedTx(pub(super) TxId);
 
-/// A participant's terminal record of this transaction.
+/// A participant's record of the outcome, COMMITTED or ABORTED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OutcomeTx(pub(super) TxId);
 

@@ -151,7 +151,7 @@ impl Part {
     ///
     /// # Errors
     /// [`InvalidTransaction`] if there are no operations, too many, or too many nodes.
-    pub fn whole(age: Age, ops: &Arc<[Op]>) -> Result<Part, InvalidTransaction> {
+    pub fn of_all(age: Age, ops: &Arc<[Op]>) -> Result<Part, InvalidTransaction> {
         if ops.len() > Part::OPS_MAX {
             return Err(InvalidTransaction::TooManyOps);
         }
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn part_keeps_the_clients_order_of_operations() {
         let whole =
-            Part::whole(age(), &Arc::from([op(2, 1), op(0, 2), op(2, 3), op(0, 4)])).unwrap();
+            Part::of_all(age(), &Arc::from([op(2, 1), op(0, 2), op(2, 3), op(0, 4)])).unwrap();
         assert_eq!(whole.of(NodeId(2)).ops(), [op(2, 1), op(2, 3)]);
         assert_eq!(whole.of(NodeId(0)).ops(), [op(0, 2), op(0, 4)]);
         assert!(whole.of(NodeId(1)).ops().is_empty());
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(all.subordinates(NodeId(0)), u64::MAX - 1);
         assert_eq!(all.among(0b101).collect::<Vec<_>>(), [NodeId(0), NodeId(2)]);
         assert_eq!(Participants::new((0..65).map(NodeId)), Err(InvalidTransaction::TooManyNodes));
-        assert_eq!(Part::whole(age(), &Arc::from([])), Err(InvalidTransaction::NoOps));
+        assert_eq!(Part::of_all(age(), &Arc::from([])), Err(InvalidTransaction::NoOps));
         assert!(
             codec::decode::<Participants>(&codec::encode(&[NodeId(2), NodeId(1)][..])).is_err()
         );

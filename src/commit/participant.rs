@@ -45,7 +45,7 @@ enum Stage {
 pub(super) struct KnownOutcome {
     request: RequestId,
     decision: Decision,
-    /// The proof that the terminal record is durable.
+    /// The proof that the outcome record is durable.
     proof: Option<Durable<OutcomeTx>>,
 }
 
@@ -87,7 +87,7 @@ impl KnownOutcome {
         KnownOutcome { request: known.request, decision: known.decision, proof: None }
     }
 
-    /// The coordinator waits for an Ack, which waits for the terminal record.
+    /// The coordinator waits for an Ack, which waits for the outcome record.
     pub(super) fn owes_ack(&self) -> bool {
         self.decision == Decision::Committed && self.proof.is_none()
     }
@@ -221,7 +221,7 @@ impl CommitNode {
         }
     }
 
-    /// Appends the terminal record, applies the decision and releases the locks. An abort is not
+    /// Appends the outcome record, applies the decision and releases the locks. An abort is not
     /// forced: a participant that loses the record is in doubt again and inquires again.
     fn apply_decision(&mut self, tx: TxId, decision: Decision, out: &mut Outbox<Self>) {
         let participation =
@@ -256,7 +256,7 @@ impl CommitNode {
         self.outcomes.insert(tx, KnownOutcome { request, decision, proof: None });
     }
 
-    /// A terminal record is durable: acknowledges it, or replies to the participants that inquired.
+    /// An outcome record is durable: acknowledges it, or replies to the participants that inquired.
     pub(super) fn on_outcome_durable(&mut self, proof: Durable<OutcomeTx>, out: &mut Outbox<Self>) {
         let tx = proof.get().0;
         if let Some(known) = self.outcomes.get_mut(tx) {

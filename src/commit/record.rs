@@ -214,7 +214,7 @@ mod tests {
         let add = Action::Add { by: -1, at_least: i64::MIN };
         let ops =
             [op(1, Action::Get), op(1, Action::Put(-300)), op(260, Action::Delete), op(260, add)];
-        let part = Part::whole(Age { at: u64::MAX, by: request }, &Arc::from(ops)).unwrap();
+        let part = Part::of_all(Age { at: u64::MAX, by: request }, &Arc::from(ops)).unwrap();
         let records = [
             Record::Prepared { tx, request, part: part.of(NodeId(260)) },
             Record::Commit { tx, request, part },

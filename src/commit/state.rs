@@ -23,9 +23,10 @@ pub struct State {
     pub incarnation: Incarnation,
     /// The values after every COMMIT and COMMITTED record of the log so far.
     pub values: BTreeMap<Key, i64>,
-    /// The transactions in doubt; their locks follow from it. Sorted by transaction.
+    /// The transactions with PREPARED and without an outcome; their locks follow from it. Sorted by
+    /// transaction.
     pub prepared: Vec<Prepared>,
-    /// Terminal outcomes as participant, kept until `ended` covers them. Sorted by transaction.
+    /// Outcomes as participant, kept until `ended` covers them. Sorted by transaction.
     pub outcomes: Vec<KnownOutcome>,
     /// Transactions committed as coordinator and not acknowledged by all. Sorted by transaction.
     pub committing: Vec<Committing>,

@@ -6,8 +6,8 @@ use super::{About, DiskOp, Effect, FileId, HaltReason, Label, Node};
 use crate::codec;
 use crate::id::{NodeId, RequestId};
 
-/// The effects of a step, in order. The driver owns the outbox and reuses it, so that a warm step
-/// allocates nothing.
+/// The effects of a step, in order. The driver owns the outbox and reuses it, so that a step
+/// allocates nothing once its buffers have grown.
 #[derive(Clone, Debug)]
 pub struct Outbox<N: Node> {
     effects: Vec<Effect<N>>,

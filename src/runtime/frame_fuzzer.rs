@@ -208,7 +208,7 @@ fn peer_message(next_random: &mut impl FnMut() -> u64) -> PeerPacket<Message> {
     let tx =
         TxId { coordinator: NodeId(3), incarnation: Incarnation(1), serial: next_random() % 1000 };
     let age = Age { at: next_random(), by: request_id() };
-    let part = Part::whole(age, &ops(next_random)).expect("a few operations");
+    let part = Part::of_all(age, &ops(next_random)).expect("a few operations");
     let end_mark = EndMark::new(crate::commit::Position::of(tx), std::iter::empty(), None);
     let message = match next_random() % 3 {
         0 => Message::Prepare { tx, request: request_id(), part, end_mark },

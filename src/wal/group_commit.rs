@@ -10,9 +10,9 @@ pub(super) struct GroupCommit {
     // Durability was requested up to this record; <= appended. Later records have no barrier of
     // their own.
     forced: u64,
-    // The last completed barrier; durable <= syncing_to <= appended.
+    // Every record up to this position is durable; durable <= barrier.up_to <= appended.
     durable: u64,
-    // The barrier in flight, which defines syncing_to.
+    // The barrier in flight.
     barrier: Option<Barrier>,
 }
 

@@ -23,9 +23,9 @@ pub struct WalOptions {
     pub compact_at: u64,
     /// A snapshot is written in appends of at most this many bytes; at least 1.
     pub chunk_bytes_max: usize,
-    /// [`Boot::entropy`](crate::Boot::entropy). Makes the checksums of this incarnation
-    /// unpredictable for a client that would write a forged frame into a value. Nothing else
-    /// depends on it.
+    /// [`Boot::entropy`](crate::Boot::entropy). Goes into the checksums of this incarnation, so
+    /// that a client cannot store a value that would be read as a frame. Nothing else depends on
+    /// it.
     pub entropy: u64,
 }
 

@@ -9,9 +9,10 @@
 //! that [`recover`] found to a new file, syncs, renames and syncs the directory, and only then is
 //! the log [ready](Wal::ready).
 //!
-//! Files are `snapshot.k` and `wal.k`; the log after `snapshot.k` is `wal.k`, and `wal.k+1` too
-//! while a compaction is in progress or was interrupted. The formats are in the modules
-//! `file_header`, `frame` and `snapshot`, the rules of reading in `recovery`.
+//! Files are `snapshot.k` and `wal.k`; the records after `snapshot.k` are in the segment `wal.k`. A
+//! compaction begins `wal.k+1`, then writes `snapshot.k+1`, then removes the files before. The
+//! formats are in the modules `file_header`, `frame` and `snapshot`, the rules of reading in
+//! `recovery`.
 //!
 //! # The proof of durability
 //!
@@ -34,11 +35,12 @@
 //!
 //! # Known limits
 //!
+//! Records are numbered from 1 over all incarnations; the number of a record is its *position*.
 //! Each frame contains a *watermark*, the position of the last record that was durable when the
 //! frame was written. The records of the last barrier have no frame after them. So damage to them
-//! cannot be distinguished from a torn tail. The encoded state may have at
-//! most 4 GiB, since one step writes it, and a record at most
-//! [`codec::VALUE_BYTES_MAX`](crate::codec::VALUE_BYTES_MAX) bytes.
+//! cannot be distinguished from a torn tail. The encoded state may have at most 4 GiB, since one
+//! step writes it, and a record at most [`codec::VALUE_BYTES_MAX`](crate::codec::VALUE_BYTES_MAX)
+//! bytes.
 
 mod durable;
 mod file_header;

@@ -23,13 +23,13 @@ struct NodeSets {
     prepared: u64,
     /// And it is durable. A subset of `prepared`.
     prepared_durable: u64,
-    /// A terminal record is in the log of the present incarnation.
-    terminal: u64,
-    /// And the decision is to commit. A subset of `terminal`.
-    terminal_commit: u64,
-    /// And it is durable. A subset of `terminal`.
-    terminal_durable: u64,
-    /// A terminal record was durable once: the decision is final, whatever the log holds later.
+    /// An outcome record is in the log of the present incarnation.
+    outcome: u64,
+    /// And the decision is to commit. A subset of `outcome`.
+    outcome_is_commit: u64,
+    /// And it is durable. A subset of `outcome`.
+    outcome_durable: u64,
+    /// An outcome record was durable once: the decision is final, whatever the log holds later.
     decided_commit: u64,
     decided_abort: u64,
 }
@@ -137,9 +137,9 @@ impl TxStates {
             let node_sets = &mut tx_state.node_sets;
             node_sets.prepared &= others;
             node_sets.prepared_durable &= others;
-            node_sets.terminal &= others;
-            node_sets.terminal_commit &= others;
-            node_sets.terminal_durable &= others;
+            node_sets.outcome &= others;
+            node_sets.outcome_is_commit &= others;
+            node_sets.outcome_durable &= others;
             if tx_state.tx.coordinator == node {
                 tx_state.commit = RecordStatus::Absent;
             }
@@ -206,31 +206,31 @@ impl TxState {
         set_bit(&mut node_sets.prepared_durable, node, status == RecordStatus::Durable);
     }
 
-    /// The decision in the node's terminal record, and the status of that record.
+    /// The decision in the node's outcome record, and the status of that record.
     #[inline]
-    pub(super) fn terminal(&self, node: NodeId) -> Option<(Decision, RecordStatus)> {
+    pub(super) fn outcome(&self, node: NodeId) -> Option<(Decision, RecordStatus)> {
         let (node_sets, bit) = (&self.node_sets, bit(node));
-        if node_sets.terminal & bit == 0 {
+        if node_sets.outcome & bit == 0 {
             return None;
         }
-        let commit = node_sets.terminal_commit & bit != 0;
-        let durable = node_sets.terminal_durable & bit != 0;
+        let commit = node_sets.outcome_is_commit & bit != 0;
+        let durable = node_sets.outcome_durable & bit != 0;
         Some((
             if commit { Decision::Committed } else { Decision::Aborted },
             if durable { RecordStatus::Durable } else { RecordStatus::Appended },
         ))
     }
 
-    /// Sets the node's terminal record, with status `Appended` or `Durable`.
+    /// Sets the node's outcome record, with status `Appended` or `Durable`.
     #[inline]
-    pub(super) fn set_terminal(&mut self, node: NodeId, decision: Decision, status: RecordStatus) {
+    pub(super) fn set_outcome(&mut self, node: NodeId, decision: Decision, status: RecordStatus) {
         let node_sets = &mut self.node_sets;
-        node_sets.terminal |= bit(node);
-        set_bit(&mut node_sets.terminal_commit, node, decision == Decision::Committed);
-        set_bit(&mut node_sets.terminal_durable, node, status == RecordStatus::Durable);
+        node_sets.outcome |= bit(node);
+        set_bit(&mut node_sets.outcome_is_commit, node, decision == Decision::Committed);
+        set_bit(&mut node_sets.outcome_durable, node, status == RecordStatus::Durable);
     }
 
-    /// The nodes that ever had a durable terminal record with this decision.
+    /// The nodes that ever had a durable outcome record with this decision.
     #[inline]
     pub(super) fn decided(&self, decision: Decision) -> u64 {
         match decision {
@@ -239,7 +239,7 @@ impl TxState {
         }
     }
 
-    /// Notes that the node's terminal record became durable.
+    /// Notes that the node's outcome record became durable.
     #[inline]
     pub(super) fn record_decision(&mut self, node: NodeId, decision: Decision) {
         match decision {
@@ -248,14 +248,14 @@ impl TxState {
         }
     }
 
-    /// The nodes that are prepared and have no terminal record.
+    /// The nodes that are prepared and have no outcome record.
     pub(super) fn in_doubt(&self) -> u64 {
-        self.node_sets.prepared & !self.node_sets.terminal
+        self.node_sets.prepared & !self.node_sets.outcome
     }
 
-    /// The nodes that have a terminal record.
-    pub(super) fn terminal_nodes(&self) -> u64 {
-        self.node_sets.terminal
+    /// The nodes that have an outcome record.
+    pub(super) fn outcome_nodes(&self) -> u64 {
+        self.node_sets.outcome
     }
 }
 

@@ -1,7 +1,8 @@
 //! The disk of one node and its fault model. The rules D1 to D12 are documented at the code that
 //! implements them; `cargo sim profiles` lists them.
 //!
-//! The node sees the *volatile* state. A power cut leaves the *durable* state plus some of the
+//! The node sees the *volatile* state (driver's queue and page cache). A power cut leaves the
+//! *durable* state (platter) plus some of the
 //! unsynced micro-operations (D1): each 512-byte sector written, each extension of a size, each
 //! truncation, each creation, rename and removal. Completed barriers order them, and writes to one
 //! sector keep their order; nothing else is ordered. Operations are expanded to sectors only when a
@@ -52,8 +53,9 @@ pub struct Disk {
     barriers: Vec<Barrier>,
     /// Number of operations issued so far.  `performed_below <= issued`
     issued: u64,
-    /// Operations with lower numbers have reached the page cache: a barrier issued after them has
-    /// completed, or the process that issued them has ended. A kill cannot cut them (P1).
+    /// Operations with lower numbers have left the driver's queue for the page cache, so that a
+    /// kill cannot lose them (P1): a barrier issued after them has completed, or the process that
+    /// issued them has ended.
     performed_below: u64,
     /// The error of the first write of this incarnation that failed (D8). No later operation is
     /// performed.
@@ -167,7 +169,8 @@ impl Disk {
         self.queue.len() - self.queue.partition_point(|entry| entry.at < self.performed_below)
     }
 
-    /// P2: the number of operations that are not durable and may survive a power cut.
+    /// P2: the number of operations that are not durable and may survive a power cut: all but those
+    /// that a failed sync has lost (`abandoned`).
     pub fn unsynced(&self) -> usize {
         self.queue.iter().filter(|entry| !entry.abandoned).count()
     }

@@ -117,8 +117,8 @@ impl Disk {
 
 /// Barriers.
 impl Disk {
-    /// With any result: the driver performs in order, so operations issued before have reached the
-    /// page cache (P1).
+    /// With any result: the driver performs in order, so operations issued before have left its
+    /// queue for the page cache (P1).
     pub(super) fn end_barrier(&mut self, op: OpId) -> Barrier {
         let at = self.barriers.iter().position(|barrier| barrier.op == op);
         let barrier = self.barriers.remove(at.expect("a completion without a barrier"));

@@ -34,7 +34,8 @@ struct Link {
     partitions: u32,
     /// No message is delivered before this time (N5).
     clogged_until_us: u64,
-    /// Whether the clog is part of a swizzle (N7).
+    /// Whether the clog is part of a swizzle (N7): several links clogged one by one and released in
+    /// another order.
     clogged_by_swizzle: bool,
 }
 

@@ -108,8 +108,8 @@ impl Wal {
     }
 
     /// Gives the snapshot its name, if it is synced and everything that it covers is durable in the
-    /// log. So the position in a snapshot's header is a true watermark, like every other; and a
-    /// segment is never removed while a barrier on it is in flight.
+    /// log. So the records before a snapshot are durable, as recovery assumes; and a segment is
+    /// never removed while a barrier on it is in flight.
     pub(super) fn rename_snapshot<N: Node>(&mut self, out: &mut Outbox<N>) {
         if self.lane != SnapshotLane::Synced || self.group.durable() < self.covered_position {
             return;

@@ -205,10 +205,10 @@ impl AtomicCommitChecker {
     }
 
     /// A peer that must answer an inquiry of `asker` about this transaction: it is not permanently
-    /// down, has a terminal record, and has received no end mark of the transaction.
+    /// down, has an outcome record, and has received no end mark of the transaction.
     fn peer_with_outcome(&self, tx_state: &TxState, asker: NodeId) -> Option<NodeId> {
         let tx = tx_state.tx;
-        nodes(tx_state.subordinates & tx_state.terminal_nodes()).find(|peer| {
+        nodes(tx_state.subordinates & tx_state.outcome_nodes()).find(|peer| {
             let mut received_end_marks = self.nodes[usize::from(peer.0)].received_end_marks.iter();
             let ended = received_end_marks
                 .any(|mark| mark.coordinator == tx.coordinator && mark.contains(Position::of(tx)));

@@ -52,7 +52,7 @@ impl AtomicCommitChecker {
                 format!("{node} votes Yes on {tx} before its Prepared record is durable");
             return Err(Violation::safety("W1 PreparedIsDurableBeforeYes", explanation));
         }
-        if tx_state.terminal(node).is_some_and(|(decision, _)| decision == Decision::Aborted) {
+        if tx_state.outcome(node).is_some_and(|(decision, _)| decision == Decision::Aborted) {
             let explanation = format!("{node} votes Yes on {tx} after it aborted it");
             return Err(Violation::safety("AC2 DecisionsAreFinal", explanation));
         }
@@ -76,7 +76,7 @@ impl AtomicCommitChecker {
     ) -> Result<(), Violation> {
         let Refusal::Conflict { holder } = refusal else { return Ok(()) };
         let tx_state = self.tx_states.tx_state(holder);
-        if let Some((decision, _)) = tx_state.terminal(node) {
+        if let Some((decision, _)) = tx_state.outcome(node) {
             let explanation = format!(
                 "{node} refuses {tx} because of a lock of {holder}, \
                  which is already {decision:?} there"
@@ -130,12 +130,12 @@ impl AtomicCommitChecker {
         Ok(())
     }
 
-    /// W3: the terminal record is durable before Ack. A node without one may acknowledge a
+    /// W3: the outcome record is durable before Ack. A node without one may acknowledge a
     /// transaction that every subordinate has acknowledged: it committed the transaction and then
     /// forgot it.
     fn on_ack_sent(&mut self, node: NodeId, tx: TxId) -> Result<(), Violation> {
         let tx_state = self.tx_states.tx_state(tx);
-        let durable = tx_state.terminal(node) == Some((Decision::Committed, RecordStatus::Durable));
+        let durable = tx_state.outcome(node) == Some((Decision::Committed, RecordStatus::Durable));
         let all_acked = tx_state.decided(Decision::Committed) >> node.0 & 1 == 1
             && tx_state.subordinates & !tx_state.acked == 0;
         if durable || all_acked {
@@ -157,7 +157,7 @@ impl AtomicCommitChecker {
             InquiryReply::Committed => Decision::Committed,
             InquiryReply::Aborted => Decision::Aborted,
         };
-        if self.tx_states.tx_state(tx).terminal(node) == Some((decision, RecordStatus::Durable)) {
+        if self.tx_states.tx_state(tx).outcome(node) == Some((decision, RecordStatus::Durable)) {
             return Ok(());
         }
         let explanation = format!(

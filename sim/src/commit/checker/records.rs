@@ -30,8 +30,8 @@ impl AtomicCommitChecker {
         self.tx_states.tx_state(tx).request.get_or_insert(view.header.request);
         match kind {
             RecordKind::Prepared | RecordKind::Commit => self.on_part(at_us, node, &view),
-            RecordKind::Committed => self.on_terminal(at_us, node, tx, Decision::Committed),
-            RecordKind::Aborted => self.on_terminal(at_us, node, tx, Decision::Aborted),
+            RecordKind::Committed => self.on_outcome_record(at_us, node, tx, Decision::Committed),
+            RecordKind::Aborted => self.on_outcome_record(at_us, node, tx, Decision::Aborted),
             RecordKind::End => self.on_end_record(at_us, tx),
         }
     }
@@ -126,7 +126,7 @@ impl AtomicCommitChecker {
     }
 
     /// AC2: a participant appends one decision, and never the opposite one; L1: it does so in time.
-    fn on_terminal(
+    fn on_outcome_record(
         &mut self,
         at_us: u64,
         node: NodeId,
@@ -144,13 +144,13 @@ impl AtomicCommitChecker {
             self.spare_ops.push(ops);
         }
         let tx_state = self.tx_states.tx_state(tx);
-        if let Some((before, _)) = tx_state.terminal(node)
+        if let Some((before, _)) = tx_state.outcome(node)
             && before != decision
         {
             let explanation = format!("{node} wrote {decision:?} for {tx} after {before:?}");
             return Err(Violation::safety("AC2 DecisionsAreFinal", explanation));
         }
-        tx_state.set_terminal(node, decision, RecordStatus::Appended);
+        tx_state.set_outcome(node, decision, RecordStatus::Appended);
         Ok(())
     }
 
@@ -227,7 +227,7 @@ impl AtomicCommitChecker {
         Ok(())
     }
 
-    /// AC1, AC2: a terminal record is durable, and fixes the decision of all nodes.
+    /// AC1, AC2: an outcome record is durable, and fixes the decision of all nodes.
     pub(super) fn decide(
         &mut self,
         node: NodeId,
@@ -235,7 +235,7 @@ impl AtomicCommitChecker {
         decision: Decision,
     ) -> Result<(), Violation> {
         let tx_state = self.tx_states.tx_state(tx);
-        tx_state.set_terminal(node, decision, RecordStatus::Durable);
+        tx_state.set_outcome(node, decision, RecordStatus::Durable);
         tx_state.record_decision(node, decision);
         let opposite = match decision {
             Decision::Committed => Decision::Aborted,
