@@ -8,8 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::commit::{Action, Age, Key, Op, Reads, Refusal};
-use crate::id::TxId;
+use crate::commit::{Action, Age, Key, Op, Reads, Refusal, TxId};
 
 /// The values of one node, and their locks.
 #[derive(Clone, Debug, Default)]
@@ -175,7 +174,7 @@ pub(crate) fn apply_ops(values: &mut BTreeMap<Key, i64>, ops: &[Op]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Incarnation, NodeId, RequestId};
+    use stormglass_node::id::{Incarnation, NodeId, RequestId};
 
     fn tx(serial: u64) -> (TxId, Age) {
         let tx = TxId { coordinator: NodeId(0), incarnation: Incarnation(1), serial };

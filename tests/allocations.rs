@@ -9,7 +9,7 @@ use allocation_counter::measure;
 use stormglass::commit::{
     Action, Age, CommitNode, Config, Key, Op, Outcome, Request, RequestNumber,
 };
-use stormglass::{
+use stormglass_node::{
     Boot, DiskError, DiskOp, Effect, FileId, Incarnation, Input, Label, Node, NodeId, Outbox,
     ReadDisk, RequestId, Time,
 };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use stormglass::commit::{Age, CommitNode, Request, RequestNumber};
-use stormglass::{Incarnation, NodeId, RequestId};
-use stormglass_sim::commit::Commit;
+use stormglass_commit_sim::Commit;
+use stormglass_node::{Incarnation, NodeId, RequestId};
 use stormglass_sim::profile::{Profile, Rng};
 use stormglass_sim::property::{Observation, Property, PropertyResult, Sometimes};
 use stormglass_sim::protocol::Protocol;

@@ -1,7 +1,7 @@
 //! Clocks, with a node that only reads its own: C1, C2, C3.
 
 use serde::{Deserialize, Serialize};
-use stormglass::{
+use stormglass_node::{
     Boot, BootError, Effect, Input, Label, Micros, Node, NodeId, Outbox, Subject, Time,
 };
 use stormglass_sim::chooser::Scripted;

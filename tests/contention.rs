@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use stormglass::commit::{Action, CommitNode, Op, Outcome, Response};
-use stormglass::{Node, NodeId};
+use stormglass_commit_sim::workload::ClientRequest;
+use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
+use stormglass_node::{Node, NodeId};
 use stormglass_sim::chooser::NoFaults;
-use stormglass_sim::commit::workload::ClientRequest;
-use stormglass_sim::commit::{AtomicCommitChecker, Clients, Commit};
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::property::{Checker, Fact, Observation, Violation};
 use stormglass_sim::protocol::Protocol;

@@ -1,8 +1,8 @@
 //! Equal binary, seed and options give an equal run: twice, from its own record, and on any
 //! machine.
 
+use stormglass_commit_sim::Commit;
 use stormglass_sim::chooser::{Recording, Scripted};
-use stormglass_sim::commit::Commit;
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::protocol::{Of, draw_run, world};

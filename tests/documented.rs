@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stormglass_sim::commit::Commit;
+use stormglass_commit_sim::Commit;
 use stormglass_sim::protocol::Protocol;
 
 /// The families of ids, and how many there are of each.
@@ -74,8 +74,8 @@ fn every_fault_rule_is_named_in_the_fault_injection_code() {
 #[test]
 fn every_property_is_named_in_the_checker_code() {
     // The heads of files are tables of contents; they do not count here.
-    let text = concatenate(sources("sim/src/commit/checker")).replace("//!", "//");
-    let module_docs = concatenate(sources("sim/src/commit/checker"));
+    let text = concatenate(sources("commit-sim/src/checker")).replace("//!", "//");
+    let module_docs = concatenate(sources("commit-sim/src/checker"));
     let checker_file = |id: &str| module_docs.contains(&format!("//! {id}:"));
     let mut missing = missing(PROPERTIES, &ids_in_doc_comments(&text));
     missing.retain(|id| !checker_file(id));
@@ -97,9 +97,9 @@ fn every_property_of_the_checker_is_violated_by_a_mutant() {
     };
     let property_names_in =
         |text: String| text.lines().map(names_in_line).reduce(|a, b| &a | &b).unwrap_or_default();
-    let checker_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sim/src/commit/checker.rs");
+    let checker_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("commit-sim/src/checker.rs");
     let checked = property_names_in(concatenate(
-        sources("sim/src/commit/checker").into_iter().chain([checker_file]),
+        sources("commit-sim/src/checker").into_iter().chain([checker_file]),
     ));
     let mutant_tests = ["tests/mutant_effects.rs", "tests/faulty_nodes.rs"]
         .map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file));

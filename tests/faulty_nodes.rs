@@ -4,16 +4,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use stormglass::commit::TxId;
 use stormglass::commit::{
     AbortReason, Action, Config, InquiryReply, Message, Outcome, Reads, Refusal, Request, Response,
     Vote,
 };
-use stormglass::{
+use stormglass_commit_sim::workload::ClientRequest;
+use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
+use stormglass_node::{
     Boot, BootError, DiskError, DiskOp, FileId, Input, Micros, Node, NodeId, Outbox, ReadDisk,
-    RequestId, Time, TxId,
+    RequestId, Time,
 };
-use stormglass_sim::commit::workload::ClientRequest;
-use stormglass_sim::commit::{AtomicCommitChecker, Clients, Commit};
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::property::{Checker, Fact, Observation, Violation};

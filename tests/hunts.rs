@@ -1,6 +1,6 @@
 //! A short hunt in each profile: the node violates no property, and the opt-in faults are detected.
 
-use stormglass_sim::commit::Commit;
+use stormglass_commit_sim::Commit;
 use stormglass_sim::hunt::{HuntOptions, HuntReport, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::tally::Rule;

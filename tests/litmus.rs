@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use stormglass::commit::{Action, CommitNode};
-use stormglass::{About, DiskError, NodeId, Subject};
+use stormglass_commit_sim::workload::ClientRequest;
+use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
+use stormglass_node::{About, DiskError, NodeId, Subject};
 use stormglass_sim::chooser::{Chooser, Scripted, Seeded, SendPoint};
-use stormglass_sim::commit::workload::ClientRequest;
-use stormglass_sim::commit::{AtomicCommitChecker, Clients, Commit};
 use stormglass_sim::disk::Survival;
 use stormglass_sim::fault::{
     BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault,

@@ -15,6 +15,7 @@ mod properties;
 mod real;
 mod rig;
 mod scenarios;
+mod schedule_format;
 mod schedule_stability;
 mod shrinking;
 mod tidy;

@@ -1,13 +1,12 @@
 //! Mutants around the real node, each of which violates a property; `faulty_nodes` has more of
-//! them, and `sim/mutants/run` builds others inside it.
+//! them, and `cargo tools mutants` builds others inside it.
 
+use stormglass::commit::TxId;
 use stormglass::commit::{
     CommitNode, Config, EndMark, Event, Message, Position, Request, Response,
 };
-use stormglass::{
-    Boot, BootError, DiskOp, Effect, FileId, Input, Node, NodeId, Outbox, Time, TxId,
-};
-use stormglass_sim::commit::{AtomicCommitChecker, Clients, Commit, Txn};
+use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Txn};
+use stormglass_node::{Boot, BootError, DiskOp, Effect, FileId, Input, Node, NodeId, Outbox, Time};
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Profile, Rng, Setup};

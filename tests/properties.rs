@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
-use stormglass_sim::commit::Commit;
+use stormglass_commit_sim::Commit;
 use stormglass_sim::profile::Setup;
 use stormglass_sim::protocol::Of;
 use stormglass_sim::replay::replay_world;

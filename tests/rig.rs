@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stormglass::commit::{Action, CommitNode, Key, Op};
-use stormglass::{DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
+use stormglass_commit_sim::workload::ClientRequest;
+use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
+use stormglass_node::{DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
 use stormglass_sim::chooser::Scripted;
-use stormglass_sim::commit::workload::ClientRequest;
-use stormglass_sim::commit::{AtomicCommitChecker, Clients, Commit};
 use stormglass_sim::fault::Fault;
-use stormglass_sim::plan::{LOG_BYTES, Plan, Timing};
+use stormglass_sim::plan::Plan;
 use stormglass_sim::property::{Checker, Fact, Observation, Violation};
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::world::{RunOutcome, World};
@@ -69,17 +69,7 @@ pub(crate) fn client_request(ops: &[Op]) -> ClientRequest {
 }
 
 pub(crate) fn plan(nodes: u16) -> Plan {
-    let (fault_phase_us, recovery_timeout_us) = (500_000, 4_000_000);
-    Plan {
-        nodes,
-        clients: 1,
-        timing: Timing::default(),
-        fault_phase_us,
-        recovery_timeout_us,
-        log_bytes: LOG_BYTES,
-        permanently_down: Vec::new(),
-        encode_messages: false,
-    }
+    Plan::base(nodes, 1)
 }
 
 /// Runs these requests under these faults; every fault must be reached.

@@ -2,8 +2,8 @@
 //! failed.
 
 use stormglass::commit::{Action, Key, Op};
-use stormglass::{About, DiskError, NodeId, RequestId, Subject};
-use stormglass_sim::commit::workload::ClientRequest;
+use stormglass_commit_sim::workload::ClientRequest;
+use stormglass_node::{About, DiskError, NodeId, RequestId, Subject};
 use stormglass_sim::disk::Survival;
 use stormglass_sim::fault::{
     Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault, WriteFault,

@@ -1,18 +1,18 @@
 //! How long a schedule keeps its meaning: mutants, changes of the node that preserve its behaviour,
 //! and whether the shrunk schedule of the mutant still violates the same property. Beside it the
-//! same for the seed that found the mutant. `sim/mutants/run` measures the same over the mutants
-//! inside the node, with STABILITY=1.
+//! same for the seed that found the mutant. `cargo tools mutants --stability` measures the same
+//! over the mutants inside the node.
 
 use std::sync::atomic::AtomicBool;
 
-use stormglass_sim::commit::edits::{Edit, EditResult, EditedProtocol, Reproduction, try_edits};
-use stormglass_sim::commit::{Commit, Txn};
+use stormglass_commit_sim::{Commit, Txn};
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
 use stormglass_sim::profile::Setup;
 use stormglass_sim::protocol::Of;
 use stormglass_sim::replay::record;
 use stormglass_sim::schedule::Schedule;
 use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, shrink};
+use stormglass_tools::edits::{Edit, EditResult, EditedProtocol, Reproduction, try_edits};
 
 use crate::mutant_effects::{
     EARLY_ABORT, EARLY_ACK, MutantProtocol, PANICS, REMOVES_LOG_EARLY, REPEATS_COMMIT, SKIPS_SYNC,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use stormglass::commit::{Action, CommitNode, Config, Key, Op, Request};
-use stormglass::{NodeId, RequestId};
-use stormglass_sim::commit::{Clients, Commit, Txn};
+use stormglass_commit_sim::{Clients, Commit, Txn};
+use stormglass_node::{NodeId, RequestId};
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
 use stormglass_sim::property::{Checker, Fact, Observation, Violation};

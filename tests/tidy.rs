@@ -10,8 +10,14 @@ const PRIVATE_WORDS: [&str; 17] = [
 ];
 
 /// Words of files that earlier versions wrote, and the sources that still name them.
-const EARLIER_FORMATS: [(&str, &str); 2] =
-    [("sim/src/schedule", "storm"), ("src/journal.rs", "weather")];
+const EARLIER_FORMATS: [(&str, &str); 3] = [
+    ("sim/src/schedule", "storm"),
+    ("tests/schedule_format.rs", "storm"),
+    ("sim/src/trace.rs", "weather"),
+];
+
+/// Where a package has Rust sources.
+const DIRECTORIES: [&str; 4] = ["src", "benches", "examples", "tests"];
 
 /// Longer comment lines do not fit beside a diff.
 const COMMENT_COLUMNS_MAX: usize = 100;
@@ -41,7 +47,13 @@ fn files(directories: &[&str], extension: &str) -> Vec<PathBuf> {
 }
 
 fn source_files() -> Vec<PathBuf> {
-    files(&["src", "sim/src", "sim/benches", "sim/examples", "sim/tests", "tests"], "rs")
+    let packages = ["", "node/", "sim/", "commit-sim/", "tools/"];
+    let directories: Vec<String> = packages
+        .iter()
+        .flat_map(|package| DIRECTORIES.map(|directory| format!("{package}{directory}")))
+        .filter(|directory| root().join(directory).is_dir())
+        .collect();
+    files(&directories.iter().map(String::as_str).collect::<Vec<_>>(), "rs")
 }
 
 /// Every line of these files that `is_wrong`, as `path:line: text`.
@@ -72,7 +84,7 @@ fn code_and_documents_use_no_private_words() {
     let mut checked = source_files();
     checked.extend(files(&["docs", "sim/src", "regressions"], "md"));
     checked.extend(files(&["regressions", "tests/scenarios"], "schedule"));
-    checked.extend(files(&["sim/mutants"], "patch"));
+    checked.extend(files(&["tools/mutants"], "patch"));
     checked.extend(["README.md", "ARCHITECTURE.md"].map(|name| root().join(name)));
     assert!(checked.len() > 200, "only {} files were checked", checked.len());
     let wrong = lines_where(&checked, has_private_word);

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use stormglass_sim::commit::Commit;
+use stormglass_commit_sim::Commit;
 use stormglass_sim::protocol::Of;
 use stormglass_sim::regress::{files, read};
 use stormglass_sim::replay::replay_world;

@@ -2,8 +2,10 @@
 //! simulation finds that: `cargo run --release -p stormglass-sim --example counter -- broken`.
 
 use std::collections::BTreeMap;
-use stormglass::{About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Node, NodeId};
-use stormglass::{OpId, Outbox, RequestId, Time};
+use stormglass_node::{
+    About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Node, NodeId,
+};
+use stormglass_node::{OpId, Outbox, RequestId, Time};
 use stormglass_sim::property::{Fact, Observation, Property, PropertyResult};
 use stormglass_sim::simulation::Simulation;
 

@@ -7,10 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use stormglass::{
+use stormglass_node::{
     About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Micros, Node,
 };
-use stormglass::{NodeId, OpId, Outbox, ReadDisk, RequestId, Subject, Time};
+use stormglass_node::{NodeId, OpId, Outbox, ReadDisk, RequestId, Subject, Time};
 use stormglass_sim::property::{Checker, Fact, Observation, Property, PropertyResult};
 use stormglass_sim::simulation::Simulation;
 

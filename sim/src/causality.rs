@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use stormglass::{About, Effect, Input, Label, Node, NodeId, RequestId};
+use stormglass_node::{About, Effect, Input, Label, Node, NodeId, RequestId};
 
 use crate::fault::Endpoint;
 use crate::property::{Checker, Fact, Observation, Violation};
-use crate::trace::{Filter, Trace, request_of};
+use crate::trace::{Filter, Trace};
 
 /// A checker that is never violated and records the causes of each fact.
 #[derive(Clone, Debug, Default)]
@@ -136,7 +136,7 @@ impl<N: Node> Checker<N> for CausalTrace {
         let at = self.facts.len();
         let before = self.last.insert(process, at);
         let causes = before.into_iter().chain(cause).collect();
-        self.facts.push(RecordedFact { line, about: request_of(observation.fact), fault, causes });
+        self.facts.push(RecordedFact { line, about: observation.fact.request(), fault, causes });
         self.index_fact(observation, at);
         Ok(())
     }

@@ -9,7 +9,7 @@ pub use recording::Recording;
 pub use scripted::Scripted;
 pub use seeded::Seeded;
 
-use stormglass::{About, DiskOp, Effect, Node, NodeId};
+use stormglass_node::{About, DiskOp, Effect, Node, NodeId};
 
 use crate::disk::Disk;
 use crate::fault::{
@@ -97,7 +97,7 @@ pub struct EffectPoint<'a, N: Node> {
 
 impl<N: Node> EffectPoint<'_, N>
 where
-    N::Message: stormglass::Label,
+    N::Message: stormglass_node::Label,
 {
     /// Whether the disk has unsynced work: a crash there finds more bugs.
     pub fn in_flight(&self) -> bool {
@@ -106,7 +106,7 @@ where
 
     /// The name of the effect; `None` for reports and halts, which are never counted.
     pub fn effect_name(&self) -> Option<EffectName> {
-        use stormglass::Label;
+        use stormglass_node::Label;
         Some(match self.effect {
             Effect::Send { to, message } => EffectName::Send(message.about(), *to),
             Effect::Reply { id, .. } => EffectName::Reply(*id),

@@ -1,7 +1,7 @@
 //! The part of a fact that enters the fingerprint: time, node, kind, subject, fault, and every byte
 //! that is written. Of a message only the kind: its contents show in the next record or message.
 
-use stormglass::{
+use stormglass_node::{
     About, DiskError, DiskOp, Effect, Input, Label, Node, NodeId, RequestId, Subject,
 };
 

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use stormglass::{About, DiskError, Micros, NodeId, RequestId, Subject};
+use stormglass_node::{About, DiskError, Micros, NodeId, RequestId, Subject};
 
 use crate::disk::{Damage, Survival};
 

@@ -1,8 +1,8 @@
 //! Deterministic simulation testing for sans-IO state machines.
 //!
-//! A protocol is written as a [`Node`](stormglass::Node): a state machine that performs no I/O.
-//! This crate simulates its network, its disks, its clocks and its crashes from one 64-bit seed,
-//! checks properties at every effect of every node, and shrinks a failing seed to a short
+//! A protocol is written as a [`Node`]: a state machine that performs no
+//! I/O. This crate simulates its network, its disks, its clocks and its crashes from one 64-bit
+//! seed, checks properties at every effect of every node, and shrinks a failing seed to a short
 //! [`schedule`] that replays the same violation.
 //!
 //! A run is a function of its seed: the same seed gives the same events, the same bytes on every
@@ -16,7 +16,7 @@
 //! | test a node in `#[test]` | [`simulation::Simulation`] |
 //! | learn it step by step, from an empty crate to a fixed bug | the [`guide`] |
 //! | give a protocol its own workload, checker and schedule syntax | [`protocol::Protocol`] |
-//! | give it the command line (`hunt`, `replay`, `shrink`, `diff`) | [`cli`] |
+//! | give it the command line (`hunt`, `replay`, `shrink`, `diff`), with feature `cli` | `cli` |
 //! | state a property | [`property::Property`] |
 //! | know which faults exist and how often they occur | [`tally::Rule`], [`profile::Profile`] |
 //! | read or write a schedule by hand | [`schedule`] |
@@ -28,9 +28,8 @@
 //! not hold, `check` would panic with the shrunk schedule and its trace.
 //!
 //! ```
-//! use stormglass::{Boot, BootError, Effect, Input, Node, Outbox, Time};
-//! use stormglass_sim::property::{Fact, Observation, Property, PropertyResult};
-//! use stormglass_sim::simulation::Simulation;
+//! use stormglass_sim::{Boot, BootError, Effect, Input, Node, Outbox, Time};
+//! use stormglass_sim::{Fact, Observation, Property, PropertyResult, Simulation};
 //!
 //! #[derive(Clone, Debug)]
 //! struct Echo;
@@ -77,14 +76,15 @@
 //! ```
 
 pub mod chooser;
+#[cfg(feature = "cli")]
 pub mod cli;
-pub mod commit;
 pub mod disk;
 mod fact_hash;
 pub mod fault;
 pub mod guide {
     #![doc = include_str!("guide.md")]
 }
+#[cfg(feature = "cli")]
 mod causality;
 pub mod event_queue;
 pub mod hash;
@@ -99,8 +99,18 @@ pub mod replay;
 pub mod schedule;
 pub mod shrink;
 pub mod simulation;
-mod sorted_map;
 pub mod tally;
 pub mod trace;
 pub mod workload;
 pub mod world;
+
+/// The contract that nodes are written against, the write-ahead log and the real engine.
+#[doc(inline)]
+pub use stormglass_node as node;
+
+pub use property::{Checker, Fact, Observation, Property, PropertyResult, Violation};
+pub use simulation::Simulation;
+pub use stormglass_node::{
+    About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Micros,
+    Node, NodeId, OpId, Outbox, ReadDisk, RequestId, Subject, Time,
+};

@@ -1,6 +1,6 @@
 //! The checkers of the simulator over the event logs of real nodes.
 //!
-//! A real node writes a line before each input and each effect ([`stormglass::journal`]).
+//! A real node writes a line before each input and each effect ([`stormglass_node::journal`]).
 //! [`check_logs`] merges the lines of all nodes and incarnations by causality, never by clocks: a
 //! message is received after it was sent, an incarnation begins after the one before. Every disk
 //! operation is performed again on the disk of the simulator, so that "durable" means the same as
@@ -33,7 +33,7 @@ pub struct LogCheckReport {
     pub unperformed: u64,
     /// Nodes whose last incarnation did not end cleanly. If there are any, end-of-run properties
     /// are not checked.
-    pub unclean_nodes: Vec<stormglass::NodeId>,
+    pub unclean_nodes: Vec<stormglass_node::NodeId>,
     /// The `sometimes` counters.
     pub sometimes: Sometimes,
     /// The first violation, and the line at which it was found.
@@ -65,7 +65,7 @@ pub enum LogCheckError {
 pub fn check_logs<S>(scene: &S, paths: &[PathBuf]) -> Result<LogCheckReport, LogCheckError>
 where
     S: Scene,
-    <S::Node as stormglass::Node>::Message: Serialize + DeserializeOwned,
+    <S::Node as stormglass_node::Node>::Message: Serialize + DeserializeOwned,
 {
     let mut merge = merge::LogMerger::<S::Node>::open(paths)?;
     let mut replay =

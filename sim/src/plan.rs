@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use stormglass::NodeId;
+use stormglass_node::NodeId;
 
 use crate::fault::Endpoint;
 use crate::hash::{below, between, exponential, hash};
@@ -59,6 +59,21 @@ impl fmt::Display for Plan {
 pub const LOG_BYTES: u64 = 1_500;
 
 impl Plan {
+    /// A run of this many nodes and clients with base timing, half a second of faults, and up to
+    /// four seconds of recovery.
+    pub fn base(nodes: u16, clients: u32) -> Plan {
+        Plan {
+            nodes,
+            clients,
+            timing: Timing::default(),
+            fault_phase_us: 500_000,
+            recovery_timeout_us: 4_000_000,
+            log_bytes: LOG_BYTES,
+            permanently_down: Vec::new(),
+            encode_messages: false,
+        }
+    }
+
     /// The dense number of a directed link, nodes first and then clients, and whether one end is a
     /// client.
     pub(crate) fn link(&self, from: Endpoint, to: Endpoint) -> (u32, bool) {

@@ -8,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::plan::{LOG_BYTES, Plan, Timing};
 
 /// A named set of fault kinds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Profile {
     /// Each seed enables a random subset of all kinds and draws its own rates (swarm testing: Groce
     /// et al., ISSTA 2012). A run with every fault hides failures that a run with one kind shows.
@@ -236,9 +237,11 @@ impl Rng {
     }
 
     /// One node of the cluster.
-    pub fn node(&mut self) -> stormglass::NodeId {
+    pub fn node(&mut self) -> stormglass_node::NodeId {
         let last = u64::from(self.nodes - 1);
-        stormglass::NodeId(u16::try_from(self.between(0, last)).expect("a node's number is small"))
+        stormglass_node::NodeId(
+            u16::try_from(self.between(0, last)).expect("a node's number is small"),
+        )
     }
 
     /// A key for stateless decisions.

@@ -7,7 +7,9 @@
 
 use std::fmt;
 
-use stormglass::{BootError, Effect, FileId, HaltReason, Input, Node, NodeId, RequestId};
+use stormglass_node::{
+    BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, NodeId, RequestId, Subject,
+};
 
 use crate::disk::{CutReport, DamageRecord, Disk, KillReport};
 use crate::fault::{BarrierFault, Endpoint, MessageFault, TimedFault, WriteFault};
@@ -110,12 +112,17 @@ pub enum Fact<'a, N: Node> {
     /// Bytes at rest were damaged while the node was down (D10).
     Damaged(&'a DamageRecord),
     /// A fault of a message.
-    MessageFault { from: Endpoint, to: Endpoint, about: stormglass::About, fault: MessageFault },
+    MessageFault {
+        from: Endpoint,
+        to: Endpoint,
+        about: stormglass_node::About,
+        fault: MessageFault,
+    },
     /// A message is lost: the node is down, or the link is partitioned.
     Lost {
         from: Endpoint,
         to: Endpoint,
-        about: stormglass::About,
+        about: stormglass_node::About,
         /// Why it did not arrive.
         reason: LossReason,
     },
@@ -141,6 +148,45 @@ pub enum Fact<'a, N: Node> {
     },
     /// The run is over, including the probe.
     Ended,
+}
+
+impl<N: Node> Fact<'_, N> {
+    /// The request that this fact concerns, if there is one.
+    pub fn request(&self) -> Option<RequestId> {
+        let request_in = |subject: Option<Subject>| match subject {
+            Some(Subject::Request(id)) => Some(id),
+            Some(Subject::Number(_)) | None => None,
+        };
+        match self {
+            Fact::Input(Input::Message { message, .. }) => request_in(message.subject()),
+            Fact::Input(Input::Request { id, .. })
+            | Fact::Asked { id, .. }
+            | Fact::Answered { id, .. } => Some(*id),
+            Fact::Effect(effect, _) => match effect {
+                Effect::Send { message, .. } => request_in(message.subject()),
+                Effect::Disk(DiskOp::Append { about, .. }) => request_in(about.subject),
+                Effect::Reply { id, .. } => Some(*id),
+                Effect::Report(event) => request_in(event.subject()),
+                Effect::Disk(_) | Effect::Halt(_) => None,
+            },
+            Fact::MessageFault { about, .. } | Fact::Lost { about, .. } => {
+                request_in(about.subject)
+            }
+            Fact::Input(Input::DiskDone { .. } | Input::Wake)
+            | Fact::Boot
+            | Fact::Refused(_)
+            | Fact::Killed(_)
+            | Fact::PowerCut(_)
+            | Fact::Halted(_)
+            | Fact::Damaged(_)
+            | Fact::BarrierFault(_)
+            | Fact::WriteFault(_)
+            | Fact::TimedFault(_)
+            | Fact::Healed { .. }
+            | Fact::Quiesced { .. }
+            | Fact::Ended => None,
+        }
+    }
 }
 
 /// Why a message did not arrive.

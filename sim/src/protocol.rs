@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use serde::{Serialize, de::DeserializeOwned};
-use stormglass::{Node, NodeId};
+use stormglass_node::{Node, NodeId};
 
 use crate::chooser::{Chooser, Seeded};
 use crate::plan::Plan;
@@ -27,8 +27,8 @@ pub trait Protocol: Sized + 'static {
     /// of the program.
     const COMMAND: Option<&'static str> = None;
     /// Every kind of message, request, response and record
-    /// ([`Label::kind`](stormglass::Label::kind)), so that a typo in a schedule is an error and not
-    /// a coordinate that is never reached. Empty to accept any word.
+    /// ([`Label::kind`](stormglass_node::Label::kind)), so that a typo in a schedule is an error
+    /// and not a coordinate that is never reached. Empty to accept any word.
     const KINDS: &'static [&'static str] = &[];
     /// The names of its properties, so that a typo in a schedule is an error, too. Empty to accept
     /// any name.

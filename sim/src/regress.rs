@@ -1,10 +1,12 @@
 //! Regressions: a directory of schedules, each with a name and replayed by a test.
 
+#[cfg(feature = "harness")]
 mod harness;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "harness")]
 pub use harness::harness;
 
 use crate::fault::{BarrierFault, Crash, CrashKind, EffectName, Fault, MessageFault, TimedFault};

@@ -1,6 +1,6 @@
 //! Runs schedules, and records a seed as a schedule.
 
-use stormglass::Node;
+use stormglass_node::Node;
 
 use crate::chooser::{Recording, Scripted};
 use crate::fault::Fault;

@@ -93,17 +93,15 @@
 mod cursor;
 mod read;
 mod read_fault;
-#[cfg(test)]
-mod tests;
 mod write;
 
-use stormglass::{Micros, NodeId};
+use stormglass_node::Micros;
 
 pub(crate) use cursor::ordinal;
 pub use cursor::{Cursor, ParseError};
 
 use crate::fault::Fault;
-use crate::plan::{LOG_BYTES, Plan, Timing};
+use crate::plan::Plan;
 use crate::protocol::Scene;
 use crate::workload::PlannedRequest;
 
@@ -132,20 +130,6 @@ pub enum Expectation {
     NoViolation(Option<String>),
 }
 
-/// The plan of a schedule without any setting but its cluster.
-pub(crate) fn base_plan(nodes: u16, clients: u32) -> Plan {
-    Plan {
-        nodes,
-        clients,
-        timing: Timing::default(),
-        fault_phase_us: 500_000,
-        recovery_timeout_us: 4_000_000,
-        log_bytes: LOG_BYTES,
-        permanently_down: Vec::<NodeId>::new(),
-        encode_messages: false,
-    }
-}
-
 impl<O> Schedule<O> {
     /// Reads a schedule of this protocol.
     ///
@@ -157,10 +141,7 @@ impl<O> Schedule<O> {
 
     /// The entries that a run did not reach: `unused` faults of its chooser, and those that are
     /// planned for a time after the fault phase.
-    pub(crate) fn unreached_entries(
-        &self,
-        unused: impl IntoIterator<Item: ToString>,
-    ) -> Vec<String> {
+    pub fn unreached_entries(&self, unused: impl IntoIterator<Item: ToString>) -> Vec<String> {
         let fault_phase_us = self.plan.fault_phase_us;
         let late = move |what: String, at_us: u64| {
             let end = Micros(fault_phase_us);

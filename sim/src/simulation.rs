@@ -20,7 +20,7 @@ mod report;
 
 use std::fmt;
 
-use stormglass::{Node, NodeId, RequestId};
+use stormglass_node::{Node, NodeId, RequestId};
 
 #[cfg(feature = "proptest")]
 pub use cases::{check_faults, faults, proptest_config};

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use stormglass::journal::{self, EntryBody, EntryBodyRef, FileSummary};
-use stormglass::{DiskOp, Effect, Input, Label, Node, NodeId, ReadDisk, RequestId, Subject, Time};
+use serde::{Deserialize, Serialize};
+use stormglass_node::journal::{self, EntryBody, EntryBodyRef, FileSummary};
+use stormglass_node::{DiskOp, Effect, Input, Label, Node, NodeId, ReadDisk, RequestId, Time};
 
 use crate::disk::{CutReport, KillReport};
 use crate::property::{Checker, Fact, Observation, Violation};
@@ -51,7 +52,9 @@ impl Trace {
         let in_span = span_us.is_none_or(|(from, to)| (from..=to).contains(&observation.at_us));
         let of_node = node.is_none_or(|node| node == observation.node);
         let about = |wanted: RequestId| {
-            request_of(observation.fact)
+            observation
+                .fact
+                .request()
                 .is_some_and(|id| (id.client, id.serial) == (wanted.client, wanted.serial))
         };
         in_span && of_node && request.is_none_or(about)
@@ -73,13 +76,15 @@ impl<N: Node> Checker<N> for Trace {
         let (at_us, node, incarnation) =
             (observation.at_us, observation.node, observation.incarnation);
         let written = if self.json {
-            let line = journal::entry(
-                Time(at_us),
-                node,
-                incarnation,
-                journal_entry(observation, &self.line),
-            );
-            writeln!(self.text, "{}", serde_json::to_string(&line).expect("an event is plain data"))
+            let at = Time(at_us);
+            let line = match journal_entry(observation) {
+                Some(body) => serde_json::to_string(&journal::entry(at, node, incarnation, body)),
+                None => {
+                    let body = SimulatorFact::Observed { text: self.line.clone() };
+                    serde_json::to_string(&journal::entry(at, node, incarnation, body))
+                }
+            };
+            writeln!(self.text, "{}", line.expect("an event is plain data"))
         } else {
             writeln!(
                 self.text,
@@ -95,10 +100,17 @@ impl<N: Node> Checker<N> for Trace {
     }
 }
 
-/// The entry of a machine-readable trace. Message numbers are 0: these lines are in their original
-/// order.
-fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>, text: &str) -> EntryBodyRef<'a, N> {
-    match observation.fact {
+/// A line of a machine-readable trace for a fact that only a simulator can observe.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum SimulatorFact {
+    #[serde(rename = "Weather")]
+    Observed { text: String },
+}
+
+/// What a real node would write into its event log; `None` for a fact that it cannot observe.
+/// Message numbers are 0: these lines are in their original order.
+fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>) -> Option<EntryBodyRef<'a, N>> {
+    Some(match observation.fact {
         Fact::Boot => {
             let contents = |file| observation.disk.read(file).ok().flatten().unwrap_or_default();
             let files = observation
@@ -124,43 +136,8 @@ fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>, text: &str) -> E
         | Fact::Answered { .. }
         | Fact::Healed { .. }
         | Fact::Quiesced { .. }
-        | Fact::Ended => EntryBody::SimulatorFact { text: text.to_owned() },
-    }
-}
-
-/// The request that a fact concerns, if there is one.
-pub(crate) fn request_of<N: Node>(fact: &Fact<'_, N>) -> Option<RequestId> {
-    let request_in = |subject: Option<Subject>| match subject {
-        Some(Subject::Request(id)) => Some(id),
-        Some(Subject::Number(_)) | None => None,
-    };
-    match fact {
-        Fact::Input(Input::Message { message, .. }) => request_in(message.subject()),
-        Fact::Input(Input::Request { id, .. })
-        | Fact::Asked { id, .. }
-        | Fact::Answered { id, .. } => Some(*id),
-        Fact::Effect(effect, _) => match effect {
-            Effect::Send { message, .. } => request_in(message.subject()),
-            Effect::Disk(DiskOp::Append { about, .. }) => request_in(about.subject),
-            Effect::Reply { id, .. } => Some(*id),
-            Effect::Report(event) => request_in(event.subject()),
-            Effect::Disk(_) | Effect::Halt(_) => None,
-        },
-        Fact::MessageFault { about, .. } | Fact::Lost { about, .. } => request_in(about.subject),
-        Fact::Input(Input::DiskDone { .. } | Input::Wake)
-        | Fact::Boot
-        | Fact::Refused(_)
-        | Fact::Killed(_)
-        | Fact::PowerCut(_)
-        | Fact::Halted(_)
-        | Fact::Damaged(_)
-        | Fact::BarrierFault(_)
-        | Fact::WriteFault(_)
-        | Fact::TimedFault(_)
-        | Fact::Healed { .. }
-        | Fact::Quiesced { .. }
-        | Fact::Ended => None,
-    }
+        | Fact::Ended => return None,
+    })
 }
 
 /// Writes a padded verb, and its details.

@@ -1,7 +1,7 @@
 //! Workloads: a list of planned requests with their own ids, and how a client continues without a
 //! response. Clients use true time; only their links have faults.
 
-use stormglass::{Node, NodeId, RequestId};
+use stormglass_node::{Node, NodeId, RequestId};
 
 use crate::property::Sometimes;
 

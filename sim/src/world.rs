@@ -22,8 +22,9 @@
 //!
 //! 1. A node adds an effect to its outbox during `step`; `perform` takes it out, shows it to the
 //!    checker, and calls `send`.
-//! 2. `transmit` determines the delay and asks the chooser for a fault. Unless the message is lost,
-//!    `schedule_delivery` puts it on its link and an `Event::Deliver` into the queue.
+//! 2. `transmit` determines the delay and asks the chooser for a fault. Unless the message is lost
+//!    (by a fault, or by a partition of the link), `schedule_delivery` puts it on its link and an
+//!    `Event::Deliver` into the queue.
 //! 3. `deliver` handles that event: a clogged link or a paused receiver postpones it, a partition
 //!    loses the message. `receive` encodes and decodes the message if the plan says so.
 //! 4. `dispatch` passes it to `step` of the receiver, or loses it if that is down.
@@ -40,7 +41,7 @@ mod wake;
 
 use std::panic::{self, AssertUnwindSafe};
 
-use stormglass::{Boot, FileId, Input, Node, NodeId, OpId, Outbox, ReadDisk};
+use stormglass_node::{Boot, FileId, Input, Node, NodeId, OpId, Outbox, ReadDisk};
 
 use crate::chooser::{Chooser, FaultClasses};
 use crate::disk::Disk;
@@ -120,7 +121,7 @@ enum BarrierOutcome {
     /// The barrier of a sync that the fault model slows down has completed (D9).
     Slow,
     /// Nothing that the barrier covers may be durable (D7).
-    Failed(stormglass::DiskError),
+    Failed(stormglass_node::DiskError),
     /// The drive reports success, and nothing is durable (D11).
     Lied,
 }

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use stormglass::client::{Client, ClientOptions, TxResult};
 use stormglass::commit::view::View;
 use stormglass::commit::{Action, CommitNode, Config, Key, Message, Op, Vote};
-use stormglass::runtime::{
-    Client, ClientOptions, Continuation, Ending, Observer, RunningNode, Settings, Status,
-    SurvivingFiles, TxResult, start,
+use stormglass_node::runtime::{
+    Continuation, Ending, Observer, RunningNode, Settings, Status, SurvivingFiles, start,
 };
-use stormglass::{Effect, Input, Micros, NodeId, Time};
+use stormglass_node::{Effect, Input, Micros, NodeId, Time};
 
 use super::say::say;
 use super::{CliError, Exit};
@@ -335,7 +335,7 @@ impl Observer<CommitNode> for PrintRecovery {
             } = input
         {
             self.over = true;
-            let _ = say!("  {from} answers: {}", stormglass::Label::kind(message));
+            let _ = say!("  {from} answers: {}", stormglass_node::Label::kind(message));
         }
         Ok(Continuation::Proceed)
     }

@@ -36,9 +36,13 @@ mod tests {
 
     #[test]
     fn unknown_log_level_is_refused() {
-        for text in
-            ["off", "WARN", "info,stormglass=debug", "stormglass::runtime=trace", "warn,tokio=off"]
-        {
+        for text in [
+            "off",
+            "WARN",
+            "info,stormglass=debug",
+            "stormglass_node::runtime=trace",
+            "warn,tokio=off",
+        ] {
             assert_eq!(filter(text).as_deref(), Ok(text));
         }
         for text in ["banana", "info,banana", "stormglass", "stormglass=banana"] {

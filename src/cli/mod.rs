@@ -4,14 +4,8 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod address;
-mod bench;
-mod campaign;
-mod cluster;
 mod demo;
-mod fuzz;
 mod log;
-mod ops;
-mod progress;
 mod say;
 mod serve;
 mod status;
@@ -22,14 +16,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 
 use say::StdoutError;
 
 #[derive(Debug, Parser)]
 #[command(
     version,
-    about = "Two-phase commit: nodes, clients and tools",
+    about = "Two-phase commit: nodes and clients",
     after_help = EXIT_CODES
 )]
 struct Args {
@@ -54,8 +47,7 @@ const EXIT_CODES: &str = "Exit codes:
   4    unknown: the transaction may have committed; run `outcome`
   5    wal: torn tail; it is discarded when the node starts
   6    wal: damaged; the node does not start
-  10   demo, bench, campaign, fuzz: a property was violated; this is a bug
-  130  interrupted by a signal
+  10   demo: a property was violated; this is a bug
   141  standard output was closed by its reader";
 
 #[derive(Debug, Subcommand)]
@@ -76,13 +68,6 @@ enum Command {
     /// Inspect the log of a stopped node
     #[command(subcommand)]
     Wal(wal::Wal),
-    /// Start a local cluster and measure commits per second and latency
-    Bench(bench::Bench),
-    /// Start a local cluster, kill nodes at random moments, and check that no acknowledged commit
-    /// is lost
-    Campaign(campaign::Campaign),
-    /// Send damaged, random and mutated frames to a node
-    Fuzz(fuzz::Fuzz),
 }
 
 /// The result of a command. The numbers are the exit codes.
@@ -103,8 +88,6 @@ enum Exit {
     Damaged = 6,
     /// A property was violated.
     Violation = 10,
-    /// By SIGINT or SIGTERM, in the middle.
-    Interrupted = 130,
     /// The reader closed standard output: the code of a process that SIGPIPE ended.
     BrokenPipe = 141,
 }
@@ -126,11 +109,6 @@ impl From<&str> for UsageError {
     }
 }
 
-/// A signal came before the command was done.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted by {0}; the nodes are stopped")]
-struct Interrupted(&'static str);
-
 /// One line for the person at the terminal.
 type CliError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -150,9 +128,6 @@ pub(crate) fn main() -> ExitCode {
         Command::Get(get) => on_one_thread(tx::get(&get)),
         Command::Status(status) => on_one_thread(status::run(&status)),
         Command::Wal(wal) => wal::run(&wal),
-        Command::Bench(bench) => on_one_thread(unless_interrupted(bench::run(&bench))),
-        Command::Campaign(campaign) => on_one_thread(unless_interrupted(campaign::run(&campaign))),
-        Command::Fuzz(fuzz) => on_one_thread(unless_interrupted(fuzz::run(&fuzz))),
     };
     let exit = outcome.unwrap_or_else(|error| {
         let exit = exit_of(&error);
@@ -165,9 +140,6 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn exit_of(error: &CliError) -> Exit {
-    if error.is::<Interrupted>() {
-        return Exit::Interrupted;
-    }
     if error.is::<UsageError>() {
         return Exit::Usage;
     }
@@ -185,19 +157,4 @@ fn print_error(error: &CliError) {
 /// One thread for the network; each node's disk has its own.
 fn on_one_thread(future: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
-}
-
-/// For a command with processes and a directory of its own: a signal drops its future, and both
-/// with it.
-async fn unless_interrupted(
-    command: impl Future<Output = Result<Exit, CliError>>,
-) -> Result<Exit, CliError> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        biased;
-        _ = interrupt.recv() => Err(Interrupted("SIGINT").into()),
-        _ = terminate.recv() => Err(Interrupted("SIGTERM").into()),
-        outcome = command => outcome,
-    }
 }

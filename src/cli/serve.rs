@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 use stormglass::commit::{CommitNode, Config};
-use stormglass::runtime::{Ending, Journal, Observer, Settings, start};
-use stormglass::{Micros, NodeId};
+use stormglass_node::runtime::{Ending, Journal, Observer, Settings, start};
+use stormglass_node::{Micros, NodeId};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,8 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use file::File;
 
 use super::address::{Address, host_and_port};
-use super::ops::node_of;
 use super::{CliError, Exit, UsageError};
+use stormglass::commit::op_text::node_of;
 
 #[derive(Debug, Args)]
 #[command(
@@ -89,7 +89,8 @@ pub(super) struct Tuning {
 fn peer(text: &str) -> Result<(NodeId, String), String> {
     let (node, address) =
         text.split_once('=').ok_or("expected ID=HOST:PORT, like 1=127.0.0.1:3001")?;
-    Ok((node_of(node)?, host_and_port(address)?))
+    let node = node_of(node).map_err(|error| error.to_string())?;
+    Ok((node, host_and_port(address)?))
 }
 
 pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
@@ -152,7 +153,7 @@ async fn stdin_closed(tethered: bool) -> io::Result<()> {
     Ok(())
 }
 
-async fn shut_down(running: &mut stormglass::runtime::RunningNode) -> Ending {
+async fn shut_down(running: &mut stormglass_node::runtime::RunningNode) -> Ending {
     running.stop();
     running.ended().await
 }

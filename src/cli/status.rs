@@ -2,7 +2,7 @@
 
 use clap::Args;
 use stormglass::commit::view::View;
-use stormglass::runtime::Status;
+use stormglass_node::runtime::Status;
 
 use super::say::say;
 use super::tx::TargetArgs;

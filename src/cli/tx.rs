@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use stormglass::commit::{Action, Op, Reads};
-use stormglass::runtime::{Client, ClientOptions, RequestHandle, TxResult, UnknownReason};
+use stormglass::client::{Client, ClientOptions, RequestHandle, TxResult, UnknownReason};
+use stormglass::commit::{Action, KeyAtNode, Op, Reads};
 
 use super::address::host_and_port;
-use super::ops::{KeyAtNode, OpArg};
 use super::{CliError, Exit, say};
 
 /// The default name of a cluster.
@@ -61,7 +60,7 @@ pub(super) struct Tx {
     /// Operations: 'put KEY=VALUE @NODE', 'add KEY=CHANGE[>=BOUND] @NODE', 'get KEY @NODE',
     /// 'delete KEY @NODE'
     #[arg(required = true, value_name = "OPERATION")]
-    ops: Vec<OpArg>,
+    ops: Vec<Op>,
 }
 
 #[derive(Debug, Args)]
@@ -85,7 +84,7 @@ pub(super) struct Get {
 }
 
 pub(super) async fn run(tx: &Tx) -> Result<Exit, CliError> {
-    let ops: Vec<Op> = tx.ops.iter().map(|op_arg| op_arg.0).collect();
+    let ops = tx.ops.clone();
     let result = tx.at.connect().await?.transact(ops.clone()).await?;
     show(&result, &ops, &tx.at)
 }
@@ -96,7 +95,7 @@ pub(super) async fn outcome(outcome: &OutcomeArgs) -> Result<Exit, CliError> {
 }
 
 pub(super) async fn get(get: &Get) -> Result<Exit, CliError> {
-    let op = |place: &KeyAtNode| Op { node: place.1, key: place.0, action: Action::Get };
+    let op = |place: &KeyAtNode| Op { node: place.node, key: place.key, action: Action::Get };
     let ops: Vec<Op> = get.keys.iter().map(op).collect();
     let result = get.at.connect().await?.transact(ops.clone()).await?;
     match &result {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use stormglass::commit::{Record, State};
-use stormglass::runtime::SurvivingFiles;
-use stormglass::wal::{self, FrameInfo, Recovered};
-use stormglass::{BootError, FileId, Label, ReadDisk, codec};
+use stormglass_node::runtime::SurvivingFiles;
+use stormglass_node::wal::{self, FrameInfo, Recovered};
+use stormglass_node::{BootError, FileId, Label, ReadDisk, codec};
 
 use super::say::{StdoutError, say};
 use super::{CliError, Exit};

@@ -1,6 +1,6 @@
 //! Configuration of a node.
 
-use crate::id::{Micros, NodeId};
+use stormglass_node::id::{Micros, NodeId};
 
 /// The same for every incarnation of a node; `nodes` is the same for all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,10 +19,11 @@ use super::record::Record;
 use super::request::{AbortReason, Outcome};
 use super::state::{Committing, State, apply_ops};
 use super::timers::Timer;
-use crate::contract::Outbox;
-use crate::id::{NodeId, RequestId, Time, TxId};
+use super::tx_id::TxId;
 use crate::store::PrepareResult;
-use crate::wal::Durable;
+use stormglass_node::contract::Outbox;
+use stormglass_node::id::{NodeId, RequestId, Time};
+use stormglass_node::wal::Durable;
 
 /// A transaction that this node coordinates, from its beginning to END (or to the decision to
 /// abort).

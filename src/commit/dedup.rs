@@ -8,7 +8,8 @@
 use super::op::Reads;
 use super::request::{AbortReason, Outcome, RequestNumber};
 use super::state::ClientHistory;
-use crate::id::{Incarnation, RequestId, TxId};
+use super::tx_id::TxId;
+use stormglass_node::id::{Incarnation, RequestId};
 
 /// Every request of this incarnation, and the committed ones of earlier incarnations.
 #[derive(Clone, Debug, Default)]
@@ -168,7 +169,7 @@ impl ClientLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::NodeId;
+    use stormglass_node::id::NodeId;
 
     fn id(serial: u32, attempt: u16) -> RequestId {
         RequestId { client: 1, serial, attempt }

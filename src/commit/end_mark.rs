@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::id::{Incarnation, NodeId, TxId};
+use super::tx_id::TxId;
+use stormglass_node::id::{Incarnation, NodeId};
 
 /// The position of a transaction among those of its coordinator: ordered by incarnation, then
 /// serial.

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{Label, Subject};
-use crate::id::{Incarnation, NodeId, RequestId, TxId};
+use super::tx_id::TxId;
+use stormglass_node::contract::{Label, Subject};
+use stormglass_node::id::{Incarnation, NodeId, RequestId};
 
 /// A remarkable event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

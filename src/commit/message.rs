@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::end_mark::EndMark;
 use super::op::{Key, Reads};
 use super::part::Part;
-use crate::contract::{Label, Subject};
-use crate::id::{RequestId, TxId};
+use super::tx_id::TxId;
+use stormglass_node::contract::{Label, Subject};
+use stormglass_node::id::RequestId;
 
 /// See the [protocol](super).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,7 +26,7 @@
 //! is missing at the timeout, aborts the transaction.
 //!
 //! A message that must not precede its record is sent by a function that requires a
-//! [`Durable`](crate::wal::Durable) proof of the record: a Yes vote, `Commit`, the first
+//! [`Durable`](stormglass_node::wal::Durable) proof of the record: a Yes vote, `Commit`, the first
 //! `Committed` answer to the client, `Ack`, and `InquiryReply` with an outcome. Two messages need
 //! no proof, because their record is known to be durable: the `Ack` for a transaction that has
 //! ended (the record was durable and has been dropped), and a repeated answer from the request log
@@ -143,7 +143,7 @@
 //! - COMMIT without END: the node sends `Commit` again until all subordinates have acknowledged.
 //! - All other transactions that it coordinated are presumed aborted.
 //!
-//! A [`TxId`](crate::id::TxId) contains the incarnation, so transactions are numbered
+//! A [`TxId`] contains the incarnation, so transactions are numbered
 //! from 1 again.
 
 pub mod config;
@@ -154,14 +154,18 @@ pub mod event;
 pub mod message;
 mod node;
 pub mod op;
+pub mod op_text;
 pub mod part;
 mod participant;
 pub mod record;
 pub mod request;
+#[cfg(feature = "runtime")]
+mod served;
 pub mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tx_id;
 mod tx_map;
 pub mod view;
 
@@ -171,7 +175,9 @@ pub use event::{DropReason, Event};
 pub use message::{InquiryReply, Message, Refusal, Vote};
 pub use node::CommitNode;
 pub use op::{Action, Key, KeyTooLong, Op, Reads};
+pub use op_text::{KeyAtNode, ParseOpError};
 pub use part::{Age, InvalidTransaction, Part, Participants};
 pub use record::{Record, RecordHeader, RecordKind, RecordView};
 pub use request::{AbortReason, Outcome, Request, RequestNumber, Response};
 pub use state::{ClientHistory, Committing, Decision, KnownOutcome, Prepared, State};
+pub use tx_id::TxId;

@@ -15,11 +15,14 @@ use super::record::Record;
 use super::request::{Outcome, Request, Response};
 use super::state::{self, State};
 use super::timers::{Timer, Timers};
+use super::tx_id::TxId;
 use super::tx_map::TxMap;
-use crate::contract::{Boot, BootError, DiskError, HaltReason, Input, Node, OpId, Outbox};
-use crate::id::{Incarnation, Micros, NodeId, RequestId, Time, TxId};
 use crate::store::Store;
-use crate::wal::{self, Progress, Ticket, Wal, WalOptions};
+use stormglass_node::contract::{
+    Boot, BootError, DiskError, HaltReason, Input, Node, OpId, Outbox,
+};
+use stormglass_node::id::{Incarnation, Micros, NodeId, RequestId, Time};
+use stormglass_node::wal::{self, Progress, Ticket, Wal, WalOptions};
 
 /// A node of two-phase commit: coordinator for the transactions that its clients request,
 /// participant in those that touch its keys. See the [module](super) for the protocol.

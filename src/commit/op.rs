@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::id::NodeId;
+use stormglass_node::id::NodeId;
 
 /// A key: text of at most [`Key::BYTES_MAX`] bytes, kept inline so that locks and operations are
 /// `Copy`. Ordered as text.
@@ -171,7 +171,7 @@ impl fmt::Display for Op {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
+    use stormglass_node::codec;
 
     #[test]
     fn keys_are_ordered_as_text_and_survive_encoding() {

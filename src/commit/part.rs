@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::op::Op;
-use crate::id::{NodeId, RequestId};
+use stormglass_node::id::{NodeId, RequestId};
 
 /// The age of a request, for wait-die: smaller is older, and the older request wins in the end.
 /// Retries keep it, so that a request that was refused for a conflict is older than newcomers at
@@ -264,7 +264,7 @@ impl<'de> Deserialize<'de> for Part {
 mod tests {
     use super::super::op::{Action, Key};
     use super::*;
-    use crate::codec;
+    use stormglass_node::codec;
 
     fn op(node: u16, put: i64) -> Op {
         Op { node: NodeId(node), key: Key::new("k").unwrap(), action: Action::Put(put) }

@@ -10,10 +10,11 @@ use super::part::Part;
 use super::record::Record;
 use super::state::{self, Decision};
 use super::timers::Timer;
-use crate::contract::Outbox;
-use crate::id::{NodeId, RequestId, Time, TxId};
+use super::tx_id::TxId;
 use crate::store::PrepareResult;
-use crate::wal::Durable;
+use stormglass_node::contract::Outbox;
+use stormglass_node::id::{NodeId, RequestId, Time};
+use stormglass_node::wal::Durable;
 
 /// An undecided transaction in which this node takes part.
 #[derive(Clone, Debug)]

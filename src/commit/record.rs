@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::op::{Action, Key, Op};
 use super::part::Part;
-use crate::codec::{CodecError, FieldReader};
-use crate::contract::{Label, Subject};
-use crate::id::{Incarnation, NodeId, RequestId, TxId};
+use super::tx_id::TxId;
+use stormglass_node::codec::{CodecError, FieldReader};
+use stormglass_node::contract::{Label, Subject};
+use stormglass_node::id::{Incarnation, NodeId, RequestId};
 
 /// One record. Kind, transaction and request come first in every encoding, so that [`RecordHeader`]
 /// can be read without the rest.
@@ -204,7 +205,7 @@ mod tests {
 
     use super::super::part::Age;
     use super::*;
-    use crate::codec;
+    use stormglass_node::codec;
 
     #[test]
     fn every_record_can_be_read_in_place() {

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::message::Refusal;
 use super::op::{Op, Reads};
 use super::part::{Age, InvalidTransaction};
-use crate::contract::{Label, Subject};
-use crate::id::{Incarnation, NodeId, RequestId};
+use stormglass_node::contract::{Label, Subject};
+use stormglass_node::id::{Incarnation, NodeId, RequestId};
 
 /// A client's request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

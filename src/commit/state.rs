@@ -9,7 +9,8 @@ use super::op::Key;
 use super::part::{Part, Participants};
 use super::record::Record;
 use super::request::RequestNumber;
-use crate::id::{Incarnation, NodeId, RequestId, TxId};
+use super::tx_id::TxId;
+use stormglass_node::id::{Incarnation, NodeId, RequestId};
 
 /// The durable state of a node. Canonical: equal states have equal fields and equal encodings.
 ///

@@ -5,9 +5,10 @@ mod cluster;
 
 use cluster::TestCluster;
 
+use super::tx_id::TxId;
 use super::*;
-use crate::contract::Input;
-use crate::id::{Incarnation, NodeId, TxId};
+use stormglass_node::contract::Input;
+use stormglass_node::id::{Incarnation, NodeId};
 
 fn key() -> Key {
     Key::new("k").expect("it is short")

@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::id::{Time, TxId};
+use super::tx_id::TxId;
+use stormglass_node::id::Time;
 
 /// The kinds of timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

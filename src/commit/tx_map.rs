@@ -1,7 +1,7 @@
 //! A small map by transaction that keeps its memory: few transactions are in flight, and they come
 //! in order.
 
-use crate::id::TxId;
+use super::tx_id::TxId;
 
 /// Sorted by transaction.
 #[derive(Clone, Debug)]

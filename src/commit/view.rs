@@ -6,7 +6,8 @@ use super::message::Message;
 use super::node::CommitNode;
 use super::op::Key;
 use super::participant::{KnownOutcome, Participation};
-use crate::id::{Incarnation, Micros, NodeId, RequestId, Time, TxId};
+use super::tx_id::TxId;
+use stormglass_node::id::{Incarnation, Micros, NodeId, RequestId, Time};
 
 /// The state of a node at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,8 +5,8 @@
 
 use proptest::prelude::*;
 use stormglass::commit::CommitNode;
-use stormglass::runtime::{DataFiles, SurvivingFiles};
-use stormglass::{About, DiskOp, Effect, FileId, OpId, Outbox, ReadDisk};
+use stormglass_node::runtime::{DataFiles, SurvivingFiles};
+use stormglass_node::{About, DiskOp, Effect, FileId, OpId, Outbox, ReadDisk};
 use stormglass_sim::disk::Disk;
 
 use super::program::TestDir;
@@ -142,10 +142,10 @@ fn a_full_disk_latches_and_no_later_barrier_succeeds() {
     let done = files
         .issue(&DiskOp::Sync { op: OpId(1), file: FileId::Wal(0) }, &[])
         .expect("a barrier completes");
-    assert_eq!(done.result, Err(stormglass::DiskError::NoSpace));
+    assert_eq!(done.result, Err(stormglass_node::DiskError::NoSpace));
     assert!(done.detail.is_some_and(|detail| detail.contains("writing wal.1")));
     let again = files.issue(&DiskOp::SyncDir { op: OpId(2) }, &[]).expect("a barrier completes");
-    assert_eq!(again.result, Err(stormglass::DiskError::NoSpace));
+    assert_eq!(again.result, Err(stormglass_node::DiskError::NoSpace));
     let exists = |name: &str| dir.0.join(name).exists();
     assert!(exists("wal.0") && !exists("wal.2"), "operations after a failure are not performed");
 }

@@ -1,9 +1,7 @@
-//! Output to a reader that closes early, to a full disk, and after a signal.
+//! Output to a reader that closes early, and to a full disk.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::Duration;
+use std::fs::File;
+use std::process::{Command, Output, Stdio};
 
 use super::program::{Node, PROGRAM, TestDir, ports, stderr_text};
 
@@ -58,72 +56,4 @@ fn output_error_does_not_panic_and_still_reports_the_commit() {
     let demo_ports = format!("{demo_ports}..={}", demo_ports + 1);
     let demo = ["demo", "--data", &dir.join("demo"), "--ports", &demo_ports];
     assert_eq!(run_into(closed_pipe(), &demo).status.code(), Some(141));
-}
-
-/// A campaign whose nodes all run, and its output, which must stay open meanwhile.
-fn campaign(dir: &TestDir) -> (Child, BufReader<ChildStdout>) {
-    let mut command = Command::new(PROGRAM);
-    command.args(["campaign", "--kills", "1000000", "--pause-ms", "60000"]);
-    command
-        .env("TMPDIR", &dir.0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the program can be run");
-    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut line = String::new();
-    out.read_line(&mut line).expect("its first line");
-    assert!(line.contains("kills among"), "{line}");
-    (child, out)
-}
-
-/// The number of processes with an argument inside this directory.
-fn processes_using(dir: &TestDir) -> usize {
-    let dir = dir.0.display().to_string();
-    let processes = fs::read_dir("/proc").expect("a system that lists its processes");
-    let command = |process: fs::DirEntry| fs::read(process.path().join("cmdline")).ok();
-    let commands = processes.flatten().filter_map(command);
-    commands.filter(|command| String::from_utf8_lossy(command).contains(&dir)).count()
-}
-
-fn signalled(name: &str, child: Child) -> Output {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args([name, &pid]).status().expect("kill can be run").success());
-    child.wait_with_output().expect("it is our child")
-}
-
-#[test]
-fn signal_ends_a_campaign_and_removes_its_processes_and_files() {
-    for (signal, name) in [("-INT", "SIGINT"), ("-TERM", "SIGTERM")] {
-        let dir = TestDir::new(&format!("campaign{signal}"));
-        let (child, _out) = campaign(&dir);
-        assert_eq!(processes_using(&dir), 4);
-        let ended = signalled(signal, child);
-        assert_eq!(ended.status.code(), Some(130), "{}", stderr_text(&ended));
-        assert!(
-            stderr_text(&ended).contains(&format!("interrupted by {name}")),
-            "{}",
-            stderr_text(&ended)
-        );
-        assert_eq!(processes_using(&dir), 0);
-        assert_eq!(fs::read_dir(&dir.0).expect("our directory").count(), 0);
-    }
-}
-
-/// 1. The campaign is killed without a chance to clean up.
-/// 2. Its nodes are not stopped; each finds that its standard input is closed.
-#[test]
-#[expect(clippy::disallowed_methods, reason = "processes end in their own time")]
-fn nodes_stop_when_their_campaign_is_killed() {
-    let dir = TestDir::new("killed-campaign");
-    let (child, _out) = campaign(&dir);
-    assert_eq!(processes_using(&dir), 4);
-    signalled("-KILL", child);
-    for _ in 0..200 {
-        if processes_using(&dir) == 0 {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("{} nodes are still running", processes_using(&dir));
 }

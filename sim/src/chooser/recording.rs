@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use stormglass::{About, Node, NodeId};
+use stormglass_node::{About, Node, NodeId};
 
 use super::{Chooser, EffectPoint, SendPoint};
 use crate::fault::{

@@ -1,6 +1,6 @@
 //! A chooser that injects a given list of faults.
 
-use stormglass::{Node, NodeId};
+use stormglass_node::{Node, NodeId};
 
 use super::{Chooser, EffectPoint, SendPoint};
 use crate::fault::{

@@ -1,6 +1,6 @@
 //! A chooser that draws its faults from the seed, at the rates of a plan.
 
-use stormglass::{DiskError, DiskOp, Effect, Node, NodeId};
+use stormglass_node::{DiskError, DiskOp, Effect, Node, NodeId};
 
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::disk::{Damage, DamageKind, FileRole, Holes, Survival};

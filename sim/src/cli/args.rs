@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Flags, Parser, Subcommand};
-use stormglass::{NodeId, RequestId};
+use stormglass_node::{NodeId, RequestId};
 
 use crate::profile::{Profile, Setup};
 

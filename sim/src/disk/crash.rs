@@ -1,7 +1,7 @@
 //! Crashes: the process dies and the page cache stays (P1), or the power fails and the platter
 //! stays (P2).
 
-use stormglass::FileId;
+use stormglass_node::FileId;
 
 use super::Disk;
 use super::directory::{self, ResolvedNameChange};

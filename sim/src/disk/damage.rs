@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use stormglass::FileId;
+use stormglass_node::FileId;
 
 use super::Disk;
 use super::inode::Ino;
@@ -107,7 +107,7 @@ impl Disk {
     fn record(&self, damaged: &DamagedRange) -> Option<DamageRecord> {
         let file =
             self.visible.name_of(damaged.ino).or_else(|| self.durable.name_of(damaged.ino))?;
-        let detectable = damaged.range.end <= self.at(damaged.ino).detectable_below;
+        let detectable = damaged.range.end <= self.at(damaged.ino).damage_detectable_below;
         let bytes = damaged.range.start as u64..damaged.range.end as u64;
         Some(DamageRecord { file, bytes, kind: damaged.kind, detectable })
     }

@@ -3,7 +3,7 @@
 //! A file is an inode; a name refers to one. Every change remembers the *file* that it concerned,
 //! so that it keeps its meaning when another file has the name.
 
-use stormglass::FileId;
+use stormglass_node::FileId;
 
 use super::inode::Ino;
 

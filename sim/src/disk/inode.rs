@@ -26,9 +26,10 @@ pub(super) struct Inode {
     pub(super) abandoned_from: Option<usize>,
     /// D7: the number of bytes of failed syncs since the last power cut.
     pub(super) abandoned_bytes: u64,
-    /// Bytes below were durable, including the name, when some now durable byte was appended: the
-    /// watermark of that byte can cover them.
-    pub(super) detectable_below: usize,
+    /// A log can detect damage to the bytes below this offset: a record after them is durable, and
+    /// was appended when they were durable, so its watermark covers them. Damage at or above cannot
+    /// be distinguished from a torn tail.
+    pub(super) damage_detectable_below: usize,
 }
 
 impl Inode {
@@ -73,7 +74,7 @@ impl Inode {
     pub(super) fn truncate(&mut self, len: usize) {
         self.platter.truncate(len);
         remove_range(&mut self.holes, len..usize::MAX);
-        self.detectable_below = self.detectable_below.min(len);
+        self.damage_detectable_below = self.damage_detectable_below.min(len);
         self.abandoned_from = self.abandoned_from.filter(|from| *from < len);
     }
 
@@ -99,7 +100,7 @@ impl Inode {
         self.truncates = 0;
         self.abandoned_from = None;
         self.abandoned_bytes = 0;
-        self.detectable_below = self.detectable_below.min(self.platter.len());
+        self.damage_detectable_below = self.damage_detectable_below.min(self.platter.len());
     }
 }
 

@@ -25,7 +25,7 @@ mod survival;
 #[cfg(test)]
 mod tests;
 
-use stormglass::{About, DiskError, DiskOp, FileId, OpId, ReadDisk};
+use stormglass_node::{About, DiskError, DiskOp, FileId, OpId, ReadDisk};
 
 pub use self::damage::{Damage, DamageKind, DamageRecord, FileRole};
 pub use self::report::{AppendOutcome, CutReport, FileOutcome, KillReport, NameLoss};

@@ -1,6 +1,6 @@
 //! How operations change the volatile state, and barriers the durable state.
 
-use stormglass::{About, DiskError, FileId, OpId};
+use stormglass_node::{About, DiskError, FileId, OpId};
 
 use super::Disk;
 use super::directory::{self, NameChange, ResolvedNameChange};
@@ -18,14 +18,14 @@ impl Disk {
         if bytes.is_empty() {
             return;
         }
-        let durable_at_issue =
+        let durable_len_at_issue =
             if self.durable.find(file) == Some(ino) { self.at(ino).durable_len() } else { 0 };
         let inode = &mut self.inodes[ino.0 as usize];
         let start = inode.cache.len();
         inode.cache.extend_from_slice(bytes);
         self.enqueue(
             ino,
-            Change::Append(Append { file, about, start, len: bytes.len(), durable_at_issue }),
+            Change::Append(Append { file, about, start, len: bytes.len(), durable_len_at_issue }),
         );
     }
 
@@ -139,7 +139,8 @@ impl Disk {
                 return true;
             }
             (from, to) = (from.min(append.start), append.start + append.len);
-            inode.detectable_below = inode.detectable_below.max(append.durable_at_issue);
+            inode.damage_detectable_below =
+                inode.damage_detectable_below.max(append.durable_len_at_issue);
             false
         });
         if from < to {
@@ -159,7 +160,8 @@ impl Disk {
                 (StepKind::Truncate { len }, _) => inode.truncate(*len),
                 (StepKind::Write { start, bytes }, Change::Append(append)) => {
                     inode.write(*start, bytes);
-                    inode.detectable_below = inode.detectable_below.max(append.durable_at_issue);
+                    inode.damage_detectable_below =
+                        inode.damage_detectable_below.max(append.durable_len_at_issue);
                 }
                 (StepKind::Write { .. }, Change::Truncate { .. } | Change::Name(_)) => {
                     unreachable!("only appends write")

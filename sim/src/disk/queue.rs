@@ -1,6 +1,6 @@
 //! The queue of pending operations, with the data to undo them, and of pending barriers.
 
-use stormglass::{About, FileId, OpId};
+use stormglass_node::{About, FileId, OpId};
 
 use super::directory::NameChange;
 use super::inode::Ino;
@@ -37,8 +37,8 @@ pub(super) struct Append {
     pub(super) about: About,
     pub(super) start: usize,
     pub(super) len: usize,
-    /// How much of the file was durable, including its name, when it was issued.
-    pub(super) durable_at_issue: usize,
+    /// The durable length of the file when this append was issued; 0 if its name was not durable.
+    pub(super) durable_len_at_issue: usize,
 }
 
 /// A pending barrier.

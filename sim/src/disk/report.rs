@@ -1,6 +1,6 @@
 //! What a crash did, for counters and traces.
 
-use stormglass::{About, FileId};
+use stormglass_node::{About, FileId};
 
 use super::directory::Directory;
 use super::inode::Ino;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use stormglass::{About, FileId, Subject};
+use stormglass_node::{About, FileId, Subject};
 
 use super::directory::NameChange;
 use super::queue::{Append, Change, Entry};

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use stormglass::journal::{EntryBody, EntryOf, FileSummary};
-use stormglass::{
+use stormglass_node::journal::{EntryBody, EntryOf, FileSummary};
+use stormglass_node::{
     About, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Node, NodeId, OpId, Outbox,
     ReadDisk,
 };
@@ -13,7 +13,7 @@ use stormglass::{
 use super::merge::LogMerger;
 use super::{LogCheckError, LogCheckReport};
 use crate::disk::{Disk, KillReport};
-use crate::plan::{Plan, Timing};
+use crate::plan::Plan;
 use crate::property::{Checker, Fact, Observation, Violation};
 use crate::protocol::Scene;
 
@@ -52,14 +52,10 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
         empty_incarnations: BTreeSet<(NodeId, u32)>,
     ) -> LogReplayer<'a, S> {
         let plan = Plan {
-            nodes,
-            clients: 1,
-            timing: Timing::default(),
             fault_phase_us: 0,
             recovery_timeout_us: 0,
-            log_bytes: crate::plan::LOG_BYTES,
-            permanently_down: Vec::new(),
             encode_messages: true,
+            ..Plan::base(nodes, 1)
         };
         LogReplayer {
             scene,
@@ -99,9 +95,6 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
     ) -> LineResult {
         if let EntryBody::Boot { files } = body {
             return self.on_boot(node, incarnation, &files, place);
-        }
-        if let EntryBody::SimulatorFact { .. } = body {
-            return Ok(Ok(()));
         }
         let incomplete = |what: &str| LogCheckError::Incomplete {
             place: place.to_owned(),
@@ -169,7 +162,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
                 self.host(node).stopped = true;
                 Ok(())
             }
-            EntryBody::Boot { .. } | EntryBody::SimulatorFact { .. } => Ok(()),
+            EntryBody::Boot { .. } => Ok(()),
         };
         Ok(outcome)
     }
@@ -200,7 +193,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
             return Err(LogCheckError::Incomplete { place: place.to_owned(), what });
         }
         let in_driver_queue = host.disk.in_driver_queue();
-        let Some(killed) = host.restart_from(files) else {
+        let Some(killed) = host.restart_from::<S::Node>(files) else {
             let reason = format!(
                 "{node} starts incarnation {incarnation} with {}; the previous incarnation had \
                 {in_driver_queue} operations in the driver's queue, and no prefix of them produces \
@@ -307,7 +300,7 @@ type EntryBodyOf<S> = EntryBody<
 impl ReplayedNode {
     /// The process died. Its disk becomes what the next incarnation has found, if a kill can leave
     /// that: a prefix of the operations in flight, and perhaps a part of the first append after it.
-    fn restart_from(&mut self, found: &[FileSummary]) -> Option<KillReport> {
+    fn restart_from<N: Node>(&mut self, found: &[FileSummary]) -> Option<KillReport> {
         for keep in (0..=self.disk.in_driver_queue()).rev() {
             let mut kept = self.disk.clone();
             let killed = kept.kill(keep);
@@ -317,7 +310,9 @@ impl ReplayedNode {
             }
             let mut one_more = self.disk.clone();
             one_more.kill(keep + 1);
-            if keep < killed.in_driver_queue && keep_partial_append(&mut kept, &one_more, found) {
+            if keep < killed.in_driver_queue
+                && keep_partial_append::<N>(&mut kept, &one_more, found)
+            {
                 self.disk = kept;
                 return Some(killed);
             }
@@ -327,7 +322,7 @@ impl ReplayedNode {
 }
 
 /// Whether a part of the append by which `more` is ahead of `disk` yields the files found.
-fn keep_partial_append(disk: &mut Disk, more: &Disk, found: &[FileSummary]) -> bool {
+fn keep_partial_append<N: Node>(disk: &mut Disk, more: &Disk, found: &[FileSummary]) -> bool {
     let grown = |file: &&FileSummary| more.len(file.file) > disk.len(file.file);
     let Some(part) = found.iter().find(grown).copied() else { return false };
     let have = disk.len(part.file).unwrap_or(0) as usize;
@@ -335,7 +330,7 @@ fn keep_partial_append(disk: &mut Disk, more: &Disk, found: &[FileSummary]) -> b
     let Some(piece) = usize::try_from(part.bytes).ok().and_then(|end| whole.get(have..end)) else {
         return false;
     };
-    let mut outbox = Outbox::<stormglass::commit::CommitNode>::default();
+    let mut outbox = Outbox::<N>::default();
     let op = append(&mut outbox, part.file, About { kind: "Append", subject: None }, piece);
     disk.issue(&op, piece);
     disk.kill(usize::MAX);

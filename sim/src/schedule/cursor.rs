@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Mutex;
 
 use serde::de::DeserializeOwned;
-use stormglass::{About, NodeId, RequestId, Subject};
+use stormglass_node::{About, NodeId, RequestId, Subject};
 
 use crate::fault::Endpoint;
 

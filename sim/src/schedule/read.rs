@@ -1,7 +1,7 @@
 //! Reads a schedule: every line but those of faults, which `read_fault` reads.
 
 use super::cursor::{Cursor, Limits, ParseError};
-use super::{Expectation, Schedule, base_plan, read_fault};
+use super::{Expectation, Schedule, read_fault};
 use crate::plan::Plan;
 use crate::protocol::Scene;
 use crate::workload::PlannedRequest;
@@ -55,7 +55,7 @@ pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Reques
     let mut schedule = Schedule {
         note: Vec::new(),
         expectation,
-        plan: base_plan(0, 0),
+        plan: Plan::base(0, 0),
         requests: Vec::new(),
         faults: Vec::new(),
     };

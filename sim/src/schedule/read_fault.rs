@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use stormglass::{About, DiskError, NodeId};
+use stormglass_node::{About, DiskError, NodeId};
 
 use super::cursor::{Cursor, ParseError};
 use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};

@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display};
 
-use stormglass::{About, DiskError};
+use stormglass_node::{About, DiskError};
 
-use super::{Expectation, Schedule, base_plan, ordinal};
+use super::{Expectation, Schedule, ordinal};
 use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
 use crate::fault::{
     BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault,
@@ -71,7 +71,7 @@ fn push_header<O>(name: &str, schedule: &Schedule<O>, text: &mut String) {
 
 /// Writes only the settings that differ from their defaults.
 fn push_timing(plan: &Plan, text: &mut String) {
-    let (base, timing) = (base_plan(plan.nodes, plan.clients), &plan.timing);
+    let (base, timing) = (Plan::base(plan.nodes, plan.clients), &plan.timing);
     if plan.recovery_timeout_us != base.recovery_timeout_us {
         push_line(text, "recovery-timeout", &ms(plan.recovery_timeout_us));
     }

@@ -1,6 +1,6 @@
 //! The faults that `rebuild` adds to a fault-free candidate.
 
-use stormglass::{About, DiskError};
+use stormglass_node::{About, DiskError};
 
 use super::{RunCoordinates, Shrinker};
 use crate::disk::{AppendName, Holes, Survival, Tear};

@@ -4,13 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use stormglass::{About, DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
+use stormglass_node::{About, DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
 
 use crate::chooser::EffectPoint;
 use crate::disk::AppendName;
 use crate::fault::{EffectAt, EffectName, Endpoint, MessageAt};
 use crate::property::{Checker, Fact, Observation, Violation};
-use crate::trace::request_of;
 
 /// A checker that reports no violation and records coordinates. It records nothing after the fault
 /// phase.
@@ -113,7 +112,7 @@ impl RunCoordinates {
 
 impl<N: Node> Checker<N> for RunCoordinates {
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
-        self.last_request = request_of(observation.fact).or(self.last_request);
+        self.last_request = observation.fact.request().or(self.last_request);
         if self.healed {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Passes over the plan: cluster size, times, log limit, encoded messages.
 
-use stormglass::{NodeId, RequestId};
+use stormglass_node::{NodeId, RequestId};
 
 use super::Shrinker;
 use super::renumber::Renumbering;

@@ -10,7 +10,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use stormglass::{NodeId, RequestId};
+use stormglass_node::{NodeId, RequestId};
 
 use super::plan::SHORT_LOGS_BYTES;
 use super::{ScheduleSize, Shrinker};

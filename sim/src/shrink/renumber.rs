@@ -1,6 +1,6 @@
 //! The same fault in a cluster whose nodes, clients and requests have other numbers.
 
-use stormglass::{About, NodeId, RequestId, Subject};
+use stormglass_node::{About, NodeId, RequestId, Subject};
 
 use crate::disk::{AppendName, Survival};
 use crate::fault::{

@@ -1,7 +1,7 @@
 //! Replaces a fault by a simpler one: less severe, with a shorter or rounder duration, or at a
 //! coordinate instead of a time.
 
-use stormglass::DiskError;
+use stormglass_node::DiskError;
 
 use super::Shrinker;
 use super::coordinates::{CrashPoint, RunCoordinates};

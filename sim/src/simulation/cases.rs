@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError};
-use stormglass::DiskError;
+use stormglass_node::DiskError;
 
 use super::environment;
 use super::report::{failure_message, replay_file, test_command};
@@ -143,7 +143,7 @@ fn barrier(at: Vec<EffectAt>) -> impl Strategy<Value = Fault> {
 /// For a protocol in which nothing happens; never drawn from.
 fn unreachable_strategy() -> impl Strategy<Value = Fault> {
     let at = EffectAt {
-        node: stormglass::NodeId(0),
+        node: stormglass_node::NodeId(0),
         incarnation: 1,
         effect_name: EffectName::Sync(None),
         nth: 1,

@@ -1,6 +1,6 @@
 //! The clocks of nodes: offset, drift and jumps (C1 to C3).
 
-use stormglass::Time;
+use stormglass_node::Time;
 
 use crate::fault::Skew;
 

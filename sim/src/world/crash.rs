@@ -1,6 +1,6 @@
 //! Process kills, power cuts and restarts (P1 to P6).
 
-use stormglass::{HaltReason, Node, NodeId};
+use stormglass_node::{HaltReason, Node, NodeId};
 
 use super::{BarrierOutcome, Event, Phase, World};
 use crate::chooser::{Chooser, FaultClasses};

@@ -1,6 +1,6 @@
 //! The machine that a node runs on: disk, clock, and the state of its process.
 
-use stormglass::{About, Effect, Node, NodeId};
+use stormglass_node::{About, Effect, Node, NodeId};
 
 use super::clock::Clock;
 use crate::chooser::EffectPoint;
@@ -23,7 +23,7 @@ pub(super) struct Host<N> {
     /// What the last append of this incarnation was about: a coordinate such as "1st sync after
     /// Prepared c1.4" refers to it.
     pub(super) last_appended: Option<About>,
-    /// Effects performed in this incarnation.
+    /// Effects performed in this incarnation, but for reports and halts.
     pub(super) effects_performed: u32,
     /// Barriers issued in this incarnation.
     pub(super) barriers: u32,

@@ -1,7 +1,7 @@
 //! The links between nodes and clients: in-flight messages, partitions, message faults (N1 to N8).
 
 use serde::{Serialize, de::DeserializeOwned};
-use stormglass::{About, Input, Label, Node, NodeId, RequestId, Subject};
+use stormglass_node::{About, Input, Label, Node, NodeId, RequestId, Subject};
 
 use super::{Event, Phase, World};
 use crate::chooser::{Chooser, SendPoint};
@@ -9,7 +9,7 @@ use crate::fault::{Endpoint, MessageFault};
 use crate::property::{Checker, Fact, LossReason};
 use crate::tally::Rule;
 use crate::workload::{ClientEvent, Workload};
-use stormglass::wire;
+use stormglass_node::wire;
 
 /// The directed links and the messages in flight on them. Endpoints are numbered densely: nodes
 /// first, then clients.

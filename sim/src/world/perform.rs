@@ -1,6 +1,6 @@
 //! How the world performs the effects of a node. [`World`] returns the results of barriers later.
 
-use stormglass::{DiskError, DiskOp, Effect, Node, NodeId, Outbox};
+use stormglass_node::{DiskError, DiskOp, Effect, Node, NodeId, Outbox};
 
 use super::{BarrierOutcome, Event, World};
 use crate::chooser::Chooser;

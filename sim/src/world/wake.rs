@@ -1,6 +1,6 @@
 //! Wakes: a node is stepped with [`Input::Wake`] once its clock reaches its deadline.
 
-use stormglass::{Input, Node, NodeId};
+use stormglass_node::{Input, Node, NodeId};
 
 use super::{Event, World};
 use crate::chooser::Chooser;

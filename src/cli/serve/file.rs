@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
-use stormglass::NodeId;
+use stormglass_node::NodeId;
 
 use super::Tuning;
 use crate::cli::UsageError;
 use crate::cli::address::Address;
-use crate::cli::ops::node_of;
+use stormglass::commit::op_text::node_of;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -38,7 +38,7 @@ struct NodeKey(NodeId);
 impl TryFrom<String> for NodeKey {
     type Error = String;
     fn try_from(text: String) -> Result<NodeKey, String> {
-        node_of(&text).map(NodeKey)
+        node_of(&text).map(NodeKey).map_err(|error| error.to_string())
     }
 }
 

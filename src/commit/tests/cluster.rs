@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::key;
 use crate::commit::{Age, CommitNode, Config, Event, Message, Op, Outcome, Request, RequestNumber};
-use crate::contract::{
+use stormglass_node::contract::{
     Boot, DiskError, DiskOp, Effect, FileId, Input, Label, Node, OpId, Outbox, ReadDisk,
 };
-use crate::id::{NodeId, RequestId, Time};
+use stormglass_node::id::{NodeId, RequestId, Time};
 
 /// Files, as a reader sees them and as a power cut leaves them. Names are durable at once.
 #[derive(Clone, Debug, Default)]

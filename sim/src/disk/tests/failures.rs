@@ -1,6 +1,6 @@
 //! D7, D8, D10, D11: failing disks.
 
-use stormglass::{DiskOp, Effect, Node, Outbox};
+use stormglass_node::{DiskOp, Effect, Node, Outbox};
 
 use super::*;
 use crate::disk::{Damage, DamageKind, FileRole};
@@ -224,11 +224,11 @@ struct NoopNode;
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 struct NoPayload;
 
-impl stormglass::Label for NoPayload {
+impl stormglass_node::Label for NoPayload {
     fn kind(&self) -> &'static str {
         "Nothing"
     }
-    fn subject(&self) -> Option<stormglass::Subject> {
+    fn subject(&self) -> Option<stormglass_node::Subject> {
         None
     }
 }
@@ -242,13 +242,19 @@ impl Node for NoopNode {
 
     fn boot(
         _: &(),
-        _: stormglass::Boot<'_>,
+        _: stormglass_node::Boot<'_>,
         _: &mut Outbox<Self>,
-    ) -> Result<Self, stormglass::BootError> {
+    ) -> Result<Self, stormglass_node::BootError> {
         Ok(NoopNode)
     }
-    fn step(&mut self, _: stormglass::Time, _: stormglass::Input<Self>, _: &mut Outbox<Self>) {}
-    fn deadline(&self) -> Option<stormglass::Time> {
+    fn step(
+        &mut self,
+        _: stormglass_node::Time,
+        _: stormglass_node::Input<Self>,
+        _: &mut Outbox<Self>,
+    ) {
+    }
+    fn deadline(&self) -> Option<stormglass_node::Time> {
         None
     }
 }

@@ -7,7 +7,7 @@ mod failures;
 mod history;
 mod names;
 
-use stormglass::{About, DiskError, FileId, OpId, ReadDisk};
+use stormglass_node::{About, DiskError, FileId, OpId, ReadDisk};
 
 use super::{AppendName, Disk, Holes, Survival};
 

@@ -1,0 +1,197 @@
+//! The benchmark of two-phase commit: one transaction after another over all nodes, coordinators in
+//! turn. It measures the cost of a message with log, disk and all checks.
+
+use std::sync::Arc;
+
+use stormglass::commit::{
+    Action, Age, CommitNode, Config, Key, Op, Outcome, Request, RequestNumber,
+};
+use stormglass_node::{Incarnation, Micros, NodeId, RequestId};
+
+use super::workload::TransactionNode;
+use super::{AtomicCommitChecker, Commit};
+use stormglass_sim::chooser::Seeded;
+use stormglass_sim::hash::{below, hash};
+use stormglass_sim::plan::{Plan, Timing};
+use stormglass_sim::profile::{Rates, Rng};
+use stormglass_sim::protocol::{BenchResult, BenchRun, Protocol};
+use stormglass_sim::workload::{ClientActions, ClientEvent, Workload};
+use stormglass_sim::world::World;
+
+/// One client. Each transaction begins when the previous one is decided.
+#[derive(Clone, Debug)]
+struct RoundRobinClient {
+    nodes: u16,
+    /// Transactions that are not begun.
+    remaining: u32,
+    serial: u32,
+    /// The key of the hash that draws the No votes.
+    key: u64,
+    /// Keys in turn: the previous transaction may still hold its locks at participants, and this
+    /// benchmark does not measure conflicts.
+    put_keys: [Key; 16],
+    /// Keys that never have a value, for the No votes.
+    empty_keys: [Key; 16],
+    /// When the client sends the present request again; `u64::MAX` once all are decided.
+    due_us: u64,
+    /// Whether a timer is set. One is enough, as it never rings after `due_us`.
+    timer_set: bool,
+    committed: u64,
+    aborted: u64,
+    last_answer_us: u64,
+}
+
+/// How long the client waits before it sends a request again, in microseconds.
+const RETRY_AFTER_US: u64 = 400_000;
+/// The share of No votes, in thousandths.
+const NO_VOTE_PERMILLE: u64 = 50;
+
+impl RoundRobinClient {
+    fn new(nodes: u16, remaining: u32, key: u64) -> RoundRobinClient {
+        let keys = |prefix: &str| {
+            std::array::from_fn(|turn| Key::new(&format!("{prefix}{turn}")).expect("a short name"))
+        };
+        let (put_keys, empty_keys) = (keys("k"), keys("empty"));
+        RoundRobinClient {
+            nodes,
+            remaining,
+            serial: 0,
+            key,
+            put_keys,
+            empty_keys,
+            due_us: 0,
+            timer_set: false,
+            committed: 0,
+            aborted: 0,
+            last_answer_us: 0,
+        }
+    }
+
+    fn start_next<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
+        let Some(remaining) = self.remaining.checked_sub(1) else {
+            self.due_us = u64::MAX;
+            return;
+        };
+        self.remaining = remaining;
+        self.serial += 1;
+        self.send_request(now_us, actions);
+    }
+
+    fn set_timer<N: TransactionNode>(&mut self, actions: &mut ClientActions<N>) {
+        if !std::mem::replace(&mut self.timer_set, true) {
+            actions.set_timer(self.due_us, 1);
+        }
+    }
+
+    /// Sends the present request, perhaps again: the client's links lose messages, too.
+    fn send_request<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
+        self.due_us = now_us + RETRY_AFTER_US;
+        self.set_timer(actions);
+        let id = RequestId { client: 1, serial: self.serial, attempt: 0 };
+        let coordinator = (self.serial - 1) % u32::from(self.nodes);
+        let turn = self.serial as usize % self.put_keys.len();
+        let (put_key, empty_key) = (self.put_keys[turn], self.empty_keys[turn]);
+        let op = |node: u16| {
+            let random = hash(self.key, (u64::from(self.serial) << 16) | u64::from(node));
+            let votes_no = u32::from(node) != coordinator && below(random, 1000) < NO_VOTE_PERMILLE;
+            let action = if votes_no {
+                Action::Add { by: -1, at_least: 0 }
+            } else {
+                Action::Put(self.serial.into())
+            };
+            Op { node: NodeId(node), key: if votes_no { empty_key } else { put_key }, action }
+        };
+        let ops: Arc<[Op]> = (0..self.nodes).map(op).collect();
+        let age = Age { at: self.serial.into(), by: id };
+        let seen = RequestNumber { serial: self.serial, attempt: 0 };
+        let request = Request::Transact { incarnation: Incarnation(1), age, seen, ops };
+        actions.send_request(id, NodeId(coordinator as u16), request);
+    }
+}
+
+impl<N: TransactionNode> Workload<N> for RoundRobinClient {
+    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
+        match event {
+            // Nodes answer once they have booted, which takes two barriers.
+            ClientEvent::Start => actions.set_timer(5_000, 1),
+            ClientEvent::Timer { .. } if self.serial == 0 => self.start_next(now_us, actions),
+            ClientEvent::Timer { .. } => {
+                self.timer_set = false;
+                match self.due_us {
+                    u64::MAX => {}
+                    due_us if now_us >= due_us => self.send_request(now_us, actions),
+                    _ => self.set_timer(actions),
+                }
+            }
+            ClientEvent::Answer { id, .. } if id.serial != self.serial => {}
+            ClientEvent::Answer { response, .. } => {
+                match response.outcome {
+                    Outcome::Committed { .. } => self.committed += 1,
+                    Outcome::Aborted { .. } => self.aborted += 1,
+                    Outcome::Unknown => return,
+                }
+                self.last_answer_us = now_us;
+                self.start_next(now_us, actions);
+            }
+            ClientEvent::Healed | ClientEvent::Probe => {}
+        }
+    }
+}
+
+type BenchWorld = World<CommitNode, RoundRobinClient, AtomicCommitChecker, Seeded>;
+
+/// The benchmark as a function of the seed. All runs share one world, to reuse its memory.
+pub(super) fn bench(bench: BenchRun) -> impl FnMut(u64) -> BenchResult {
+    let mut reused_world = None;
+    move |seed| run(&bench, seed, &mut reused_world)
+}
+
+fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> BenchResult {
+    let mut rng = Rng::new(seed);
+    let timing = Timing {
+        key: Some(rng.key()),
+        latency_us: (1_000, 10_000),
+        tail_us: 0,
+        client_us: (0, 0),
+        sync_us: (100, 500),
+        reboot_us: 1,
+    };
+    // Long enough for every transaction to time out: 5 s for each, in microseconds.
+    let fault_phase_us = 5_000_000 * u64::from(bench.txns);
+    let plan = Plan {
+        nodes: bench.nodes,
+        clients: 1,
+        timing,
+        fault_phase_us,
+        recovery_timeout_us: 0,
+        log_bytes: 1 << 20,
+        permanently_down: Vec::new(),
+        encode_messages: false,
+    };
+    let rates = Rates { lose: bench.lose, ..Rates::default() };
+    let config = Config {
+        vote_timeout: Micros::millis(2_000),
+        retry_first: Micros::millis(50),
+        retry_max: Micros::millis(50),
+        ..Commit::config(&plan)
+    };
+    let key = rng.key();
+    let (nodes, remaining) = (bench.nodes, bench.txns);
+    let clients = RoundRobinClient::new(nodes, remaining, key);
+    let chooser = Seeded::new(&plan, rates, &mut rng);
+    let world = match reused_world {
+        Some(world) => {
+            world.reset(config, plan, clients, chooser, AtomicCommitChecker::reset);
+            world
+        }
+        None => {
+            let checker = AtomicCommitChecker::new(&plan).without_probe();
+            reused_world.insert(World::new(config, plan, clients, checker, chooser))
+        }
+    };
+    let outcome = world.run();
+    let clients = world.workload();
+    let (committed, aborted, virtual_us) =
+        (clients.committed, clients.aborted, clients.last_answer_us);
+    BenchResult { outcome, committed, aborted, virtual_us }
+}

@@ -1,0 +1,47 @@
+//! AC4: in a run without faults and with long enough timeouts, a transaction aborts only if a
+//! participant votes No.
+
+use stormglass::commit::{AbortReason, Refusal};
+use stormglass_node::{NodeId, RequestId};
+
+use super::AtomicCommitChecker;
+use crate::VOTE_TIMEOUT_US;
+use stormglass_sim::plan::Plan;
+use stormglass_sim::property::Violation;
+
+/// Whether a run of this plan cannot time out before its first fault: the vote timeout is at least
+/// the longest wait for locks + 2D + 4s, with the latency D and the time of a sync s. A client has
+/// one transaction under way, and each transaction holds its locks for at most 2D + 4s. So the
+/// longest wait is for the transactions of all other clients, one after the other.
+pub(super) fn is_fault_free(plan: &Plan) -> bool {
+    let timing = &plan.timing;
+    let each_us = 2 * timing.latency_us.1 + 4 * timing.sync_us.1;
+    timing.tail_us == 0 && u64::from(plan.clients) * each_us <= VOTE_TIMEOUT_US
+}
+
+impl AtomicCommitChecker {
+    /// AC4: before the first fault, a request is reported as aborted only after a No vote, or if it
+    /// is not a valid transaction.
+    pub(super) fn check_fault_free_commits(
+        &self,
+        node: NodeId,
+        id: RequestId,
+        reason: &AbortReason,
+    ) -> Result<(), Violation> {
+        let is_legitimate = match reason {
+            AbortReason::Refused { refusal: Refusal::Bound { .. }, .. }
+            | AbortReason::Refused { refusal: Refusal::Overflow { .. }, .. }
+            | AbortReason::Refused { refusal: Refusal::Conflict { .. }, .. }
+            | AbortReason::Invalid(_) => true,
+            AbortReason::Refused { refusal: Refusal::Aborted, .. }
+            | AbortReason::TimedOut { .. }
+            | AbortReason::Restarted => false,
+        };
+        if is_legitimate || !self.fault_free {
+            return Ok(());
+        }
+        let explanation =
+            format!("{node} aborts {id} without a fault and without a refusal: {reason}");
+        Err(Violation::safety("AC4 FaultFreeRunsCommit", explanation))
+    }
+}

@@ -1,0 +1,124 @@
+//! W9: recovery is idempotent, even if a crash interrupts it; D12: two recoveries give the same
+//! state as one.
+//!
+//! 1. An incarnation recovers its state from the disk and writes it to a new snapshot. The checker
+//!    notes the recovered state before the first write.
+//! 2. If the incarnation is killed before its first visible effect, nothing was lost, so the next
+//!    incarnation must recover the same state.
+//! 3. Otherwise, at its first visible effect, the checker recovers what a power cut would leave
+//!    then. It must be the same state again: no record is left out, none is applied twice, and no
+//!    file of an earlier attempt interferes.
+//!
+//! Whether the recovered state is complete is another property (W6).
+
+use stormglass::commit::{Record, State};
+use stormglass_node::{BootError, NodeId, ReadDisk, wal};
+
+use super::AtomicCommitChecker;
+use stormglass_sim::disk::Disk;
+use stormglass_sim::property::Violation;
+
+const NAME: &str = "W9 RecoveryIsIdempotent";
+
+/// The states that one node has recovered, until its first visible effect.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RecoveredStates {
+    /// By the present incarnation; `None` before its first write.
+    found: Option<State>,
+    /// By the incarnation before, if it was killed before its first visible effect.
+    before: Option<State>,
+}
+
+impl RecoveredStates {
+    /// Takes the state that the present incarnation recovered; both are `None` afterwards.
+    pub(super) fn take(&mut self) -> Option<State> {
+        self.before = None;
+        self.found.take()
+    }
+
+    /// After a power cut, unsynced data may be lost: the next incarnation may recover another
+    /// state.
+    pub(super) fn forget(&mut self) {
+        self.found = None;
+        self.before = None;
+    }
+}
+
+impl AtomicCommitChecker {
+    /// An incarnation without a visible effect so far is about to write, or to remove the scratch
+    /// file.
+    pub(super) fn on_boot_writes(&mut self, node: NodeId, disk: &Disk) -> Result<(), Violation> {
+        let recovered_states = &mut self.node_model(node).recovered_states;
+        if recovered_states.found.is_some() {
+            return Ok(());
+        }
+        // If the checker cannot recover the disk here, the check at the first visible effect fails.
+        let Ok(found) = read_back(node, disk) else { return Ok(()) };
+        let before = recovered_states.before.take();
+        check_same_state(node, before.as_ref(), &found)?;
+        if self.is_damaged(node) {
+            self.check_recovered(node, &found)?;
+        }
+        self.node_model(node).recovered_states.found = Some(found);
+        Ok(())
+    }
+
+    /// The process ends and the page cache stays, so nothing is lost.
+    pub(super) fn on_kill(&mut self, node: NodeId) {
+        let node_model = self.node_model(node);
+        let found = node_model.recovered_states.take().filter(|_| !node_model.boot_checked);
+        node_model.recovered_states.before = found;
+        self.on_crash(node);
+    }
+}
+
+/// The state that a node would recover from this disk.
+///
+/// # Errors
+/// As [`wal::recover`].
+pub(super) fn read_back(node: NodeId, disk: &dyn ReadDisk) -> Result<State, BootError> {
+    let recovered = wal::recover::<State, Record>(disk)?;
+    let mut state = recovered.snapshot.unwrap_or_default();
+    for record in recovered.records {
+        state.apply(node, record);
+    }
+    Ok(state)
+}
+
+/// W9: the state recovered after a recovery, interrupted or complete, equals the one recovered
+/// before it, apart from the incarnation.
+pub(super) fn check_same_state(
+    node: NodeId,
+    before: Option<&State>,
+    after: &State,
+) -> Result<(), Violation> {
+    let Some(before) = before else { return Ok(()) };
+    let State { incarnation: _, values, prepared, outcomes, committing, ended, clients } = before;
+    let differs = [
+        ("values", *values != after.values),
+        ("prepared transactions", *prepared != after.prepared),
+        ("outcomes", *outcomes != after.outcomes),
+        ("committing transactions", *committing != after.committing),
+        ("ended transactions", *ended != after.ended),
+        ("remembered requests", *clients != after.clients),
+    ];
+    match differs.iter().find(|(_, differs)| *differs) {
+        Some((what, _)) => {
+            let explanation = format!("{node} recovered twice, with different {what}");
+            Err(Violation::safety(NAME, explanation))
+        }
+        None => Ok(()),
+    }
+}
+
+/// W9: the same for the whole contents of the node's disk, durable or not.
+pub(super) fn check_second_recovery(
+    node: NodeId,
+    before: Option<&State>,
+    disk: &Disk,
+) -> Result<(), Violation> {
+    let after = read_back(node, disk).map_err(|error| {
+        Violation::safety(NAME, format!("{node} recovered, but a second recovery failed: {error}"))
+    })?;
+    check_same_state(node, before, &after)
+}

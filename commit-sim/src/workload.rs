@@ -1,0 +1,455 @@
+//! Clients of atomic commitment: transfers, puts, deletes and reads on hot and cold keys, over all
+//! coordinators. A client repeats each request until it learns the outcome or gives up.
+
+use std::sync::Arc;
+
+use stormglass::commit::{
+    AbortReason, Action, Age, Key, Op, Outcome, Request, RequestNumber, Response,
+};
+use stormglass_node::{Incarnation, Node, NodeId, RequestId};
+
+use super::VOTE_TIMEOUT_US;
+use super::txn::Txn;
+use stormglass_sim::plan::Plan;
+use stormglass_sim::profile::{Rng, Setup};
+use stormglass_sim::property::Sometimes;
+use stormglass_sim::workload::{ClientActions, ClientEvent, Workload};
+
+/// A node that executes transactions for clients: the original or a mutant.
+pub trait TransactionNode: Node<Request = Request, Response = Response> {}
+
+impl<N: Node<Request = Request, Response = Response>> TransactionNode for N {}
+
+/// A request of a client, through all its attempts.
+#[derive(Clone, Debug)]
+pub struct ClientRequest {
+    /// The client's number, from 1.
+    pub client: u64,
+    /// Unique among the client's requests, and ascending.
+    pub serial: u32,
+    /// The node that the client sends it to.
+    pub coordinator: NodeId,
+    /// The operations, in the client's order.
+    pub ops: Arc<[Op]>,
+    /// How long the client waits after the end of its previous request, in microseconds.
+    pub think_us: u64,
+    /// How the client retries, in turn: if set, it first sends the same request again and then asks
+    /// for the outcome. Otherwise it first asks for the outcome.
+    pub stubborn: bool,
+}
+
+/// All clients of a run.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    requests: Vec<ClientRequest>,
+    clients: Vec<Client>,
+    nodes: u16,
+    healed: bool,
+    /// How many "unknown" outcomes were later resolved.
+    resolved: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Client {
+    /// The indices of its requests in `Clients::requests`.
+    own_requests: Vec<usize>,
+    /// The index in `own_requests` of the request that is pending or next.
+    next: usize,
+    attempt: u16,
+    /// The greatest incarnation of each coordinator in an answer to this client.
+    incarnations: Vec<Incarnation>,
+    /// The incarnation that the present attempt is addressed to.
+    addressed_incarnation: Incarnation,
+    /// When the first attempt at the present request began: its age in lock conflicts.
+    first_attempt_us: u64,
+    /// When the present stage ends. A timer that rings earlier is stale.
+    due_us: u64,
+    stage: Stage,
+    /// Retries of the present attempt.
+    retries: u32,
+    /// Whether the present attempt was answered "unknown".
+    was_unknown: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Thinking,
+    Waiting,
+    Done,
+}
+
+/// The greatest attempt number of a request: an attempt that was aborted is followed by the next.
+const ATTEMPTS_MAX: u16 = 12;
+/// Retries of an attempt before a client gives up, once the faults have ended: its coordinator may
+/// be permanently down.
+const RETRIES_AFTER_HEAL_MAX: u32 = 8;
+/// How long a client waits before it retries, in microseconds.
+const RETRY_AFTER_US: u64 = 2 * VOTE_TIMEOUT_US;
+/// The bound of the debit of each transfer.
+const ACCOUNT_MIN: i64 = -60;
+
+/// Draws the requests of a run and sets `plan.recovery_timeout_us`.
+pub(super) fn draw_requests(
+    setup: &Setup,
+    plan: &mut Plan,
+    rng: &mut Rng,
+) -> Vec<stormglass_sim::workload::PlannedRequest<Txn>> {
+    let count = setup.txns.unwrap_or_else(|| u32::try_from(rng.between(16, 56)).expect("small"));
+    // Well above the bound of L1, and long enough for clients to exhaust their retries.
+    plan.recovery_timeout_us = 4_000_000;
+    let hot = rng.chance(1, 2);
+    // Each client's requests take about half of the fault phase, retries not counted.
+    let pause_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count);
+    let requests = (0..count).map(|nth| {
+        let (client, serial) = (u64::from(nth % plan.clients + 1), nth / plan.clients + 1);
+        let node = rng.node();
+        let ops = draw_ops(plan, rng, hot);
+        let after_us = rng.between(0, pause_us);
+        let request = Txn { ops, stubborn: rng.chance(1, 2) };
+        stormglass_sim::workload::PlannedRequest {
+            id: RequestId { client, serial, attempt: 0 },
+            node,
+            after_us,
+            request,
+        }
+    });
+    requests.collect()
+}
+
+impl From<stormglass_sim::workload::PlannedRequest<Txn>> for ClientRequest {
+    fn from(planned: stormglass_sim::workload::PlannedRequest<Txn>) -> ClientRequest {
+        let stormglass_sim::workload::PlannedRequest {
+            id,
+            node,
+            after_us,
+            request: Txn { ops, stubborn },
+        } = planned;
+        ClientRequest {
+            client: id.client,
+            serial: id.serial,
+            coordinator: node,
+            ops,
+            think_us: after_us,
+            stubborn,
+        }
+    }
+}
+
+impl Clients {
+    /// Clients with these requests; each client sends its own in the order of the list.
+    pub fn new(nodes: u16, clients: u32, requests: Vec<ClientRequest>) -> Clients {
+        let client = |number: u64| Client {
+            own_requests: (0..requests.len()).filter(|at| requests[*at].client == number).collect(),
+            next: 0,
+            attempt: 0,
+            incarnations: vec![Incarnation(1); nodes.into()],
+            addressed_incarnation: Incarnation(1),
+            first_attempt_us: 0,
+            due_us: 0,
+            stage: Stage::Thinking,
+            retries: 0,
+            was_unknown: false,
+        };
+        let clients = (1..=u64::from(clients)).map(client).collect();
+        Clients { requests, clients, nodes, healed: false, resolved: 0 }
+    }
+
+    /// How often a client was answered "unknown" and later learnt the outcome.
+    pub fn resolved(&self) -> u64 {
+        self.resolved
+    }
+}
+
+/// A transfer between two accounts, or up to three operations per node of the cluster, each at any
+/// node: puts, deletes, adds and reads.
+fn draw_ops(plan: &Plan, rng: &mut Rng, hot: bool) -> Arc<[Op]> {
+    if rng.chance(1, 4) {
+        let by = i64::try_from(rng.between(1, 30)).expect("small");
+        let from = Op {
+            node: rng.node(),
+            key: account(rng),
+            action: Action::Add { by: -by, at_least: ACCOUNT_MIN },
+        };
+        let to = Op {
+            node: rng.node(),
+            key: account(rng),
+            action: Action::Add { by, at_least: i64::MIN },
+        };
+        return Arc::from([from, to]);
+    }
+    let nodes = u64::from(plan.nodes);
+    let least = if rng.chance(1, 3) { 1 } else { nodes };
+    let count = rng.between(least, 3 * nodes);
+    let reads_only = rng.chance(1, 6);
+    let op = |_| {
+        let key = if hot && rng.chance(1, 2) {
+            "hot".to_string()
+        } else {
+            format!("k{}", rng.between(0, 5))
+        };
+        let key = Key::new(&key).expect("short");
+        let action = match if reads_only { 0 } else { rng.between(0, 5) } {
+            0 | 1 => Action::Get,
+            2 => Action::Delete,
+            3 => Action::Add { by: 1, at_least: i64::MIN },
+            // Rare: until the key is written again, every Add to it aborts for an overflow.
+            4 if rng.chance(1, 40) => Action::Put(i64::MAX),
+            _ => Action::Put(i64::try_from(rng.between(0, 1_000_000)).expect("small")),
+        };
+        Op { node: rng.node(), key, action }
+    };
+    let mut ops: Vec<Op> = (0..count).map(op).collect();
+    if rng.chance(1, 200) {
+        // The cluster has no such node, so the coordinator must answer that this is not a valid
+        // transaction.
+        ops.push(Op { node: NodeId(plan.nodes), key: account(rng), action: Action::Get });
+    }
+    ops.into()
+}
+
+/// The key of one of the accounts. Transfers preserve the total over all accounts of all nodes, 0.
+fn account(rng: &mut Rng) -> Key {
+    Key::new(&format!("a{}", rng.between(0, 2))).expect("short")
+}
+
+/// The keys of all accounts; every node has each of them.
+pub(super) fn accounts() -> impl Iterator<Item = Key> {
+    (0..3).map(|n| Key::new(&format!("a{n}")).expect("short"))
+}
+
+/// Every key that a drawn workload may touch.
+pub(super) fn all_keys() -> impl Iterator<Item = Key> {
+    let names = (0..3)
+        .map(|n| format!("a{n}"))
+        .chain((0..6).map(|n| format!("k{n}")))
+        .chain(["hot".to_string()]);
+    names.map(|name| Key::new(&name).expect("short"))
+}
+
+/// Whether this client acknowledges the outcomes that it learnt. Every other client does not, so
+/// that coordinators evict its requests by capacity.
+pub(super) fn acknowledges_outcomes(client: u64) -> bool {
+    client % 2 == 1
+}
+
+impl Client {
+    /// The request that is pending or next.
+    fn planned<'a>(&self, requests: &'a [ClientRequest]) -> Option<&'a ClientRequest> {
+        self.own_requests.get(self.next).map(|index| &requests[*index])
+    }
+
+    /// The id of the present attempt.
+    fn request_id(&self, planned: &ClientRequest) -> RequestId {
+        RequestId { client: planned.client, serial: planned.serial, attempt: self.attempt }
+    }
+
+    /// Sends the present attempt for the first time.
+    fn start_attempt<N: TransactionNode>(
+        &mut self,
+        now_us: u64,
+        planned: &ClientRequest,
+        actions: &mut ClientActions<N>,
+    ) {
+        self.addressed_incarnation = self.incarnations[usize::from(planned.coordinator.0)];
+        self.retries = 0;
+        self.was_unknown = false;
+        self.send(now_us, planned, actions);
+    }
+
+    /// Sends the present attempt, perhaps again.
+    fn send<N: TransactionNode>(
+        &mut self,
+        now_us: u64,
+        planned: &ClientRequest,
+        actions: &mut ClientActions<N>,
+    ) {
+        let id = self.request_id(planned);
+        // All attempts have the same age, so that a request does not stay the youngest.
+        let by = RequestId { attempt: 0, ..id };
+        let age = Age { at: self.first_attempt_us, by };
+        let turn = RequestNumber { serial: planned.serial, attempt: self.attempt };
+        let seen =
+            if acknowledges_outcomes(planned.client) { turn } else { RequestNumber::default() };
+        let request = Request::Transact {
+            incarnation: self.addressed_incarnation,
+            age,
+            seen,
+            ops: planned.ops.clone(),
+        };
+        actions.send_request(id, planned.coordinator, request);
+        self.enter_stage(now_us, RETRY_AFTER_US, planned.client, Stage::Waiting, actions);
+    }
+
+    fn enter_stage<N: TransactionNode>(
+        &mut self,
+        now_us: u64,
+        for_us: u64,
+        client: u64,
+        stage: Stage,
+        actions: &mut ClientActions<N>,
+    ) {
+        self.stage = stage;
+        self.due_us = now_us + for_us;
+        actions.set_timer(self.due_us, client);
+    }
+
+    /// Ends the present request.
+    fn next_request<N: TransactionNode>(
+        &mut self,
+        now_us: u64,
+        requests: &[ClientRequest],
+        healed: bool,
+        actions: &mut ClientActions<N>,
+    ) {
+        self.next += 1;
+        self.attempt = 0;
+        self.schedule_next(now_us, requests, healed, actions);
+    }
+
+    fn schedule_next<N: TransactionNode>(
+        &mut self,
+        now_us: u64,
+        requests: &[ClientRequest],
+        healed: bool,
+        actions: &mut ClientActions<N>,
+    ) {
+        match self.planned(requests) {
+            Some(planned) if !healed => self.enter_stage(
+                now_us,
+                planned.think_us + 1,
+                planned.client,
+                Stage::Thinking,
+                actions,
+            ),
+            Some(_) | None => self.stage = Stage::Done,
+        }
+    }
+}
+
+impl<N: TransactionNode> Workload<N> for Clients {
+    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
+        match event {
+            ClientEvent::Start => {
+                for client in &mut self.clients {
+                    client.schedule_next(now_us, &self.requests, false, actions);
+                }
+            }
+            ClientEvent::Answer { from, id, response } => {
+                self.on_answer(now_us, from, id, response, actions)
+            }
+            ClientEvent::Timer { client } => self.on_timer(now_us, client, actions),
+            ClientEvent::Healed => self.healed = true,
+            ClientEvent::Probe => self.probe(now_us, actions),
+        }
+    }
+
+    fn sometimes(&self, counters: &mut Sometimes) {
+        counters.add("unknown outcome, later resolved", self.resolved);
+    }
+}
+
+impl Clients {
+    fn on_timer<N: TransactionNode>(
+        &mut self,
+        now_us: u64,
+        number: u64,
+        actions: &mut ClientActions<N>,
+    ) {
+        let client = &mut self.clients[number as usize - 1];
+        let Some(planned) = client.planned(&self.requests) else { return };
+        if client.due_us > now_us {
+            return;
+        }
+        match client.stage {
+            Stage::Done => {}
+            Stage::Thinking if self.healed && client.attempt == 0 => client.stage = Stage::Done,
+            Stage::Thinking => {
+                if client.attempt == 0 {
+                    client.first_attempt_us = now_us;
+                }
+                client.start_attempt(now_us, planned, actions);
+            }
+            Stage::Waiting => {
+                client.retries += 1;
+                if self.healed && client.retries > RETRIES_AFTER_HEAL_MAX {
+                    client.stage = Stage::Done;
+                } else if planned.stubborn == (client.retries % 2 == 1) {
+                    client.send(now_us, planned, actions);
+                } else {
+                    actions.send_request(
+                        client.request_id(planned),
+                        planned.coordinator,
+                        Request::Outcome { incarnation: client.addressed_incarnation },
+                    );
+                    client.enter_stage(now_us, RETRY_AFTER_US, number, Stage::Waiting, actions);
+                }
+            }
+        }
+    }
+
+    fn on_answer<N: TransactionNode>(
+        &mut self,
+        now_us: u64,
+        from: NodeId,
+        id: RequestId,
+        response: &Response,
+        actions: &mut ClientActions<N>,
+    ) {
+        let client = &mut self.clients[id.client as usize - 1];
+        let known = &mut client.incarnations[usize::from(from.0)];
+        *known = (*known).max(response.incarnation);
+        let Some(planned) = client.planned(&self.requests) else { return };
+        if client.stage != Stage::Waiting || client.request_id(planned) != id {
+            return;
+        }
+        let unknown = response.outcome == Outcome::Unknown;
+        self.resolved += u64::from(client.was_unknown && !unknown);
+        match &response.outcome {
+            Outcome::Unknown => client.was_unknown = true,
+            Outcome::Committed { .. } => {
+                client.next_request(now_us, &self.requests, self.healed, actions)
+            }
+            Outcome::Aborted { reason } => {
+                let may_retry =
+                    !matches!(reason, AbortReason::Invalid(_)) && client.attempt + 1 < ATTEMPTS_MAX;
+                if may_retry && !self.healed
+                    || matches!(reason, AbortReason::Restarted) && client.attempt < ATTEMPTS_MAX
+                {
+                    client.attempt += 1;
+                    // Back off from contention; a restart of the coordinator is none.
+                    let pause_us =
+                        if matches!(reason, AbortReason::Restarted) { 1 } else { 20_000 };
+                    client.enter_stage(now_us, pause_us, id.client, Stage::Thinking, actions);
+                } else {
+                    client.next_request(now_us, &self.requests, self.healed, actions);
+                }
+            }
+        }
+    }
+
+    /// Sends one transaction over every key of every node: it commits only if no lock remains.
+    fn probe<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
+        let reads = |node| all_keys().map(move |key| Op { node, key, action: Action::Get });
+        let writes = |node| all_keys().map(move |key| Op { node, key, action: Action::Put(0) });
+        let ops =
+            (0..self.nodes).map(NodeId).flat_map(|node| reads(node).chain(writes(node))).collect();
+        // The checker recognises the probe by its serial.
+        let serial = self.requests.iter().map(|planned| planned.serial).max().unwrap_or(0) + 1_000;
+        let coordinator = NodeId(0);
+        self.requests.push(ClientRequest {
+            client: 1,
+            serial,
+            coordinator,
+            ops,
+            think_us: 0,
+            stubborn: false,
+        });
+        let client = &mut self.clients[0];
+        client.own_requests.push(self.requests.len() - 1);
+        client.next = client.own_requests.len() - 1;
+        client.attempt = 0;
+        client.first_attempt_us = now_us;
+        let planned = client.planned(&self.requests).expect("just added").clone();
+        client.start_attempt(now_us, &planned, actions);
+    }
+}

@@ -1,0 +1,111 @@
+//! Ids: small, `Copy`, ordered, and short when printed (`n1`, `c1.4`).
+
+use std::fmt;
+use std::ops::{Add, Sub};
+
+use serde::{Deserialize, Serialize};
+
+/// A node of a cluster of at most 65,535 nodes. Prints as `n3`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub u16);
+
+/// One run of a node, from a boot to the next, as the node itself numbers it: one more than the
+/// last incarnation that became durable. A boot that crashes early is not counted. (The simulator
+/// numbers every boot.) Prints as `incarnation 3`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Incarnation(pub u32);
+
+/// A request, numbered by its client. A retry keeps client and serial and takes the next `attempt`:
+/// it is a new and greater id. Prints as `c1.4`, and `c1.4/1` for the first retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId {
+    /// The client. Unique: 64 bits, so that clients can draw their numbers at random.
+    pub client: u64,
+    /// Counts the client's requests, from 1.
+    pub serial: u32,
+    /// Counts the retries of one request, from 0.
+    pub attempt: u16,
+}
+
+/// A moment on one node's clock, in microseconds since an arbitrary origin. Never runs backwards
+/// within an incarnation. Not comparable between nodes or incarnations.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Time(pub u64);
+
+/// A duration in microseconds.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Micros(pub u64);
+
+impl Time {
+    /// The duration from `earlier` to this moment; zero if `earlier` is later.
+    pub fn since(self, earlier: Time) -> Micros {
+        Micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Micros {
+    /// `n` milliseconds.
+    pub const fn millis(n: u64) -> Micros {
+        Micros(n * 1_000)
+    }
+}
+
+impl Add<Micros> for Time {
+    type Output = Time;
+    fn add(self, rhs: Micros) -> Time {
+        Time(self.0.saturating_add(rhs.0))
+    }
+}
+
+impl Add for Micros {
+    type Output = Micros;
+    fn add(self, rhs: Micros) -> Micros {
+        Micros(self.0.saturating_add(rhs.0))
+    }
+}
+
+impl Sub for Micros {
+    type Output = Micros;
+    fn sub(self, rhs: Micros) -> Micros {
+        Micros(self.0.saturating_sub(rhs.0))
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "incarnation {}", self.0)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}.{}", self.client, self.serial)?;
+        if self.attempt > 0 { write!(f, "/{}", self.attempt) } else { Ok(()) }
+    }
+}
+
+/// Milliseconds with microsecond digits: `1.083`.
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Micros(self.0).fmt(f)
+    }
+}
+
+/// Milliseconds with microsecond digits: `1.083`.
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}.{:03}", self.0 / 1_000, self.0 % 1_000))
+    }
+}

@@ -1,0 +1,99 @@
+//! Sans-IO nodes: the contract between a node and its driver, a write-ahead log, and an engine that
+//! runs a node over TCP and files.
+//!
+//! A protocol is written once, as a [`Node`]: a deterministic state machine that performs no I/O.
+//! It handles one [`Input`] at a time and adds [`Effect`]s to an [`Outbox`]; its *driver* performs
+//! them on a real network and disk, or simulates both. This crate does not depend on the simulator,
+//! the package `stormglass-sim`, which is one driver among others.
+//!
+//! # Where to begin
+//!
+//! - [`contract`]: the numbered duties of node and driver.
+//! - [`wal`]: a log for disks that lose, tear and bring back what was not synced. Durability is a
+//!   value, [`Durable`], that only the log creates.
+//! - [`id`], [`codec`], [`wire`], [`journal`]: ids, encoding, frames, and the entries of event
+//!   logs.
+//! - `runtime`, with feature `runtime`: the engine, which runs any node over TCP and files.
+//!
+//! No protocol is in here: the package `stormglass` has two-phase commit.
+//!
+//! # A node
+//!
+//! It hands out the numbers 1, 2, 3, ... and never the same twice. Its file has one byte for each
+//! number.
+//!
+//! ```
+//! use std::collections::VecDeque;
+//! use stormglass_node::*;
+//!
+//! #[derive(Clone, Debug)]
+//! struct Tickets { file: FileId, last: u64, barriers: u32, waiting: VecDeque<RequestId> }
+//!
+//! impl Node for Tickets {
+//!     type Config = ();
+//!     type Message = (); // Nodes send no messages to each other.
+//!     type Request = ();
+//!     type Response = u64;
+//!     type Event = ();
+//!
+//!     fn boot(_: &(), boot: Boot<'_>, out: &mut Outbox<Self>) -> Result<Self, BootError> {
+//!         let files = boot.contents()?;
+//!         let last = files.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
+//!         // Bytes that were read back may not be durable: they are written again, to a new file.
+//!         // Numbered upwards, and sorted: the last file has the greatest number.
+//!         let file = match files.last() {
+//!             Some((FileId::Wal(number), _)) => FileId::Wal(number + 1),
+//!             _ => FileId::Wal(0),
+//!         };
+//!         // `About` is for traces: a kind of your choice, and an id if there is one.
+//!         out.append(file, About { kind: "Start", subject: None }, &vec![0; last]);
+//!         out.disk(DiskOp::Sync { op: OpId(0), file });
+//!         // Without this barrier a power cut could remove the file, whose data is durable.
+//!         out.disk(DiskOp::SyncDir { op: OpId(1) });
+//!         Ok(Tickets { file, last: last as u64, barriers: 2, waiting: VecDeque::new() })
+//!     }
+//!
+//!     fn step(&mut self, _now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+//!         match input {
+//!             // One request at a time; clients resend the others.
+//!             Input::Request { id, .. } if self.barriers == 0 => {
+//!                 self.last += 1;
+//!                 self.barriers = 1;
+//!                 self.waiting.push_back(id);
+//!                 out.append(self.file, About { kind: "Ticket", subject: None }, &[0]);
+//!                 out.disk(DiskOp::Sync { op: OpId(1 + self.last), file: self.file });
+//!             }
+//!             // The number is durable: now the client may see it.
+//!             Input::DiskDone { result: Ok(()), .. } => {
+//!                 self.barriers -= 1;
+//!                 if let Some(id) = self.waiting.pop_front() {
+//!                     out.reply(id, self.last);
+//!                 }
+//!             }
+//!             Input::DiskDone { result: Err(e), .. } => out.halt(HaltReason::DiskFailed(e)),
+//!             Input::Request { .. } | Input::Message { .. } | Input::Wake => {}
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! A node that replies before the barrier completes, or omits the `SyncDir`, passes most tests and
+//! loses numbers in a power cut. The simulator finds both within a few seeds; its guide
+//! (`stormglass_sim::guide`) starts from this node. [`wal`] does the same for records of any kind,
+//! with group commit and snapshots.
+
+pub mod codec;
+pub mod contract;
+pub mod id;
+pub mod journal;
+#[cfg(feature = "runtime")]
+pub mod runtime;
+pub mod wal;
+pub mod wire;
+
+pub use contract::{
+    About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node,
+    OpId, Outbox, ReadDisk, Subject,
+};
+pub use id::{Incarnation, Micros, NodeId, RequestId, Time};
+pub use wal::{Durable, Ticket, Wal, WalOptions};

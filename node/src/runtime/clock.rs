@@ -1,0 +1,48 @@
+//! The machine's clock for a node: microseconds since the incarnation began, never backwards.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this is the driver's real clock"
+)]
+
+use std::time::{Duration, Instant};
+
+use crate::id::Time;
+
+/// The clock of one incarnation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// Starts the clock at zero.
+    pub(crate) fn start() -> Clock {
+        Clock { origin: Instant::now() }
+    }
+
+    /// The current time.
+    pub(crate) fn now(&self) -> Time {
+        Time(u64::try_from(self.origin.elapsed().as_micros()).expect("half a million years"))
+    }
+
+    /// The instant of a time of this clock, at most a day from now: a node may be woken too early.
+    pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
+        let ahead =
+            Duration::from_micros(time.since(self.now()).0).min(Duration::from_secs(86_400));
+        tokio::time::Instant::now() + ahead
+    }
+}
+
+/// The instant after a duration; after more than a year, the same as after a year, so that no
+/// duration overflows.
+pub fn after(duration: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + duration.min(Duration::from_secs(365 * 86_400))
+}
+
+/// Microseconds since 1970, for the age of requests. Only fairness depends on it.
+pub fn wall_us() -> u64 {
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).expect("half a million years")
+}

@@ -1,0 +1,216 @@
+//! The real disk of a node: one thread performs operations in order and reports barrier
+//! completions.
+//!
+//! Only barriers complete, each once; writes do not. The first failure is final: no later operation
+//! of this incarnation is performed, every pending barrier completes with that failure, and no sync
+//! is retried. Consecutive appends to one file become one write; there is no other optimisation.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::mpsc;
+
+use super::files::file_name_of;
+use crate::contract::{DiskError, DiskOp, FileId, OpId};
+
+/// Operations of one or more steps, in order, with the bytes of their appends.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) jobs: Vec<Job>,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// One operation on the files of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    Append { file: FileId, bytes: Range<usize> },
+    Truncate { file: FileId, len: u64 },
+    Rename { from: FileId, to: FileId },
+    Remove { file: FileId },
+    Sync { op: OpId, file: FileId },
+    SyncDir { op: OpId },
+}
+
+/// A barrier has completed.
+#[derive(Clone, Debug)]
+pub struct BarrierCompletion {
+    /// The id that the node gave the barrier.
+    pub op: OpId,
+    /// `Ok` if everything that the barrier covers is durable.
+    pub result: Result<(), DiskError>,
+    /// The operating system's error, only with the first barrier that fails.
+    pub detail: Option<String>,
+}
+
+impl Batch {
+    /// Adds an append. It extends the last job if that is an append to the same file.
+    pub(super) fn append(&mut self, file: FileId, bytes: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        match self.jobs.last_mut() {
+            Some(Job::Append { file: last, bytes }) if *last == file && bytes.end == start => {
+                bytes.end = self.bytes.len();
+            }
+            Some(_) | None => self.jobs.push(Job::Append { file, bytes: start..self.bytes.len() }),
+        }
+    }
+}
+
+/// Batches that may wait for the thread. When the queue is full, the driver takes no inputs.
+const BATCHES_MAX: usize = 64;
+
+/// Starts the thread of a data directory. It ends when the sender is dropped and all queued batches
+/// are performed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "file operations block, so they run on a thread of their own"
+)]
+pub(super) fn start(
+    path: PathBuf,
+) -> io::Result<(mpsc::Sender<Batch>, mpsc::UnboundedReceiver<BarrierCompletion>, DiskThread)> {
+    let (jobs, mut inbox) = mpsc::channel::<Batch>(BATCHES_MAX);
+    // Unbounded, but the length is bounded: each lane has at most one pending barrier.
+    let (completions, done) = mpsc::unbounded_channel();
+    let mut files = DataFiles::open(&path)?;
+    let thread = std::thread::spawn(move || {
+        while let Some(batch) = inbox.blocking_recv() {
+            for job in &batch.jobs {
+                if let Some(done) = files.perform(job, &batch.bytes) {
+                    // Fails once the node is stopped; queued operations are performed nevertheless.
+                    let _ = completions.send(done);
+                }
+            }
+        }
+    });
+    Ok((jobs, done, thread))
+}
+
+/// Joins the disk thread.
+pub(super) type DiskThread = std::thread::JoinHandle<()>;
+
+/// The files of a node, open for appending. Owned by the disk thread.
+#[derive(Debug)]
+pub struct DataFiles {
+    path: PathBuf,
+    directory: File,
+    open: BTreeMap<FileId, File>,
+    /// The first error, which is final: no later operation is performed.
+    first_failure: Option<DiskError>,
+    detail: Option<String>,
+}
+
+impl DataFiles {
+    /// Opens this directory, for one incarnation.
+    ///
+    /// # Errors
+    /// If the directory cannot be opened.
+    pub fn open(path: &Path) -> io::Result<DataFiles> {
+        let directory = File::open(path)?;
+        Ok(DataFiles {
+            path: path.to_path_buf(),
+            directory,
+            open: BTreeMap::new(),
+            first_failure: None,
+            detail: None,
+        })
+    }
+
+    /// Performs one operation; `bytes` is the data of an append. Returns the completion if the
+    /// operation is a barrier.
+    pub fn issue(&mut self, op: &DiskOp, bytes: &[u8]) -> Option<BarrierCompletion> {
+        self.perform(&Job::of(op, 0..bytes.len()), bytes)
+    }
+
+    pub(super) fn perform(&mut self, job: &Job, bytes: &[u8]) -> Option<BarrierCompletion> {
+        if self.first_failure.is_none()
+            && let Err(error) = self.attempt(job, bytes)
+        {
+            let full =
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            self.first_failure = Some(if full { DiskError::NoSpace } else { DiskError::Io });
+            self.detail = Some(format!("{} in {}: {error}", job.describe(), self.path.display()));
+        }
+        let (Job::Sync { op, .. } | Job::SyncDir { op }) = *job else { return None };
+        let result = self.first_failure.map_or(Ok(()), Err);
+        Some(BarrierCompletion { op, result, detail: self.detail.take() })
+    }
+
+    fn attempt(&mut self, job: &Job, bytes: &[u8]) -> io::Result<()> {
+        match *job {
+            Job::Append { file, bytes: ref range } => {
+                self.open_or_create(file)?.write_all(&bytes[range.clone()])
+            }
+            Job::Truncate { file, len } => self.open_existing(file)?.set_len(len),
+            Job::Rename { from, to } => {
+                fs::rename(self.path_of(from), self.path_of(to))?;
+                self.open.remove(&to);
+                if let Some(open) = self.open.remove(&from) {
+                    self.open.insert(to, open);
+                }
+                Ok(())
+            }
+            Job::Remove { file } => {
+                self.open.remove(&file);
+                match fs::remove_file(self.path_of(file)) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    other => other,
+                }
+            }
+            Job::Sync { file, .. } => self.open_existing(file)?.sync_data(),
+            Job::SyncDir { .. } => self.directory.sync_all(),
+        }
+    }
+
+    fn path_of(&self, file: FileId) -> PathBuf {
+        self.path.join(file_name_of(file))
+    }
+
+    fn open_or_create(&mut self, file: FileId) -> io::Result<&mut File> {
+        self.open_file(file, true)
+    }
+
+    fn open_existing(&mut self, file: FileId) -> io::Result<&mut File> {
+        self.open_file(file, false)
+    }
+
+    fn open_file(&mut self, file: FileId, create: bool) -> io::Result<&mut File> {
+        match self.open.entry(file) {
+            std::collections::btree_map::Entry::Occupied(open) => Ok(open.into_mut()),
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                let open_file = OpenOptions::new()
+                    .append(true)
+                    .create(create)
+                    .open(self.path.join(file_name_of(file)))?;
+                Ok(vacant.insert(open_file))
+            }
+        }
+    }
+}
+
+impl Job {
+    /// `bytes` is the range of an append's data in [`Batch::bytes`].
+    pub(super) fn of(op: &DiskOp, bytes: Range<usize>) -> Job {
+        match *op {
+            DiskOp::Append { file, .. } => Job::Append { file, bytes },
+            DiskOp::Truncate { file, len } => Job::Truncate { file, len },
+            DiskOp::Rename { from, to } => Job::Rename { from, to },
+            DiskOp::Remove { file } => Job::Remove { file },
+            DiskOp::Sync { op, file } => Job::Sync { op, file },
+            DiskOp::SyncDir { op } => Job::SyncDir { op },
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Job::Append { file, .. } => format!("writing {file}"),
+            Job::Truncate { file, .. } => format!("truncating {file}"),
+            Job::Rename { from, to } => format!("renaming {from} to {to}"),
+            Job::Remove { file } => format!("removing {file}"),
+            Job::Sync { file, .. } => format!("syncing {file}"),
+            Job::SyncDir { .. } => "syncing the directory".to_owned(),
+        }
+    }
+}

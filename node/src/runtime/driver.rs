@@ -1,0 +1,308 @@
+//! The loop around a node: inputs in, effects out, in order.
+
+mod perform;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, Sleep};
+
+use super::clock::{Clock, after};
+use super::disk::{BarrierCompletion, Batch, DiskThread};
+use super::files::Directory;
+use super::link::{self, Link};
+use super::listener::{Arrival, Listener};
+use super::observer::{Continuation, Observer};
+use super::packet::{ClientReply, RejectReason};
+use super::serve::{DiskStatus, ServedNode};
+use super::start::{Ending, Settings};
+use super::stream::SendQueue;
+use crate::contract::{Input, Outbox};
+use crate::id::{Incarnation, NodeId, RequestId};
+
+/// Pending requests at one node: a bound on the memory that clients can make it use.
+const PENDING_REQUESTS_MAX: usize = 8_192;
+
+/// Inputs that are handled before the disk batch is flushed: their writes share one batch, and
+/// their messages to one peer one write to its socket.
+const INPUT_BATCH_MAX: usize = 64;
+
+/// The state of one incarnation.
+pub(super) struct Driver<N: ServedNode> {
+    settings: Settings,
+    node: N,
+    outbox: Outbox<N>,
+    clock: Clock,
+    observer: Option<Box<dyn Observer<N>>>,
+    /// The number of the last message sent. Event logs show it, so that one can see which message
+    /// was received.
+    last_message_number: u64,
+    jobs: mpsc::Sender<Batch>,
+    batch: Batch,
+    disk: DiskStatus,
+    /// The operating system's error for the failure that the node halts for; empty if there is
+    /// none.
+    detail: String,
+    links: BTreeMap<NodeId, Link>,
+    /// For each pending request, the queue of the connection that receives its answer.
+    pending_requests: BTreeMap<RequestId, Arc<SendQueue>>,
+    // `Some` until the node is ready.
+    listener: Option<Listener<N>>,
+    tasks: JoinSet<()>,
+    ready: watch::Sender<Option<Incarnation>>,
+    /// The end of the wait of a clean shutdown; `None` while no shutdown was requested.
+    closing: Option<Instant>,
+    ended: Option<Ending>,
+}
+
+/// From the first input to the last.
+impl<N: ServedNode> Driver<N> {
+    #[expect(clippy::too_many_arguments, reason = "called once, by `start`")]
+    pub(super) fn new(
+        settings: Settings,
+        node: N,
+        outbox: Outbox<N>,
+        clock: Clock,
+        observer: Option<Box<dyn Observer<N>>>,
+        entropy: u64,
+        jobs: mpsc::Sender<Batch>,
+        listener: Listener<N>,
+        ready: watch::Sender<Option<Incarnation>>,
+    ) -> Driver<N> {
+        Driver {
+            settings,
+            node,
+            outbox,
+            clock,
+            observer,
+            // A random start per incarnation: with numbers that begin at 1, a message of an earlier
+            // incarnation that arrives late would have the number of a message of this one.
+            last_message_number: entropy & !0xFFFF_FFFF,
+            jobs,
+            batch: Batch::default(),
+            disk: DiskStatus::default(),
+            detail: String::new(),
+            links: BTreeMap::new(),
+            pending_requests: BTreeMap::new(),
+            listener: Some(listener),
+            tasks: JoinSet::new(),
+            ready,
+            closing: None,
+            ended: None,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut arrivals: mpsc::Receiver<Arrival<N>>,
+        mut done: mpsc::UnboundedReceiver<BarrierCompletion>,
+        mut stop: watch::Receiver<bool>,
+        thread: DiskThread,
+        directory: Directory,
+    ) -> Ending {
+        self.perform(self.clock.now());
+        self.open_if_ready();
+        let mut batch = Vec::with_capacity(INPUT_BATCH_MAX);
+        let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
+        while self.ended.is_none() {
+            self.flush().await;
+            self.set_alarm(&mut alarm);
+            tokio::select! {
+                biased;
+                // Arrivals come last: under load they are always ready and would starve the rest.
+                done = done.recv() => match done {
+                    Some(done) => self.on_done(done),
+                    None => self.end(Ending::EngineFailed { what: "the disk thread has ended".to_owned() }),
+                },
+                Some(ended) = self.tasks.join_next() => self.on_task_ended(&ended),
+                () = &mut alarm => self.on_alarm(),
+                Ok(()) = stop.changed() => self.on_stop(),
+                _ = arrivals.recv_many(&mut batch, INPUT_BATCH_MAX) => {}
+            }
+            for arrival in batch.drain(..) {
+                self.on_arrival(arrival);
+            }
+            if self.closing.is_some() && self.pending_requests.is_empty() && self.node.is_idle() {
+                self.end(Ending::Stopped { idle: true });
+            }
+        }
+        self.shut_down(thread).await;
+        drop(directory);
+        self.ended.unwrap_or(Ending::Terminated)
+    }
+
+    /// Sends the batch to the disk thread. While the queue of that thread is full, this waits and
+    /// no inputs are taken.
+    async fn flush(&mut self) {
+        if !self.batch.jobs.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            // Cannot fail: the disk thread ends only after this sender is dropped.
+            let _ = self.jobs.send(batch).await;
+        }
+    }
+
+    fn set_alarm(&self, alarm: &mut Pin<Box<Sleep>>) {
+        let due = self.node.deadline().map(|deadline| self.clock.instant(deadline));
+        let due = due.into_iter().chain(self.closing).min();
+        let far = Instant::now() + Duration::from_secs(3_600);
+        alarm.as_mut().reset(due.unwrap_or(far));
+    }
+
+    fn on_alarm(&mut self) {
+        if self.closing.is_some_and(|limit| limit <= Instant::now()) {
+            return self.end(Ending::Stopped { idle: false });
+        }
+        if self.node.deadline().is_some() {
+            self.step(Input::Wake, 0);
+        }
+    }
+
+    fn on_stop(&mut self) {
+        tracing::info!(node = %self.settings.node, "shutting down: new requests are rejected");
+        self.closing.get_or_insert(after(self.settings.shutdown_timeout));
+    }
+
+    /// The listener and the links run for as long as the node runs. Without one of them the node
+    /// would run on and receive nothing, so the end of any of them ends the node.
+    fn on_task_ended(&mut self, ended: &Result<(), JoinError>) {
+        let reason = match ended {
+            Ok(()) => "it returned".to_owned(),
+            Err(failure) => failure.to_string(),
+        };
+        self.end(Ending::EngineFailed { what: format!("a network task has ended: {reason}") });
+    }
+
+    fn on_done(&mut self, done: BarrierCompletion) {
+        self.disk.syncs += u64::from(done.result.is_ok());
+        if let Some(detail) = done.detail {
+            self.detail = detail;
+        }
+        self.step(Input::DiskDone { op: done.op, result: done.result }, 0);
+    }
+
+    fn on_arrival(&mut self, arrival: Arrival<N>) {
+        match arrival {
+            // Dropped: the sender repeats it, and the next incarnation handles it.
+            Arrival::Message { message, .. }
+                if self.closing.is_some() && self.node.starts_new_work(&message) => {}
+            Arrival::Message { from, number, message } => {
+                self.step(Input::Message { from, message }, number);
+            }
+            Arrival::Request { id, request, queue } => match self.rejection(id) {
+                Some(reason) => {
+                    queue.put(&ClientReply::<N::Response>::Rejected { id, reason });
+                }
+                None => {
+                    self.pending_requests.insert(id, queue);
+                    self.step(Input::Request { id, request }, 0);
+                }
+            },
+            Arrival::Status { queue } => {
+                let json = serde_json::to_string(&self.status()).expect("a status is plain data");
+                queue.put(&ClientReply::<N::Response>::Status { json });
+            }
+            Arrival::Gone { queue } => {
+                self.pending_requests.retain(|_, other| !Arc::ptr_eq(other, &queue))
+            }
+        }
+    }
+
+    /// `None` if the request is accepted. A repetition of a pending request always is.
+    fn rejection(&self, id: RequestId) -> Option<RejectReason> {
+        if self.pending_requests.contains_key(&id) {
+            None
+        } else if self.closing.is_some() {
+            Some(RejectReason::Closing)
+        } else {
+            (self.pending_requests.len() >= PENDING_REQUESTS_MAX).then_some(RejectReason::Busy)
+        }
+    }
+
+    fn step(&mut self, input: Input<N>, message_number: u64) {
+        if self.ended.is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        let observed =
+            self.observer.as_mut().map(|observer| observer.input(now, &input, message_number));
+        if self.ends_run(observed) {
+            return;
+        }
+        self.node.step(now, input, &mut self.outbox);
+        self.perform(now);
+        self.open_if_ready();
+    }
+
+    /// Ends the node if the observer terminates it or fails; true if the run is over.
+    fn ends_run(&mut self, observed: Option<io::Result<Continuation>>) -> bool {
+        match observed {
+            None | Some(Ok(Continuation::Proceed)) => false,
+            Some(Ok(Continuation::Terminate)) => {
+                self.end(Ending::Terminated);
+                true
+            }
+            Some(Err(error)) => {
+                self.end(Ending::ObserverFailed(error));
+                true
+            }
+        }
+    }
+
+    fn end(&mut self, ending: Ending) {
+        self.ended.get_or_insert(ending);
+    }
+
+    /// Starts the listener and the links as soon as the incarnation is durable.
+    fn open_if_ready(&mut self) {
+        if self.listener.is_none() {
+            return;
+        }
+        let Some(incarnation) = self.node.incarnation() else { return };
+        let Some(listener) = self.listener.take() else { return };
+        let identity = link::NodeIdentity {
+            cluster: self.settings.cluster.clone().into(),
+            node: self.settings.node,
+            incarnation,
+        };
+        for (peer, address) in
+            self.settings.peers.iter().filter(|(peer, _)| **peer != self.settings.node)
+        {
+            let link = self.links.entry(*peer).or_default();
+            self.tasks.spawn(link.clone().run(identity.clone(), *peer, address.clone()));
+        }
+        let peers = self.settings.peers.keys().copied().collect();
+        self.tasks.spawn(listener.run(identity, peers));
+        self.ready.send_replace(Some(incarnation));
+    }
+}
+
+/// Shutdown.
+impl<N: ServedNode> Driver<N> {
+    /// Ends all tasks and the disk thread. A clean shutdown first lets queued answers and messages
+    /// leave.
+    async fn shut_down(&mut self, thread: DiskThread) {
+        if let Some(Ending::Stopped { .. }) = self.ended {
+            if let (Some(observer), Some(Ending::Stopped { idle: true })) =
+                (&mut self.observer, &self.ended)
+                && let Err(error) = observer.stopped(self.clock.now())
+            {
+                tracing::error!(%error, "cannot write the event log");
+            }
+            self.flush().await;
+            // 20 ms for the tasks that write queued answers and messages to their sockets.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.tasks.shutdown().await;
+        self.links.clear();
+        let (dead_end, _) = mpsc::channel(1);
+        drop(std::mem::replace(&mut self.jobs, dead_end));
+        // The thread performs all queued operations. A disk that hangs keeps the directory locked,
+        // as it must: another process may not open it while writes are pending.
+        let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+    }
+}

@@ -1,0 +1,296 @@
+//! Reads frames from a byte stream with a length limit, and a bounded queue of outgoing frames.
+
+use std::io;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::wire::{self, WireError};
+
+/// The greatest length of a frame: 4 MiB, about twice the longest transaction.
+pub const FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// The greatest length of a frame before the handshake is complete: 1 KiB.
+pub(crate) const HANDSHAKE_BYTES_MAX: usize = 1 << 10;
+
+/// Free buffer space before each read.
+const READ_BYTES: usize = 16 << 10;
+
+/// Why nothing more can be read from a connection.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum StreamError {
+    #[error("connection lost: {0}")]
+    Io(#[from] io::Error),
+    #[error("connection closed in the middle of a frame")]
+    UnexpectedEof,
+    #[error("frame refused: {0}")]
+    Wire(#[from] WireError),
+    #[error("frame refused: {len} bytes, the limit is {limit}")]
+    Oversized { len: usize, limit: usize },
+    #[error("silent for {0:?}")]
+    TimedOut(Duration),
+}
+
+/// Reads frames. A frame longer than the limit is refused from its header, before it is buffered.
+#[derive(Debug)]
+pub struct Frames<R> {
+    from: R,
+    limit: usize,
+    buffer: Vec<u8>,
+    // start <= buffer.len(); the bytes before it were returned.
+    start: usize,
+    /// Whole frames whose payload did not decode. They are dropped: the next frame still begins
+    /// where it should.
+    undecodable: u64,
+}
+
+impl<R: AsyncRead + Unpin> Frames<R> {
+    /// Reads from this stream, with a limit for the length of a frame in bytes.
+    pub fn new(from: R, limit: usize) -> Frames<R> {
+        Frames { from, limit, buffer: Vec::new(), start: 0, undecodable: 0 }
+    }
+
+    /// The number of whole frames that did not decode and were dropped.
+    pub fn undecodable(&self) -> u64 {
+        self.undecodable
+    }
+
+    /// Changes the limit for the length of a frame, in bytes.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// The next value; `None` if the other side closed the connection between two frames. Each read
+    /// waits at most `limit_per_read`. Cancel-safe: nothing that was read is lost.
+    ///
+    /// # Errors
+    /// [`StreamError`]: nothing more can be read.
+    pub async fn next<T: DeserializeOwned>(
+        &mut self,
+        limit_per_read: Duration,
+    ) -> Result<Option<T>, StreamError> {
+        loop {
+            if let Some(value) = self.buffered()? {
+                return Ok(Some(value));
+            }
+            self.make_room();
+            let read = timeout(limit_per_read, self.from.read_buf(&mut self.buffer)).await;
+            if read.map_err(|_| StreamError::TimedOut(limit_per_read))?? == 0 {
+                return if self.start == self.buffer.len() {
+                    Ok(None)
+                } else {
+                    Err(StreamError::UnexpectedEof)
+                };
+            }
+        }
+    }
+
+    /// The next value, if all of it has been read.
+    ///
+    /// # Errors
+    /// [`StreamError`]: nothing more can be read.
+    pub fn buffered<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+        loop {
+            let unread = &self.buffer[self.start..];
+            let Some(len) = wire::frame_len(unread)? else { return Ok(None) };
+            if len > self.limit {
+                return Err(StreamError::Oversized { len, limit: self.limit });
+            }
+            let Some(frame) = unread.get(..len) else { return Ok(None) };
+            let value = wire::decode_frame(frame);
+            self.start += len;
+            match value {
+                Ok(value) => return Ok(Some(value)),
+                Err(WireError::Codec(_)) => self.undecodable += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        // A large frame must not keep its memory for as long as the connection is open.
+        if self.buffer.is_empty() && self.buffer.capacity() > 16 * READ_BYTES {
+            self.buffer = Vec::new();
+        }
+        self.buffer.reserve(READ_BYTES);
+    }
+}
+
+/// Writes one value as a frame, within `limit_per_write`.
+///
+/// # Errors
+/// [`StreamError::Io`] or [`StreamError::TimedOut`].
+pub async fn write_value<T: Serialize>(
+    to: &mut (impl AsyncWrite + Unpin),
+    value: &T,
+    limit_per_write: Duration,
+) -> Result<(), StreamError> {
+    write(to, &wire::encode_frame(value), limit_per_write).await
+}
+
+/// Writes bytes, within `limit_per_write`.
+pub(crate) async fn write(
+    to: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    limit_per_write: Duration,
+) -> Result<(), StreamError> {
+    timeout(limit_per_write, to.write_all(bytes))
+        .await
+        .map_err(|_| StreamError::TimedOut(limit_per_write))??;
+    Ok(())
+}
+
+/// A bounded queue of outgoing frames of one connection. [`SendQueue::put`] never waits: a frame
+/// that does not fit is dropped, and the caller learns it.
+#[derive(Debug)]
+pub(crate) struct SendQueue {
+    queued: Mutex<QueueState>,
+    filled: Notify,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    bytes: Vec<u8>,
+    dropped: u64,
+    closed: bool,
+}
+
+impl SendQueue {
+    pub(crate) fn new(limit: usize) -> SendQueue {
+        SendQueue { queued: Mutex::default(), filled: Notify::new(), limit }
+    }
+
+    fn queued(&self) -> std::sync::MutexGuard<'_, QueueState> {
+        self.queued.lock().expect("no panic happens while this lock is held")
+    }
+
+    /// Queues a value, whole or not at all; false if it was dropped.
+    pub(crate) fn put<T: Serialize>(&self, value: &T) -> bool {
+        let mut queued = self.queued();
+        let before = queued.bytes.len();
+        if queued.closed || before >= self.limit {
+            queued.dropped += 1;
+            return false;
+        }
+        wire::encode_frame_into(value, &mut queued.bytes);
+        let after = queued.bytes.len();
+        if after > self.limit || after - before > FRAME_BYTES_MAX {
+            queued.bytes.truncate(before);
+            queued.dropped += 1;
+            return false;
+        }
+        if before == 0 {
+            self.filled.notify_one();
+        }
+        true
+    }
+
+    /// Waits until the queue is not empty and takes all of it; false once it is closed and empty.
+    /// `into` is cleared first, and the queue reuses its memory. Cancel-safe.
+    pub(crate) async fn take(&self, into: &mut Vec<u8>) -> bool {
+        into.clear();
+        loop {
+            {
+                let mut queued = self.queued();
+                if !queued.bytes.is_empty() {
+                    std::mem::swap(&mut queued.bytes, into);
+                    return true;
+                }
+                if queued.closed {
+                    return false;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Drops every later value; the queued ones can still be taken.
+    pub(crate) fn close(&self) {
+        self.queued().closed = true;
+        self.filled.notify_one();
+    }
+
+    /// The number of queued bytes and of dropped frames.
+    pub(crate) fn load(&self) -> (u64, u64) {
+        let queued = self.queued();
+        (queued.bytes.len() as u64, queued.dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(future)
+    }
+
+    const TIMEOUT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn frames_survive_any_split_of_the_byte_stream() {
+        let bytes = [
+            wire::encode_frame(&1u64),
+            wire::encode_frame(&"two".to_string()),
+            wire::encode_frame(&3u64),
+        ]
+        .concat();
+        for cut in 1..bytes.len() {
+            let (a, b) = bytes.split_at(cut);
+            let mut frames = Frames::new(a.chain(b), 100);
+            block_on(async {
+                assert_eq!(frames.next::<u64>(TIMEOUT).await.unwrap(), Some(1));
+                assert_eq!(frames.next::<String>(TIMEOUT).await.unwrap(), Some("two".into()));
+                assert_eq!(frames.next::<u64>(TIMEOUT).await.unwrap(), Some(3));
+                assert_eq!(frames.next::<u64>(TIMEOUT).await.unwrap(), None);
+            });
+        }
+    }
+
+    #[test]
+    fn oversized_frame_is_refused_from_its_header() {
+        let mut header = wire::encode_frame(&0u64);
+        header[3..7].copy_from_slice(&u32::MAX.to_le_bytes());
+        let mut frames = Frames::new(&header[..7], 100);
+        let refused = block_on(frames.next::<u64>(TIMEOUT));
+        assert!(matches!(refused, Err(StreamError::Oversized { limit: 100, .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn truncated_frame_and_read_timeout_are_distinct_errors() {
+        let frame = wire::encode_frame(&7u64);
+        let mut cut = Frames::new(&frame[..frame.len() - 1], 100);
+        assert!(matches!(block_on(cut.next::<u64>(TIMEOUT)), Err(StreamError::UnexpectedEof)));
+        let silent = async {
+            let (here, _there) = tokio::io::duplex(10);
+            Frames::new(here, 100).next::<u64>(TIMEOUT).await
+        };
+        assert!(matches!(block_on(silent), Err(StreamError::TimedOut(_))));
+    }
+
+    #[test]
+    fn full_queue_drops_the_frame_and_reports_it() {
+        let queue = SendQueue::new(30);
+        assert!(queue.put(&1u64));
+        assert!(queue.put(&2u64));
+        assert!(!queue.put(&"much too long to fit".to_string()));
+        assert_eq!(queue.load(), (24, 1));
+        let mut taken = Vec::new();
+        assert!(block_on(queue.take(&mut taken)));
+        assert_eq!(taken, [wire::encode_frame(&1u64), wire::encode_frame(&2u64)].concat());
+        queue.close();
+        assert!(!block_on(queue.take(&mut taken)));
+    }
+}

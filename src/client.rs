@@ -1,0 +1,424 @@
+//! A client of two-phase commit over TCP, with typed results.
+//!
+//! # Retries
+//!
+//! There are three kinds, each safe for its own reason:
+//!
+//! 1. *No answer, or the connection is lost.* The same request, with the same id and incarnation,
+//!    is sent again, over a new connection if necessary, but only to the same node: an id is never
+//!    addressed to another node. The node executes it at most once and looks it up from then on, in
+//!    whichever incarnation it is; so a resend is never a second execution.
+//! 2. *Refused for a conflict, timed out, or the coordinator has restarted.* The answer is
+//!    "aborted", and final for that id. The transaction is tried again under a new id (the next
+//!    attempt) with its old age, so that it wins in the end. At most [`ClientOptions::attempts`]
+//!    attempts are made.
+//! 3. *Refused for a bound, an overflow, or not a transaction.* Never retried: the answer would be
+//!    the same.
+//!
+//! If there is no answer within [`ClientOptions::request_timeout`], the result is
+//! [`TxResult::Unknown`] with the request's handle. [`Client::outcome`] queries that request later,
+//! from any process.
+
+mod handle;
+mod result;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+pub use handle::{ParseHandleError, RequestHandle};
+pub use result::{ClientError, TxResult, UnknownReason};
+
+use stormglass_node::id::{Incarnation, NodeId, RequestId};
+use stormglass_node::runtime::packet::{
+    Caller, ClientPacket, ClientReply, Hello, RejectReason, Welcome,
+};
+use stormglass_node::runtime::stream::{FRAME_BYTES_MAX, Frames, StreamError, write_value};
+use stormglass_node::runtime::{Status, after, entropy, wall_us};
+
+use crate::commit::view::View;
+use crate::commit::{AbortReason, Age, Op, Outcome, Refusal, Request, RequestNumber, Response};
+
+/// Options of a client.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The cluster that the node must belong to.
+    pub cluster: String,
+    /// The client's number, part of its request ids. Two clients must not share a number: the
+    /// second would receive the outcomes of the first one's requests. Drawn at random from 64 bits
+    /// if `None`.
+    pub number: Option<u64>,
+    /// How long to wait for an answer, and for a connection, including all retries.
+    pub request_timeout: Duration,
+    /// After how long without an answer a request is sent again.
+    pub resend_after: Duration,
+    /// The greatest number of attempts of a transaction; at least 1.
+    pub attempts: u16,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        ClientOptions {
+            cluster: "stormglass".to_owned(),
+            number: None,
+            request_timeout: Duration::from_secs(10),
+            resend_after: Duration::from_secs(2),
+            attempts: 1_000,
+        }
+    }
+}
+
+/// A connection to one coordinator, for one transaction at a time.
+#[derive(Debug)]
+pub struct Client {
+    address: String,
+    options: ClientOptions,
+    number: u64,
+    serial: u32,
+    node: NodeId,
+    incarnation: Incarnation,
+    /// Requests without a known outcome: the node must not forget any from the first of them on.
+    unanswered: BTreeMap<RequestNumber, RequestHandle>,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    frames: Frames<OwnedReadHalf>,
+    out: OwnedWriteHalf,
+}
+
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// First and longest pause before the next attempt.
+const RETRY_PAUSE_MS: (u64, u64) = (1, 64);
+
+impl Client {
+    /// Connects to the node that listens at `address`.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] or [`ClientError::Refused`].
+    pub async fn connect(address: &str, options: ClientOptions) -> Result<Client, ClientError> {
+        let number = options.number.unwrap_or_else(|| entropy().max(1));
+        let mut client = Client {
+            address: address.to_owned(),
+            number,
+            serial: 0,
+            node: NodeId(0),
+            incarnation: Incarnation(0),
+            unanswered: BTreeMap::new(),
+            connection: None,
+            options,
+        };
+        let deadline = after(client.options.request_timeout);
+        client.ensure_connected(deadline).await?;
+        Ok(client)
+    }
+
+    /// The node that this client is connected to.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The client's number, part of its request ids.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Executes all of `ops` or none. See the [module](self) for what is retried.
+    ///
+    /// # Errors
+    /// [`ClientError`] if nothing was executed and nothing will be: no node was reachable, or it
+    /// accepted no request. After a request was sent, every failure is [`TxResult::Unknown`].
+    pub async fn transact(&mut self, ops: impl Into<Arc<[Op]>>) -> Result<TxResult, ClientError> {
+        self.serial += 1;
+        let ops = ops.into();
+        let serial = self.serial;
+        let deadline = after(self.options.request_timeout);
+        let first = RequestId { client: self.number, serial, attempt: 0 };
+        let age = Age { at: wall_us(), by: first };
+        let mut pause_ms = RETRY_PAUSE_MS.0;
+        let mut attempt = 0;
+        loop {
+            self.ensure_connected(deadline).await?;
+            let id = RequestId { attempt, ..first };
+            let handle = RequestHandle { node: self.node, incarnation: self.incarnation, id };
+            self.unanswered.insert(RequestNumber::of(id), handle);
+            let (&seen, _) = self.unanswered.first_key_value().expect("just inserted");
+            let request = Request::Transact {
+                incarnation: handle.incarnation,
+                age,
+                seen,
+                ops: Arc::clone(&ops),
+            };
+            let result = match self.send_until_answered(handle, &request, deadline).await {
+                Ok(Some(response)) => self.record_outcome(handle, response.outcome),
+                Ok(None) => {
+                    return Ok(TxResult::Unknown { handle, reason: UnknownReason::NoAnswer });
+                }
+                Err(error) => {
+                    // It was never sent, so there is no answer to wait for.
+                    self.unanswered.remove(&RequestNumber::of(id));
+                    return Err(error);
+                }
+            };
+            let TxResult::Aborted { reason, .. } = result else { return Ok(result) };
+            let pause = Duration::from_millis(pause_ms + entropy() % pause_ms);
+            attempt += 1;
+            if !is_retryable(reason)
+                || attempt >= self.options.attempts
+                || Instant::now() + pause >= deadline
+            {
+                return Ok(result);
+            }
+            sleep(pause).await;
+            pause_ms = (pause_ms * 2).min(RETRY_PAUSE_MS.1);
+        }
+    }
+
+    /// The outcome of a request that some client once sent to this node.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the node cannot be reached, or is not the node in the handle.
+    pub async fn outcome(&mut self, handle: RequestHandle) -> Result<TxResult, ClientError> {
+        let deadline = after(self.options.request_timeout);
+        match self
+            .send_until_answered(
+                handle,
+                &Request::Outcome { incarnation: handle.incarnation },
+                deadline,
+            )
+            .await?
+        {
+            None => Ok(TxResult::Unknown { handle, reason: UnknownReason::NoAnswer }),
+            Some(response) => Ok(self.record_outcome(handle, response.outcome)),
+        }
+    }
+
+    /// The node's status, as JSON.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] if it does not answer in time.
+    pub async fn status_json(&mut self) -> Result<String, ClientError> {
+        let deadline = after(self.options.request_timeout);
+        loop {
+            self.ensure_connected(deadline).await?;
+            match self.status_once().await {
+                Ok(json) => return Ok(json),
+                Err(error) => self.drop_connection(&error),
+            }
+        }
+    }
+
+    /// The node's status.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] if it does not answer in time, [`ClientError::Malformed`] if it
+    /// has another version.
+    pub async fn status(&mut self) -> Result<Status<View>, ClientError> {
+        let json = self.status_json().await?;
+        let malformed = |error: serde_json::Error| ClientError::Malformed {
+            address: self.address.clone(),
+            reason: error.to_string(),
+        };
+        serde_json::from_str(&json).map_err(malformed)
+    }
+
+    async fn status_once(&mut self) -> Result<String, StreamError> {
+        let request_timeout = self.options.resend_after;
+        let connection = self.connection.as_mut().expect("connected before");
+        write_value(&mut connection.out, &ClientPacket::<Request>::Status, WRITE_TIMEOUT).await?;
+        loop {
+            match connection.frames.next::<ClientReply<Response>>(request_timeout).await? {
+                None => return Err(StreamError::UnexpectedEof),
+                Some(ClientReply::Status { json }) => return Ok(json),
+                Some(
+                    ClientReply::Answer { .. } | ClientReply::Rejected { .. } | ClientReply::Pong,
+                ) => {}
+            }
+        }
+    }
+
+    /// Records a final outcome: its request is no longer unanswered.
+    fn record_outcome(&mut self, handle: RequestHandle, outcome: Outcome) -> TxResult {
+        let result = match outcome {
+            Outcome::Committed { reads } => TxResult::Committed { handle, reads },
+            Outcome::Aborted { reason } => TxResult::Aborted { handle, reason },
+            Outcome::Unknown => {
+                return TxResult::Unknown { handle, reason: UnknownReason::NotKnown };
+            }
+        };
+        // The outcome may be that of another client's request.
+        if self.unanswered.get(&RequestNumber::of(handle.id)) == Some(&handle) {
+            self.unanswered.remove(&RequestNumber::of(handle.id));
+        }
+        result
+    }
+
+    /// Sends the same request under the same id until there is an answer. `None` after the timeout,
+    /// or when the node of the handle is not reachable any more.
+    async fn send_until_answered(
+        &mut self,
+        handle: RequestHandle,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Option<Response>, ClientError> {
+        let mut sent = false;
+        loop {
+            match self.connect_to_node_of(handle, deadline).await {
+                Ok(()) => {}
+                // The request may have been executed, whether or not the node is reachable now.
+                Err(_) if sent => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            let until = deadline.min(after(self.options.resend_after));
+            let answered = timeout_at(until, self.send_once(handle.id, request)).await;
+            match answered {
+                Ok(Ok(Answer::Response(response))) => {
+                    self.incarnation = self.incarnation.max(response.incarnation);
+                    return Ok(Some(response));
+                }
+                Ok(Ok(Answer::Rejected(reason))) if !sent => {
+                    let reason = match reason {
+                        RejectReason::Closing => "shutting down",
+                        RejectReason::Busy => "too busy",
+                    };
+                    return Err(ClientError::Rejected { address: self.address.clone(), reason });
+                }
+                Ok(Ok(Answer::Rejected(_))) => sleep(Duration::from_millis(50)).await,
+                Ok(Err(error)) => self.drop_connection(&error),
+                Err(_) => {}
+            }
+            sent = true;
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn send_once(&mut self, id: RequestId, request: &Request) -> Result<Answer, StreamError> {
+        let request_timeout = self.options.request_timeout;
+        let connection = self.connection.as_mut().expect("connected before");
+        let packet = ClientPacket::Request { id, request: request.clone() };
+        write_value(&mut connection.out, &packet, WRITE_TIMEOUT).await?;
+        loop {
+            match connection.frames.next::<ClientReply<Response>>(request_timeout).await? {
+                None => return Err(StreamError::UnexpectedEof),
+                Some(ClientReply::Answer { id: other, response }) if other == id => {
+                    return Ok(Answer::Response(response));
+                }
+                Some(ClientReply::Rejected { id: other, reason }) if other == id => {
+                    return Ok(Answer::Rejected(reason));
+                }
+                // The answer to an earlier request, which was sent more than once.
+                Some(
+                    ClientReply::Answer { .. }
+                    | ClientReply::Rejected { .. }
+                    | ClientReply::Status { .. }
+                    | ClientReply::Pong,
+                ) => {}
+            }
+        }
+    }
+
+    /// Connects to the node in the handle. Another node at the same address would not know the
+    /// request, and would execute it again if it is in the same incarnation.
+    async fn connect_to_node_of(
+        &mut self,
+        handle: RequestHandle,
+        deadline: Instant,
+    ) -> Result<(), ClientError> {
+        self.ensure_connected(deadline).await?;
+        if self.node == handle.node {
+            return Ok(());
+        }
+        Err(ClientError::WrongNode { handle, address: self.address.clone(), node: self.node })
+    }
+
+    fn drop_connection(&mut self, error: &StreamError) {
+        tracing::info!(address = %self.address, "connection lost: {error}");
+        self.connection = None;
+    }
+
+    /// Ensures that there is a connection, retrying until `deadline`.
+    async fn ensure_connected(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        let mut backoff = Duration::from_millis(10);
+        let mut last = "no time was left to try".to_owned();
+        while self.connection.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ClientError::Unreachable {
+                    address: self.address.clone(),
+                    reason: last,
+                });
+            }
+            match timeout(left, self.dial()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(DialError::Refused(reason))) => {
+                    return Err(ClientError::Refused { address: self.address.clone(), reason });
+                }
+                Ok(Err(DialError::Failed(reason))) => last = reason.to_string(),
+                Err(_) => last = "no answer in time".to_owned(),
+            }
+            sleep(backoff.min(deadline.saturating_duration_since(Instant::now()))).await;
+            backoff = (backoff * 2).min(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    async fn dial(&mut self) -> Result<(), DialError> {
+        let stream = TcpStream::connect(&self.address).await?;
+        stream.set_nodelay(true)?;
+        let (from, mut out) = stream.into_split();
+        let mut frames = Frames::new(from, FRAME_BYTES_MAX);
+        let hello = Hello { cluster: self.options.cluster.clone(), caller: Caller::Client };
+        write_value(&mut out, &hello, WRITE_TIMEOUT).await?;
+        match frames.next::<Welcome>(self.options.request_timeout).await? {
+            None => Err(DialError::Failed(StreamError::UnexpectedEof)),
+            Some(Welcome::Refused { reason }) => Err(DialError::Refused(reason)),
+            Some(Welcome::Welcome { node, incarnation }) => {
+                (self.node, self.incarnation) = (node, incarnation);
+                self.connection = Some(Connection { frames, out });
+                Ok(())
+            }
+        }
+    }
+}
+
+enum Answer {
+    Response(Response),
+    Rejected(RejectReason),
+}
+
+enum DialError {
+    Failed(StreamError),
+    Refused(String),
+}
+
+impl From<StreamError> for DialError {
+    fn from(error: StreamError) -> DialError {
+        DialError::Failed(error)
+    }
+}
+
+impl From<std::io::Error> for DialError {
+    fn from(error: std::io::Error) -> DialError {
+        DialError::Failed(StreamError::Io(error))
+    }
+}
+
+fn is_retryable(reason: AbortReason) -> bool {
+    match reason {
+        AbortReason::Refused { refusal: Refusal::Conflict { .. } | Refusal::Aborted, .. }
+        | AbortReason::TimedOut { .. }
+        | AbortReason::Restarted => true,
+        AbortReason::Refused {
+            refusal: Refusal::Bound { .. } | Refusal::Overflow { .. }, ..
+        }
+        | AbortReason::Invalid(_) => false,
+    }
+}

@@ -1,0 +1,187 @@
+//! The client against a scripted coordinator: where it resends, and what it reports when it times
+//! out.
+
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::super::packet::{ClientPacket, ClientReply, Hello, Welcome};
+use super::super::stream::{FRAME_BYTES_MAX, Frames, write_value};
+use super::super::{Client, ClientError, ClientOptions, RequestHandle, TxResult, UnknownReason};
+use super::TIMEOUT;
+use crate::commit::{Action, Key, Op, Outcome, Request, Response};
+use stormglass_node::id::{Incarnation, NodeId, RequestId};
+
+/// How the coordinator handles one connection.
+#[derive(Clone, Debug)]
+enum ScriptStep {
+    /// Refuses the handshake.
+    RefuseClient,
+    /// Reads one request, and closes the connection.
+    DropAfterRequest(NodeId),
+    /// Answers every request with this outcome, until the client disconnects.
+    AnswerAll(NodeId, Outcome),
+}
+
+const INCARNATION: Incarnation = Incarnation(1);
+const COMMITTED: Outcome = Outcome::Committed { reads: None };
+
+/// Runs one step for each connection; returns the requests and the nodes that received them.
+async fn run_script(
+    listener: TcpListener,
+    script: Vec<ScriptStep>,
+) -> Vec<(NodeId, RequestId, Request)> {
+    let mut received = Vec::new();
+    for step in script {
+        let (stream, _) = listener.accept().await.expect("a client");
+        run_step(stream, step, &mut received).await;
+    }
+    received
+}
+
+async fn run_step(
+    stream: TcpStream,
+    step: ScriptStep,
+    received: &mut Vec<(NodeId, RequestId, Request)>,
+) {
+    let (from, mut out) = stream.into_split();
+    let mut frames = Frames::new(from, FRAME_BYTES_MAX);
+    frames.next::<Hello>(TIMEOUT).await.expect("a frame").expect("a handshake");
+    let (node, outcome) = match step {
+        ScriptStep::RefuseClient => {
+            let refused = Welcome::Refused { reason: "not today".to_owned() };
+            return write_value(&mut out, &refused, TIMEOUT).await.expect("it reads");
+        }
+        ScriptStep::DropAfterRequest(node) => (node, None),
+        ScriptStep::AnswerAll(node, outcome) => (node, Some(outcome)),
+    };
+    write_value(&mut out, &Welcome::Welcome { node, incarnation: INCARNATION }, TIMEOUT)
+        .await
+        .expect("it reads");
+    while let Ok(Some(packet)) = frames.next::<ClientPacket<Request>>(TIMEOUT).await {
+        let ClientPacket::Request { id, request } = packet else { continue };
+        received.push((node, id, request));
+        let Some(outcome) = outcome.clone() else { return };
+        let response = Response { incarnation: INCARNATION, outcome };
+        write_value(&mut out, &ClientReply::Answer { id, response }, TIMEOUT)
+            .await
+            .expect("it reads");
+    }
+}
+
+/// Runs `use` with a client of that coordinator; returns the requests received meanwhile.
+fn with_client<T>(
+    script: &[ScriptStep],
+    test: impl AsyncFnOnce(&mut Client) -> T,
+) -> (T, Vec<(NodeId, RequestId, Request)>) {
+    let request_timeout = Duration::from_secs(3);
+    with_client_of(ClientOptions { request_timeout, ..ClientOptions::default() }, script, test)
+}
+
+fn with_client_of<T>(
+    options: ClientOptions,
+    script: &[ScriptStep],
+    test: impl AsyncFnOnce(&mut Client) -> T,
+) -> (T, Vec<(NodeId, RequestId, Request)>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let coordinator = tokio::spawn(run_script(listener, script.to_vec()));
+        let mut client =
+            Client::connect(&address, options).await.expect("the first step accepts the client");
+        let result = test(&mut client).await;
+        drop(client);
+        (result, coordinator.await.expect("the script ends"))
+    })
+}
+
+fn put() -> Vec<Op> {
+    vec![Op { node: NodeId(0), key: Key::new("a").expect("short"), action: Action::Put(1) }]
+}
+
+/// The first serial whose outcome the client has not acknowledged.
+fn first_unacknowledged(request: &Request) -> Option<u32> {
+    match request {
+        Request::Transact { seen, .. } => Some(seen.serial),
+        Request::Outcome { .. } => None,
+    }
+}
+
+#[test]
+fn client_numbers_are_drawn_from_64_bits() {
+    let (n0, mut highest) = (NodeId(0), 0);
+    for _ in 0..4 {
+        let (number, _) =
+            with_client(&[ScriptStep::AnswerAll(n0, COMMITTED)], async |client| client.number());
+        highest = highest.max(number);
+    }
+    assert!(highest > u64::from(u32::MAX), "four numbers, none above {highest}");
+}
+
+/// 1. The address leads to n0, which commits c7.1; its answer is lost.
+/// 2. The address leads to n1 now, and n1 is in its first incarnation, too.
+/// 3. c7.1 must not be sent to n1: it would be executed a second time.
+#[test]
+fn request_is_never_resent_to_another_node() {
+    let script =
+        [ScriptStep::DropAfterRequest(NodeId(0)), ScriptStep::AnswerAll(NodeId(1), COMMITTED)];
+    let (result, received) = with_client(&script, async |client| client.transact(put()).await);
+    let asked: Vec<NodeId> = received.iter().map(|(node, ..)| *node).collect();
+    assert_eq!(asked, [NodeId(0)]);
+    let Ok(TxResult::Unknown { handle, reason: UnknownReason::NoAnswer }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!((handle.node, handle.incarnation), (NodeId(0), INCARNATION));
+}
+
+#[test]
+fn maximum_timeouts_do_not_overflow() {
+    let script = [ScriptStep::AnswerAll(NodeId(0), COMMITTED)];
+    let (request_timeout, resend_after) = (Duration::MAX, Duration::MAX);
+    let options = ClientOptions { request_timeout, resend_after, ..ClientOptions::default() };
+    let (result, _) = with_client_of(options, &script, async |client| client.transact(put()).await);
+    assert!(matches!(result, Ok(TxResult::Committed { .. })), "{result:?}");
+}
+
+#[test]
+fn outcome_query_goes_only_to_the_node_in_the_handle() {
+    let id = RequestId { client: 1, serial: 1, attempt: 0 };
+    let handle = RequestHandle { node: NodeId(0), incarnation: INCARNATION, id };
+    let script = [ScriptStep::AnswerAll(NodeId(1), COMMITTED)];
+    let (refused, received) = with_client(&script, async |client| client.outcome(handle).await);
+    assert!(matches!(refused, Err(ClientError::WrongNode { node: NodeId(1), .. })), "{refused:?}");
+    assert_eq!(received, []);
+}
+
+/// 1. The request is sent, and the connection is lost before the answer.
+/// 2. The node at the address refuses the client now.
+/// 3. The client must not report "nothing was executed", nor acknowledge the request: its outcome
+///    may be queried.
+#[test]
+fn sent_request_stays_unknown_when_the_reconnect_is_refused() {
+    let n0 = NodeId(0);
+    let script = [
+        ScriptStep::DropAfterRequest(n0),
+        ScriptStep::RefuseClient,
+        ScriptStep::AnswerAll(n0, COMMITTED),
+    ];
+    let (first, received) = with_client(&script, async |client| {
+        let Ok(TxResult::Unknown { handle: first, .. }) = client.transact(put()).await else {
+            panic!("the outcome must be unknown")
+        };
+        client.transact(put()).await.expect("an answer");
+        client.outcome(first).await.expect("an answer");
+        client.transact(put()).await.expect("an answer");
+        first
+    });
+    let asked: Vec<(u32, Option<u32>)> = received
+        .iter()
+        .map(|(_, id, request)| (id.serial, first_unacknowledged(request)))
+        .collect();
+    // The first was unacknowledged until its outcome was known; then everything below the newest
+    // had been answered.
+    assert_eq!(asked, [(1, Some(1)), (2, Some(1)), (1, None), (3, Some(3))]);
+    assert_eq!(first.id, received[0].1);
+}

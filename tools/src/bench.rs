@@ -1,0 +1,316 @@
+//! `cargo tools bench`: commits per second and latencies, with one process for each node.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use stormglass::client::{ClientOptions, TxResult};
+use stormglass::commit::view::View;
+use stormglass::commit::{Action, Key, Op};
+use stormglass_node::NodeId;
+use stormglass_node::runtime::Status;
+use tokio::time::Instant;
+
+use crate::cluster::{Cluster, Rng, WorkDir, read_statuses};
+use crate::say;
+use crate::{CliError, Exit, UsageError};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cargo tools bench --data /mnt/disk/bench\n  \
+    cargo tools bench --nodes 3 --clients 16 --seconds 10 --keys 100 --span 3 --json")]
+pub(super) struct Bench {
+    /// Nodes, all of which coordinate; 2 to 16
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
+    nodes: u16,
+    /// Clients, each with one transaction at a time, 1 to 512
+    /// [default: 1, then 64, then 64 on one key]
+    // Two nodes have room for 320 each, and this process for 1,024 files.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=512))]
+    clients: Option<u32>,
+    /// How long each measurement takes, in seconds, 1 to 3600, after one second to warm up
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Keys on each node, at least 1, which is one hot key
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    keys: u32,
+    /// Nodes that take part in each transaction, the coordinator included; 1 to as many as there
+    /// are
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
+    span: u16,
+    /// Where the nodes keep their data: the disk that is measured [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Print one JSON object a measurement
+    #[arg(long)]
+    json: bool,
+}
+
+/// The parameters of one measurement.
+#[derive(Clone, Copy, Debug)]
+struct Workload {
+    clients: u32,
+    keys: u32,
+}
+
+/// Its result.
+#[derive(Debug, serde::Serialize)]
+struct Measurement {
+    clients: u32,
+    keys_per_node: u32,
+    seconds_ms: u64,
+    commits: u64,
+    aborts: u64,
+    unknown: u64,
+    commits_per_s: u64,
+    latency_us_p50: u64,
+    latency_us_p90: u64,
+    latency_us_p99: u64,
+    latency_us_max: u64,
+    forced_per_1000_commits: u64,
+    syncs_per_1000_commits: u64,
+    bytes_per_commit: u64,
+}
+
+pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliError> {
+    if bench.span > bench.nodes {
+        return Err(
+            UsageError(format!("--span {} exceeds --nodes {}", bench.span, bench.nodes)).into()
+        );
+    }
+    let span = bench.span;
+    let work_dir = WorkDir::new(bench.data.as_deref(), "bench")?;
+    let mut cluster = Cluster::new(program, bench.nodes, &work_dir.path, &["--log", "warn"])?;
+    for node in 0..usize::from(bench.nodes) {
+        cluster.start(node)?;
+    }
+    cluster.statuses().await?;
+    if !bench.json {
+        let (sync_us, worst_us) = sync_us(&work_dir.path)?;
+        say!(
+            "{} nodes, one process each; a commit moves an amount among {span} nodes, its coordinator one of them",
+            bench.nodes
+        )?;
+        say!(
+            "the disk at {}: fdatasync of an append takes {sync_us} us at the median, {worst_us} us at the 99th percentile",
+            work_dir.path.display()
+        )?;
+        say!(
+            "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8}",
+            "clients",
+            "keys",
+            "commits/s",
+            "p50 us",
+            "p90 us",
+            "p99 us",
+            "max us",
+            "forced/c",
+            "syncs/c",
+            "aborts"
+        )?;
+    }
+    let runs = match bench.clients {
+        Some(clients) => vec![Workload { clients, keys: bench.keys }],
+        None => vec![
+            Workload { clients: 1, keys: bench.keys },
+            Workload { clients: 64, keys: bench.keys },
+            Workload { clients: 64, keys: 1 },
+        ],
+    };
+    let mut stuck = false;
+    for run in runs {
+        let measurement = measure(&cluster, run, span, bench.seconds).await?;
+        stuck |= measurement.commits == 0;
+        if bench.json {
+            say!("{}", serde_json::to_string(&measurement)?)?;
+        } else {
+            show(&measurement)?;
+        }
+    }
+    cluster.terminate_all()?;
+    Ok(if stuck { Exit::Violation } else { Exit::Success })
+}
+
+fn show(of: &Measurement) -> Result<(), std::io::Error> {
+    let per_commit = |thousandths: u64| format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+    say!(
+        "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8}",
+        of.clients,
+        of.keys_per_node,
+        of.commits_per_s,
+        of.latency_us_p50,
+        of.latency_us_p90,
+        of.latency_us_p99,
+        of.latency_us_max,
+        per_commit(of.forced_per_1000_commits),
+        per_commit(of.syncs_per_1000_commits),
+        of.aborts
+    )
+}
+
+/// Runs clients for a second and for the given time, and counts the latter.
+async fn measure(
+    cluster: &Cluster,
+    run: Workload,
+    span: u16,
+    seconds: u64,
+) -> Result<Measurement, CliError> {
+    // Before the load starts: under load, a handshake waits as long as every other request.
+    let mut status_clients = cluster.status_clients().await?;
+    let nodes = status_clients.len();
+    let mut connected = Vec::new();
+    for client in 0..run.clients {
+        let coordinator = client as usize % nodes;
+        let options =
+            ClientOptions { request_timeout: Duration::from_secs(30), ..ClientOptions::default() };
+        connected.push((coordinator, cluster.client(coordinator, options).await?));
+    }
+    let begin = Instant::now() + Duration::from_secs(1);
+    let end = begin + Duration::from_secs(seconds);
+    let mut clients = tokio::task::JoinSet::new();
+    for (coordinator, client) in connected {
+        let rng = Rng::new(client.number());
+        clients.spawn(run_client(
+            client,
+            rng,
+            run,
+            coordinator,
+            nodes,
+            usize::from(span),
+            (begin, end),
+        ));
+    }
+    tokio::time::sleep_until(begin).await;
+    let before = totals(&read_statuses(&mut status_clients).await?);
+    tokio::time::sleep_until(end).await;
+    let after = totals(&read_statuses(&mut status_clients).await?);
+    let mut all = Tally::default();
+    while let Some(tally) = clients.join_next().await {
+        all.add(tally??);
+    }
+    Ok(all.measurement(run, seconds * 1000, before, after))
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    latencies_us: Vec<u64>,
+    aborts: u64,
+    unknown: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.latencies_us.extend(other.latencies_us);
+        self.aborts += other.aborts;
+        self.unknown += other.unknown;
+    }
+
+    fn measurement(mut self, run: Workload, ms: u64, before: Totals, after: Totals) -> Measurement {
+        self.latencies_us.sort_unstable();
+        let all = &self.latencies_us;
+        let commits = all.len() as u64;
+        let at = |permille: usize| {
+            all.get((all.len() * permille / 1000).min(all.len().saturating_sub(1)))
+                .copied()
+                .unwrap_or(0)
+        };
+        let each = |now: u64, then: u64| (now - then).checked_div(commits).unwrap_or(0);
+        let each_1000 =
+            |now: u64, then: u64| ((now - then) * 1000).checked_div(commits).unwrap_or(0);
+        Measurement {
+            clients: run.clients,
+            keys_per_node: run.keys,
+            seconds_ms: ms,
+            commits,
+            aborts: self.aborts,
+            unknown: self.unknown,
+            commits_per_s: commits * 1000 / ms,
+            latency_us_p50: at(500),
+            latency_us_p90: at(900),
+            latency_us_p99: at(990),
+            latency_us_max: all.last().copied().unwrap_or(0),
+            forced_per_1000_commits: each_1000(after.forced, before.forced),
+            syncs_per_1000_commits: each_1000(after.syncs, before.syncs),
+            bytes_per_commit: each(after.bytes, before.bytes),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    forced: u64,
+    syncs: u64,
+    bytes: u64,
+}
+
+fn totals(of: &[Status<View>]) -> Totals {
+    let mut totals = Totals::default();
+    for status in of {
+        totals.forced += status.view.log.forced;
+        totals.syncs += status.disk.syncs;
+        totals.bytes += status.disk.bytes;
+    }
+    totals
+}
+
+async fn run_client(
+    mut client: stormglass::client::Client,
+    mut rng: Rng,
+    run: Workload,
+    coordinator: usize,
+    nodes: usize,
+    span: usize,
+    (begin, end): (Instant, Instant),
+) -> Result<Tally, CliError> {
+    let mut tally = Tally::default();
+    while Instant::now() < end {
+        let ops = transfer(&mut rng, run.keys, coordinator, nodes, span);
+        let asked = Instant::now();
+        let result = client.transact(ops).await?;
+        let answered = Instant::now();
+        // Transactions that begin before or end after the measured time do not count.
+        if asked < begin || answered > end {
+            continue;
+        }
+        match result {
+            TxResult::Committed { .. } => {
+                tally.latencies_us.push(u64::try_from((answered - asked).as_micros())?)
+            }
+            TxResult::Aborted { .. } => tally.aborts += 1,
+            TxResult::Unknown { .. } => tally.unknown += 1,
+        }
+    }
+    Ok(tally)
+}
+
+/// Takes from a key of the coordinator, and gives to a key of each of `span - 1` other nodes.
+fn transfer(rng: &mut Rng, keys: u32, coordinator: usize, nodes: usize, span: usize) -> Vec<Op> {
+    // The nodes after a random one, so that every pair is equally likely.
+    let first = rng.below(nodes - 1);
+    let others =
+        (0..span - 1).map(|other| (coordinator + 1 + (first + other) % (nodes - 1)) % nodes);
+    let mut op = |node: usize, by: i64| {
+        let key = Key::new(&format!("k{}", rng.below(keys as usize))).expect("short");
+        Op { node: NodeId(node as u16), key, action: Action::Add { by, at_least: i64::MIN } }
+    };
+    let mut ops = vec![op(coordinator, 1 - span as i64)];
+    ops.extend(others.map(|other| op(other, 1)));
+    ops
+}
+
+/// The time of a sync of a small append, at the median and at the 99th percentile.
+fn sync_us(directory: &Path) -> Result<(u64, u64), CliError> {
+    let path = directory.join("sync-test");
+    let mut file = File::create(&path)?;
+    let mut all = Vec::new();
+    for _ in 0..300 {
+        file.write_all(&[7; 100])?;
+        let begin = Instant::now();
+        file.sync_data()?;
+        all.push(u64::try_from(begin.elapsed().as_micros())?);
+    }
+    std::fs::remove_file(&path)?;
+    all.sort_unstable();
+    Ok((all[150], all[297]))
+}

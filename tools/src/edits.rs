@@ -1,0 +1,264 @@
+//! Edits to a commit node that preserve its protocol: a wrapper that reports more, wakes the node
+//! more often, sends in another order or writes longer records. They measure how often a schedule
+//! still reproduces a violation after an edit, compared with its seed.
+
+mod node;
+
+use std::fmt;
+
+use stormglass_node::{Node, NodeId, RequestId};
+
+pub use node::{CommitLike, Edited};
+use stormglass_sim::chooser::Chooser;
+use stormglass_sim::plan::Plan;
+use stormglass_sim::profile::{Rng, Setup};
+use stormglass_sim::property::{Checker, Observation, Violation};
+use stormglass_sim::protocol::{Scene, draw_run_in, world_in};
+use stormglass_sim::replay::replay_world;
+use stormglass_sim::schedule::{Cursor, ParseError, Schedule};
+use stormglass_sim::workload::{PlannedRequest, Workload};
+use stormglass_sim::world::World;
+
+/// One edit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "`Display` describes each")]
+pub enum Edit {
+    None,
+    MoreReports,
+    NoReports,
+    MoreWakes,
+    EarlyWakes,
+    LateWakes,
+    OtherEntropy,
+    LongerRecords,
+    OtherSendOrder,
+    RepliesFirst,
+    AcksTwice,
+    InquiriesTwice,
+    AnswersTwice,
+    MoreMessages,
+    MoreBarriers,
+    OtherBarrierNumbers,
+    OtherSerials,
+    NeedlessRemovals,
+}
+
+impl Edit {
+    /// Every edit except [`Edit::None`].
+    pub const ALL: [Edit; 17] = [
+        Edit::MoreReports,
+        Edit::NoReports,
+        Edit::MoreWakes,
+        Edit::EarlyWakes,
+        Edit::LateWakes,
+        Edit::OtherEntropy,
+        Edit::LongerRecords,
+        Edit::OtherSendOrder,
+        Edit::RepliesFirst,
+        Edit::AcksTwice,
+        Edit::InquiriesTwice,
+        Edit::AnswersTwice,
+        Edit::MoreMessages,
+        Edit::MoreBarriers,
+        Edit::OtherBarrierNumbers,
+        Edit::OtherSerials,
+        Edit::NeedlessRemovals,
+    ];
+}
+
+impl fmt::Display for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Edit::None => "no edit",
+            Edit::MoreReports => "an additional report in each step",
+            Edit::NoReports => "no reports at all",
+            Edit::MoreWakes => "an additional timer that does nothing",
+            Edit::EarlyWakes => "wakes before the deadline",
+            Edit::LateWakes => "wakes a millisecond after the deadline",
+            Edit::OtherEntropy => "another random draw at boot",
+            Edit::LongerRecords => "longer keys: records of another size",
+            Edit::OtherSendOrder => "sends to different nodes in another order",
+            Edit::RepliesFirst => "replies before messages",
+            Edit::AcksTwice => "each Ack sent twice",
+            Edit::InquiriesTwice => "each Inquire sent twice",
+            Edit::AnswersTwice => "each reply sent twice",
+            Edit::MoreMessages => "an additional harmless message before each",
+            Edit::MoreBarriers => "each barrier issued twice",
+            Edit::OtherBarrierNumbers => "barriers with other numbers",
+            Edit::OtherSerials => "transactions with other serials",
+            Edit::NeedlessRemovals => "an additional removal of a nonexistent file",
+        })
+    }
+}
+
+/// A protocol whose nodes are edited.
+#[derive(Clone, Copy, Debug)]
+pub struct EditedProtocol<S> {
+    /// The protocol of the unedited nodes.
+    pub scene: S,
+    /// The edit of every node.
+    pub edit: Edit,
+}
+
+impl<S> Scene for EditedProtocol<S>
+where
+    S: Scene,
+    S::Node: CommitLike,
+    S::Workload: Workload<Edited<S::Node>>,
+    S::Checker: Checker<Edited<S::Node>>,
+{
+    type Node = Edited<S::Node>;
+    type Request = S::Request;
+    type Workload = S::Workload;
+    type Checker = S::Checker;
+
+    fn name(&self) -> &str {
+        self.scene.name()
+    }
+    fn kinds(&self) -> &[&'static str] {
+        self.scene.kinds()
+    }
+    fn properties(&self) -> &[&'static str] {
+        self.scene.properties()
+    }
+    fn config(&self, plan: &Plan) -> (<S::Node as Node>::Config, Edit) {
+        (self.scene.config(plan), self.edit)
+    }
+    fn requests(
+        &self,
+        setup: &Setup,
+        plan: &mut Plan,
+        rng: &mut Rng,
+    ) -> Vec<PlannedRequest<S::Request>> {
+        self.scene.requests(setup, plan, rng)
+    }
+    fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<S::Request>>) -> S::Workload {
+        self.scene.clients(plan, requests)
+    }
+    fn checker(&self, plan: &Plan) -> S::Checker {
+        self.scene.checker(plan)
+    }
+    fn write_request(&self, request: &S::Request, nodes: u16) -> String {
+        self.scene.write_request(request, nodes)
+    }
+    fn read_request(&self, text: &mut Cursor<'_>) -> Result<S::Request, ParseError> {
+        self.scene.read_request(text)
+    }
+    fn simplifications(&self, request: &S::Request) -> Vec<S::Request> {
+        self.scene.simplifications(request)
+    }
+    fn merged(&self, one: &S::Request, other: &S::Request) -> Option<S::Request> {
+        self.scene.merged(one, other)
+    }
+
+    fn renumbered(
+        &self,
+        request: &S::Request,
+        number: &dyn Fn(NodeId) -> Option<NodeId>,
+    ) -> Option<S::Request> {
+        self.scene.renumbered(request, number)
+    }
+}
+
+/// What a schedule, and the seed that it came from, reproduce with an edited node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EditResult {
+    /// The edit of every node.
+    pub edit: Edit,
+    /// What a replay of the schedule reproduces.
+    pub schedule: Reproduction,
+    /// What a run of the seed reproduces.
+    pub seed: Reproduction,
+}
+
+/// How much of a violation a run reproduces, in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reproduction {
+    /// The property holds, or another one is violated.
+    Nothing,
+    /// The same property is violated, but by another request.
+    SameProperty,
+    /// The same property is violated by the same request.
+    SameRequest,
+}
+
+impl Reproduction {
+    /// Whether the same property is still violated.
+    pub fn reproduces(self) -> bool {
+        self >= Reproduction::SameProperty
+    }
+}
+
+/// For every edit: whether the schedule, and the seed that it came from, still reproduce the
+/// violation of this property.
+pub fn try_edits<S>(
+    scene: S,
+    schedule: &Schedule<S::Request>,
+    seed: u64,
+    property: &str,
+) -> Vec<EditResult>
+where
+    S: Scene + Copy,
+    S::Node: CommitLike,
+    S::Workload: Workload<Edited<S::Node>>,
+    S::Checker: Checker<Edited<S::Node>>,
+{
+    let by_schedule = |edit| {
+        run_to_end(&mut replay_world(
+            &EditedProtocol { scene, edit },
+            schedule,
+            LastRequest::default(),
+        ))
+    };
+    let by_seed = |edit| {
+        let scene = EditedProtocol { scene, edit };
+        let drawn = draw_run_in(&scene, &Setup::default(), seed);
+        run_to_end(&mut world_in(&scene, drawn, |chooser| chooser, LastRequest::default()))
+    };
+    let (schedules, seeds) = (by_schedule(Edit::None), by_seed(Edit::None));
+    let reproduction = |before: &RunEnd, after: &RunEnd| match after {
+        (Some(violation), last_request) if *violation == property => {
+            if *last_request == before.1 {
+                Reproduction::SameRequest
+            } else {
+                Reproduction::SameProperty
+            }
+        }
+        _ => Reproduction::Nothing,
+    };
+    let try_edit = |edit| {
+        let (schedule, seed) = (by_schedule(edit), by_seed(edit));
+        EditResult {
+            edit,
+            schedule: reproduction(&schedules, &schedule),
+            seed: reproduction(&seeds, &seed),
+        }
+    };
+    Edit::ALL.into_iter().map(try_edit).collect()
+}
+
+/// Records the request that the last fact was about. A run ends at its first violation, so in a
+/// failing run it is the request that the violation is about.
+#[derive(Clone, Copy, Debug, Default)]
+struct LastRequest(Option<RequestId>);
+
+impl<N: Node> Checker<N> for LastRequest {
+    fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        self.0 = observation.fact.request().or(self.0);
+        Ok(())
+    }
+}
+
+/// The violated property, and the request that the last fact was about.
+type RunEnd = (Option<&'static str>, Option<RequestId>);
+
+fn run_to_end<N, W, K, C>(world: &mut World<N, W, (LastRequest, K), C>) -> RunEnd
+where
+    N: Node,
+    W: Workload<N>,
+    K: Checker<N>,
+    C: Chooser,
+{
+    let violation = world.run().violation;
+    (violation.map(|violation| violation.property), world.checker().0.0)
+}

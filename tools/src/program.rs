@@ -1,0 +1,45 @@
+//! The program whose processes the tools run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::CliError;
+
+/// The given program; without one, `stormglass` is built from this repository, optimised.
+///
+/// # Errors
+/// If the given path is no file, or if the program does not build.
+pub(super) fn find_or_build(given: Option<&Path>) -> Result<PathBuf, CliError> {
+    if let Some(path) = given {
+        if !path.is_file() {
+            return Err(format!("--program {}: there is no such file", path.display()).into());
+        }
+        return Ok(path.canonicalize()?);
+    }
+    let built = cargo(&repository())
+        .args(["build", "--release", "--package", "stormglass", "--bin", "stormglass"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit())
+        .output()?;
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let executable = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    match executable {
+        Some(path) if built.status.success() => Ok(path),
+        Some(_) | None => Err("the program stormglass does not build".into()),
+    }
+}
+
+/// Cargo, in this directory.
+pub(crate) fn cargo(directory: &Path) -> Command {
+    let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    command.current_dir(directory);
+    command
+}
+
+/// The repository that contains this package.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
