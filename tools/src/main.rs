@@ -6,6 +6,7 @@ mod campaign;
 mod cluster;
 mod frame_fuzzer;
 mod fuzz;
+mod mutants;
 mod program;
 mod stability;
 
@@ -44,6 +45,11 @@ enum Command {
     Fuzz(fuzz::Fuzz),
     /// Start a local cluster and measure commits per second and latency
     Bench(bench::Bench),
+    /// Hunt the mutants of the node, each a deliberate bug, and shrink what finds them
+    Mutants(mutants::Mutants),
+    /// The part of `mutants` that runs with one mutant switched on
+    #[command(hide = true)]
+    HuntMutant(mutants::HuntMutant),
     /// Count the changes of the node after which a schedule still violates its property
     Stability(stability::Stability),
 }
@@ -102,6 +108,8 @@ fn main() -> ExitCode {
         }
         Command::Fuzz(fuzz) => with_program(&args, |program| fuzz::run(fuzz, program)),
         Command::Bench(bench) => with_program(&args, |program| bench::run(bench, program)),
+        Command::Mutants(mutants) => mutants::run(mutants),
+        Command::HuntMutant(args) => mutants::hunt_mutant(args),
         Command::Stability(stability) => stability::run(stability),
     };
     let exit = outcome.unwrap_or_else(|error| {

@@ -1,22 +1,19 @@
-//! `cargo tools stability FILE SEED`: how many behaviour-preserving changes of the commit node a
-//! schedule survives, and how many the seed that it came from.
-//!
-//! Six numbers: changes after which the schedule still violates its property, and about the same
-//! request; the same two for the seed; how many of the first 1,000 seeds violate that property
-//! without any change; the number of changes. Then the changes that the schedule does not survive.
-//! Useful for a mutant that the schedule shows; `cargo tools mutants --stability` does this for
-//! each.
+//! `cargo tools stability FILE SEED`: after how many behaviour-preserving edits of the commit node a
+//! schedule still violates its property, and the seed that it came from. Useful for a mutant that
+//! the schedule shows; `cargo tools mutants --stability` does this for each.
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
 
-use stormglass_commit_sim::Commit;
+use stormglass_commit_sim::{Commit, Txn};
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
 use stormglass_sim::profile::Setup;
 use stormglass_sim::protocol::Of;
 use stormglass_sim::regress::read;
-use stormglass_sim::schedule::Expectation;
-use stormglass_tools::edits::{EditResult, Reproduction, try_edits};
+use stormglass_sim::schedule::{Expectation, Schedule};
+use stormglass_tools::edits::{Reproduction, try_edits};
 
 use crate::{CliError, Exit, say};
 
@@ -33,42 +30,78 @@ pub(super) struct Stability {
     seed: u64,
 }
 
-/// Prints the six numbers.
-///
-/// # Errors
-/// If the schedule cannot be read, or names no property.
+/// What survives the edits of the node, of which there are `edits`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Survived {
+    pub(super) edits: usize,
+    /// Edits after which the schedule still violates its property, and those of them in which the
+    /// same request does so.
+    pub(super) schedules: usize,
+    pub(super) same_schedules: usize,
+    /// The same for the seed.
+    pub(super) seeds: usize,
+    pub(super) same_seeds: usize,
+    /// How many of the first 1,000 seeds violate the property without any edit: where many do, it
+    /// says nothing about one seed that it still does.
+    pub(super) failing_seeds: usize,
+    /// The edits after which the schedule does not violate its property.
+    pub(super) lost: Vec<String>,
+}
+
+impl fmt::Display for Survived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Survived { edits, schedules, same_schedules, seeds, same_seeds, .. } = self;
+        write!(
+            f,
+            "after {schedules} of {edits} edits by the schedule, after {seeds} by the seed "
+        )?;
+        write!(f, "(by the same request: {same_schedules}, {same_seeds}); ")?;
+        write!(f, "{} of {SEEDS} seeds violate it", self.failing_seeds)?;
+        if !self.lost.is_empty() {
+            write!(f, "; not by the schedule after: {}", self.lost.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts the edits that the schedule and its seed survive.
+pub(super) fn count_survived(schedule: &Schedule<Txn>, seed: u64, property: &str) -> Survived {
+    let mut survived = Survived {
+        edits: 0,
+        schedules: 0,
+        same_schedules: 0,
+        seeds: 0,
+        same_seeds: 0,
+        failing_seeds: failing_seeds(property),
+        lost: Vec::new(),
+    };
+    for result in try_edits(Of::<Commit>::new(), schedule, seed, property) {
+        survived.edits += 1;
+        survived.schedules += usize::from(result.schedule.reproduces());
+        survived.same_schedules += usize::from(result.schedule == Reproduction::SameRequest);
+        survived.seeds += usize::from(result.seed.reproduces());
+        survived.same_seeds += usize::from(result.seed == Reproduction::SameRequest);
+        if !result.schedule.reproduces() {
+            survived.lost.push(result.edit.to_string());
+        }
+    }
+    survived
+}
+
+/// Prints what survives.
 pub(super) fn run(args: &Stability) -> Result<Exit, CliError> {
     std::panic::set_hook(Box::new(|_| {}));
-    let (file, seed) = (args.file.as_path(), args.seed);
-    let schedule = read(&Of::<Commit>::new(), file)?;
+    let schedule = read(&Of::<Commit>::new(), &args.file)?;
     let (Expectation::NoViolation(Some(property)) | Expectation::Violation(property)) =
         &schedule.expectation
     else {
-        return Err(format!("{} names no property", file.display()).into());
+        return Err(format!("{} names no property", args.file.display()).into());
     };
-    let all = try_edits(Of::<Commit>::new(), &schedule, seed, property);
-    let count = |reproduction: &dyn Fn(&EditResult) -> bool| {
-        all.iter().filter(|edit_result| reproduction(edit_result)).count()
-    };
-    let schedules = count(&|edit_result| edit_result.schedule.reproduces());
-    let seeds = count(&|edit_result| edit_result.seed.reproduces());
-    let same_seeds = count(&|edit_result| edit_result.seed == Reproduction::SameRequest);
-    let same_schedules = count(&|edit_result| edit_result.schedule == Reproduction::SameRequest);
-    let lost = all.iter().filter(|edit_result| !edit_result.schedule.reproduces());
-    let lost: Vec<String> = lost.map(|edit_result| edit_result.edit.to_string()).collect();
-    let lost = if lost.is_empty() {
-        String::new()
-    } else {
-        format!(" (not reproduced under: {})", lost.join(", "))
-    };
-    let any = any_seed(property);
-    say!("{schedules} {same_schedules} {seeds} {same_seeds} {any} {}{lost}", all.len())?;
+    say!("still violated: {}", count_survived(&schedule, args.seed, property))?;
     Ok(Exit::Success)
 }
 
-/// How many of the first seeds violate this property: where many do, it says nothing about one seed
-/// that it still does.
-fn any_seed(property: &str) -> usize {
+fn failing_seeds(property: &str) -> usize {
     let options =
         HuntOptions { setup: Setup::default(), seeds: 0..SEEDS, jobs: 1, keep_going: true };
     let report = hunt_in(&Of::<Commit>::new(), &options, &Progress::default());

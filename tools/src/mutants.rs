@@ -1,0 +1,326 @@
+//! `cargo tools mutants`: hunts each mutant of the real node, shrinks the first violation, and
+//! prints a table.
+//!
+//! A mutant is a patch of a few lines in `tools/mutants`. Its first line describes it; a second line
+//! `profile: NAME` names the profile in which it is hunted. All mutants are built into one program,
+//! each behind a number ([`combine`]), and hunted with default options.
+
+mod combine;
+mod hunt;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use clap::Args;
+
+pub(crate) use hunt::{HuntMutant, run as hunt_mutant};
+
+use crate::program::{cargo, repository};
+use crate::{CliError, Exit, say};
+use hunt::Found;
+
+/// The arguments.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cargo tools mutants\n  \
+    cargo tools mutants yes-sent-after-abort end-record-not-written\n  \
+    cargo tools mutants --kills 200 incarnation-sent-before-durable")]
+pub(crate) struct Mutants {
+    /// Names of patches in `tools/mutants`, without `.patch` [default: all]
+    names: Vec<String>,
+    /// A mutant must be found within this many seeds, at least 1
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Mutants that are hunted at one time, each on one core, 1 to 256 [default: one per core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// Write the shrunk schedules into this directory
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Count the edits of the node after which schedule and seed still violate the property
+    #[arg(long)]
+    stability: bool,
+    /// Kill this many real processes of each mutant instead, and check their event logs; a kill
+    /// does not touch the page cache, so not every mutant can be found
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    kills: Option<u32>,
+}
+
+/// One patch.
+#[derive(Clone, Debug)]
+pub(crate) struct Mutant {
+    /// Its number in the copy, from 1.
+    number: u32,
+    name: String,
+    patch: PathBuf,
+    description: String,
+    profile: Option<String>,
+}
+
+impl Mutant {
+    fn read(number: u32, patch: PathBuf) -> Result<Mutant, CliError> {
+        let text = fs::read_to_string(&patch)
+            .map_err(|error| format!("cannot read {}: {error}", patch.display()))?;
+        let mut lines = text.lines();
+        let description = lines.next().unwrap_or_default().to_owned();
+        let profile = lines.next().and_then(|line| line.strip_prefix("profile: "));
+        let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Mutant { number, name, profile: profile.map(str::to_owned), patch, description })
+    }
+}
+
+/// Hunts the mutants.
+pub(crate) fn run(args: &Mutants) -> Result<Exit, CliError> {
+    let mutants = find(&args.names)?;
+    // Kept between runs, so that a second one builds less.
+    let copy = repository().join("target/mutants");
+    copy_repository(&copy)?;
+    combine::combine(&copy, &mutants)?;
+    build(&copy, args.kills.is_some())?;
+    let all_found = match args.kills {
+        Some(kills) => kill_all(&copy, &mutants, kills)?,
+        None => hunt_all(&copy, &mutants, args)?,
+    };
+    Ok(if all_found { Exit::Success } else { Exit::Violation })
+}
+
+/// The patches of these names, or all.
+fn find(names: &[String]) -> Result<Vec<Mutant>, CliError> {
+    let directory = repository().join("tools/mutants").canonicalize()?;
+    let mut patches: Vec<PathBuf> = if names.is_empty() {
+        let entries = fs::read_dir(&directory)?.collect::<Result<Vec<_>, _>>()?;
+        entries.into_iter().map(|entry| entry.path()).collect()
+    } else {
+        names.iter().map(|name| directory.join(format!("{name}.patch"))).collect()
+    };
+    patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
+    patches.sort();
+    (1..).zip(patches).map(|(number, patch)| Mutant::read(number, patch)).collect()
+}
+
+/// Copies what git knows of the working tree. A file that has not changed since the last copy keeps
+/// its time, unless a mutant changes it: then it is written again anyway.
+fn copy_repository(copy: &Path) -> Result<(), CliError> {
+    let listed = Command::new("git")
+        .current_dir(repository())
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .output()?;
+    if !listed.status.success() {
+        return Err("the mutants need a git repository: `git ls-files` failed".into());
+    }
+    let listed = String::from_utf8(listed.stdout)?;
+    for name in listed.split_terminator('\0') {
+        let (from, to) = (repository().join(name), copy.join(name));
+        // Deleted, but not yet committed so.
+        let Ok(content) = fs::read(&from) else { continue };
+        if fs::read(&to).is_ok_and(|present| present == content) {
+            continue;
+        }
+        fs::create_dir_all(to.parent().expect("a file in a directory"))?;
+        fs::write(&to, content)?;
+    }
+    Ok(())
+}
+
+/// With the profile `tools` of Cargo.toml. A mutant may leave unused names and unreachable arms, so
+/// warnings are off.
+fn build(copy: &Path, with_program: bool) -> Result<(), CliError> {
+    let mut build = cargo(copy);
+    build.args(["build", "--profile", "tools", "--package", "stormglass-tools"]);
+    if with_program {
+        build.args(["--package", "stormglass", "--package", "stormglass-commit-sim"]);
+    }
+    build
+        .env("CARGO_TARGET_DIR", copy.join("target"))
+        .env("RUSTFLAGS", "-A warnings");
+    if build.status()?.success() {
+        Ok(())
+    } else {
+        Err(format!("the copy with all mutants, {}, does not build", copy.display()).into())
+    }
+}
+
+fn program(copy: &Path, name: &str) -> PathBuf {
+    copy.join("target/tools").join(name)
+}
+
+/// Prints a line for each mutant; returns whether all are found.
+fn hunt_all(copy: &Path, mutants: &[Mutant], args: &Mutants) -> Result<bool, CliError> {
+    say!("{:<8} {:<16} {:<16} {:<36} mutant", "seed", "faults+requests", "runs, time", "property")?;
+    let mut totals = Totals { complete: true, ..Totals::default() };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = args.jobs.map_or(cores, usize::from);
+    let waiting = Mutex::new(mutants.iter().collect::<VecDeque<_>>());
+    let results = std::sync::mpsc::channel();
+    std::thread::scope(|scope| -> Result<(), CliError> {
+        for _ in 0..jobs {
+            let (waiting, sender) = (&waiting, results.0.clone());
+            scope.spawn(move || {
+                loop {
+                    let next = waiting.lock().expect("no thread panics").pop_front();
+                    let Some(mutant) = next else { return };
+                    // The receiver is gone after the first error.
+                    if sender.send((mutant, hunt_one(copy, mutant, args))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let (sender, receiver) = results;
+        drop(sender);
+        for (mutant, result) in receiver {
+            show(mutant, &result, &mut totals)?;
+            if let (Ok(Some(found)), Some(directory)) = (&result, &args.keep) {
+                hunt::keep(found, directory, &mutant.name)?;
+            }
+        }
+        Ok(())
+    })?;
+    totals.show()?;
+    Ok(totals.complete)
+}
+
+/// Hunts one mutant; `None` if it is not found.
+fn hunt_one(copy: &Path, mutant: &Mutant, args: &Mutants) -> Result<Option<Found>, CliError> {
+    let mut hunt = Command::new(program(copy, "stormglass-tools"));
+    hunt.args(["hunt-mutant", "--seeds", &args.seeds.to_string()]);
+    hunt.args(mutant.profile.iter().flat_map(|profile| ["--profile", profile]));
+    hunt.args(args.stability.then_some("--stability"));
+    let output = hunt
+        .env("STORMGLASS_MUTANT", mutant.number.to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned().into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// What the table adds up to.
+#[derive(Debug, Default)]
+struct Totals {
+    /// Whether every mutant is found, and every entry of its schedule is needed.
+    complete: bool,
+    found: usize,
+    /// At most 3 faults and 2 requests.
+    small: usize,
+    slowest_ms: u64,
+    edits: Survival,
+    /// The same for mutants that fewer than one seed in twenty finds.
+    edits_of_rare: Survival,
+}
+
+/// Pairs of mutant and edit after which the property is still violated.
+#[derive(Debug, Default)]
+struct Survival {
+    pairs: usize,
+    schedules: usize,
+    seeds: usize,
+}
+
+impl Survival {
+    fn add(&mut self, survived: &crate::stability::Survived) {
+        self.pairs += survived.edits;
+        self.schedules += survived.schedules;
+        self.seeds += survived.seeds;
+    }
+
+    fn show(&self, of: &str) -> std::io::Result<()> {
+        let Survival { pairs, schedules, seeds } = self;
+        say!(
+            "of {pairs} pairs of {of} and edit, {schedules} schedules and {seeds} seeds still violate the property"
+        )
+    }
+}
+
+impl Totals {
+    fn show(&self) -> std::io::Result<()> {
+        let Totals { found, small, slowest_ms, .. } = self;
+        say!(
+            "{found} found; {small} of them shrunk to at most 3 faults and 2 requests; the slowest shrink took {slowest_ms} ms"
+        )?;
+        if self.edits.pairs > 0 {
+            self.edits.show("mutant")?;
+            self.edits_of_rare.show("mutant that fewer than one seed in twenty finds")?;
+        }
+        Ok(())
+    }
+}
+
+/// Fewer failing seeds of the first 1,000 make a mutant rare.
+const RARE_SEEDS: usize = 50;
+
+fn show(
+    mutant: &Mutant,
+    result: &Result<Option<Found>, CliError>,
+    totals: &mut Totals,
+) -> std::io::Result<()> {
+    let found = match result {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            totals.complete = false;
+            return say!("NOT FOUND       {}", mutant.description);
+        }
+        Err(error) => {
+            totals.complete = false;
+            return say!("FAILED          {}: {error}", mutant.description);
+        }
+    };
+    let size =
+        format!("{}+{} -> {}+{}", found.before.0, found.before.1, found.after.0, found.after.1);
+    let (seconds, ms) = (found.shrink_ms / 1000, found.shrink_ms % 1000);
+    let took = format!("{} in {seconds}.{ms:03} s", found.runs);
+    say!("{:<8} {size:<16} {took:<16} {:<36} {}", found.seed, found.property, mutant.description)?;
+    totals.found += 1;
+    totals.small += usize::from(found.after.0 <= 3 && found.after.1 <= 2);
+    totals.slowest_ms = totals.slowest_ms.max(found.shrink_ms);
+    if !found.minimal {
+        totals.complete = false;
+        say!("NOT MINIMAL     {}", mutant.description)?;
+    }
+    // Another profile is not what the seeds of the comparison use.
+    if let (Some(survived), None) = (&found.survived, &mutant.profile) {
+        say!("         still violated: {survived}")?;
+        totals.edits.add(survived);
+        if survived.failing_seeds < RARE_SEEDS {
+            totals.edits_of_rare.add(survived);
+        }
+    }
+    Ok(())
+}
+
+/// Kills real processes of each mutant, and checks their event logs.
+fn kill_all(copy: &Path, mutants: &[Mutant], kills: u32) -> Result<bool, CliError> {
+    let mut all_found = true;
+    for mutant in mutants {
+        let directory = tempfile::tempdir()?;
+        let data = directory.path().join("data");
+        // Only the result of the checkers counts, not that of the campaign.
+        Command::new(program(copy, "stormglass-tools"))
+            .args(["campaign", "--events", "--seed", "1", "--kills", &kills.to_string()])
+            .arg("--data")
+            .arg(&data)
+            .arg("--program")
+            .arg(program(copy, "stormglass"))
+            .env("STORMGLASS_MUTANT", mutant.number.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?;
+        let checked = Command::new(program(copy, "commit-sim"))
+            .arg("check-logs")
+            .arg(data.join("events"))
+            .output()?;
+        let text = String::from_utf8_lossy(&checked.stdout);
+        match text.lines().find_map(|line| line.strip_prefix("violates ")) {
+            Some(property) => say!("{property:<36} {}", mutant.description)?,
+            None => {
+                all_found = false;
+                say!("{:<36} {}", "NOT FOUND", mutant.description)?;
+            }
+        }
+    }
+    Ok(all_found)
+}

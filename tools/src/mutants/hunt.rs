@@ -1,0 +1,105 @@
+//! The part of `mutants` that runs in the copy, in which one mutant is switched on: hunts it and
+//! shrinks the first violation.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use stormglass_commit_sim::Commit;
+use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
+use stormglass_sim::profile::{Profile, Setup};
+use stormglass_sim::protocol::Of;
+use stormglass_sim::replay::record;
+use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, shrink};
+
+use crate::stability::{Survived, count_survived};
+use crate::{CliError, Exit, say};
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub(crate) struct HuntMutant {
+    /// The profile
+    #[arg(long, value_enum, default_value_t = Profile::Swarm)]
+    profile: Profile,
+    /// Seeds to try
+    #[arg(long)]
+    seeds: u64,
+    /// Count the edits of the node that the schedule survives, too
+    #[arg(long)]
+    stability: bool,
+}
+
+/// A mutant that was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Found {
+    pub(super) seed: u64,
+    pub(super) property: String,
+    /// Faults and requests of the seed, and of the shrunk schedule.
+    pub(super) before: (usize, usize),
+    pub(super) after: (usize, usize),
+    /// Runs of the shrink.
+    pub(super) runs: u64,
+    /// Its time, in milliseconds of one core.
+    pub(super) shrink_ms: u64,
+    /// Whether every entry of the schedule is needed.
+    pub(super) minimal: bool,
+    pub(super) schedule: String,
+    pub(super) survived: Option<Survived>,
+}
+
+/// The greatest number of runs of a shrink.
+const RUNS_MAX: u64 = 200_000;
+
+/// Prints a `Found` as JSON, or `null`.
+pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
+    std::panic::set_hook(Box::new(|_| {}));
+    let setup = Setup { profile: args.profile, ..Setup::default() };
+    let options = HuntOptions { setup, seeds: 0..args.seeds, jobs: 1, keep_going: false };
+    let protocol = Of::<Commit>::new();
+    let report = hunt_in(&protocol, &options, &Progress::default());
+    let Some((seed, violation)) = report.failures.first().cloned() else {
+        say!("null")?;
+        return Ok(Exit::Success);
+    };
+    let began_ms = cpu_ms();
+    let control = ShrinkControl {
+        stop: &AtomicBool::new(false),
+        runs_max: RUNS_MAX,
+        progress: &mut |_, _| {},
+    };
+    let recorded = record(&protocol, &setup, seed).1;
+    let shrunk = shrink(&protocol, &recorded, control).ok_or("the seed does not fail again")?;
+    if shrunk.violation.property != violation.property {
+        return Err(format!("shrunk to another property, {}", shrunk.violation.property).into());
+    }
+    let after = ScheduleSize::of(&shrunk.schedule);
+    let shrink_ms = cpu_ms() - began_ms;
+    let survived =
+        args.stability.then(|| count_survived(&shrunk.schedule, seed, violation.property));
+    let found = Found {
+        seed,
+        property: violation.property.to_owned(),
+        before: (shrunk.before.faults, shrunk.before.requests),
+        after: (after.faults, after.requests),
+        runs: shrunk.runs,
+        shrink_ms,
+        minimal: shrunk.one_minimal,
+        schedule: shrunk.schedule.write(&protocol),
+        survived,
+    };
+    say!("{}", serde_json::to_string(&found)?)?;
+    Ok(Exit::Success)
+}
+
+/// The time that this process has run, in milliseconds of one core.
+fn cpu_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// Writes the schedule of a mutant that was found.
+pub(super) fn keep(found: &Found, directory: &Path, name: &str) -> Result<(), CliError> {
+    std::fs::create_dir_all(directory)?;
+    Ok(std::fs::write(directory.join(format!("{name}.schedule")), &found.schedule)?)
+}
