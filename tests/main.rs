@@ -6,10 +6,9 @@ mod contention;
 mod costs;
 mod determinism;
 mod documented;
-mod faulty_nodes;
 mod hunts;
 mod litmus;
-mod mutant_effects;
+mod mutants;
 mod properties;
 #[cfg(feature = "cli")]
 mod real;

@@ -11,7 +11,7 @@ use stormglass_sim::schedule::Schedule;
 use stormglass_sim::shrink::ScheduleSize;
 use stormglass_sim::simulation::{check_faults, faults, proptest_config};
 
-use crate::mutant_effects::{MutantProtocol, PANICS};
+use crate::mutants::{Mutant, MutantProtocol};
 
 const SMALL: Setup =
     Setup { profile: stormglass_sim::profile::Profile::Swarm, nodes: Some(3), txns: Some(4) };
@@ -29,7 +29,7 @@ proptest! {
 /// has everything that is needed next.
 #[test]
 fn proptest_failure_message_contains_a_minimal_schedule() {
-    let scene = MutantProtocol(PANICS);
+    let scene = MutantProtocol(Mutant::Panics);
     let mut runner =
         TestRunner::new(ProptestConfig { failure_persistence: None, ..proptest_config(2_000, "") });
     let outcome =

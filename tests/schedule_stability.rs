@@ -14,10 +14,7 @@ use stormglass_sim::schedule::Schedule;
 use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, shrink};
 use stormglass_tools::edits::{Edit, EditResult, EditedProtocol, Reproduction, try_edits};
 
-use crate::mutant_effects::{
-    EARLY_ABORT, EARLY_ACK, MutantProtocol, PANICS, REMOVES_LOG_EARLY, REPEATS_COMMIT, SKIPS_SYNC,
-    SKIPS_SYNC_DIR, first_violation,
-};
+use crate::mutants::{Mutant, MutantProtocol, first_violation};
 
 /// The changes are no bugs: the node violates no property with any of them.
 #[test]
@@ -30,7 +27,7 @@ fn every_edit_preserves_the_properties_of_the_node() {
     }
 }
 
-fn shrunk(mutant: u8, seed: u64) -> Schedule<Txn> {
+fn shrunk(mutant: Mutant, seed: u64) -> Schedule<Txn> {
     let (_, schedule) = record(&MutantProtocol(mutant), &Setup::default(), seed);
     let control = ShrinkControl {
         stop: &AtomicBool::new(false),
@@ -40,10 +37,7 @@ fn shrunk(mutant: u8, seed: u64) -> Schedule<Txn> {
     let shrunk =
         shrink(&MutantProtocol(mutant), &schedule, control).expect("the seed violates a property");
     let size = ScheduleSize::of(&shrunk.schedule);
-    assert!(
-        shrunk.one_minimal && size.faults <= 3 && size.requests <= 2,
-        "mutant {mutant}: {size}"
-    );
+    assert!(shrunk.one_minimal && size.faults <= 3 && size.requests <= 2, "{mutant:?}: {size}");
     shrunk.schedule
 }
 
@@ -54,13 +48,13 @@ fn shrunk(mutant: u8, seed: u64) -> Schedule<Txn> {
 fn schedules_reproduce_violations_after_edits() {
     let mut all = Vec::new();
     for mutant in [
-        SKIPS_SYNC,
-        SKIPS_SYNC_DIR,
-        EARLY_ACK,
-        EARLY_ABORT,
-        PANICS,
-        REMOVES_LOG_EARLY,
-        REPEATS_COMMIT,
+        Mutant::SkipsSync,
+        Mutant::SkipsSyncDir,
+        Mutant::EarlyAck,
+        Mutant::EarlyAbort,
+        Mutant::Panics,
+        Mutant::RemovesLogEarly,
+        Mutant::RepeatsCommit,
     ] {
         let (seed, property) = first_violation(mutant);
         let results = try_edits(MutantProtocol(mutant), &shrunk(mutant, seed), seed, property);
@@ -91,9 +85,9 @@ fn schedules_reproduce_violations_after_edits() {
 /// Without any one fault or request the property holds, or another one is violated.
 #[test]
 fn every_entry_of_a_shrunk_schedule_is_needed() {
-    let scene = MutantProtocol(EARLY_ABORT);
-    let (seed, property) = first_violation(EARLY_ABORT);
-    let schedule = shrunk(EARLY_ABORT, seed);
+    let scene = MutantProtocol(Mutant::EarlyAbort);
+    let (seed, property) = first_violation(Mutant::EarlyAbort);
+    let schedule = shrunk(Mutant::EarlyAbort, seed);
     let violates = |candidate: &Schedule<Txn>| {
         let violation = stormglass_sim::replay::replay_world(&scene, candidate, ()).run().violation;
         violation.is_some_and(|violation| violation.property == property)

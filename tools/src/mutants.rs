@@ -1,9 +1,9 @@
 //! `cargo tools mutants`: hunts each mutant of the real node, shrinks the first violation, and
 //! prints a table.
 //!
-//! A mutant is a patch of a few lines in `tools/mutants`. Its first line describes it; a second line
-//! `profile: NAME` names the profile in which it is hunted. All mutants are built into one program,
-//! each behind a number ([`combine`]), and hunted with default options.
+//! A mutant is a patch of a few lines in `tools/mutants`. Its first line describes it; a second
+//! line `profile: NAME` names the profile in which it is hunted. All mutants are built into one
+//! program, each behind a number ([`combine`]), and hunted with default options.
 
 mod combine;
 mod hunt;
@@ -132,9 +132,7 @@ fn build(copy: &Path, with_program: bool) -> Result<(), CliError> {
     if with_program {
         build.args(["--package", "stormglass", "--package", "stormglass-commit-sim"]);
     }
-    build
-        .env("CARGO_TARGET_DIR", copy.join("target"))
-        .env("RUSTFLAGS", "-A warnings");
+    build.env("CARGO_TARGET_DIR", copy.join("target")).env("RUSTFLAGS", "-A warnings");
     if build.status()?.success() {
         Ok(())
     } else {

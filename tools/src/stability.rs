@@ -1,5 +1,5 @@
-//! `cargo tools stability FILE SEED`: after how many behaviour-preserving edits of the commit node a
-//! schedule still violates its property, and the seed that it came from. Useful for a mutant that
+//! `cargo tools stability FILE SEED`: after how many behaviour-preserving edits of the commit node
+//! a schedule still violates its property, and the seed that it came from. Useful for a mutant that
 //! the schedule shows; `cargo tools mutants --stability` does this for each.
 
 use clap::Args;

@@ -1,0 +1,234 @@
+//! Every property has a mutant that violates it: a bug in the driver around the real node, found
+//! within a few seeds. `cargo tools mutants` has others, inside the node.
+
+mod node;
+
+use std::collections::BTreeSet;
+
+use stormglass::commit::{Action, CommitNode, Message, Request, Response};
+use stormglass_commit_sim::workload::ClientRequest;
+use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
+use stormglass_node::{Node, NodeId};
+use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
+use stormglass_sim::profile::{Profile, Setup};
+use stormglass_sim::property::{Checker, Fact, Observation, Violation};
+use stormglass_sim::protocol::Protocol;
+use stormglass_sim::world::World;
+
+pub(crate) use node::MutantProtocol;
+
+use crate::rig::{C1_1, client_request, op, plan, run};
+
+/// A bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// A participant aborts a committed transaction.
+    TreatsCommitAsAbort,
+    /// A participant votes Yes after an abort.
+    YesAfterAbort,
+    /// One Yes vote counts for all participants.
+    CountsOneVoteForAll,
+    /// The vote timeout is too short for a run without faults.
+    ShortVoteTimeout,
+    /// A No vote names a holder that holds no lock.
+    ConflictWithUnknownTx,
+    /// Yes is sent before PREPARED is durable.
+    EarlyYes,
+    /// `Commit` is sent before COMMIT is durable.
+    EarlyCommit,
+    /// `Ack` is sent before the outcome record is durable.
+    EarlyAck,
+    /// One `Ack` counts for all participants.
+    CountsOneAckForAll,
+    /// `Abort` is sent while votes are collected.
+    EarlyAbort,
+    /// A participant answers a `Prepare` with `Abort`.
+    ParticipantSendsAbort,
+    /// A boot from intact files is refused.
+    RefusesIntactDisk,
+    /// The log is ignored at boot.
+    IgnoresLogAtBoot,
+    /// A segment after the snapshot is removed.
+    RemovesUncoveredLog,
+    /// A segment is removed before the name of the snapshot is durable.
+    RemovesLogEarly,
+    /// A scratch file of an interrupted boot is kept.
+    KeepsScratchFile,
+    /// A failed barrier counts as completed.
+    IgnoresBarrierFailures,
+    /// A peer answers "aborted" without a record.
+    AnswersUnloggedAbort,
+    /// No file is synced.
+    SkipsSync,
+    /// The directory is not synced.
+    SkipsSyncDir,
+    /// A client receives "aborted" for its committed transaction.
+    ReportsCommitAsAbort,
+    /// Locks are released without an ABORTED record.
+    OmitsAbortedRecord,
+    /// A No vote names a holder that is decided.
+    ConflictWithDecidedTx,
+    /// Yes votes have values that were never written.
+    SendsWrongReads,
+    /// The second operation of a transfer is dropped.
+    DropsSecondOp,
+    /// `Commit` is sent late.
+    DelaysCommits,
+    /// Clients are not answered.
+    NeverAnswersClients,
+    /// `Ack` is sent late.
+    DelaysAcks,
+    /// A peer that knows the outcome does not answer.
+    NeverAnswersInquiries,
+    /// Each `Commit` is sent three times.
+    RepeatsCommit,
+    /// The log is not compacted.
+    NeverCompacts,
+    /// The requests of the probe are ignored.
+    IgnoresProbe,
+    /// `Ack` is never sent.
+    NeverAcks,
+    /// The node panics on `Inquire`.
+    Panics,
+    /// Wakes are ignored.
+    IgnoresWakes,
+}
+
+/// Each mutant, the profile in which it is hunted, and the property that it violates first.
+const MUTANTS: [(Mutant, Profile, &str); 35] = [
+    (Mutant::TreatsCommitAsAbort, Profile::Swarm, "AC1 DecisionsAgree"),
+    (Mutant::YesAfterAbort, Profile::Swarm, "AC2 DecisionsAreFinal"),
+    (Mutant::CountsOneVoteForAll, Profile::Swarm, "AC3 CommitNeedsEveryYes"),
+    (Mutant::ShortVoteTimeout, Profile::Calm, "AC4 FaultFreeRunsCommit"),
+    (Mutant::ConflictWithUnknownTx, Profile::Swarm, "AC4 ConflictNamesALockHolder"),
+    (Mutant::EarlyYes, Profile::Swarm, "W1 PreparedIsDurableBeforeYes"),
+    (Mutant::EarlyCommit, Profile::Swarm, "W2 CommitIsDurableFirst"),
+    (Mutant::EarlyAck, Profile::Swarm, "W3 OutcomeIsDurableBeforeAck"),
+    (Mutant::CountsOneAckForAll, Profile::Swarm, "W4 ForgetAfterAllAcks"),
+    (Mutant::EarlyAbort, Profile::Swarm, "W5 NoAbortAfterCommitRecord"),
+    (Mutant::ParticipantSendsAbort, Profile::Swarm, "W5 OnlyTheCoordinatorPresumesAbort"),
+    (Mutant::RefusesIntactDisk, Profile::Swarm, "W6 OnlyDamagePreventsBoot"),
+    (Mutant::IgnoresLogAtBoot, Profile::Crashy, "W6 RecoveredStateIsALogPrefix"),
+    (Mutant::RemovesUncoveredLog, Profile::Swarm, "W8 OnlyFilesBeforeTheSnapshotAreRemoved"),
+    (Mutant::RemovesLogEarly, Profile::Swarm, "W8 SnapshotIsDurableBeforeRemoval"),
+    (Mutant::KeepsScratchFile, Profile::Crashy, "W9 RecoveryIsIdempotent"),
+    (Mutant::IgnoresBarrierFailures, Profile::FaultyDisk, "W10 NoEffectAfterAFailedSync"),
+    (Mutant::AnswersUnloggedAbort, Profile::Swarm, "W10 InquiryRepliesAreDurable"),
+    (Mutant::SkipsSync, Profile::Swarm, "W10 NoEffectBeforeTheBootIsDurable"),
+    (Mutant::SkipsSyncDir, Profile::Swarm, "W10 NoEffectBeforeTheBootIsDurable"),
+    (Mutant::ReportsCommitAsAbort, Profile::Lossy, "W11 CommittedIsPermanent"),
+    (Mutant::OmitsAbortedRecord, Profile::Swarm, "I2 UndecidedTransactionsDoNotConflict"),
+    (Mutant::ConflictWithDecidedTx, Profile::Swarm, "I3 LocksEndWithTheirTransaction"),
+    (Mutant::SendsWrongReads, Profile::Swarm, "I4 ReadsReturnTheLastWrite"),
+    (Mutant::DropsSecondOp, Profile::Swarm, "I5 TransfersPreserveTheTotal"),
+    (Mutant::DelaysCommits, Profile::Calm, "L1 DecidedInTime"),
+    (Mutant::NeverAnswersClients, Profile::Swarm, "L1 EveryClientIsAnswered"),
+    (Mutant::DelaysAcks, Profile::Calm, "L1 ForgottenInTime"),
+    (Mutant::NeverAnswersInquiries, Profile::Swarm, "L2 BlockingIsJustified"),
+    (Mutant::RepeatsCommit, Profile::Swarm, "L2 OneCommitPerRetryPeriod"),
+    (Mutant::NeverCompacts, Profile::Swarm, "L3 LogsAreBounded"),
+    (Mutant::IgnoresProbe, Profile::Swarm, "L3 NoLockRemains"),
+    (Mutant::NeverAcks, Profile::Swarm, "L3 NodesQuiesce"),
+    (Mutant::Panics, Profile::Swarm, "NodeNeverPanics"),
+    (Mutant::IgnoresWakes, Profile::Swarm, "WakeMovesTheDeadline"),
+];
+
+/// Mutants that may violate another property first.
+const NOT_FIRST: [Mutant; 2] = [
+    // Without faults no transaction should be aborted, which is a property, too.
+    Mutant::ReportsCommitAsAbort,
+    Mutant::IgnoresLogAtBoot,
+];
+
+/// Violated by tests below, and not by a mutant of the table.
+const VIOLATED_BELOW: [&str; 2] = ["W11 ExactlyOnce", "I4 StrictlySerialisable"];
+
+/// The violations of the first seeds; all of them, or the first.
+fn violations(
+    mutant: Mutant,
+    profile: Profile,
+    seeds: u64,
+    keep_going: bool,
+) -> Vec<(u64, &'static str)> {
+    let setup = Setup { profile, ..Setup::default() };
+    let options = HuntOptions { setup, seeds: 0..seeds, jobs: 2, keep_going };
+    let report = hunt_in(&MutantProtocol(mutant), &options, &Progress::default());
+    report.failures.iter().map(|(seed, violation)| (*seed, violation.property)).collect()
+}
+
+/// The first seed of the default profile that finds the mutant, and the property that it violates.
+pub(crate) fn first_violation(mutant: Mutant) -> (u64, &'static str) {
+    *violations(mutant, Profile::Swarm, 1_000, false).first().expect("the mutant is found")
+}
+
+#[test]
+fn every_mutant_violates_its_property() {
+    for (mutant, profile, property) in MUTANTS {
+        if NOT_FIRST.contains(&mutant) {
+            let found = violations(mutant, profile, 100, true);
+            let found: BTreeSet<_> = found.into_iter().map(|(_, property)| property).collect();
+            assert!(found.contains(property), "{mutant:?} violates {found:?}");
+        } else {
+            let found = violations(mutant, profile, 1_000, false);
+            assert_eq!(found.first().map(|(_, found)| *found), Some(property), "{mutant:?}");
+        }
+    }
+}
+
+#[test]
+fn every_property_of_the_checker_is_violated_by_a_mutant() {
+    let of_mutants = MUTANTS.into_iter().map(|(_, _, property)| property);
+    let violated: BTreeSet<_> = of_mutants.chain(VIOLATED_BELOW).collect();
+    let missing: Vec<_> =
+        Commit::PROPERTIES.iter().filter(|property| !violated.contains(*property)).collect();
+    assert!(missing.is_empty(), "no mutant violates {missing:?}");
+}
+
+#[test]
+fn w11_request_id_committed_by_two_coordinators_is_detected() {
+    let client_request = |coordinator| ClientRequest {
+        coordinator: NodeId(coordinator),
+        ..client_request(&[op(2, Action::Put(7))])
+    };
+    let (outcome, _) = run(plan(3), vec![client_request(0), client_request(1)], &[]);
+    assert_eq!(outcome.violation.map(|violation| violation.property), Some("W11 ExactlyOnce"));
+}
+
+/// The clients' clock is wrong by ten seconds, for one request.
+#[derive(Clone, Debug)]
+struct ShiftedRequestTime(AtomicCommitChecker);
+
+impl<N> Checker<N> for ShiftedRequestTime
+where
+    N: Node<Message = Message, Request = Request, Response = Response>,
+{
+    fn check(&mut self, seen: &Observation<'_, N>) -> Result<(), Violation> {
+        let shift_us =
+            if matches!(seen.fact, Fact::Asked { id: C1_1, .. }) { 10_000_000 } else { 0 };
+        self.0.check(&Observation { at_us: seen.at_us + shift_us, ..*seen })
+    }
+}
+
+/// I4: the other properties detect a wrong lock or a wrong read when it happens, so no mutant of a
+/// node reaches a cycle. A false observation does: a read that was answered before the write that
+/// it has read was requested.
+#[test]
+fn i4_read_of_a_write_requested_later_is_detected() {
+    let client_request =
+        |serial, action| ClientRequest { serial, ..client_request(&[op(1, action)]) };
+    let property = |first| {
+        let plan = plan(2);
+        let clients = Clients::new(
+            2,
+            1,
+            vec![client_request(first, Action::Put(7)), client_request(first + 1, Action::Get)],
+        );
+        let checker = ShiftedRequestTime(AtomicCommitChecker::new(&plan));
+        let chooser = stormglass_sim::chooser::Scripted::new(&[]);
+        let mut world: World<CommitNode, _, _, _> =
+            World::new(Commit::config(&plan), plan, clients, checker, chooser);
+        world.run().violation.map_or("nothing", |violation| violation.property)
+    };
+    assert_eq!(property(1), "I4 StrictlySerialisable");
+    assert_eq!(property(2), "nothing", "the time of c1.2 is not shifted");
+}

@@ -1,0 +1,405 @@
+//! A driver around the real node that changes its inputs, effects, files or configuration, in the
+//! way of one [`Mutant`].
+
+use std::sync::Arc;
+
+use stormglass::commit::{
+    AbortReason, CommitNode, Config, EndMark, Event, InquiryReply, Message, Outcome, Position,
+    Reads, Refusal, Request, Response, TxId, Vote,
+};
+use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Txn};
+use stormglass_node::{
+    Boot, BootError, DiskError, DiskOp, Effect, FileId, Input, Micros, Node, NodeId, Outbox,
+    ReadDisk, RequestId, Time,
+};
+use stormglass_sim::plan::Plan;
+use stormglass_sim::profile::{Rng, Setup};
+use stormglass_sim::protocol::{Of, Protocol, Scene};
+use stormglass_sim::schedule::{Cursor, ParseError};
+use stormglass_sim::workload::PlannedRequest;
+
+use super::Mutant;
+
+/// The commit protocol with a mutant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MutantProtocol(pub(crate) Mutant);
+
+const COMMIT: Of<Commit> = Of::new();
+
+impl Scene for MutantProtocol {
+    type Node = MutantNode;
+    type Request = Txn;
+    type Workload = Clients;
+    type Checker = AtomicCommitChecker;
+
+    fn name(&self) -> &str {
+        COMMIT.name()
+    }
+    fn kinds(&self) -> &[&'static str] {
+        Commit::KINDS
+    }
+    fn properties(&self) -> &[&'static str] {
+        Commit::PROPERTIES
+    }
+    fn config(&self, plan: &Plan) -> (Config, Mutant) {
+        (mutant_config(self.0, COMMIT.config(plan)), self.0)
+    }
+    fn requests(&self, setup: &Setup, plan: &mut Plan, rng: &mut Rng) -> Vec<PlannedRequest<Txn>> {
+        COMMIT.requests(setup, plan, rng)
+    }
+    fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<Txn>>) -> Clients {
+        COMMIT.clients(plan, requests)
+    }
+    fn checker(&self, plan: &Plan) -> AtomicCommitChecker {
+        COMMIT.checker(plan)
+    }
+    fn write_request(&self, txn: &Txn, nodes: u16) -> String {
+        COMMIT.write_request(txn, nodes)
+    }
+    fn read_request(&self, text: &mut Cursor<'_>) -> Result<Txn, ParseError> {
+        COMMIT.read_request(text)
+    }
+    fn simplifications(&self, txn: &Txn) -> Vec<Txn> {
+        COMMIT.simplifications(txn)
+    }
+    fn merged(&self, one: &Txn, other: &Txn) -> Option<Txn> {
+        COMMIT.merged(one, other)
+    }
+
+    fn renumbered(&self, txn: &Txn, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
+        COMMIT.renumbered(txn, number)
+    }
+}
+
+/// The real node behind a driver that does something wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct MutantNode {
+    mutant: Mutant,
+    node: CommitNode,
+    /// The last transaction that it has seen committed.
+    last_committed: Option<TxId>,
+    /// Reused, and empty between steps.
+    inner: Outbox<CommitNode>,
+}
+
+impl MutantNode {
+    /// Forwards the node's effects, except those that the mutant drops: such barriers "complete" at
+    /// once.
+    fn forward_effects(&mut self, now: Time, out: &mut Outbox<Self>) {
+        loop {
+            let mut done = None;
+            let mut inner = std::mem::take(&mut self.inner);
+            let (effects, bytes) = inner.drain();
+            for effect in effects {
+                match effect {
+                    Effect::Disk(op) if drops_disk_op(self.mutant, &op) => {}
+                    Effect::Disk(DiskOp::Sync { op, .. }) if self.mutant == Mutant::SkipsSync => {
+                        done = Some(op)
+                    }
+                    Effect::Disk(DiskOp::SyncDir { op }) if self.mutant == Mutant::SkipsSyncDir => {
+                        done = Some(op)
+                    }
+                    Effect::Disk(DiskOp::Append { file, bytes: chunk, about }) => {
+                        out.append(file, about, chunk.of(bytes));
+                    }
+                    Effect::Disk(op @ DiskOp::Rename { to: FileId::Snapshot(k), .. })
+                        if self.mutant == Mutant::RemovesLogEarly =>
+                    {
+                        out.disk(op);
+                        out.disk(DiskOp::Remove { file: FileId::Wal(k - 1) });
+                    }
+                    Effect::Disk(DiskOp::Remove { file: FileId::Wal(k) })
+                        if self.mutant == Mutant::RemovesUncoveredLog =>
+                    {
+                        (k..k + 2).for_each(|k| out.disk(DiskOp::Remove { file: FileId::Wal(k) }));
+                    }
+                    Effect::Disk(op) => out.disk(op),
+                    Effect::Send { to, message: message @ Message::Commit { .. } }
+                        if self.mutant == Mutant::RepeatsCommit =>
+                    {
+                        (0..3).for_each(|_| out.send(to, message.clone()));
+                    }
+                    Effect::Send { to, message } => {
+                        send_message(self.mutant, now, to, message, out)
+                    }
+                    Effect::Reply { id, response } => send_reply(self.mutant, id, response, out),
+                    Effect::Report(event) => out.report(event),
+                    Effect::Halt(reason) => out.halt(reason),
+                }
+            }
+            inner.clear();
+            self.inner = inner;
+            let Some(op) = done else { return };
+            self.node.step(now, Input::DiskDone { op, result: Ok(()) }, &mut self.inner);
+        }
+    }
+}
+
+impl Node for MutantNode {
+    type Config = (Config, Mutant);
+    type Message = Message;
+    type Request = Request;
+    type Response = Response;
+    type Event = Event;
+
+    fn boot(
+        (config, mutant): &(Config, Mutant),
+        boot: Boot<'_>,
+        out: &mut Outbox<Self>,
+    ) -> Result<Self, BootError> {
+        check_boot(*mutant, &boot)?;
+        let (now, mut inner) = (boot.now, Outbox::default());
+        let disk = BootDisk { mutant: *mutant, disk: boot.disk };
+        let node = CommitNode::boot(config, Boot { disk: &disk, ..boot }, &mut inner)?;
+        let mut mutant_node = MutantNode { mutant: *mutant, node, last_committed: None, inner };
+        mutant_node.forward_effects(now, out);
+        Ok(mutant_node)
+    }
+
+    fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+        let Some(input) = self.filter_input(now, input, out) else { return };
+        self.step_node(now, input, out);
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.node.deadline()
+    }
+}
+
+impl MutantNode {
+    /// Lets the node handle an input, and forwards its effects.
+    fn step_node(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+        let input = match input {
+            Input::Message { from, message } => {
+                match (&message, self.mutant) {
+                    (Message::Commit { tx, request, .. }, Mutant::EarlyAck) => {
+                        out.send(from, Message::Ack { tx: *tx, request: *request });
+                    }
+                    (Message::Vote { tx, request, .. }, Mutant::EarlyAbort) if from.0 == 1 => {
+                        out.send(
+                            from,
+                            Message::Abort {
+                                tx: *tx,
+                                request: *request,
+                                end_mark: empty_end_mark(),
+                            },
+                        );
+                    }
+                    (Message::Inquire { .. }, Mutant::Panics) => panic!("mutant: panic on Inquire"),
+                    _ => {}
+                }
+                Input::Message { from, message }
+            }
+            Input::Request { id, request } => Input::Request { id, request },
+            Input::DiskDone { op, result } => Input::DiskDone { op, result },
+            Input::Wake => Input::Wake,
+        };
+        self.node.step(now, input, &mut self.inner);
+        self.forward_effects(now, out);
+    }
+}
+
+/// An end mark that ends nothing.
+fn empty_end_mark() -> EndMark {
+    EndMark::new(Position::default(), std::iter::empty(), None)
+}
+
+/// Later than L1 allows after any fault phase, earlier than the recovery timeout.
+const DELAY_UNTIL: Time = Time(2_300_000);
+
+/// The configuration of a mutant.
+fn mutant_config(mutant: Mutant, config: Config) -> Config {
+    if mutant == Mutant::ShortVoteTimeout {
+        Config { vote_timeout: Micros(2_000), ..config }
+    } else if mutant == Mutant::NeverCompacts {
+        Config { compact_at_bytes: 1 << 20, ..config }
+    } else {
+        config
+    }
+}
+
+/// The disk that the node reads at boot.
+struct BootDisk<'a> {
+    mutant: Mutant,
+    disk: &'a dyn ReadDisk,
+}
+
+impl ReadDisk for BootDisk<'_> {
+    fn files(&self) -> Vec<FileId> {
+        self.disk.files()
+    }
+
+    fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
+        let hidden = self.mutant == Mutant::IgnoresLogAtBoot && matches!(file, FileId::Wal(_));
+        self.disk.read(file).map(|bytes| bytes.map(|bytes| if hidden { &[] } else { bytes }))
+    }
+}
+
+/// Whether the mutant boots.
+fn check_boot(mutant: Mutant, boot: &Boot<'_>) -> Result<(), BootError> {
+    match boot.disk.files().first() {
+        Some(file) if mutant == Mutant::RefusesIntactDisk => {
+            Err(BootError::Damaged { file: *file, at: 0, reason: "it looks strange".to_owned() })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether this operation is dropped.
+fn drops_disk_op(mutant: Mutant, op: &DiskOp) -> bool {
+    match op {
+        DiskOp::Remove { file: FileId::Scratch } => mutant == Mutant::KeepsScratchFile,
+        DiskOp::Append { about, .. } => {
+            mutant == Mutant::OmitsAbortedRecord && about.kind == "Aborted"
+        }
+        DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } => false,
+        DiskOp::Sync { .. } | DiskOp::SyncDir { .. } => false,
+    }
+}
+
+/// Sends a message, perhaps changed.
+fn send_message(
+    mutant: Mutant,
+    now: Time,
+    to: NodeId,
+    message: Message,
+    out: &mut Outbox<MutantNode>,
+) {
+    let sent = match (mutant, message) {
+        (Mutant::NeverAcks, Message::Ack { .. }) => return,
+        (Mutant::DelaysAcks, Message::Ack { .. })
+        | (Mutant::DelaysCommits, Message::Commit { .. })
+            if now < DELAY_UNTIL =>
+        {
+            return;
+        }
+        (
+            Mutant::NeverAnswersInquiries,
+            Message::InquiryReply {
+                reply: InquiryReply::Aborted | InquiryReply::Committed, ..
+            },
+        ) => return,
+        (Mutant::SendsWrongReads, Message::Vote { tx, request, vote: Vote::Yes { reads } }) => {
+            let others: Vec<_> = reads.iter().map(|read| Some(read.unwrap_or(0) + 1)).collect();
+            Message::Vote { tx, request, vote: Vote::Yes { reads: Reads::from(&others[..]) } }
+        }
+        (_, message) => message,
+    };
+    out.send(to, sent);
+}
+
+/// Sends a reply, perhaps changed.
+fn send_reply(mutant: Mutant, id: RequestId, response: Response, out: &mut Outbox<MutantNode>) {
+    if mutant == Mutant::NeverAnswersClients && id.serial < 1_000 {
+        return;
+    }
+    let denied = mutant == Mutant::ReportsCommitAsAbort
+        && matches!(response.outcome, Outcome::Committed { .. });
+    let denial = Response {
+        incarnation: response.incarnation,
+        outcome: Outcome::Aborted { reason: AbortReason::Restarted },
+    };
+    out.reply(id, if denied { denial } else { response });
+}
+
+impl MutantNode {
+    /// Handles an input before the node does. Returns the input for the node, if any.
+    fn filter_input(
+        &mut self,
+        now: Time,
+        input: Input<MutantNode>,
+        out: &mut Outbox<Self>,
+    ) -> Option<Input<MutantNode>> {
+        match input {
+            Input::Wake if self.mutant == Mutant::IgnoresWakes => None,
+            Input::DiskDone { op, .. } if self.mutant == Mutant::IgnoresBarrierFailures => {
+                Some(Input::DiskDone { op, result: Ok(()) })
+            }
+            Input::Request { id, .. }
+                if self.mutant == Mutant::IgnoresProbe && id.serial >= 1_000 =>
+            {
+                None
+            }
+            Input::Request { id, request: Request::Transact { incarnation, age, seen, ops } }
+                if self.mutant == Mutant::DropsSecondOp && ops.len() == 2 =>
+            {
+                let ops = Arc::from(&ops[..1]);
+                Some(Input::Request {
+                    id,
+                    request: Request::Transact { incarnation, age, seen, ops },
+                })
+            }
+            Input::Message { from, message } => {
+                self.misbehave_on_message(now, from, &message, out);
+                let message = if self.mutant == Mutant::TreatsCommitAsAbort
+                    && let Message::Commit { tx, request, end_mark } = message
+                {
+                    Message::Abort { tx, request, end_mark }
+                } else {
+                    message
+                };
+                Some(Input::Message { from, message })
+            }
+            input @ (Input::Request { .. } | Input::DiskDone { .. } | Input::Wake) => Some(input),
+        }
+    }
+
+    fn misbehave_on_message(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        message: &Message,
+        out: &mut Outbox<Self>,
+    ) {
+        let (mutant, tx, request) = (self.mutant, message.tx(), message.request());
+        let yes = Message::Vote { tx, request, vote: Vote::Yes { reads: Reads::default() } };
+        match message {
+            Message::Prepare { .. } if mutant == Mutant::EarlyYes => out.send(from, yes),
+            Message::Prepare { end_mark, .. } if mutant == Mutant::ParticipantSendsAbort => {
+                out.send(from, Message::Abort { tx, request, end_mark: end_mark.clone() });
+            }
+            Message::Prepare { .. } if mutant == Mutant::ConflictWithUnknownTx => {
+                let vote =
+                    Vote::No(Refusal::Conflict { holder: TxId { serial: tx.serial + 1, ..tx } });
+                out.send(from, Message::Vote { tx, request, vote });
+            }
+            Message::Prepare { .. } if mutant == Mutant::ConflictWithDecidedTx => {
+                if let Some(holder) = self.last_committed {
+                    let vote = Vote::No(Refusal::Conflict { holder });
+                    out.send(from, Message::Vote { tx, request, vote });
+                }
+            }
+            Message::Commit { .. } => self.last_committed = Some(tx),
+            Message::Vote { .. } if mutant == Mutant::EarlyCommit => {
+                out.send(from, Message::Commit { tx, request, end_mark: empty_end_mark() });
+            }
+            Message::Vote { vote: Vote::Yes { .. }, .. }
+                if mutant == Mutant::CountsOneVoteForAll =>
+            {
+                self.deliver_from_all(now, tx, message, out);
+            }
+            Message::Ack { .. } if mutant == Mutant::CountsOneAckForAll => {
+                self.deliver_from_all(now, tx, message, out)
+            }
+            Message::Inquire { .. }
+                if mutant == Mutant::AnswersUnloggedAbort && tx.coordinator != from =>
+            {
+                out.send(from, Message::InquiryReply { tx, request, reply: InquiryReply::Aborted });
+            }
+            Message::Abort { .. } if mutant == Mutant::YesAfterAbort => {
+                let message = message.clone();
+                self.step_node(now, Input::Message { from, message }, out);
+                out.send(from, yes);
+            }
+            Message::Prepare { .. } | Message::Vote { .. } | Message::Abort { .. } => {}
+            Message::Ack { .. } | Message::Inquire { .. } | Message::InquiryReply { .. } => {}
+        }
+    }
+
+    /// Delivers one participant's message as if all had sent it.
+    fn deliver_from_all(&mut self, now: Time, tx: TxId, message: &Message, out: &mut Outbox<Self>) {
+        for from in (0..8).map(NodeId).filter(|from| *from != tx.coordinator) {
+            self.step_node(now, Input::Message { from, message: message.clone() }, out);
+        }
+    }
+}
