@@ -18,29 +18,31 @@ fn a_commit_takes_4n_messages_2n_plus_1_forced_records_and_one_end() {
         assert_eq!(counts.sent.into_iter().collect::<Vec<_>>(), each, "{n} subordinates");
         let records = [("Commit", 1), ("Committed", n), ("End", 1), ("Prepared", n)];
         assert_eq!(counts.written.into_iter().collect::<Vec<_>>(), records, "{n} subordinates");
+        let forced = [("Commit", 1), ("Committed", n), ("Prepared", n)];
+        assert_eq!(counts.forced.into_iter().collect::<Vec<_>>(), forced, "{n} subordinates");
         assert_eq!(counts.answered, ["Committed"]);
     }
 }
 
+/// k of n subordinates vote Yes, whether the No arrives first or last.
 #[test]
 fn an_abort_takes_2n_plus_k_messages_and_k_forced_records() {
-    for n in 1..=7 {
-        let mut ops = put_on_every_node(n);
-        ops[usize::from(n)] = refused_op(n);
-        let counts = run_clean(plan(n + 1), vec![client_request(&ops)], &[]);
-        let (n, yes) = (usize::from(n), usize::from(n) - 1);
-        let sent = |kind| counts.sent.get(kind).copied().unwrap_or(0);
-        let written = |kind| counts.written.get(kind).copied().unwrap_or(0);
-        assert_eq!(
-            (sent("Prepare"), sent("Vote"), sent("Abort"), sent("Ack")),
-            (n, n, yes, 0),
-            "{n} subordinates"
-        );
-        assert_eq!(
-            (written("Prepared"), written("Aborted"), written("Commit")),
-            (yes, yes, 0),
-            "{n} subordinates"
-        );
-        assert_eq!(counts.answered, ["Aborted"]);
+    for (n, k) in (1..=7).flat_map(|n| (0..n).map(move |k| (n, k))) {
+        for yes in [1..=k, n - k + 1..=n] {
+            let mut ops = put_on_every_node(n);
+            for node in (1..=n).filter(|node| !yes.contains(node)) {
+                ops[usize::from(node)] = refused_op(node);
+            }
+            let counts = run_clean(plan(n + 1), vec![client_request(&ops)], &[]);
+            let (n, k) = (usize::from(n), usize::from(k));
+            let sent = ["Prepare", "Vote", "Abort", "Ack"]
+                .map(|kind| counts.sent.get(kind).copied().unwrap_or(0));
+            assert_eq!(sent, [n, n, k, 0], "{k} of {n} vote Yes");
+            let written = ["Prepared", "Aborted", "Commit"]
+                .map(|kind| counts.written.get(kind).copied().unwrap_or(0));
+            assert_eq!(written, [k, k, 0], "{k} of {n} vote Yes");
+            assert_eq!(counts.forced.values().sum::<usize>(), k, "{k} of {n} vote Yes");
+            assert_eq!(counts.answered, ["Aborted"]);
+        }
     }
 }

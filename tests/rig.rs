@@ -20,6 +20,10 @@ use stormglass_sim::world::{RunOutcome, World};
 pub(crate) struct EffectCounts {
     pub(crate) sent: BTreeMap<&'static str, usize>,
     pub(crate) written: BTreeMap<&'static str, usize>,
+    /// Of the records written, those that are forced: the same step requests a barrier for them.
+    pub(crate) forced: BTreeMap<&'static str, usize>,
+    /// The records of the present step.
+    in_step: Vec<&'static str>,
     pub(crate) answered: Vec<&'static str>,
 }
 
@@ -33,10 +37,19 @@ impl<N: Node> Checker<N> for EffectCounts {
         {
             *self.sent.entry(message.kind()).or_default() += 1;
         }
+        if let Fact::Input(_) = observation.fact {
+            self.in_step.clear();
+        }
         if let Fact::Effect(Effect::Disk(DiskOp::Append { about, .. }), _) = observation.fact
             && is_request_c1_1(about.subject)
         {
             *self.written.entry(about.kind).or_default() += 1;
+            self.in_step.push(about.kind);
+        }
+        if let Fact::Effect(Effect::Disk(DiskOp::Sync { .. }), _) = observation.fact {
+            for kind in self.in_step.drain(..) {
+                *self.forced.entry(kind).or_default() += 1;
+            }
         }
         if let Fact::Answered { id: C1_1, response } = observation.fact {
             self.answered.push(response.kind());

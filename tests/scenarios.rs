@@ -1,10 +1,15 @@
 //! Scenarios with faults: the four that the node's predecessor had tests for, and those in which it
 //! failed.
 
-use stormglass::commit::{Action, Key, Op};
+use stormglass::commit::{
+    Action, Age, CommitNode, Config, EndMark, Key, Message, Op, Part, Position, TxId,
+};
 use stormglass_commit_sim::workload::ClientRequest;
-use stormglass_node::{About, DiskError, NodeId, RequestId, Subject};
-use stormglass_sim::disk::Survival;
+use stormglass_node::{
+    About, Boot, DiskError, DiskOp, Effect, Incarnation, Input, Node, NodeId, Outbox, RequestId,
+    Subject, Time,
+};
+use stormglass_sim::disk::{Disk, Survival};
 use stormglass_sim::fault::{
     Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault, WriteFault,
 };
@@ -218,4 +223,73 @@ fn duplicate_of_an_old_commit_does_not_overwrite_a_newer_value() {
     let counts =
         run_clean(plan(2), vec![client_request(&[put(0), put(1)]), second], &[copy, power_loss]);
     assert_eq!((counts.written["Committed"], counts.sent["Ack"]), (1, 2));
+}
+
+/// 1. Every participant votes Yes, but the votes arrive after the coordinator's timeout.
+/// 2. They do not complete the tally: each is answered with Abort, and its sender is no longer in
+///    doubt.
+#[test]
+fn late_yes_vote_is_answered_with_abort() {
+    let late = [1, 2].map(|node| delay(node, 0, "Vote", 300_000));
+    let resent = [1, 2].map(|node| lose(node, 0, "Vote", 2));
+    let faults = [late, resent].concat();
+    let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &faults);
+    assert_eq!(counts.answered, ["Aborted"]);
+    assert_eq!(counts.written["Aborted"], 2);
+    // One for each Inquire, and one for each late vote.
+    assert_eq!((counts.sent["Inquire"], counts.sent["Abort"]), (2, 4));
+}
+
+/// 1. Node 1 has voted Yes and is shutting down: it must still receive the decision.
+/// 2. It ignores messages of other transactions.
+#[test]
+fn only_a_prepare_of_an_unknown_transaction_begins_participation() {
+    let coordinator = NodeId(0);
+    let tx = TxId { coordinator, incarnation: Incarnation(1), serial: 1 };
+    let end_mark = EndMark::new(Position::default(), std::iter::empty(), None);
+    let part =
+        Part::of_all(Age { at: 1, by: C1_1 }, &[put(0), put(1)].into()).expect("two operations");
+    let prepare = |tx| Message::Prepare {
+        tx,
+        request: C1_1,
+        part: part.of(NodeId(1)),
+        end_mark: end_mark.clone(),
+    };
+    let (mut disk, mut out) = (Disk::default(), Outbox::default());
+    let config = Config::new([coordinator, NodeId(1)]);
+    let boot = Boot { id: NodeId(1), now: Time(1), entropy: 7, disk: &disk };
+    let mut node = CommitNode::boot(&config, boot, &mut out).expect("an empty disk");
+    // Everything is durable as soon as it is requested.
+    let mut settle = |node: &mut CommitNode, out: &mut Outbox<CommitNode>| {
+        while !out.effects().is_empty() {
+            let mut done = Vec::new();
+            let (effects, bytes) = out.drain();
+            for effect in effects {
+                let Effect::Disk(op) = effect else { continue };
+                let data = if let DiskOp::Append { bytes: chunk, .. } = op {
+                    chunk.of(bytes)
+                } else {
+                    &[]
+                };
+                disk.issue(&op, data);
+                if let DiskOp::Sync { op, .. } | DiskOp::SyncDir { op } = op {
+                    done.push(op);
+                }
+            }
+            out.clear();
+            for op in done {
+                let result = disk.complete(op, Ok(()));
+                node.step(Time(2), Input::DiskDone { op, result }, out);
+            }
+        }
+    };
+    settle(&mut node, &mut out);
+    assert!(node.starts_new_work(&prepare(tx)));
+    node.step(Time(3), Input::Message { from: coordinator, message: prepare(tx) }, &mut out);
+    settle(&mut node, &mut out);
+    assert!(!node.starts_new_work(&prepare(tx)));
+    assert!(node.starts_new_work(&prepare(TxId { serial: 2, ..tx })));
+    let commit = Message::Commit { tx, request: C1_1, end_mark: end_mark.clone() };
+    let abort = Message::Abort { tx, request: C1_1, end_mark: end_mark.clone() };
+    assert!(!node.starts_new_work(&commit) && !node.starts_new_work(&abort));
 }

@@ -162,8 +162,6 @@ pub mod request;
 #[cfg(feature = "runtime")]
 mod served;
 pub mod state;
-#[cfg(test)]
-mod tests;
 mod timers;
 mod tx_id;
 mod tx_map;
