@@ -117,3 +117,102 @@ fn every_source_file_begins_with_its_documentation() {
     let undocumented: Vec<_> = undocumented.map(|file| file.display().to_string()).collect();
     assert!(undocumented.is_empty(), "no module documentation:\n{}", undocumented.join("\n"));
 }
+
+/// An invariant of ARCHITECTURE.md that no crate boundary keeps: these words do not occur in the
+/// sources whose paths begin so, outside of comments.
+struct Wall {
+    below: &'static [&'static str],
+    forbidden: &'static [&'static str],
+    because: &'static str,
+}
+
+const WALLS: [Wall; 5] = [
+    Wall {
+        below: &[
+            "src/commit/",
+            "src/store.rs",
+            "node/src/contract",
+            "node/src/codec",
+            "node/src/wal",
+            "node/src/wire.rs",
+            "sim/src/world",
+            "sim/src/disk",
+            "sim/src/chooser",
+        ],
+        forbidden: &["std::fs", "std::net", "std::env", "std::thread", "tokio", "rustix"],
+        because: "a node performs no I/O, and neither does the simulated world",
+    },
+    Wall {
+        below: &["sim/src/world", "sim/src/disk"],
+        forbidden: &["Rng", "rand::", "rand_chacha"],
+        because: "every deviation is a decision of the chooser: the world draws no random numbers",
+    },
+    Wall {
+        below: &["sim/src/world", "sim/src/disk", "sim/src/chooser", "sim/src/plan.rs"],
+        forbidden: &["f32", "f64"],
+        because: "floats may differ between machines",
+    },
+    Wall {
+        below: &["node/src/", "src/", "sim/src/", "commit-sim/src/", "tools/src/"],
+        forbidden: &["bincode"],
+        because: "one module knows the encoding: node/src/codec",
+    },
+    Wall {
+        below: &["sim/src/", "node/src/"],
+        forbidden: &["CommitNode", "two-phase", "PREPARED"],
+        because: "the simulator and the contract know no protocol",
+    },
+];
+
+/// Sources that may pass a wall.
+const GATES: [(&str, &str); 4] = [
+    ("node/src/codec", "bincode"),
+    // The front page says where the protocol is.
+    ("node/src/lib.rs", "two-phase"),
+    ("node/src/wal/tests", "std::env"),
+    ("sim/src/chooser/seeded.rs", "Rng"),
+];
+
+fn passes_wall(wall: &Wall, file: &str, line: &str) -> bool {
+    let code = line.trim_start();
+    wall.below.iter().any(|below| file.starts_with(below))
+        && !code.starts_with("//")
+        && wall.forbidden.iter().any(|word| {
+            code.contains(word)
+                && !GATES.iter().any(|(gate, kept)| file.starts_with(gate) && kept == word)
+        })
+}
+
+#[test]
+fn no_source_uses_what_an_invariant_forbids_it() {
+    for wall in &WALLS {
+        let wrong = lines_where(&source_files(), |file, line| passes_wall(wall, file, line));
+        assert!(wrong.is_empty(), "{}:\n{}", wall.because, wrong.join("\n"));
+        let line = format!("use {};", wall.forbidden[0]);
+        let file = format!("{}x.rs", wall.below[0]);
+        assert!(passes_wall(wall, &file, &line), "the check finds such a line");
+    }
+}
+
+/// Closures that are bound to a name. Most are used once, and a reader has to jump: this number only
+/// goes down.
+const NAMED_CLOSURES_MAX: usize = 221;
+
+#[test]
+fn named_closures_do_not_become_more() {
+    let files: Vec<PathBuf> = source_files()
+        .into_iter()
+        .filter(|file| !file.components().any(|part| part.as_os_str() == "tests"))
+        .collect();
+    let mut count = 0;
+    for file in files {
+        let text = fs::read_to_string(file).expect("a text file");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        count += words
+            .windows(2)
+            .filter(|pair| pair[0] == "=" && (pair[1].starts_with('|') || pair[1] == "move"))
+            .count();
+    }
+    assert!(count <= NAMED_CLOSURES_MAX, "{count} named closures");
+    assert!(count > 0, "the check finds them");
+}

@@ -26,7 +26,7 @@ use hunt::Found;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo tools mutants\n  \
     cargo tools mutants yes-sent-after-abort end-record-not-written\n  \
-    cargo tools mutants --kills 200 incarnation-sent-before-durable")]
+    cargo tools mutants --kills 200 commit-sent-before-durable")]
 pub(crate) struct Mutants {
     /// Names of patches in `tools/mutants`, without `.patch` [default: all]
     names: Vec<String>,
@@ -229,7 +229,7 @@ impl Survival {
     fn show(&self, of: &str) -> std::io::Result<()> {
         let Survival { pairs, schedules, seeds } = self;
         say!(
-            "of {pairs} pairs of {of} and edit, {schedules} schedules and {seeds} seeds still violate the property"
+            "of {pairs} pairs of edit and {of}, {schedules} schedules and {seeds} seeds still violate the property"
         )
     }
 }
