@@ -27,7 +27,7 @@ impl Property<CommitNode> for UnicornsExist {
 }
 
 fn simulation() -> Simulation<CommitNode> {
-    Simulation::with_config(Commit::config).seeds(20).profile(Profile::Calm)
+    Simulation::with_config(|plan| Commit.config(plan)).seeds(20).profile(Profile::Calm)
 }
 
 /// A transaction without operations.

@@ -61,7 +61,7 @@ fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usiz
     let clients = Clients::new(NODES, plan.clients, requests.collect());
     let checker = (AtomicCommitChecker::new(&plan).without_probe(), Commits::default());
     let mut world: World<CommitNode, _, _, _> =
-        World::new(Commit::config(&plan), plan, clients, checker, NoFaults);
+        World::new(Commit.config(&plan), plan, clients, checker, NoFaults);
     assert_eq!(world.run().violation, None);
     world.checker().1.by_client
 }

@@ -7,7 +7,8 @@ use stormglass_sim::tally::Rule;
 
 fn hunt_profile(profile: Profile, jobs: usize) -> HuntReport {
     let setup = Setup { profile, ..Setup::default() };
-    hunt::<Commit>(
+    hunt(
+        &Commit,
         &HuntOptions { setup, seeds: 0..1_000, jobs, keep_going: false },
         &Progress::default(),
     )
@@ -28,7 +29,7 @@ fn swarm_profile_reaches_every_sometimes_counter() {
     let options =
         HuntOptions { setup: Setup::default(), seeds: 0..5_000, jobs: 2, keep_going: false };
     let never_counted: Vec<_> =
-        hunt::<Commit>(&options, &Progress::default()).sometimes.never().collect();
+        hunt(&Commit, &options, &Progress::default()).sometimes.never().collect();
     assert_eq!(never_counted, [""; 0], "never counted in 5,000 runs");
 }
 
@@ -78,7 +79,7 @@ fn cluster_of_64_nodes_survives_partitions() {
     for profile in [Profile::Lossy, Profile::Everything] {
         let setup = Setup { profile, nodes: Some(64), txns: Some(5) };
         let options = HuntOptions { setup, seeds: 0..40, jobs: 2, keep_going: false };
-        let report = hunt::<Commit>(&options, &Progress::default());
+        let report = hunt(&Commit, &options, &Progress::default());
         assert_eq!(report.failures, [], "{profile}");
         assert!(report.tally.hits(Rule::Partitioned) > 0, "{profile}");
     }
@@ -89,7 +90,7 @@ fn every_seed_of_the_crashy_profile_has_a_crash() {
     let setup = Setup { profile: Profile::Crashy, ..Setup::default() };
     for seed in 0..300 {
         let options = HuntOptions { setup, seeds: seed..seed + 1, jobs: 1, keep_going: false };
-        let tally = hunt::<Commit>(&options, &Progress::default()).tally;
+        let tally = hunt(&Commit, &options, &Progress::default()).tally;
         assert!(tally.hits(Rule::ProcessKilled) + tally.hits(Rule::PowerCut) > 0, "seed {seed}");
     }
 }

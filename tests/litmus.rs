@@ -71,7 +71,7 @@ fn trace_run_of(plan: Plan, requests: &[ClientRequest], faults: &[Fault]) -> Tra
     let clients = Clients::new(plan.nodes, plan.clients, requests.to_vec());
     let filter = Filter { node: None, request: None, span_us: None };
     let checker = (Trace::new(filter, false), AtomicCommitChecker::new(&plan));
-    let config = Commit::config(&plan);
+    let config = Commit.config(&plan);
     let mut world: World<CommitNode, _, _, _> =
         World::new(config, plan, clients, checker, Scripted::new(faults));
     let outcome = world.run();

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use stormglass::commit::{Action, CommitNode, Message, Request, Response};
 use stormglass_commit_sim::workload::ClientRequest;
-use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
+use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, PROPERTIES};
 use stormglass_node::{Node, NodeId};
-use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
+use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::property::{Checker, Fact, Observation, Violation};
 use stormglass_sim::protocol::Protocol;
@@ -152,7 +152,7 @@ fn violations(
 ) -> Vec<(u64, &'static str)> {
     let setup = Setup { profile, ..Setup::default() };
     let options = HuntOptions { setup, seeds: 0..seeds, jobs: 2, keep_going };
-    let report = hunt_in(&MutantProtocol(mutant), &options, &Progress::default());
+    let report = hunt(&MutantProtocol(mutant), &options, &Progress::default());
     report.failures.iter().map(|(seed, violation)| (*seed, violation.property)).collect()
 }
 
@@ -180,7 +180,7 @@ fn every_property_of_the_checker_is_violated_by_a_mutant() {
     let of_mutants = MUTANTS.into_iter().map(|(_, _, property)| property);
     let violated: BTreeSet<_> = of_mutants.chain(VIOLATED_BELOW).collect();
     let missing: Vec<_> =
-        Commit::PROPERTIES.iter().filter(|property| !violated.contains(*property)).collect();
+        PROPERTIES.iter().filter(|property| !violated.contains(*property)).collect();
     assert!(missing.is_empty(), "no mutant violates {missing:?}");
 }
 
@@ -226,7 +226,7 @@ fn i4_read_of_a_write_requested_later_is_detected() {
         let checker = ShiftedRequestTime(AtomicCommitChecker::new(&plan));
         let chooser = stormglass_sim::chooser::Scripted::new(&[]);
         let mut world: World<CommitNode, _, _, _> =
-            World::new(Commit::config(&plan), plan, clients, checker, chooser);
+            World::new(Commit.config(&plan), plan, clients, checker, chooser);
         world.run().violation.map_or("nothing", |violation| violation.property)
     };
     assert_eq!(property(1), "I4 StrictlySerialisable");

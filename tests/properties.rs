@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 use stormglass_commit_sim::Commit;
 use stormglass_sim::profile::Setup;
-use stormglass_sim::protocol::Of;
 use stormglass_sim::replay::replay_world;
 use stormglass_sim::schedule::Schedule;
 use stormglass_sim::shrink::ScheduleSize;
@@ -20,8 +19,8 @@ proptest! {
     #![proptest_config(proptest_config(300, "regressions/proptest/commit.txt"))]
 
     #[test]
-    fn no_property_is_violated_under_a_few_faults(fault_list in faults(&Of::<Commit>::new(), &SMALL)) {
-        check_faults(&Of::<Commit>::new(), &SMALL, &fault_list)?;
+    fn no_property_is_violated_under_a_few_faults(fault_list in faults(&Commit, &SMALL)) {
+        check_faults(&Commit, &SMALL, &fault_list)?;
     }
 }
 
@@ -29,11 +28,11 @@ proptest! {
 /// has everything that is needed next.
 #[test]
 fn proptest_failure_message_contains_a_minimal_schedule() {
-    let scene = MutantProtocol(Mutant::Panics);
+    let protocol = MutantProtocol(Mutant::Panics);
     let mut runner =
         TestRunner::new(ProptestConfig { failure_persistence: None, ..proptest_config(2_000, "") });
-    let outcome =
-        runner.run(&faults(&scene, &SMALL), |fault_list| check_faults(&scene, &SMALL, &fault_list));
+    let outcome = runner
+        .run(&faults(&protocol, &SMALL), |fault_list| check_faults(&protocol, &SMALL, &fault_list));
     let Err(TestError::Fail(reason, minimal)) = outcome else { panic!("the mutant is not found") };
     let message = reason.message();
     println!("{message}");
@@ -45,11 +44,11 @@ fn proptest_failure_message_contains_a_minimal_schedule() {
     let text =
         text.take_while(|line| *line != "trace:").map(|line| line.trim_start().to_owned() + "\n");
     let schedule: String = text.collect();
-    let read =
-        Schedule::read(&scene, &schedule).unwrap_or_else(|problem| panic!("{problem}\n{schedule}"));
+    let read = Schedule::read(&protocol, &schedule)
+        .unwrap_or_else(|problem| panic!("{problem}\n{schedule}"));
     let size = ScheduleSize::of(&read);
     assert!((1..=3).contains(&size.faults) && (1..=2).contains(&size.requests), "{size}");
-    let violation = replay_world(&scene, &read, ())
+    let violation = replay_world(&protocol, &read, ())
         .run()
         .violation
         .expect("the schedule in the message violates the property");

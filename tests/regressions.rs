@@ -3,5 +3,5 @@
 
 fn main() -> std::process::ExitCode {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions");
-    stormglass_sim::regress::harness::<stormglass_commit_sim::Commit>(directory)
+    stormglass_sim::regress::harness(stormglass_commit_sim::Commit, directory)
 }

@@ -93,7 +93,7 @@ pub(crate) fn run(
 ) -> (RunOutcome, EffectCounts) {
     let clients = Clients::new(plan.nodes, plan.clients, requests);
     let checker = (AtomicCommitChecker::new(&plan), EffectCounts::default());
-    let config = Commit::config(&plan);
+    let config = Commit.config(&plan);
     let mut world: World<CommitNode, _, _, _> =
         World::new(config, plan, clients, checker, Scripted::new(faults));
     let outcome = world.run();

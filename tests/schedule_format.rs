@@ -14,11 +14,10 @@ use stormglass_sim::fault::{
     TimedFault, WriteFault,
 };
 use stormglass_sim::plan::{Plan, Timing};
-use stormglass_sim::protocol::Of;
 use stormglass_sim::schedule::{Expectation, Schedule};
 use stormglass_sim::workload::PlannedRequest;
 
-const PROTOCOL: Of<Commit> = Of::new();
+const PROTOCOL: Commit = Commit;
 
 fn request_id() -> impl Strategy<Value = RequestId> {
     (1u64..=2, 1u32..9, 0u16..3).prop_map(|(client, serial, attempt)| RequestId {

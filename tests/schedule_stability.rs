@@ -6,9 +6,8 @@
 use std::sync::atomic::AtomicBool;
 
 use stormglass_commit_sim::{Commit, Txn};
-use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
+use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::Setup;
-use stormglass_sim::protocol::Of;
 use stormglass_sim::replay::record;
 use stormglass_sim::schedule::Schedule;
 use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, shrink};
@@ -20,10 +19,10 @@ use crate::mutants::{Mutant, MutantProtocol, first_violation};
 #[test]
 fn every_edit_preserves_the_properties_of_the_node() {
     for edit in Edit::ALL {
-        let scene = EditedProtocol { scene: Of::<Commit>::new(), edit };
+        let protocol = EditedProtocol { protocol: Commit, edit };
         let options =
             HuntOptions { setup: Setup::default(), seeds: 0..150, jobs: 2, keep_going: false };
-        assert_eq!(hunt_in(&scene, &options, &Progress::default()).failures, [], "{edit}");
+        assert_eq!(hunt(&protocol, &options, &Progress::default()).failures, [], "{edit}");
     }
 }
 
@@ -85,11 +84,12 @@ fn schedules_reproduce_violations_after_edits() {
 /// Without any one fault or request the property holds, or another one is violated.
 #[test]
 fn every_entry_of_a_shrunk_schedule_is_needed() {
-    let scene = MutantProtocol(Mutant::EarlyAbort);
+    let protocol = MutantProtocol(Mutant::EarlyAbort);
     let (seed, property) = first_violation(Mutant::EarlyAbort);
     let schedule = shrunk(Mutant::EarlyAbort, seed);
     let violates = |candidate: &Schedule<Txn>| {
-        let violation = stormglass_sim::replay::replay_world(&scene, candidate, ()).run().violation;
+        let violation =
+            stormglass_sim::replay::replay_world(&protocol, candidate, ()).run().violation;
         violation.is_some_and(|violation| violation.property == property)
     };
     assert!(violates(&schedule));

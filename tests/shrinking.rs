@@ -12,7 +12,7 @@ use stormglass_node::{NodeId, RequestId};
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
 use stormglass_sim::property::{Checker, Fact, Observation, Violation};
-use stormglass_sim::protocol::{Of, Protocol};
+use stormglass_sim::protocol::Protocol;
 use stormglass_sim::replay::{record, replay_world};
 use stormglass_sim::schedule::{Expectation, Schedule};
 use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, ShrinkReport, shrink};
@@ -22,36 +22,32 @@ use stormglass_sim::workload::PlannedRequest;
 struct CommitCheckedBy<K>(PhantomData<fn() -> K>);
 
 impl<K: Checker<CommitNode> + Clone + Default + Send + 'static> Protocol for CommitCheckedBy<K> {
-    const NAME: &'static str = "two-phase commit with another property";
     type Node = CommitNode;
     type Request = Txn;
     type Workload = Clients;
     type Checker = K;
 
-    fn config(plan: &Plan) -> Config {
-        Commit::config(plan)
+    fn name(&self) -> &str {
+        "two-phase commit with another property"
     }
-    fn requests(setup: &Setup, plan: &mut Plan, rng: &mut Rng) -> Vec<PlannedRequest<Txn>> {
-        Commit::requests(setup, plan, rng)
+    fn config(&self, plan: &Plan) -> Config {
+        Commit.config(plan)
     }
-    fn clients(plan: &Plan, requests: Vec<PlannedRequest<Txn>>) -> Clients {
-        Commit::clients(plan, requests)
+    fn requests(&self, setup: &Setup, plan: &mut Plan, rng: &mut Rng) -> Vec<PlannedRequest<Txn>> {
+        Commit.requests(setup, plan, rng)
     }
-    fn checker(_: &Plan) -> K {
+    fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<Txn>>) -> Clients {
+        Commit.clients(plan, requests)
+    }
+    fn checker(&self, _: &Plan) -> K {
         K::default()
-    }
-    fn merged(one: &Txn, other: &Txn) -> Option<Txn> {
-        Commit::merged(one, other)
-    }
-    fn renumbered(txn: &Txn, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
-        Commit::renumbered(txn, number)
     }
 }
 
 /// This many requests without any fault, 100 ms apart, each of a client of its own: `put n1/k1 1`,
 /// `put n1/k2 1`, ...
 fn fault_free_schedule(count: u32) -> Schedule<Txn> {
-    let (_, recorded) = record(&Of::<Commit>::new(), &Setup::default(), 0);
+    let (_, recorded) = record(&Commit, &Setup::default(), 0);
     let planned = |nth: u32| {
         let key = Key::new(&format!("k{nth}")).expect("short");
         let put = Op { node: NodeId(1), key, action: Action::Put(1) };
@@ -82,9 +78,9 @@ fn shrunk<K: Checker<CommitNode> + Clone + Default + Send + 'static>(
     let control =
         ShrinkControl { stop: &AtomicBool::new(false), runs_max: 20_000, progress: &mut |_, _| {} };
     let shrunk =
-        shrink(&Of::<CommitCheckedBy<K>>::new(), schedule, control).expect("a violated property");
+        shrink(&CommitCheckedBy::<K>(PhantomData), schedule, control).expect("a violated property");
     let again =
-        replay_world(&Of::<CommitCheckedBy<K>>::new(), &shrunk.schedule, ()).run().violation;
+        replay_world(&CommitCheckedBy::<K>(PhantomData), &shrunk.schedule, ()).run().violation;
     assert_eq!(again.as_ref(), Some(&shrunk.violation), "the replay has the reported violation");
     shrunk
 }
@@ -170,7 +166,7 @@ fn shrink_stops_when_requested() {
     };
     let control = ShrinkControl { stop: &stop, runs_max: 20_000, progress: &mut progress };
     let shrunk =
-        shrink(&Of::<CommitCheckedBy<FewFastRequests>>::new(), &fault_free_schedule(8), control)
+        shrink(&CommitCheckedBy::<FewFastRequests>(PhantomData), &fault_free_schedule(8), control)
             .expect("the property is violated");
     let stopped_at = stopped_at.expect("there is an entry to remove");
     assert!(

@@ -8,7 +8,6 @@
 use std::path::Path;
 
 use stormglass_commit_sim::Commit;
-use stormglass_sim::protocol::Of;
 use stormglass_sim::regress::{files, read};
 use stormglass_sim::replay::replay_world;
 use stormglass_sim::trace::{Filter, Trace};
@@ -20,9 +19,8 @@ fn every_scenario_matches_its_golden_trace() {
     assert!(scenarios.len() >= 12, "{} scenarios", scenarios.len());
     for path in scenarios {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        let schedule = read(&Of::<Commit>::new(), &path).unwrap_or_else(|error| panic!("{error}"));
-        let mut world =
-            replay_world(&Of::<Commit>::new(), &schedule, Trace::new(Filter::default(), false));
+        let schedule = read(&Commit, &path).unwrap_or_else(|error| panic!("{error}"));
+        let mut world = replay_world(&Commit, &schedule, Trace::new(Filter::default(), false));
         let outcome = world.run();
         let unreached: Vec<_> = world.chooser().unused().map(ToString::to_string).collect();
         assert_eq!((outcome.violation, unreached), (None, vec![]), "{name}");

@@ -66,7 +66,8 @@ fn main() {
 }
 
 fn simulator_run(nodes: u16, lose: u32) -> Run {
-    let mut bench = Commit::bench(BenchRun { nodes, txns: TXNS, lose })
+    let mut bench = Commit
+        .bench(BenchRun { nodes, txns: TXNS, lose })
         .expect("two-phase commit has a benchmark");
     Box::new(move |seed| {
         let BenchResult { outcome, .. } = bench(seed);

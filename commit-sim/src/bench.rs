@@ -173,7 +173,7 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
         vote_timeout: Micros::millis(2_000),
         retry_first: Micros::millis(50),
         retry_max: Micros::millis(50),
-        ..Commit::config(&plan)
+        ..Commit.config(&plan)
     };
     let key = rng.key();
     let (nodes, remaining) = (bench.nodes, bench.txns);

@@ -19,7 +19,6 @@ use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
 use stormglass_sim::property::Sometimes;
 use stormglass_sim::protocol::{BenchResult, BenchRun, Protocol};
-use stormglass_sim::schedule::{Cursor, ParseError};
 use stormglass_sim::tally::{Rule, Tally};
 use stormglass_sim::workload::PlannedRequest;
 
@@ -37,7 +36,7 @@ pub const RETRY_US: (u64, u64) = (50_000, 100_000);
 pub const DEDUP_ENTRIES_KEPT: usize = 3;
 
 /// The properties that [`AtomicCommitChecker`] checks.
-const PROPERTIES: [&str; 34] = [
+pub const PROPERTIES: [&str; 34] = [
     "AC1 DecisionsAgree",
     "AC2 DecisionsAreFinal",
     "AC3 CommitNeedsEveryYes",
@@ -99,16 +98,28 @@ const KINDS: [&str; 19] = [
 ];
 
 impl Protocol for Commit {
-    const NAME: &'static str = "two-phase commit";
-    const COMMAND: Option<&'static str> = Some("cargo sim");
-    const KINDS: &'static [&'static str] = &KINDS;
-    const PROPERTIES: &'static [&'static str] = &PROPERTIES;
     type Node = CommitNode;
     type Request = Txn;
     type Workload = Clients;
     type Checker = AtomicCommitChecker;
 
-    fn config(plan: &Plan) -> Config {
+    fn name(&self) -> &str {
+        "two-phase commit"
+    }
+
+    fn command(&self) -> Option<&str> {
+        Some("cargo sim")
+    }
+
+    fn kinds(&self) -> &[&'static str] {
+        &KINDS
+    }
+
+    fn properties(&self) -> &[&'static str] {
+        &PROPERTIES
+    }
+
+    fn config(&self, plan: &Plan) -> Config {
         Config {
             vote_timeout: Micros(VOTE_TIMEOUT_US),
             retry_first: Micros(RETRY_US.0),
@@ -119,27 +130,27 @@ impl Protocol for Commit {
         }
     }
 
-    fn requests(setup: &Setup, plan: &mut Plan, rng: &mut Rng) -> Vec<PlannedRequest<Txn>> {
+    fn requests(&self, setup: &Setup, plan: &mut Plan, rng: &mut Rng) -> Vec<PlannedRequest<Txn>> {
         workload::draw_requests(setup, plan, rng)
     }
 
-    fn clients(plan: &Plan, requests: Vec<PlannedRequest<Txn>>) -> Clients {
+    fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<Txn>>) -> Clients {
         Clients::new(plan.nodes, plan.clients, requests.into_iter().map(Into::into).collect())
     }
 
-    fn checker(plan: &Plan) -> AtomicCommitChecker {
+    fn checker(&self, plan: &Plan) -> AtomicCommitChecker {
         AtomicCommitChecker::new(plan)
     }
 
-    fn log_checker(plan: &Plan) -> AtomicCommitChecker {
+    fn log_checker(&self, plan: &Plan) -> AtomicCommitChecker {
         AtomicCommitChecker::new(plan).without_probe().with_unknown_faults()
     }
 
-    fn reset_checker(checker: &mut AtomicCommitChecker, plan: &Plan) {
+    fn reset_checker(&self, checker: &mut AtomicCommitChecker, plan: &Plan) {
         checker.reset(plan);
     }
 
-    fn sometimes(tally: &Tally, counters: &mut Sometimes) {
+    fn sometimes(&self, tally: &Tally, counters: &mut Sometimes) {
         counters.add("duplicate message delivered", tally.duplicates);
         counters.add("message delivered after a crash of either end", tally.arrived_after_crash);
         counters.add("message lost to a one-way partition", tally.one_way);
@@ -147,27 +158,7 @@ impl Protocol for Commit {
         counters.add("clock jump", tally.hits(Rule::ClockJump));
     }
 
-    fn write_request(txn: &Txn, nodes: u16) -> String {
-        txn.write(nodes)
-    }
-
-    fn read_request(text: &mut Cursor<'_>) -> Result<Txn, ParseError> {
-        txn::read(text)
-    }
-
-    fn simplifications(txn: &Txn) -> Vec<Txn> {
-        txn.simplifications()
-    }
-
-    fn merged(one: &Txn, other: &Txn) -> Option<Txn> {
-        Some(one.merged(other))
-    }
-
-    fn renumbered(txn: &Txn, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
-        txn.renumbered(number)
-    }
-
-    fn bench(run: BenchRun) -> Option<Box<dyn FnMut(u64) -> BenchResult>> {
+    fn bench(&self, run: BenchRun) -> Option<Box<dyn FnMut(u64) -> BenchResult>> {
         Some(Box::new(bench::bench(run)))
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use stormglass::commit::{Action, Key, Op};
 use stormglass_node::NodeId;
 
+use stormglass_sim::protocol::ScheduledRequest;
 use stormglass_sim::schedule::{Cursor, ParseError};
 
 /// A request of a client of atomic commitment.
@@ -19,11 +20,11 @@ pub struct Txn {
     pub stubborn: bool,
 }
 
-impl Txn {
+impl ScheduledRequest for Txn {
     /// The text in a schedule of a cluster of that many nodes. A node that the cluster does not
     /// have is written `absent-n9`: reading `n9` is an error. A workload sends such transactions to
     /// be refused.
-    pub(super) fn write(&self, nodes: u16) -> String {
+    fn write(&self, nodes: u16) -> String {
         let ops = self.ops.iter().map(|Op { node, key, action }| {
             let place = format!("{}{node}/{key}", if node.0 < nodes { "" } else { ABSENT });
             match action {
@@ -37,28 +38,66 @@ impl Txn {
         let parts = self.stubborn.then(|| "stubborn".to_string()).into_iter().chain(ops);
         parts.collect::<Vec<_>>().join(", ")
     }
+
+    fn read(text: &mut Cursor<'_>) -> Result<Txn, ParseError> {
+        let stubborn = text.take("stubborn");
+        if stubborn {
+            text.expect_word(",")?;
+        }
+        let mut ops = Vec::new();
+        loop {
+            ops.push(read_op(text)?);
+            if !text.take(",") {
+                return Ok(Txn { ops: ops.into(), stubborn });
+            }
+        }
+    }
+
+    /// Simpler transactions: half of the operations, one operation less, not stubborn, or a small
+    /// put instead of another operation.
+    fn simplifications(&self) -> Vec<Txn> {
+        let mut all = Vec::new();
+        let with = |ops: Vec<Op>| Txn { ops: ops.into(), stubborn: self.stubborn };
+        if self.ops.len() > 3 {
+            let (front, back) = self.ops.split_at(self.ops.len() / 2);
+            all.extend([with(front.to_vec()), with(back.to_vec())]);
+        }
+        if self.ops.len() > 1 {
+            all.extend((0..self.ops.len()).map(|gone| {
+                let kept = self.ops.iter().enumerate().filter(|(at, _)| *at != gone);
+                with(kept.map(|(_, op)| *op).collect())
+            }));
+        }
+        if self.stubborn {
+            all.push(Txn { stubborn: false, ..self.clone() });
+        }
+        for (at, op) in self.ops.iter().enumerate() {
+            if !matches!(op.action, Action::Put(0..10)) {
+                let mut ops = self.ops.to_vec();
+                ops[at].action = Action::Put(1 + at as i64 % 9);
+                all.push(with(ops));
+            }
+        }
+        all
+    }
+
+    /// One transaction with the operations of both.
+    fn merged(&self, other: &Txn) -> Option<Txn> {
+        let ops = self.ops.iter().chain(other.ops.iter()).copied().collect();
+        Some(Txn { ops, stubborn: self.stubborn || other.stubborn })
+    }
+
+    /// The same transaction with renumbered nodes, without the operations at nodes that have no new
+    /// number. `None` if no operation is left.
+    fn renumbered(&self, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
+        let ops: Vec<Op> =
+            self.ops.iter().filter_map(|op| Some(Op { node: number(op.node)?, ..*op })).collect();
+        (!ops.is_empty()).then(|| Txn { ops: ops.into(), stubborn: self.stubborn })
+    }
 }
 
 /// The prefix of a node that the cluster does not have.
 const ABSENT: &str = "absent-";
-
-/// Parses the text that [`Txn::write`] writes.
-///
-/// # Errors
-/// Where the text is malformed, and what was expected.
-pub(super) fn read(text: &mut Cursor<'_>) -> Result<Txn, ParseError> {
-    let stubborn = text.take("stubborn");
-    if stubborn {
-        text.expect_word(",")?;
-    }
-    let mut ops = Vec::new();
-    loop {
-        ops.push(read_op(text)?);
-        if !text.take(",") {
-            return Ok(Txn { ops: ops.into(), stubborn });
-        }
-    }
-}
 
 fn read_op(text: &mut Cursor<'_>) -> Result<Op, ParseError> {
     let verb = text.one_of(&[("put", 'p'), ("add", 'a'), ("get", 'g'), ("delete", 'd')])?;
@@ -94,48 +133,4 @@ fn read_key(text: &mut Cursor<'_>) -> Result<(NodeId, Key), ParseError> {
     let found = read(text.peek()).ok_or_else(|| text.error_here(&expected))?;
     text.word(&expected)?;
     Ok(found)
-}
-
-impl Txn {
-    /// Simpler transactions: half of the operations, one operation less, not stubborn, or a small
-    /// put instead of another operation.
-    pub(super) fn simplifications(&self) -> Vec<Txn> {
-        let mut all = Vec::new();
-        let with = |ops: Vec<Op>| Txn { ops: ops.into(), stubborn: self.stubborn };
-        if self.ops.len() > 3 {
-            let (front, back) = self.ops.split_at(self.ops.len() / 2);
-            all.extend([with(front.to_vec()), with(back.to_vec())]);
-        }
-        if self.ops.len() > 1 {
-            all.extend((0..self.ops.len()).map(|gone| {
-                let kept = self.ops.iter().enumerate().filter(|(at, _)| *at != gone);
-                with(kept.map(|(_, op)| *op).collect())
-            }));
-        }
-        if self.stubborn {
-            all.push(Txn { stubborn: false, ..self.clone() });
-        }
-        for (at, op) in self.ops.iter().enumerate() {
-            if !matches!(op.action, Action::Put(0..10)) {
-                let mut ops = self.ops.to_vec();
-                ops[at].action = Action::Put(1 + at as i64 % 9);
-                all.push(with(ops));
-            }
-        }
-        all
-    }
-
-    /// One transaction with the operations of both.
-    pub(super) fn merged(&self, other: &Txn) -> Txn {
-        let ops = self.ops.iter().chain(other.ops.iter()).copied().collect();
-        Txn { ops, stubborn: self.stubborn || other.stubborn }
-    }
-
-    /// The same transaction with renumbered nodes, without the operations at nodes that have no new
-    /// number. `None` if no operation is left.
-    pub(super) fn renumbered(&self, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
-        let ops: Vec<Op> =
-            self.ops.iter().filter_map(|op| Some(Op { node: number(op.node)?, ..*op })).collect();
-        (!ops.is_empty()).then(|| Txn { ops: ops.into(), stubborn: self.stubborn })
-    }
 }

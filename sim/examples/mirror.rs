@@ -165,7 +165,7 @@ fn simulation<const B: bool>() -> Simulation<Mirror<B>, impl Checker<Mirror<B>> 
 }
 
 fn main() -> std::process::ExitCode {
-    stormglass_sim::cli::main_of(&simulation::<false>())
+    stormglass_sim::cli::main(&simulation::<false>())
 }
 
 #[test]

@@ -20,7 +20,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::profile::{Profile, Setup};
 use crate::property::Violation;
-use crate::protocol::{Of, Protocol, Scene};
+use crate::protocol::Protocol;
 use crate::tally::Rule;
 use crate::world::HARNESS_NEVER_PANICS;
 use args::{Args, Command};
@@ -63,46 +63,42 @@ impl Exit {
 }
 
 /// The command that runs a seed again: `cargo sim replay 7 --profile crashy`.
-pub fn replay_line<S: Scene>(scene: &S, seed: u64, setup: &Setup) -> String {
-    format!("{} replay {seed}{}", command(scene), setup.as_args())
+pub fn replay_line<P: Protocol>(protocol: &P, seed: u64, setup: &Setup) -> String {
+    format!("{} replay {seed}{}", command(protocol), setup.as_args())
 }
 
 /// The command of this protocol, without arguments.
-fn command<S: Scene>(scene: &S) -> String {
-    let own_path = || std::env::args().next().unwrap_or_else(|| scene.name().to_string());
-    scene.command().map_or_else(own_path, str::to_string)
+fn command<P: Protocol>(protocol: &P) -> String {
+    let own_path = || std::env::args().next().unwrap_or_else(|| protocol.name().to_string());
+    protocol.command().map_or_else(own_path, str::to_string)
 }
 
 /// Runs the command line of a protocol. Exit codes: 0 clean, 2 wrong usage, 10 a safety property
 /// was violated, 11 a liveness property was violated, 12 not deterministic, 130 interrupted without
 /// a failure, 1 other.
-pub fn main<P: Protocol>() -> ExitCode {
-    main_of(&Of::<P>::new())
-}
-
-/// The same for a protocol as a value, for example a [`Simulation`](crate::simulation::Simulation).
-pub fn main_of<S: Scene>(scene: &S) -> ExitCode {
-    let parsed = parser(scene).try_get_matches().and_then(|found| Args::from_arg_matches(&found));
+pub fn main<P: Protocol>(protocol: &P) -> ExitCode {
+    let parsed =
+        parser(protocol).try_get_matches().and_then(|found| Args::from_arg_matches(&found));
     let args = match parsed {
         Ok(args) => args,
         Err(error) => return usage::report_parse_error(&error),
     };
     let exit = match args.command {
-        Command::Hunt(hunt) => with_panic_hook(false, || hunt::run(scene, &hunt)),
+        Command::Hunt(hunt) => with_panic_hook(false, || hunt::run(protocol, &hunt)),
         Command::Replay(replay) => {
-            with_panic_hook(true, || replay::run(scene, &replay).unwrap_or_else(|exit| exit))
+            with_panic_hook(true, || replay::run(protocol, &replay).unwrap_or_else(|exit| exit))
         }
         Command::Shrink(shrink) => {
-            with_panic_hook(false, || shrink::run(scene, &shrink).unwrap_or_else(|exit| exit))
+            with_panic_hook(false, || shrink::run(protocol, &shrink).unwrap_or_else(|exit| exit))
         }
         Command::Diff(diff) => {
-            with_panic_hook(false, || diff::run(scene, &diff).unwrap_or_else(|exit| exit))
+            with_panic_hook(false, || diff::run(protocol, &diff).unwrap_or_else(|exit| exit))
         }
         Command::CheckDeterminism(check_determinism) => {
-            with_panic_hook(false, || check_determinism::run(scene, &check_determinism))
+            with_panic_hook(false, || check_determinism::run(protocol, &check_determinism))
         }
-        Command::Bench(bench) => bench::run(scene, &bench),
-        Command::CheckLogs(logs) => with_panic_hook(false, || check_logs::run(scene, &logs)),
+        Command::Bench(bench) => bench::run(protocol, &bench),
+        Command::CheckLogs(logs) => with_panic_hook(false, || check_logs::run(protocol, &logs)),
         Command::Profiles => {
             profiles();
             Exit::Clean
@@ -112,8 +108,8 @@ pub fn main_of<S: Scene>(scene: &S) -> ExitCode {
 }
 
 /// The parser, with examples for this protocol's command.
-fn parser<S: Scene>(scene: &S) -> clap::Command {
-    let (own_path, mut parser) = (command(scene), Args::command());
+fn parser<P: Protocol>(protocol: &P) -> clap::Command {
+    let (own_path, mut parser) = (command(protocol), Args::command());
     let names: Vec<_> = parser.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
     for name in names {
         parser = parser.mut_subcommand(name, |sub| {

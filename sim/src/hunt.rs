@@ -13,7 +13,7 @@ use crate::hash::Fingerprint;
 use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::property::{Checker, Sometimes, Violation};
-use crate::protocol::{Of, Protocol, Scene, draw_run_in, world_in};
+use crate::protocol::{Protocol, draw_run, world};
 use crate::tally::Tally;
 use crate::workload::Workload;
 
@@ -67,12 +67,7 @@ struct Shared {
 }
 
 /// Runs the hunt until all seeds are run, one has failed, or `stop` is set.
-pub fn hunt<P: Protocol>(options: &HuntOptions, progress: &Progress) -> HuntReport {
-    hunt_in(&Of::<P>::new(), options, progress)
-}
-
-/// The same for a scene.
-pub fn hunt_in<S: Scene>(scene: &S, options: &HuntOptions, progress: &Progress) -> HuntReport {
+pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progress) -> HuntReport {
     let next = AtomicU64::new(options.seeds.start);
     let lowest_failure = AtomicU64::new(u64::MAX);
     let shared = Mutex::new(Shared::default());
@@ -94,7 +89,7 @@ pub fn hunt_in<S: Scene>(scene: &S, options: &HuntOptions, progress: &Progress) 
                         return;
                     }
                     let last = block_end(first);
-                    run_block(scene, options, first..last, &lowest_failure, &shared, progress);
+                    run_block(protocol, options, first..last, &lowest_failure, &shared, progress);
                 }
             });
         }
@@ -112,8 +107,8 @@ pub fn hunt_in<S: Scene>(scene: &S, options: &HuntOptions, progress: &Progress) 
     report
 }
 
-fn run_block<S: Scene>(
-    scene: &S,
+fn run_block<P: Protocol>(
+    protocol: &P,
     options: &HuntOptions,
     seeds: Range<u64>,
     lowest_failure: &AtomicU64,
@@ -124,14 +119,14 @@ fn run_block<S: Scene>(
     let first = seeds.start;
     let mut reused_world = None;
     for seed in seeds {
-        let drawn = draw_run_in(scene, &options.setup, seed);
-        let config = scene.config(&drawn.plan);
+        let drawn = draw_run(protocol, &options.setup, seed);
+        let config = protocol.config(&drawn.plan);
         let world = match &mut reused_world {
-            None => reused_world.insert(world_in(scene, drawn, |chooser| chooser, ())),
+            None => reused_world.insert(world(protocol, drawn, |chooser| chooser, ())),
             Some(world) => {
-                let clients = scene.clients(&drawn.plan, drawn.requests);
-                let reset_checker = |checker: &mut ((), S::Checker), plan: &Plan| {
-                    scene.reset_checker(&mut checker.1, plan)
+                let clients = protocol.clients(&drawn.plan, drawn.requests);
+                let reset_checker = |checker: &mut ((), P::Checker), plan: &Plan| {
+                    protocol.reset_checker(&mut checker.1, plan)
                 };
                 world.reset(config, drawn.plan, clients, drawn.chooser, reset_checker);
                 world
@@ -143,7 +138,7 @@ fn run_block<S: Scene>(
         block_report.tally.merge(&outcome.tally);
         world.checker().sometimes(&mut block_report.sometimes);
         world.workload().sometimes(&mut block_report.sometimes);
-        scene.sometimes(&outcome.tally, &mut block_report.sometimes);
+        protocol.sometimes(&outcome.tally, &mut block_report.sometimes);
         progress.seeds.fetch_add(1, Ordering::Relaxed);
         progress.events.fetch_add(outcome.tally.events, Ordering::Relaxed);
         if let Some(violation) = outcome.violation {

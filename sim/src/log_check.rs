@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::property::{Sometimes, Violation};
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 
 /// The result of a check.
 #[derive(Debug, Default)]
@@ -62,14 +62,14 @@ pub enum LogCheckError {
 ///
 /// # Errors
 /// [`LogCheckError`] if they cannot be read, or are incomplete.
-pub fn check_logs<S>(scene: &S, paths: &[PathBuf]) -> Result<LogCheckReport, LogCheckError>
+pub fn check_logs<P>(protocol: &P, paths: &[PathBuf]) -> Result<LogCheckReport, LogCheckError>
 where
-    S: Scene,
-    <S::Node as stormglass_node::Node>::Message: Serialize + DeserializeOwned,
+    P: Protocol,
+    <P::Node as stormglass_node::Node>::Message: Serialize + DeserializeOwned,
 {
-    let mut merge = merge::LogMerger::<S::Node>::open(paths)?;
+    let mut merge = merge::LogMerger::<P::Node>::open(paths)?;
     let mut replay =
-        replay::LogReplayer::new(scene, merge.nodes(), merge.empty_incarnations().clone());
+        replay::LogReplayer::new(protocol, merge.nodes(), merge.empty_incarnations().clone());
     while let Some(next) = merge.next()? {
         if let Err(violation) = replay.on_line(next.line, &next.place)? {
             return Ok(replay.report(&merge, Some((violation, next.place))));

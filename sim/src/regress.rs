@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 pub use harness::harness;
 
 use crate::fault::{BarrierFault, Crash, CrashKind, EffectName, Fault, MessageFault, TimedFault};
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::schedule::{Expectation, Schedule};
 
 /// Reads the schedule in a file.
 ///
 /// # Errors
 /// The first error in the file: line, column, what was expected, and the line.
-pub fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Request>, String> {
+pub fn read<P: Protocol>(protocol: &P, path: &Path) -> Result<Schedule<P::Request>, String> {
     let name = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
-    Schedule::read(scene, &text).map_err(|error| {
+    Schedule::read(protocol, &text).map_err(|error| {
         let line =
             text.trim_start_matches('\u{feff}').lines().nth(error.line - 1).unwrap_or_default();
         // Of a very long line only the part around that place; and no control characters.

@@ -7,51 +7,52 @@ use crate::fault::Fault;
 use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::property::Checker;
-use crate::protocol::{Scene, WorldOf, draw_run_in, world_in};
+use crate::protocol::{Protocol, WorldOf, draw_run, world};
 use crate::schedule::{Expectation, Schedule};
 use crate::world::{RunOutcome, World};
 
 /// The world in which a schedule runs.
-pub type ReplayWorld<S, T> = WorldOf<S, (T, <S as Scene>::Checker), Scripted>;
+pub type ReplayWorld<P, T> = WorldOf<P, (T, <P as Protocol>::Checker), Scripted>;
 
 /// A world that is ready to run this schedule, observed by `observer`; [`World::run`] runs it.
-pub fn replay_world<S: Scene, T: Checker<S::Node>>(
-    scene: &S,
-    schedule: &Schedule<S::Request>,
+pub fn replay_world<P: Protocol, T: Checker<P::Node>>(
+    protocol: &P,
+    schedule: &Schedule<P::Request>,
     observer: T,
-) -> ReplayWorld<S, T> {
-    let (config, clients, plan, chooser) = world_parts(scene, schedule);
-    let checker = scene.checker(&plan);
+) -> ReplayWorld<P, T> {
+    let (config, clients, plan, chooser) = world_parts(protocol, schedule);
+    let checker = protocol.checker(&plan);
     World::new(config, plan, clients, (observer, checker), chooser)
 }
 
-type WorldParts<S> = (<<S as Scene>::Node as Node>::Config, <S as Scene>::Workload, Plan, Scripted);
+type WorldParts<P> =
+    (<<P as Protocol>::Node as Node>::Config, <P as Protocol>::Workload, Plan, Scripted);
 
-fn world_parts<S: Scene>(scene: &S, schedule: &Schedule<S::Request>) -> WorldParts<S> {
+fn world_parts<P: Protocol>(protocol: &P, schedule: &Schedule<P::Request>) -> WorldParts<P> {
     let plan = schedule.plan.clone();
-    let clients = scene.clients(&plan, schedule.requests.clone());
-    (scene.config(&plan), clients, plan, Scripted::new(&schedule.faults))
+    let clients = protocol.clients(&plan, schedule.requests.clone());
+    (protocol.config(&plan), clients, plan, Scripted::new(&schedule.faults))
 }
 
 /// Runs schedule after schedule in the same memory.
-pub struct Replayer<'a, S: Scene> {
-    scene: &'a S,
-    world: Option<ReplayWorld<S, ()>>,
+pub struct Replayer<'a, P: Protocol> {
+    protocol: &'a P,
+    world: Option<ReplayWorld<P, ()>>,
 }
 
-impl<'a, S: Scene> Replayer<'a, S> {
+impl<'a, P: Protocol> Replayer<'a, P> {
     /// A replayer of this protocol.
-    pub fn new(scene: &'a S) -> Self {
-        Replayer { scene, world: None }
+    pub fn new(protocol: &'a P) -> Self {
+        Replayer { protocol, world: None }
     }
 
     /// The protocol.
-    pub fn scene(&self) -> &'a S {
-        self.scene
+    pub fn protocol(&self) -> &'a P {
+        self.protocol
     }
 
     /// Runs a schedule; returns also the faults that were not reached.
-    pub fn replay(&mut self, schedule: &Schedule<S::Request>) -> (RunOutcome, Vec<Fault>) {
+    pub fn replay(&mut self, schedule: &Schedule<P::Request>) -> (RunOutcome, Vec<Fault>) {
         let (outcome, reached) = self.replay_with_coverage(schedule);
         let all = schedule.faults.iter().zip(reached);
         (outcome, all.filter(|(_, reached)| !reached).map(|(fault, _)| fault.clone()).collect())
@@ -60,14 +61,14 @@ impl<'a, S: Scene> Replayer<'a, S> {
     /// Runs a schedule; returns for each of its faults whether it was reached.
     pub(crate) fn replay_with_coverage(
         &mut self,
-        schedule: &Schedule<S::Request>,
+        schedule: &Schedule<P::Request>,
     ) -> (RunOutcome, Vec<bool>) {
         let mut world = match self.world.take() {
-            None => replay_world(self.scene, schedule, ()),
+            None => replay_world(self.protocol, schedule, ()),
             Some(mut world) => {
-                let (config, clients, plan, chooser) = world_parts(self.scene, schedule);
-                let reset_checker = |checker: &mut ((), S::Checker), plan: &Plan| {
-                    self.scene.reset_checker(&mut checker.1, plan)
+                let (config, clients, plan, chooser) = world_parts(self.protocol, schedule);
+                let reset_checker = |checker: &mut ((), P::Checker), plan: &Plan| {
+                    self.protocol.reset_checker(&mut checker.1, plan)
                 };
                 world.reset(config, plan, clients, chooser, reset_checker);
                 world
@@ -85,10 +86,14 @@ impl<'a, S: Scene> Replayer<'a, S> {
 
 /// Runs a seed and records it: its requests, its timing, and every fault by its coordinate. A run
 /// of that schedule has the fingerprint of the seed.
-pub fn record<S: Scene>(scene: &S, setup: &Setup, seed: u64) -> (RunOutcome, Schedule<S::Request>) {
-    let drawn = draw_run_in(scene, setup, seed);
+pub fn record<P: Protocol>(
+    protocol: &P,
+    setup: &Setup,
+    seed: u64,
+) -> (RunOutcome, Schedule<P::Request>) {
+    let drawn = draw_run(protocol, setup, seed);
     let (plan, requests) = (drawn.plan.clone(), drawn.requests.clone());
-    let mut world = world_in(scene, drawn, Recording::new, ());
+    let mut world = world(protocol, drawn, Recording::new, ());
     let outcome = world.run();
     let expectation = Expectation::NoViolation(
         outcome.violation.as_ref().map(|violation| violation.property.to_string()),

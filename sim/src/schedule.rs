@@ -102,7 +102,7 @@ pub use cursor::{Cursor, ParseError};
 
 use crate::fault::Fault;
 use crate::plan::Plan;
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::workload::PlannedRequest;
 
 /// One run, in a form that keeps its meaning when the code of the node changes.
@@ -135,8 +135,11 @@ impl<O> Schedule<O> {
     ///
     /// # Errors
     /// The first error in the text, with line, column and what was expected.
-    pub fn read<S: Scene<Request = O>>(scene: &S, text: &str) -> Result<Schedule<O>, ParseError> {
-        read::read(scene, text)
+    pub fn read<P: Protocol<Request = O>>(
+        protocol: &P,
+        text: &str,
+    ) -> Result<Schedule<O>, ParseError> {
+        read::read(protocol, text)
     }
 
     /// The entries that a run did not reach: `unused` faults of its chooser, and those that are
@@ -170,7 +173,7 @@ impl<O> Schedule<O> {
     }
 
     /// Writes the schedule as text. [`read`](Self::read) returns an equal schedule.
-    pub fn write<S: Scene<Request = O>>(&self, scene: &S) -> String {
-        write::write(scene, self)
+    pub fn write<P: Protocol<Request = O>>(&self, protocol: &P) -> String {
+        write::write(protocol, self)
     }
 }

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fault::{Fault, TimedFault};
 use crate::property::Violation;
-use crate::protocol::Scene;
+use crate::protocol::{Protocol, ScheduledRequest};
 use crate::replay::{Replayer, replay_world};
 use crate::schedule::{Expectation, Schedule};
 pub(crate) use coordinates::RunCoordinates;
@@ -101,12 +101,12 @@ pub struct ShrinkReport<O> {
 }
 
 /// Shrinks a schedule. `None` if its run violates no property.
-pub fn shrink<S: Scene>(
-    scene: &S,
-    schedule: &Schedule<S::Request>,
+pub fn shrink<P: Protocol>(
+    protocol: &P,
+    schedule: &Schedule<P::Request>,
     control: ShrinkControl<'_>,
-) -> Option<ShrinkReport<S::Request>> {
-    let mut replayer = Replayer::new(scene);
+) -> Option<ShrinkReport<P::Request>> {
+    let mut replayer = Replayer::new(protocol);
     let (outcome, reached) = replayer.replay_with_coverage(schedule);
     let violation = outcome.violation?;
     let mut best = schedule.clone();
@@ -138,9 +138,9 @@ pub fn shrink<S: Scene>(
 /// With more requests than this, joining two of them is not tried: the pairs grow with the square.
 const JOINABLE_REQUESTS_MAX: usize = 10;
 
-struct Shrinker<'a, 'w, S: Scene> {
-    replayer: Replayer<'a, S>,
-    best: Schedule<S::Request>,
+struct Shrinker<'a, 'w, P: Protocol> {
+    replayer: Replayer<'a, P>,
+    best: Schedule<P::Request>,
     violation: Violation,
     runs: u64,
     /// Every fault of the original schedule, renumbered for the cluster of `best`.
@@ -150,7 +150,7 @@ struct Shrinker<'a, 'w, S: Scene> {
     control: ShrinkControl<'w>,
 }
 
-impl<S: Scene> Shrinker<'_, '_, S> {
+impl<P: Protocol> Shrinker<'_, '_, P> {
     fn run(&mut self) -> (bool, Minimum) {
         // First, since the cost of every later candidate is proportional to the fault phase.
         self.shorten_fault_phase();
@@ -196,7 +196,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 
     /// Runs a candidate and adopts it as `best` if it violates the same property.
-    fn adopt_if_better(&mut self, candidate: &Schedule<S::Request>) -> bool {
+    fn adopt_if_better(&mut self, candidate: &Schedule<P::Request>) -> bool {
         if self.is_finished() {
             return false;
         }
@@ -214,13 +214,13 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// Adopts the first of these that violates the same property.
     fn adopt_first_better(
         &mut self,
-        candidates: impl IntoIterator<Item = Schedule<S::Request>>,
+        candidates: impl IntoIterator<Item = Schedule<P::Request>>,
     ) -> bool {
         candidates.into_iter().any(|candidate| self.adopt_if_better(&candidate))
     }
 
     /// The fingerprint of a run of this schedule: equal runs have equal fingerprints.
-    fn fingerprint(&mut self, schedule: &Schedule<S::Request>) -> u64 {
+    fn fingerprint(&mut self, schedule: &Schedule<P::Request>) -> u64 {
         self.runs += 1;
         self.replayer.replay(schedule).0.fingerprint
     }
@@ -278,14 +278,13 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     fn join_requests(&mut self) -> bool {
         let mut any = false;
         while !self.is_small() && (2..=JOINABLE_REQUESTS_MAX).contains(&self.best.requests.len()) {
-            let (requests, scene) = (&self.best.requests, self.replayer.scene());
+            let requests = &self.best.requests;
             let pairs = (0..requests.len())
                 .flat_map(|at| (0..requests.len()).map(move |removed| (at, removed)));
             let candidates: Vec<_> = pairs
                 .filter(|(at, removed)| at != removed)
                 .filter_map(|(at, removed)| {
-                    let request =
-                        scene.merged(&requests[at].request, &requests[removed].request)?;
+                    let request = requests[at].request.merged(&requests[removed].request)?;
                     let mut candidate = self.best.clone();
                     candidate.requests[at].request = request;
                     candidate.requests.remove(removed);
@@ -303,15 +302,15 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     fn simplify_requests(&mut self) -> bool {
         let mut any = false;
         for at in 0..self.best.requests.len() {
-            let scene = self.replayer.scene();
             while at < self.best.requests.len() && {
                 let with = |request| {
                     let mut candidate = self.best.clone();
                     candidate.requests[at].request = request;
                     candidate
                 };
-                let candidates: Vec<_> = scene
-                    .simplifications(&self.best.requests[at].request)
+                let candidates: Vec<_> = self.best.requests[at]
+                    .request
+                    .simplifications()
                     .into_iter()
                     .map(with)
                     .collect();
@@ -326,7 +325,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// The coordinates of a run of `best`.
     fn coordinates(&mut self) -> RunCoordinates {
         self.runs += 1;
-        let mut world = replay_world(self.replayer.scene(), &self.best, RunCoordinates::default());
+        let mut world =
+            replay_world(self.replayer.protocol(), &self.best, RunCoordinates::default());
         world.run();
         world.checker().0.clone()
     }

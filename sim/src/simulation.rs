@@ -29,8 +29,7 @@ pub use report::{check, replay};
 use crate::plan::Plan;
 use crate::profile::{Profile, Rng, Setup};
 use crate::property::{Checker, Property, PropertyChecker};
-use crate::protocol::{Scene, to_json};
-use crate::schedule::{Cursor, ParseError};
+use crate::protocol::{Json, Protocol};
 use crate::workload::{PlannedRequest, RetryingClients};
 
 /// Draws a request, and the node that receives it.
@@ -200,14 +199,14 @@ where
     }
 }
 
-impl<N, C> Scene for Simulation<N, C>
+impl<N, C> Protocol for Simulation<N, C>
 where
     N: Node,
     N::Request: Send + Sync,
     C: Checker<N> + Sync,
 {
     type Node = N;
-    type Request = N::Request;
+    type Request = Json<N::Request>;
     type Workload = RetryingClients<N>;
     type Checker = C;
 
@@ -227,7 +226,7 @@ where
         setup: &Setup,
         plan: &mut Plan,
         rng: &mut Rng,
-    ) -> Vec<PlannedRequest<N::Request>> {
+    ) -> Vec<PlannedRequest<Json<N::Request>>> {
         let Some(generate_request) = &self.generate_request else { return Vec::new() };
         let count = setup.txns.or(self.setup.txns).unwrap_or(20);
         let interval_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count.max(1));
@@ -238,7 +237,12 @@ where
                 serial: 1 + nth / plan.clients,
                 attempt: 0,
             };
-            PlannedRequest { id, node, after_us: rng.between(0, interval_us), request }
+            PlannedRequest {
+                id,
+                node,
+                after_us: rng.between(0, interval_us),
+                request: Json(request),
+            }
         };
         (0..count).map(planned).collect()
     }
@@ -246,21 +250,14 @@ where
     fn clients(
         &self,
         _plan: &Plan,
-        requests: Vec<PlannedRequest<N::Request>>,
+        requests: Vec<PlannedRequest<Json<N::Request>>>,
     ) -> RetryingClients<N> {
-        RetryingClients::new(requests, self.retry_us)
+        let requests = requests.into_iter().map(|planned| planned.map(|Json(request)| request));
+        RetryingClients::new(requests.collect(), self.retry_us)
     }
 
     fn checker(&self, _plan: &Plan) -> C {
         self.checker.clone()
-    }
-
-    fn write_request(&self, request: &N::Request, _nodes: u16) -> String {
-        to_json(request)
-    }
-
-    fn read_request(&self, text: &mut Cursor<'_>) -> Result<N::Request, ParseError> {
-        text.json()
     }
 }
 

@@ -75,6 +75,14 @@ pub struct PlannedRequest<O> {
     pub request: O,
 }
 
+impl<O> PlannedRequest<O> {
+    /// The same plan for another form of the request.
+    pub fn map<T>(self, change: impl FnOnce(O) -> T) -> PlannedRequest<T> {
+        let PlannedRequest { id, node, after_us, request } = self;
+        PlannedRequest { id, node, after_us, request: change(request) }
+    }
+}
+
 /// The simplest workload: each client sends its requests one after another, resends each until it
 /// is answered, and stops when the fault phase ends.
 #[derive(Clone, Debug)]

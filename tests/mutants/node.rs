@@ -14,8 +14,7 @@ use stormglass_node::{
 };
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
-use stormglass_sim::protocol::{Of, Protocol, Scene};
-use stormglass_sim::schedule::{Cursor, ParseError};
+use stormglass_sim::protocol::Protocol;
 use stormglass_sim::workload::PlannedRequest;
 
 use super::Mutant;
@@ -24,50 +23,32 @@ use super::Mutant;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MutantProtocol(pub(crate) Mutant);
 
-const COMMIT: Of<Commit> = Of::new();
-
-impl Scene for MutantProtocol {
+impl Protocol for MutantProtocol {
     type Node = MutantNode;
     type Request = Txn;
     type Workload = Clients;
     type Checker = AtomicCommitChecker;
 
     fn name(&self) -> &str {
-        COMMIT.name()
+        Commit.name()
     }
     fn kinds(&self) -> &[&'static str] {
-        Commit::KINDS
+        Commit.kinds()
     }
     fn properties(&self) -> &[&'static str] {
-        Commit::PROPERTIES
+        Commit.properties()
     }
     fn config(&self, plan: &Plan) -> (Config, Mutant) {
-        (mutant_config(self.0, COMMIT.config(plan)), self.0)
+        (mutant_config(self.0, Commit.config(plan)), self.0)
     }
     fn requests(&self, setup: &Setup, plan: &mut Plan, rng: &mut Rng) -> Vec<PlannedRequest<Txn>> {
-        COMMIT.requests(setup, plan, rng)
+        Commit.requests(setup, plan, rng)
     }
     fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<Txn>>) -> Clients {
-        COMMIT.clients(plan, requests)
+        Commit.clients(plan, requests)
     }
     fn checker(&self, plan: &Plan) -> AtomicCommitChecker {
-        COMMIT.checker(plan)
-    }
-    fn write_request(&self, txn: &Txn, nodes: u16) -> String {
-        COMMIT.write_request(txn, nodes)
-    }
-    fn read_request(&self, text: &mut Cursor<'_>) -> Result<Txn, ParseError> {
-        COMMIT.read_request(text)
-    }
-    fn simplifications(&self, txn: &Txn) -> Vec<Txn> {
-        COMMIT.simplifications(txn)
-    }
-    fn merged(&self, one: &Txn, other: &Txn) -> Option<Txn> {
-        COMMIT.merged(one, other)
-    }
-
-    fn renumbered(&self, txn: &Txn, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
-        COMMIT.renumbered(txn, number)
+        Commit.checker(plan)
     }
 }
 

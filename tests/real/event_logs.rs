@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use stormglass_commit_sim::Commit;
 use stormglass_sim::log_check::check_logs;
 use stormglass_sim::profile::{Profile, Setup};
-use stormglass_sim::protocol::{Of, draw_run, world};
+use stormglass_sim::protocol::{draw_run, world};
 use stormglass_sim::trace::{Filter, Trace};
 
 use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
@@ -27,8 +27,7 @@ fn incomplete_event_log_is_rejected() {
     let mut logged = Node::serve(&[&args[..], &["--events", &events]].concat(), &dir.0.join("log"));
     assert!(run(&["get", "--at", &own, "a@0"]).status.success());
     assert_eq!(logged.terminate(), Some(0));
-    let refused =
-        check_logs(&Of::<Commit>::new(), &[PathBuf::from(events)]).expect_err("an incomplete log");
+    let refused = check_logs(&Commit, &[PathBuf::from(events)]).expect_err("an incomplete log");
     let error = refused.to_string();
     for text in [
         "n0.00001.jsonl",
@@ -47,8 +46,9 @@ fn event_log_of_a_simulated_run_is_checked_like_a_real_one() {
     let dir = TestDir::new("simulated");
     let setup = Setup { profile: Profile::Calm, ..Setup::default() };
     for seed in 0..3 {
-        let mut world = world::<Commit, _, _>(
-            draw_run::<Commit>(&setup, seed),
+        let mut world = world(
+            &Commit,
+            draw_run(&Commit, &setup, seed),
             |chooser| chooser,
             Trace::new(Filter::default(), true),
         );
@@ -58,7 +58,7 @@ fn event_log_of_a_simulated_run_is_checked_like_a_real_one() {
         let head = r#"{"options":"seed","version":"0","what":"seed"}"#;
         let tail = r#"{"fingerprint":"0","notes":[],"verdict":"clean"}"#;
         fs::write(&log, format!("{head}\n{}{tail}\n", world.checker().0.text())).expect("a log");
-        let report = check_logs(&Of::<Commit>::new(), &[log]).expect("it can be checked");
+        let report = check_logs(&Commit, &[log]).expect("it can be checked");
         assert!(report.violation.is_none(), "seed {seed}: {:?}", report.violation);
         assert!(report.lines > 20, "seed {seed}: {} lines", report.lines);
     }

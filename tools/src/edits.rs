@@ -6,16 +6,16 @@ mod node;
 
 use std::fmt;
 
-use stormglass_node::{Node, NodeId, RequestId};
+use stormglass_node::{Node, RequestId};
 
 pub use node::{CommitLike, Edited};
 use stormglass_sim::chooser::Chooser;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
 use stormglass_sim::property::{Checker, Observation, Violation};
-use stormglass_sim::protocol::{Scene, draw_run_in, world_in};
+use stormglass_sim::protocol::{Protocol, draw_run, world};
 use stormglass_sim::replay::replay_world;
-use stormglass_sim::schedule::{Cursor, ParseError, Schedule};
+use stormglass_sim::schedule::Schedule;
 use stormglass_sim::workload::{PlannedRequest, Workload};
 use stormglass_sim::world::World;
 
@@ -93,70 +93,50 @@ impl fmt::Display for Edit {
 
 /// A protocol whose nodes are edited.
 #[derive(Clone, Copy, Debug)]
-pub struct EditedProtocol<S> {
+pub struct EditedProtocol<P> {
     /// The protocol of the unedited nodes.
-    pub scene: S,
+    pub protocol: P,
     /// The edit of every node.
     pub edit: Edit,
 }
 
-impl<S> Scene for EditedProtocol<S>
+impl<P> Protocol for EditedProtocol<P>
 where
-    S: Scene,
-    S::Node: CommitLike,
-    S::Workload: Workload<Edited<S::Node>>,
-    S::Checker: Checker<Edited<S::Node>>,
+    P: Protocol,
+    P::Node: CommitLike,
+    P::Workload: Workload<Edited<P::Node>>,
+    P::Checker: Checker<Edited<P::Node>>,
 {
-    type Node = Edited<S::Node>;
-    type Request = S::Request;
-    type Workload = S::Workload;
-    type Checker = S::Checker;
+    type Node = Edited<P::Node>;
+    type Request = P::Request;
+    type Workload = P::Workload;
+    type Checker = P::Checker;
 
     fn name(&self) -> &str {
-        self.scene.name()
+        self.protocol.name()
     }
     fn kinds(&self) -> &[&'static str] {
-        self.scene.kinds()
+        self.protocol.kinds()
     }
     fn properties(&self) -> &[&'static str] {
-        self.scene.properties()
+        self.protocol.properties()
     }
-    fn config(&self, plan: &Plan) -> (<S::Node as Node>::Config, Edit) {
-        (self.scene.config(plan), self.edit)
+    fn config(&self, plan: &Plan) -> (<P::Node as Node>::Config, Edit) {
+        (self.protocol.config(plan), self.edit)
     }
     fn requests(
         &self,
         setup: &Setup,
         plan: &mut Plan,
         rng: &mut Rng,
-    ) -> Vec<PlannedRequest<S::Request>> {
-        self.scene.requests(setup, plan, rng)
+    ) -> Vec<PlannedRequest<P::Request>> {
+        self.protocol.requests(setup, plan, rng)
     }
-    fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<S::Request>>) -> S::Workload {
-        self.scene.clients(plan, requests)
+    fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<P::Request>>) -> P::Workload {
+        self.protocol.clients(plan, requests)
     }
-    fn checker(&self, plan: &Plan) -> S::Checker {
-        self.scene.checker(plan)
-    }
-    fn write_request(&self, request: &S::Request, nodes: u16) -> String {
-        self.scene.write_request(request, nodes)
-    }
-    fn read_request(&self, text: &mut Cursor<'_>) -> Result<S::Request, ParseError> {
-        self.scene.read_request(text)
-    }
-    fn simplifications(&self, request: &S::Request) -> Vec<S::Request> {
-        self.scene.simplifications(request)
-    }
-    fn merged(&self, one: &S::Request, other: &S::Request) -> Option<S::Request> {
-        self.scene.merged(one, other)
-    }
-
-    fn renumbered(
-        &self,
-        request: &S::Request,
-        number: &dyn Fn(NodeId) -> Option<NodeId>,
-    ) -> Option<S::Request> {
-        self.scene.renumbered(request, number)
+    fn checker(&self, plan: &Plan) -> P::Checker {
+        self.protocol.checker(plan)
     }
 }
 
@@ -191,29 +171,29 @@ impl Reproduction {
 
 /// For every edit: whether the schedule, and the seed that it came from, still reproduce the
 /// violation of this property.
-pub fn try_edits<S>(
-    scene: S,
-    schedule: &Schedule<S::Request>,
+pub fn try_edits<P>(
+    protocol: P,
+    schedule: &Schedule<P::Request>,
     seed: u64,
     property: &str,
 ) -> Vec<EditResult>
 where
-    S: Scene + Copy,
-    S::Node: CommitLike,
-    S::Workload: Workload<Edited<S::Node>>,
-    S::Checker: Checker<Edited<S::Node>>,
+    P: Protocol + Copy,
+    P::Node: CommitLike,
+    P::Workload: Workload<Edited<P::Node>>,
+    P::Checker: Checker<Edited<P::Node>>,
 {
     let by_schedule = |edit| {
         run_to_end(&mut replay_world(
-            &EditedProtocol { scene, edit },
+            &EditedProtocol { protocol, edit },
             schedule,
             LastRequest::default(),
         ))
     };
     let by_seed = |edit| {
-        let scene = EditedProtocol { scene, edit };
-        let drawn = draw_run_in(&scene, &Setup::default(), seed);
-        run_to_end(&mut world_in(&scene, drawn, |chooser| chooser, LastRequest::default()))
+        let protocol = EditedProtocol { protocol, edit };
+        let drawn = draw_run(&protocol, &Setup::default(), seed);
+        run_to_end(&mut world(&protocol, drawn, |chooser| chooser, LastRequest::default()))
     };
     let (schedules, seeds) = (by_schedule(Edit::None), by_seed(Edit::None));
     let reproduction = |before: &RunEnd, after: &RunEnd| match after {

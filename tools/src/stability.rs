@@ -8,9 +8,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use stormglass_commit_sim::{Commit, Txn};
-use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
+use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::Setup;
-use stormglass_sim::protocol::Of;
 use stormglass_sim::regress::read;
 use stormglass_sim::schedule::{Expectation, Schedule};
 use stormglass_tools::edits::{Reproduction, try_edits};
@@ -75,7 +74,7 @@ pub(super) fn count_survived(schedule: &Schedule<Txn>, seed: u64, property: &str
         failing_seeds: failing_seeds(property),
         lost: Vec::new(),
     };
-    for result in try_edits(Of::<Commit>::new(), schedule, seed, property) {
+    for result in try_edits(Commit, schedule, seed, property) {
         survived.edits += 1;
         survived.schedules += usize::from(result.schedule.reproduces());
         survived.same_schedules += usize::from(result.schedule == Reproduction::SameRequest);
@@ -91,7 +90,7 @@ pub(super) fn count_survived(schedule: &Schedule<Txn>, seed: u64, property: &str
 /// Prints what survives.
 pub(super) fn run(args: &Stability) -> Result<Exit, CliError> {
     std::panic::set_hook(Box::new(|_| {}));
-    let schedule = read(&Of::<Commit>::new(), &args.file)?;
+    let schedule = read(&Commit, &args.file)?;
     let (Expectation::NoViolation(Some(property)) | Expectation::Violation(property)) =
         &schedule.expectation
     else {
@@ -104,6 +103,6 @@ pub(super) fn run(args: &Stability) -> Result<Exit, CliError> {
 fn failing_seeds(property: &str) -> usize {
     let options =
         HuntOptions { setup: Setup::default(), seeds: 0..SEEDS, jobs: 1, keep_going: true };
-    let report = hunt_in(&Of::<Commit>::new(), &options, &Progress::default());
+    let report = hunt(&Commit, &options, &Progress::default());
     report.failures.iter().filter(|(_, violation)| violation.property == property).count()
 }

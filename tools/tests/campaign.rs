@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use stormglass_commit_sim::Commit;
 use stormglass_sim::log_check::{LogCheckReport, check_logs};
-use stormglass_sim::protocol::Of;
 use tempfile::TempDir;
 
 /// The program under test, which belongs to another package: cargo has built it beside this test,
@@ -97,7 +96,7 @@ fn kills_lose_nothing_and_checkers_detect_altered_event_logs() {
 
     let without_first_incarnation =
         altered_copy(&dir, &events, "n2.00001", |_| false, |line| line.to_owned());
-    let refused = check_logs(&Of::<Commit>::new(), &[without_first_incarnation])
+    let refused = check_logs(&Commit, &[without_first_incarnation])
         .expect_err("an incarnation is missing")
         .to_string();
     assert!(refused.contains("incarnation 1 of n2 is missing"), "{refused}");
@@ -110,7 +109,7 @@ fn kills_lose_nothing_and_checkers_detect_altered_event_logs() {
 }
 
 fn check_event_logs(events: &std::path::Path) -> LogCheckReport {
-    check_logs(&Of::<Commit>::new(), &[events.to_path_buf()]).expect("the logs can be checked")
+    check_logs(&Commit, &[events.to_path_buf()]).expect("the logs can be checked")
 }
 
 /// A copy of the logs, in which those with some name lack some lines, and have others changed.

@@ -12,18 +12,18 @@ use std::time::Instant;
 use super::args::Bench;
 use super::say::say;
 use super::{Exit, usage};
-use crate::protocol::{BenchRun, Scene};
+use crate::protocol::{BenchRun, Protocol};
 use crate::tally::Tally;
 
 /// Runs the benchmark on one thread and prints one line of JSON.
-pub(super) fn run<S: Scene>(scene: &S, args: &Bench) -> Exit {
+pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
     let end = match usage::last_seed(args.first_seed, args.seeds) {
         Ok(end) => end,
         Err(exit) => return exit,
     };
     let run = BenchRun { nodes: args.nodes, txns: args.txns, lose: (args.loss * 65_536.0) as u32 };
-    let Some(mut bench) = scene.bench(run) else {
-        eprintln!("error: {} has no benchmark", scene.name());
+    let Some(mut bench) = protocol.bench(run) else {
+        eprintln!("error: {} has no benchmark", protocol.name());
         return Exit::Other;
     };
     let (mut tally, mut committed, mut aborted, mut virtual_us) = (Tally::default(), 0, 0, 0);

@@ -8,10 +8,10 @@ use super::args::CheckDeterminism;
 use super::say::say;
 use super::{Exit, usage};
 use crate::chooser::{Recording, Scripted};
-use crate::protocol::{Scene, draw_run_in, world_in};
+use crate::protocol::{Protocol, draw_run, world};
 
 /// Runs each seed twice, and once more from its recorded faults.
-pub(super) fn run<S: Scene>(scene: &S, args: &CheckDeterminism) -> Exit {
+pub(super) fn run<P: Protocol>(protocol: &P, args: &CheckDeterminism) -> Exit {
     let end = match usage::last_seed(args.first_seed, args.seeds) {
         Ok(end) => end,
         Err(exit) => return exit,
@@ -20,14 +20,14 @@ pub(super) fn run<S: Scene>(scene: &S, args: &CheckDeterminism) -> Exit {
     let mut faults = 0;
     let bar = progress(args.seeds);
     for seed in args.first_seed..end {
-        let first = world_in(scene, draw_run_in(scene, &setup, seed), |chooser| chooser, ()).run();
-        let mut recorded = world_in(scene, draw_run_in(scene, &setup, seed), Recording::new, ());
+        let first = world(protocol, draw_run(protocol, &setup, seed), |chooser| chooser, ()).run();
+        let mut recorded = world(protocol, draw_run(protocol, &setup, seed), Recording::new, ());
         let second = recorded.run();
         let faults_of_run = recorded.into_chooser().into_faults();
         faults += faults_of_run.len();
-        let third = world_in(
-            scene,
-            draw_run_in(scene, &setup, seed),
+        let third = world(
+            protocol,
+            draw_run(protocol, &setup, seed),
             |_| Scripted::new(&faults_of_run),
             (),
         )

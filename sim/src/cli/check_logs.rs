@@ -4,11 +4,11 @@ use super::Exit;
 use super::args::CheckLogsArgs;
 use super::say::say;
 use crate::log_check::{LogCheckReport, check_logs};
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 
 /// Runs the protocol's checkers over event logs.
-pub(super) fn run<S: Scene>(scene: &S, args: &CheckLogsArgs) -> Exit {
-    let report = match check_logs(scene, &args.files) {
+pub(super) fn run<P: Protocol>(protocol: &P, args: &CheckLogsArgs) -> Exit {
+    let report = match check_logs(protocol, &args.files) {
         Ok(report) => report,
         Err(error) => {
             eprintln!("error: {error}");

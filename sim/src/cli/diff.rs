@@ -6,7 +6,7 @@ use super::args::Diff;
 use super::source::{self, Source};
 use super::{Exit, say};
 use crate::profile::Setup;
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::replay::{record, replay_world};
 use crate::trace::{Filter, Trace};
 
@@ -15,12 +15,13 @@ const BEFORE: usize = 5;
 const AFTER: usize = 8;
 
 /// Runs both and shows the first difference, with its context.
-pub(super) fn run<S: Scene>(scene: &S, args: &Diff) -> Result<Exit, Exit> {
+pub(super) fn run<P: Protocol>(protocol: &P, args: &Diff) -> Result<Exit, Exit> {
     let setup = args.run_args.setup();
     if [&args.one, &args.other].iter().all(|target| Path::new(target).is_file()) {
         source::reject_options_for_file(&args.one, &setup)?;
     }
-    let (one, other) = (traced(scene, &setup, &args.one)?, traced(scene, &setup, &args.other)?);
+    let (one, other) =
+        (traced(protocol, &setup, &args.one)?, traced(protocol, &setup, &args.other)?);
     let (a, b): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
     let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
     let mut text = String::new();
@@ -38,13 +39,13 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Diff) -> Result<Exit, Exit> {
     Ok(if same == a.len() && same == b.len() { Exit::Clean } else { Exit::Other })
 }
 
-fn traced<S: Scene>(scene: &S, setup: &Setup, target: &str) -> Result<String, Exit> {
-    let schedule = match source::of(scene, target)? {
-        Source::Seed(seed) => record(scene, setup, seed).1,
+fn traced<P: Protocol>(protocol: &P, setup: &Setup, target: &str) -> Result<String, Exit> {
+    let schedule = match source::of(protocol, target)? {
+        Source::Seed(seed) => record(protocol, setup, seed).1,
         Source::File(schedule) => *schedule,
     };
     let mut world =
-        replay_world(scene, &schedule, Trace::new(Filter::default(), false).unabridged());
+        replay_world(protocol, &schedule, Trace::new(Filter::default(), false).unabridged());
     let verdict = world
         .run()
         .violation

@@ -5,18 +5,18 @@ use super::args::Replay;
 use super::say::{self, say};
 use super::source::{self, Source};
 use crate::causality::CausalTrace;
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::replay::{Replayer, record, replay_world};
 use crate::schedule::{Expectation, Schedule};
 
 /// Prints only the causes of a violation: its causal past, as far as it concerns the same request,
 /// and for each fault whether the property holds without it.
-pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
-    let schedule = match source::of(scene, &args.target)? {
-        Source::Seed(seed) => record(scene, &args.run_args.setup(), seed).1,
+pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit> {
+    let schedule = match source::of(protocol, &args.target)? {
+        Source::Seed(seed) => record(protocol, &args.run_args.setup(), seed).1,
         Source::File(schedule) => *schedule,
     };
-    let mut world = replay_world(scene, &schedule, CausalTrace::default());
+    let mut world = replay_world(protocol, &schedule, CausalTrace::default());
     let Some(violation) = world.run().violation else {
         say!("{}: no property is violated: there is nothing to explain", args.target);
         let Expectation::Violation(property) = &schedule.expectation else {
@@ -35,17 +35,21 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
     );
     causality.causal_past().iter().for_each(|line| text += &format!("{line}\n"));
     text += &format!("VIOLATED {violation}\n\nfaults needed\n");
-    text += &faults_needed(scene, &schedule, violation.property);
+    text += &faults_needed(protocol, &schedule, violation.property);
     say::text(format_args!("{text}"));
     Ok(Exit::of(&violation))
 }
 
 /// Each fault, and the result of the run without it.
-fn faults_needed<S: Scene>(scene: &S, schedule: &Schedule<S::Request>, property: &str) -> String {
+fn faults_needed<P: Protocol>(
+    protocol: &P,
+    schedule: &Schedule<P::Request>,
+    property: &str,
+) -> String {
     if schedule.faults.is_empty() {
         return "  none: the property is violated without faults\n".to_string();
     }
-    let mut replayer = Replayer::new(scene);
+    let mut replayer = Replayer::new(protocol);
     let mut text = String::new();
     for (at, fault) in schedule.faults.iter().enumerate() {
         let mut without = schedule.clone();

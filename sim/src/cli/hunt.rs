@@ -18,9 +18,9 @@ use super::args::Hunt;
 use super::say::say;
 use super::shrink::{self, SavedSchedule};
 use super::{Exit, replay_line, usage};
-use crate::hunt::{HuntOptions, HuntReport, Progress, hunt_in};
+use crate::hunt::{HuntOptions, HuntReport, Progress, hunt};
 use crate::profile::{Profile, Setup};
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::tally::Rule;
 
 const SEEDS: u64 = 10_000;
@@ -30,7 +30,7 @@ const VACUOUS_SEEDS: u64 = 100_000;
 const LISTED: usize = 20;
 
 /// Hunts, shows the progress, and reports.
-pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
+pub(super) fn run<P: Protocol>(protocol: &P, args: &Hunt) -> Exit {
     let endless = if args.seconds.is_some() { u64::MAX - args.first_seed } else { SEEDS };
     let count = args.seeds.map_or(endless, u64::from);
     let end = match usage::last_seed(args.first_seed, count) {
@@ -54,18 +54,18 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Hunt) -> Exit {
         on_interrupt.1.store(true, Ordering::Relaxed);
     });
     let started = Instant::now();
-    let hunt_report = hunt_with_progress(scene, args, &options, &progress, started);
+    let hunt_report = hunt_with_progress(protocol, args, &options, &progress, started);
     let wall = started.elapsed();
     let status = status(args, &hunt_report, &options, interrupted.load(Ordering::Relaxed));
-    let saved = shrink_and_save(scene, args, &hunt_report, &interrupted);
+    let saved = shrink_and_save(protocol, args, &hunt_report, &interrupted);
     let (saved, exit) = saved.map_or_else(|exit| (None, Some(exit)), |saved| (saved, None));
     if args.json {
-        report_json(scene, args, &hunt_report, saved.as_ref(), wall, &status)
+        report_json(protocol, args, &hunt_report, saved.as_ref(), wall, &status)
     } else {
         report(&hunt_report, wall, &status)
     }
     exit.unwrap_or_else(|| {
-        exit_code(scene, args, &hunt_report, saved.as_ref(), interrupted.load(Ordering::Relaxed))
+        exit_code(protocol, args, &hunt_report, saved.as_ref(), interrupted.load(Ordering::Relaxed))
     })
 }
 
@@ -90,8 +90,8 @@ fn status(
 
 /// Shrinks the lowest failing seed and saves its schedule, unless `--no-shrink` is given or
 /// the hunt was interrupted.
-fn shrink_and_save<S: Scene>(
-    scene: &S,
+fn shrink_and_save<P: Protocol>(
+    protocol: &P,
     args: &Hunt,
     hunt_report: &HuntReport,
     interrupted: &AtomicBool,
@@ -104,7 +104,7 @@ fn shrink_and_save<S: Scene>(
     // A lying drive is outside the guarantees of the node: its violations are no regressions.
     let default_directory = (setup.profile != Profile::LyingDisk).then(|| Path::new("regressions"));
     shrink::shrink_and_save(
-        scene,
+        protocol,
         &setup,
         *seed,
         args.save.as_deref().or(default_directory),
@@ -112,8 +112,8 @@ fn shrink_and_save<S: Scene>(
     )
 }
 
-fn hunt_with_progress<S: Scene>(
-    scene: &S,
+fn hunt_with_progress<P: Protocol>(
+    protocol: &P,
     args: &Hunt,
     options: &HuntOptions,
     progress: &Arc<Progress>,
@@ -122,7 +122,7 @@ fn hunt_with_progress<S: Scene>(
     let limit = args.seconds.map(|seconds| Duration::from_secs(seconds.into()));
     let progress_bar = progress_bar(args, options);
     let hunt_report = std::thread::scope(|scope| {
-        let hunter = scope.spawn(|| hunt_in(scene, options, progress));
+        let hunter = scope.spawn(|| hunt(protocol, options, progress));
         while !hunter.is_finished() {
             std::thread::sleep(Duration::from_millis(20));
             let (seeds, events) =
@@ -158,8 +158,8 @@ fn progress_bar(args: &Hunt, options: &HuntOptions) -> ProgressBar {
     ProgressBar::new(seeds).with_style(style)
 }
 
-fn exit_code<S: Scene>(
-    scene: &S,
+fn exit_code<P: Protocol>(
+    protocol: &P,
     args: &Hunt,
     hunt_report: &HuntReport,
     saved: Option<&SavedSchedule>,
@@ -170,10 +170,10 @@ fn exit_code<S: Scene>(
             say!("\nseed {seed} violates {}", violation.property);
             say!("  {}", violation.reason);
             if let Some(saved) = saved {
-                print_saved(scene, saved);
+                print_saved(protocol, saved);
             }
             say!("replay the seed with");
-            say!("  {}", replay_line(scene, *seed, &args.run_args.setup()));
+            say!("  {}", replay_line(protocol, *seed, &args.run_args.setup()));
         }
         if args.keep_going {
             list_other_failures(hunt_report);
@@ -203,12 +203,12 @@ fn list_other_failures(hunt_report: &HuntReport) {
     }
 }
 
-fn print_saved<S: Scene>(scene: &S, saved: &SavedSchedule) {
+fn print_saved<P: Protocol>(protocol: &P, saved: &SavedSchedule) {
     say!("shrunk to\n{}\n", saved.summary);
     saved.text.lines().for_each(|line| say!("    {line}"));
     match &saved.file {
         Some(file) => {
-            let line = shrink::replay_line(scene, file);
+            let line = shrink::replay_line(protocol, file);
             say!("\nsaved as {}; replay it with\n  {line}", file.display());
         }
         None => say!("\nnot saved (--save DIR writes the schedule)"),
@@ -251,8 +251,8 @@ fn report(hunt_report: &HuntReport, wall: Duration, status: &str) {
     }
 }
 
-fn report_json<S: Scene>(
-    scene: &S,
+fn report_json<P: Protocol>(
+    protocol: &P,
     args: &Hunt,
     hunt_report: &HuntReport,
     saved: Option<&SavedSchedule>,
@@ -279,7 +279,7 @@ fn report_json<S: Scene>(
         .failures
         .iter()
         .take(LISTED)
-        .map(|(seed, violation)| serde_json::json!({"seed": seed, "property": violation.property, "reason": violation.reason, "liveness": violation.liveness, "replay": replay_line(scene, *seed, &args.run_args.setup())}))
+        .map(|(seed, violation)| serde_json::json!({"seed": seed, "property": violation.property, "reason": violation.reason, "liveness": violation.liveness, "replay": replay_line(protocol, *seed, &args.run_args.setup())}))
         .collect();
     let report = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),

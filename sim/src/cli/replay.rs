@@ -10,14 +10,14 @@ use crate::chooser::Chooser;
 use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::property::Checker;
-use crate::protocol::{Scene, WorldOf, draw_run_in, world_in};
+use crate::protocol::{Protocol, WorldOf, draw_run, world};
 use crate::replay::{Replayer, replay_world};
 use crate::schedule::{Expectation, Schedule};
 use crate::trace::{Filter, Trace};
 use crate::world::RunOutcome;
 
 /// Runs one seed or schedule with the trace on, or every schedule of a directory without.
-pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
+pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit> {
     let path = Path::new(&args.target);
     let flags = args.run_args.setup() != Setup::default();
     if path.is_dir() {
@@ -26,22 +26,22 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Replay) -> Result<Exit, Exit> {
         if args.json || args.explain || has_filter || has_time_range || flags {
             return Err(usage::usage_error(format_args!("a directory takes no other flags")));
         }
-        return replay_directory(scene, path);
+        return replay_directory(protocol, path);
     }
     if path.is_file() && flags {
         source::reject_options_for_file(&args.target, &args.run_args.setup())?;
     }
     if args.explain {
-        return explain::run(scene, args);
+        return explain::run(protocol, args);
     }
-    match source::of(scene, &args.target)? {
-        Source::Seed(seed) => replay_seed(scene, args, seed),
-        Source::File(schedule) => replay_schedule(scene, args, &schedule),
+    match source::of(protocol, &args.target)? {
+        Source::Seed(seed) => replay_seed(protocol, args, seed),
+        Source::File(schedule) => replay_schedule(protocol, args, &schedule),
     }
 }
 
-fn replay_seed<S: Scene>(scene: &S, args: &Replay, seed: u64) -> Result<Exit, Exit> {
-    let drawn = draw_run_in(scene, &args.run_args.setup(), seed);
+fn replay_seed<P: Protocol>(protocol: &P, args: &Replay, seed: u64) -> Result<Exit, Exit> {
+    let drawn = draw_run(protocol, &args.run_args.setup(), seed);
     let plan = &drawn.plan;
     check_filter(args, &format!("seed {seed}"), plan)?;
     let flags = args.run_args.setup().as_args();
@@ -52,7 +52,7 @@ fn replay_seed<S: Scene>(scene: &S, args: &Replay, seed: u64) -> Result<Exit, Ex
     );
     print_header(args, &head);
     let (outcome, trace) =
-        traced::<S, _>(world_in(scene, drawn, |chooser| chooser, new_trace(args)));
+        traced::<P, _>(world(protocol, drawn, |chooser| chooser, new_trace(args)));
     let exit = outcome.violation.as_ref().map_or(Exit::Clean, Exit::of);
     print(args, &trace, &outcome, "");
     Ok(exit)
@@ -83,17 +83,17 @@ fn check_filter(args: &Replay, of: &str, plan: &Plan) -> Result<(), Exit> {
     Ok(())
 }
 
-fn replay_schedule<S: Scene>(
-    scene: &S,
+fn replay_schedule<P: Protocol>(
+    protocol: &P,
     args: &Replay,
-    schedule: &Schedule<S::Request>,
+    schedule: &Schedule<P::Request>,
 ) -> Result<Exit, Exit> {
     check_filter(args, &args.target, &schedule.plan)?;
     print_header(
         args,
         &format!("stormglass {} schedule {}\n", env!("CARGO_PKG_VERSION"), args.target),
     );
-    let mut world = replay_world(scene, schedule, new_trace(args));
+    let mut world = replay_world(protocol, schedule, new_trace(args));
     let outcome = world.run();
     let mut notes = String::new();
     for unreached_entries in schedule.unreached_entries(world.chooser().unused()) {
@@ -127,11 +127,11 @@ fn new_trace(args: &Replay) -> Trace {
     Trace::new(Filter { node: args.node, request: args.request, span_us }, args.json)
 }
 
-fn traced<S: Scene, C: Chooser>(
-    mut world: WorldOf<S, (Trace, S::Checker), C>,
+fn traced<P: Protocol, C: Chooser>(
+    mut world: WorldOf<P, (Trace, P::Checker), C>,
 ) -> (RunOutcome, String)
 where
-    Trace: Checker<S::Node>,
+    Trace: Checker<P::Node>,
 {
     let outcome = world.run();
     (outcome, world.checker().0.text().to_string())
@@ -170,8 +170,8 @@ fn print(args: &Replay, trace: &str, outcome: &RunOutcome, notes: &str) {
 
 /// Runs every schedule of a directory, with one line each; the worst unexpected result decides the
 /// exit code.
-fn replay_directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
-    let (mut replayer, mut worst, mut count) = (Replayer::new(scene), Exit::Clean, 0);
+fn replay_directory<P: Protocol>(protocol: &P, path: &Path) -> Result<Exit, Exit> {
+    let (mut replayer, mut worst, mut count) = (Replayer::new(protocol), Exit::Clean, 0);
     let files = source::files(path)?;
     if files.is_empty() {
         return Err(usage::usage_error(format_args!(
@@ -181,7 +181,7 @@ fn replay_directory<S: Scene>(scene: &S, path: &Path) -> Result<Exit, Exit> {
     }
     for file in files {
         count += 1;
-        let schedule = match crate::regress::read(scene, &file) {
+        let schedule = match crate::regress::read(protocol, &file) {
             Ok(schedule) => schedule,
             Err(reason) => {
                 say!("FAILED {reason}");

@@ -18,7 +18,7 @@ use super::args::Shrink;
 use super::say::{self, say};
 use super::source::{self, Source};
 use super::{Exit, command, usage};
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::regress::file_stem;
 use crate::replay::record;
 use crate::schedule::{Expectation, Schedule};
@@ -28,10 +28,10 @@ use crate::shrink::{ScheduleSize, ShrinkControl, ShrinkReport, shrink};
 const RUNS_MAX: u64 = 200_000;
 
 /// Shrinks a seed or a file, and prints or writes the result.
-pub(super) fn run<S: Scene>(scene: &S, args: &Shrink) -> Result<Exit, Exit> {
-    let (schedule, origin) = match source::of(scene, &args.target)? {
+pub(super) fn run<P: Protocol>(protocol: &P, args: &Shrink) -> Result<Exit, Exit> {
+    let (schedule, origin) = match source::of(protocol, &args.target)? {
         Source::Seed(seed) => (
-            record(scene, &args.run_args.setup(), seed).1,
+            record(protocol, &args.run_args.setup(), seed).1,
             format!("seed {seed}{}", args.run_args.setup().as_args()),
         ),
         Source::File(schedule) => {
@@ -50,13 +50,13 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Shrink) -> Result<Exit, Exit> {
     let on_interrupt = Arc::clone(&interrupted);
     // Without a handler Ctrl-C ends the process and only the best schedule so far is lost.
     let _handler = ctrlc::set_handler(move || on_interrupt.store(true, Ordering::Relaxed));
-    let Some((shrunk, elapsed)) = shrink_with_progress(scene, &schedule, &interrupted) else {
+    let Some((shrunk, elapsed)) = shrink_with_progress(protocol, &schedule, &interrupted) else {
         say!("{origin} violates no property: there is nothing to shrink");
         return Ok(Exit::Clean);
     };
     let mut shrunk = shrunk;
     keep_note(&mut shrunk, &schedule, &origin);
-    let text = shrunk.schedule.write(scene);
+    let text = shrunk.schedule.write(protocol);
     let written = args.output.as_deref().map(|path| (path, source::write(path, &text)));
     say!("{origin} violates {}", shrunk.violation.property);
     say!("{}", summary(&shrunk, elapsed));
@@ -68,7 +68,7 @@ pub(super) fn run<S: Scene>(scene: &S, args: &Shrink) -> Result<Exit, Exit> {
             return Err(exit);
         }
         Some((path, Ok(()))) => {
-            say!("saved as {}; replay it with\n  {}", path.display(), replay_line(scene, path));
+            say!("saved as {}; replay it with\n  {}", path.display(), replay_line(protocol, path));
         }
     }
     Ok(if interrupted.load(Ordering::Relaxed) {
@@ -97,11 +97,11 @@ fn keep_note<O>(shrunk: &mut ShrinkReport<O>, from: &Schedule<O>, origin: &str) 
 }
 
 /// Shrinks, and shows the progress; `None` if no property is violated.
-fn shrink_with_progress<S: Scene>(
-    scene: &S,
-    schedule: &Schedule<S::Request>,
+fn shrink_with_progress<P: Protocol>(
+    protocol: &P,
+    schedule: &Schedule<P::Request>,
     interrupted: &AtomicBool,
-) -> Option<(ShrinkReport<S::Request>, Duration)> {
+) -> Option<(ShrinkReport<P::Request>, Duration)> {
     let bar = if std::io::stderr().is_terminal() {
         ProgressBar::new_spinner()
     } else {
@@ -113,7 +113,7 @@ fn shrink_with_progress<S: Scene>(
         bar.tick();
     };
     let shrunk = shrink(
-        scene,
+        protocol,
         schedule,
         ShrinkControl { stop: interrupted, runs_max: RUNS_MAX, progress: &mut progress },
     );
@@ -146,18 +146,18 @@ pub(super) struct SavedSchedule {
 }
 
 /// Shrinks the seed that a hunt has found, and saves the schedule in the directory `save`.
-pub(super) fn shrink_and_save<S: Scene>(
-    scene: &S,
+pub(super) fn shrink_and_save<P: Protocol>(
+    protocol: &P,
     setup: &crate::profile::Setup,
     seed: u64,
     save: Option<&Path>,
     interrupted: &AtomicBool,
 ) -> Result<Option<SavedSchedule>, Exit> {
-    let (_, schedule) = record(scene, setup, seed);
-    let Some((mut shrunk, elapsed)) = shrink_with_progress(scene, &schedule, interrupted) else {
+    let (_, schedule) = record(protocol, setup, seed);
+    let Some((mut shrunk, elapsed)) = shrink_with_progress(protocol, &schedule, interrupted) else {
         let check = format!(
             "{} check-determinism --first-seed {seed} --seeds 1{}",
-            command(scene),
+            command(protocol),
             setup.as_args()
         );
         eprintln!(
@@ -166,7 +166,7 @@ pub(super) fn shrink_and_save<S: Scene>(
         return Err(Exit::Nondeterministic);
     };
     keep_note(&mut shrunk, &schedule, &format!("seed {seed}{}", setup.as_args()));
-    let text = shrunk.schedule.write(scene);
+    let text = shrunk.schedule.write(protocol);
     let file = save.map(|directory| unused_path(directory, &file_stem(&shrunk.schedule), &text));
     // The result is printed even if it cannot be written.
     let file = file.filter(|file| source::write(file, &text).is_ok());
@@ -185,6 +185,6 @@ fn unused_path(directory: &Path, file_stem: &str, text: &str) -> PathBuf {
 }
 
 /// The command that runs a file again.
-pub(super) fn replay_line<S: Scene>(scene: &S, path: &Path) -> String {
-    format!("{} replay {}", command(scene), path.display())
+pub(super) fn replay_line<P: Protocol>(protocol: &P, path: &Path) -> String {
+    format!("{} replay {}", command(protocol), path.display())
 }

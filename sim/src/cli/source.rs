@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Exit, usage};
 use crate::profile::Setup;
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::schedule::Schedule;
 
 pub(super) enum Source<O> {
@@ -14,11 +14,11 @@ pub(super) enum Source<O> {
 }
 
 /// A number is a seed, unless there is a file of that name.
-pub(super) fn of<S: Scene>(scene: &S, target: &str) -> Result<Source<S::Request>, Exit> {
+pub(super) fn of<P: Protocol>(protocol: &P, target: &str) -> Result<Source<P::Request>, Exit> {
     let path = Path::new(target);
     match target.parse() {
         Ok(seed) if !path.exists() => Ok(Source::Seed(seed)),
-        _ if path.exists() => read(scene, path).map(|schedule| Source::File(Box::new(schedule))),
+        _ if path.exists() => read(protocol, path).map(|schedule| Source::File(Box::new(schedule))),
         _ => Err(usage::usage_error(format_args!(
             "{target} is neither a seed (a number) nor an existing file"
         ))),
@@ -36,8 +36,9 @@ pub(super) fn reject_options_for_file(file: &str, setup: &Setup) -> Result<(), E
 }
 
 /// Reads a schedule; an error is shown at its place.
-pub(super) fn read<S: Scene>(scene: &S, path: &Path) -> Result<Schedule<S::Request>, Exit> {
-    crate::regress::read(scene, path).map_err(|reason| usage::usage_error(format_args!("{reason}")))
+pub(super) fn read<P: Protocol>(protocol: &P, path: &Path) -> Result<Schedule<P::Request>, Exit> {
+    crate::regress::read(protocol, path)
+        .map_err(|reason| usage::usage_error(format_args!("{reason}")))
 }
 
 /// The schedules of a directory, by name.

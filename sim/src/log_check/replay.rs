@@ -15,18 +15,18 @@ use super::{LogCheckError, LogCheckReport};
 use crate::disk::{Disk, KillReport};
 use crate::plan::Plan;
 use crate::property::{Checker, Fact, Observation, Violation};
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 
 /// The guarantee of a kill, which every boot checks.
 const KILL_PROPERTY: &str = "K1 KilledLogIsAPrefix";
 
-pub(super) struct LogReplayer<'a, S: Scene> {
-    scene: &'a S,
-    checker: S::Checker,
+pub(super) struct LogReplayer<'a, P: Protocol> {
+    protocol: &'a P,
+    checker: P::Checker,
     hosts: Vec<ReplayedNode>,
     empty_incarnations: BTreeSet<(NodeId, u32)>,
     report: LogCheckReport,
-    outbox: Outbox<S::Node>,
+    outbox: Outbox<P::Node>,
 }
 
 /// One node, replayed up to the current line.
@@ -44,13 +44,13 @@ struct ReplayedNode {
 
 type LineResult = Result<Result<(), Violation>, LogCheckError>;
 
-impl<'a, S: Scene> LogReplayer<'a, S> {
+impl<'a, P: Protocol> LogReplayer<'a, P> {
     /// For the logs of this many nodes, some of whose incarnations have no lines.
     pub(super) fn new(
-        scene: &'a S,
+        protocol: &'a P,
         nodes: u16,
         empty_incarnations: BTreeSet<(NodeId, u32)>,
-    ) -> LogReplayer<'a, S> {
+    ) -> LogReplayer<'a, P> {
         let plan = Plan {
             fault_phase_us: 0,
             recovery_timeout_us: 0,
@@ -58,8 +58,8 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
             ..Plan::base(nodes, 1)
         };
         LogReplayer {
-            scene,
-            checker: scene.log_checker(&plan),
+            protocol,
+            checker: protocol.log_checker(&plan),
             hosts: (0..nodes).map(|_| ReplayedNode::default()).collect(),
             empty_incarnations,
             report: LogCheckReport::default(),
@@ -69,7 +69,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
 
     /// Checks one line. A log is an input like any other: if a checker panics on it, the result is
     /// an error and not a panic.
-    pub(super) fn on_line(&mut self, line: EntryOf<S::Node>, place: &str) -> LineResult {
+    pub(super) fn on_line(&mut self, line: EntryOf<P::Node>, place: &str) -> LineResult {
         let invalid_line = |what: String| LogCheckError::Line { place: place.to_owned(), what };
         let (node, incarnation, at_us) = (line.node, line.incarnation, line.at_us);
         if usize::from(node.0) >= self.hosts.len() {
@@ -90,7 +90,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
         &mut self,
         node: NodeId,
         incarnation: u32,
-        body: EntryBodyOf<S>,
+        body: EntryBodyOf<P>,
         place: &str,
     ) -> LineResult {
         if let EntryBody::Boot { files } = body {
@@ -131,7 +131,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
             EntryBody::Append { file, kind, subject, hex } => {
                 let bytes = hex.bytes().ok_or_else(|| incomplete("odd number of hex digits"))?;
                 let kind = self
-                    .scene
+                    .protocol
                     .kinds()
                     .iter()
                     .find(|known| **known == kind)
@@ -193,7 +193,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
             return Err(LogCheckError::Incomplete { place: place.to_owned(), what });
         }
         let in_driver_queue = host.disk.in_driver_queue();
-        let Some(killed) = host.restart_from::<S::Node>(files) else {
+        let Some(killed) = host.restart_from::<P::Node>(files) else {
             let reason = format!(
                 "{node} starts incarnation {incarnation} with {}; the previous incarnation had \
                 {in_driver_queue} operations in the driver's queue, and no prefix of them produces \
@@ -215,12 +215,12 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
         Ok(self.observe(node, &Fact::Boot))
     }
 
-    fn on_input(&mut self, node: NodeId, input: Input<S::Node>) -> Result<(), Violation> {
+    fn on_input(&mut self, node: NodeId, input: Input<P::Node>) -> Result<(), Violation> {
         self.observe(node, &Fact::Input(&input))
     }
 
     /// Checked before it is performed.
-    fn on_effect(&mut self, node: NodeId, effect: Effect<S::Node>) -> Result<(), Violation> {
+    fn on_effect(&mut self, node: NodeId, effect: Effect<P::Node>) -> Result<(), Violation> {
         self.observe(node, &Fact::Effect(&effect, &[]))?;
         if let Effect::Disk(op) = effect {
             let host = self.host(node);
@@ -248,7 +248,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
         outcome
     }
 
-    fn observe(&mut self, node: NodeId, fact: &Fact<'_, S::Node>) -> Result<(), Violation> {
+    fn observe(&mut self, node: NodeId, fact: &Fact<'_, P::Node>) -> Result<(), Violation> {
         let host = &self.hosts[usize::from(node.0)];
         self.checker.check(&Observation {
             at_us: host.at_us,
@@ -279,7 +279,7 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
 
     pub(super) fn report(
         mut self,
-        merge: &LogMerger<S::Node>,
+        merge: &LogMerger<P::Node>,
         violation: Option<(Violation, String)>,
     ) -> LogCheckReport {
         self.report.lost_messages = merge.lost_messages();
@@ -290,11 +290,11 @@ impl<'a, S: Scene> LogReplayer<'a, S> {
     }
 }
 
-type EntryBodyOf<S> = EntryBody<
-    <<S as Scene>::Node as Node>::Message,
-    <<S as Scene>::Node as Node>::Request,
-    <<S as Scene>::Node as Node>::Response,
-    <<S as Scene>::Node as Node>::Event,
+type EntryBodyOf<P> = EntryBody<
+    <<P as Protocol>::Node as Node>::Message,
+    <<P as Protocol>::Node as Node>::Request,
+    <<P as Protocol>::Node as Node>::Response,
+    <<P as Protocol>::Node as Node>::Event,
 >;
 
 impl ReplayedNode {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use super::{files, read};
-use crate::protocol::{Of, Protocol};
+use crate::protocol::Protocol;
 use crate::replay::replay_world;
 use crate::schedule::Expectation;
 use crate::trace::{Filter, Trace};
@@ -14,7 +14,10 @@ use crate::trace::{Filter, Trace};
 /// The `main` of a test target with `harness = false`: one test for each schedule of `directory`. A
 /// run must end as its schedule expects, and every fault must be reached, since a schedule whose
 /// faults do not happen tests nothing. cargo-nextest can run it, too.
-pub fn harness<P: Protocol>(directory: impl AsRef<Path>) -> ExitCode {
+pub fn harness<P>(protocol: P, directory: impl AsRef<Path>) -> ExitCode
+where
+    P: Protocol + Copy + Send + 'static,
+{
     let args = Arguments::from_args();
     let directory = directory.as_ref();
     let paths = match files(directory) {
@@ -26,16 +29,16 @@ pub fn harness<P: Protocol>(directory: impl AsRef<Path>) -> ExitCode {
     };
     let trial = |path: std::path::PathBuf| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Trial::test(name, move || run_file::<P>(&path).map_err(Failed::from)).with_kind("schedule")
+        Trial::test(name, move || run_file(&protocol, &path).map_err(Failed::from))
+            .with_kind("schedule")
     };
     libtest_mimic::run(&args, paths.into_iter().map(trial).collect()).exit_code()
 }
 
 /// Runs one file; returns what is wrong, if anything is.
-fn run_file<P: Protocol>(path: &Path) -> Result<(), String> {
-    let scene = Of::<P>::new();
-    let schedule = read(&scene, path)?;
-    let mut world = replay_world(&scene, &schedule, Trace::new(Filter::default(), false));
+fn run_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), String> {
+    let schedule = read(protocol, path)?;
+    let mut world = replay_world(protocol, &schedule, Trace::new(Filter::default(), false));
     let violation = world.run().violation;
     let (as_expected, outcome) = match (&schedule.expectation, &violation) {
         (Expectation::NoViolation(_), None) => (true, String::new()),
@@ -60,7 +63,7 @@ fn run_file<P: Protocol>(path: &Path) -> Result<(), String> {
     } else {
         &outcome
     };
-    let cli_command = P::COMMAND.unwrap_or("this protocol's command line");
+    let cli_command = protocol.command().unwrap_or("this protocol's command line");
     let note = schedule.note.join("\n");
     let (trace, name) = (world.checker().0.text(), path.display());
     Err(format!(

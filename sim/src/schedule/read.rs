@@ -3,7 +3,7 @@
 use super::cursor::{Cursor, Limits, ParseError};
 use super::{Expectation, Schedule, read_fault};
 use crate::plan::Plan;
-use crate::protocol::Scene;
+use crate::protocol::{Protocol, ScheduledRequest};
 use crate::workload::PlannedRequest;
 use crate::world::WORLD_PROPERTIES;
 
@@ -50,7 +50,10 @@ const RENAMED: [(&str, &str); 15] = [
 /// The greatest serial of a request. Far below `u32::MAX`: probes have serials above it.
 const SERIAL_MAX: u32 = 1_000_000_000;
 
-pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Request>, ParseError> {
+pub(super) fn read<P: Protocol>(
+    protocol: &P,
+    text: &str,
+) -> Result<Schedule<P::Request>, ParseError> {
     let expectation = Expectation::NoViolation(None);
     let mut schedule = Schedule {
         note: Vec::new(),
@@ -65,11 +68,11 @@ pub(super) fn read<S: Scene>(scene: &S, text: &str) -> Result<Schedule<S::Reques
     for (at, line) in text.lines().enumerate() {
         last = at + 1;
         let plan = &schedule.plan;
-        let limits = Limits { nodes: plan.nodes, clients: plan.clients, kinds: scene.kinds() };
+        let limits = Limits { nodes: plan.nodes, clients: plan.clients, kinds: protocol.kinds() };
         let mut words = Cursor::new(line, at + 1, limits);
         if !words.peek().is_empty() {
             check_not_repeated(&mut seen_keywords, &words)?;
-            read_line(scene, &mut schedule, &mut words)?;
+            read_line(protocol, &mut schedule, &mut words)?;
             words.expect_end()?;
         }
     }
@@ -126,8 +129,8 @@ fn read_version(words: &mut Cursor<'_>) -> Result<(), ParseError> {
 }
 
 /// `violation of NAME`, `no violation` or `no violation of NAME`.
-fn read_expectation<S: Scene>(
-    scene: &S,
+fn read_expectation<P: Protocol>(
+    protocol: &P,
     words: &mut Cursor<'_>,
 ) -> Result<Expectation, ParseError> {
     let is_none = words.take("no");
@@ -136,7 +139,7 @@ fn read_expectation<S: Scene>(
         return Ok(Expectation::NoViolation(None));
     }
     words.expect_word("of")?;
-    let property = read_property_name(scene, words)?;
+    let property = read_property_name(protocol, words)?;
     Ok(if is_none {
         Expectation::NoViolation(Some(property))
     } else {
@@ -144,9 +147,9 @@ fn read_expectation<S: Scene>(
     })
 }
 
-fn read_line<S: Scene>(
-    scene: &S,
-    schedule: &mut Schedule<S::Request>,
+fn read_line<P: Protocol>(
+    protocol: &P,
+    schedule: &mut Schedule<P::Request>,
     words: &mut Cursor<'_>,
 ) -> Result<(), ParseError> {
     let keyword = words.peek();
@@ -167,20 +170,20 @@ fn read_line<S: Scene>(
     words.take(keyword);
     match keyword {
         "note" => schedule.note.push(words.rest().to_string()),
-        "expect" => schedule.expectation = read_expectation(scene, words)?,
+        "expect" => schedule.expectation = read_expectation(protocol, words)?,
         "stormglass" => read_version(words)?,
         "protocol" => {
             let place = words.clone();
-            if words.rest() != scene.name() {
+            if words.rest() != protocol.name() {
                 return Err(place.error_here(&format!(
                     "`{}`, the protocol of this command line",
-                    scene.name()
+                    protocol.name()
                 )));
             }
         }
         "request" => {
             let start = words.clone();
-            let planned = read_planned_request(scene, words)?;
+            let planned = read_planned_request(words)?;
             if schedule.requests.iter().any(|other| other.id == planned.id) {
                 return Err(start.error_here("a request id that no earlier line has"));
             }
@@ -200,7 +203,10 @@ fn read_line<S: Scene>(
     Ok(())
 }
 
-fn read_property_name<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<String, ParseError> {
+fn read_property_name<P: Protocol>(
+    protocol: &P,
+    words: &mut Cursor<'_>,
+) -> Result<String, ParseError> {
     let start = words.clone();
     let mut parts = vec![words.word("the name of a property")?];
     while !words.peek().is_empty() {
@@ -208,7 +214,7 @@ fn read_property_name<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Str
     }
     let id = parts[0];
     let name = parts.join(" ");
-    let known = scene.properties();
+    let known = protocol.properties();
     if known.is_empty() || known.iter().chain(WORLD_PROPERTIES).any(|property| *property == name) {
         return Ok(name);
     }
@@ -220,10 +226,9 @@ fn read_property_name<S: Scene>(scene: &S, words: &mut Cursor<'_>) -> Result<Str
     Err(start.error_here(&format!("the name of a property: {}", candidates.join(", "))))
 }
 
-fn read_planned_request<S: Scene>(
-    scene: &S,
+fn read_planned_request<O: ScheduledRequest>(
     words: &mut Cursor<'_>,
-) -> Result<PlannedRequest<S::Request>, ParseError> {
+) -> Result<PlannedRequest<O>, ParseError> {
     let start = words.clone();
     let id = words.request()?;
     if id.attempt > 0 {
@@ -236,7 +241,7 @@ fn read_planned_request<S: Scene>(
     let node = words.node()?;
     let after_us = if words.take("after") { words.time_us()? } else { 0 };
     words.expect_word(":")?;
-    Ok(PlannedRequest { id, node, after_us, request: scene.read_request(words)? })
+    Ok(PlannedRequest { id, node, after_us, request: O::read(words)? })
 }
 
 fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(), ParseError> {

@@ -11,19 +11,19 @@ use crate::fault::{
     TimedFault, WriteFault,
 };
 use crate::plan::{LOG_BYTES, Plan};
-use crate::protocol::Scene;
+use crate::protocol::{Protocol, ScheduledRequest};
 
 /// The column of the values: one more than the longest keyword, `recovery-timeout`.
 const WIDTH: usize = 16;
 
-pub(super) fn write<S: Scene>(scene: &S, schedule: &Schedule<S::Request>) -> String {
+pub(super) fn write<P: Protocol>(protocol: &P, schedule: &Schedule<P::Request>) -> String {
     let mut text = String::from("stormglass 2\n");
-    push_header(scene.name(), schedule, &mut text);
+    push_header(protocol.name(), schedule, &mut text);
     if !schedule.requests.is_empty() {
         text.push('\n');
     }
     for planned in &schedule.requests {
-        let request = scene.write_request(&planned.request, schedule.plan.nodes);
+        let request = planned.request.write(schedule.plan.nodes);
         let after = match planned.after_us {
             0 => String::new(),
             us => format!(" after {}", ms(us)),

@@ -7,7 +7,7 @@ use crate::disk::{AppendName, Holes, Survival, Tear};
 use crate::fault::{
     BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageFault, TimedFault,
 };
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::replay::replay_world;
 use crate::schedule::Schedule;
 
@@ -15,7 +15,7 @@ use crate::schedule::Schedule;
 /// effect, so more of them multiply the candidates.
 const TRANSFERABLE_CRASHES_MAX: usize = 3;
 
-impl<S: Scene> Shrinker<'_, '_, S> {
+impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Whether the original has two different faults of the kinds of `one` and `other`.
     pub(super) fn original_has_both_kinds(&self, one: &Fault, other: &Fault) -> bool {
         let mut kinds: Vec<FaultKind> = self.best.faults.iter().map(fault_kind).collect();
@@ -50,9 +50,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
 
     /// The faults that can be added to a fault-free schedule, those of a kind that the original has
     /// first.
-    pub(super) fn candidate_faults(&mut self, base: &Schedule<S::Request>) -> Vec<Fault> {
+    pub(super) fn candidate_faults(&mut self, base: &Schedule<P::Request>) -> Vec<Fault> {
         self.runs += 1;
-        let mut world = replay_world(self.replayer.scene(), base, RunCoordinates::default());
+        let mut world = replay_world(self.replayer.protocol(), base, RunCoordinates::default());
         world.run();
         let coordinates = &world.checker().0;
         let mut all = Vec::new();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Shrinker;
 use crate::fault::Fault;
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::schedule::Schedule;
 
 /// Whether a shrunk schedule has the fewest faults of all subsets of the run's faults.
@@ -41,7 +41,7 @@ const SETS_MAX: u64 = 20_000;
 /// With more faults than this, no set is tried: the number of sets grows too fast.
 const FAULTS_MAX: usize = 3;
 
-impl<S: Scene> Shrinker<'_, '_, S> {
+impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Tries every smaller set of the original faults in the cluster of `best`. `None` if one of
     /// them violates the property and was adopted.
     pub(super) fn try_smaller_fault_sets(&mut self) -> Option<Minimum> {

@@ -6,14 +6,14 @@ use super::Shrinker;
 use super::renumber::Renumbering;
 use crate::fault::Fault;
 use crate::plan::LOG_BYTES;
-use crate::protocol::Scene;
+use crate::protocol::{Protocol, ScheduledRequest};
 use crate::schedule::Schedule;
 
 /// Log limits in bytes that compact the log after every record, every other record, and every other
 /// transaction.
 pub(super) const SHORT_LOGS_BYTES: [u64; 3] = [1, 100, 400];
 
-impl<S: Scene> Shrinker<'_, '_, S> {
+impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Restarts every node after the fault phase, and delivers messages without encoding them.
     pub(super) fn simplify_plan(&mut self) -> bool {
         let mut any = false;
@@ -71,7 +71,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         any | self.adopt_renumbered(self.with_serials_from_one())
     }
 
-    fn adopt_renumbered(&mut self, candidate: Option<(Schedule<S::Request>, Vec<Fault>)>) -> bool {
+    fn adopt_renumbered(&mut self, candidate: Option<(Schedule<P::Request>, Vec<Fault>)>) -> bool {
         let Some((candidate, pool)) = candidate else { return false };
         let adopted = self.adopt_if_better(&candidate);
         if adopted {
@@ -84,10 +84,10 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// for that cluster.
     pub(super) fn without_node(
         &self,
-        schedule: &Schedule<S::Request>,
+        schedule: &Schedule<P::Request>,
         pool: &[Fault],
         removed: NodeId,
-    ) -> (Schedule<S::Request>, Vec<Fault>) {
+    ) -> (Schedule<P::Request>, Vec<Fault>) {
         let nodes = schedule.plan.nodes;
         // A node outside the cluster (an invalid request) gets a number that is still outside.
         let node = |node: NodeId| match node.0 {
@@ -100,12 +100,11 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         next.plan.nodes = nodes - 1;
         next.plan.permanently_down =
             schedule.plan.permanently_down.iter().filter_map(|down| node(*down)).collect();
-        let scene = self.replayer.scene();
         let requests = schedule.requests.iter().filter_map(|planned| {
             let mut planned = planned.clone();
             // Requests to the removed node go to the first one.
             planned.node = node(planned.node).unwrap_or(NodeId(0));
-            planned.request = scene.renumbered(&planned.request, &node)?;
+            planned.request = planned.request.renumbered(&node)?;
             Some(planned)
         });
         next.requests = requests.collect();
@@ -113,7 +112,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         (next, pool.iter().filter_map(|fault| renumbering.fault(fault)).collect())
     }
 
-    fn without_client(&self, removed: u32) -> Option<(Schedule<S::Request>, Vec<Fault>)> {
+    fn without_client(&self, removed: u32) -> Option<(Schedule<P::Request>, Vec<Fault>)> {
         let client = |client: u32| match client {
             c if c == removed => None,
             c if c > removed => Some(c - 1),
@@ -129,7 +128,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 
     /// Numbers the requests of each client 1, 2, 3, ... `None` if they have these numbers already.
-    fn with_serials_from_one(&self) -> Option<(Schedule<S::Request>, Vec<Fault>)> {
+    fn with_serials_from_one(&self) -> Option<(Schedule<P::Request>, Vec<Fault>)> {
         let new_serial = |id: RequestId| {
             let before = |other: &RequestId| other.client == id.client && other.serial <= id.serial;
             let ids = self.best.requests.iter().map(|planned| planned.id);
@@ -156,7 +155,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         &self,
         client: &dyn Fn(u32) -> Option<u32>,
         request: &dyn Fn(RequestId) -> RequestId,
-    ) -> (Schedule<S::Request>, Vec<Fault>) {
+    ) -> (Schedule<P::Request>, Vec<Fault>) {
         let renumbering = Renumbering { node: &Some, client, request };
         let mut next = self.best.clone();
         next.requests.iter_mut().for_each(|planned| planned.id = request(planned.id));

@@ -16,7 +16,7 @@ use super::plan::SHORT_LOGS_BYTES;
 use super::{ScheduleSize, Shrinker};
 use crate::fault::Fault;
 use crate::plan::LOG_BYTES;
-use crate::protocol::Scene;
+use crate::protocol::{Protocol, ScheduledRequest};
 use crate::schedule::Schedule;
 use crate::workload::PlannedRequest;
 
@@ -64,7 +64,7 @@ struct Search<'a, O> {
 const SMALLEST_CLUSTER: Range<usize> = 0..1;
 const LARGER_CLUSTERS: Range<usize> = 1..usize::MAX;
 
-impl<S: Scene> Shrinker<'_, '_, S> {
+impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Searches the smallest candidates, with one request in its smallest cluster. A success makes
     /// all later passes cheap.
     pub(super) fn rebuild_from_one_request(&mut self) {
@@ -142,7 +142,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 
     /// Runs one search and subtracts its runs from the budget. Whether a candidate was adopted.
-    fn run_search(&mut self, search: &Search<'_, S::Request>) -> bool {
+    fn run_search(&mut self, search: &Search<'_, P::Request>) -> bool {
         let from = self.runs;
         let until = from + search.runs_max.min(self.rebuild_runs_left);
         let reproduces = self.run_search_until(search, until);
@@ -150,7 +150,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         reproduces
     }
 
-    fn run_search_until(&mut self, search: &Search<'_, S::Request>, until: u64) -> bool {
+    fn run_search_until(&mut self, search: &Search<'_, P::Request>, until: u64) -> bool {
         let clusters: Vec<_> =
             search.request_sets.iter().map(|request_set| self.clusters(request_set)).collect();
         let end = clusters.iter().map(Vec::len).max().unwrap_or(0).min(search.clusters.end);
@@ -180,7 +180,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
 
     /// Whether the candidate violates the property with `size` of its candidate faults; then it is
     /// adopted.
-    fn reproduces(&mut self, candidate: &Candidate<S::Request>, size: usize, until: u64) -> bool {
+    fn reproduces(&mut self, candidate: &Candidate<P::Request>, size: usize, until: u64) -> bool {
         let Candidate { schedule, pool, candidate_faults } = candidate;
         let with = |some: &[&Fault]| {
             let faults = some.iter().map(|fault| (*fault).clone()).collect();
@@ -212,9 +212,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 
     /// The request that the violation is about, or each request if it is about none.
-    fn single_requests(&self, about: Option<RequestId>) -> Vec<RequestSet<S::Request>> {
+    fn single_requests(&self, about: Option<RequestId>) -> Vec<RequestSet<P::Request>> {
         let requests = self.sent_at_start();
-        let is_subject = |planned: &&PlannedRequest<S::Request>| {
+        let is_subject = |planned: &&PlannedRequest<P::Request>| {
             about.is_some_and(|id| is_attempt_of(planned, id))
         };
         match requests.iter().find(is_subject) {
@@ -226,9 +226,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// The request that the violation is about with each other request; all pairs if there are few
     /// requests or it is about none. Two requests of different clients are tried at the same time
     /// and one after the other.
-    fn request_pairs(&self, about: Option<RequestId>) -> Vec<RequestSet<S::Request>> {
+    fn request_pairs(&self, about: Option<RequestId>) -> Vec<RequestSet<P::Request>> {
         let requests = self.sent_at_start();
-        let is_subject = |planned: &PlannedRequest<S::Request>| {
+        let is_subject = |planned: &PlannedRequest<P::Request>| {
             about.is_some_and(|id| is_attempt_of(planned, id))
         };
         let few = requests.len() <= FEW_REQUESTS || !requests.iter().any(is_subject);
@@ -240,7 +240,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             {
                 request_pairs.push(vec![one.clone(), other.clone()]);
                 if one.id.client != other.id.client {
-                    let sent_later = |planned: &PlannedRequest<S::Request>| PlannedRequest {
+                    let sent_later = |planned: &PlannedRequest<P::Request>| PlannedRequest {
                         after_us: AFTER_FIRST_REQUEST_US,
                         ..planned.clone()
                     };
@@ -254,8 +254,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
         request_pairs
     }
 
-    fn sent_at_start(&self) -> Vec<PlannedRequest<S::Request>> {
-        let sent_at_start = |planned: &PlannedRequest<S::Request>| PlannedRequest {
+    fn sent_at_start(&self) -> Vec<PlannedRequest<P::Request>> {
+        let sent_at_start = |planned: &PlannedRequest<P::Request>| PlannedRequest {
             after_us: AFTER_BOOT_US,
             ..planned.clone()
         };
@@ -267,8 +267,8 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// whole cluster.
     fn clusters(
         &self,
-        request_set: &[PlannedRequest<S::Request>],
-    ) -> Vec<(RequestSet<S::Request>, Vec<NodeId>)> {
+        request_set: &[PlannedRequest<P::Request>],
+    ) -> Vec<(RequestSet<P::Request>, Vec<NodeId>)> {
         let whole: Vec<NodeId> = (0..self.best.plan.nodes).map(NodeId).collect();
         let addressed: Vec<NodeId> =
             whole.iter().copied().filter(|id| request_set.iter().any(|w| w.node == *id)).collect();
@@ -290,14 +290,14 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     }
 
     /// The nodes that these requests name, the most frequently named first.
-    fn named_nodes(&self, request_set: &[PlannedRequest<S::Request>]) -> Vec<NodeId> {
+    fn named_nodes(&self, request_set: &[PlannedRequest<P::Request>]) -> Vec<NodeId> {
         let named = std::cell::RefCell::new(std::collections::BTreeMap::<NodeId, usize>::new());
         let count = |id: NodeId| {
             *named.borrow_mut().entry(id).or_default() += 1;
             Some(id)
         };
         for planned in request_set {
-            self.replayer.scene().renumbered(&planned.request, &count);
+            planned.request.renumbered(&count);
         }
         let mut named: Vec<_> = named.into_inner().into_iter().collect();
         named.retain(|(id, _)| id.0 < self.best.plan.nodes);
@@ -308,13 +308,13 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// The requests restricted to operations at these nodes; `None` if one of them becomes empty.
     fn restricted_to(
         &self,
-        request_set: &[PlannedRequest<S::Request>],
+        request_set: &[PlannedRequest<P::Request>],
         nodes: &[NodeId],
-    ) -> Option<RequestSet<S::Request>> {
+    ) -> Option<RequestSet<P::Request>> {
         // A node outside the cluster (an invalid request) stays in the request.
         let kept = |id: NodeId| (id.0 >= self.best.plan.nodes || nodes.contains(&id)).then_some(id);
         let requests = request_set.iter().map(|planned| {
-            let request = self.replayer.scene().renumbered(&planned.request, &kept)?;
+            let request = planned.request.renumbered(&kept)?;
             Some(PlannedRequest { request, ..planned.clone() })
         });
         requests.collect()
@@ -324,9 +324,9 @@ impl<S: Scene> Shrinker<'_, '_, S> {
     /// nodes may be never restarted; `None` if a request needs a removed node.
     fn candidate(
         &mut self,
-        request_set: &[PlannedRequest<S::Request>],
+        request_set: &[PlannedRequest<P::Request>],
         nodes: &[NodeId],
-    ) -> Option<Candidate<S::Request>> {
+    ) -> Option<Candidate<P::Request>> {
         let mut schedule =
             Schedule { requests: request_set.to_vec(), faults: Vec::new(), ..self.best.clone() };
         schedule.plan.timing = crate::plan::Timing::default();

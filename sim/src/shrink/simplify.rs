@@ -11,9 +11,9 @@ use crate::fault::{
     BarrierFault, Crash, CrashKind, Endpoint, Fault, MessageAt, MessageFault, Skew, TimedFault,
     WriteFault,
 };
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 
-impl<S: Scene> Shrinker<'_, '_, S> {
+impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Replaces each fault by simpler ones until none of them violates the property.
     pub(super) fn simplify_faults(&mut self) -> bool {
         let mut any = false;

@@ -3,7 +3,7 @@
 
 use super::{Shrinker, ddmin};
 use crate::fault::{BarrierFault, Endpoint, Fault, MessageFault};
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::schedule::Schedule;
 
 /// The message delays and barrier times to try, in microseconds. With base timing every message and
@@ -11,7 +11,7 @@ use crate::schedule::Schedule;
 const BASE_TIMINGS: [(u64, u64); 6] =
     [(500, 100), (500, 2_000), (5_000, 100), (500, 20_000), (20_000, 100), (5_000, 2_000)];
 
-impl<S: Scene> Shrinker<'_, '_, S> {
+impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Tries base timing with each of the times, then base timing with a few deviations.
     pub(super) fn use_base_timing(&mut self) -> bool {
         if self.best.plan.timing.key.is_none() {
@@ -24,7 +24,7 @@ impl<S: Scene> Shrinker<'_, '_, S> {
             || self.drop_tail()
     }
 
-    fn with_base_timing(&self, (latency_us, sync_us): (u64, u64)) -> Schedule<S::Request> {
+    fn with_base_timing(&self, (latency_us, sync_us): (u64, u64)) -> Schedule<P::Request> {
         let mut candidate = self.best.clone();
         let timing = &mut candidate.plan.timing;
         timing.key = None;

@@ -15,7 +15,7 @@ use crate::fault::{
     BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageAt, MessageFault,
 };
 use crate::profile::Setup;
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::replay::{record, replay_world};
 use crate::schedule::{Expectation, Schedule};
 use crate::shrink::{RunCoordinates, ScheduleSize, ShrinkControl, shrink};
@@ -30,8 +30,12 @@ const FAULTS_MAX: usize = 8;
 /// or one after that, as a crash or a loss may cause. No entry depends on another, so any part of a
 /// list is a valid list: proptest shrinks by removing entries, and then to earlier coordinates and
 /// simpler faults.
-pub fn faults<S: Scene>(scene: &S, setup: &Setup) -> impl Strategy<Value = Vec<Fault>> + use<S> {
-    let mut world = replay_world(scene, &base_schedule(scene, setup), RunCoordinates::default());
+pub fn faults<P: Protocol>(
+    protocol: &P,
+    setup: &Setup,
+) -> impl Strategy<Value = Vec<Fault>> + use<P> {
+    let mut world =
+        replay_world(protocol, &base_schedule(protocol, setup), RunCoordinates::default());
     world.run();
     let coordinates = &world.checker().0;
     let messages: Vec<MessageAt> = coordinates.messages.iter().map(|(_, at)| *at).collect();
@@ -57,8 +61,8 @@ pub fn faults<S: Scene>(scene: &S, setup: &Setup) -> impl Strategy<Value = Vec<F
 }
 
 /// The first seed (or `STORMGLASS_SEED`) without its faults, with base timing.
-fn base_schedule<S: Scene>(scene: &S, setup: &Setup) -> Schedule<S::Request> {
-    let (_, mut schedule) = record(scene, setup, environment::seed().unwrap_or(0));
+fn base_schedule<P: Protocol>(protocol: &P, setup: &Setup) -> Schedule<P::Request> {
+    let (_, mut schedule) = record(protocol, setup, environment::seed().unwrap_or(0));
     schedule.faults.clear();
     schedule.plan.permanently_down.clear();
     schedule.plan.timing.key = None;
@@ -73,27 +77,27 @@ fn base_schedule<S: Scene>(scene: &S, setup: &Setup) -> Schedule<S::Request> {
 /// If a property is violated: with the message of [`Simulation::check`](super::Simulation::check).
 /// It is no panic, since proptest tries many smaller lists after the first that fails, and their
 /// messages would hide the last.
-pub fn check_faults<S: Scene>(
-    scene: &S,
+pub fn check_faults<P: Protocol>(
+    protocol: &P,
     setup: &Setup,
     faults: &[Fault],
 ) -> Result<(), TestCaseError> {
     if let Some(path) = environment::replay() {
-        return replay_file(scene, &path).map_err(TestCaseError::fail);
+        return replay_file(protocol, &path).map_err(TestCaseError::fail);
     }
-    let schedule = Schedule { faults: faults.to_vec(), ..base_schedule(scene, setup) };
+    let schedule = Schedule { faults: faults.to_vec(), ..base_schedule(protocol, setup) };
     // Proptest removes faults; it cannot shrink requests, nodes and times.
     let control = ShrinkControl {
         stop: &AtomicBool::new(false),
         runs_max: RUNS_MAX,
         progress: &mut |_, _| {},
     };
-    let Some(mut shrunk) = shrink(scene, &schedule, control) else { return Ok(()) };
+    let Some(mut shrunk) = shrink(protocol, &schedule, control) else { return Ok(()) };
     shrunk.schedule.note.push("Found by proptest.".to_string());
     let sizes =
         format!("the case ({}) shrunk to {}", shrunk.before, ScheduleSize::of(&shrunk.schedule));
     Err(TestCaseError::fail(failure_message(
-        scene,
+        protocol,
         &shrunk.schedule,
         &shrunk.violation,
         &sizes,

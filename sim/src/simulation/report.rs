@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::environment;
-use crate::hunt::{HuntOptions, Progress, hunt_in};
+use crate::hunt::{HuntOptions, Progress, hunt};
 use crate::profile::Setup;
 use crate::property::Violation;
-use crate::protocol::Scene;
+use crate::protocol::Protocol;
 use crate::regress;
 use crate::replay::{record, replay_world};
 use crate::schedule::{Expectation, Schedule};
@@ -25,16 +25,16 @@ const RUNS_MAX: u64 = 20_000;
 /// # Panics
 /// If a property is violated, or a `sometimes` counter stays at 0 in all seeds.
 #[track_caller]
-pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
+pub fn check<P: Protocol>(protocol: &P, setup: &Setup, seeds: u64) {
     if let Some(path) = environment::replay() {
-        return replay_file(scene, &path).unwrap_or_else(|reason| panic!("{reason}"));
+        return replay_file(protocol, &path).unwrap_or_else(|reason| panic!("{reason}"));
     }
     let range = match environment::seed() {
         Some(seed) => seed..seed.saturating_add(1),
         None => 0..environment::seeds().unwrap_or(seeds),
     };
     let options = HuntOptions { setup: *setup, seeds: range, jobs: 1, keep_going: false };
-    let report = hunt_in(scene, &options, &Progress::default());
+    let report = hunt(protocol, &options, &Progress::default());
     let Some((seed, violation)) = report.failures.first() else {
         let never: Vec<_> = report.sometimes.never().collect();
         let all = environment::seed().is_none();
@@ -48,13 +48,13 @@ pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
     };
     // Not the node's fault: the message, and that of the panic itself, are all there is to report.
     assert!(violation.property != HARNESS_NEVER_PANICS, "seed {seed}: {violation}");
-    let (_, schedule) = record(scene, setup, *seed);
+    let (_, schedule) = record(protocol, setup, *seed);
     let control = ShrinkControl {
         stop: &AtomicBool::new(false),
         runs_max: RUNS_MAX,
         progress: &mut |_, _| {},
     };
-    let Some(mut shrunk) = shrink(scene, &schedule, control) else {
+    let Some(mut shrunk) = shrink(protocol, &schedule, control) else {
         panic!(
             "seed {seed} violated {violation}\nbut not when it was run again: the run is not deterministic"
         );
@@ -65,7 +65,7 @@ pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
     let repeat_command = format!("STORMGLASS_SEED={seed} {}", test_command());
     panic!(
         "{}",
-        failure_message(scene, &shrunk.schedule, &shrunk.violation, &sizes, &repeat_command)
+        failure_message(protocol, &shrunk.schedule, &shrunk.violation, &sizes, &repeat_command)
     );
 }
 
@@ -74,19 +74,22 @@ pub fn check<S: Scene>(scene: &S, setup: &Setup, seeds: u64) {
 /// # Panics
 /// If it cannot be read, or the run does not end as it expects.
 #[track_caller]
-pub fn replay<S: Scene>(scene: &S, text: &str) {
-    let schedule = Schedule::read(scene, text).unwrap_or_else(|error| panic!("{error}"));
-    check_expectation(scene, &schedule).unwrap_or_else(|reason| panic!("{reason}"));
+pub fn replay<P: Protocol>(protocol: &P, text: &str) {
+    let schedule = Schedule::read(protocol, text).unwrap_or_else(|error| panic!("{error}"));
+    check_expectation(protocol, &schedule).unwrap_or_else(|reason| panic!("{reason}"));
 }
 
 /// Runs the schedule in a file. Returns the error if it cannot be read or does not end as it
 /// expects.
-pub(super) fn replay_file<S: Scene>(scene: &S, path: &Path) -> Result<(), String> {
-    check_expectation(scene, &regress::read(scene, path)?)
+pub(super) fn replay_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), String> {
+    check_expectation(protocol, &regress::read(protocol, path)?)
 }
 
-fn check_expectation<S: Scene>(scene: &S, schedule: &Schedule<S::Request>) -> Result<(), String> {
-    let violation = replay_world(scene, schedule, ()).run().violation;
+fn check_expectation<P: Protocol>(
+    protocol: &P,
+    schedule: &Schedule<P::Request>,
+) -> Result<(), String> {
+    let violation = replay_world(protocol, schedule, ()).run().violation;
     match (&schedule.expectation, violation) {
         (Expectation::NoViolation(_), None) => Ok(()),
         (Expectation::Violation(property), Some(violation)) if violation.property == property => {
@@ -98,7 +101,7 @@ fn check_expectation<S: Scene>(scene: &S, schedule: &Schedule<S::Request>) -> Re
         (Expectation::NoViolation(_) | Expectation::Violation(_), Some(violation)) => {
             let repeat_command = test_command();
             Err(failure_message(
-                scene,
+                protocol,
                 schedule,
                 &violation,
                 "the run does not meet the expectation of the schedule",
@@ -117,18 +120,19 @@ pub(super) fn test_command() -> String {
 }
 
 /// The panic message: violation, schedule, trace and commands.
-pub(super) fn failure_message<S: Scene>(
-    scene: &S,
-    schedule: &Schedule<S::Request>,
+pub(super) fn failure_message<P: Protocol>(
+    protocol: &P,
+    schedule: &Schedule<P::Request>,
     violation: &Violation,
     sizes: &str,
     repeat_command: &str,
 ) -> String {
-    let mut world = replay_world(scene, schedule, Trace::new(Filter::default(), false));
+    let mut world = replay_world(protocol, schedule, Trace::new(Filter::default(), false));
     let ended_us = world.run().tally.virtual_us;
-    let (text, trace) = (schedule.write(scene), world.checker().0.text());
+    let (text, trace) = (schedule.write(protocol), world.checker().0.text());
     let Violation { property, reason, .. } = violation;
-    let mut message = format!("{} violates {property}\n  {reason}\n\n{sizes}:\n\n", scene.name());
+    let mut message =
+        format!("{} violates {property}\n  {reason}\n\n{sizes}:\n\n", protocol.name());
     text.lines().for_each(|line| writeln!(message, "    {line}").expect("writing to a string"));
     let (ms, us) = (ended_us / 1000, ended_us % 1000);
     write!(message, "\ntrace:\n\n{trace}{ms:>5}.{us:03}      VIOLATED  {property}: {reason}\n")
@@ -137,11 +141,15 @@ pub(super) fn failure_message<S: Scene>(
         message += "\nviolated without any request\n";
     }
     write!(message, "\nrun it again with\n  {repeat_command}\n").expect("writing to a string");
-    message + &save_or_explain(scene, schedule, &text)
+    message + &save_or_explain(protocol, schedule, &text)
 }
 
 /// Saves the schedule where the environment says, or explains how; and how to run it.
-fn save_or_explain<S: Scene>(scene: &S, schedule: &Schedule<S::Request>, text: &str) -> String {
+fn save_or_explain<P: Protocol>(
+    protocol: &P,
+    schedule: &Schedule<P::Request>,
+    text: &str,
+) -> String {
     let (name, command) = (format!("{}.schedule", regress::file_stem(schedule)), test_command());
     let directory = environment::save();
     let path = directory.as_deref().unwrap_or(Path::new("regressions")).join(&name);
@@ -152,7 +160,7 @@ fn save_or_explain<S: Scene>(scene: &S, schedule: &Schedule<S::Request>, text: &
         Some(Err(error)) => return format!("not saved: {path}: {error}\n"),
     };
     let cli_command =
-        scene.command().map(|cli_command| format!("  {cli_command} replay {path} --explain\n"));
+        protocol.command().map(|cli_command| format!("  {cli_command} replay {path} --explain\n"));
     format!(
         "{saved}then replay this schedule with\n  STORMGLASS_REPLAY={path} {command}\n{}\
          or add it as a regression test with\n  .replay(include_str!(\"../regressions/{name}\"))\n",

@@ -7,9 +7,8 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use stormglass_commit_sim::Commit;
-use stormglass_sim::hunt::{HuntOptions, Progress, hunt_in};
+use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
-use stormglass_sim::protocol::Of;
 use stormglass_sim::replay::record;
 use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, shrink};
 
@@ -56,8 +55,8 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
     std::panic::set_hook(Box::new(|_| {}));
     let setup = Setup { profile: args.profile, ..Setup::default() };
     let options = HuntOptions { setup, seeds: 0..args.seeds, jobs: 1, keep_going: false };
-    let protocol = Of::<Commit>::new();
-    let report = hunt_in(&protocol, &options, &Progress::default());
+    let protocol = Commit;
+    let report = hunt(&protocol, &options, &Progress::default());
     let Some((seed, violation)) = report.failures.first().cloned() else {
         say!("null")?;
         return Ok(Exit::Success);
