@@ -2,8 +2,8 @@
 //! once it is durable on each. `Mirror<true>` counts acknowledgements without checking their
 //! senders: a duplicate counts twice.
 //!
-//! `cargo run --release --example mirror -- hunt --seeds 100000`, and `replay`, `shrink`,
-//! `check-determinism`, `profiles`.
+//! `cargo run --release -p stormglass-sim --features cli --example mirror -- hunt --seeds 100000`,
+//! and `replay`, `shrink`, `check-determinism`, `profiles`.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
