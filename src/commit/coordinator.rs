@@ -8,27 +8,40 @@
 
 use std::sync::Arc;
 
-use super::dedup::RequestStatus;
+use super::context::{CommittedTx, Context, Waiter};
+use super::dedup::{Lookup, RequestLog, RequestStatus};
 use super::end_mark::{EndMark, Position};
 use super::event::DropReason;
 use super::message::{Message, Vote};
-use super::node::{CommitNode, CommittedTx, PendingRecord, Waiter, reads_in_request_order};
+use super::node::CommitNode;
 use super::op::{Op, Reads};
 use super::part::{Age, InvalidTransaction, Part, Participants};
 use super::record::Record;
-use super::request::{AbortReason, Outcome};
-use super::state::{Committing, State, apply_ops};
+use super::request::{AbortReason, Outcome, Request};
+use super::state::{ClientHistory, Committing, State, apply_ops};
 use super::timers::Timer;
 use super::tx_id::TxId;
+use super::tx_map::TxMap;
 use crate::store::PrepareResult;
 use stormglass_node::contract::Outbox;
 use stormglass_node::id::{NodeId, RequestId, Time};
 use stormglass_node::wal::Durable;
 
+/// The coordinator half of a node.
+#[derive(Clone, Debug)]
+pub(super) struct Coordinator {
+    /// The number of the last transaction that this incarnation has begun to coordinate.
+    serial: u64,
+    /// The open transactions that this node coordinates.
+    coordinated: TxMap<Coordinated>,
+    request_log: RequestLog,
+    last_end_mark: Option<EndMark>,
+}
+
 /// A transaction that this node coordinates, from its beginning to END (or to the decision to
 /// abort).
 #[derive(Clone, Debug)]
-pub(super) struct Coordinated {
+struct Coordinated {
     request: RequestId,
     participants: Participants,
     /// All participants but the coordinator, as a bit set.
@@ -65,62 +78,116 @@ struct Collecting {
     vote_deadline: Time,
 }
 
-/// The stage of a transaction, for operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CoordinatedPhase {
-    Collecting,
-    Deciding,
-    Committing,
-}
-
-impl Coordinated {
-    pub(super) fn phase(&self) -> CoordinatedPhase {
-        match self.stage {
-            Stage::Collecting(_) => CoordinatedPhase::Collecting,
-            Stage::Deciding(_) => CoordinatedPhase::Deciding,
-            Stage::Committing(_) | Stage::Recovered => CoordinatedPhase::Committing,
-        }
-    }
-
-    /// A committed transaction, read back at boot by its coordinator, `id`.
+/// Recovery, and what operators see.
+impl Coordinator {
+    /// The half of node `id` with these committed transactions and remembered requests.
     pub(super) fn recovered(
         id: NodeId,
-        request: RequestId,
-        participants: Participants,
-    ) -> Coordinated {
-        let subordinates = participants.subordinates(id);
-        let (responded, tries, retransmit_at, stage) = (0, 0, Time(0), Stage::Recovered);
-        Coordinated { request, participants, subordinates, responded, tries, retransmit_at, stage }
+        clients: &[ClientHistory],
+        committing: Vec<Committing>,
+    ) -> Coordinator {
+        let mut coordinated = TxMap::default();
+        for Committing { tx, request, participants } in committing {
+            let recovered = Coordinated {
+                request,
+                subordinates: participants.subordinates(id),
+                participants,
+                responded: 0,
+                tries: 0,
+                retransmit_at: Time(0),
+                stage: Stage::Recovered,
+            };
+            coordinated.insert(tx, recovered);
+        }
+        let request_log = RequestLog::recovered(clients);
+        Coordinator { serial: 0, coordinated, request_log, last_end_mark: None }
+    }
+
+    /// The number of open transactions.
+    pub(super) fn count(&self) -> usize {
+        self.coordinated.iter().count()
+    }
+
+    /// Open transactions that collect votes, whose COMMIT is not durable yet, and that are
+    /// committed and not acknowledged by all.
+    pub(super) fn count_by_phase(&self) -> (u64, u64, u64) {
+        let (mut collecting, mut deciding, mut committing) = (0, 0, 0);
+        for (_, coordinated) in self.coordinated.iter() {
+            match coordinated.stage {
+                Stage::Collecting(_) => collecting += 1,
+                Stage::Deciding(_) => deciding += 1,
+                Stage::Committing(_) | Stage::Recovered => committing += 1,
+            }
+        }
+        (collecting, deciding, committing)
+    }
+
+    /// Transactions begun in this incarnation.
+    pub(super) fn begun(&self) -> u64 {
+        self.serial
+    }
+
+    /// Clients with remembered requests.
+    pub(super) fn clients(&self) -> u64 {
+        self.request_log.clients() as u64
     }
 }
 
 /// Beginning, voting, deciding.
-impl CommitNode {
-    /// Begins a new request: locks the own part and sends Prepare to the others.
-    pub(super) fn begin(
+impl Coordinator {
+    pub(super) fn on_request(
         &mut self,
+        cx: &mut Context,
+        id: RequestId,
+        request: Request,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        match request {
+            Request::Outcome { incarnation } => {
+                match self.request_log.look_up(id, incarnation, cx.incarnation()) {
+                    Lookup::New | Lookup::Underway => cx.reply(id, Outcome::Unknown, out),
+                    Lookup::Answer(outcome) => cx.reply(id, outcome, out),
+                }
+            }
+            Request::Transact { incarnation, age, seen, ops } => {
+                self.request_log.forget_seen(id.client, seen);
+                match self.request_log.look_up(id, incarnation, cx.incarnation()) {
+                    Lookup::New => self.begin(cx, id, age, ops, out),
+                    Lookup::Underway => {}
+                    Lookup::Answer(outcome) => cx.reply(id, outcome, out),
+                }
+            }
+        }
+    }
+
+    /// Begins a new request: locks the own part and sends Prepare to the others.
+    fn begin(
+        &mut self,
+        cx: &mut Context,
         request: RequestId,
         age: Age,
         ops: Arc<[Op]>,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
-        let all_parts = match self.validate(age, &ops) {
+        let all_parts = match self.validate(cx, age, &ops) {
             Ok(all_parts) => all_parts,
-            Err(invalid) => return self.reply_aborted(request, AbortReason::Invalid(invalid), out),
+            Err(invalid) => {
+                return self.reply_aborted(cx, request, AbortReason::Invalid(invalid), out);
+            }
         };
         self.serial += 1;
-        let tx = TxId { coordinator: self.id, incarnation: self.incarnation, serial: self.serial };
-        self.request_log.set_status(request, RequestStatus::Undecided, self.config.requests_kept);
-        let own = all_parts.of(self.id);
+        let tx = TxId { coordinator: cx.id(), incarnation: cx.incarnation(), serial: self.serial };
+        self.request_log.set_status(request, RequestStatus::Undecided, cx.requests_kept());
+        let own = all_parts.of(cx.id());
         let participants = all_parts.participants().clone();
-        let vote_deadline = self.now + self.config.vote_timeout;
-        let retransmit_at = self.now + self.backoff(0);
+        let vote_deadline = cx.vote_deadline();
+        let retransmit_at = cx.now() + cx.backoff(0);
         let own_part_locked = own.ops().is_empty();
         let waiter = Waiter { age, tx };
         let collecting =
             Collecting { all_parts, ops, own, own_part_locked, reads: Vec::new(), vote_deadline };
         let stage = Stage::Collecting(Box::new(collecting));
-        let (subordinates, responded, tries) = (participants.subordinates(self.id), 0, 0);
+        let (subordinates, responded, tries) = (participants.subordinates(cx.id()), 0, 0);
         self.coordinated.insert(
             tx,
             Coordinated {
@@ -133,55 +200,67 @@ impl CommitNode {
                 stage,
             },
         );
-        self.timers.set(vote_deadline, Timer::VoteTimeout, tx);
-        self.timers.set(retransmit_at, Timer::Retransmit, tx);
-        if !own_part_locked && !self.try_own_part(tx, out) {
-            self.start_waiting(waiter);
+        cx.set_timer(vote_deadline, Timer::VoteTimeout, tx);
+        cx.set_timer(retransmit_at, Timer::Retransmit, tx);
+        if !own_part_locked && !self.try_own_part(cx, tx, out) {
+            cx.start_waiting(waiter);
         }
         if self
             .coordinated
             .get(tx)
             .is_some_and(|coordinated| matches!(coordinated.stage, Stage::Collecting(_)))
         {
-            self.send_unanswered(tx, out);
+            self.send_unanswered(cx, tx, out);
         }
-        self.decide_if_complete(tx, out);
+        self.decide_if_complete(cx, tx, out);
     }
 
-    fn validate(&self, age: Age, ops: &Arc<[Op]>) -> Result<Part, InvalidTransaction> {
+    fn validate(
+        &self,
+        cx: &Context,
+        age: Age,
+        ops: &Arc<[Op]>,
+    ) -> Result<Part, InvalidTransaction> {
         let all_parts = Part::of_all(age, ops)?;
-        let unknown_node = all_parts.participants().iter().find(|node| !self.is_member(**node));
+        let unknown_node = all_parts.participants().iter().find(|node| !cx.is_member(**node));
         let unknown_node = unknown_node.map(|node| InvalidTransaction::NoSuchNode(*node));
         unknown_node.map_or(Ok(all_parts), Err)
     }
 
-    fn reply_aborted(&mut self, request: RequestId, reason: AbortReason, out: &mut Outbox<Self>) {
-        self.request_log.set_status(
-            request,
-            RequestStatus::Aborted(reason),
-            self.config.requests_kept,
-        );
-        self.reply(request, Outcome::Aborted { reason }, out);
+    fn reply_aborted(
+        &mut self,
+        cx: &mut Context,
+        request: RequestId,
+        reason: AbortReason,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        self.request_log.set_status(request, RequestStatus::Aborted(reason), cx.requests_kept());
+        cx.reply(request, Outcome::Aborted { reason }, out);
     }
 
     /// Tries to lock the own part; false if it has to wait.
-    pub(super) fn try_own_part(&mut self, tx: TxId, out: &mut Outbox<Self>) -> bool {
+    pub(super) fn try_own_part(
+        &mut self,
+        cx: &mut Context,
+        tx: TxId,
+        out: &mut Outbox<CommitNode>,
+    ) -> bool {
         let Some(Coordinated { stage: Stage::Collecting(collecting), .. }) =
             self.coordinated.get_mut(tx)
         else {
             return true;
         };
-        match self.store.prepare(tx, collecting.own.age(), collecting.own.ops()) {
+        match cx.prepare_part(tx, collecting.own.age(), collecting.own.ops()) {
             PrepareResult::Wait => return false,
             PrepareResult::Refused(refusal) => {
-                self.abort(tx, AbortReason::Refused { by: self.id, refusal }, out)
+                self.abort(cx, tx, AbortReason::Refused { by: cx.id(), refusal }, out)
             }
             PrepareResult::Locked(reads) => {
                 collecting.own_part_locked = true;
                 if !reads.is_empty() {
-                    collecting.reads.push((self.id, reads));
+                    collecting.reads.push((cx.id(), reads));
                 }
-                self.decide_if_complete(tx, out);
+                self.decide_if_complete(cx, tx, out);
             }
         }
         true
@@ -189,32 +268,35 @@ impl CommitNode {
 
     pub(super) fn on_vote(
         &mut self,
+        cx: &mut Context,
         from: NodeId,
         tx: TxId,
         request: RequestId,
         vote: Vote,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
-        if tx.coordinator != self.id {
-            return self.drop_message(from, tx, request, DropReason::ReceiverNotCoordinator, out);
+        if tx.coordinator != cx.id() {
+            return cx.drop_message(from, tx, request, DropReason::ReceiverNotCoordinator, out);
         }
         let Some(coordinated) = self.coordinated.get_mut(tx) else {
-            return self.on_vote_for_forgotten(from, tx, request, &vote, out);
+            return self.on_vote_for_forgotten(cx, from, tx, request, &vote, out);
         };
         let Some(bit) =
             coordinated.participants.bit(from).filter(|bit| bit & coordinated.subordinates != 0)
         else {
-            return self.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
+            return cx.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
         };
         let Stage::Collecting(collecting) = &mut coordinated.stage else { return };
         match vote {
-            Vote::No(refusal) => self.abort(tx, AbortReason::Refused { by: from, refusal }, out),
+            Vote::No(refusal) => {
+                self.abort(cx, tx, AbortReason::Refused { by: from, refusal }, out)
+            }
             Vote::Yes { reads } => {
                 if coordinated.responded & bit == 0 && !reads.is_empty() {
                     collecting.reads.push((from, reads));
                 }
                 coordinated.responded |= bit;
-                self.decide_if_complete(tx, out);
+                self.decide_if_complete(cx, tx, out);
             }
         }
     }
@@ -224,31 +306,32 @@ impl CommitNode {
     /// ignores it.
     fn on_vote_for_forgotten(
         &mut self,
+        cx: &mut Context,
         to: NodeId,
         tx: TxId,
         request: RequestId,
         vote: &Vote,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
-        if !self.has_begun(tx) {
-            return self.drop_message(to, tx, request, DropReason::NotBegun, out);
+        if !self.has_begun(cx, tx) {
+            return cx.drop_message(to, tx, request, DropReason::NotBegun, out);
         }
         match vote {
-            Vote::Yes { .. } => self.send_abort(to, tx, request, out),
+            Vote::Yes { .. } => self.send_abort(cx, to, tx, request, out),
             Vote::No(_) => {}
         }
     }
 
-    fn has_begun(&self, tx: TxId) -> bool {
-        Position::of(tx) < self.next_position()
+    fn has_begun(&self, cx: &Context, tx: TxId) -> bool {
+        Position::of(tx) < self.next_position(cx)
     }
 
-    fn next_position(&self) -> Position {
-        Position { incarnation: self.incarnation, serial: self.serial + 1 }
+    fn next_position(&self, cx: &Context) -> Position {
+        Position { incarnation: cx.incarnation(), serial: self.serial + 1 }
     }
 
     /// When all votes are Yes and the own part is locked, appends COMMIT with the own operations.
-    fn decide_if_complete(&mut self, tx: TxId, out: &mut Outbox<Self>) {
+    fn decide_if_complete(&mut self, cx: &mut Context, tx: TxId, out: &mut Outbox<CommitNode>) {
         let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
         let Stage::Collecting(collecting) = &coordinated.stage else { return };
         if !collecting.own_part_locked || coordinated.responded != coordinated.subordinates {
@@ -263,57 +346,73 @@ impl CommitNode {
             return;
         };
         coordinated.stage = Stage::Deciding(collecting);
-        self.timers.cancel(vote_deadline, Timer::VoteTimeout, tx);
-        self.timers.cancel(retransmit_at, Timer::Retransmit, tx);
-        let ticket = self.wal.append(&record, CommittedTx(tx), out);
-        self.pending.push_back(PendingRecord::Commit(ticket));
-        self.wal.force(out);
+        cx.cancel_timer(vote_deadline, Timer::VoteTimeout, tx);
+        cx.cancel_timer(retransmit_at, Timer::Retransmit, tx);
+        cx.append_commit(tx, &record, out);
+        cx.force(out);
     }
 
-    pub(super) fn on_vote_timeout(&mut self, tx: TxId, out: &mut Outbox<Self>) {
-        let id = self.id;
+    pub(super) fn on_vote_timeout(
+        &mut self,
+        cx: &mut Context,
+        tx: TxId,
+        out: &mut Outbox<CommitNode>,
+    ) {
         let Some(coordinated) = self.coordinated.get(tx) else { return };
         let unresponsive = coordinated.subordinates & !coordinated.responded;
-        let missing = coordinated.participants.among(unresponsive).next().unwrap_or(id);
-        self.abort(tx, AbortReason::TimedOut { missing }, out);
+        let missing = coordinated.participants.among(unresponsive).next().unwrap_or(cx.id());
+        self.abort(cx, tx, AbortReason::TimedOut { missing }, out);
     }
 
     /// Aborts: informs the participants that have voted Yes and the client, and forgets. A later
     /// Yes is answered when it arrives.
-    fn abort(&mut self, tx: TxId, reason: AbortReason, out: &mut Outbox<Self>) {
+    fn abort(
+        &mut self,
+        cx: &mut Context,
+        tx: TxId,
+        reason: AbortReason,
+        out: &mut Outbox<CommitNode>,
+    ) {
         let Some(Coordinated { stage: Stage::Collecting(_), .. }) = self.coordinated.get(tx) else {
             return;
         };
         let coordinated = self.coordinated.remove(tx).expect("checked above");
         let Stage::Collecting(collecting) = coordinated.stage else { return };
-        self.timers.cancel(collecting.vote_deadline, Timer::VoteTimeout, tx);
-        self.timers.cancel(coordinated.retransmit_at, Timer::Retransmit, tx);
+        cx.cancel_timer(collecting.vote_deadline, Timer::VoteTimeout, tx);
+        cx.cancel_timer(coordinated.retransmit_at, Timer::Retransmit, tx);
         if collecting.own_part_locked {
-            self.store.abort(tx, collecting.own.ops());
-            self.locks_released = true;
+            cx.abort_part(tx, collecting.own.ops());
         } else {
-            self.stop_waiting(Waiter { age: collecting.own.age(), tx });
+            cx.stop_waiting(Waiter { age: collecting.own.age(), tx });
         }
         for to in coordinated.participants.among(coordinated.responded) {
-            self.send_abort(to, tx, coordinated.request, out);
+            self.send_abort(cx, to, tx, coordinated.request, out);
         }
-        self.reply_aborted(coordinated.request, reason, out);
+        self.reply_aborted(cx, coordinated.request, reason, out);
     }
 
-    fn send_abort(&mut self, to: NodeId, tx: TxId, request: RequestId, out: &mut Outbox<Self>) {
-        let end_mark = self.end_mark();
+    fn send_abort(
+        &mut self,
+        cx: &mut Context,
+        to: NodeId,
+        tx: TxId,
+        request: RequestId,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        let end_mark = self.end_mark(cx);
         out.send(to, Message::Abort { tx, request, end_mark });
     }
 }
 
 /// Committing, resending, forgetting.
-impl CommitNode {
+impl Coordinator {
     /// COMMIT is durable: applies the own part, sends Commit to the others, and replies to the
     /// client.
     pub(super) fn on_commit_durable(
         &mut self,
+        cx: &mut Context,
         proof: Durable<CommittedTx>,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
         let tx = proof.get().0;
         let coordinated =
@@ -326,46 +425,46 @@ impl CommitNode {
         coordinated.tries = 0;
         let request = coordinated.request;
         let alone = coordinated.subordinates == 0;
-        self.store.commit(tx, decided.own.ops());
-        self.locks_released = true;
+        cx.commit_part(tx, decided.own.ops());
         if alone {
-            self.end(tx, request, out);
+            self.end(cx, tx, request, out);
         } else {
-            self.retransmit(tx, out);
+            self.retransmit(cx, tx, out);
         }
         let reads = reads_in_request_order(&decided.ops, &decided.reads);
         self.request_log.set_status(
             request,
             RequestStatus::Committed(tx, Some(reads.clone())),
-            self.config.requests_kept,
+            cx.requests_kept(),
         );
-        self.reply_committed(request, proof, reads, out);
+        self.reply_committed(cx, request, proof, reads, out);
     }
 
     fn reply_committed(
         &mut self,
+        cx: &mut Context,
         request: RequestId,
         _: Durable<CommittedTx>,
         reads: Reads,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
-        self.reply(request, Outcome::Committed { reads: Some(reads) }, out);
+        cx.reply(request, Outcome::Committed { reads: Some(reads) }, out);
     }
 
     /// Resends every message that was not answered, and schedules the next resend.
-    pub(super) fn retransmit(&mut self, tx: TxId, out: &mut Outbox<Self>) {
+    pub(super) fn retransmit(&mut self, cx: &mut Context, tx: TxId, out: &mut Outbox<CommitNode>) {
         let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
         coordinated.tries += 1;
         let tries =
             coordinated.tries - u32::from(matches!(coordinated.stage, Stage::Committing(_)));
-        let at = self.now + self.backoff(tries);
+        let at = cx.now() + cx.backoff(tries);
         self.coordinated.get_mut(tx).expect("checked above").retransmit_at = at;
-        self.timers.set(at, Timer::Retransmit, tx);
-        self.send_unanswered(tx, out);
+        cx.set_timer(at, Timer::Retransmit, tx);
+        self.send_unanswered(cx, tx, out);
     }
 
-    fn send_unanswered(&mut self, tx: TxId, out: &mut Outbox<Self>) {
-        let end_mark = self.end_mark();
+    fn send_unanswered(&mut self, cx: &mut Context, tx: TxId, out: &mut Outbox<CommitNode>) {
+        let end_mark = self.end_mark(cx);
         let Some(coordinated) = self.coordinated.get(tx) else { return };
         let unresponsive = coordinated.subordinates & !coordinated.responded;
         let request = coordinated.request;
@@ -384,77 +483,83 @@ impl CommitNode {
 
     pub(super) fn on_ack(
         &mut self,
+        cx: &mut Context,
         from: NodeId,
         tx: TxId,
         request: RequestId,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
-        if tx.coordinator != self.id {
-            return self.drop_message(from, tx, request, DropReason::ReceiverNotCoordinator, out);
+        if tx.coordinator != cx.id() {
+            return cx.drop_message(from, tx, request, DropReason::ReceiverNotCoordinator, out);
         }
         let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
         let Some(bit) = coordinated.participants.bit(from) else {
-            return self.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
+            return cx.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
         };
         let Stage::Committing(_) = coordinated.stage else {
-            return self.drop_message(from, tx, request, DropReason::NotDecided, out);
+            return cx.drop_message(from, tx, request, DropReason::NotDecided, out);
         };
         coordinated.responded |= bit;
         if coordinated.responded & coordinated.subordinates == coordinated.subordinates {
-            self.end(tx, request, out);
+            self.end(cx, tx, request, out);
         }
     }
 
     /// All participants have acknowledged: appends END, unforced, and forgets the transaction.
-    fn end(&mut self, tx: TxId, request: RequestId, out: &mut Outbox<Self>) {
+    fn end(
+        &mut self,
+        cx: &mut Context,
+        tx: TxId,
+        request: RequestId,
+        out: &mut Outbox<CommitNode>,
+    ) {
         let coordinated = self.coordinated.remove(tx).expect("only a coordinated transaction ends");
-        self.timers.cancel(coordinated.retransmit_at, Timer::Retransmit, tx);
-        let _unforced = self.wal.append(&Record::End { tx, request }, (), out);
+        cx.cancel_timer(coordinated.retransmit_at, Timer::Retransmit, tx);
+        cx.append_end(tx, request, out);
     }
 
     /// A participant is in doubt. No answer while the transaction is undecided; Abort, by
     /// presumption, if it is unknown.
     pub(super) fn on_inquiry_as_coordinator(
         &mut self,
+        cx: &mut Context,
         from: NodeId,
         tx: TxId,
         request: RequestId,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
-        let end_mark = self.end_mark();
+        let end_mark = self.end_mark(cx);
         match self.coordinated.get(tx).map(|coordinated| &coordinated.stage) {
             Some(Stage::Committing(proof)) => send_commit(from, request, *proof, end_mark, out),
             Some(Stage::Collecting(_) | Stage::Deciding(_) | Stage::Recovered) => {}
-            None if self.has_begun(tx) => self.send_abort(from, tx, request, out),
-            None => self.drop_message(from, tx, request, DropReason::NotBegun, out),
+            None if self.has_begun(cx, tx) => self.send_abort(cx, from, tx, request, out),
+            None => cx.drop_message(from, tx, request, DropReason::NotBegun, out),
         }
     }
 
     /// After boot: sends Commit again for every committed transaction that is not acknowledged by
     /// all.
-    pub(super) fn resume_coordinated(&mut self, out: &mut Outbox<Self>) {
+    pub(super) fn resume_coordinated(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
         for tx in self.coordinated.keys() {
-            let proof = self
-                .wal
-                .redeem(self.wal.recovered_ticket(CommittedTx(tx)))
-                .expect("the boot snapshot is durable");
+            let proof = cx.recovered_proof(CommittedTx(tx));
             self.coordinated.get_mut(tx).expect("a key of this map").stage =
                 Stage::Committing(proof);
-            self.retransmit(tx, out);
+            self.retransmit(cx, tx, out);
         }
     }
 
     /// The end mark of this node's own transactions.
-    fn end_mark(&mut self) -> EndMark {
+    fn end_mark(&mut self, cx: &mut Context) -> EndMark {
         let open = self.coordinated.iter().map(|(tx, _)| Position::of(tx));
-        let end_mark = EndMark::new(self.next_position(), open, self.last_end_mark.as_ref());
+        let end_mark = EndMark::new(self.next_position(cx), open, self.last_end_mark.as_ref());
         self.last_end_mark = Some(end_mark.clone());
         end_mark
     }
 
-    /// Adds committed transactions without END to a snapshot, and applies those that are not yet
-    /// applied.
-    pub(super) fn add_committing(&self, state: &mut State) {
+    /// Adds the request log and the committed transactions without END to a snapshot, and applies
+    /// those that are not yet applied.
+    pub(super) fn add_to(&self, id: NodeId, state: &mut State) {
+        state.clients = self.request_log.state();
         for (tx, coordinated) in self.coordinated.iter() {
             let (request, participants) = (coordinated.request, coordinated.participants.clone());
             match &coordinated.stage {
@@ -465,11 +570,28 @@ impl CommitNode {
                 }
                 Stage::Committing(_) | Stage::Recovered => {}
             }
-            if participants.subordinates(self.id) != 0 {
+            if participants.subordinates(id) != 0 {
                 state.committing.push(Committing { tx, request, participants });
             }
         }
     }
+}
+
+/// Sorts the values that each node's reads found into the order of the request.
+fn reads_in_request_order(ops: &[Op], found: &[(NodeId, Reads)]) -> Reads {
+    if found.is_empty() {
+        return Reads::default();
+    }
+    let mut taken = vec![0; found.len()];
+    let mut all = Vec::new();
+    for op in ops.iter().filter(|op| !op.writes()) {
+        let at = found.iter().position(|(node, _)| *node == op.node);
+        all.push(at.and_then(|at| found[at].1.get(taken[at]).copied().flatten()));
+        if let Some(at) = at {
+            taken[at] += 1;
+        }
+    }
+    Reads::from(&all[..])
 }
 
 fn send_commit(

@@ -147,6 +147,7 @@
 //! from 1 again.
 
 pub mod config;
+mod context;
 mod coordinator;
 mod dedup;
 pub mod end_mark;

@@ -1,30 +1,46 @@
 //! The participant: locks, votes, and waits for the decision. In doubt, it inquires and never
 //! decides alone.
 
+use super::context::{Context, OutcomeTx, PreparedTx, Waiter};
 use super::end_mark::{EndMark, EndedTransactions, Position};
 use super::event::{DropReason, Event};
 use super::message::{InquiryReply, Message, Refusal, Vote};
-use super::node::{CommitNode, OutcomeTx, PendingRecord, PreparedTx, Waiter};
+use super::node::CommitNode;
 use super::op::Reads;
 use super::part::Part;
 use super::record::Record;
-use super::state::{self, Decision};
+use super::state::{self, Decision, State};
 use super::timers::Timer;
 use super::tx_id::TxId;
+use super::tx_map::TxMap;
+use super::view::InDoubt;
 use crate::store::PrepareResult;
 use stormglass_node::contract::Outbox;
 use stormglass_node::id::{NodeId, RequestId, Time};
 use stormglass_node::wal::Durable;
 
+/// The participant half of a node.
+#[derive(Clone, Debug)]
+pub(super) struct Participant {
+    /// The transactions that this node takes part in: waiting, or prepared and undecided.
+    participations: TxMap<Participation>,
+    /// The outcomes known here of transactions that are not known to have ended.
+    outcomes: TxMap<KnownOutcome>,
+    // Sorted by coordinator.
+    ended: Vec<EndedTransactions>,
+    /// The participants that receive an `Aborted` reply once that record is durable.
+    inquirers: Vec<(TxId, NodeId)>,
+}
+
 /// An undecided transaction in which this node takes part.
 #[derive(Clone, Debug)]
-pub(super) struct Participation {
-    pub(super) request: RequestId,
-    pub(super) part: Part,
+struct Participation {
+    request: RequestId,
+    part: Part,
     stage: Stage,
     reads: Reads,
     /// Since when its locks are held, in this incarnation; for operators.
-    pub(super) since: Time,
+    since: Time,
     /// How many inquiries this node has sent.
     inquiries: u32,
     /// When it stops waiting for a lock, or inquires next.
@@ -43,7 +59,7 @@ enum Stage {
 
 /// The outcome of a transaction at this node.
 #[derive(Clone, Debug)]
-pub(super) struct KnownOutcome {
+struct KnownOutcome {
     request: RequestId,
     decision: Decision,
     /// The proof that the outcome record is durable.
@@ -51,65 +67,120 @@ pub(super) struct KnownOutcome {
 }
 
 impl Participation {
-    /// Its locks were held throughout: `reads` are the values of the time when it was prepared, and
-    /// its vote may be requested again.
-    pub(super) fn recovered(
-        request: RequestId,
-        part: Part,
-        reads: Reads,
-        since: Time,
-    ) -> Participation {
-        Participation {
-            request,
-            part,
-            stage: Stage::Preparing,
-            reads,
-            since,
-            inquiries: 0,
-            due_at: Time(0),
-        }
-    }
-
-    pub(super) fn has_voted(&self) -> bool {
-        matches!(self.stage, Stage::Prepared(_))
-    }
-
-    pub(super) fn inquiries(&self) -> u32 {
-        self.inquiries
-    }
-
-    pub(super) fn is_waiting(&self) -> bool {
+    fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Waiting)
     }
 }
 
-impl KnownOutcome {
-    pub(super) fn recovered(known: state::KnownOutcome) -> KnownOutcome {
-        KnownOutcome { request: known.request, decision: known.decision, proof: None }
+/// Recovery, and what operators see.
+impl Participant {
+    /// The half with these transactions, whose locks it takes again. They were held throughout: the
+    /// reads are the values of the time when it was prepared, and its vote may be requested again.
+    pub(super) fn recovered(
+        cx: &mut Context,
+        prepared: Vec<state::Prepared>,
+        known: Vec<state::KnownOutcome>,
+        ended: Vec<EndedTransactions>,
+    ) -> Participant {
+        let mut participations = TxMap::default();
+        for state::Prepared { tx, request, part } in prepared {
+            let reads = cx.relock_part(tx, part.age(), part.ops());
+            let participation = Participation {
+                request,
+                part,
+                stage: Stage::Preparing,
+                reads,
+                since: cx.now(),
+                inquiries: 0,
+                due_at: Time(0),
+            };
+            participations.insert(tx, participation);
+        }
+        let mut outcomes = TxMap::default();
+        for state::KnownOutcome { tx, request, decision } in known {
+            outcomes.insert(tx, KnownOutcome { request, decision, proof: None });
+        }
+        Participant { participations, outcomes, ended, inquirers: Vec::new() }
     }
 
-    /// The coordinator waits for an Ack, which waits for the outcome record.
-    pub(super) fn owes_ack(&self) -> bool {
-        self.decision == Decision::Committed && self.proof.is_none()
+    /// Adds this half's part of the durable state.
+    pub(super) fn add_to(&self, state: &mut State) {
+        for (tx, known) in self.outcomes.iter() {
+            let KnownOutcome { request, decision, .. } = *known;
+            state.outcomes.push(state::KnownOutcome { tx, request, decision });
+        }
+        state.ended = self.ended.clone();
+        for (tx, participation) in
+            self.participations.iter().filter(|(_, participation)| !participation.is_waiting())
+        {
+            state.prepared.push(state::Prepared {
+                tx,
+                request: participation.request,
+                part: participation.part.clone(),
+            });
+        }
     }
 
-    pub(super) fn state(&self, tx: TxId) -> state::KnownOutcome {
-        state::KnownOutcome { tx, request: self.request, decision: self.decision }
+    /// The number of undecided transactions.
+    pub(super) fn count(&self) -> usize {
+        self.participations.iter().count()
+    }
+
+    /// Whether this node has a part in the transaction, or knows its outcome.
+    pub(super) fn knows(&self, tx: TxId) -> bool {
+        self.participations.get(tx).is_some() || self.outcomes.get(tx).is_some()
+    }
+
+    /// Whether no transaction is undecided, and no coordinator waits for an Ack, which waits for
+    /// the outcome record.
+    pub(super) fn is_idle(&self) -> bool {
+        self.participations.is_empty()
+            && self
+                .outcomes
+                .iter()
+                .all(|(_, known)| known.decision == Decision::Aborted || known.proof.is_some())
+    }
+
+    /// Outcomes kept for other participants.
+    pub(super) fn outcomes_kept(&self) -> u64 {
+        self.outcomes.iter().count() as u64
+    }
+
+    /// The transactions in doubt at node `id`.
+    pub(super) fn in_doubt(&self, id: NodeId, now: Time) -> Vec<InDoubt> {
+        let mut in_doubt = Vec::new();
+        for (tx, participation) in self.participations.iter() {
+            if participation.is_waiting() {
+                continue;
+            }
+            let others = participation.part.participants().iter().copied();
+            in_doubt.push(InDoubt {
+                tx,
+                request: participation.request,
+                age: now.since(participation.since),
+                coordinator: tx.coordinator,
+                peers: others.filter(|peer| *peer != id && *peer != tx.coordinator).collect(),
+                voted: matches!(participation.stage, Stage::Prepared(_)),
+                inquiries: participation.inquiries,
+            });
+        }
+        in_doubt
     }
 }
 
 /// Preparing and voting.
-impl CommitNode {
+impl Participant {
     pub(super) fn on_prepare(
         &mut self,
+        cx: &mut Context,
         tx: TxId,
         request: RequestId,
         part: Part,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
-        let mine = part.ops().iter().all(|op| op.node == self.id) && !part.ops().is_empty();
-        if !mine || part.participants().bit(self.id).is_none() {
-            return self.drop_message(tx.coordinator, tx, request, DropReason::WrongPart, out);
+        let mine = part.ops().iter().all(|op| op.node == cx.id()) && !part.ops().is_empty();
+        if !mine || part.participants().bit(cx.id()).is_none() {
+            return cx.drop_message(tx.coordinator, tx, request, DropReason::WrongPart, out);
         }
         if let Some(known) = self.outcomes.get(tx) {
             match known.decision {
@@ -128,25 +199,30 @@ impl CommitNode {
             return;
         }
         let waiter = Waiter { age: part.age(), tx };
-        let due_at = self.now + self.config.vote_timeout;
-        let (stage, reads, since) = (Stage::Waiting, Reads::default(), self.now);
+        let due_at = cx.vote_deadline();
+        let (stage, reads, since) = (Stage::Waiting, Reads::default(), cx.now());
         let participation =
             Participation { request, part, stage, reads, since, inquiries: 0, due_at };
         self.participations.insert(tx, participation);
-        if !self.try_lock_participation(tx, out) {
-            self.start_waiting(waiter);
-            self.timers.set(due_at, Timer::LockTimeout, tx);
+        if !self.try_lock_participation(cx, tx, out) {
+            cx.start_waiting(waiter);
+            cx.set_timer(due_at, Timer::LockTimeout, tx);
         }
     }
 
     /// Tries to get the locks of a waiting transaction; false if it has to keep waiting.
-    pub(super) fn try_lock_participation(&mut self, tx: TxId, out: &mut Outbox<Self>) -> bool {
+    pub(super) fn try_lock_participation(
+        &mut self,
+        cx: &mut Context,
+        tx: TxId,
+        out: &mut Outbox<CommitNode>,
+    ) -> bool {
         let Some(participation) =
             self.participations.get_mut(tx).filter(|participation| participation.is_waiting())
         else {
             return true;
         };
-        let grant = self.store.prepare(tx, participation.part.age(), participation.part.ops());
+        let grant = cx.prepare_part(tx, participation.part.age(), participation.part.ops());
         let (request, due_at) = (participation.request, participation.due_at);
         match grant {
             PrepareResult::Wait => return false,
@@ -156,51 +232,57 @@ impl CommitNode {
             }
             PrepareResult::Locked(reads) => {
                 participation.reads = reads;
-                participation.since = self.now;
+                participation.since = cx.now();
                 participation.stage = Stage::Preparing;
                 let record = Record::Prepared { tx, request, part: participation.part.clone() };
-                let ticket = self.wal.append(&record, PreparedTx(tx), out);
-                self.pending.push_back(PendingRecord::Prepared(ticket));
-                self.wal.force(out);
+                cx.append_prepared(tx, &record, out);
+                cx.force(out);
             }
         }
-        self.timers.cancel(due_at, Timer::LockTimeout, tx);
+        cx.cancel_timer(due_at, Timer::LockTimeout, tx);
         true
     }
 
     /// PREPARED is durable: votes Yes, unless the transaction was decided meanwhile.
     pub(super) fn on_prepared_durable(
         &mut self,
+        cx: &mut Context,
         proof: Durable<PreparedTx>,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
         let tx = proof.get().0;
-        let due_at = self.now + self.config.vote_timeout;
+        let due_at = cx.vote_deadline();
         let Some(participation) = self.participations.get_mut(tx) else { return };
         participation.stage = Stage::Prepared(proof);
         participation.due_at = due_at;
         send_vote_yes(proof, participation.request, participation.reads.clone(), out);
-        self.timers.set(due_at, Timer::Inquire, tx);
+        cx.set_timer(due_at, Timer::Inquire, tx);
     }
 
-    pub(super) fn on_lock_timeout(&mut self, tx: TxId) {
-        self.discard_waiting(tx);
+    pub(super) fn on_lock_timeout(&mut self, cx: &mut Context, tx: TxId) {
+        self.discard_waiting(cx, tx);
     }
 
-    fn discard_waiting(&mut self, tx: TxId) {
+    fn discard_waiting(&mut self, cx: &mut Context, tx: TxId) {
         if self.participations.get(tx).is_some_and(Participation::is_waiting) {
             let participation = self.participations.remove(tx).expect("checked above");
-            self.timers.cancel(participation.due_at, Timer::LockTimeout, tx);
-            self.stop_waiting(Waiter { age: participation.part.age(), tx });
+            cx.cancel_timer(participation.due_at, Timer::LockTimeout, tx);
+            cx.stop_waiting(Waiter { age: participation.part.age(), tx });
         }
     }
 }
 
 /// Learning the decision.
-impl CommitNode {
-    pub(super) fn on_commit(&mut self, tx: TxId, request: RequestId, out: &mut Outbox<Self>) {
+impl Participant {
+    pub(super) fn on_commit(
+        &mut self,
+        cx: &mut Context,
+        tx: TxId,
+        request: RequestId,
+        out: &mut Outbox<CommitNode>,
+    ) {
         if self.participations.get(tx).is_some_and(|participation| !participation.is_waiting()) {
-            return self.apply_decision(tx, Decision::Committed, out);
+            return self.apply_decision(cx, tx, Decision::Committed, out);
         }
         match self.outcomes.get(tx) {
             Some(KnownOutcome { decision: Decision::Committed, proof, .. }) => {
@@ -215,50 +297,59 @@ impl CommitNode {
         }
     }
 
-    pub(super) fn on_abort(&mut self, tx: TxId, out: &mut Outbox<Self>) {
-        self.discard_waiting(tx);
+    pub(super) fn on_abort(&mut self, cx: &mut Context, tx: TxId, out: &mut Outbox<CommitNode>) {
+        self.discard_waiting(cx, tx);
         if self.participations.get(tx).is_some() {
-            self.apply_decision(tx, Decision::Aborted, out);
+            self.apply_decision(cx, tx, Decision::Aborted, out);
         }
     }
 
     /// Appends the outcome record, applies the decision and releases the locks. An abort is not
     /// forced: a participant that loses the record is in doubt again and inquires again.
-    fn apply_decision(&mut self, tx: TxId, decision: Decision, out: &mut Outbox<Self>) {
+    fn apply_decision(
+        &mut self,
+        cx: &mut Context,
+        tx: TxId,
+        decision: Decision,
+        out: &mut Outbox<CommitNode>,
+    ) {
         let participation =
             self.participations.remove(tx).expect("a decision applies to a participation");
-        self.timers.cancel(participation.due_at, Timer::Inquire, tx);
+        cx.cancel_timer(participation.due_at, Timer::Inquire, tx);
         let request = participation.request;
         let record = match decision {
             Decision::Committed => Record::Committed { tx, request },
             Decision::Aborted => Record::Aborted { tx, request },
         };
-        self.record_outcome(tx, request, decision, &record, out);
+        self.record_outcome(cx, tx, request, decision, &record, out);
         match decision {
             Decision::Committed => {
-                self.wal.force(out);
-                self.store.commit(tx, participation.part.ops());
+                cx.force(out);
+                cx.commit_part(tx, participation.part.ops());
             }
-            Decision::Aborted => self.store.abort(tx, participation.part.ops()),
+            Decision::Aborted => cx.abort_part(tx, participation.part.ops()),
         }
-        self.locks_released = true;
     }
 
     fn record_outcome(
         &mut self,
+        cx: &mut Context,
         tx: TxId,
         request: RequestId,
         decision: Decision,
         record: &Record,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
-        let ticket = self.wal.append(record, OutcomeTx(tx), out);
-        self.pending.push_back(PendingRecord::Outcome(ticket));
+        cx.append_outcome(tx, record, out);
         self.outcomes.insert(tx, KnownOutcome { request, decision, proof: None });
     }
 
     /// An outcome record is durable: acknowledges it, or replies to the participants that inquired.
-    pub(super) fn on_outcome_durable(&mut self, proof: Durable<OutcomeTx>, out: &mut Outbox<Self>) {
+    pub(super) fn on_outcome_durable(
+        &mut self,
+        proof: Durable<OutcomeTx>,
+        out: &mut Outbox<CommitNode>,
+    ) {
         let tx = proof.get().0;
         if let Some(known) = self.outcomes.get_mut(tx) {
             known.proof = Some(proof);
@@ -277,15 +368,15 @@ impl CommitNode {
 }
 
 /// In doubt.
-impl CommitNode {
+impl Participant {
     /// Sends an inquiry to the coordinator, and from the second time on to all other participants.
-    pub(super) fn inquire(&mut self, tx: TxId, out: &mut Outbox<Self>) {
+    pub(super) fn inquire(&mut self, cx: &mut Context, tx: TxId, out: &mut Outbox<CommitNode>) {
         let Some(participation) = self.participations.get_mut(tx) else { return };
         participation.inquiries += 1;
         let (request, inquiries) = (participation.request, participation.inquiries);
         out.send(tx.coordinator, Message::Inquire { tx, request });
         if inquiries > 1 {
-            let me = self.id;
+            let me = cx.id();
             for &to in participation
                 .part
                 .participants()
@@ -295,19 +386,20 @@ impl CommitNode {
                 out.send(to, Message::Inquire { tx, request });
             }
         }
-        let at = self.now + self.backoff(inquiries - 1);
+        let at = cx.now() + cx.backoff(inquiries - 1);
         self.participations.get_mut(tx).expect("checked above").due_at = at;
-        self.timers.set(at, Timer::Inquire, tx);
+        cx.set_timer(at, Timer::Inquire, tx);
     }
 
     /// Another participant is in doubt. If this node has no record, it decides: it forces ABORTED,
     /// so that it cannot vote Yes later, and replies when that record is durable.
     pub(super) fn on_inquiry_as_participant(
         &mut self,
+        cx: &mut Context,
         from: NodeId,
         tx: TxId,
         request: RequestId,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
         if let Some(known) = self.outcomes.get(tx) {
             match (known.proof, known.decision) {
@@ -318,36 +410,50 @@ impl CommitNode {
                     send_inquiry_reply(from, proof, request, InquiryReply::Aborted, out)
                 }
                 (None, Decision::Committed) => {}
-                (None, Decision::Aborted) => self.reply_when_durable(tx, from, out),
+                (None, Decision::Aborted) => self.reply_when_durable(cx, tx, from, out),
             }
             return;
         }
         if self.has_ended(tx) {
             return;
         }
-        self.discard_waiting(tx);
+        self.discard_waiting(cx, tx);
         if self.participations.get(tx).is_some() {
             out.send(from, Message::InquiryReply { tx, request, reply: InquiryReply::Uncertain });
             return;
         }
-        self.record_outcome(tx, request, Decision::Aborted, &Record::Aborted { tx, request }, out);
-        self.reply_when_durable(tx, from, out);
+        self.record_outcome(
+            cx,
+            tx,
+            request,
+            Decision::Aborted,
+            &Record::Aborted { tx, request },
+            out,
+        );
+        self.reply_when_durable(cx, tx, from, out);
     }
 
-    fn reply_when_durable(&mut self, tx: TxId, to: NodeId, out: &mut Outbox<Self>) {
+    fn reply_when_durable(
+        &mut self,
+        cx: &mut Context,
+        tx: TxId,
+        to: NodeId,
+        out: &mut Outbox<CommitNode>,
+    ) {
         if !self.inquirers.contains(&(tx, to)) {
             self.inquirers.push((tx, to));
         }
-        self.wal.force(out);
+        cx.force(out);
     }
 
     pub(super) fn on_inquiry_reply(
         &mut self,
+        cx: &mut Context,
         from: NodeId,
         tx: TxId,
         request: RequestId,
         reply: InquiryReply,
-        out: &mut Outbox<Self>,
+        out: &mut Outbox<CommitNode>,
     ) {
         let Some(participation) =
             self.participations.get(tx).filter(|participation| !participation.is_waiting())
@@ -355,46 +461,47 @@ impl CommitNode {
             return;
         };
         if participation.part.participants().bit(from).is_none() {
-            return self.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
+            return cx.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
         }
         match reply {
-            InquiryReply::Committed => self.apply_decision(tx, Decision::Committed, out),
-            InquiryReply::Aborted => self.apply_decision(tx, Decision::Aborted, out),
+            InquiryReply::Committed => self.apply_decision(cx, tx, Decision::Committed, out),
+            InquiryReply::Aborted => self.apply_decision(cx, tx, Decision::Aborted, out),
             InquiryReply::Uncertain => {}
         }
     }
 
     /// After boot: inquires at once about every transaction in doubt.
-    pub(super) fn resume_participations(&mut self, out: &mut Outbox<Self>) {
+    pub(super) fn resume_participations(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
         for tx in self.participations.keys() {
-            let proof = self
-                .wal
-                .redeem(self.wal.recovered_ticket(PreparedTx(tx)))
-                .expect("the boot snapshot is durable");
+            let proof = cx.recovered_proof(PreparedTx(tx));
             self.participations.get_mut(tx).expect("a key of this map").stage =
                 Stage::Prepared(proof);
-            self.inquire(tx, out);
+            self.inquire(cx, tx, out);
         }
     }
 
-    pub(super) fn resume_outcomes(&mut self) {
+    pub(super) fn resume_outcomes(&mut self, cx: &mut Context) {
         for (tx, known) in self.outcomes.iter_mut() {
-            let proof = self.wal.redeem(self.wal.recovered_ticket(OutcomeTx(tx)));
-            known.proof = Some(proof.expect("the boot snapshot is durable"));
+            known.proof = Some(cx.recovered_proof(OutcomeTx(tx)));
         }
     }
 }
 
 /// Forgetting.
-impl CommitNode {
-    pub(super) fn has_ended(&self, tx: TxId) -> bool {
+impl Participant {
+    fn has_ended(&self, tx: TxId) -> bool {
         let at = self.ended.binary_search_by_key(&tx.coordinator, |ended| ended.coordinator);
         at.is_ok_and(|at| self.ended[at].contains(Position::of(tx)))
     }
 
     /// Merges a coordinator's end mark: ended transactions need no outcome, and waiting for their
     /// locks is pointless.
-    pub(super) fn on_end_mark(&mut self, coordinator: NodeId, end_mark: &EndMark) {
+    pub(super) fn on_end_mark(
+        &mut self,
+        cx: &mut Context,
+        coordinator: NodeId,
+        end_mark: &EndMark,
+    ) {
         let at = match self.ended.binary_search_by_key(&coordinator, |ended| ended.coordinator) {
             Ok(at) => at,
             Err(at) => {
@@ -408,13 +515,14 @@ impl CommitNode {
         let ended = &self.ended[at];
         self.outcomes
             .retain(|tx, _| tx.coordinator != coordinator || !ended.contains(Position::of(tx)));
-        let has_ended = |waiter: &&Waiter| {
-            waiter.tx.coordinator == coordinator && ended.contains(Position::of(waiter.tx))
-        };
-        let ended_waiting: Vec<TxId> =
-            self.waiting.iter().filter(has_ended).map(|waiter| waiter.tx).collect();
+        let ended_waiting: Vec<TxId> = cx
+            .waiting()
+            .iter()
+            .map(|waiter| waiter.tx)
+            .filter(|tx| tx.coordinator == coordinator && ended.contains(Position::of(*tx)))
+            .collect();
         for tx in ended_waiting {
-            self.discard_waiting(tx);
+            self.discard_waiting(cx, tx);
         }
     }
 }

@@ -2,12 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::message::Message;
-use super::node::CommitNode;
 use super::op::Key;
-use super::participant::{KnownOutcome, Participation};
 use super::tx_id::TxId;
-use stormglass_node::id::{Incarnation, Micros, NodeId, RequestId, Time};
+use stormglass_node::id::{Incarnation, Micros, NodeId, RequestId};
+use stormglass_node::wal::Wal;
 
 /// The state of a node at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,89 +93,14 @@ pub struct LogView {
     pub snapshot_bytes: u64,
 }
 
-impl CommitNode {
-    /// The current incarnation, once its boot is durable.
-    pub fn incarnation(&self) -> Option<Incarnation> {
-        self.wal.ready().then_some(self.incarnation)
-    }
-
-    /// Whether no transaction is in progress here, as coordinator or participant, and every commit
-    /// is acknowledged.
-    pub fn is_idle(&self) -> bool {
-        let acknowledged = |known: &KnownOutcome| !known.owes_ack();
-        self.coordinated.is_empty()
-            && self.participations.is_empty()
-            && self.outcomes.iter().all(|(_, known)| acknowledged(known))
-    }
-
-    /// Whether this message would make the node take part in another transaction.
-    pub fn starts_new_work(&self, message: &Message) -> bool {
-        match message {
-            Message::Prepare { tx, .. } => {
-                self.participations.get(*tx).is_none() && self.outcomes.get(*tx).is_none()
-            }
-            Message::Vote { .. }
-            | Message::Commit { .. }
-            | Message::Abort { .. }
-            | Message::Ack { .. }
-            | Message::Inquire { .. }
-            | Message::InquiryReply { .. } => false,
-        }
-    }
-
-    /// The state at `now`.
-    pub fn view(&self, now: Time) -> View {
-        let (mut collecting, mut deciding, mut committing) = (0, 0, 0);
-        for (_, coordinated) in self.coordinated.iter() {
-            match coordinated.phase() {
-                super::coordinator::CoordinatedPhase::Collecting => collecting += 1,
-                super::coordinator::CoordinatedPhase::Deciding => deciding += 1,
-                super::coordinator::CoordinatedPhase::Committing => committing += 1,
-            }
-        }
-        let in_doubt =
-            self.participations.iter().filter(|(_, participation)| !participation.is_waiting());
-        let lock = |(key, holder, exclusive)| HeldLock { key, holder, exclusive };
-        View {
-            incarnation: self.incarnation,
-            ready: self.wal.ready(),
-            begun: self.serial,
-            collecting,
-            deciding,
-            committing,
-            waiting: self.waiting.len() as u64,
-            in_doubt: in_doubt
-                .map(|(tx, participation)| self.in_doubt(tx, participation, now))
-                .collect(),
-            outcomes: self.outcomes.iter().count() as u64,
-            idle: self.is_idle(),
-            clients: self.request_log.clients() as u64,
-            keys: self.store.values().len() as u64,
-            locks: self.store.locks().map(lock).collect(),
-            log: self.log_view(),
-        }
-    }
-
-    fn in_doubt(&self, tx: TxId, participation: &Participation, now: Time) -> InDoubt {
-        let others = participation.part.participants().iter().copied();
-        InDoubt {
-            tx,
-            request: participation.request,
-            age: now.since(participation.since),
-            coordinator: tx.coordinator,
-            peers: others.filter(|peer| *peer != self.id && *peer != tx.coordinator).collect(),
-            voted: participation.has_voted(),
-            inquiries: participation.inquiries(),
-        }
-    }
-
-    fn log_view(&self) -> LogView {
-        let stats = self.wal.stats();
+impl LogView {
+    pub(super) fn new(wal: &Wal) -> LogView {
+        let stats = wal.stats();
         LogView {
-            segment: self.wal.segment_number(),
-            segment_bytes: self.wal.segment_bytes(),
-            appended: self.wal.appended(),
-            durable: self.wal.durable(),
+            segment: wal.segment_number(),
+            segment_bytes: wal.segment_bytes(),
+            appended: wal.appended(),
+            durable: wal.durable(),
             records: stats.records,
             forced: stats.forced,
             barriers: stats.log_barriers,

@@ -1,0 +1,324 @@
+//! What the two halves of a node share: identity and time, the log, the store with its locks, the
+//! timers. The fields are private: a half reaches the log only through an `append_*` that states
+//! which proof the record yields, and locks only through a grant that wakes waiters.
+
+use std::collections::VecDeque;
+
+use super::config::Config;
+use super::event::{DropReason, Event};
+use super::node::CommitNode;
+use super::op::{Key, Op, Reads};
+use super::part::Age;
+use super::record::Record;
+use super::request::{Outcome, Response};
+use super::state::State;
+use super::timers::{Timer, Timers};
+use super::tx_id::TxId;
+use crate::store::{PrepareResult, Store};
+use stormglass_node::contract::{DiskError, OpId, Outbox};
+use stormglass_node::id::{Incarnation, Micros, NodeId, RequestId, Time};
+use stormglass_node::wal::{Durable, Progress, Ticket, Wal};
+
+/// See the [module](self).
+#[derive(Clone, Debug)]
+pub(super) struct Context {
+    id: NodeId,
+    config: Config,
+    incarnation: Incarnation,
+    /// The time of the current step.
+    now: Time,
+    wal: Wal,
+    store: Store,
+    timers: Timers,
+    /// Records whose effects wait until they are durable, in the order of the log.
+    pending: VecDeque<PendingRecord>,
+    /// Transactions that wait for locks of this node, the oldest first.
+    waiting: Vec<Waiter>,
+    /// Whether locks were released in this step, so that waiters may get them.
+    locks_released: bool,
+}
+
+/// An appended record, by the action that follows once it is durable.
+#[derive(Clone, Copy, Debug)]
+enum PendingRecord {
+    Prepared(Ticket<PreparedTx>),
+    Commit(Ticket<CommittedTx>),
+    Outcome(Ticket<OutcomeTx>),
+}
+
+/// A record that has become durable, with the proof.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum DurableRecord {
+    Prepared(Durable<PreparedTx>),
+    Commit(Durable<CommittedTx>),
+    Outcome(Durable<OutcomeTx>),
+}
+
+/// The PREPARED record of this transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PreparedTx(pub(super) TxId);
+
+/// The COMMIT record of this transaction, at its coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CommittedTx(pub(super) TxId);
+
+/// A participant's record of the outcome, COMMITTED or ABORTED.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OutcomeTx(pub(super) TxId);
+
+/// A transaction that waits for locks of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Waiter {
+    pub(super) age: Age,
+    pub(super) tx: TxId,
+}
+
+/// Identity, configuration, time.
+impl Context {
+    pub(super) fn new(
+        config: &Config,
+        id: NodeId,
+        incarnation: Incarnation,
+        now: Time,
+        wal: Wal,
+        store: Store,
+    ) -> Context {
+        Context {
+            id,
+            config: config.clone(),
+            incarnation,
+            now,
+            wal,
+            store,
+            timers: Timers::default(),
+            pending: VecDeque::new(),
+            waiting: Vec::new(),
+            locks_released: false,
+        }
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    pub(super) fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.now
+    }
+
+    pub(super) fn set_now(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// When a transaction that begins or prepares now has waited too long for votes or a decision.
+    pub(super) fn vote_deadline(&self) -> Time {
+        self.now + self.config.vote_timeout
+    }
+
+    pub(super) fn requests_kept(&self) -> usize {
+        self.config.requests_kept
+    }
+
+    /// The interval after the `tries`th attempt: doubling, up to a maximum.
+    pub(super) fn backoff(&self, tries: u32) -> Micros {
+        let doubled = self.config.retry_first.0.saturating_mul(1 << tries.min(30));
+        Micros(doubled.min(self.config.retry_max.0).max(1))
+    }
+
+    #[inline]
+    pub(super) fn is_member(&self, node: NodeId) -> bool {
+        let nodes = &self.config.nodes;
+        // Nodes are mostly numbered in the order of the list.
+        nodes.get(usize::from(node.0)) == Some(&node) || nodes.contains(&node)
+    }
+}
+
+/// The log.
+impl Context {
+    pub(super) fn ready(&self) -> bool {
+        self.wal.ready()
+    }
+
+    pub(super) fn append_prepared(
+        &mut self,
+        tx: TxId,
+        record: &Record,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        let ticket = self.wal.append(record, PreparedTx(tx), out);
+        self.pending.push_back(PendingRecord::Prepared(ticket));
+    }
+
+    pub(super) fn append_commit(
+        &mut self,
+        tx: TxId,
+        record: &Record,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        let ticket = self.wal.append(record, CommittedTx(tx), out);
+        self.pending.push_back(PendingRecord::Commit(ticket));
+    }
+
+    pub(super) fn append_outcome(
+        &mut self,
+        tx: TxId,
+        record: &Record,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        let ticket = self.wal.append(record, OutcomeTx(tx), out);
+        self.pending.push_back(PendingRecord::Outcome(ticket));
+    }
+
+    /// Nothing waits for END: if a crash loses it, Commit is sent and acknowledged once more.
+    pub(super) fn append_end(
+        &mut self,
+        tx: TxId,
+        request: RequestId,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        let _unforced = self.wal.append(&Record::End { tx, request }, (), out);
+    }
+
+    pub(super) fn force(&mut self, out: &mut Outbox<CommitNode>) {
+        self.wal.force(out);
+    }
+
+    pub(super) fn on_disk_done(
+        &mut self,
+        op: OpId,
+        result: Result<(), DiskError>,
+        out: &mut Outbox<CommitNode>,
+    ) -> Result<Progress, DiskError> {
+        let progress = self.wal.on_disk_done(op, result, out);
+        if progress.is_err() {
+            // The node halts, and does nothing more.
+            self.timers = Timers::default();
+        }
+        progress
+    }
+
+    /// The next record that has become durable, in the order of the log.
+    pub(super) fn next_durable(&mut self) -> Option<DurableRecord> {
+        let durable = match self.pending.front().copied()? {
+            PendingRecord::Prepared(ticket) => {
+                DurableRecord::Prepared(self.wal.redeem(ticket).ok()?)
+            }
+            PendingRecord::Commit(ticket) => DurableRecord::Commit(self.wal.redeem(ticket).ok()?),
+            PendingRecord::Outcome(ticket) => DurableRecord::Outcome(self.wal.redeem(ticket).ok()?),
+        };
+        self.pending.pop_front();
+        Some(durable)
+    }
+
+    /// The proof for a record that was read back at boot: the boot snapshot is durable.
+    pub(super) fn recovered_proof<T: std::fmt::Debug>(&self, value: T) -> Durable<T> {
+        let ticket = self.wal.recovered_ticket(value);
+        self.wal.redeem(ticket).expect("the boot snapshot is durable")
+    }
+
+    pub(super) fn needs_compaction(&self) -> bool {
+        self.wal.needs_compaction()
+    }
+
+    pub(super) fn compact(&mut self, state: &State, out: &mut Outbox<CommitNode>) {
+        self.wal.compact(state, out);
+    }
+
+    pub(super) fn wal(&self) -> &Wal {
+        &self.wal
+    }
+}
+
+/// The store and its locks.
+impl Context {
+    /// Locks all keys of a part and reads, or none.
+    pub(super) fn prepare_part(&mut self, tx: TxId, age: Age, ops: &[Op]) -> PrepareResult {
+        self.store.prepare(tx, age, ops)
+    }
+
+    /// Locks a part that was prepared in an earlier incarnation, and reads.
+    pub(super) fn relock_part(&mut self, tx: TxId, age: Age, ops: &[Op]) -> Reads {
+        self.store.lock(tx, age, ops);
+        self.store.read(ops)
+    }
+
+    pub(super) fn commit_part(&mut self, tx: TxId, ops: &[Op]) {
+        self.store.commit(tx, ops);
+        self.locks_released = true;
+    }
+
+    pub(super) fn abort_part(&mut self, tx: TxId, ops: &[Op]) {
+        self.store.abort(tx, ops);
+        self.locks_released = true;
+    }
+
+    pub(super) fn take_locks_released(&mut self) -> bool {
+        std::mem::take(&mut self.locks_released)
+    }
+
+    pub(super) fn values(&self) -> &std::collections::BTreeMap<Key, i64> {
+        self.store.values()
+    }
+
+    pub(super) fn locks(&self) -> impl Iterator<Item = (Key, TxId, bool)> {
+        self.store.locks()
+    }
+
+    pub(super) fn start_waiting(&mut self, waiter: Waiter) {
+        let at = self.waiting.partition_point(|other| *other < waiter);
+        self.waiting.insert(at, waiter);
+    }
+
+    pub(super) fn stop_waiting(&mut self, waiter: Waiter) {
+        if let Ok(at) = self.waiting.binary_search(&waiter) {
+            self.waiting.remove(at);
+        }
+    }
+
+    /// The waiting transactions, the oldest first.
+    pub(super) fn waiting(&self) -> &[Waiter] {
+        &self.waiting
+    }
+}
+
+/// Timers.
+impl Context {
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    pub(super) fn set_timer(&mut self, at: Time, timer: Timer, tx: TxId) {
+        self.timers.set(at, timer, tx);
+    }
+
+    /// Removes a timer set for exactly this time, if it has not fired.
+    pub(super) fn cancel_timer(&mut self, at: Time, timer: Timer, tx: TxId) {
+        self.timers.cancel(at, timer, tx);
+    }
+
+    pub(super) fn pop_due_timer(&mut self) -> Option<(Timer, TxId)> {
+        self.timers.pop_due(self.now)
+    }
+}
+
+/// Replies and reports.
+impl Context {
+    pub(super) fn reply(&self, id: RequestId, outcome: Outcome, out: &mut Outbox<CommitNode>) {
+        out.reply(id, Response { incarnation: self.incarnation, outcome });
+    }
+
+    #[cold]
+    pub(super) fn drop_message(
+        &self,
+        from: NodeId,
+        tx: TxId,
+        request: RequestId,
+        reason: DropReason,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        out.report(Event::Dropped { from, tx, request, reason });
+    }
+}
