@@ -48,17 +48,13 @@ const NO_VOTE_PERMILLE: u64 = 50;
 
 impl RoundRobinClient {
     fn new(nodes: u16, remaining: u32, key: u64) -> RoundRobinClient {
-        let keys = |prefix: &str| {
-            std::array::from_fn(|turn| Key::new(&format!("{prefix}{turn}")).expect("a short name"))
-        };
-        let (put_keys, empty_keys) = (keys("k"), keys("empty"));
         RoundRobinClient {
             nodes,
             remaining,
             serial: 0,
             key,
-            put_keys,
-            empty_keys,
+            put_keys: keys("k"),
+            empty_keys: keys("empty"),
             due_us: 0,
             timer_set: false,
             committed: 0,
@@ -88,25 +84,28 @@ impl RoundRobinClient {
         self.due_us = now_us + RETRY_AFTER_US;
         self.set_timer(actions);
         let id = RequestId { client: 1, serial: self.serial, attempt: 0 };
-        let coordinator = (self.serial - 1) % u32::from(self.nodes);
-        let turn = self.serial as usize % self.put_keys.len();
-        let (put_key, empty_key) = (self.put_keys[turn], self.empty_keys[turn]);
-        let op = |node: u16| {
-            let random = hash(self.key, (u64::from(self.serial) << 16) | u64::from(node));
-            let votes_no = u32::from(node) != coordinator && below(random, 1000) < NO_VOTE_PERMILLE;
-            let action = if votes_no {
-                Action::Add { by: -1, at_least: 0 }
-            } else {
-                Action::Put(self.serial.into())
-            };
-            Op { node: NodeId(node), key: if votes_no { empty_key } else { put_key }, action }
-        };
-        let ops: Arc<[Op]> = (0..self.nodes).map(op).collect();
+        let coordinator = NodeId(((self.serial - 1) % u32::from(self.nodes)) as u16);
+        let ops: Arc<[Op]> =
+            (0..self.nodes).map(|node| self.op_at(NodeId(node), coordinator)).collect();
         let age = Age { at: self.serial.into(), by: id };
         let seen = RequestNumber { serial: self.serial, attempt: 0 };
         let request = Request::Transact { incarnation: Incarnation(1), age, seen, ops };
-        actions.send_request(id, NodeId(coordinator as u16), request);
+        actions.send_request(id, coordinator, request);
     }
+
+    fn op_at(&self, node: NodeId, coordinator: NodeId) -> Op {
+        let turn = self.serial as usize % self.put_keys.len();
+        let random = hash(self.key, (u64::from(self.serial) << 16) | u64::from(node.0));
+        if node != coordinator && below(random, 1000) < NO_VOTE_PERMILLE {
+            let action = Action::Add { by: -1, at_least: 0 };
+            return Op { node, key: self.empty_keys[turn], action };
+        }
+        Op { node, key: self.put_keys[turn], action: Action::Put(self.serial.into()) }
+    }
+}
+
+fn keys(prefix: &str) -> [Key; 16] {
+    std::array::from_fn(|turn| Key::new(&format!("{prefix}{turn}")).expect("a short name"))
 }
 
 impl<N: TransactionNode> Workload<N> for RoundRobinClient {
@@ -176,8 +175,7 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
         ..Commit.config(&plan)
     };
     let key = rng.key();
-    let (nodes, remaining) = (bench.nodes, bench.txns);
-    let clients = RoundRobinClient::new(nodes, remaining, key);
+    let clients = RoundRobinClient::new(bench.nodes, bench.txns, key);
     let chooser = Seeded::new(&plan, rates, &mut rng);
     let world = match reused_world {
         Some(world) => {
@@ -191,7 +189,10 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
     };
     let outcome = world.run();
     let clients = world.workload();
-    let (committed, aborted, virtual_us) =
-        (clients.committed, clients.aborted, clients.last_answer_us);
-    BenchResult { outcome, committed, aborted, virtual_us }
+    BenchResult {
+        outcome,
+        committed: clients.committed,
+        aborted: clients.aborted,
+        virtual_us: clients.last_answer_us,
+    }
 }

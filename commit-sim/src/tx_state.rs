@@ -101,6 +101,12 @@ impl TxStates {
         &mut self.states[self.last_found]
     }
 
+    #[inline]
+    pub(super) fn decision_number_if_committed(&mut self, tx: TxId) -> u32 {
+        let tx_state = self.tx_state(tx);
+        if tx_state.committed { tx_state.decision_number } else { 0 }
+    }
+
     #[inline(never)]
     fn find(&mut self, tx: TxId) -> usize {
         let incarnations = &mut self.indices[usize::from(tx.coordinator.0)];
@@ -210,7 +216,8 @@ impl TxState {
     /// The decision in the node's outcome record, and the status of that record.
     #[inline]
     pub(super) fn outcome(&self, node: NodeId) -> Option<(Decision, RecordStatus)> {
-        let (node_sets, bit) = (&self.node_sets, bit(node));
+        let node_sets = &self.node_sets;
+        let bit = bit(node);
         if node_sets.outcome & bit == 0 {
             return None;
         }

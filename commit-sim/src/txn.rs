@@ -57,15 +57,14 @@ impl ScheduledRequest for Txn {
     /// put instead of another operation.
     fn simplifications(&self) -> Vec<Txn> {
         let mut all = Vec::new();
-        let with = |ops: Vec<Op>| Txn { ops: ops.into(), stubborn: self.stubborn };
         if self.ops.len() > 3 {
             let (front, back) = self.ops.split_at(self.ops.len() / 2);
-            all.extend([with(front.to_vec()), with(back.to_vec())]);
+            all.extend([self.with_ops(front.to_vec()), self.with_ops(back.to_vec())]);
         }
         if self.ops.len() > 1 {
             all.extend((0..self.ops.len()).map(|gone| {
                 let kept = self.ops.iter().enumerate().filter(|(at, _)| *at != gone);
-                with(kept.map(|(_, op)| *op).collect())
+                self.with_ops(kept.map(|(_, op)| *op).collect())
             }));
         }
         if self.stubborn {
@@ -75,7 +74,7 @@ impl ScheduledRequest for Txn {
             if !matches!(op.action, Action::Put(0..10)) {
                 let mut ops = self.ops.to_vec();
                 ops[at].action = Action::Put(1 + at as i64 % 9);
-                all.push(with(ops));
+                all.push(self.with_ops(ops));
             }
         }
         all
@@ -92,7 +91,13 @@ impl ScheduledRequest for Txn {
     fn renumbered(&self, number: &dyn Fn(NodeId) -> Option<NodeId>) -> Option<Txn> {
         let ops: Vec<Op> =
             self.ops.iter().filter_map(|op| Some(Op { node: number(op.node)?, ..*op })).collect();
-        (!ops.is_empty()).then(|| Txn { ops: ops.into(), stubborn: self.stubborn })
+        (!ops.is_empty()).then(|| self.with_ops(ops))
+    }
+}
+
+impl Txn {
+    fn with_ops(&self, ops: Vec<Op>) -> Txn {
+        Txn { ops: ops.into(), stubborn: self.stubborn }
     }
 }
 
@@ -102,16 +107,15 @@ const ABSENT: &str = "absent-";
 fn read_op(text: &mut Cursor<'_>) -> Result<Op, ParseError> {
     let verb = text.one_of(&[("put", 'p'), ("add", 'a'), ("get", 'g'), ("delete", 'd')])?;
     let (node, key) = read_key(text)?;
-    let number = |text: &mut Cursor<'_>| text.parsed::<i64>("a whole number", |_| true);
     let action = match verb {
-        'p' => Action::Put(number(text)?),
+        'p' => Action::Put(read_number(text)?),
         'a' => {
-            let by = number(text)?;
+            let by = read_number(text)?;
             let bounded = text.take("at");
             if bounded {
                 text.expect_word("least")?;
             }
-            Action::Add { by, at_least: if bounded { number(text)? } else { i64::MIN } }
+            Action::Add { by, at_least: if bounded { read_number(text)? } else { i64::MIN } }
         }
         'g' => Action::Get,
         _ => Action::Delete,
@@ -119,18 +123,22 @@ fn read_op(text: &mut Cursor<'_>) -> Result<Op, ParseError> {
     Ok(Op { node, key, action })
 }
 
+fn read_number(text: &mut Cursor<'_>) -> Result<i64, ParseError> {
+    text.parsed("a whole number", |_| true)
+}
+
 fn read_key(text: &mut Cursor<'_>) -> Result<(NodeId, Key), ParseError> {
     let last = text.nodes() - 1;
     let expected =
         format!("a node (n0 to n{last}) and a key of at most {} bytes, like n0/k", Key::BYTES_MAX);
-    let read = |token: &str| {
-        let (absent, token) =
-            token.strip_prefix(ABSENT).map_or((false, token), |token| (true, token));
-        let (node, key) = token.strip_prefix('n')?.split_once('/')?;
-        let node = node.parse().ok().filter(|node| (*node > last) == absent)?;
-        Some((NodeId(node), Key::new(key).ok().filter(|_| !key.is_empty())?))
-    };
-    let found = read(text.peek()).ok_or_else(|| text.error_here(&expected))?;
+    let found = parse_key(text.peek(), last).ok_or_else(|| text.error_here(&expected))?;
     text.word(&expected)?;
     Ok(found)
+}
+
+fn parse_key(token: &str, last_node: u16) -> Option<(NodeId, Key)> {
+    let (absent, token) = token.strip_prefix(ABSENT).map_or((false, token), |token| (true, token));
+    let (node, key) = token.strip_prefix('n')?.split_once('/')?;
+    let node = node.parse().ok().filter(|node| (*node > last_node) == absent)?;
+    Some((NodeId(node), Key::new(key).ok().filter(|_| !key.is_empty())?))
 }

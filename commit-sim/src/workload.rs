@@ -101,7 +101,8 @@ pub(super) fn draw_requests(
     // Each client's requests take about half of the fault phase, retries not counted.
     let pause_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count);
     let requests = (0..count).map(|nth| {
-        let (client, serial) = (u64::from(nth % plan.clients + 1), nth / plan.clients + 1);
+        let client = u64::from(nth % plan.clients + 1);
+        let serial = nth / plan.clients + 1;
         let node = rng.node();
         let ops = draw_ops(plan, rng, hot);
         let after_us = rng.between(0, pause_us);
@@ -138,19 +139,8 @@ impl From<stormglass_sim::workload::PlannedRequest<Txn>> for ClientRequest {
 impl Clients {
     /// Clients with these requests; each client sends its own in the order of the list.
     pub fn new(nodes: u16, clients: u32, requests: Vec<ClientRequest>) -> Clients {
-        let client = |number: u64| Client {
-            own_requests: (0..requests.len()).filter(|at| requests[*at].client == number).collect(),
-            next: 0,
-            attempt: 0,
-            incarnations: vec![Incarnation(1); nodes.into()],
-            addressed_incarnation: Incarnation(1),
-            first_attempt_us: 0,
-            due_us: 0,
-            stage: Stage::Thinking,
-            retries: 0,
-            was_unknown: false,
-        };
-        let clients = (1..=u64::from(clients)).map(client).collect();
+        let clients =
+            (1..=u64::from(clients)).map(|number| Client::new(number, nodes, &requests)).collect();
         Clients { requests, clients, nodes, healed: false, resolved: 0 }
     }
 
@@ -181,30 +171,28 @@ fn draw_ops(plan: &Plan, rng: &mut Rng, hot: bool) -> Arc<[Op]> {
     let least = if rng.chance(1, 3) { 1 } else { nodes };
     let count = rng.between(least, 3 * nodes);
     let reads_only = rng.chance(1, 6);
-    let op = |_| {
-        let key = if hot && rng.chance(1, 2) {
-            "hot".to_string()
-        } else {
-            format!("k{}", rng.between(0, 5))
-        };
-        let key = Key::new(&key).expect("short");
-        let action = match if reads_only { 0 } else { rng.between(0, 5) } {
-            0 | 1 => Action::Get,
-            2 => Action::Delete,
-            3 => Action::Add { by: 1, at_least: i64::MIN },
-            // Rare: until the key is written again, every Add to it aborts for an overflow.
-            4 if rng.chance(1, 40) => Action::Put(i64::MAX),
-            _ => Action::Put(i64::try_from(rng.between(0, 1_000_000)).expect("small")),
-        };
-        Op { node: rng.node(), key, action }
-    };
-    let mut ops: Vec<Op> = (0..count).map(op).collect();
+    let mut ops: Vec<Op> = (0..count).map(|_| draw_op(rng, hot, reads_only)).collect();
     if rng.chance(1, 200) {
         // The cluster has no such node, so the coordinator must answer that this is not a valid
         // transaction.
         ops.push(Op { node: NodeId(plan.nodes), key: account(rng), action: Action::Get });
     }
     ops.into()
+}
+
+fn draw_op(rng: &mut Rng, hot: bool, reads_only: bool) -> Op {
+    let key =
+        if hot && rng.chance(1, 2) { "hot".to_string() } else { format!("k{}", rng.between(0, 5)) };
+    let key = Key::new(&key).expect("short");
+    let action = match if reads_only { 0 } else { rng.between(0, 5) } {
+        0 | 1 => Action::Get,
+        2 => Action::Delete,
+        3 => Action::Add { by: 1, at_least: i64::MIN },
+        // Rare: until the key is written again, every Add to it aborts for an overflow.
+        4 if rng.chance(1, 40) => Action::Put(i64::MAX),
+        _ => Action::Put(i64::try_from(rng.between(0, 1_000_000)).expect("small")),
+    };
+    Op { node: rng.node(), key, action }
 }
 
 /// The key of one of the accounts. Transfers preserve the total over all accounts of all nodes, 0.
@@ -233,6 +221,21 @@ pub(super) fn acknowledges_outcomes(client: u64) -> bool {
 }
 
 impl Client {
+    fn new(number: u64, nodes: u16, requests: &[ClientRequest]) -> Client {
+        Client {
+            own_requests: (0..requests.len()).filter(|at| requests[*at].client == number).collect(),
+            next: 0,
+            attempt: 0,
+            incarnations: vec![Incarnation(1); nodes.into()],
+            addressed_incarnation: Incarnation(1),
+            first_attempt_us: 0,
+            due_us: 0,
+            stage: Stage::Thinking,
+            retries: 0,
+            was_unknown: false,
+        }
+    }
+
     /// The request that is pending or next.
     fn planned<'a>(&self, requests: &'a [ClientRequest]) -> Option<&'a ClientRequest> {
         self.own_requests.get(self.next).map(|index| &requests[*index])
@@ -429,10 +432,11 @@ impl Clients {
 
     /// Sends one transaction over every key of every node: it commits only if no lock remains.
     fn probe<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
-        let reads = |node| all_keys().map(move |key| Op { node, key, action: Action::Get });
-        let writes = |node| all_keys().map(move |key| Op { node, key, action: Action::Put(0) });
-        let ops =
-            (0..self.nodes).map(NodeId).flat_map(|node| reads(node).chain(writes(node))).collect();
+        let mut ops = Vec::new();
+        for node in (0..self.nodes).map(NodeId) {
+            ops.extend(all_keys().map(|key| Op { node, key, action: Action::Get }));
+            ops.extend(all_keys().map(|key| Op { node, key, action: Action::Put(0) }));
+        }
         // The checker recognises the probe by its serial.
         let serial = self.requests.iter().map(|planned| planned.serial).max().unwrap_or(0) + 1_000;
         let coordinator = NodeId(0);
@@ -440,7 +444,7 @@ impl Clients {
             client: 1,
             serial,
             coordinator,
-            ops,
+            ops: ops.into(),
             think_us: 0,
             stubborn: false,
         });

@@ -55,20 +55,18 @@ impl CausalTrace {
                 }
             }
         }
-        let request_key = |id: RequestId| (id.client, id.serial);
         let about = self.about().map(request_key);
-        let causal_past = |(at, fact): &(usize, &RecordedFact)| {
+        let mut lines = Vec::new();
+        for (at, fact) in self.facts.iter().enumerate() {
             let same_request = about.is_none() || fact.about.map(request_key) == about;
-            *at == last
-                || in_past[*at] && (same_request || fact.fault)
+            if at == last
+                || in_past[at] && (same_request || fact.fault)
                 || fact.fault && same_request
-        };
-        self.facts
-            .iter()
-            .enumerate()
-            .filter(causal_past)
-            .map(|(_, fact)| fact.line.as_str())
-            .collect()
+            {
+                lines.push(fact.line.as_str());
+            }
+        }
+        lines
     }
 
     /// The process of a fact, and its cause in another process.
@@ -114,6 +112,11 @@ impl CausalTrace {
             self.asked.insert(*id, at);
         }
     }
+}
+
+// Without the attempt: a retry is the same request.
+fn request_key(id: RequestId) -> (u64, u32) {
+    (id.client, id.serial)
 }
 
 impl<N: Node> Checker<N> for CausalTrace {

@@ -41,7 +41,11 @@ enum Exit {
 impl Exit {
     /// The worse of two: a violation before a schedule that could not be run.
     fn worse(self, other: Exit) -> Exit {
-        let rank = |exit| match exit {
+        if other.rank() > self.rank() { other } else { self }
+    }
+
+    fn rank(self) -> u8 {
+        match self {
             Exit::Clean => 0,
             Exit::Interrupted => 1,
             Exit::Usage => 2,
@@ -49,8 +53,7 @@ impl Exit {
             Exit::Nondeterministic => 4,
             Exit::Liveness => 5,
             Exit::Safety => 6,
-        };
-        if rank(other) > rank(self) { other } else { self }
+        }
     }
 
     fn of(violation: &Violation) -> Exit {
@@ -69,8 +72,10 @@ pub fn replay_line<P: Protocol>(protocol: &P, seed: u64, setup: &Setup) -> Strin
 
 /// The command of this protocol, without arguments.
 fn command<P: Protocol>(protocol: &P) -> String {
-    let own_path = || std::env::args().next().unwrap_or_else(|| protocol.name().to_string());
-    protocol.command().map_or_else(own_path, str::to_string)
+    match protocol.command() {
+        Some(command) => command.to_string(),
+        None => std::env::args().next().unwrap_or_else(|| protocol.name().to_string()),
+    }
 }
 
 /// Runs the command line of a protocol. Exit codes: 0 clean, 2 wrong usage, 10 a safety property
@@ -109,7 +114,8 @@ pub fn main<P: Protocol>(protocol: &P) -> ExitCode {
 
 /// The parser, with examples for this protocol's command.
 fn parser<P: Protocol>(protocol: &P) -> clap::Command {
-    let (own_path, mut parser) = (command(protocol), Args::command());
+    let own_path = command(protocol);
+    let mut parser = Args::command();
     let names: Vec<_> = parser.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
     for name in names {
         parser = parser.mut_subcommand(name, |sub| {

@@ -231,6 +231,10 @@ impl fmt::Display for Endpoint {
     }
 }
 
+pub(crate) fn endpoint_list(ends: &[Endpoint]) -> String {
+    ends.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
 impl EffectName {
     /// The request or serial that the effect concerns, if any.
     pub fn subject(&self) -> Option<Subject> {
@@ -248,21 +252,23 @@ impl EffectName {
 
 impl fmt::Display for EffectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let write_after_append =
-            |f: &mut fmt::Formatter<'_>, what: &str, after: &Option<About>| match after {
-                Some(about) => write!(f, "{what} following append {about}"),
-                None => write!(f, "{what} before any append"),
-            };
         match self {
             EffectName::Send(about, to) => write!(f, "send {about} to {to}"),
             EffectName::Append(about) => write!(f, "append {about}"),
-            EffectName::Sync(after) => write_after_append(f, "sync", after),
-            EffectName::SyncDir(after) => write_after_append(f, "sync-dir", after),
-            EffectName::Rename(after) => write_after_append(f, "rename", after),
-            EffectName::Remove(after) => write_after_append(f, "remove", after),
-            EffectName::Truncate(after) => write_after_append(f, "truncate", after),
+            EffectName::Sync(after) => write_after_append(f, "sync", *after),
+            EffectName::SyncDir(after) => write_after_append(f, "sync-dir", *after),
+            EffectName::Rename(after) => write_after_append(f, "rename", *after),
+            EffectName::Remove(after) => write_after_append(f, "remove", *after),
+            EffectName::Truncate(after) => write_after_append(f, "truncate", *after),
             EffectName::Reply(id) => write!(f, "reply {id}"),
         }
+    }
+}
+
+fn write_after_append(f: &mut fmt::Formatter<'_>, what: &str, after: Option<About>) -> fmt::Result {
+    match after {
+        Some(about) => write!(f, "{what} following append {about}"),
+        None => write!(f, "{what} before any append"),
     }
 }
 
@@ -292,8 +298,6 @@ impl fmt::Display for BarrierFault {
 
 impl fmt::Display for TimedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoint_list =
-            |ends: &[Endpoint]| ends.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         match self {
             TimedFault::Cut { from, to, for_us } => {
                 write!(

@@ -10,7 +10,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::hash::Fingerprint;
-use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::property::{Checker, Sometimes, Violation};
 use crate::protocol::{Protocol, draw_run, world};
@@ -76,20 +75,17 @@ pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progres
             scope.spawn(|| {
                 loop {
                     let end = options.seeds.end;
-                    let block_end = |first: u64| first.saturating_add(BLOCK).min(end);
-                    let next_block = |first: u64| (first < end).then(|| block_end(first));
-                    let Ok(first) =
-                        next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next_block)
-                    else {
-                        return;
-                    };
+                    let taken = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
+                        (first < end).then(|| block_end(first, end))
+                    });
+                    let Ok(first) = taken else { return };
                     let above_lowest_failure =
                         !options.keep_going && first > lowest_failure.load(Ordering::Relaxed);
                     if above_lowest_failure || progress.stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let last = block_end(first);
-                    run_block(protocol, options, first..last, &lowest_failure, &shared, progress);
+                    let seeds = first..block_end(first, end);
+                    run_block(protocol, options, seeds, &lowest_failure, &shared, progress);
                 }
             });
         }
@@ -107,6 +103,10 @@ pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progres
     report
 }
 
+fn block_end(first: u64, end: u64) -> u64 {
+    first.saturating_add(BLOCK).min(end)
+}
+
 fn run_block<P: Protocol>(
     protocol: &P,
     options: &HuntOptions,
@@ -115,7 +115,8 @@ fn run_block<P: Protocol>(
     shared: &Mutex<Shared>,
     progress: &Progress,
 ) {
-    let (mut fingerprint, mut block_report) = (Fingerprint::default(), HuntReport::default());
+    let mut fingerprint = Fingerprint::default();
+    let mut block_report = HuntReport::default();
     let first = seeds.start;
     let mut reused_world = None;
     for seed in seeds {
@@ -125,10 +126,9 @@ fn run_block<P: Protocol>(
             None => reused_world.insert(world(protocol, drawn, |chooser| chooser, ())),
             Some(world) => {
                 let clients = protocol.clients(&drawn.plan, drawn.requests);
-                let reset_checker = |checker: &mut ((), P::Checker), plan: &Plan| {
+                world.reset(config, drawn.plan, clients, drawn.chooser, |checker, plan| {
                     protocol.reset_checker(&mut checker.1, plan)
-                };
-                world.reset(config, drawn.plan, clients, drawn.chooser, reset_checker);
+                });
                 world
             }
         };

@@ -78,11 +78,16 @@ impl Plan {
     /// client.
     pub(crate) fn link(&self, from: Endpoint, to: Endpoint) -> (u32, bool) {
         let nodes = u32::from(self.nodes);
-        let index = |endpoint: Endpoint| match endpoint {
+        let from = self.endpoint_index(from);
+        let to = self.endpoint_index(to);
+        (from * (nodes + self.clients) + to, from.max(to) >= nodes)
+    }
+
+    fn endpoint_index(&self, endpoint: Endpoint) -> u32 {
+        match endpoint {
             Endpoint::Node(node) => u32::from(node.0),
-            Endpoint::Client(client) => nodes + client - 1,
-        };
-        (index(from) * (nodes + self.clients) + index(to), index(from).max(index(to)) >= nodes)
+            Endpoint::Client(client) => u32::from(self.nodes) + client - 1,
+        }
     }
 }
 

@@ -177,39 +177,38 @@ pub struct Rates {
 
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut first = true;
-        let mut write_rate = |name: &str, value: u64| {
-            if value == 0 {
-                return Ok(());
-            }
-            let separator = if std::mem::take(&mut first) { "" } else { " " };
-            write!(f, "{separator}{name}={value}")
-        };
-        write_rate("lose", self.lose.into())?;
-        write_rate("duplicate", self.duplicate.into())?;
-        write_rate("delay", self.delay.into())?;
-        write_rate("delay_us_max", self.delay_us_max)?;
-        write_rate("flip", self.flip.into())?;
-        write_rate("queue_max", self.queue_max.into())?;
-        write_rate("clogs", self.clogs.into())?;
-        write_rate("partitions", self.partitions.into())?;
-        write_rate("swizzles", self.swizzles.into())?;
-        write_rate("crashes", self.crashes.into())?;
-        write_rate("timed_crashes", self.timed_crashes.into())?;
-        write_rate("cluster_power_cuts", self.cluster_power_cuts.into())?;
-        write_rate("crash_in_boot", self.crash_in_boot.into())?;
-        write_rate("never_restarts", self.never_restarts.into())?;
-        write_rate("down_us_max", self.down_us_max)?;
-        write_rate("pauses", self.pauses.into())?;
-        write_rate("offset_us_max", self.offset_us_max)?;
-        write_rate("drift_ppm_max", self.drift_ppm_max.into())?;
-        write_rate("jumps", self.jumps.into())?;
-        write_rate("fail_sync", self.fail_sync.into())?;
-        write_rate("fail_write", self.fail_write.into())?;
-        write_rate("slow_sync", self.slow_sync.into())?;
-        write_rate("lying_sync", self.lying_sync.into())?;
-        write_rate("damage", self.damage.into())?;
-        if first { f.write_str("none") } else { Ok(()) }
+        let rates: [(&str, u64); 24] = [
+            ("lose", self.lose.into()),
+            ("duplicate", self.duplicate.into()),
+            ("delay", self.delay.into()),
+            ("delay_us_max", self.delay_us_max),
+            ("flip", self.flip.into()),
+            ("queue_max", self.queue_max.into()),
+            ("clogs", self.clogs.into()),
+            ("partitions", self.partitions.into()),
+            ("swizzles", self.swizzles.into()),
+            ("crashes", self.crashes.into()),
+            ("timed_crashes", self.timed_crashes.into()),
+            ("cluster_power_cuts", self.cluster_power_cuts.into()),
+            ("crash_in_boot", self.crash_in_boot.into()),
+            ("never_restarts", self.never_restarts.into()),
+            ("down_us_max", self.down_us_max),
+            ("pauses", self.pauses.into()),
+            ("offset_us_max", self.offset_us_max),
+            ("drift_ppm_max", self.drift_ppm_max.into()),
+            ("jumps", self.jumps.into()),
+            ("fail_sync", self.fail_sync.into()),
+            ("fail_write", self.fail_write.into()),
+            ("slow_sync", self.slow_sync.into()),
+            ("lying_sync", self.lying_sync.into()),
+            ("damage", self.damage.into()),
+        ];
+        let mut separator = "";
+        for (name, rate) in rates.into_iter().filter(|(_, rate)| *rate > 0) {
+            write!(f, "{separator}{name}={rate}")?;
+            separator = " ";
+        }
+        if separator.is_empty() { f.write_str("none") } else { Ok(()) }
     }
 }
 
@@ -260,6 +259,10 @@ impl Rng {
 
     fn size(&mut self, low: u64, high: u64) -> u32 {
         u32::try_from(self.between(low, high)).expect("sizes are small")
+    }
+
+    fn size_or_zero(&mut self, one_in: u64, low: u64, high: u64) -> u32 {
+        if self.chance(1, one_in) { self.size(low, high) } else { 0 }
     }
 }
 
@@ -331,18 +334,15 @@ impl FaultKinds {
 }
 
 fn draw_network_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
-    let rate_or_zero = |rng: &mut Rng, one_in: u64, low, high| {
-        if rng.chance(1, one_in) { rng.size(low, high) } else { 0 }
-    };
-    plan.timing.tail_us = u64::from(rate_or_zero(rng, 2, 500, 20_000));
-    rates.lose = rate_or_zero(rng, 2, 200, 13_000);
-    rates.duplicate = rate_or_zero(rng, 2, 200, 13_000);
-    rates.delay = rate_or_zero(rng, 2, 100, 3_000);
+    plan.timing.tail_us = u64::from(rng.size_or_zero(2, 500, 20_000));
+    rates.lose = rng.size_or_zero(2, 200, 13_000);
+    rates.duplicate = rng.size_or_zero(2, 200, 13_000);
+    rates.delay = rng.size_or_zero(2, 100, 3_000);
     rates.delay_us_max = if rates.delay > 0 { rng.between(10_000, plan.fault_phase_us) } else { 0 };
-    rates.queue_max = rate_or_zero(rng, 5, 2, 8);
-    rates.clogs = rate_or_zero(rng, 3, 1, 6);
-    rates.partitions = rate_or_zero(rng, 3, 1, 4);
-    rates.swizzles = rate_or_zero(rng, 6, 1, 2);
+    rates.queue_max = rng.size_or_zero(5, 2, 8);
+    rates.clogs = rng.size_or_zero(3, 1, 6);
+    rates.partitions = rng.size_or_zero(3, 1, 4);
+    rates.swizzles = rng.size_or_zero(6, 1, 2);
 }
 
 fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
@@ -351,7 +351,7 @@ fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     // reached.
     rates.timed_crashes = rng.size(1, 2);
     rates.cluster_power_cuts = u32::from(rng.chance(1, 4));
-    rates.crash_in_boot = if rng.chance(1, 2) { rng.size(1_000, 30_000) } else { 0 };
+    rates.crash_in_boot = rng.size_or_zero(2, 1_000, 30_000);
     rates.down_us_max = *rng.pick(&[5_000, 50_000, 400_000]);
     rates.never_restarts = rng.chance(1, 8);
     if rates.never_restarts {
@@ -360,16 +360,16 @@ fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
 }
 
 fn draw_disk_rates(rng: &mut Rng, rates: &mut Rates) {
-    rates.fail_sync = if rng.chance(1, 2) { rng.size(50, 2_000) } else { 0 };
-    rates.fail_write = if rng.chance(1, 2) { rng.size(50, 1_000) } else { 0 };
-    rates.slow_sync = if rng.chance(1, 2) { rng.size(200, 13_000) } else { 0 };
+    rates.fail_sync = rng.size_or_zero(2, 50, 2_000);
+    rates.fail_write = rng.size_or_zero(2, 50, 1_000);
+    rates.slow_sync = rng.size_or_zero(2, 200, 13_000);
     rates.down_us_max = rates.down_us_max.max(20_000);
 }
 
 fn draw_clock_rates(rng: &mut Rng, rates: &mut Rates) {
     rates.pauses = rng.size(0, 4);
     rates.offset_us_max = if rng.chance(1, 2) { rng.between(1, 10_000_000) } else { 0 };
-    rates.drift_ppm_max = if rng.chance(1, 2) { rng.size(1, 100_000) } else { 0 };
+    rates.drift_ppm_max = rng.size_or_zero(2, 1, 100_000);
     rates.jumps = rng.size(0, 4);
 }
 

@@ -153,10 +153,6 @@ pub enum Fact<'a, N: Node> {
 impl<N: Node> Fact<'_, N> {
     /// The request that this fact concerns, if there is one.
     pub fn request(&self) -> Option<RequestId> {
-        let request_in = |subject: Option<Subject>| match subject {
-            Some(Subject::Request(id)) => Some(id),
-            Some(Subject::Number(_)) | None => None,
-        };
         match self {
             Fact::Input(Input::Message { message, .. }) => request_in(message.subject()),
             Fact::Input(Input::Request { id, .. })
@@ -186,6 +182,13 @@ impl<N: Node> Fact<'_, N> {
             | Fact::Quiesced { .. }
             | Fact::Ended => None,
         }
+    }
+}
+
+fn request_in(subject: Option<Subject>) -> Option<RequestId> {
+    match subject {
+        Some(Subject::Request(id)) => Some(id),
+        Some(Subject::Number(_)) | None => None,
     }
 }
 

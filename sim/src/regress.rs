@@ -46,9 +46,8 @@ pub fn file_stem<O>(schedule: &Schedule<O>) -> String {
         Expectation::NoViolation(None) => "no-violation",
     };
     // A property's id, `W10`, is left out.
-    let is_number = |word: &&str| word.chars().any(|c| c.is_ascii_digit());
-    let mut words: Vec<String> =
-        property.split(' ').filter(|word| !is_number(word)).map(kebab).collect();
+    let words = property.split(' ').filter(|word| !word.chars().any(|c| c.is_ascii_digit()));
+    let mut words: Vec<String> = words.map(kebab).collect();
     let fault_texts: Vec<String> = schedule.faults.iter().take(2).map(fault_words).collect();
     words.extend(if fault_texts.is_empty() {
         vec!["without-faults".to_string()]
@@ -131,10 +130,10 @@ fn kebab(word: &str) -> String {
 /// # Errors
 /// If the directory cannot be read.
 pub fn files(directory: &Path) -> Result<Vec<PathBuf>, String> {
-    let unreadable = |error| format!("cannot read {}: {error}", directory.display());
-    let entries = fs::read_dir(directory).map_err(unreadable)?;
-    let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
-    let mut paths = paths.map_err(unreadable)?;
+    let paths: Result<Vec<_>, _> = fs::read_dir(directory)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+    let mut paths =
+        paths.map_err(|error| format!("cannot read {}: {error}", directory.display()))?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "schedule"));
     paths.sort();
     Ok(paths)

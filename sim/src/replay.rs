@@ -67,10 +67,9 @@ impl<'a, P: Protocol> Replayer<'a, P> {
             None => replay_world(self.protocol, schedule, ()),
             Some(mut world) => {
                 let (config, clients, plan, chooser) = world_parts(self.protocol, schedule);
-                let reset_checker = |checker: &mut ((), P::Checker), plan: &Plan| {
+                world.reset(config, plan, clients, chooser, |checker, plan| {
                     self.protocol.reset_checker(&mut checker.1, plan)
-                };
-                world.reset(config, plan, clients, chooser, reset_checker);
+                });
                 world
             }
         };
@@ -92,7 +91,8 @@ pub fn record<P: Protocol>(
     seed: u64,
 ) -> (RunOutcome, Schedule<P::Request>) {
     let drawn = draw_run(protocol, setup, seed);
-    let (plan, requests) = (drawn.plan.clone(), drawn.requests.clone());
+    let plan = drawn.plan.clone();
+    let requests = drawn.requests.clone();
     let mut world = world(protocol, drawn, Recording::new, ());
     let outcome = world.run();
     let expectation = Expectation::NoViolation(

@@ -99,6 +99,7 @@ use stormglass_node::Micros;
 
 pub(crate) use cursor::ordinal;
 pub use cursor::{Cursor, ParseError};
+pub(crate) use write::plural;
 
 use crate::fault::Fault;
 use crate::plan::Plan;
@@ -145,31 +146,24 @@ impl<O> Schedule<O> {
     /// The entries that a run did not reach: `unused` faults of its chooser, and those that are
     /// planned for a time after the fault phase.
     pub fn unreached_entries(&self, unused: impl IntoIterator<Item: ToString>) -> Vec<String> {
-        let fault_phase_us = self.plan.fault_phase_us;
-        let late = move |what: String, at_us: u64| {
-            let end = Micros(fault_phase_us);
-            (at_us >= fault_phase_us).then(|| {
-                format!("{what} after {} ms: the fault phase ends at {end} ms", Micros(at_us))
-            })
-        };
         let requests = self
             .requests
             .iter()
-            .filter_map(move |planned| late(format!("request {}", planned.id), planned.after_us));
-        let timed_faults = self.faults.iter().filter_map(move |fault| match fault {
-            Fault::At(at_us, timed_fault) => late(timed_fault.to_string(), *at_us),
+            .map(|planned| (format!("request {}", planned.id), Micros(planned.after_us)));
+        let timed_faults = self.faults.iter().filter_map(|fault| match fault {
+            Fault::At(at_us, timed_fault) => Some((timed_fault.to_string(), Micros(*at_us))),
             Fault::Message(..)
             | Fault::Crash(..)
             | Fault::Barrier(..)
             | Fault::Write(..)
             | Fault::Skew { .. } => None,
         });
-        unused
-            .into_iter()
-            .map(|fault| fault.to_string())
-            .chain(requests)
+        let end = Micros(self.plan.fault_phase_us);
+        let late = requests
             .chain(timed_faults)
-            .collect()
+            .filter(|(_, at)| at.0 >= end.0)
+            .map(|(what, at)| format!("{what} after {at} ms: the fault phase ends at {end} ms"));
+        unused.into_iter().map(|fault| fault.to_string()).chain(late).collect()
     }
 
     /// Writes the schedule as text. [`read`](Self::read) returns an equal schedule.

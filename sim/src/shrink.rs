@@ -28,7 +28,7 @@ use crate::fault::{Fault, TimedFault};
 use crate::property::Violation;
 use crate::protocol::{Protocol, ScheduledRequest};
 use crate::replay::{Replayer, replay_world};
-use crate::schedule::{Expectation, Schedule};
+use crate::schedule::{Expectation, Schedule, plural};
 pub(crate) use coordinates::RunCoordinates;
 
 pub use minimum::Minimum;
@@ -64,11 +64,11 @@ impl ScheduleSize {
 
 impl fmt::Display for ScheduleSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ScheduleSize { faults, requests, nodes, clients, fault_phase_us } = self;
-        let some =
-            |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        let (faults, requests) = (some(*faults as u64, "fault"), some(*requests as u64, "request"));
-        let (nodes, clients) = (some((*nodes).into(), "node"), some((*clients).into(), "client"));
+        let ScheduleSize { faults, requests, nodes, clients, fault_phase_us } = *self;
+        let faults = plural(faults as u64, "fault");
+        let requests = plural(requests as u64, "request");
+        let nodes = plural(nodes.into(), "node");
+        let clients = plural(clients.into(), "client");
         write!(f, "{faults}, {requests}, {nodes}, {clients}, {} ms", fault_phase_us / 1000)
     }
 }
@@ -202,8 +202,10 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         }
         self.runs += 1;
         let (outcome, reached) = self.replayer.replay_with_coverage(candidate);
-        let same = |violation: &Violation| violation.property == self.violation.property;
-        let Some(violation) = outcome.violation.filter(same) else { return false };
+        let Some(violation) = outcome.violation else { return false };
+        if violation.property != self.violation.property {
+            return false;
+        }
         self.violation = violation;
         self.best = candidate.clone();
         retain_reached_faults(&mut self.best, &reached);
@@ -302,24 +304,24 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     fn simplify_requests(&mut self) -> bool {
         let mut any = false;
         for at in 0..self.best.requests.len() {
-            while at < self.best.requests.len() && {
-                let with = |request| {
-                    let mut candidate = self.best.clone();
-                    candidate.requests[at].request = request;
-                    candidate
-                };
-                let candidates: Vec<_> = self.best.requests[at]
-                    .request
-                    .simplifications()
-                    .into_iter()
-                    .map(with)
-                    .collect();
-                self.adopt_first_better(candidates)
-            } {
+            while at < self.best.requests.len() && self.simplify_request(at) {
                 any = true;
             }
         }
         any
+    }
+
+    fn simplify_request(&mut self, at: usize) -> bool {
+        let simpler = self.best.requests[at].request.simplifications();
+        let candidates: Vec<_> = simpler
+            .into_iter()
+            .map(|request| {
+                let mut candidate = self.best.clone();
+                candidate.requests[at].request = request;
+                candidate
+            })
+            .collect();
+        self.adopt_first_better(candidates)
     }
 
     /// The coordinates of a run of `best`.

@@ -230,7 +230,7 @@ where
         let Some(generate_request) = &self.generate_request else { return Vec::new() };
         let count = setup.txns.or(self.setup.txns).unwrap_or(20);
         let interval_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count.max(1));
-        let planned = |nth: u32| {
+        let planned = (0..count).map(|nth| {
             let (node, request) = generate_request(rng);
             let id = RequestId {
                 client: u64::from(1 + nth % plan.clients),
@@ -243,8 +243,8 @@ where
                 after_us: rng.between(0, interval_us),
                 request: Json(request),
             }
-        };
-        (0..count).map(planned).collect()
+        });
+        planned.collect()
     }
 
     fn clients(

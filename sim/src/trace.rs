@@ -51,13 +51,12 @@ impl Trace {
         let Filter { node, request, span_us } = self.filter;
         let in_span = span_us.is_none_or(|(from, to)| (from..=to).contains(&observation.at_us));
         let of_node = node.is_none_or(|node| node == observation.node);
-        let about = |wanted: RequestId| {
-            observation
-                .fact
-                .request()
-                .is_some_and(|id| (id.client, id.serial) == (wanted.client, wanted.serial))
-        };
-        in_span && of_node && request.is_none_or(about)
+        if !in_span || !of_node {
+            return false;
+        }
+        let Some(wanted) = request else { return true };
+        let about = observation.fact.request();
+        about.is_some_and(|id| (id.client, id.serial) == (wanted.client, wanted.serial))
     }
 }
 
@@ -73,8 +72,7 @@ impl<N: Node> Checker<N> for Trace {
             return Ok(());
         }
         self.line.truncate(self.line.trim_end().len());
-        let (at_us, node, incarnation) =
-            (observation.at_us, observation.node, observation.incarnation);
+        let &Observation { at_us, node, incarnation, .. } = observation;
         let written = if self.json {
             let at = Time(at_us);
             let line = match journal_entry(observation) {
@@ -112,12 +110,10 @@ pub(crate) enum SimulatorFact {
 fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>) -> Option<EntryBodyRef<'a, N>> {
     Some(match observation.fact {
         Fact::Boot => {
-            let contents = |file| observation.disk.read(file).ok().flatten().unwrap_or_default();
-            let files = observation
-                .disk
-                .files()
-                .into_iter()
-                .map(|file| FileSummary::new(file, contents(file)));
+            let files = observation.disk.files().into_iter().map(|file| {
+                let contents = observation.disk.read(file).ok().flatten().unwrap_or_default();
+                FileSummary::new(file, contents)
+            });
             EntryBody::Boot { files: files.collect() }
         }
         Fact::Input(input) => journal::body_of_input(input, 0),

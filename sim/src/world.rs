@@ -196,7 +196,10 @@ where
         reset_checker: impl FnOnce(&mut K, &Plan),
     ) {
         reset_checker(&mut self.checker, &plan);
-        (self.config, self.plan, self.workload, self.chooser) = (config, plan, workload, chooser);
+        self.config = config;
+        self.plan = plan;
+        self.workload = workload;
+        self.chooser = chooser;
         self.now_us = 0;
         self.queue.reset();
         self.outbox.get_or_insert_default().clear();

@@ -133,7 +133,6 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
 }
 
 fn show(of: &Measurement) -> Result<(), std::io::Error> {
-    let per_commit = |thousandths: u64| format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
     say!(
         "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8}",
         of.clients,
@@ -143,10 +142,14 @@ fn show(of: &Measurement) -> Result<(), std::io::Error> {
         of.latency_us_p90,
         of.latency_us_p99,
         of.latency_us_max,
-        per_commit(of.forced_per_1000_commits),
-        per_commit(of.syncs_per_1000_commits),
+        decimal(of.forced_per_1000_commits),
+        decimal(of.syncs_per_1000_commits),
         of.aborts
     )
+}
+
+fn decimal(thousandths: u64) -> String {
+    format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }
 
 /// Runs clients for a second and for the given time, and counts the latter.
@@ -210,14 +213,6 @@ impl Tally {
         self.latencies_us.sort_unstable();
         let all = &self.latencies_us;
         let commits = all.len() as u64;
-        let at = |permille: usize| {
-            all.get((all.len() * permille / 1000).min(all.len().saturating_sub(1)))
-                .copied()
-                .unwrap_or(0)
-        };
-        let each = |now: u64, then: u64| (now - then).checked_div(commits).unwrap_or(0);
-        let each_1000 =
-            |now: u64, then: u64| ((now - then) * 1000).checked_div(commits).unwrap_or(0);
         Measurement {
             clients: run.clients,
             keys_per_node: run.keys,
@@ -226,15 +221,24 @@ impl Tally {
             aborts: self.aborts,
             unknown: self.unknown,
             commits_per_s: commits * 1000 / ms,
-            latency_us_p50: at(500),
-            latency_us_p90: at(900),
-            latency_us_p99: at(990),
+            latency_us_p50: percentile(all, 500),
+            latency_us_p90: percentile(all, 900),
+            latency_us_p99: percentile(all, 990),
             latency_us_max: all.last().copied().unwrap_or(0),
-            forced_per_1000_commits: each_1000(after.forced, before.forced),
-            syncs_per_1000_commits: each_1000(after.syncs, before.syncs),
-            bytes_per_commit: each(after.bytes, before.bytes),
+            forced_per_1000_commits: per_commit((after.forced - before.forced) * 1000, commits),
+            syncs_per_1000_commits: per_commit((after.syncs - before.syncs) * 1000, commits),
+            bytes_per_commit: per_commit(after.bytes - before.bytes, commits),
         }
     }
+}
+
+fn percentile(sorted: &[u64], permille: usize) -> u64 {
+    let at = (sorted.len() * permille / 1000).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or(0)
+}
+
+fn per_commit(count: u64, commits: u64) -> u64 {
+    count.checked_div(commits).unwrap_or(0)
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -290,13 +294,14 @@ fn transfer(rng: &mut Rng, keys: u32, coordinator: usize, nodes: usize, span: us
     let first = rng.below(nodes - 1);
     let others =
         (0..span - 1).map(|other| (coordinator + 1 + (first + other) % (nodes - 1)) % nodes);
-    let mut op = |node: usize, by: i64| {
-        let key = Key::new(&format!("k{}", rng.below(keys as usize))).expect("short");
-        Op { node: NodeId(node as u16), key, action: Action::Add { by, at_least: i64::MIN } }
-    };
-    let mut ops = vec![op(coordinator, 1 - span as i64)];
-    ops.extend(others.map(|other| op(other, 1)));
+    let mut ops = vec![add(rng, keys, coordinator, 1 - span as i64)];
+    ops.extend(others.map(|other| add(rng, keys, other, 1)));
     ops
+}
+
+fn add(rng: &mut Rng, keys: u32, node: usize, by: i64) -> Op {
+    let key = Key::new(&format!("k{}", rng.below(keys as usize))).expect("short");
+    Op { node: NodeId(node as u16), key, action: Action::Add { by, at_least: i64::MIN } }
 }
 
 /// The time of a sync of a small append, at the median and at the 99th percentile.

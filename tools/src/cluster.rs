@@ -195,12 +195,15 @@ pub(super) struct WorkDir {
 impl WorkDir {
     pub(super) fn new(named: Option<&Path>, what: &str) -> Result<WorkDir, CliError> {
         if let Some(path) = named {
-            let read = || {
-                fs::read_dir(path)
-                    .map_err(|error| format!("cannot read directory {}: {error}", path.display()))
-            };
-            if path.exists() && read()?.next().is_some() {
-                return Err(format!("{} is not empty; name a new directory", path.display()).into());
+            if path.exists() {
+                let mut entries = fs::read_dir(path).map_err(|error| {
+                    format!("cannot read directory {}: {error}", path.display())
+                })?;
+                if entries.next().is_some() {
+                    return Err(
+                        format!("{} is not empty; name a new directory", path.display()).into()
+                    );
+                }
             }
             return Ok(WorkDir { path: path.to_path_buf(), temporary: false });
         }

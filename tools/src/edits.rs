@@ -167,6 +167,16 @@ impl Reproduction {
     pub fn reproduces(self) -> bool {
         self >= Reproduction::SameProperty
     }
+
+    fn of(property: &str, before: &RunEnd, after: &RunEnd) -> Reproduction {
+        if after.0 != Some(property) {
+            Reproduction::Nothing
+        } else if after.1 == before.1 {
+            Reproduction::SameRequest
+        } else {
+            Reproduction::SameProperty
+        }
+    }
 }
 
 /// For every edit: whether the schedule, and the seed that it came from, still reproduce the
@@ -183,38 +193,36 @@ where
     P::Workload: Workload<Edited<P::Node>>,
     P::Checker: Checker<Edited<P::Node>>,
 {
-    let by_schedule = |edit| {
-        run_to_end(&mut replay_world(
-            &EditedProtocol { protocol, edit },
-            schedule,
-            LastRequest::default(),
-        ))
-    };
-    let by_seed = |edit| {
-        let protocol = EditedProtocol { protocol, edit };
-        let drawn = draw_run(&protocol, &Setup::default(), seed);
-        run_to_end(&mut world(&protocol, drawn, |chooser| chooser, LastRequest::default()))
-    };
-    let (schedules, seeds) = (by_schedule(Edit::None), by_seed(Edit::None));
-    let reproduction = |before: &RunEnd, after: &RunEnd| match after {
-        (Some(violation), last_request) if *violation == property => {
-            if *last_request == before.1 {
-                Reproduction::SameRequest
-            } else {
-                Reproduction::SameProperty
-            }
-        }
-        _ => Reproduction::Nothing,
-    };
-    let try_edit = |edit| {
-        let (schedule, seed) = (by_schedule(edit), by_seed(edit));
-        EditResult {
+    let unedited = EditedProtocol { protocol, edit: Edit::None };
+    let schedule_end = unedited.replay(schedule);
+    let seed_end = unedited.run_seed(seed);
+    let mut results = Vec::new();
+    for edit in Edit::ALL {
+        let edited = EditedProtocol { protocol, edit };
+        results.push(EditResult {
             edit,
-            schedule: reproduction(&schedules, &schedule),
-            seed: reproduction(&seeds, &seed),
-        }
-    };
-    Edit::ALL.into_iter().map(try_edit).collect()
+            schedule: Reproduction::of(property, &schedule_end, &edited.replay(schedule)),
+            seed: Reproduction::of(property, &seed_end, &edited.run_seed(seed)),
+        });
+    }
+    results
+}
+
+impl<P> EditedProtocol<P>
+where
+    P: Protocol,
+    P::Node: CommitLike,
+    P::Workload: Workload<Edited<P::Node>>,
+    P::Checker: Checker<Edited<P::Node>>,
+{
+    fn replay(&self, schedule: &Schedule<P::Request>) -> RunEnd {
+        run_to_end(&mut replay_world(self, schedule, LastRequest::default()))
+    }
+
+    fn run_seed(&self, seed: u64) -> RunEnd {
+        let drawn = draw_run(self, &Setup::default(), seed);
+        run_to_end(&mut world(self, drawn, |chooser| chooser, LastRequest::default()))
+    }
 }
 
 /// Records the request that the last fact was about. A run ends at its first violation, so in a

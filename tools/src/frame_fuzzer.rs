@@ -187,19 +187,19 @@ fn request_id() -> RequestId {
 }
 
 fn ops(next_random: &mut impl FnMut() -> u64) -> std::sync::Arc<[Op]> {
-    let op = |value: u64| Op {
-        node: NodeId((value % 3) as u16),
-        key: Key::new(&format!("x{}", value % 100)).expect("short"),
-        action: if value.is_multiple_of(2) { Action::Get } else { Action::Put(value as i64) },
-    };
-    (0..1 + next_random() % 4).map(|_| op(next_random())).collect()
+    (0..1 + next_random() % 4).map(|_| op_of(next_random())).collect()
+}
+
+fn op_of(value: u64) -> Op {
+    let key = Key::new(&format!("x{}", value % 100)).expect("short");
+    let action = if value.is_multiple_of(2) { Action::Get } else { Action::Put(value as i64) };
+    Op { node: NodeId((value % 3) as u16), key, action }
 }
 
 fn client_request(next_random: &mut impl FnMut() -> u64) -> ClientPacket<Request> {
-    let (incarnation, age) = (Incarnation(1), Age { at: next_random(), by: request_id() });
     let request = Request::Transact {
-        incarnation,
-        age,
+        incarnation: Incarnation(1),
+        age: Age { at: next_random(), by: request_id() },
         seen: RequestNumber::default(),
         ops: ops(next_random),
     };

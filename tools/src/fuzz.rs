@@ -58,17 +58,18 @@ pub(super) async fn run(fuzz: &Fuzz, program: PathBuf) -> Result<Exit, CliError>
     for sender in 0..fuzz.connections {
         let frames =
             fuzz.frames / fuzz.connections + u64::from(sender < fuzz.frames % fuzz.connections);
-        let (name, target) = (cluster.name.clone(), target.clone());
         senders.spawn(send(
-            name,
-            target,
+            cluster.name.clone(),
+            target.clone(),
             frames,
             Rng::new(fuzz.seed ^ sender.rotate_left(32)),
             Arc::clone(&sent),
         ));
     }
-    let (mut connections, mut most_bytes, mut served, mut committed_meanwhile) =
-        (0, before.memory_bytes, 0u32, 0);
+    let mut connections = 0;
+    let mut most_bytes = before.memory_bytes;
+    let mut served = 0u32;
+    let mut committed_meanwhile = 0;
     let mut slowest = Duration::ZERO;
     let progress = crate::progress();
     // The first transaction at once: a few frames take less than an interval.
@@ -104,12 +105,11 @@ pub(super) async fn run(fuzz: &Fuzz, program: PathBuf) -> Result<Exit, CliError>
         "meanwhile {committed_meanwhile} transactions across all nodes committed, the slowest in {} ms",
         slowest.as_millis()
     )?;
-    let kib = |bytes: u64| bytes >> 10;
     say!(
         "memory of the node: {} KiB before, {} KiB at most, {} KiB after",
-        kib(before.memory_bytes),
-        kib(most_bytes),
-        kib(after.memory_bytes)
+        before.memory_bytes >> 10,
+        most_bytes >> 10,
+        after.memory_bytes >> 10
     )?;
     let same = compare_statuses(&before, &after, u64::from(served) + 1);
     for difference in &same {
@@ -139,20 +139,24 @@ pub(super) async fn run(fuzz: &Fuzz, program: PathBuf) -> Result<Exit, CliError>
 
 /// Only the valid requests may have changed the status.
 fn compare_statuses(before: &Status<View>, after: &Status<View>, transactions: u64) -> Vec<String> {
+    let pairs = [
+        ("incarnation", u64::from(before.view.incarnation.0), u64::from(after.view.incarnation.0)),
+        ("transactions begun", before.view.begun, after.view.begun),
+        ("keys", before.view.keys, after.view.keys),
+        ("records", before.view.log.appended + 2 * transactions, after.view.log.appended),
+        ("peers", connected_peers(before), connected_peers(after)),
+    ];
     let mut differences = Vec::new();
-    let mut same = |what: &str, before: u64, after: u64| {
+    for (what, before, after) in pairs {
         if before != after {
             differences.push(format!("{what}: {before} before, {after} after"));
         }
-    };
-    same("incarnation", u64::from(before.view.incarnation.0), u64::from(after.view.incarnation.0));
-    same("transactions begun", before.view.begun, after.view.begun);
-    same("keys", before.view.keys, after.view.keys);
-    same("records", before.view.log.appended + 2 * transactions, after.view.log.appended);
-    let peers =
-        |status: &Status<View>| status.links.iter().filter(|link| link.connected).count() as u64;
-    same("peers", peers(before), peers(after));
+    }
     differences
+}
+
+fn connected_peers(status: &Status<View>) -> u64 {
+    status.links.iter().filter(|link| link.connected).count() as u64
 }
 
 async fn status(cluster: &Cluster) -> Result<Status<View>, CliError> {
@@ -160,7 +164,7 @@ async fn status(cluster: &Cluster) -> Result<Status<View>, CliError> {
     // The END and Ack of the last transaction follow a moment later.
     for _ in 0..2_000 {
         let status = client.status().await?;
-        if status.view.idle && status.links.iter().filter(|link| link.connected).count() >= 2 {
+        if status.view.idle && connected_peers(&status) >= 2 {
             return Ok(status);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -189,7 +193,8 @@ async fn send(
     mut rng: Rng,
     all: Arc<AtomicU64>,
 ) -> Result<u64, CliError> {
-    let (mut sent, mut connections) = (0, 0);
+    let mut sent = 0;
+    let mut connections = 0;
     while sent < frames {
         let fuzzer = FrameFuzzer {
             cluster: &cluster,

@@ -112,7 +112,8 @@ fn copy_repository(copy: &Path) -> Result<(), CliError> {
     }
     let listed = String::from_utf8(listed.stdout)?;
     for name in listed.split_terminator('\0') {
-        let (from, to) = (repository().join(name), copy.join(name));
+        let from = repository().join(name);
+        let to = copy.join(name);
         // Deleted, but not yet committed so.
         let Ok(content) = fs::read(&from) else { continue };
         if fs::read(&to).is_ok_and(|present| present == content) {
@@ -154,7 +155,8 @@ fn hunt_all(copy: &Path, mutants: &[Mutant], args: &Mutants) -> Result<bool, Cli
     let results = std::sync::mpsc::channel();
     std::thread::scope(|scope| -> Result<(), CliError> {
         for _ in 0..jobs {
-            let (waiting, sender) = (&waiting, results.0.clone());
+            let waiting = &waiting;
+            let sender = results.0.clone();
             scope.spawn(move || {
                 loop {
                     let next = waiting.lock().expect("no thread panics").pop_front();
@@ -269,7 +271,8 @@ fn show(
     };
     let size =
         format!("{}+{} -> {}+{}", found.before.0, found.before.1, found.after.0, found.after.1);
-    let (seconds, ms) = (found.shrink_ms / 1000, found.shrink_ms % 1000);
+    let seconds = found.shrink_ms / 1000;
+    let ms = found.shrink_ms % 1000;
     let took = format!("{} in {seconds}.{ms:03} s", found.runs);
     say!("{:<8} {size:<16} {took:<16} {:<36} {}", found.seed, found.property, mutant.description)?;
     totals.found += 1;

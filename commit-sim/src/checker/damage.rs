@@ -51,13 +51,13 @@ impl AtomicCommitChecker {
         error: &BootError,
         disk: &Disk,
     ) -> Result<(), Violation> {
-        let is_named_in_error = |entry: DamageRecord| match error {
+        let names_damaged_file = match error {
             BootError::Damaged { file, .. } | BootError::Version { file, .. } => {
-                *file == entry.file
+                disk.damage_records().any(|entry| entry.file == *file)
             }
             BootError::Unreadable { .. } => false,
         };
-        if disk.damage_records().any(is_named_in_error) {
+        if names_damaged_file {
             self.node_model(node).refused = true;
             self.counts.refusals += 1;
             return Ok(());

@@ -4,8 +4,8 @@ use stormglass::commit::TxId;
 use stormglass::commit::{Decision, Message, Position};
 use stormglass_node::{FileId, NodeId};
 
+use super::AtomicCommitChecker;
 use super::history::{self, RequestSpan};
-use super::{AtomicCommitChecker, RequestState};
 use crate::tx_state::{TxState, nodes};
 use crate::workload::accounts;
 use crate::{RETRY_US, VOTE_TIMEOUT_US};
@@ -92,7 +92,8 @@ impl AtomicCommitChecker {
             .find(|tx_state| u64::from(tx_state.commits_to_down_nodes) > most)
         {
             Some(tx_state) => {
-                let (tx, sent) = (tx_state.tx, tx_state.commits_to_down_nodes);
+                let tx = tx_state.tx;
+                let sent = tx_state.commits_to_down_nodes;
                 let explanation = format!(
                     "Commit of {tx} was sent {sent} times to permanently down nodes; \
                      at most {most} are allowed"
@@ -142,12 +143,12 @@ impl AtomicCommitChecker {
         if !quiet || self.has_permanently_down_nodes() {
             return Ok(());
         }
-        let is_waiting = |request_state: &RequestState| {
+        let waiting = self.requests.iter().find(|(_, request_state)| {
             request_state.asked_after_heal
                 && !request_state.replied_committed
                 && !request_state.replied_aborted
-        };
-        match self.requests.iter().find(|(_, request_state)| is_waiting(request_state)) {
+        });
+        match waiting {
             None => Ok(()),
             Some((id, _)) => {
                 let explanation =
@@ -163,14 +164,15 @@ impl AtomicCommitChecker {
         if !quiet || self.has_permanently_down_nodes() {
             return Ok(());
         }
-        let total_of = |node_model: &super::NodeModel| -> i64 {
-            accounts().filter_map(|key| node_model.values.get(key)).sum()
-        };
-        match self.nodes.iter().map(total_of).sum::<i64>() {
+        let mut total = 0;
+        for node_model in &self.nodes {
+            total += accounts().filter_map(|key| node_model.values.get(key)).sum::<i64>();
+        }
+        match total {
             0 => Ok(()),
-            total => Err(Violation::safety(
+            _ => Err(Violation::safety(
                 "I5 TransfersPreserveTheTotal",
-                format!("the accounts add up to {total}, not 0, not 0"),
+                format!("the accounts add up to {total}, not 0"),
             )),
         }
     }
@@ -186,12 +188,15 @@ impl AtomicCommitChecker {
         }
         for node_files in files.chunk_by(|a, b| a.0 == b.0) {
             let node = node_files[0].0;
-            let kept = |wanted: fn(&FileId) -> bool| {
-                node_files.iter().filter(move |(_, file, _)| wanted(file))
-            };
-            let log_bytes: u64 =
-                kept(|file| matches!(file, FileId::Wal(_))).map(|(_, _, bytes)| bytes).sum();
-            let snapshots = kept(|file| matches!(file, FileId::Snapshot(_))).count();
+            let mut log_bytes = 0;
+            let mut snapshots = 0;
+            for (_, file, bytes) in node_files {
+                match file {
+                    FileId::Wal(_) => log_bytes += *bytes,
+                    FileId::Snapshot(_) => snapshots += 1,
+                    FileId::Scratch => {}
+                }
+            }
             if log_bytes > self.plan.log_bytes || snapshots > 1 || node_files.len() > 2 {
                 let file_names: Vec<String> =
                     node_files.iter().map(|(_, file, _)| file.to_string()).collect();
@@ -260,14 +265,11 @@ impl AtomicCommitChecker {
             });
         }
         let mut out_of_order = history::contradicts_real_time(&mut request_spans);
-        let tx_states = &mut self.tx_states;
-        let mut decision_number = |tx| {
-            Some(tx_states.tx_state(tx))
-                .filter(|tx_state| tx_state.committed)
-                .map_or(0, |tx_state| tx_state.decision_number)
-        };
         for node_model in &self.nodes {
-            node_model.history.edges(&mut decision_number, |(a, b)| out_of_order |= a > b);
+            node_model.history.edges(
+                |tx| self.tx_states.decision_number_if_committed(tx),
+                |(a, b)| out_of_order |= a > b,
+            );
         }
         let result = if out_of_order { self.check_no_cycle(&request_spans) } else { Ok(()) };
         self.request_spans = request_spans;
@@ -277,23 +279,17 @@ impl AtomicCommitChecker {
     #[cold]
     fn check_no_cycle(&mut self, request_spans: &[RequestSpan]) -> Result<(), Violation> {
         let mut edges = Vec::new();
-        let tx_states = &mut self.tx_states;
-        let mut decision_number = |tx| {
-            Some(tx_states.tx_state(tx))
-                .filter(|tx_state| tx_state.committed)
-                .map_or(0, |tx_state| tx_state.decision_number)
-        };
         for node_model in &self.nodes {
-            node_model.history.edges(&mut decision_number, |edge| edges.push(edge));
+            node_model.history.edges(
+                |tx| self.tx_states.decision_number_if_committed(tx),
+                |edge| edges.push(edge),
+            );
         }
         let Some(cycle) = history::cycle(&edges, request_spans) else { return Ok(()) };
-        let request_of = |decision_number: &u32| {
-            request_spans
-                .iter()
-                .find(|span| span.decision_number == *decision_number)
-                .map(|span| span.request.to_string())
-        };
-        let request_ids: Vec<String> = cycle.iter().filter_map(request_of).collect();
+        let spans = cycle.iter().filter_map(|decision_number| {
+            request_spans.iter().find(|span| span.decision_number == *decision_number)
+        });
+        let request_ids: Vec<String> = spans.map(|span| span.request.to_string()).collect();
         let explanation = format!(
             "cycle of committed requests (each must precede the next, and the last the first): {}",
             request_ids.join(", ")

@@ -58,15 +58,16 @@ impl History {
 
     /// Adds the reads of `ops` under the locks of that record. An `Add` reads, as it has a bound.
     pub(super) fn read(&mut self, record: usize, tx: TxId, ops: &[Op]) {
-        let reads = |op: &&Op| matches!(op.action, Action::Get | Action::Add { .. });
-        let access = |op: &Op| Access { key: op.key, tx, record: record as u32, writes: false };
-        self.accesses.extend(ops.iter().filter(reads).map(access));
+        for op in ops.iter().filter(|op| matches!(op.action, Action::Get | Action::Add { .. })) {
+            self.accesses.push(Access { key: op.key, tx, record: record as u32, writes: false });
+        }
     }
 
     /// Adds the writes of `ops`, which that record applies.
     pub(super) fn write(&mut self, record: usize, tx: TxId, ops: &[Op]) {
-        let access = |op: &Op| Access { key: op.key, tx, record: record as u32, writes: true };
-        self.accesses.extend(ops.iter().filter(|op| op.writes()).map(access));
+        for op in ops.iter().filter(|op| op.writes()) {
+            self.accesses.push(Access { key: op.key, tx, record: record as u32, writes: true });
+        }
     }
 
     /// Begins an incarnation that recovered the first `kept` records of the one before. The
@@ -142,20 +143,21 @@ pub(super) fn cycle(edges: &[Edge], spans: &[RequestSpan]) -> Option<Vec<u32>> {
         .map(|(a, b)| *a.max(b))
         .chain(spans.iter().map(|span| span.decision_number))
         .max()?;
-    let mut after = vec![Vec::new(); max_decision as usize + 1 + answers.len()];
-    let answer_vertex = |at: usize| max_decision + 1 + at as u32;
+    let first_answer = max_decision as usize + 1;
+    let mut after = vec![Vec::new(); first_answer + answers.len()];
     edges.iter().for_each(|(a, b)| after[*a as usize].push(*b));
     for (at, (_, decision_number)) in answers.iter().enumerate() {
-        after[*decision_number as usize].push(answer_vertex(at));
+        let vertex = first_answer + at;
+        after[*decision_number as usize].push(vertex as u32);
         if at + 1 < answers.len() {
-            after[answer_vertex(at) as usize].push(answer_vertex(at + 1));
+            after[vertex].push(vertex as u32 + 1);
         }
     }
     for span in spans {
         if let Some(at) =
             answers.partition_point(|(answered_us, _)| *answered_us < span.asked_us).checked_sub(1)
         {
-            after[answer_vertex(at) as usize].push(span.decision_number);
+            after[first_answer + at].push(span.decision_number);
         }
     }
     let found = find_cycle(&after)?;
@@ -178,7 +180,8 @@ fn find_cycle(after: &[Vec<u32>]) -> Option<Vec<u32>> {
                     path.pop();
                 }
                 None => {
-                    (done[at], on_path[at]) = (true, false);
+                    done[at] = true;
+                    on_path[at] = false;
                     path.pop();
                 }
                 Some(&to) => {
@@ -261,8 +264,8 @@ mod tests {
     fn a_stale_read_is_a_cycle_in_real_time() {
         let edges = edges_of("r2x w1x");
         assert_eq!(cycle(&edges, &[]), None);
-        let (mut apart, mut overlapping) =
-            ([span(1, 1, 5), span(2, 6, 9)], [span(1, 1, 5), span(2, 4, 9)]);
+        let mut apart = [span(1, 1, 5), span(2, 6, 9)];
+        let mut overlapping = [span(1, 1, 5), span(2, 4, 9)];
         assert!(cycle(&edges, &apart).is_some());
         assert_eq!(cycle(&edges, &overlapping), None);
         assert!(!contradicts_real_time(&mut apart) && !contradicts_real_time(&mut overlapping));

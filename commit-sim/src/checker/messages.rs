@@ -221,11 +221,11 @@ impl AtomicCommitChecker {
             Outcome::Unknown => Ok(()),
             Outcome::Committed { reads } => {
                 request_state.replied_committed = true;
-                let mut durable = |tx| {
-                    let tx_state = self.tx_states.tx_state(tx);
+                let durable = request_state.committed.filter(|tx| {
+                    let tx_state = self.tx_states.tx_state(*tx);
                     tx_state.commit == RecordStatus::Durable || tx_state.committed
-                };
-                let Some(tx) = request_state.committed.filter(|tx| durable(*tx)) else {
+                });
+                let Some(tx) = durable else {
                     let explanation = format!(
                         "{node} reports {id} as committed to the client \
                          before its Commit record is durable"
@@ -264,9 +264,9 @@ impl AtomicCommitChecker {
             .get(id)
             .and_then(|request_state| request_state.reads.as_deref())
             .unwrap_or_default();
-        let gets = || ops.iter().filter(|op| !op.writes());
-        for (at, op) in gets().enumerate() {
-            let nth = gets().take(at).filter(|other| other.node == op.node).count();
+        let gets = ops.iter().filter(|op| !op.writes());
+        for (at, op) in gets.clone().enumerate() {
+            let nth = gets.clone().take(at).filter(|other| other.node == op.node).count();
             // No expectation is left of a node that has crashed since: its reads were checked when
             // it voted.
             let expected =

@@ -24,7 +24,8 @@ impl AtomicCommitChecker {
         let payload = wal::payload(bytes).unwrap_or_default();
         let view = RecordView::of(payload).map_err(|error| malformed_record(node, &error))?;
         let end = disk.len(file).unwrap_or(0) + bytes.len() as u64;
-        let (tx, kind) = (view.header.tx, view.header.kind);
+        let tx = view.header.tx;
+        let kind = view.header.kind;
         let node_model = self.node_model(node);
         node_model.log.push(payload);
         node_model.pending_records.push(PendingRecord { file, end, tx, kind });
@@ -70,11 +71,11 @@ impl AtomicCommitChecker {
     /// I1, I2: no transaction is granted a lock that an undecided one holds, not even after a
     /// restart.
     fn check_no_conflict(&mut self, node: NodeId, tx: TxId, ops: &[Op]) -> Result<(), Violation> {
-        let conflict = |(_, held): &&(TxId, Vec<Op>)| {
+        let mut others = self.node_model(node).held.iter().filter(|(other, _)| *other != tx);
+        let conflicting = others.find(|(_, held)| {
             held.iter().any(|a| ops.iter().any(|b| a.key == b.key && (a.writes() || b.writes())))
-        };
-        let node_model = self.node_model(node);
-        match node_model.held.iter().filter(|(other, _)| *other != tx).find(conflict) {
+        });
+        match conflicting {
             Some((other, _)) => {
                 let explanation =
                     format!("{node} granted {tx} a lock that the undecided {other} holds");

@@ -1,6 +1,6 @@
 //! Crashes, recovery and the removal of files: W6, W7, W8, W10.
 
-use stormglass::commit::{ClientHistory, Decision, Record, RequestNumber, State};
+use stormglass::commit::{Decision, Record, RequestNumber, State};
 use stormglass_node::{FileId, NodeId, ReadDisk, codec};
 
 use super::records::expect_reads;
@@ -104,10 +104,10 @@ impl AtomicCommitChecker {
 
     fn begin_incarnation(&mut self, node: NodeId, state: State) -> Result<(), Violation> {
         self.counts.boots_in_doubt += u64::from(!state.prepared.is_empty());
-        let evicted = |client: &ClientHistory| {
+        let evicted = state.clients.iter().any(|client| {
             client.floor > RequestNumber::default() && !acknowledges_outcomes(client.client)
-        };
-        self.counts.evicted += u64::from(state.clients.iter().any(evicted));
+        });
+        self.counts.evicted += u64::from(evicted);
         for prepared in &state.prepared {
             let tx_state = self.tx_states.tx_state(prepared.tx);
             tx_state.set_participants(prepared.part.participants().iter().copied());
@@ -181,7 +181,8 @@ pub(super) fn check_prefix(
     if is_same_state(&replayed, found) {
         return Ok(node_model.log.len());
     }
-    let (all, durable) = (node_model.log.len(), node_model.durable);
+    let all = node_model.log.len();
+    let durable = node_model.durable;
     let explanation = format!(
         "{node} recovered a state that matches no prefix of its {all} records \
          ({durable} durable): {}",
@@ -220,11 +221,15 @@ fn outcomes<'a>(
     of: &'a State,
     found: &'a State,
 ) -> impl Iterator<Item = (stormglass::commit::TxId, Decision)> + 'a {
-    let ended = |tx: stormglass::commit::TxId| {
-        let by = found.ended.iter().find(|ended| ended.coordinator == tx.coordinator);
-        by.is_some_and(|ended| ended.contains(stormglass::commit::Position::of(tx)))
-    };
-    of.outcomes.iter().filter(move |known| !ended(known.tx)).map(|known| (known.tx, known.decision))
+    of.outcomes
+        .iter()
+        .filter(move |known| !has_ended(known.tx, found))
+        .map(|known| (known.tx, known.decision))
+}
+
+fn has_ended(tx: stormglass::commit::TxId, found: &State) -> bool {
+    let by = found.ended.iter().find(|ended| ended.coordinator == tx.coordinator);
+    by.is_some_and(|ended| ended.contains(stormglass::commit::Position::of(tx)))
 }
 
 /// The committed requests in `of` above the floors in `found`.
@@ -232,15 +237,14 @@ fn remembered_requests(
     of: &State,
     found: &State,
 ) -> Vec<(u64, stormglass::commit::RequestNumber, stormglass::commit::TxId)> {
-    let floor = |client: u64| {
-        let known = found.clients.iter().find(|known| known.client == client);
-        known.map(|known| known.floor).unwrap_or_default()
-    };
-    let all = of
-        .clients
-        .iter()
-        .flat_map(|known| known.committed.iter().map(move |(turn, tx)| (known.client, *turn, *tx)));
-    all.filter(|(client, turn, _)| *turn > floor(*client)).collect()
+    let mut remembered = Vec::new();
+    for client in &of.clients {
+        let known = found.clients.iter().find(|known| known.client == client.client);
+        let floor = known.map(|known| known.floor).unwrap_or_default();
+        let above = client.committed.iter().filter(|(turn, _)| *turn > floor);
+        remembered.extend(above.map(|(turn, tx)| (client.client, *turn, *tx)));
+    }
+    remembered
 }
 
 /// The first difference, for the explanation of a violation.
@@ -249,17 +253,17 @@ fn difference(replayed: &State, found: &State) -> String {
         return format!("values {:?}, not {:?}", found.values, replayed.values);
     }
     if replayed.prepared != found.prepared {
-        let list =
-            |state: &State| state.prepared.iter().map(|p| p.tx.to_string()).collect::<Vec<_>>();
-        return format!("prepared {:?}, not {:?}", list(found), list(replayed));
+        let [found, replayed] = [found, replayed]
+            .map(|state| state.prepared.iter().map(|p| p.tx.to_string()).collect::<Vec<_>>());
+        return format!("prepared {found:?}, not {replayed:?}");
     }
     if replayed.committing != found.committing {
-        let list =
-            |state: &State| state.committing.iter().map(|c| c.tx.to_string()).collect::<Vec<_>>();
-        return format!("committing {:?}, not {:?}", list(found), list(replayed));
+        let [found, replayed] = [found, replayed]
+            .map(|state| state.committing.iter().map(|c| c.tx.to_string()).collect::<Vec<_>>());
+        return format!("committing {found:?}, not {replayed:?}");
     }
-    let (expected, remembered) =
-        (remembered_requests(replayed, found), remembered_requests(found, found));
+    let expected = remembered_requests(replayed, found);
+    let remembered = remembered_requests(found, found);
     if remembered != expected {
         return format!("remembered requests {remembered:?}, not {expected:?}");
     }

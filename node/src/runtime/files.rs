@@ -86,22 +86,25 @@ pub enum DirectoryError {
     },
 }
 
+impl DirectoryError {
+    fn io(what: &'static str, path: &Path, error: io::Error) -> DirectoryError {
+        DirectoryError::Io { what, path: path.to_path_buf(), error }
+    }
+}
+
 impl Directory {
     /// Opens and locks the directory of a node; creates it if it does not exist.
     ///
     /// # Errors
     /// [`DirectoryError`] if it is in use, belongs to another node, or cannot be written.
     pub fn open(path: &Path, cluster: &str, node: NodeId) -> Result<Directory, DirectoryError> {
-        let failed = |what, path: &Path| {
-            let path = path.to_path_buf();
-            move |error| DirectoryError::Io { what, path, error }
-        };
-        create(path, sync).map_err(failed("create data directory", path))?;
+        create(path, sync)
+            .map_err(|error| DirectoryError::io("create data directory", path, error))?;
         refuse_non_data_directory(path)?;
         let lock_path = path.join(LOCK);
         let lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path);
-        let mut lock = lock.map_err(failed("open", &lock_path))?;
+        let mut lock = lock.map_err(|error| DirectoryError::io("open", &lock_path, error))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut holder = String::new();
             let _ = lock.read_to_string(&mut holder);
@@ -160,12 +163,12 @@ fn sync(directory: &Path) -> io::Result<()> {
 
 /// Refuses a directory that has files but no identity: it is not the data directory of a node.
 fn refuse_non_data_directory(path: &Path) -> Result<(), DirectoryError> {
-    let failed = |error| DirectoryError::Io { what: "read", path: path.to_path_buf(), error };
     if path.join(IDENTITY).exists() {
         return Ok(());
     }
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let file = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+    for entry in fs::read_dir(path).map_err(|error| DirectoryError::io("read", path, error))? {
+        let entry = entry.map_err(|error| DirectoryError::io("read", path, error))?;
+        let file = entry.file_name().to_string_lossy().into_owned();
         if file != LOCK && file != format!("{IDENTITY}.new") {
             return Err(DirectoryError::NotADataDirectory { path: path.to_path_buf(), file });
         }
@@ -176,15 +179,12 @@ fn refuse_non_data_directory(path: &Path) -> Result<(), DirectoryError> {
 /// Checks the identity. The first start writes it, and it is durable before there is any log.
 fn check_or_write_identity(path: &Path, cluster: &str, node: NodeId) -> Result<(), DirectoryError> {
     let file = path.join(IDENTITY);
-    let io = |what| {
-        let path = file.clone();
-        move |error| DirectoryError::Io { what, path, error }
-    };
-    let wrong = |what: String| DirectoryError::Identity { path: file.clone(), what };
     if file.exists() {
-        let text = fs::read_to_string(&file).map_err(io("read"))?;
-        let found: Identity =
-            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let text =
+            fs::read_to_string(&file).map_err(|error| DirectoryError::io("read", &file, error))?;
+        let found: Identity = serde_json::from_str(&text).map_err(|error| {
+            DirectoryError::Identity { path: file.clone(), what: error.to_string() }
+        })?;
         if found.format != FORMAT {
             return Err(DirectoryError::Version {
                 path: file,
@@ -193,23 +193,28 @@ fn check_or_write_identity(path: &Path, cluster: &str, node: NodeId) -> Result<(
             });
         }
         if found.cluster != cluster || found.node != node.0 {
-            let (found_node, found_cluster) = (found.node, found.cluster);
-            let (path, cluster) = (path.to_path_buf(), cluster.to_owned());
-            return Err(DirectoryError::Foreign { path, found_node, found_cluster, node, cluster });
+            return Err(DirectoryError::Foreign {
+                path: path.to_path_buf(),
+                found_node: found.node,
+                found_cluster: found.cluster,
+                node,
+                cluster: cluster.to_owned(),
+            });
         }
         return Ok(());
     }
     let identity = Identity { format: FORMAT, cluster: cluster.to_owned(), node: node.0 };
     let text = serde_json::to_string(&identity).expect("a plain struct") + "\n";
+    write_identity(path, &text).map_err(|error| DirectoryError::io("write", &file, error))
+}
+
+fn write_identity(path: &Path, text: &str) -> io::Result<()> {
     let scratch = path.join(format!("{IDENTITY}.new"));
-    let write = || -> io::Result<()> {
-        let mut new = File::create(&scratch)?;
-        new.write_all(text.as_bytes())?;
-        new.sync_all()?;
-        fs::rename(&scratch, &file)?;
-        sync(path)
-    };
-    write().map_err(io("write"))
+    let mut new = File::create(&scratch)?;
+    new.write_all(text.as_bytes())?;
+    new.sync_all()?;
+    fs::rename(&scratch, path.join(IDENTITY))?;
+    sync(path)
 }
 
 /// The file name of a file id: `wal.3`, `snapshot.3` or `scratch`.
@@ -219,13 +224,16 @@ pub fn file_name_of(file: FileId) -> String {
 
 /// The file id of a file name; `None` if the file is not one of the node's.
 pub fn file_id_of(name: &str) -> Option<FileId> {
-    let number = |text: &str| text.parse::<u32>().ok().filter(|number| number.to_string() == text);
     match name.split_once('.') {
         None if name == "scratch" => Some(FileId::Scratch),
-        Some(("wal", rest)) => number(rest).map(FileId::Wal),
-        Some(("snapshot", rest)) => number(rest).map(FileId::Snapshot),
+        Some(("wal", rest)) => number_of(rest).map(FileId::Wal),
+        Some(("snapshot", rest)) => number_of(rest).map(FileId::Snapshot),
         None | Some(_) => None,
     }
+}
+
+fn number_of(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number: &u32| number.to_string() == text)
 }
 
 /// The files of a data directory, read into memory: the disk that a node boots from. Reading
@@ -242,14 +250,10 @@ impl SurvivingFiles {
     /// [`DirectoryError::Io`] if the directory cannot be listed. A file that cannot be read is no
     /// error here: the node sees it as unreadable.
     pub fn read(path: &Path) -> Result<SurvivingFiles, DirectoryError> {
-        let failed = |error| DirectoryError::Io {
-            what: "read data directory",
-            path: path.to_path_buf(),
-            error,
-        };
+        let what = "read data directory";
         let mut files = BTreeMap::new();
-        for entry in fs::read_dir(path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        for entry in fs::read_dir(path).map_err(|error| DirectoryError::io(what, path, error))? {
+            let entry = entry.map_err(|error| DirectoryError::io(what, path, error))?;
             let Some(file_id) = entry.file_name().to_str().and_then(file_id_of) else { continue };
             let bytes = fs::read(entry.path()).map_err(|error| {
                 tracing::error!(file = %file_id, %error, "cannot read a file");

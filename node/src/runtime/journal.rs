@@ -38,23 +38,18 @@ impl Journal {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        // The errors of the operating system do not name the file.
-        let at = |path: &Path| {
-            let path = path.display().to_string();
-            move |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"))
-        };
-        let directory = || at(&self.directory);
-        fs::create_dir_all(&self.directory).map_err(directory())?;
+        let directory = &self.directory;
+        fs::create_dir_all(directory).map_err(|error| with_path(error, directory))?;
         let mut last = 0;
-        for entry in fs::read_dir(&self.directory).map_err(directory())? {
+        for entry in fs::read_dir(directory).map_err(|error| with_path(error, directory))? {
             let name = entry?.file_name();
             last = last
                 .max(name.to_str().and_then(|name| incarnation_of(name, self.node)).unwrap_or(0));
         }
         self.incarnation = last + 1;
         let path = self.directory.join(format!("{}.{:05}.jsonl", self.node, self.incarnation));
-        self.file =
-            Some(OpenOptions::new().append(true).create_new(true).open(&path).map_err(at(&path))?);
+        let file = OpenOptions::new().append(true).create_new(true).open(&path);
+        self.file = Some(file.map_err(|error| with_path(error, &path))?);
         Ok(())
     }
 
@@ -67,6 +62,11 @@ impl Journal {
             self.file.as_mut().ok_or_else(|| io::Error::other("the event log is not open"))?;
         file.write_all(&self.text)
     }
+}
+
+/// Names the file, which the errors of the operating system do not.
+fn with_path(error: io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn incarnation_of(name: &str, node: NodeId) -> Option<u32> {

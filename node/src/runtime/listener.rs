@@ -100,8 +100,8 @@ impl<N: ServedNode> Listener<N> {
             Mutex::new(WarningLimiter { since: Instant::now(), logged: 0, suppressed: 0 });
         let current_connections = Mutex::default();
         let peer_slots = Semaphore::new(peers.len() * CONNECTIONS_PER_PEER_MAX);
-        let (handshake_slots, client_slots) =
-            (Arc::new(Semaphore::new(HANDSHAKES_MAX)), Semaphore::new(CLIENTS_MAX));
+        let handshake_slots = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let client_slots = Semaphore::new(CLIENTS_MAX);
         let arrivals_tx = self.arrivals_tx;
         let connections = Arc::new(Connections {
             identity,

@@ -160,12 +160,12 @@ pub async fn start<N: ServedNode>(
     mut observer: Option<Box<dyn Observer<N>>>,
 ) -> Result<RunningNode, StartError> {
     let data = settings.data.display().to_string();
-    let io = |error| StartError::Io { data: data.clone(), error };
     let directory = Directory::open(&settings.data, &settings.cluster, settings.node)?;
     let listen = settings.listen.clone();
     let listener = TcpListener::bind(&listen).await;
     let listener = listener.map_err(|error| StartError::Listen { listen, error })?;
-    let address = listener.local_addr().map_err(io)?;
+    let address = listener.local_addr();
+    let address = address.map_err(|error| StartError::Io { data: data.clone(), error })?;
     let surviving = SurvivingFiles::read(directory.path())?;
     if let Some(observer) = &mut observer {
         observer.boot(settings.node, &surviving).map_err(StartError::Observer)?;
@@ -177,7 +177,8 @@ pub async fn start<N: ServedNode>(
     let booted = N::boot(config, boot, &mut outbox);
     let node = booted.map_err(|error| StartError::Boot { data: data.clone(), error })?;
     drop(surviving);
-    let (jobs, done, thread) = disk::start(directory.path().to_path_buf()).map_err(io)?;
+    let disk_thread = disk::start(directory.path().to_path_buf());
+    let (jobs, done, thread) = disk_thread.map_err(|error| StartError::Io { data, error })?;
     let (ready, ready_rx) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(false);
     let (arrivals_tx, arrivals) = mpsc::channel(ARRIVALS_MAX);

@@ -74,7 +74,7 @@ impl Scripted {
         }
         self.count(at);
         let effect_name = at.effect_name()?;
-        let is_due = |entry: &&mut Entry| {
+        let mut due = self.entries.iter_mut().filter(|entry| {
             !entry.fired
                 && entry.fault.effect_name().is_some_and(|coordinate| {
                     coordinate.node == at.node
@@ -82,13 +82,8 @@ impl Scripted {
                         && coordinate.effect_name == effect_name
                         && entry.occurrences == coordinate.nth
                 })
-        };
-        let mut found = self
-            .entries
-            .iter_mut()
-            .filter(is_due)
-            .filter_map(|entry| Some((answer(&entry.fault)?, entry)));
-        let (answer, entry) = found.next()?;
+        });
+        let (answer, entry) = due.find_map(|entry| Some((answer(&entry.fault)?, entry)))?;
         entry.fired = true;
         Some(answer)
     }

@@ -71,8 +71,14 @@ impl Seeded {
         for (node, countdown) in crash_countdowns.iter_mut().enumerate() {
             countdown.remaining = draw_countdown(key, node as u64, 0);
         }
-        let (nodes, clients, fault_phase_us) = (plan.nodes, plan.clients, plan.fault_phase_us);
-        Seeded { rates, key, nodes, clients, fault_phase_us, crash_countdowns }
+        Seeded {
+            rates,
+            key,
+            nodes: plan.nodes,
+            clients: plan.clients,
+            fault_phase_us: plan.fault_phase_us,
+            crash_countdowns,
+        }
     }
 
     /// A new incarnation begins: the next crash may fall into its boot (P5).
@@ -91,17 +97,16 @@ impl Seeded {
     }
 
     fn draw_crash(&self, node: NodeId, nth: u32) -> Crash {
-        let random = |salt: u64| {
-            hash(self.key ^ domain::CRASH ^ salt, (u64::from(node.0) << 32) | u64::from(nth))
-        };
-        let how = if below(random(1), 3) == 0 {
-            CrashKind::Kill { keep_permille: *pick(random(2), &[0, 1000, 500, 900]) }
+        let key = self.key ^ domain::CRASH;
+        let crash_id = (u64::from(node.0) << 32) | u64::from(nth);
+        let how = if below(hash(key ^ 1, crash_id), 3) == 0 {
+            CrashKind::Kill { keep_permille: *pick(hash(key ^ 2, crash_id), &[0, 1000, 500, 900]) }
         } else {
-            CrashKind::PowerCut(draw_survival(random(3), random(4)))
+            CrashKind::PowerCut(draw_survival(hash(key ^ 3, crash_id), hash(key ^ 4, crash_id)))
         };
-        let down_us = Some(1 + below(random(5), self.rates.down_us_max));
-        let damage =
-            (below(random(6), 65_536) < self.rates.damage.into()).then(|| draw_damage(random(7)));
+        let down_us = Some(1 + below(hash(key ^ 5, crash_id), self.rates.down_us_max));
+        let damage = (below(hash(key ^ 6, crash_id), 65_536) < self.rates.damage.into())
+            .then(|| draw_damage(hash(key ^ 7, crash_id)));
         Crash { how, down_us, damage }
     }
 
@@ -314,26 +319,26 @@ impl TimedFaultGenerator<'_> {
     /// either side.
     fn partitions(&mut self) {
         for _ in 0..self.chooser.rates.partitions {
-            let (at_us, for_us) = (self.random_start_us(), self.random_duration_us());
+            let at_us = self.random_start_us();
+            let for_us = self.random_duration_us();
             let shape = below(self.random(), 3);
             let isolated = Endpoint::Node(self.random_node());
             let sides = self.random();
-            let side = |end: &Endpoint, index: usize| match shape {
-                0 => *end == isolated,
-                // Clients come after the nodes, so there can be more endpoints than a number has
-                // bits.
-                _ if index < 64 => sides >> index & 1 == 1,
-                _ => hash(sides, index as u64) & 1 == 1,
-            };
-            let endpoints = self.endpoints();
-            let bridge = (shape == 2).then_some(isolated);
-            let members_of = |wanted: bool| {
-                let all = endpoints.iter().enumerate().filter(|(_, end)| Some(**end) != bridge);
-                all.filter(|(index, end)| side(end, *index) == wanted)
-                    .map(|(_, end)| *end)
-                    .collect::<Vec<_>>()
-            };
-            let (here, there) = (members_of(true), members_of(false));
+            let mut here = Vec::new();
+            let mut there = Vec::new();
+            for (index, end) in self.endpoints().into_iter().enumerate() {
+                if shape == 2 && end == isolated {
+                    continue; // The bridge is on neither side.
+                }
+                let is_here = match shape {
+                    0 => end == isolated,
+                    // Clients come after the nodes, so there can be more endpoints than a number
+                    // has bits.
+                    _ if index < 64 => sides >> index & 1 == 1,
+                    _ => hash(sides, index as u64) & 1 == 1,
+                };
+                if is_here { here.push(end) } else { there.push(end) }
+            }
             let one_way = below(self.random(), 3) == 0;
             if !one_way {
                 self.timed_faults.push((
@@ -348,7 +353,8 @@ impl TimedFaultGenerator<'_> {
     /// N5.
     fn clogs(&mut self) {
         for _ in 0..self.chooser.rates.clogs {
-            let (at_us, for_us) = (self.random_start_us(), self.random_duration_us());
+            let at_us = self.random_start_us();
+            let for_us = self.random_duration_us();
             let endpoints = self.endpoints();
             let from = *pick(self.random(), &endpoints);
             let to = Endpoint::Node(self.random_node());
@@ -360,7 +366,8 @@ impl TimedFaultGenerator<'_> {
     /// order.
     fn swizzles(&mut self) {
         for _ in 0..self.chooser.rates.swizzles {
-            let (start, chosen) = (self.random_start_us(), self.random());
+            let start = self.random_start_us();
+            let chosen = self.random();
             for node in (0..self.chooser.nodes).filter(|node| chosen >> node & 1 == 1) {
                 let from = start + between(self.random(), 0, 30_000);
                 let until = start + between(self.random(), 30_000, 200_000);
@@ -393,12 +400,14 @@ impl TimedFaultGenerator<'_> {
     /// P4, C3.
     fn pauses_and_jumps(&mut self) {
         for _ in 0..self.chooser.rates.pauses {
-            let (at_us, node, for_us) =
-                (self.random_start_us(), self.random_node(), self.random_duration_us());
+            let at_us = self.random_start_us();
+            let node = self.random_node();
+            let for_us = self.random_duration_us();
             self.timed_faults.push((at_us, TimedFault::Pause { node, for_us }));
         }
         for _ in 0..self.chooser.rates.jumps {
-            let (at_us, node) = (self.random_start_us(), self.random_node());
+            let at_us = self.random_start_us();
+            let node = self.random_node();
             let by_us = between(self.random(), 1_000, 5_000_000);
             self.timed_faults.push((at_us, TimedFault::ClockJump { node, by_us }));
         }
@@ -407,7 +416,8 @@ impl TimedFaultGenerator<'_> {
     /// P1, P2, P3 between two steps.
     fn crashes(&mut self) {
         for nth in 0..self.chooser.rates.timed_crashes {
-            let (at_us, node) = (self.random_start_us(), self.random_node());
+            let at_us = self.random_start_us();
+            let node = self.random_node();
             let crash = self.chooser.draw_crash(node, 1000 + nth);
             self.timed_faults.push((at_us, TimedFault::Crash { node, crash }));
         }

@@ -26,7 +26,10 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
         eprintln!("error: {} has no benchmark", protocol.name());
         return Exit::Other;
     };
-    let (mut tally, mut committed, mut aborted, mut virtual_us) = (Tally::default(), 0, 0, 0);
+    let mut tally = Tally::default();
+    let mut committed = 0;
+    let mut aborted = 0;
+    let mut virtual_us = 0;
     let began = Instant::now();
     for seed in args.first_seed..end {
         let benched = bench(seed);
@@ -40,7 +43,6 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
         virtual_us += benched.virtual_us;
     }
     let wall_s = began.elapsed().as_secs_f64();
-    let per_s = |count: u64| (count as f64 / wall_s) as u64;
     let line = serde_json::json!({
         "peer": "stormglass",
         "nodes": args.nodes, "txns": args.txns, "seeds": args.seeds, "loss": args.loss, "first_seed": args.first_seed,
@@ -49,13 +51,17 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
         "committed": committed,
         "aborted": aborted,
         "wall_s": wall_s,
-        "msgs_per_s": per_s(tally.delivered),
-        "seeds_per_s": per_s(args.seeds),
-        "sim_s_per_wall_s": per_s(virtual_us / 1_000_000),
+        "msgs_per_s": per_s(tally.delivered, wall_s),
+        "seeds_per_s": per_s(args.seeds, wall_s),
+        "sim_s_per_wall_s": per_s(virtual_us / 1_000_000, wall_s),
         "peak_rss_kib": peak_rss_kib(),
     });
     say!("{line}");
     Exit::Clean
+}
+
+fn per_s(count: u64, wall_s: f64) -> u64 {
+    (count as f64 / wall_s) as u64
 }
 
 /// The greatest resident memory of this process; `None` where the system does not report it.

@@ -20,9 +20,10 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Diff) -> Result<Exit, Exit> 
     if [&args.one, &args.other].iter().all(|target| Path::new(target).is_file()) {
         source::reject_options_for_file(&args.one, &setup)?;
     }
-    let (one, other) =
-        (traced(protocol, &setup, &args.one)?, traced(protocol, &setup, &args.other)?);
-    let (a, b): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
+    let one = traced(protocol, &setup, &args.one)?;
+    let other = traced(protocol, &setup, &args.other)?;
+    let a: Vec<&str> = one.lines().collect();
+    let b: Vec<&str> = other.lines().collect();
     let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
     let mut text = String::new();
     if same == a.len() && same == b.len() {

@@ -37,8 +37,10 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Hunt) -> Exit {
         Ok(end) => end,
         Err(exit) => return exit,
     };
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = args.jobs.map_or_else(cores, usize::from);
+    let jobs = match args.jobs {
+        Some(jobs) => usize::from(jobs),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
     let options = HuntOptions {
         setup: args.run_args.setup(),
         seeds: args.first_seed..end,
@@ -125,8 +127,8 @@ fn hunt_with_progress<P: Protocol>(
         let hunter = scope.spawn(|| hunt(protocol, options, progress));
         while !hunter.is_finished() {
             std::thread::sleep(Duration::from_millis(20));
-            let (seeds, events) =
-                (progress.seeds.load(Ordering::Relaxed), progress.events.load(Ordering::Relaxed));
+            let seeds = progress.seeds.load(Ordering::Relaxed);
+            let events = progress.events.load(Ordering::Relaxed);
             let ms = started.elapsed().as_millis().max(1) as u64;
             progress_bar.set_position(seeds);
             progress_bar.set_message(format!(

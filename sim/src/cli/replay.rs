@@ -75,9 +75,9 @@ fn check_filter(args: &Replay, of: &str, plan: &Plan) -> Result<(), Exit> {
         )));
     }
     if args.from_ms > args.to_ms {
-        let (from, to) = (args.from_ms, args.to_ms);
         return Err(usage::usage_error(format_args!(
-            "--from-ms {from} is after --to-ms {to}: nothing would be printed"
+            "--from-ms {} is after --to-ms {}: nothing would be printed",
+            args.from_ms, args.to_ms
         )));
     }
     Ok(())
@@ -171,7 +171,9 @@ fn print(args: &Replay, trace: &str, outcome: &RunOutcome, notes: &str) {
 /// Runs every schedule of a directory, with one line each; the worst unexpected result decides the
 /// exit code.
 fn replay_directory<P: Protocol>(protocol: &P, path: &Path) -> Result<Exit, Exit> {
-    let (mut replayer, mut worst, mut count) = (Replayer::new(protocol), Exit::Clean, 0);
+    let mut replayer = Replayer::new(protocol);
+    let mut worst = Exit::Clean;
+    let mut count = 0;
     let files = source::files(path)?;
     if files.is_empty() {
         return Err(usage::usage_error(format_args!(

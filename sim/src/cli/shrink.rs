@@ -108,15 +108,15 @@ fn shrink_with_progress<P: Protocol>(
         ProgressBar::hidden()
     };
     let started = Instant::now();
-    let mut progress = |runs: u64, size: ScheduleSize| {
-        bar.set_message(format!("{runs} runs: {size} (Ctrl-C keeps the best so far)"));
-        bar.tick();
+    let control = ShrinkControl {
+        stop: interrupted,
+        runs_max: RUNS_MAX,
+        progress: &mut |runs, size| {
+            bar.set_message(format!("{runs} runs: {size} (Ctrl-C keeps the best so far)"));
+            bar.tick();
+        },
     };
-    let shrunk = shrink(
-        protocol,
-        schedule,
-        ShrinkControl { stop: interrupted, runs_max: RUNS_MAX, progress: &mut progress },
-    );
+    let shrunk = shrink(protocol, schedule, control);
     bar.finish_and_clear();
     shrunk.map(|shrunk| (shrunk, started.elapsed()))
 }
@@ -175,13 +175,13 @@ pub(super) fn shrink_and_save<P: Protocol>(
 
 /// `file_stem.schedule`, or `file_stem-2.schedule` if there is another file of that name.
 fn unused_path(directory: &Path, file_stem: &str, text: &str) -> PathBuf {
-    let name = |nth: u32| match nth {
-        1 => directory.join(format!("{file_stem}.schedule")),
-        _ => directory.join(format!("{file_stem}-{nth}.schedule")),
-    };
-    let is_free =
-        |path: &PathBuf| std::fs::read_to_string(path).map_or(true, |there| there == text);
-    (1..).map(name).find(is_free).expect("names do not run out")
+    let mut path = directory.join(format!("{file_stem}.schedule"));
+    let mut nth = 2_u32;
+    while std::fs::read_to_string(&path).is_ok_and(|there| there != text) {
+        path = directory.join(format!("{file_stem}-{nth}.schedule"));
+        nth += 1;
+    }
+    path
 }
 
 /// The command that runs a file again.

@@ -36,14 +36,12 @@ pub(super) fn usage_error(reason: Arguments<'_>) -> Exit {
 
 /// One more than the last of `count` seeds.
 pub(super) fn last_seed(first: u64, count: u64) -> Result<u64, Exit> {
-    let max = u64::MAX;
-    let too_great = || {
+    first.checked_add(count).ok_or_else(|| {
         usage_error(format_args!(
             "seeds go up to {}: there are fewer than {count} from --first-seed {first} on",
-            max - 1
+            u64::MAX - 1
         ))
-    };
-    first.checked_add(count).ok_or_else(too_great)
+    })
 }
 
 /// The first paragraph of the parser's message, which holds the error and a suggestion, without the

@@ -1,8 +1,6 @@
 //! Crashes: the process dies and the page cache stays (P1), or the power fails and the platter
 //! stays (P2).
 
-use stormglass_node::FileId;
-
 use super::Disk;
 use super::directory::{self, ResolvedNameChange};
 use super::image::Image;
@@ -18,11 +16,11 @@ impl Disk {
     /// incarnation reads them, and must not treat them as durable. A failed write (D8) is
     /// forgotten; data that a failed sync has lost stays lost (D7).
     pub fn kill(&mut self, keep: usize) -> KillReport {
-        let (first, in_driver_queue) =
-            (self.queue.len() - self.in_driver_queue(), self.in_driver_queue());
+        let in_driver_queue = self.in_driver_queue();
+        let first = self.queue.len() - in_driver_queue;
         let kept = keep.min(in_driver_queue);
-        let bytes = |index: usize| if index < kept { usize::MAX } else { 0 };
-        let mut appends = report::appends(&self.queue[first..], bytes);
+        let mut appends =
+            report::appends(&self.queue[first..], |at| if at < kept { usize::MAX } else { 0 });
         appends.iter_mut().for_each(|outcome| outcome.kept = outcome.kept.min(outcome.bytes));
         // Newest first: each undo restores the state that the operation before it left.
         for entry in self.queue.drain(first + kept..).rev().collect::<Vec<_>>() {
@@ -49,8 +47,8 @@ impl Disk {
         report.appends = report::appends(&queue, |index| kept[index]);
         self.resolve_names(&queue, &resolver);
         report.names = report::name_losses(&self.visible, &self.durable);
-        let with_wrong_name = |(file, ino): &(FileId, Ino)| self.durable.find(*file) != Some(*ino);
-        let with_wrong_name = self.visible.iter().filter(with_wrong_name);
+        let with_wrong_name =
+            self.visible.iter().filter(|(file, ino)| self.durable.find(*file) != Some(*ino));
         report.synced_misnamed =
             with_wrong_name.filter(|(_, ino)| synced[ino.0 as usize]).count() as u32;
         self.visible.copy_from(&self.durable);
@@ -85,16 +83,13 @@ impl Disk {
 
     /// D5, D6: the surviving names, independent of the bytes.
     fn resolve_names(&mut self, queue: &[Entry], resolver: &SurvivalResolver<'_>) {
-        let resolved = |(index, entry): (usize, &Entry)| {
-            let Change::Name(change) = entry.change else { return None };
-            Some(ResolvedNameChange {
-                ino: entry.ino,
-                change,
-                kept: !entry.abandoned && resolver.keeps(index),
-            })
-        };
-        let changes: Vec<ResolvedNameChange> =
-            queue.iter().enumerate().filter_map(resolved).collect();
+        let mut changes = Vec::new();
+        for (index, entry) in queue.iter().enumerate() {
+            if let Change::Name(change) = entry.change {
+                let kept = !entry.abandoned && resolver.keeps(index);
+                changes.push(ResolvedNameChange { ino: entry.ino, change, kept });
+            }
+        }
         directory::apply(&mut self.durable, &changes);
     }
 

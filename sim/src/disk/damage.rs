@@ -80,9 +80,8 @@ impl Disk {
         let ino = self.target(damage)?;
         let inode = &mut self.inodes[ino.0 as usize];
         let (at, bytes) = apply_to_bytes(&inode.platter, damage)?;
-        let differs = |(old, new): (&u8, &u8)| old != new;
-        let first = inode.platter[at..].iter().zip(&bytes).position(differs)?;
-        let last = inode.platter[at..].iter().zip(&bytes).rposition(differs)?;
+        let first = inode.platter[at..].iter().zip(&bytes).position(|(old, new)| old != new)?;
+        let last = inode.platter[at..].iter().zip(&bytes).rposition(|(old, new)| old != new)?;
         let range = at + first..at + last + 1;
         inode.platter[range.clone()].copy_from_slice(&bytes[first..=last]);
         for (to, from) in inode.cache.iter_mut().skip(at).zip(&bytes) {
@@ -100,8 +99,9 @@ impl Disk {
     }
 
     fn target(&self, damage: &Damage) -> Option<Ino> {
-        let like = |(file, _): &(FileId, Ino)| FileRole::of(*file) == damage.role;
-        self.durable.iter().filter(like).rev().nth(damage.nth_newest as usize).map(|(_, ino)| ino)
+        let mut newest_first =
+            self.durable.iter().rev().filter(|(file, _)| FileRole::of(*file) == damage.role);
+        newest_first.nth(damage.nth_newest as usize).map(|(_, ino)| ino)
     }
 
     fn record(&self, damaged: &DamagedRange) -> Option<DamageRecord> {

@@ -143,7 +143,8 @@ impl Image {
     }
 
     fn put(&mut self, start: usize, bytes: &[u8]) {
-        let (from, to) = (start - self.base, start - self.base + bytes.len());
+        let from = start - self.base;
+        let to = from + bytes.len();
         if to > self.bytes.len() {
             self.bytes.resize(to, 0);
             self.written.resize(to, false);

@@ -38,11 +38,9 @@ impl Inode {
         self.cache.clear();
         self.platter.clear();
         self.holes.clear();
-        let (cache, platter, holes) = (
-            std::mem::take(&mut self.cache),
-            std::mem::take(&mut self.platter),
-            std::mem::take(&mut self.holes),
-        );
+        let cache = std::mem::take(&mut self.cache);
+        let platter = std::mem::take(&mut self.platter);
+        let holes = std::mem::take(&mut self.holes);
         *self = Inode { cache, platter, holes, ..Inode::default() };
     }
 
@@ -59,7 +57,8 @@ impl Inode {
     /// Makes `bytes` durable at `start`. A gap between the end of the platter and `start` becomes a
     /// hole.
     pub(super) fn write(&mut self, start: usize, bytes: &[u8]) {
-        let (end, durable) = (start + bytes.len(), self.platter.len());
+        let end = start + bytes.len();
+        let durable = self.platter.len();
         if start > durable {
             self.holes.push(durable..start);
         }
@@ -108,8 +107,8 @@ fn remove_range(holes: &mut Vec<Range<usize>>, range: Range<usize>) {
     if holes.is_empty() {
         return;
     }
-    let around = |hole: &Range<usize>| {
+    let parts = holes.iter().flat_map(|hole| {
         [hole.start..hole.end.min(range.start), hole.start.max(range.end)..hole.end]
-    };
-    *holes = holes.iter().flat_map(around).filter(|part| !part.is_empty()).collect();
+    });
+    *holes = parts.filter(|part| !part.is_empty()).collect();
 }

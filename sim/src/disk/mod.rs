@@ -74,7 +74,9 @@ impl Disk {
         self.queue.clear();
         self.name_changes = 0;
         self.barriers.clear();
-        (self.issued, self.performed_below, self.first_failure) = (0, 0, None);
+        self.issued = 0;
+        self.performed_below = 0;
+        self.first_failure = None;
         self.removed_files.clear();
         self.damaged_ranges.clear();
     }
@@ -178,8 +180,11 @@ impl Disk {
     /// The unsynced appends in the order of issue, as a [`Survival`] identifies them.
     pub fn unsynced_appends(&self) -> Vec<AppendName> {
         let abouts: Vec<About> = self.queue.iter().filter_map(Entry::about).collect();
-        let nth = |at: usize| abouts[..at].iter().filter(|about| **about == abouts[at]).count();
-        (0..abouts.len()).map(|at| AppendName::new(abouts[at], nth(at) as u32)).collect()
+        let names = abouts.iter().enumerate().map(|(at, about)| {
+            let nth = abouts[..at].iter().filter(|earlier| *earlier == about).count();
+            AppendName::new(*about, nth as u32)
+        });
+        names.collect()
     }
 
     /// D12: whether a barrier is pending.
@@ -202,28 +207,32 @@ impl Disk {
     /// the node sees them; `None` if its name would not.
     pub fn durable_to(&self, file: FileId) -> Option<u64> {
         let ino = self.visible.find(file).filter(|_| self.name_is_durable(file))?;
-        let truncated = |entry: &Entry| match entry.change {
-            Change::Truncate { len, .. } if entry.ino == ino => Some(len),
-            Change::Truncate { .. } | Change::Append(_) | Change::Name(_) => None,
-        };
         let inode = self.at(ino);
-        let cut =
-            if inode.truncates > 0 { self.queue.iter().filter_map(truncated).min() } else { None };
-        Some(inode.durable_len().min(cut.unwrap_or(usize::MAX)) as u64)
+        let mut durable_to = inode.durable_len();
+        if inode.truncates > 0 {
+            for entry in self.queue.iter().filter(|entry| entry.ino == ino) {
+                if let Change::Truncate { len, .. } = entry.change {
+                    durable_to = durable_to.min(len);
+                }
+            }
+        }
+        Some(durable_to as u64)
     }
 
     /// Whether the file with this name would have it, and no other file would, after the worst
     /// power cut.
     pub fn name_is_durable(&self, file: FileId) -> bool {
-        let ino = self.visible.find(file);
-        let pending = |entry: &Entry| match entry.change {
-            Change::Name(change) => {
-                !entry.abandoned && (Some(entry.ino) == ino || change.touches(file))
-            }
-            Change::Append(_) | Change::Truncate { .. } => false,
-        };
-        let none_pending = || self.name_changes == 0 || !self.queue.iter().any(pending);
-        ino.is_some() && self.durable.find(file) == ino && none_pending()
+        let Some(ino) = self.visible.find(file) else { return false };
+        if self.durable.find(file) != Some(ino) {
+            return false;
+        }
+        self.name_changes == 0
+            || !self.queue.iter().any(|entry| match entry.change {
+                Change::Name(change) => {
+                    !entry.abandoned && (entry.ino == ino || change.touches(file))
+                }
+                Change::Append(_) | Change::Truncate { .. } => false,
+            })
     }
 
     /// The length of a file as the node sees it, in bytes.

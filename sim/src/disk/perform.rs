@@ -132,13 +132,15 @@ impl Disk {
         if inode.truncates > 0 {
             return self.sync_with_truncations_now(ino, before);
         }
-        let (mut from, mut to) = (usize::MAX, 0);
+        let mut from = usize::MAX;
+        let mut to = 0;
         self.queue.retain(|entry| {
             let Change::Append(append) = &entry.change else { return true };
             if entry.ino != ino || entry.at >= before {
                 return true;
             }
-            (from, to) = (from.min(append.start), append.start + append.len);
+            from = from.min(append.start);
+            to = append.start + append.len;
             inode.damage_detectable_below =
                 inode.damage_detectable_below.max(append.durable_len_at_issue);
             false
@@ -175,23 +177,23 @@ impl Disk {
 
     /// D5: makes creates, renames and removes durable.
     pub(super) fn sync_names_now(&mut self, before: u64) {
-        let resolved = |entry: &Entry| match entry.change {
+        if self.name_changes == 0 {
+            return;
+        }
+        let resolved = self.queue.iter().filter_map(|entry| match entry.change {
             Change::Name(change) if entry.at < before => {
                 Some(ResolvedNameChange { ino: entry.ino, change, kept: !entry.abandoned })
             }
             Change::Name(_) | Change::Append(_) | Change::Truncate { .. } => None,
-        };
-        if self.name_changes == 0 {
-            return;
-        }
-        let changes: Vec<ResolvedNameChange> = self.queue.iter().filter_map(resolved).collect();
+        });
+        let changes: Vec<ResolvedNameChange> = resolved.collect();
         directory::apply(&mut self.durable, &changes);
         // An abandoned name change stays in the queue until a kept change of the same file is
         // durable: a later create may still need it (`directory::take_over_name`).
-        let superseded =
-            |ino: Ino| changes.iter().any(|resolved| resolved.kept && resolved.ino == ino);
         self.queue.retain(|entry| {
-            !matches!(entry.change, Change::Name(_)) || entry.at >= before || !superseded(entry.ino)
+            !matches!(entry.change, Change::Name(_))
+                || entry.at >= before
+                || !changes.iter().any(|resolved| resolved.kept && resolved.ino == entry.ino)
         });
         self.name_changes =
             self.queue.iter().filter(|entry| matches!(entry.change, Change::Name(_))).count();

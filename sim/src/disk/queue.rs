@@ -95,22 +95,23 @@ pub(super) enum StepKind {
     Truncate { len: usize },
 }
 
+fn entries_of(queue: &[Entry], ino: Ino) -> impl DoubleEndedIterator<Item = (usize, &Entry)> {
+    queue.iter().enumerate().filter(move |(_, entry)| entry.ino == ino)
+}
+
 /// The unsynced steps of a file in the order of their issue, found by walking back from the
 /// contents of the cache. The queue holds the *latest* operations on a file without a gap, so the
 /// walk misses none.
 pub(super) fn steps(queue: &[Entry], ino: Ino, cache: &[u8]) -> Vec<Step> {
-    let lowest = |entry: &Entry| match &entry.change {
+    let lows = entries_of(queue, ino).filter_map(|(_, entry)| match &entry.change {
         Change::Append(append) => Some(append.start),
         Change::Truncate { len, .. } => Some(*len),
         Change::Name(_) => None,
-    };
-    let of_file = || queue.iter().enumerate().filter(|(_, entry)| entry.ino == ino);
-    let Some(base) = of_file().filter_map(|(_, entry)| lowest(entry)).min() else {
-        return Vec::new();
-    };
+    });
+    let Some(base) = lows.min() else { return Vec::new() };
     let mut image = cache[base..].to_vec();
     let mut steps = Vec::new();
-    for (index, entry) in of_file().rev() {
+    for (index, entry) in entries_of(queue, ino).rev() {
         match &entry.change {
             Change::Append(append) => {
                 let bytes = image.split_off(append.start - base);

@@ -3,7 +3,6 @@
 use stormglass_node::{About, FileId};
 
 use super::directory::Directory;
-use super::inode::Ino;
 use super::queue::{Change, Entry};
 use crate::hash::Fingerprint;
 use crate::tally::Rule;
@@ -86,21 +85,24 @@ pub struct FileOutcome {
     pub kept: u64,
 }
 
+impl AppendOutcome {
+    fn is_incomplete(&self) -> bool {
+        self.kept < self.bytes
+    }
+}
+
 impl CutReport {
     /// How often each rule was applied in this power cut.
     pub fn hits(&self) -> [(Rule, u64); 6] {
-        let names = |wanted: fn(&NameLoss) -> bool| {
-            self.names.iter().filter(|loss| wanted(loss)).count() as u64
-        };
         let holes = self.holes_with_zeros + self.holes_with_garbage + self.holes_with_old_blocks;
-        let removals = names(|loss| matches!(loss, NameLoss::Remove(_)));
+        let removals = self.names.iter().filter(|loss| matches!(loss, NameLoss::Remove(_))).count();
         [
             (Rule::UnsyncedSplit, u64::from(!self.appends.is_empty())),
             (Rule::TornSector, self.torn_sectors.into()),
             (Rule::LengthWithoutData, holes.into()),
             (Rule::DataWithoutName, self.synced_misnamed.into()),
-            (Rule::NameChangeLost, names(|loss| !matches!(loss, NameLoss::Remove(_)))),
-            (Rule::RemovalUndone, removals + u64::from(self.resurrected_tails)),
+            (Rule::NameChangeLost, (self.names.len() - removals) as u64),
+            (Rule::RemovalUndone, removals as u64 + u64::from(self.resurrected_tails)),
         ]
     }
 
@@ -112,15 +114,13 @@ impl CutReport {
     /// Whether a log has an intact record after one that was lost or torn. Legal: sectors survive
     /// in any order, and neither was synced.
     pub fn has_record_after_a_lost_one(&self) -> bool {
-        let incomplete = |outcome: &AppendOutcome| outcome.kept < outcome.bytes;
-        let lost = |at: usize, file: FileId| {
-            self.appends[..at].iter().any(|outcome| outcome.file == file && incomplete(outcome))
-        };
         self.appends.iter().enumerate().any(|(at, outcome)| {
             matches!(outcome.file, FileId::Wal(_))
-                && !incomplete(outcome)
+                && !outcome.is_incomplete()
                 && self.name_survived(outcome.file)
-                && lost(at, outcome.file)
+                && self.appends[..at]
+                    .iter()
+                    .any(|earlier| earlier.file == outcome.file && earlier.is_incomplete())
         })
     }
 
@@ -198,26 +198,30 @@ fn by_file(appends: &[AppendOutcome]) -> Vec<FileOutcome> {
 /// The appends in `queue`; `kept` returns the number of surviving bytes of the operation at an
 /// index.
 pub(super) fn appends(queue: &[Entry], kept: impl Fn(usize) -> usize) -> Vec<AppendOutcome> {
-    let outcome = |(index, entry): (usize, &Entry)| {
+    let outcomes = queue.iter().enumerate().filter_map(|(index, entry)| {
         let Change::Append(append) = &entry.change else { return None };
-        let (bytes, kept) = (append.len as u64, kept(index) as u64);
+        let bytes = append.len as u64;
+        let kept = kept(index) as u64;
         Some(AppendOutcome { file: append.file, about: append.about, bytes, kept })
-    };
-    queue.iter().enumerate().filter_map(outcome).collect()
+    });
+    outcomes.collect()
 }
 
 /// How the surviving names differ from the volatile ones.
 pub(super) fn name_losses(visible: &Directory, survived: &Directory) -> Vec<NameLoss> {
-    let gone = |(name, ino): (FileId, Ino)| match survived.name_of(ino) {
-        None => Some(NameLoss::Create(name)),
-        Some(old) if old != name => Some(NameLoss::Rename { from: old, to: name }),
-        Some(_) => None,
-    };
-    let back = |(name, ino): (FileId, Ino)| {
-        visible.name_of(ino).is_none().then_some(NameLoss::Remove(name))
-    };
-    let mut losses: Vec<NameLoss> =
-        visible.iter().filter_map(gone).chain(survived.iter().filter_map(back)).collect();
+    let mut losses = Vec::new();
+    for (name, ino) in visible.iter() {
+        match survived.name_of(ino) {
+            None => losses.push(NameLoss::Create(name)),
+            Some(old) if old != name => losses.push(NameLoss::Rename { from: old, to: name }),
+            Some(_) => {}
+        }
+    }
+    for (name, ino) in survived.iter() {
+        if visible.name_of(ino).is_none() {
+            losses.push(NameLoss::Remove(name));
+        }
+    }
     losses.sort();
     losses
 }

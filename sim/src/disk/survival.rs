@@ -144,21 +144,23 @@ impl<'a> SurvivalResolver<'a> {
         let mut label_counts = BTreeMap::new();
         let mut matching = 0;
         let mut index = 0;
-        let position = |entry: &Entry| {
+        let mut positions = Vec::with_capacity(queue.len());
+        for entry in queue {
             let label = label(&entry.change);
             let count = label_counts.entry(label).or_insert(0);
             let mut position = OpPosition { index, label, nth: *count, selected: false };
             *count += 1;
             index += u32::from(!entry.abandoned);
-            if let (Some(name), Change::Append(append)) = (name, &entry.change)
+            if let Some(name) = name
+                && let Change::Append(append) = &entry.change
                 && name.is_about(append.about)
             {
                 position.selected = matching == name.nth;
                 matching += 1;
             }
-            position
-        };
-        SurvivalResolver { survival, positions: queue.iter().map(position).collect() }
+            positions.push(position);
+        }
+        SurvivalResolver { survival, positions }
     }
 
     /// Whether the survival names an append that does not exist.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use stormglass_node::journal::{self, Entry, EntryBody, EntryOf};
@@ -175,8 +175,7 @@ impl<N: Node> Source<N> {
 
 impl Reader {
     fn open(path: &Path) -> Result<Reader, LogCheckError> {
-        let file = File::open(path)
-            .map_err(|error| LogCheckError::Io { path: path.to_path_buf(), error })?;
+        let file = File::open(path).map_err(|error| io_error(path, error))?;
         Ok(Reader {
             path: path.to_path_buf(),
             lines: BufReader::new(file),
@@ -190,8 +189,7 @@ impl Reader {
     fn next<N: Node>(&mut self) -> Result<Option<LocatedLine<N>>, LogCheckError> {
         loop {
             let mut text = String::new();
-            let io_error = |error| LogCheckError::Io { path: self.path.clone(), error };
-            self.lines.read_line(&mut text).map_err(io_error)?;
+            self.lines.read_line(&mut text).map_err(|error| io_error(&self.path, error))?;
             self.number += 1;
             if !text.ends_with('\n') {
                 return Ok(None);
@@ -217,6 +215,10 @@ impl Reader {
     }
 }
 
+fn io_error(path: &Path, error: io::Error) -> LogCheckError {
+    LogCheckError::Io { path: path.to_path_buf(), error }
+}
+
 /// The greatest node number in a simulator's output.
 fn greatest_node<N: Node>(path: &Path) -> Result<NodeId, LogCheckError> {
     let mut reader = Reader::open(path)?;
@@ -240,9 +242,8 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, LogCheckError> {
             files.push(path.clone());
             continue;
         }
-        let io_error = |error| LogCheckError::Io { path: path.clone(), error };
-        for entry in fs::read_dir(path).map_err(io_error)? {
-            let file = entry.map_err(io_error)?.path();
+        for entry in fs::read_dir(path).map_err(|error| io_error(path, error))? {
+            let file = entry.map_err(|error| io_error(path, error))?.path();
             if file.extension().is_some_and(|extension| extension == "jsonl") {
                 files.push(file);
             }

@@ -70,19 +70,19 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
     /// Checks one line. A log is an input like any other: if a checker panics on it, the result is
     /// an error and not a panic.
     pub(super) fn on_line(&mut self, line: EntryOf<P::Node>, place: &str) -> LineResult {
-        let invalid_line = |what: String| LogCheckError::Line { place: place.to_owned(), what };
-        let (node, incarnation, at_us) = (line.node, line.incarnation, line.at_us);
+        let node = line.node;
+        let incarnation = line.incarnation;
         if usize::from(node.0) >= self.hosts.len() {
-            return Err(invalid_line(format!("no log belongs to {node}")));
+            let what = format!("no log belongs to {node}");
+            return Err(LogCheckError::Line { place: place.to_owned(), what });
         }
         self.report.lines += 1;
-        self.host(node).at_us = at_us;
+        self.host(node).at_us = line.at_us;
         let outcome =
             catch_unwind(AssertUnwindSafe(|| self.check_line(node, incarnation, line.body, place)));
         outcome.unwrap_or_else(|_| {
-            Err(invalid_line(
-                "event is impossible for a node of this program and version".to_owned(),
-            ))
+            let what = "event is impossible for a node of this program and version".to_owned();
+            Err(LogCheckError::Line { place: place.to_owned(), what })
         })
     }
 
@@ -96,12 +96,8 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
         if let EntryBody::Boot { files } = body {
             return self.on_boot(node, incarnation, &files, place);
         }
-        let incomplete = |what: &str| LogCheckError::Incomplete {
-            place: place.to_owned(),
-            what: what.to_owned(),
-        };
         if !self.host(node).alive || self.host(node).incarnation != incarnation {
-            return Err(incomplete("the boot event of this incarnation is missing"));
+            return Err(incomplete(place, "the boot event of this incarnation is missing"));
         }
         let outcome = match body {
             EntryBody::Received { from, message, .. } => {
@@ -114,7 +110,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
             EntryBody::BarrierCompleted { op, result } => {
                 let host = self.host(node);
                 if !host.barriers.remove(&op) {
-                    return Err(incomplete("barrier completes but was never issued"));
+                    return Err(incomplete(place, "barrier completes but was never issued"));
                 }
                 host.failed = host.failed.or(result.err());
                 // The simulated disk has no other errors.
@@ -129,7 +125,8 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
             }
             EntryBody::Reported { event } => self.on_effect(node, Effect::Report(event)),
             EntryBody::Append { file, kind, subject, hex } => {
-                let bytes = hex.bytes().ok_or_else(|| incomplete("odd number of hex digits"))?;
+                let bytes =
+                    hex.bytes().ok_or_else(|| incomplete(place, "odd number of hex digits"))?;
                 let kind = self
                     .protocol
                     .kinds()
@@ -181,7 +178,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
         let host = self.host(node);
         if incarnation != expected_incarnation {
             let what = format!("incarnation {expected_incarnation} of {node} is missing");
-            return Err(LogCheckError::Incomplete { place: place.to_owned(), what });
+            return Err(incomplete(place, &what));
         }
         if host.incarnation == 0 && !files.is_empty() {
             let what = format!(
@@ -190,7 +187,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
                 started with an empty data directory",
                 describe_files(files)
             );
-            return Err(LogCheckError::Incomplete { place: place.to_owned(), what });
+            return Err(incomplete(place, &what));
         }
         let in_driver_queue = host.disk.in_driver_queue();
         let Some(killed) = host.restart_from::<P::Node>(files) else {
@@ -202,7 +199,9 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
             );
             return Ok(Err(Violation::safety(KILL_PROPERTY, reason)));
         };
-        (host.incarnation, host.alive, host.stopped) = (incarnation, true, false);
+        host.incarnation = incarnation;
+        host.alive = true;
+        host.stopped = false;
         host.barriers.clear();
         host.failed = None;
         self.report.incarnations += 1;
@@ -321,10 +320,14 @@ impl ReplayedNode {
     }
 }
 
+fn incomplete(place: &str, what: &str) -> LogCheckError {
+    LogCheckError::Incomplete { place: place.to_owned(), what: what.to_owned() }
+}
+
 /// Whether a part of the append by which `more` is ahead of `disk` yields the files found.
 fn keep_partial_append<N: Node>(disk: &mut Disk, more: &Disk, found: &[FileSummary]) -> bool {
-    let grown = |file: &&FileSummary| more.len(file.file) > disk.len(file.file);
-    let Some(part) = found.iter().find(grown).copied() else { return false };
+    let grown = found.iter().find(|file| more.len(file.file) > disk.len(file.file));
+    let Some(part) = grown.copied() else { return false };
     let have = disk.len(part.file).unwrap_or(0) as usize;
     let Ok(Some(whole)) = more.read(part.file) else { return false };
     let Some(piece) = usize::try_from(part.bytes).ok().and_then(|end| whole.get(have..end)) else {
@@ -359,10 +362,9 @@ fn matches_files(disk: &Disk, found: &[FileSummary]) -> bool {
 }
 
 fn describe_files(files: &[FileSummary]) -> String {
-    let describe = |found: &FileSummary| format!("{} of {} B", found.file, found.bytes);
     if files.is_empty() {
-        "nothing".to_owned()
-    } else {
-        files.iter().map(describe).collect::<Vec<_>>().join(", ")
+        return "nothing".to_owned();
     }
+    let files = files.iter().map(|found| format!("{} of {} B", found.file, found.bytes));
+    files.collect::<Vec<_>>().join(", ")
 }

@@ -27,12 +27,12 @@ where
             return ExitCode::FAILURE;
         }
     };
-    let trial = |path: std::path::PathBuf| {
+    let trials = paths.into_iter().map(|path| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Trial::test(name, move || run_file(&protocol, &path).map_err(Failed::from))
             .with_kind("schedule")
-    };
-    libtest_mimic::run(&args, paths.into_iter().map(trial).collect()).exit_code()
+    });
+    libtest_mimic::run(&args, trials.collect()).exit_code()
 }
 
 /// Runs one file; returns what is wrong, if anything is.
@@ -65,7 +65,8 @@ fn run_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), String> {
     };
     let cli_command = protocol.command().unwrap_or("this protocol's command line");
     let note = schedule.note.join("\n");
-    let (trace, name) = (world.checker().0.text(), path.display());
+    let trace = world.checker().0.text();
+    let name = path.display();
     Err(format!(
         "{outcome}\n{note}\n{trace}{unreached}replay it with\n  {cli_command} replay {name}"
     ))

@@ -61,7 +61,6 @@ impl<'a> Cursor<'a> {
     /// The next word, without taking it; empty at the end of the line.
     pub fn peek(&self) -> &'a str {
         let rest = self.text[self.at..].trim_start();
-        let is_sign = |c: char| c == ',' || c == ':';
         let end = rest.find(|c: char| c.is_whitespace() || is_sign(c)).unwrap_or(rest.len());
         let word = if end == 0 && !rest.is_empty() && rest.starts_with(is_sign) {
             &rest[..1]
@@ -69,9 +68,9 @@ impl<'a> Cursor<'a> {
             &rest[..end]
         };
         // A comment, unless it is a subject like `#7`.
-        let comment = word.strip_prefix('#').is_some_and(|number| {
-            number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit())
-        });
+        let comment = word
+            .strip_prefix('#')
+            .is_some_and(|number| number.is_empty() || !is_all_digits(number));
         if comment { "" } else { word }
     }
 
@@ -145,6 +144,13 @@ impl<'a> Cursor<'a> {
         self.parsed(&expected, |number| range.contains(number))
     }
 
+    /// Takes a key: up to 16 hexadecimal digits.
+    pub(super) fn key(&mut self, expected: &str) -> Result<u64, ParseError> {
+        let key = u64::from_str_radix(self.peek(), 16).map_err(|_| self.error_here(expected))?;
+        self.word(expected)?;
+        Ok(key)
+    }
+
     /// Takes a node of the cluster.
     ///
     /// # Errors
@@ -182,23 +188,12 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// If the next words are no duration.
     pub fn time_us(&mut self) -> Result<u64, ParseError> {
-        let (expected, start) = ("a time in ms with at most three decimals", self.clone());
+        let expected = "a time in ms with at most three decimals";
+        let start = self.clone();
         let number = self.word(expected)?;
         let unit_us = self.one_of(&[("ms", 1_000), ("us", 1), ("s", 1_000_000)])?;
         let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let fits = whole.len() <= 9
-            && !whole.is_empty()
-            && part.len() <= 6
-            && digits(whole)
-            && digits(part);
-        let scaled = || {
-            let part_in_millionths = format!("{part:0<6}").parse::<u64>().ok()? * unit_us;
-            let us = whole.parse::<u64>().ok()? * unit_us + part_in_millionths / 1_000_000;
-            part_in_millionths.is_multiple_of(1_000_000).then_some(us)
-        };
-        let us = if fits { scaled() } else { None };
-        us.ok_or_else(|| start.error_here(expected))
+        whole_us(whole, part, unit_us).ok_or_else(|| start.error_here(expected))
     }
 
     /// Takes an ordinal: `1st`, `2nd`, ...; 1 if there is none.
@@ -245,14 +240,13 @@ impl<'a> Cursor<'a> {
         } else {
             known.iter().copied().find(|kind| *kind == word)
         };
-        let expected = || {
+        let kind = kind.ok_or_else(|| {
             if known.is_empty() {
-                "the kind of a message or record".into()
+                self.error_here("the kind of a message or record")
             } else {
-                list_alternatives(known)
+                self.error_here(&list_alternatives(known))
             }
-        };
-        let kind = kind.ok_or_else(|| self.error_here(&expected()))?;
+        })?;
         self.word("a kind")?;
         let next = self.peek();
         let subject = if let Some(number) = next.strip_prefix('#') {
@@ -326,6 +320,29 @@ impl<'a> Cursor<'a> {
             nodes => format!("a node (n0 to n{})", nodes - 1),
         }
     }
+}
+
+fn is_sign(c: char) -> bool {
+    c == ',' || c == ':'
+}
+
+fn is_all_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `whole.part` units in microseconds, if that is a whole number.
+fn whole_us(whole: &str, part: &str, unit_us: u64) -> Option<u64> {
+    let fits = whole.len() <= 9
+        && !whole.is_empty()
+        && part.len() <= 6
+        && is_all_digits(whole)
+        && is_all_digits(part);
+    if !fits {
+        return None;
+    }
+    let part_in_millionths = format!("{part:0<6}").parse::<u64>().ok()? * unit_us;
+    let us = whole.parse::<u64>().ok()? * unit_us + part_in_millionths / 1_000_000;
+    part_in_millionths.is_multiple_of(1_000_000).then_some(us)
 }
 
 /// Parses a request id.

@@ -62,7 +62,8 @@ pub(super) fn read<P: Protocol>(
         requests: Vec::new(),
         faults: Vec::new(),
     };
-    let (mut last, mut seen_keywords) = (1, Vec::new());
+    let mut last = 1;
+    let mut seen_keywords = Vec::new();
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (at, line) in text.lines().enumerate() {
@@ -219,8 +220,10 @@ fn read_property_name<P: Protocol>(
         return Ok(name);
     }
     // The id or the name alone is not enough, but it tells which property was meant.
-    let is_part = |property: &&&str| property.split(' ').any(|part| part == id || part == name);
-    let matching: Vec<_> = known.iter().filter(is_part).collect();
+    let matching: Vec<_> = known
+        .iter()
+        .filter(|property| property.split(' ').any(|part| part == id || part == name))
+        .collect();
     let candidates = if matching.is_empty() { known.iter().collect() } else { matching };
     let candidates: Vec<_> = candidates.into_iter().copied().collect();
     Err(start.error_here(&format!("the name of a property: {}", candidates.join(", "))))
@@ -245,11 +248,6 @@ fn read_planned_request<O: ScheduledRequest>(
 }
 
 fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(), ParseError> {
-    let positive = |words: &mut Cursor<'_>| {
-        let start = words.clone();
-        let us = words.time_us()?;
-        if us == 0 { Err(start.error_here("a time above zero")) } else { Ok(us) }
-    };
     match keyword {
         "cluster" => {
             plan.nodes = words.number("how many nodes", 1..=64)? as u16;
@@ -258,27 +256,24 @@ fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(
             plan.clients = words.number("how many clients", 1..=64)? as u32;
             words.one_of(&[("clients", ()), ("client", ())])?;
         }
-        "fault-phase" => plan.fault_phase_us = positive(words)?,
+        "fault-phase" => plan.fault_phase_us = read_positive_time(words)?,
         "log-limit" => {
             plan.log_bytes = words.number("how many bytes", 1..=1_000_000_000)?;
             words.expect_word("B")?;
         }
-        "recovery-timeout" => plan.recovery_timeout_us = positive(words)?,
+        "recovery-timeout" => plan.recovery_timeout_us = read_positive_time(words)?,
         "timing" => {
-            let key = |words: &mut Cursor<'_>| {
-                let expected = "`base` or a key of up to 16 hexadecimal digits";
-                let key = u64::from_str_radix(words.peek(), 16)
-                    .map_err(|_| words.error_here(expected))?;
-                words.word(expected)?;
-                Ok(Some(key))
+            plan.timing.key = if words.take("base") {
+                None
+            } else {
+                Some(words.key("`base` or a key of up to 16 hexadecimal digits")?)
             };
-            plan.timing.key = if words.take("base") { None } else { key(words)? };
         }
         "latency" => plan.timing.latency_us = read_time_range(words)?,
         "client-latency" => plan.timing.client_us = read_time_range(words)?,
         "sync-time" => plan.timing.sync_us = read_time_range(words)?,
         "latency-tail" => plan.timing.tail_us = words.time_us()?,
-        "reboot-time" => plan.timing.reboot_us = positive(words)?,
+        "reboot-time" => plan.timing.reboot_us = read_positive_time(words)?,
         "messages" => {
             words.expect_word("encoded")?;
             plan.encode_messages = true;
@@ -292,6 +287,12 @@ fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(
         other => unreachable!("keyword `{other}` has no reader"),
     }
     Ok(())
+}
+
+fn read_positive_time(words: &mut Cursor<'_>) -> Result<u64, ParseError> {
+    let start = words.clone();
+    let us = words.time_us()?;
+    if us == 0 { Err(start.error_here("a time above zero")) } else { Ok(us) }
 }
 
 fn read_time_range(words: &mut Cursor<'_>) -> Result<(u64, u64), ParseError> {

@@ -69,8 +69,9 @@ pub(super) fn read(words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
             let offset_us = words.time_us()?;
             words.expect_word(",")?;
             words.expect_word("drift")?;
-            let in_range = |ppm: &i32| (-100_000..=100_000).contains(ppm);
-            let drift_ppm = words.parsed("a drift (-100000 to 100000)", in_range)?;
+            let drift_ppm = words.parsed("a drift (-100000 to 100000)", |ppm: &i32| {
+                (-100_000..=100_000).contains(ppm)
+            })?;
             words.expect_word("ppm")?;
             Ok(Fault::Skew { node, incarnation, skew: Skew { offset_us, drift_ppm } })
         }
@@ -246,10 +247,7 @@ fn read_survival(words: &mut Cursor<'_>) -> Result<Survival, ParseError> {
         _ => {
             let keep_permille = read_permille(words)?;
             words.expect_word("key")?;
-            let expected = "a key of up to 16 hexadecimal digits";
-            let key =
-                u64::from_str_radix(words.peek(), 16).map_err(|_| words.error_here(expected))?;
-            words.word(expected)?;
+            let key = words.key("a key of up to 16 hexadecimal digits")?;
             let tear = words.take("torn");
             words.expect_word("with")?;
             Ok(Survival::Subset { key, keep_permille, tear, holes: holes(words)? })

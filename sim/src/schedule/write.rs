@@ -2,13 +2,13 @@
 
 use std::fmt::{self, Display};
 
-use stormglass_node::{About, DiskError};
+use stormglass_node::DiskError;
 
 use super::{Expectation, Schedule, ordinal};
 use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault,
-    TimedFault, WriteFault,
+    BarrierFault, Crash, CrashKind, EffectAt, Fault, MessageAt, MessageFault, TimedFault,
+    WriteFault, endpoint_list,
 };
 use crate::plan::{LOG_BYTES, Plan};
 use crate::protocol::{Protocol, ScheduledRequest};
@@ -58,9 +58,8 @@ fn push_header<O>(name: &str, schedule: &Schedule<O>, text: &mut String) {
         push_line(text, "note", note);
     }
     push_line(text, "expect", &schedule.expectation);
-    let plural =
-        |count: u32, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    let (nodes, clients) = (plural(plan.nodes.into(), "node"), plural(plan.clients, "client"));
+    let nodes = plural(plan.nodes.into(), "node");
+    let clients = plural(plan.clients.into(), "client");
     push_line(text, "cluster", &format_args!("{nodes}, {clients}"));
     push_line(text, "fault-phase", &ms(plan.fault_phase_us));
     if plan.log_bytes != LOG_BYTES {
@@ -71,7 +70,8 @@ fn push_header<O>(name: &str, schedule: &Schedule<O>, text: &mut String) {
 
 /// Writes only the settings that differ from their defaults.
 fn push_timing(plan: &Plan, text: &mut String) {
-    let (base, timing) = (Plan::base(plan.nodes, plan.clients), &plan.timing);
+    let base = Plan::base(plan.nodes, plan.clients);
+    let timing = &plan.timing;
     if plan.recovery_timeout_us != base.recovery_timeout_us {
         push_line(text, "recovery-timeout", &ms(plan.recovery_timeout_us));
     }
@@ -79,14 +79,9 @@ fn push_timing(plan: &Plan, text: &mut String) {
         None => push_line(text, "timing", &"base"),
         Some(key) => push_line(text, "timing", &format_args!("{key:016x}")),
     }
-    let mut span = |verb, (low, high): (u64, u64), default| {
-        if (low, high) != default {
-            push_line(text, verb, &format_args!("{} to {}", ms(low), ms(high)));
-        }
-    };
-    span("latency", timing.latency_us, base.timing.latency_us);
-    span("client-latency", timing.client_us, base.timing.client_us);
-    span("sync-time", timing.sync_us, base.timing.sync_us);
+    push_time_range(text, "latency", timing.latency_us, base.timing.latency_us);
+    push_time_range(text, "client-latency", timing.client_us, base.timing.client_us);
+    push_time_range(text, "sync-time", timing.sync_us, base.timing.sync_us);
     if timing.tail_us != base.timing.tail_us {
         push_line(text, "latency-tail", &ms(timing.tail_us));
     }
@@ -103,9 +98,21 @@ fn push_timing(plan: &Plan, text: &mut String) {
     }
 }
 
+fn push_time_range(text: &mut String, verb: &str, range_us: (u64, u64), default_us: (u64, u64)) {
+    if range_us != default_us {
+        push_line(text, verb, &format_args!("{} to {}", ms(range_us.0), ms(range_us.1)));
+    }
+}
+
+/// `1 node`, `2 nodes`.
+pub(crate) fn plural(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A time in milliseconds without trailing zeros.
 pub(super) fn ms(us: u64) -> String {
-    let (whole, part) = (us / 1000, us % 1000);
+    let whole = us / 1000;
+    let part = us % 1000;
     if part == 0 {
         return format!("{whole} ms");
     }
@@ -188,21 +195,7 @@ fn message_fault_text(at: &MessageAt, fault: &MessageFault) -> String {
 }
 
 fn effect_text(at: &EffectAt) -> String {
-    let following = |what: &str, after: &Option<About>| match after {
-        Some(about) => format!("{what} following append {about}"),
-        None => format!("{what} before any append"),
-    };
-    let effect = match &at.effect_name {
-        EffectName::Send(about, to) => format!("send {about} to {to}"),
-        EffectName::Append(about) => format!("append {about}"),
-        EffectName::Sync(after) => following("sync", after),
-        EffectName::SyncDir(after) => following("sync-dir", after),
-        EffectName::Rename(after) => following("rename", after),
-        EffectName::Remove(after) => following("remove", after),
-        EffectName::Truncate(after) => following("truncate", after),
-        EffectName::Reply(id) => format!("reply {id}"),
-    };
-    format!("{} {effect}", ordinal(at.nth))
+    format!("{} {}", ordinal(at.nth), at.effect_name)
 }
 
 fn disk_error_text(error: DiskError) -> &'static str {
@@ -225,16 +218,19 @@ fn crash_text(crash: &Crash) -> (&'static str, String) {
     (verb, format!("keeps {kept}, down {down}{damage}"))
 }
 
-fn survival_text(survival: &Survival) -> String {
-    let named = |at: &AppendName| match at.subject {
+fn append_name_text(at: &AppendName) -> String {
+    match at.subject {
         Some(subject) => format!("{} {} {subject}", ordinal(at.nth + 1), at.kind),
         None => format!("{} {}", ordinal(at.nth + 1), at.kind),
-    };
+    }
+}
+
+fn survival_text(survival: &Survival) -> String {
     match survival {
         Survival::None => "none".to_string(),
         Survival::All => "all".to_string(),
         Survival::Prefix(n) => format!("first {n}"),
-        Survival::AllBut(at) => format!("all but {}", named(at)),
+        Survival::AllBut(at) => format!("all but {}", append_name_text(at)),
         Survival::Torn { at, how, hole } => {
             let how = match how {
                 Tear::Header => "header",
@@ -242,7 +238,7 @@ fn survival_text(survival: &Survival) -> String {
                 Tear::LastSectorMissing => "last-sector",
             };
             let hole = hole.map(|hole| format!(" with {}", holes_text(hole))).unwrap_or_default();
-            format!("torn {} {how}{hole}", named(at))
+            format!("torn {} {how}{hole}", append_name_text(at))
         }
         Survival::Subset { key, keep_permille, tear, holes } => {
             let tear = if *tear { " torn" } else { "" };
@@ -277,11 +273,9 @@ fn damage_text(damage: &Damage) -> String {
 }
 
 fn timed_fault_text(timed_fault: &TimedFault) -> String {
-    let side =
-        |ends: &[Endpoint]| ends.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     match timed_fault {
         TimedFault::Cut { from, to, for_us } => {
-            format!("cut {} -> {} for {}", side(from), side(to), ms(*for_us))
+            format!("cut {} -> {} for {}", endpoint_list(from), endpoint_list(to), ms(*for_us))
         }
         TimedFault::Clog { from, to, for_us, swizzle } => {
             format!(

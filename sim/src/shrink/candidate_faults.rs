@@ -57,9 +57,12 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         let coordinates = &world.checker().0;
         let mut all = Vec::new();
         for (_, at) in &coordinates.messages {
-            let delay = |by_us| MessageFault::Delay { by_us };
-            let duplicate = |after_us| MessageFault::Duplicate { after_us };
-            let faults = [MessageFault::Lose, delay(100_000), delay(400_000), duplicate(300_000)];
+            let faults = [
+                MessageFault::Lose,
+                MessageFault::Delay { by_us: 100_000 },
+                MessageFault::Delay { by_us: 400_000 },
+                MessageFault::Duplicate { after_us: 300_000 },
+            ];
             all.extend(faults.into_iter().map(|fault| Fault::Message(*at, fault)));
         }
         for at in &coordinates.barriers {
@@ -167,6 +170,7 @@ fn crash_faults(at: EffectAt) -> impl Iterator<Item = Fault> {
     let kill = CrashKind::Kill { keep_permille: 1000 };
     let kinds_and_down_times =
         [(CrashKind::PowerCut(Survival::None), 50_000), (kill.clone(), 50_000), (kill, 400_000)];
-    let crash = |(how, down_us)| Crash { how, down_us: Some(down_us), damage: None };
-    kinds_and_down_times.into_iter().map(move |how| Fault::Crash(at, crash(how)))
+    kinds_and_down_times.into_iter().map(move |(how, down_us)| {
+        Fault::Crash(at, Crash { how, down_us: Some(down_us), damage: None })
+    })
 }

@@ -134,12 +134,11 @@ impl<N: Node> Checker<N> for RunCoordinates {
             Fact::PowerCut(report) => {
                 let appends: Vec<About> =
                     report.appends.iter().map(|append| append.about).collect();
-                let nth =
-                    |at: usize| appends[..at].iter().filter(|about| **about == appends[at]).count();
-                let unsynced = (0..appends.len())
-                    .map(|at| AppendName::new(appends[at], nth(at) as u32))
-                    .collect();
-                self.record_crash(observation, unsynced);
+                let unsynced = appends.iter().enumerate().map(|(at, about)| {
+                    let nth = appends[..at].iter().filter(|other| *other == about).count();
+                    AppendName::new(*about, nth as u32)
+                });
+                self.record_crash(observation, unsynced.collect());
             }
             Fact::Killed(_) => self.record_crash(observation, Vec::new()),
             Fact::Healed { .. } => self.healed = true,

@@ -33,16 +33,18 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Compacts the log sooner if the schedule is large, since a failure that needs a snapshot then
     /// needs fewer requests. Restores the default limit if the schedule is small.
     pub(super) fn change_log_limit(&mut self) -> bool {
-        let (now, short) = (self.best.plan.log_bytes, self.is_small());
+        let now = self.best.plan.log_bytes;
+        let short = self.is_small();
         let lengths: &[u64] = if short { &[LOG_BYTES] } else { &SHORT_LOGS_BYTES };
         let changed =
             lengths.iter().filter(|bytes| if short { **bytes != now } else { **bytes < now });
-        let with = |log_bytes: &u64| {
-            let mut candidate = self.best.clone();
-            candidate.plan.log_bytes = *log_bytes;
-            candidate
-        };
-        let mut candidates: Vec<_> = changed.map(with).collect();
+        let mut candidates: Vec<_> = changed
+            .map(|log_bytes| {
+                let mut candidate = self.best.clone();
+                candidate.plan.log_bytes = *log_bytes;
+                candidate
+            })
+            .collect();
         if !short && !candidates.is_empty() {
             // A limit that changes nothing in the run is no progress: a protocol may not compact.
             let best = self.best.clone();
@@ -89,22 +91,26 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         removed: NodeId,
     ) -> (Schedule<P::Request>, Vec<Fault>) {
         let nodes = schedule.plan.nodes;
-        // A node outside the cluster (an invalid request) gets a number that is still outside.
-        let node = |node: NodeId| match node.0 {
-            n if n == removed.0 => None,
-            n if n > removed.0 => Some(NodeId(n - 1)),
-            _ => Some(node),
+        let renumbering = Renumbering {
+            // A node outside the cluster (an invalid request) gets a number that is still outside.
+            node: &|node| match node.0 {
+                n if n == removed.0 => None,
+                n if n > removed.0 => Some(NodeId(n - 1)),
+                _ => Some(node),
+            },
+            client: &Some,
+            request: &|id| id,
         };
-        let renumbering = Renumbering { node: &node, client: &Some, request: &|id| id };
         let mut next = schedule.clone();
         next.plan.nodes = nodes - 1;
+        let permanently_down = schedule.plan.permanently_down.iter();
         next.plan.permanently_down =
-            schedule.plan.permanently_down.iter().filter_map(|down| node(*down)).collect();
+            permanently_down.filter_map(|down| (renumbering.node)(*down)).collect();
         let requests = schedule.requests.iter().filter_map(|planned| {
             let mut planned = planned.clone();
             // Requests to the removed node go to the first one.
-            planned.node = node(planned.node).unwrap_or(NodeId(0));
-            planned.request = planned.request.renumbered(&node)?;
+            planned.node = (renumbering.node)(planned.node).unwrap_or(NodeId(0));
+            planned.request = planned.request.renumbered(renumbering.node)?;
             Some(planned)
         });
         next.requests = requests.collect();
@@ -113,42 +119,32 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     }
 
     fn without_client(&self, removed: u32) -> Option<(Schedule<P::Request>, Vec<Fault>)> {
-        let client = |client: u32| match client {
-            c if c == removed => None,
-            c if c > removed => Some(c - 1),
-            c => Some(c),
-        };
-        let request = |id: RequestId| RequestId {
-            client: id.client - u64::from(id.client > u64::from(removed)),
-            ..id
-        };
-        let mut next = self.renumbered_schedule(&client, &request);
+        let mut next = self.renumbered_schedule(
+            &|client| (client != removed).then(|| client - u32::from(client > removed)),
+            &|id| RequestId { client: id.client - u64::from(id.client > u64::from(removed)), ..id },
+        );
         next.0.plan.clients -= 1;
         Some(next)
     }
 
     /// Numbers the requests of each client 1, 2, 3, ... `None` if they have these numbers already.
     fn with_serials_from_one(&self) -> Option<(Schedule<P::Request>, Vec<Fault>)> {
-        let new_serial = |id: RequestId| {
-            let before = |other: &RequestId| other.client == id.client && other.serial <= id.serial;
-            let ids = self.best.requests.iter().map(|planned| planned.id);
-            let known =
-                self.best.requests.iter().any(|planned| {
-                    (planned.id.client, planned.id.serial) == (id.client, id.serial)
-                });
-            known.then(|| ids.filter(before).count() as u32)
-        };
-        let request = |id: RequestId| match new_serial(id) {
-            Some(serial) => RequestId { serial, ..id },
-            // The request is no longer in the schedule: a number that no other request gets.
-            None => RequestId { serial: id.serial.saturating_add(1_000_000), ..id },
-        };
-        let in_order = self
-            .best
-            .requests
-            .iter()
-            .all(|planned| new_serial(planned.id) == Some(planned.id.serial));
-        (!in_order).then(|| self.renumbered_schedule(&Some, &request))
+        let mut ids = self.best.requests.iter().map(|planned| planned.id);
+        let in_order = ids.all(|id| self.new_serial(id) == Some(id.serial));
+        (!in_order).then(|| {
+            self.renumbered_schedule(&Some, &|id| match self.new_serial(id) {
+                Some(serial) => RequestId { serial, ..id },
+                // The request is no longer in the schedule: a number that no other request gets.
+                None => RequestId { serial: id.serial.saturating_add(1_000_000), ..id },
+            })
+        })
+    }
+
+    fn new_serial(&self, id: RequestId) -> Option<u32> {
+        let ids = self.best.requests.iter().map(|planned| planned.id);
+        let serials = ids.filter(|other| other.client == id.client).map(|other| other.serial);
+        let known = serials.clone().any(|serial| serial == id.serial);
+        known.then(|| serials.filter(|serial| *serial <= id.serial).count() as u32)
     }
 
     fn renumbered_schedule(

@@ -50,6 +50,13 @@ struct Candidate<O> {
     candidate_faults: Vec<Fault>,
 }
 
+impl<O: Clone> Candidate<O> {
+    fn with_faults(&self, faults: &[&Fault]) -> Schedule<O> {
+        let faults = faults.iter().map(|fault| (*fault).clone()).collect();
+        Schedule { faults, ..self.schedule.clone() }
+    }
+}
+
 /// The bounds of one search.
 struct Search<'a, O> {
     request_sets: &'a [RequestSet<O>],
@@ -58,6 +65,17 @@ struct Search<'a, O> {
     /// Indices into the clusters of each request set, which are sorted by size.
     clusters: Range<usize>,
     runs_max: u64,
+}
+
+impl<'a, O> Search<'a, O> {
+    fn new(
+        request_sets: &'a [RequestSet<O>],
+        faults: RangeInclusive<usize>,
+        clusters: Range<usize>,
+        runs_max: u64,
+    ) -> Search<'a, O> {
+        Search { request_sets, faults, clusters, runs_max }
+    }
 }
 
 /// Indices of the smallest cluster, and of all others.
@@ -89,23 +107,18 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
             return false;
         }
         let about = self.coordinates().last_request;
-        let (single_requests, request_pairs) =
-            (self.single_requests(about), self.request_pairs(about));
-        let search = |request_sets, faults, clusters, runs_max| Search {
-            request_sets,
-            faults,
-            clusters,
-            runs_max,
-        };
+        let single_requests = self.single_requests(about);
+        let request_pairs = self.request_pairs(about);
         // Ordered by their cost and by how often they succeed.
         let searches = [
-            search(&request_pairs, 0..=1, SMALLEST_CLUSTER, 2_000),
-            search(&request_pairs, 2..=2, SMALLEST_CLUSTER, 2_500),
-            search(&single_requests, 0..=2, SMALLEST_CLUSTER, 1_500),
-            search(&request_pairs, 0..=1, LARGER_CLUSTERS, 1_000),
-            search(&single_requests, 0..=2, LARGER_CLUSTERS, 1_000),
+            Search::new(&request_pairs, 0..=1, SMALLEST_CLUSTER, 2_000),
+            Search::new(&request_pairs, 2..=2, SMALLEST_CLUSTER, 2_500),
+            Search::new(&single_requests, 0..=2, SMALLEST_CLUSTER, 1_500),
+            Search::new(&request_pairs, 0..=1, LARGER_CLUSTERS, 1_000),
+            Search::new(&single_requests, 0..=2, LARGER_CLUSTERS, 1_000),
         ];
-        let (now, limits) = (self.best.plan.log_bytes, self.distinct_log_limits());
+        let now = self.best.plan.log_bytes;
+        let limits = self.distinct_log_limits();
         for search in &searches {
             for log_bytes in &limits {
                 self.best.plan.log_bytes = *log_bytes;
@@ -123,7 +136,8 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// compact has only one.
     fn distinct_log_limits(&mut self) -> Vec<u64> {
         let all = [LOG_BYTES, self.best.plan.log_bytes, SHORT_LOGS_BYTES[1], SHORT_LOGS_BYTES[0]];
-        let (mut limits, mut fingerprints) = (Vec::new(), Vec::new());
+        let mut limits = Vec::new();
+        let mut fingerprints = Vec::new();
         for log_bytes in all {
             let mut fault_free = Schedule { faults: Vec::new(), ..self.best.clone() };
             fault_free.plan.log_bytes = log_bytes;
@@ -181,16 +195,12 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Whether the candidate violates the property with `size` of its candidate faults; then it is
     /// adopted.
     fn reproduces(&mut self, candidate: &Candidate<P::Request>, size: usize, until: u64) -> bool {
-        let Candidate { schedule, pool, candidate_faults } = candidate;
-        let with = |some: &[&Fault]| {
-            let faults = some.iter().map(|fault| (*fault).clone()).collect();
-            Schedule { faults, ..schedule.clone() }
-        };
+        let Candidate { pool, candidate_faults, .. } = candidate;
         let found = match size {
-            0 => self.has_budget(until) && self.adopt_if_better(&with(&[])),
-            1 => candidate_faults
-                .iter()
-                .any(|fault| self.has_budget(until) && self.adopt_if_better(&with(&[fault]))),
+            0 => self.has_budget(until) && self.adopt_if_better(&candidate.with_faults(&[])),
+            1 => candidate_faults.iter().any(|fault| {
+                self.has_budget(until) && self.adopt_if_better(&candidate.with_faults(&[fault]))
+            }),
             // First the pairs of the same kinds as in the original.
             _ => [true, false].into_iter().any(|same| {
                 candidate_faults.iter().enumerate().any(|(at, one)| {
@@ -199,7 +209,8 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
                         self.has_budget(until) && self.original_has_both_kinds(one, other) == same
                     });
                     others.into_iter().any(|other| {
-                        self.has_budget(until) && self.adopt_if_better(&with(&[other, one]))
+                        self.has_budget(until)
+                            && self.adopt_if_better(&candidate.with_faults(&[other, one]))
                     })
                 })
             }),
@@ -214,10 +225,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// The request that the violation is about, or each request if it is about none.
     fn single_requests(&self, about: Option<RequestId>) -> Vec<RequestSet<P::Request>> {
         let requests = self.sent_at_start();
-        let is_subject = |planned: &&PlannedRequest<P::Request>| {
-            about.is_some_and(|id| is_attempt_of(planned, id))
-        };
-        match requests.iter().find(is_subject) {
+        match requests.iter().find(|planned| is_subject(planned, about)) {
             Some(planned) => vec![vec![planned.clone()]],
             None => requests.into_iter().map(|planned| vec![planned]).collect(),
         }
@@ -228,38 +236,30 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// and one after the other.
     fn request_pairs(&self, about: Option<RequestId>) -> Vec<RequestSet<P::Request>> {
         let requests = self.sent_at_start();
-        let is_subject = |planned: &PlannedRequest<P::Request>| {
-            about.is_some_and(|id| is_attempt_of(planned, id))
-        };
-        let few = requests.len() <= FEW_REQUESTS || !requests.iter().any(is_subject);
+        let few = requests.len() <= FEW_REQUESTS
+            || !requests.iter().any(|planned| is_subject(planned, about));
         let mut request_pairs = Vec::new();
         for (at, one) in requests.iter().enumerate() {
             for other in requests[at + 1..]
                 .iter()
-                .filter(|other| few || is_subject(one) || is_subject(other))
+                .filter(|other| few || is_subject(one, about) || is_subject(other, about))
             {
                 request_pairs.push(vec![one.clone(), other.clone()]);
                 if one.id.client != other.id.client {
-                    let sent_later = |planned: &PlannedRequest<P::Request>| PlannedRequest {
-                        after_us: AFTER_FIRST_REQUEST_US,
-                        ..planned.clone()
-                    };
-                    request_pairs.push(vec![one.clone(), sent_later(other)]);
-                    request_pairs.push(vec![sent_later(one), other.clone()]);
+                    let other_later = sent_after(other, AFTER_FIRST_REQUEST_US);
+                    request_pairs.push(vec![one.clone(), other_later]);
+                    let one_later = sent_after(one, AFTER_FIRST_REQUEST_US);
+                    request_pairs.push(vec![one_later, other.clone()]);
                 }
             }
         }
-        request_pairs.sort_by_key(|pair| !pair.iter().any(is_subject));
+        request_pairs.sort_by_key(|pair| !pair.iter().any(|planned| is_subject(planned, about)));
         request_pairs.truncate(PAIRS_MAX);
         request_pairs
     }
 
     fn sent_at_start(&self) -> Vec<PlannedRequest<P::Request>> {
-        let sent_at_start = |planned: &PlannedRequest<P::Request>| PlannedRequest {
-            after_us: AFTER_BOOT_US,
-            ..planned.clone()
-        };
-        self.best.requests.iter().map(sent_at_start).collect()
+        self.best.requests.iter().map(|planned| sent_after(planned, AFTER_BOOT_US)).collect()
     }
 
     /// The clusters for a request set, the smallest first, with the requests restricted to them:
@@ -274,15 +274,16 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
             whole.iter().copied().filter(|id| request_set.iter().any(|w| w.node == *id)).collect();
         let mut others = self.named_nodes(request_set);
         others.retain(|id| !addressed.contains(id));
-        let with = |others: &[NodeId]| {
-            let nodes: Vec<NodeId> = [&addressed[..], others].concat();
-            self.restricted_to(request_set, &nodes).map(|request_set| (request_set, nodes))
-        };
-        let few = (others.len() > OTHER_NODES).then(|| with(&others[..OTHER_NODES])).flatten();
+        let mut clusters: Vec<(RequestSet<P::Request>, Vec<NodeId>)> = Vec::new();
+        if others.len() > OTHER_NODES {
+            let nodes = [&addressed[..], &others[..OTHER_NODES]].concat();
+            clusters.extend(self.restricted_to(request_set, nodes));
+        }
         // Requests that name no nodes may still need all nodes: then only the whole cluster is
         // left.
-        let all = (!others.is_empty()).then(|| with(&others)).flatten();
-        let mut clusters: Vec<_> = few.into_iter().chain(all).collect();
+        if !others.is_empty() {
+            clusters.extend(self.restricted_to(request_set, [addressed, others].concat()));
+        }
         if clusters.last().is_none_or(|(_, nodes)| nodes.len() < whole.len()) {
             clusters.push((request_set.to_vec(), whole));
         }
@@ -292,12 +293,11 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// The nodes that these requests name, the most frequently named first.
     fn named_nodes(&self, request_set: &[PlannedRequest<P::Request>]) -> Vec<NodeId> {
         let named = std::cell::RefCell::new(std::collections::BTreeMap::<NodeId, usize>::new());
-        let count = |id: NodeId| {
-            *named.borrow_mut().entry(id).or_default() += 1;
-            Some(id)
-        };
         for planned in request_set {
-            planned.request.renumbered(&count);
+            planned.request.renumbered(&|id| {
+                *named.borrow_mut().entry(id).or_default() += 1;
+                Some(id)
+            });
         }
         let mut named: Vec<_> = named.into_inner().into_iter().collect();
         named.retain(|(id, _)| id.0 < self.best.plan.nodes);
@@ -305,19 +305,22 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         named.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// The requests restricted to operations at these nodes; `None` if one of them becomes empty.
+    /// The requests restricted to operations at these nodes, and the nodes; `None` if one of the
+    /// requests becomes empty.
     fn restricted_to(
         &self,
         request_set: &[PlannedRequest<P::Request>],
-        nodes: &[NodeId],
-    ) -> Option<RequestSet<P::Request>> {
-        // A node outside the cluster (an invalid request) stays in the request.
-        let kept = |id: NodeId| (id.0 >= self.best.plan.nodes || nodes.contains(&id)).then_some(id);
-        let requests = request_set.iter().map(|planned| {
-            let request = planned.request.renumbered(&kept)?;
-            Some(PlannedRequest { request, ..planned.clone() })
-        });
-        requests.collect()
+        nodes: Vec<NodeId>,
+    ) -> Option<(RequestSet<P::Request>, Vec<NodeId>)> {
+        let mut restricted = Vec::new();
+        for planned in request_set {
+            // A node outside the cluster (an invalid request) stays in the request.
+            let request = planned.request.renumbered(&|id| {
+                (id.0 >= self.best.plan.nodes || nodes.contains(&id)).then_some(id)
+            })?;
+            restricted.push(PlannedRequest { request, ..planned.clone() });
+        }
+        Some((restricted, nodes))
     }
 
     /// A candidate of these requests and nodes with base timing and without faults, except that
@@ -343,7 +346,11 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     }
 }
 
-/// Whether `id` is an attempt of this request.
-fn is_attempt_of<O>(planned: &PlannedRequest<O>, id: RequestId) -> bool {
-    (id.client, id.serial) == (planned.id.client, planned.id.serial)
+/// Whether `about` is an attempt of this request.
+fn is_subject<O>(planned: &PlannedRequest<O>, about: Option<RequestId>) -> bool {
+    about.is_some_and(|id| (id.client, id.serial) == (planned.id.client, planned.id.serial))
+}
+
+fn sent_after<O: Clone>(planned: &PlannedRequest<O>, after_us: u64) -> PlannedRequest<O> {
+    PlannedRequest { after_us, ..planned.clone() }
 }

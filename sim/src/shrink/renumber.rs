@@ -34,11 +34,10 @@ impl Renumbering<'_> {
     pub(super) fn fault(&self, fault: &Fault) -> Option<Fault> {
         Some(match fault {
             Fault::Message(at, fault) => {
-                let (from, to) = (self.end(at.from)?, self.end(at.to)?);
-                Fault::Message(
-                    MessageAt { from, to, about: self.about(at.about), nth: at.nth },
-                    *fault,
-                )
+                let from = self.end(at.from)?;
+                let to = self.end(at.to)?;
+                let about = self.about(at.about);
+                Fault::Message(MessageAt { from, to, about, nth: at.nth }, *fault)
             }
             Fault::Crash(at, crash) => Fault::Crash(self.effect_at(at)?, self.crash(crash)),
             Fault::Barrier(at, fault) => Fault::Barrier(self.effect_at(at)?, *fault),
@@ -68,30 +67,36 @@ impl Renumbering<'_> {
         About { subject: self.subject(about.subject), ..about }
     }
 
+    fn preceding_append(&self, append: Option<About>) -> Option<About> {
+        append.map(|about| self.about(about))
+    }
+
     fn effect_at(&self, at: &EffectAt) -> Option<EffectAt> {
-        let after = |after: &Option<About>| after.map(|about| self.about(about));
         let effect_name = match &at.effect_name {
             EffectName::Send(about, to) => EffectName::Send(self.about(*about), (self.node)(*to)?),
             EffectName::Append(about) => EffectName::Append(self.about(*about)),
-            EffectName::Sync(about) => EffectName::Sync(after(about)),
-            EffectName::SyncDir(about) => EffectName::SyncDir(after(about)),
-            EffectName::Rename(about) => EffectName::Rename(after(about)),
-            EffectName::Remove(about) => EffectName::Remove(after(about)),
-            EffectName::Truncate(about) => EffectName::Truncate(after(about)),
+            EffectName::Sync(after) => EffectName::Sync(self.preceding_append(*after)),
+            EffectName::SyncDir(after) => EffectName::SyncDir(self.preceding_append(*after)),
+            EffectName::Rename(after) => EffectName::Rename(self.preceding_append(*after)),
+            EffectName::Remove(after) => EffectName::Remove(self.preceding_append(*after)),
+            EffectName::Truncate(after) => EffectName::Truncate(self.preceding_append(*after)),
             EffectName::Reply(id) => EffectName::Reply((self.request)(*id)),
         };
         Some(EffectAt { node: (self.node)(at.node)?, effect_name, ..*at })
     }
 
+    fn append_name(&self, at: &AppendName) -> AppendName {
+        AppendName { subject: self.subject(at.subject), ..at.clone() }
+    }
+
     fn crash(&self, crash: &Crash) -> Crash {
-        let renumbered =
-            |at: &AppendName| AppendName { subject: self.subject(at.subject), ..at.clone() };
         let how = match &crash.how {
             CrashKind::PowerCut(Survival::AllBut(at)) => {
-                CrashKind::PowerCut(Survival::AllBut(renumbered(at)))
+                CrashKind::PowerCut(Survival::AllBut(self.append_name(at)))
             }
             CrashKind::PowerCut(Survival::Torn { at, how, hole }) => {
-                CrashKind::PowerCut(Survival::Torn { at: renumbered(at), how: *how, hole: *hole })
+                let at = self.append_name(at);
+                CrashKind::PowerCut(Survival::Torn { at, how: *how, hole: *hole })
             }
             CrashKind::PowerCut(
                 Survival::None | Survival::All | Survival::Prefix(_) | Survival::Subset { .. },
@@ -101,17 +106,21 @@ impl Renumbering<'_> {
         Crash { how, ..crash.clone() }
     }
 
+    fn partition_side(&self, ends: &[Endpoint]) -> Option<Vec<Endpoint>> {
+        let ends: Vec<Endpoint> = ends.iter().filter_map(|end| self.end(*end)).collect();
+        (!ends.is_empty()).then_some(ends)
+    }
+
     fn timed_fault(&self, timed_fault: &TimedFault) -> Option<TimedFault> {
-        let side = |ends: &[Endpoint]| -> Option<Vec<Endpoint>> {
-            let ends: Vec<Endpoint> = ends.iter().filter_map(|end| self.end(*end)).collect();
-            (!ends.is_empty()).then_some(ends)
-        };
         Some(match timed_fault {
             TimedFault::Cut { from, to, for_us } => {
-                TimedFault::Cut { from: side(from)?, to: side(to)?, for_us: *for_us }
+                let from = self.partition_side(from)?;
+                let to = self.partition_side(to)?;
+                TimedFault::Cut { from, to, for_us: *for_us }
             }
             TimedFault::Clog { from, to, for_us, swizzle } => {
-                let (from, to) = (self.end(*from)?, self.end(*to)?);
+                let from = self.end(*from)?;
+                let to = self.end(*to)?;
                 TimedFault::Clog { from, to, for_us: *for_us, swizzle: *swizzle }
             }
             TimedFault::Pause { node, for_us } => {

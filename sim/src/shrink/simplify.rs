@@ -4,7 +4,7 @@
 use stormglass_node::DiskError;
 
 use super::Shrinker;
-use super::coordinates::{CrashPoint, RunCoordinates};
+use super::coordinates::RunCoordinates;
 use super::plan::rounder_times;
 use crate::disk::{AppendName, Holes, Survival, Tear};
 use crate::fault::{
@@ -25,12 +25,14 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
             candidates.retain(|candidate| complexity(candidate) < complexity(&fault));
             candidates.sort_by_key(complexity);
             let before = self.best.faults.len();
-            let with = |candidate| {
-                let mut next = self.best.clone();
-                next.faults[at] = candidate;
-                next
-            };
-            let candidates: Vec<_> = candidates.into_iter().map(with).collect();
+            let candidates: Vec<_> = candidates
+                .into_iter()
+                .map(|candidate| {
+                    let mut next = self.best.clone();
+                    next.faults[at] = candidate;
+                    next
+                })
+                .collect();
             if self.adopt_first_better(candidates) {
                 any = true;
                 if self.best.faults.len() < before {
@@ -143,9 +145,9 @@ fn simpler_faults(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
             .map(|fault| Fault::Message(*at, fault))
             .collect(),
         Fault::Crash(at, crash) => {
-            let here = |crash_point: &&CrashPoint| crash_point.after.as_ref() == Some(at);
-            let unsynced =
-                coordinates.crashes.iter().find(here).map(|crash_point| &crash_point.unsynced[..]);
+            let crash_point =
+                coordinates.crashes.iter().find(|crash_point| crash_point.after == Some(*at));
+            let unsynced = crash_point.map(|crash_point| &crash_point.unsynced[..]);
             let crashes = simpler_crashes(crash, unsynced.unwrap_or_default());
             crashes.into_iter().map(|crash| Fault::Crash(*at, crash)).collect()
         }
@@ -260,29 +262,33 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
 fn simpler_timed_faults(timed_fault: &TimedFault) -> Vec<TimedFault> {
     match timed_fault {
         TimedFault::Cut { from, to, for_us } => {
-            let without = |ends: &[Endpoint], removed: usize| {
-                let kept = ends.iter().enumerate().filter(|(at, _)| *at != removed);
-                kept.map(|(_, end)| *end).collect::<Vec<_>>()
-            };
-            let cut = |from: &[Endpoint], to: &[Endpoint], for_us| {
-                let (from, to) = (from.to_vec(), to.to_vec());
-                TimedFault::Cut { from, to, for_us }
-            };
             let mut all = Vec::new();
             if from.len() > 1 {
-                all.extend(
-                    (0..from.len()).map(|removed| cut(&without(from, removed), to, *for_us)),
-                );
+                all.extend((0..from.len()).map(|at| TimedFault::Cut {
+                    from: without(from, at),
+                    to: to.clone(),
+                    for_us: *for_us,
+                }));
             }
             if to.len() > 1 {
-                all.extend((0..to.len()).map(|removed| cut(from, &without(to, removed), *for_us)));
+                all.extend((0..to.len()).map(|at| TimedFault::Cut {
+                    from: from.clone(),
+                    to: without(to, at),
+                    for_us: *for_us,
+                }));
             }
-            all.extend(shorter_durations(*for_us).into_iter().map(|for_us| cut(from, to, for_us)));
+            all.extend(shorter_durations(*for_us).into_iter().map(|for_us| TimedFault::Cut {
+                from: from.clone(),
+                to: to.clone(),
+                for_us,
+            }));
             all
         }
         TimedFault::Clog { from, to, for_us, .. } => {
-            let clog = |for_us| TimedFault::Clog { from: *from, to: *to, for_us, swizzle: false };
-            shorter_durations(*for_us).into_iter().chain([*for_us]).map(clog).collect()
+            let durations = shorter_durations(*for_us).into_iter().chain([*for_us]);
+            durations
+                .map(|for_us| TimedFault::Clog { from: *from, to: *to, for_us, swizzle: false })
+                .collect()
         }
         TimedFault::Pause { node, for_us } => shorter_durations(*for_us)
             .into_iter()
@@ -299,6 +305,11 @@ fn simpler_timed_faults(timed_fault: &TimedFault) -> Vec<TimedFault> {
     }
 }
 
+fn without(ends: &[Endpoint], removed: usize) -> Vec<Endpoint> {
+    let kept = ends.iter().enumerate().filter(|(at, _)| *at != removed);
+    kept.map(|(_, end)| *end).collect()
+}
+
 /// Faults at coordinates with the effect of a fault at a time: a crash after an effect, one message
 /// lost or delayed.
 fn equivalent_coordinate_faults(
@@ -306,16 +317,6 @@ fn equivalent_coordinate_faults(
     timed_fault: &TimedFault,
     coordinates: &RunCoordinates,
 ) -> Vec<Fault> {
-    let sent = |from_us: u64, until_us: u64, on: &dyn Fn(&MessageAt) -> bool| -> Vec<MessageAt> {
-        let all = coordinates
-            .messages
-            .iter()
-            .filter(|(sent_us, _)| (from_us..=until_us).contains(sent_us));
-        all.map(|(_, at)| *at).filter(|at| on(at)).collect()
-    };
-    let delayed = |at: MessageAt, by_us: u64| Fault::Message(at, MessageFault::Delay { by_us });
-    // A message that was sent up to 30 ms before the fault began may still have been in flight.
-    let before_us = at_us.saturating_sub(30_000);
     match timed_fault {
         TimedFault::Crash { node, crash } => {
             let here = coordinates
@@ -325,25 +326,29 @@ fn equivalent_coordinate_faults(
             here.filter_map(|crash_point| Some(Fault::Crash(crash_point.after?, crash.clone())))
                 .collect()
         }
-        TimedFault::Cut { from, to, for_us } => {
-            let on = |at: &MessageAt| from.contains(&at.from) && to.contains(&at.to);
-            let lost = sent(before_us, at_us + for_us, &on);
-            lost.into_iter().map(|at| Fault::Message(at, MessageFault::Lose)).collect()
-        }
-        TimedFault::Clog { from, to, for_us, .. } => {
-            let on = |at: &MessageAt| (at.from, at.to) == (*from, *to);
-            sent(before_us, at_us + for_us, &on)
-                .into_iter()
-                .map(|at| delayed(at, *for_us))
-                .collect()
-        }
-        TimedFault::Pause { node, for_us } => {
-            let on = |at: &MessageAt| at.to == Endpoint::Node(*node);
-            sent(before_us, at_us + for_us, &on)
-                .into_iter()
-                .map(|at| delayed(at, *for_us))
-                .collect()
-        }
+        TimedFault::Cut { from, to, for_us } => messages_during(at_us, *for_us, coordinates)
+            .filter(|at| from.contains(&at.from) && to.contains(&at.to))
+            .map(|at| Fault::Message(at, MessageFault::Lose))
+            .collect(),
+        TimedFault::Clog { from, to, for_us, .. } => messages_during(at_us, *for_us, coordinates)
+            .filter(|at| (at.from, at.to) == (*from, *to))
+            .map(|at| Fault::Message(at, MessageFault::Delay { by_us: *for_us }))
+            .collect(),
+        TimedFault::Pause { node, for_us } => messages_during(at_us, *for_us, coordinates)
+            .filter(|at| at.to == Endpoint::Node(*node))
+            .map(|at| Fault::Message(at, MessageFault::Delay { by_us: *for_us }))
+            .collect(),
         TimedFault::ClockJump { .. } => Vec::new(),
     }
+}
+
+fn messages_during(
+    at_us: u64,
+    for_us: u64,
+    coordinates: &RunCoordinates,
+) -> impl Iterator<Item = MessageAt> {
+    // A message that was sent up to 30 ms before the fault began may still have been in flight.
+    let span_us = at_us.saturating_sub(30_000)..=at_us + for_us;
+    let sent = coordinates.messages.iter().filter(move |(sent_us, _)| span_us.contains(sent_us));
+    sent.map(|(_, at)| *at)
 }

@@ -3,6 +3,7 @@
 
 use super::{Shrinker, ddmin};
 use crate::fault::{BarrierFault, Endpoint, Fault, MessageFault};
+use crate::plan::{Plan, Timing};
 use crate::protocol::Protocol;
 use crate::schedule::Schedule;
 
@@ -29,7 +30,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         let timing = &mut candidate.plan.timing;
         timing.key = None;
         timing.tail_us = 0;
-        let default_timing = crate::plan::Timing::default();
+        let default_timing = Timing::default();
         timing.latency_us = (latency_us, default_timing.latency_us.1.max(latency_us));
         timing.sync_us = (sync_us, default_timing.sync_us.1.max(sync_us));
         candidate
@@ -38,7 +39,8 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Removes the tail of the delays. With base timing only the least of each range counts, so the
     /// greatest returns to its default as well.
     fn drop_tail(&mut self) -> bool {
-        let (mut candidate, default_timing) = (self.best.clone(), crate::plan::Timing::default());
+        let mut candidate = self.best.clone();
+        let default_timing = Timing::default();
         let timing = &mut candidate.plan.timing;
         timing.tail_us = 0;
         if timing.key.is_none() {
@@ -52,7 +54,8 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// removes those that do not matter. Keeps the result if few remain, and undoes it otherwise.
     /// The other faults stay.
     fn use_base_timing_with_delays(&mut self) -> bool {
-        let (kept, violation) = (self.best.clone(), self.violation.clone());
+        let kept = self.best.clone();
+        let violation = self.violation.clone();
         let mut entries = self.message_delays();
         entries.extend(self.slow_barriers());
         // Delta debugging over more entries would cost too many runs.
@@ -60,36 +63,31 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
             return false;
         }
         let base = self.with_base_timing(BASE_TIMINGS[0]);
-        let with = |entries: &[Fault]| {
-            let faults = [&kept.faults[..], entries].concat();
-            Schedule { faults, ..base.clone() }
-        };
-        if !self.adopt_if_better(&with(&entries)) {
+        if !self.adopt_if_better(&with_more_faults(&base, &entries)) {
             return false;
         }
-        ddmin::ddmin(&entries, |some| self.adopt_if_better(&with(some)));
+        ddmin::ddmin(&entries, |some| self.adopt_if_better(&with_more_faults(&base, some)));
         let keep = self.best.faults.len() <= kept.faults.len().max(1) + 2;
         if keep {
             self.pool.extend(entries);
         } else {
-            (self.best, self.violation) = (kept, violation);
+            self.best = kept;
+            self.violation = violation;
         }
         keep
     }
 
     fn message_delays(&mut self) -> Vec<Fault> {
-        let (coordinates, plan) = (self.coordinates(), self.best.plan.clone());
+        let coordinates = self.coordinates();
+        let plan = self.best.plan.clone();
         let default_timing = self.with_base_timing(BASE_TIMINGS[0]).plan.timing;
         let mut ordinals = std::collections::BTreeMap::new();
         let mut message_delays = Vec::new();
-        // A faulty node may reply to a client that does not exist: that message is on no link.
-        let exists = |end: Endpoint| match end {
-            Endpoint::Node(node) => node.0 < plan.nodes,
-            Endpoint::Client(client) => (1..=plan.clients).contains(&client),
-        };
-        for (_, at) in
-            coordinates.messages.iter().filter(|(_, at)| exists(at.from) && exists(at.to))
-        {
+        for (_, at) in &coordinates.messages {
+            // A faulty node may reply to a client that does not exist: that message is on no link.
+            if !exists(&plan, at.from) || !exists(&plan, at.to) {
+                continue;
+            }
             let ordinal = ordinals.entry((at.from, at.to)).or_insert(0);
             let (link, clients) = plan.link(at.from, at.to);
             let by_us = plan
@@ -105,7 +103,8 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     }
 
     fn slow_barriers(&mut self) -> Vec<Fault> {
-        let (coordinates, timing) = (self.coordinates(), self.best.plan.timing);
+        let coordinates = self.coordinates();
+        let timing = self.best.plan.timing;
         let default_timing = self.with_base_timing(BASE_TIMINGS[0]).plan.timing;
         let mut ordinals = std::collections::BTreeMap::new();
         let mut slow = Vec::new();
@@ -120,5 +119,17 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
             }
         }
         slow
+    }
+}
+
+fn with_more_faults<O: Clone>(schedule: &Schedule<O>, more: &[Fault]) -> Schedule<O> {
+    let faults = [&schedule.faults[..], more].concat();
+    Schedule { faults, ..schedule.clone() }
+}
+
+fn exists(plan: &Plan, end: Endpoint) -> bool {
+    match end {
+        Endpoint::Node(node) => node.0 < plan.nodes,
+        Endpoint::Client(client) => (1..=plan.clients).contains(&client),
     }
 }

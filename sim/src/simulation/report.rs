@@ -129,12 +129,14 @@ pub(super) fn failure_message<P: Protocol>(
 ) -> String {
     let mut world = replay_world(protocol, schedule, Trace::new(Filter::default(), false));
     let ended_us = world.run().tally.virtual_us;
-    let (text, trace) = (schedule.write(protocol), world.checker().0.text());
+    let text = schedule.write(protocol);
+    let trace = world.checker().0.text();
     let Violation { property, reason, .. } = violation;
     let mut message =
         format!("{} violates {property}\n  {reason}\n\n{sizes}:\n\n", protocol.name());
     text.lines().for_each(|line| writeln!(message, "    {line}").expect("writing to a string"));
-    let (ms, us) = (ended_us / 1000, ended_us % 1000);
+    let ms = ended_us / 1000;
+    let us = ended_us % 1000;
     write!(message, "\ntrace:\n\n{trace}{ms:>5}.{us:03}      VIOLATED  {property}: {reason}\n")
         .expect("writing to a string");
     if schedule.requests.is_empty() {
@@ -150,7 +152,8 @@ fn save_or_explain<P: Protocol>(
     schedule: &Schedule<P::Request>,
     text: &str,
 ) -> String {
-    let (name, command) = (format!("{}.schedule", regress::file_stem(schedule)), test_command());
+    let name = format!("{}.schedule", regress::file_stem(schedule));
+    let command = test_command();
     let directory = environment::save();
     let path = directory.as_deref().unwrap_or(Path::new("regressions")).join(&name);
     let path = path.display();

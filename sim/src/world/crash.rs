@@ -120,12 +120,11 @@ where
     /// P3: whether every node has a timed crash at the time of this one.
     fn is_cluster_power_cut(&self, index: u32) -> bool {
         let (now, _) = &self.timed_faults[index as usize];
-        let loses_power = |id: NodeId| {
+        (0..self.plan.nodes).map(NodeId).all(|id| {
             let mut simultaneous = self.timed_faults.iter().filter(|(at, _)| at == now);
             simultaneous
                 .any(|(_, fault)| matches!(fault, TimedFault::Crash { node, .. } if *node == id))
-        };
-        (0..self.plan.nodes).map(NodeId).all(loses_power)
+        })
     }
 
     pub(super) fn end_timed_fault(&mut self, index: u32) {
@@ -143,7 +142,8 @@ where
         self.fault_classes = FaultClasses::NOTHING;
         self.network.heal();
         for host in &mut self.hosts {
-            (host.paused_until_us, host.writes_fail_until_us) = (0, 0);
+            host.paused_until_us = 0;
+            host.writes_fail_until_us = 0;
         }
         let permanently_down = std::mem::take(&mut self.plan.permanently_down);
         for &id in &permanently_down {
@@ -190,7 +190,8 @@ where
     /// Re-times every pending event to the bounds of a run without faults, counted from now. Wakes
     /// are scheduled anew; boots are scheduled by [`World::heal`].
     fn retime(&mut self) {
-        let (now_us, timing) = (self.now_us, self.plan.timing);
+        let now_us = self.now_us;
+        let timing = self.plan.timing;
         let network = &self.network;
         let hosts = &mut self.hosts;
         for host in hosts.iter_mut() {

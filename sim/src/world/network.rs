@@ -90,7 +90,8 @@ impl<N: Node> Default for Network<N> {
 
 impl<N: Node> Network<N> {
     pub(super) fn reset(&mut self, nodes: usize, clients: usize) {
-        (self.endpoint_count, self.nodes) = (nodes + clients, nodes);
+        self.endpoint_count = nodes + clients;
+        self.nodes = nodes;
         self.links.clear();
         self.links.resize(self.endpoint_count * self.endpoint_count, Link::default());
         self.in_flight.clear();
@@ -145,13 +146,14 @@ impl<N: Node> Network<N> {
     /// N8: removes the `victim`th message in flight on a link, counted from 0 in the order of
     /// sending. Its slot is freed by its delivery event, which is still in the queue.
     fn evict(&mut self, from: u16, to: u16, victim: u32) -> Option<Envelope<N>> {
-        let queue_position = |(slot, envelope): (usize, &Option<Envelope<N>>)| {
-            let envelope =
-                envelope.as_ref().filter(|envelope| (envelope.from, envelope.to) == (from, to))?;
-            Some((envelope.ordinal, envelope.is_duplicate, slot))
-        };
-        let mut queue: Vec<_> =
-            self.in_flight.iter().enumerate().filter_map(queue_position).collect();
+        let mut queue = Vec::new();
+        for (slot, envelope) in self.in_flight.iter().enumerate() {
+            if let Some(envelope) = envelope
+                && (envelope.from, envelope.to) == (from, to)
+            {
+                queue.push((envelope.ordinal, envelope.is_duplicate, slot));
+            }
+        }
         queue.sort_unstable();
         let &(.., slot) = queue.get(victim as usize)?;
         let link = self.link(from, to);
@@ -179,13 +181,15 @@ impl<N: Node> Network<N> {
         let link = self.link(self.endpoint_index(from), self.endpoint_index(to));
         let link = &mut self.links[link];
         if until_us > link.clogged_until_us {
-            (link.clogged_until_us, link.clogged_by_swizzle) = (until_us, swizzle);
+            link.clogged_until_us = until_us;
+            link.clogged_by_swizzle = swizzle;
         }
     }
 
     pub(super) fn heal(&mut self) {
         for link in &mut self.links {
-            (link.partitions, link.clogged_until_us) = (0, 0);
+            link.partitions = 0;
+            link.clogged_until_us = 0;
         }
     }
 
@@ -247,14 +251,12 @@ where
         }
         let incarnations = (self.incarnation_at(from), self.incarnation_at(to));
         let fault = if self.fault_classes.messages {
-            let (a, b) = (self.network.endpoint_at(from), self.network.endpoint_at(to));
-            let about = payload.about();
             self.chooser.message(&SendPoint {
-                from: a,
-                to: b,
+                from: self.network.endpoint_at(from),
+                to: self.network.endpoint_at(to),
                 link: link as u32,
                 ordinal,
-                about,
+                about: payload.about(),
                 queued,
             })
         } else {
@@ -315,8 +317,8 @@ where
         delay_us: u64,
         fault: MessageFault,
     ) {
-        let (from, to) =
-            (self.network.endpoint_at(envelope.from), self.network.endpoint_at(envelope.to));
+        let from = self.network.endpoint_at(envelope.from);
+        let to = self.network.endpoint_at(envelope.to);
         let about = envelope.payload.about();
         self.observe(self.observer_node(from, to), &Fact::MessageFault { from, to, about, fault });
         match fault {
@@ -350,8 +352,8 @@ where
     /// Reports a lost message: N6, the link is partitioned; or another [`LossReason`].
     #[cold]
     fn drop_message(&mut self, envelope: &Envelope<N>, reason: LossReason) {
-        let (from, to) =
-            (self.network.endpoint_at(envelope.from), self.network.endpoint_at(envelope.to));
+        let from = self.network.endpoint_at(envelope.from);
+        let to = self.network.endpoint_at(envelope.to);
         if reason == LossReason::Partition {
             self.tally.hit(Rule::Partitioned);
             let reverse_link = self.network.link(envelope.to, envelope.from);
@@ -382,7 +384,8 @@ where
             self.network.free_slots.push(slot);
             return;
         };
-        let (from, to) = (envelope.from, envelope.to);
+        let from = envelope.from;
+        let to = envelope.to;
         let link = &self.network.links[self.network.link(from, to)];
         let clogged_until_us = link.clogged_until_us;
         let is_partitioned = link.partitions > 0;
@@ -439,7 +442,8 @@ where
 
     #[inline(always)]
     fn dispatch(&mut self, envelope: Envelope<N>) {
-        let (from, to) = (NodeId(envelope.from), NodeId(envelope.to));
+        let from = NodeId(envelope.from);
+        let to = NodeId(envelope.to);
         if usize::from(envelope.to) >= self.hosts.len() {
             let Payload::Response(id, response) = &envelope.payload else { return };
             self.observe(from, &Fact::Answered { id: *id, response });

@@ -187,7 +187,8 @@ where
         match op {
             DiskOp::Append { about, .. } => host.last_appended = Some(*about),
             DiskOp::Sync { op, .. } | DiskOp::SyncDir { op } => {
-                let (incarnation, ordinal) = (host.incarnation, host.barriers);
+                let incarnation = host.incarnation;
+                let ordinal = host.barriers;
                 host.barriers += 1;
                 let mut duration_us = self.plan.timing.barrier_us(id, incarnation, ordinal);
                 let mut outcome = BarrierOutcome::Done;
@@ -195,7 +196,8 @@ where
                     None => {}
                     Some(BarrierFault::Fail(error)) => outcome = BarrierOutcome::Failed(error),
                     Some(BarrierFault::Slow { by_us }) => {
-                        (duration_us, outcome) = (duration_us + by_us, BarrierOutcome::Slow)
+                        duration_us += by_us;
+                        outcome = BarrierOutcome::Slow;
                     }
                     Some(BarrierFault::Lie) => outcome = BarrierOutcome::Lied,
                 }

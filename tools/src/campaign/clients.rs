@@ -82,13 +82,12 @@ fn transfer(client: u32, tx: usize, rng: &mut Rng, nodes: usize) -> (Key, Vec<Op
 
 /// Every account of every node.
 pub(super) fn accounts(nodes: usize) -> Vec<Op> {
-    let key = |account: usize| Key::new(&format!("a{account}")).expect("short");
-    let of = |node: usize| {
-        (0..ACCOUNTS).map(move |account| Op {
-            node: NodeId(node as u16),
-            key: key(account),
-            action: Action::Get,
-        })
-    };
-    (0..nodes).flat_map(of).collect()
+    let mut ops = Vec::new();
+    for node in 0..nodes {
+        for account in 0..ACCOUNTS {
+            let key = Key::new(&format!("a{account}")).expect("short");
+            ops.push(Op { node: NodeId(node as u16), key, action: Action::Get });
+        }
+    }
+    ops
 }

@@ -115,7 +115,8 @@ async fn wait_until_idle(
             if open > 0 || !view.idle || !view.locks.is_empty() {
                 let doubts: Vec<String> =
                     view.in_doubt.iter().map(|doubt| doubt.tx.to_string()).collect();
-                let (node, locks) = (status.node, view.locks.len());
+                let node = status.node;
+                let locks = view.locks.len();
                 busy.push(format!(
                     "{node} has {open} open, {locks} locks, in doubt: {}",
                     doubts.join(" ")
@@ -159,12 +160,15 @@ async fn check_marks(
     transactions: &[AttemptedTx],
     report: &mut CampaignReport,
 ) -> Result<(), CliError> {
-    let get = |tx: &AttemptedTx| {
-        let mark = tx.mark;
-        tx.nodes.clone().into_iter().map(move |node| Op { node, key: mark, action: Action::Get })
-    };
-    let found = read(client, transactions.iter().flat_map(get).collect()).await?;
-    let mut found = found.into_iter();
+    let mut gets = Vec::new();
+    for tx in transactions {
+        gets.extend(tx.nodes.iter().map(|node| Op {
+            node: *node,
+            key: tx.mark,
+            action: Action::Get,
+        }));
+    }
+    let mut found = read(client, gets).await?.into_iter();
     for tx in transactions {
         let marks: Vec<Option<i64>> = found.by_ref().take(tx.nodes.len()).collect();
         check(tx, &marks, report);
@@ -174,21 +178,19 @@ async fn check_marks(
 
 /// Compares the marks with the result that the client received.
 fn check(tx: &AttemptedTx, marks: &[Option<i64>], report: &mut CampaignReport) {
-    let all = |mark: Option<i64>| marks.iter().all(|found| *found == mark);
-    let describe = || {
-        format!("{} at {:?} is {marks:?}; the client received {:?}", tx.mark, tx.nodes, tx.result)
-    };
-    match &tx.result {
-        Some(TxResult::Committed { .. }) if !all(Some(1)) => report.lost_commits.push(describe()),
+    let all_once = marks.iter().all(|mark| *mark == Some(1));
+    let all_absent = marks.iter().all(Option::is_none);
+    let failures = match &tx.result {
+        Some(TxResult::Committed { .. }) if !all_once => &mut report.lost_commits,
         // An error means that nothing was executed and nothing will be.
-        Some(TxResult::Aborted { .. }) | None if !all(None) => {
-            report.disagreements.push(describe())
-        }
-        Some(TxResult::Unknown { .. }) if !all(None) && !all(Some(1)) => {
-            report.disagreements.push(describe())
-        }
-        Some(_) | None => {}
-    }
+        Some(TxResult::Aborted { .. }) | None if !all_absent => &mut report.disagreements,
+        Some(TxResult::Unknown { .. }) if !all_absent && !all_once => &mut report.disagreements,
+        Some(_) | None => return,
+    };
+    failures.push(format!(
+        "{} at {:?} is {marks:?}; the client received {:?}",
+        tx.mark, tx.nodes, tx.result
+    ));
 }
 
 async fn read(client: &mut Client, ops: Vec<Op>) -> Result<Vec<Option<i64>>, CliError> {
@@ -236,23 +238,25 @@ mod tests {
 
     #[test]
     fn marks_agree_with_the_result_reported_to_the_client() {
-        let committed = || Some(TxResult::Committed { handle: HANDLE, reads: None });
+        let committed = Some(TxResult::Committed { handle: HANDLE, reads: None });
         let reason = AbortReason::Refused { by: NodeId(1), refusal: Refusal::Aborted };
-        let aborted = || Some(TxResult::Aborted { handle: HANDLE, reason });
-        let unknown =
-            || Some(TxResult::Unknown { handle: HANDLE, reason: UnknownReason::NoAnswer });
-        let (nothing, done, half, twice) = ([None; 2], [Some(1); 2], [Some(1), None], [Some(2); 2]);
+        let aborted = Some(TxResult::Aborted { handle: HANDLE, reason });
+        let unknown = Some(TxResult::Unknown { handle: HANDLE, reason: UnknownReason::NoAnswer });
+        let nothing = [None; 2];
+        let done = [Some(1); 2];
+        let half = [Some(1), None];
+        let twice = [Some(2); 2];
         for (result, marks, found) in [
-            (committed(), done, (0, 0)),
-            (committed(), nothing, (1, 0)),
-            (committed(), twice, (1, 0)),
-            (aborted(), nothing, (0, 0)),
-            (aborted(), half, (0, 1)),
-            (unknown(), nothing, (0, 0)),
-            (unknown(), done, (0, 0)),
-            (unknown(), half, (0, 1)),
-            (None, nothing, (0, 0)),
-            (None, done, (0, 1)),
+            (&committed, done, (0, 0)),
+            (&committed, nothing, (1, 0)),
+            (&committed, twice, (1, 0)),
+            (&aborted, nothing, (0, 0)),
+            (&aborted, half, (0, 1)),
+            (&unknown, nothing, (0, 0)),
+            (&unknown, done, (0, 0)),
+            (&unknown, half, (0, 1)),
+            (&None, nothing, (0, 0)),
+            (&None, done, (0, 1)),
         ] {
             assert_eq!(failure_counts(result.clone(), marks), found, "{result:?} {marks:?}");
         }

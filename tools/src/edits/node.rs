@@ -62,20 +62,21 @@ impl<N: CommitLike> Node for Edited<N> {
         boot: Boot<'_>,
         out: &mut Outbox<Self>,
     ) -> Result<Self, BootError> {
-        let (id, now, entropy) = (boot.id, boot.now, boot.entropy);
-        let entropy = if *edit == Edit::OtherEntropy { entropy ^ 0x5bd1_e995 } else { entropy };
+        let id = boot.id;
+        let now = boot.now;
+        let other_entropy = *edit == Edit::OtherEntropy;
+        let entropy = if other_entropy { boot.entropy ^ 0x5bd1_e995 } else { boot.entropy };
         let mut inner = Outbox::default();
         let node = N::boot(config, Boot { entropy, ..boot }, &mut inner)?;
-        let (awaiting_repeat, incarnation, serials_consumed) = (Vec::new(), None, 0);
         let mut edited = Edited {
             node,
             edit: *edit,
             id,
             inner,
             tick: now + TICK_INTERVAL,
-            awaiting_repeat,
-            incarnation,
-            serials_consumed,
+            awaiting_repeat: Vec::new(),
+            incarnation: None,
+            serials_consumed: 0,
         };
         edited.forward_effects(out);
         Ok(edited)
@@ -281,12 +282,11 @@ impl<N: CommitLike> Edited<N> {
             Request::Transact { incarnation, age, seen, ops }
                 if self.edit == Edit::LongerRecords =>
             {
-                let longer_key = |op: &Op| Op {
+                let ops = ops.iter().map(|op| Op {
                     key: Key::new(&format!("{}-a-longer-key", op.key)).unwrap_or(op.key),
                     ..*op
-                };
-                let ops: Arc<[Op]> = ops.iter().map(longer_key).collect();
-                Request::Transact { incarnation, age, seen, ops }
+                });
+                Request::Transact { incarnation, age, seen, ops: ops.collect() }
             }
             Request::Transact { .. } | Request::Outcome { .. } => request,
         }

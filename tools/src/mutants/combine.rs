@@ -30,8 +30,10 @@ pub mod mutant {
     #[inline]
     pub fn number() -> u32 {
         static NUMBER: OnceLock<u32> = OnceLock::new();
-        let read = || std::env::var(\"STORMGLASS_MUTANT\").ok()?.parse().ok();
-        *NUMBER.get_or_init(|| read().unwrap_or(0))
+        *NUMBER.get_or_init(|| {
+            let number = std::env::var(\"STORMGLASS_MUTANT\").ok();
+            number.and_then(|number| number.parse().ok()).unwrap_or(0)
+        })
     }
 }
 ";
@@ -100,9 +102,11 @@ fn patched_files(copy: &Path, mutant: &Mutant) -> Result<Vec<(PathBuf, String)>,
     if !applied.success() {
         return Err(format!("{} does not apply", mutant.patch.display()).into());
     }
-    let read =
-        |name: &str| Ok((PathBuf::from(name), fs::read_to_string(scratch.path().join(name))?));
-    names.into_iter().map(read).collect()
+    let mut files = Vec::new();
+    for name in names {
+        files.push((PathBuf::from(name), fs::read_to_string(scratch.path().join(name))?));
+    }
+    Ok(files)
 }
 
 /// Adds the functions in which the two texts differ.
@@ -112,7 +116,8 @@ fn add_edits(
     mutant: u32,
     edits: &mut Edits,
 ) -> Result<(), CliError> {
-    let (before, after) = (functions(original)?, functions(patched)?);
+    let before = functions(original)?;
+    let after = functions(patched)?;
     let mut changed = false;
     let mut insert_at = None;
     for function in &after {

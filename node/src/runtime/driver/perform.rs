@@ -7,7 +7,6 @@ use crate::contract::{DiskOp, Effect, Label};
 use crate::id::{NodeId, RequestId, Time};
 use crate::runtime::disk::Job;
 use crate::runtime::files::file_id_of;
-use crate::runtime::link::Link;
 use crate::runtime::packet::{ClientReply, PeerPacket};
 use crate::runtime::serve::{DiskStatus, FileStatus, LinkStatus, ServedNode, Status};
 use crate::runtime::start::Ending;
@@ -85,10 +84,10 @@ impl<N: ServedNode> Driver<N> {
     }
 
     pub(super) fn status(&self) -> Status<N::View> {
-        let link = |(peer, link): (&NodeId, &Link)| {
+        let links = self.links.iter().map(|(peer, link)| {
             let (queued_bytes, dropped) = link.load();
             LinkStatus { peer: *peer, connected: link.is_connected(), queued_bytes, dropped }
-        };
+        });
         let now = self.clock.now();
         Status {
             node: self.settings.node,
@@ -98,7 +97,7 @@ impl<N: ServedNode> Driver<N> {
             closing: self.closing.is_some(),
             pending_requests: self.pending_requests.len() as u64,
             disk: DiskStatus { files: files_in(&self.settings.data), ..self.disk.clone() },
-            links: self.links.iter().map(link).collect(),
+            links: links.collect(),
             view: self.node.view(now),
         }
     }
