@@ -221,11 +221,10 @@ impl Client {
     /// has another version.
     pub async fn status(&mut self) -> Result<Status<View>, ClientError> {
         let json = self.status_json().await?;
-        let malformed = |error: serde_json::Error| ClientError::Malformed {
+        serde_json::from_str(&json).map_err(|error| ClientError::Malformed {
             address: self.address.clone(),
             reason: error.to_string(),
-        };
-        serde_json::from_str(&json).map_err(malformed)
+        })
     }
 
     async fn status_once(&mut self) -> Result<String, StreamError> {

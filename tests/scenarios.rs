@@ -2,7 +2,8 @@
 //! failed.
 
 use stormglass::commit::{
-    Action, Age, CommitNode, Config, EndMark, Key, Message, Op, Part, Position, TxId,
+    Action, Age, CommitNode, Config, EndMark, Key, Message, Op, Part, Position, RecordIsDurable,
+    TxId,
 };
 use stormglass_commit_sim::workload::ClientRequest;
 use stormglass_node::{
@@ -289,7 +290,12 @@ fn only_a_prepare_of_an_unknown_transaction_begins_participation() {
     settle(&mut node, &mut out);
     assert!(!node.starts_new_work(&prepare(tx)));
     assert!(node.starts_new_work(&prepare(TxId { serial: 2, ..tx })));
-    let commit = Message::Commit { tx, request: C1_1, end_mark: end_mark.clone() };
+    let commit = Message::Commit {
+        tx,
+        request: C1_1,
+        end_mark: end_mark.clone(),
+        proof: RecordIsDurable::forged(),
+    };
     let abort = Message::Abort { tx, request: C1_1, end_mark: end_mark.clone() };
     assert!(!node.starts_new_work(&commit) && !node.starts_new_work(&abort));
 }

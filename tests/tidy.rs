@@ -196,7 +196,7 @@ fn no_source_uses_what_an_invariant_forbids_it() {
 
 /// Closures that are bound to a name. Most are used once, and a reader has to jump: this number
 /// only goes down.
-const NAMED_CLOSURES_MAX: usize = 221;
+const NAMED_CLOSURES_MAX: usize = 35;
 
 #[test]
 fn named_closures_do_not_become_more() {

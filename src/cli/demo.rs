@@ -59,8 +59,10 @@ fn ports(text: &str) -> Result<Ports, String> {
 /// Without one of the nodes that existed before, its account is missing from the sum, and its
 /// transactions may stay open. Additional nodes are fine: their accounts are empty.
 fn check_all_nodes_have_ports(demo: &Demo) -> Result<(), CliError> {
-    let has_data = |node: &u16| demo.data.join(NodeId(*node).to_string()).exists();
-    let Some(last) = (demo.ports.count..64).rev().find(has_data) else { return Ok(()) };
+    let mut missing = (demo.ports.count..64).rev();
+    let Some(last) = missing.find(|node| demo.data.join(NodeId(*node).to_string()).exists()) else {
+        return Ok(());
+    };
     let (data, count, asked) = (demo.data.display(), last + 1, demo.ports.count);
     Err(format!(
         "{data} holds the data of {count} nodes, and there are ports for {asked}; give {count}, or another --data"

@@ -8,10 +8,8 @@ use super::CliError;
 /// A valid filter. A single word that is not a level would be taken for a module name, and all
 /// other messages would be suppressed.
 pub(super) fn filter(text: &str) -> Result<String, String> {
-    let bare = |part: &&str| !part.contains(['=', '[']);
-    if let Some(word) =
-        text.split(',').filter(bare).find(|word| word.parse::<LevelFilter>().is_err())
-    {
+    let mut bare_words = text.split(',').filter(|part| !part.contains(['=', '[']));
+    if let Some(word) = bare_words.find(|word| word.parse::<LevelFilter>().is_err()) {
         return Err(format!(
             "{word:?} is not a level; expected off, error, warn, info, debug or trace, or WHERE=LEVEL like stormglass=debug"
         ));

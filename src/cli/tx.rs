@@ -95,8 +95,10 @@ pub(super) async fn outcome(outcome: &OutcomeArgs) -> Result<Exit, CliError> {
 }
 
 pub(super) async fn get(get: &Get) -> Result<Exit, CliError> {
-    let op = |place: &KeyAtNode| Op { node: place.node, key: place.key, action: Action::Get };
-    let ops: Vec<Op> = get.keys.iter().map(op).collect();
+    let mut ops = Vec::new();
+    for KeyAtNode { key, node } in &get.keys {
+        ops.push(Op { node: *node, key: *key, action: Action::Get });
+    }
     let result = get.at.connect().await?.transact(ops.clone()).await?;
     match &result {
         TxResult::Committed { reads: Some(reads), .. } => {
@@ -142,11 +144,10 @@ fn show(result: &TxResult, ops: &[Op], at: &TargetArgs) -> Result<Exit, CliError
 
 /// The values read, one key a line.
 fn found(reads: &Reads, ops: &[Op], indent: &str) -> String {
-    let line = |(op, value): (&Op, &Option<i64>)| {
+    let mut lines = Vec::new();
+    for (op, value) in ops.iter().filter(|op| !op.writes()).zip(reads.iter()) {
         let value = value.map_or("-".to_owned(), |value| value.to_string());
-        format!("{indent}{} @{} = {value}", op.key, op.node.0)
-    };
-    let lines: Vec<String> =
-        ops.iter().filter(|op| !op.writes()).zip(reads.iter()).map(line).collect();
+        lines.push(format!("{indent}{} @{} = {value}", op.key, op.node.0));
+    }
     lines.join("\n")
 }

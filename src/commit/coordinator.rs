@@ -12,7 +12,7 @@ use super::context::{CommittedTx, Context, Waiter};
 use super::dedup::{Lookup, RequestLog, RequestStatus};
 use super::end_mark::{EndMark, Position};
 use super::event::DropReason;
-use super::message::{Message, Vote};
+use super::message::{Message, RecordIsDurable, Vote};
 use super::node::CommitNode;
 use super::op::{Op, Reads};
 use super::part::{Age, InvalidTransaction, Part, Participants};
@@ -291,7 +291,7 @@ impl Coordinator {
             Vote::No(refusal) => {
                 self.abort(cx, tx, AbortReason::Refused { by: from, refusal }, out)
             }
-            Vote::Yes { reads } => {
+            Vote::Yes { reads, .. } => {
                 if coordinated.responded & bit == 0 && !reads.is_empty() {
                     collecting.reads.push((from, reads));
                 }
@@ -601,5 +601,6 @@ fn send_commit(
     end_mark: EndMark,
     out: &mut Outbox<CommitNode>,
 ) {
-    out.send(to, Message::Commit { tx: proof.get().0, request, end_mark });
+    let tx = proof.get().0;
+    out.send(to, Message::Commit { tx, request, end_mark, proof: RecordIsDurable::by(&proof) });
 }

@@ -47,18 +47,14 @@ pub(super) enum Lookup {
 
 impl RequestLog {
     pub(super) fn recovered(clients: &[ClientHistory]) -> RequestLog {
-        let client_log = |client_log: &ClientHistory| {
-            let requests = client_log
-                .committed
-                .iter()
-                .map(|(number, tx)| (*number, RequestStatus::Committed(*tx, None)));
-            ClientLog {
-                client: client_log.client,
-                floor: client_log.floor,
-                requests: requests.collect(),
-            }
-        };
-        RequestLog { clients: clients.iter().map(client_log).collect() }
+        let mut logs = Vec::new();
+        for ClientHistory { client, floor, committed } in clients {
+            let committed = committed.iter();
+            let requests =
+                committed.map(|(number, tx)| (*number, RequestStatus::Committed(*tx, None)));
+            logs.push(ClientLog { client: *client, floor: *floor, requests: requests.collect() });
+        }
+        RequestLog { clients: logs }
     }
 
     /// What a snapshot stores: floors, and the ids of committed requests.

@@ -8,12 +8,40 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::end_mark::EndMark;
+use super::end_mark::{EndMark, EndedTransactions, Position};
 use super::op::{Key, Reads};
 use super::part::Part;
 use super::tx_id::TxId;
 use stormglass_node::contract::{Label, Subject};
 use stormglass_node::id::RequestId;
+use stormglass_node::wal::Durable;
+
+/// Evidence that the record on which a message depends is durable. A node makes it from a
+/// [`Durable`] proof or from the end of the transaction; a message that was received has it from
+/// its sender. It takes no bytes in any encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordIsDurable(());
+
+impl RecordIsDurable {
+    pub(super) fn by<T>(_: &Durable<T>) -> RecordIsDurable {
+        RecordIsDurable(())
+    }
+
+    /// The record of a transaction that has ended was durable, and has been dropped.
+    pub(super) fn by_end(ended: &EndedTransactions, tx: TxId) -> Option<RecordIsDurable> {
+        ended.contains(Position::of(tx)).then_some(RecordIsDurable(()))
+    }
+
+    fn received() -> RecordIsDurable {
+        RecordIsDurable(())
+    }
+
+    /// Without any evidence: for tests, and for mutants of the node.
+    #[cfg(feature = "forged-proofs")]
+    pub fn forged() -> RecordIsDurable {
+        RecordIsDurable(())
+    }
+}
 
 /// See the [protocol](super).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +73,9 @@ pub enum Message {
         /// The sender's end mark.
         #[serde(rename = "word")]
         end_mark: EndMark,
+        /// COMMIT.
+        #[serde(skip, default = "RecordIsDurable::received")]
+        proof: RecordIsDurable,
     },
     /// Coordinator to subordinate: the transaction is aborted, by decision or presumption.
     Abort {
@@ -60,6 +91,9 @@ pub enum Message {
         tx: TxId,
         #[serde(rename = "name")]
         request: RequestId,
+        /// COMMITTED.
+        #[serde(skip, default = "RecordIsDurable::received")]
+        proof: RecordIsDurable,
     },
     /// A participant in doubt, to the coordinator or to another participant: asks for the outcome.
     Inquire {
@@ -86,6 +120,9 @@ pub enum Vote {
     Yes {
         /// What the `Get`s of the part found, in the part's order.
         reads: Reads,
+        /// PREPARED.
+        #[serde(skip, default = "RecordIsDurable::received")]
+        proof: RecordIsDurable,
     },
     /// The participant will not commit.
     No(Refusal),
@@ -110,12 +147,12 @@ pub enum Refusal {
 }
 
 /// The reply of a participant to another one in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InquiryReply {
-    /// The transaction is committed, and the record is durable.
-    Committed,
-    /// The transaction is aborted, and the record is durable.
-    Aborted,
+    /// The transaction is committed, and COMMITTED is durable.
+    Committed(#[serde(skip, default = "RecordIsDurable::received")] RecordIsDurable),
+    /// The transaction is aborted, and ABORTED is durable.
+    Aborted(#[serde(skip, default = "RecordIsDurable::received")] RecordIsDurable),
     /// The replying participant is in doubt as well.
     Uncertain,
 }
@@ -150,7 +187,7 @@ impl Message {
             | Message::Vote { tx, request, .. }
             | Message::Commit { tx, request, .. }
             | Message::Abort { tx, request, .. }
-            | Message::Ack { tx, request }
+            | Message::Ack { tx, request, .. }
             | Message::Inquire { tx, request }
             | Message::InquiryReply { tx, request, .. } => (*tx, *request),
         }
@@ -184,8 +221,8 @@ impl Label for Message {
             | Message::Ack { .. }
             | Message::Inquire { .. } => Ok(()),
             Message::InquiryReply { reply, .. } => f.write_str(match reply {
-                InquiryReply::Committed => "committed",
-                InquiryReply::Aborted => "aborted",
+                InquiryReply::Committed(_) => "committed",
+                InquiryReply::Aborted(_) => "aborted",
                 InquiryReply::Uncertain => "uncertain",
             }),
         }
@@ -205,10 +242,28 @@ impl fmt::Display for Refusal {
 
 #[cfg(test)]
 mod tests {
+    use stormglass_node::codec;
+    use stormglass_node::id::{Incarnation, NodeId};
+
     use super::*;
 
     #[test]
     fn a_message_stays_small() {
         assert!(size_of::<Message>() <= 96, "{} bytes", size_of::<Message>());
+    }
+
+    /// The encoding of an `Ack` is its variant, the transaction and the request; a log of events
+    /// shows no proof either.
+    #[test]
+    fn proof_takes_no_bytes() {
+        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation(2), serial: 3 };
+        let request = RequestId { client: 4, serial: 5, attempt: 6 };
+        let ack = Message::Ack { tx, request, proof: RecordIsDurable(()) };
+        let bytes = codec::encode(&ack);
+        assert_eq!(bytes, [&[4][..], &codec::encode(&(tx, request))].concat());
+        assert_eq!(codec::decode::<Message>(&bytes), Ok(ack));
+        let reply = InquiryReply::Aborted(RecordIsDurable(()));
+        assert_eq!(codec::encode(&reply), [1]);
+        assert_eq!(codec::decode::<InquiryReply>(&[1]), Ok(reply));
     }
 }

@@ -25,12 +25,13 @@
 //! and unacknowledged `Commit`s until END, with capped exponential backoff. One No, or a vote that
 //! is missing at the timeout, aborts the transaction.
 //!
-//! A message that must not precede its record is sent by a function that requires a
-//! [`Durable`](stormglass_node::wal::Durable) proof of the record: a Yes vote, `Commit`, the first
-//! `Committed` answer to the client, `Ack`, and `InquiryReply` with an outcome. Two messages need
-//! no proof, because their record is known to be durable: the `Ack` for a transaction that has
-//! ended (the record was durable and has been dropped), and a repeated answer from the request log
-//! (see below; it lists a request as committed only once COMMIT is durable).
+//! A message that must not precede its record contains a [`RecordIsDurable`], which takes no bytes
+//! and which a node makes only from a [`Durable`](stormglass_node::wal::Durable) proof of the
+//! record: a Yes vote, `Commit`, `Ack`, and `InquiryReply` with an outcome. The `Ack` for a
+//! transaction that has ended is the exception: its record was durable and has been dropped. The
+//! first `Committed` answer to the client is sent by a function that requires the proof; a repeated
+//! answer comes from the request log (see below), which lists a request as committed only once
+//! COMMIT is durable.
 //!
 //! # Presumed abort
 //!
@@ -171,7 +172,7 @@ pub mod view;
 pub use config::Config;
 pub use end_mark::{EndMark, EndedTransactions, Position};
 pub use event::{DropReason, Event};
-pub use message::{InquiryReply, Message, Refusal, Vote};
+pub use message::{InquiryReply, Message, RecordIsDurable, Refusal, Vote};
 pub use node::CommitNode;
 pub use op::{Action, Key, KeyTooLong, Op, Reads};
 pub use op_text::{KeyAtNode, ParseOpError};

@@ -4,7 +4,7 @@
 use super::context::{Context, OutcomeTx, PreparedTx, Waiter};
 use super::end_mark::{EndMark, EndedTransactions, Position};
 use super::event::{DropReason, Event};
-use super::message::{InquiryReply, Message, Refusal, Vote};
+use super::message::{InquiryReply, Message, RecordIsDurable, Refusal, Vote};
 use super::node::CommitNode;
 use super::op::Reads;
 use super::part::Part;
@@ -290,10 +290,13 @@ impl Participant {
                     send_ack(proof, request, out);
                 }
             }
-            None if self.has_ended(tx) => out.send(tx.coordinator, Message::Ack { tx, request }),
-            Some(KnownOutcome { decision: Decision::Aborted, .. }) | None => {
+            Some(KnownOutcome { decision: Decision::Aborted, .. }) => {
                 out.report(Event::Damage { tx, request })
             }
+            None => match self.proof_of_end(tx) {
+                Some(proof) => out.send(tx.coordinator, Message::Ack { tx, request, proof }),
+                None => out.report(Event::Damage { tx, request }),
+            },
         }
     }
 
@@ -358,7 +361,7 @@ impl Participant {
                 Decision::Committed => send_ack(proof, request, out),
                 Decision::Aborted => {
                     for (_, to) in self.inquirers.iter().filter(|(inquired, _)| *inquired == tx) {
-                        send_inquiry_reply(*to, proof, request, InquiryReply::Aborted, out);
+                        send_outcome(*to, proof, request, Decision::Aborted, out);
                     }
                 }
             }
@@ -403,12 +406,7 @@ impl Participant {
     ) {
         if let Some(known) = self.outcomes.get(tx) {
             match (known.proof, known.decision) {
-                (Some(proof), Decision::Committed) => {
-                    send_inquiry_reply(from, proof, request, InquiryReply::Committed, out)
-                }
-                (Some(proof), Decision::Aborted) => {
-                    send_inquiry_reply(from, proof, request, InquiryReply::Aborted, out)
-                }
+                (Some(proof), decision) => send_outcome(from, proof, request, decision, out),
                 (None, Decision::Committed) => {}
                 (None, Decision::Aborted) => self.reply_when_durable(cx, tx, from, out),
             }
@@ -464,8 +462,8 @@ impl Participant {
             return cx.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
         }
         match reply {
-            InquiryReply::Committed => self.apply_decision(cx, tx, Decision::Committed, out),
-            InquiryReply::Aborted => self.apply_decision(cx, tx, Decision::Aborted, out),
+            InquiryReply::Committed(_) => self.apply_decision(cx, tx, Decision::Committed, out),
+            InquiryReply::Aborted(_) => self.apply_decision(cx, tx, Decision::Aborted, out),
             InquiryReply::Uncertain => {}
         }
     }
@@ -490,8 +488,13 @@ impl Participant {
 /// Forgetting.
 impl Participant {
     fn has_ended(&self, tx: TxId) -> bool {
+        self.proof_of_end(tx).is_some()
+    }
+
+    /// The evidence that the transaction has ended, and with it that its records were durable.
+    fn proof_of_end(&self, tx: TxId) -> Option<RecordIsDurable> {
         let at = self.ended.binary_search_by_key(&tx.coordinator, |ended| ended.coordinator);
-        at.is_ok_and(|at| self.ended[at].contains(Position::of(tx)))
+        RecordIsDurable::by_end(&self.ended[at.ok()?], tx)
     }
 
     /// Merges a coordinator's end mark: ended transactions need no outcome, and waiting for their
@@ -534,7 +537,8 @@ fn send_vote_yes(
     out: &mut Outbox<CommitNode>,
 ) {
     let tx = proof.get().0;
-    out.send(tx.coordinator, Message::Vote { tx, request, vote: Vote::Yes { reads } });
+    let proof = RecordIsDurable::by(&proof);
+    out.send(tx.coordinator, Message::Vote { tx, request, vote: Vote::Yes { reads, proof } });
 }
 
 fn send_vote_no(tx: TxId, request: RequestId, refusal: Refusal, out: &mut Outbox<CommitNode>) {
@@ -543,15 +547,20 @@ fn send_vote_no(tx: TxId, request: RequestId, refusal: Refusal, out: &mut Outbox
 
 fn send_ack(proof: Durable<OutcomeTx>, request: RequestId, out: &mut Outbox<CommitNode>) {
     let tx = proof.get().0;
-    out.send(tx.coordinator, Message::Ack { tx, request });
+    out.send(tx.coordinator, Message::Ack { tx, request, proof: RecordIsDurable::by(&proof) });
 }
 
-fn send_inquiry_reply(
+fn send_outcome(
     to: NodeId,
     proof: Durable<OutcomeTx>,
     request: RequestId,
-    reply: InquiryReply,
+    decision: Decision,
     out: &mut Outbox<CommitNode>,
 ) {
+    let record = RecordIsDurable::by(&proof);
+    let reply = match decision {
+        Decision::Committed => InquiryReply::Committed(record),
+        Decision::Aborted => InquiryReply::Aborted(record),
+    };
     out.send(to, Message::InquiryReply { tx: proof.get().0, request, reply });
 }

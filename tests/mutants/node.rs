@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stormglass::commit::{
     AbortReason, CommitNode, Config, EndMark, Event, InquiryReply, Message, Outcome, Position,
-    Reads, Refusal, Request, Response, TxId, Vote,
+    Reads, RecordIsDurable, Refusal, Request, Response, TxId, Vote,
 };
 use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Txn};
 use stormglass_node::{
@@ -154,7 +154,14 @@ impl MutantNode {
             Input::Message { from, message } => {
                 match (&message, self.mutant) {
                     (Message::Commit { tx, request, .. }, Mutant::EarlyAck) => {
-                        out.send(from, Message::Ack { tx: *tx, request: *request });
+                        out.send(
+                            from,
+                            Message::Ack {
+                                tx: *tx,
+                                request: *request,
+                                proof: RecordIsDurable::forged(),
+                            },
+                        );
                     }
                     (Message::Vote { tx, request, .. }, Mutant::EarlyAbort) if from.0 == 1 => {
                         out.send(
@@ -257,12 +264,20 @@ fn send_message(
         (
             Mutant::NeverAnswersInquiries,
             Message::InquiryReply {
-                reply: InquiryReply::Aborted | InquiryReply::Committed, ..
+                reply: InquiryReply::Aborted(_) | InquiryReply::Committed(_),
+                ..
             },
         ) => return,
-        (Mutant::SendsWrongReads, Message::Vote { tx, request, vote: Vote::Yes { reads } }) => {
+        (
+            Mutant::SendsWrongReads,
+            Message::Vote { tx, request, vote: Vote::Yes { reads, proof } },
+        ) => {
             let others: Vec<_> = reads.iter().map(|read| Some(read.unwrap_or(0) + 1)).collect();
-            Message::Vote { tx, request, vote: Vote::Yes { reads: Reads::from(&others[..]) } }
+            Message::Vote {
+                tx,
+                request,
+                vote: Vote::Yes { reads: Reads::from(&others[..]), proof },
+            }
         }
         (_, message) => message,
     };
@@ -313,7 +328,7 @@ impl MutantNode {
             Input::Message { from, message } => {
                 self.misbehave_on_message(now, from, &message, out);
                 let message = if self.mutant == Mutant::TreatsCommitAsAbort
-                    && let Message::Commit { tx, request, end_mark } = message
+                    && let Message::Commit { tx, request, end_mark, .. } = message
                 {
                     Message::Abort { tx, request, end_mark }
                 } else {
@@ -333,7 +348,8 @@ impl MutantNode {
         out: &mut Outbox<Self>,
     ) {
         let (mutant, tx, request) = (self.mutant, message.tx(), message.request());
-        let yes = Message::Vote { tx, request, vote: Vote::Yes { reads: Reads::default() } };
+        let proof = RecordIsDurable::forged();
+        let yes = Message::Vote { tx, request, vote: Vote::Yes { reads: Reads::default(), proof } };
         match message {
             Message::Prepare { .. } if mutant == Mutant::EarlyYes => out.send(from, yes),
             Message::Prepare { end_mark, .. } if mutant == Mutant::ParticipantSendsAbort => {
@@ -352,7 +368,7 @@ impl MutantNode {
             }
             Message::Commit { .. } => self.last_committed = Some(tx),
             Message::Vote { .. } if mutant == Mutant::EarlyCommit => {
-                out.send(from, Message::Commit { tx, request, end_mark: empty_end_mark() });
+                out.send(from, Message::Commit { tx, request, end_mark: empty_end_mark(), proof });
             }
             Message::Vote { vote: Vote::Yes { .. }, .. }
                 if mutant == Mutant::CountsOneVoteForAll =>
@@ -365,7 +381,10 @@ impl MutantNode {
             Message::Inquire { .. }
                 if mutant == Mutant::AnswersUnloggedAbort && tx.coordinator != from =>
             {
-                out.send(from, Message::InquiryReply { tx, request, reply: InquiryReply::Aborted });
+                out.send(
+                    from,
+                    Message::InquiryReply { tx, request, reply: InquiryReply::Aborted(proof) },
+                );
             }
             Message::Abort { .. } if mutant == Mutant::YesAfterAbort => {
                 let message = message.clone();

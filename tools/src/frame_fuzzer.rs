@@ -8,7 +8,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use stormglass::commit::{
-    Action, Age, EndMark, Key, Message, Op, Part, Position, Request, RequestNumber, TxId,
+    Action, Age, EndMark, Key, Message, Op, Part, Position, RecordIsDurable, Request,
+    RequestNumber, TxId,
 };
 use stormglass_node::id::{Incarnation, NodeId, RequestId};
 use stormglass_node::runtime::packet::{Caller, ClientPacket, Hello, PeerPacket, Welcome};
@@ -214,7 +215,12 @@ fn peer_message(next_random: &mut impl FnMut() -> u64) -> PeerPacket<Message> {
     let end_mark = EndMark::new(Position::of(tx), std::iter::empty(), None);
     let message = match next_random() % 3 {
         0 => Message::Prepare { tx, request: request_id(), part, end_mark },
-        1 => Message::Commit { tx, request: request_id(), end_mark },
+        1 => Message::Commit {
+            tx,
+            request: request_id(),
+            end_mark,
+            proof: RecordIsDurable::forged(),
+        },
         _ => Message::Inquire { tx, request: request_id() },
     };
     PeerPacket::Message { number: next_random(), message }

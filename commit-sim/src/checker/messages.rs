@@ -29,7 +29,9 @@ impl AtomicCommitChecker {
                 }
                 Ok(())
             }
-            Message::Vote { vote: Vote::Yes { reads }, .. } => self.on_yes_sent(node, tx, reads),
+            Message::Vote { vote: Vote::Yes { reads, .. }, .. } => {
+                self.on_yes_sent(node, tx, reads)
+            }
             Message::Vote { vote: Vote::No(refusal), .. } => {
                 self.on_refusal_sent(node, tx, *refusal)
             }
@@ -155,8 +157,8 @@ impl AtomicCommitChecker {
     ) -> Result<(), Violation> {
         let decision = match reply {
             InquiryReply::Uncertain => return Ok(()),
-            InquiryReply::Committed => Decision::Committed,
-            InquiryReply::Aborted => Decision::Aborted,
+            InquiryReply::Committed(_) => Decision::Committed,
+            InquiryReply::Aborted(_) => Decision::Aborted,
         };
         if self.tx_states.tx_state(tx).outcome(node) == Some((decision, RecordStatus::Durable)) {
             return Ok(());
@@ -190,7 +192,7 @@ impl AtomicCommitChecker {
                 self.tx_states.tx_state(tx).yes |= 1 << from.0;
             }
             Message::InquiryReply {
-                reply: InquiryReply::Committed | InquiryReply::Aborted,
+                reply: InquiryReply::Committed(_) | InquiryReply::Aborted(_),
                 ..
             } => {
                 let in_doubt = self.node_model(node).recovered_in_doubt(tx);
