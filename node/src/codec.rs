@@ -18,6 +18,7 @@ const CONFIG: Configuration<LittleEndian, Varint, Limit<VALUE_BYTES_MAX>> =
 
 /// Why bytes do not decode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CodecError {
     /// The bytes do not decode as the requested type.
     #[error("not decodable: {0}")]

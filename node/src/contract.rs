@@ -172,7 +172,7 @@ pub enum Effect<N: Node> {
     Halt(HaltReason),
 }
 
-/// An operation on the node's files. Only the two barriers ever complete.
+/// An operation on the node's files. Only `Sync` and `SyncDir`, the barriers, ever complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum DiskOp {
@@ -223,7 +223,7 @@ pub enum FileId {
     Scratch,
 }
 
-/// Identifies a barrier within one incarnation.
+/// Identifies a `Sync` or `SyncDir` within one incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OpId(pub u64);
 
@@ -302,6 +302,7 @@ pub enum DiskError {
 
 /// Why a node stops itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HaltReason {
     /// A barrier failed. Whether the operations that it covers are durable stays unknown in this
     /// incarnation.

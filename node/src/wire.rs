@@ -22,6 +22,7 @@ const MAGIC: [u8; 2] = *b"SG";
 
 /// Why a frame does not decode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WireError {
     /// Fewer bytes than a header, or fewer or more than the header says.
     #[error("a frame of {0} bytes has the wrong length")]

@@ -43,6 +43,7 @@ pub struct LogCheckReport {
 /// Why logs cannot be checked.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
 pub enum LogCheckError {
     /// A file cannot be read.
     #[error("cannot read {}: {error}", path.display())]

@@ -123,7 +123,8 @@ impl Default for Timing {
     }
 }
 
-/// The values of `stream` that are no links.
+/// Each link has a stream of hash values of its own, numbered like the link. These are the streams
+/// of barriers and of boots.
 const BARRIER_DOMAIN: u64 = 1 << 40;
 const BOOT_DOMAIN: u64 = 2 << 40;
 
@@ -155,17 +156,18 @@ impl Timing {
         }
     }
 
-    /// The greatest delay of a message without its tail.
+    /// The greatest usual delay of a message, in microseconds: without the tail, which is a fault
+    /// (N1).
     #[inline]
-    pub fn base_us_max(&self, is_client_link: bool) -> u64 {
+    pub fn usual_us_max(&self, is_client_link: bool) -> u64 {
         if is_client_link { self.client_us.1 } else { self.latency_us.1 }
     }
 
     /// The length of the `ordinal`th barrier of an incarnation.
     #[inline]
     pub fn barrier_us(&self, node: NodeId, incarnation: u32, ordinal: u32) -> u64 {
-        let coordinate = BARRIER_DOMAIN | (u64::from(node.0) << 20) | u64::from(incarnation);
-        between(self.random(coordinate, ordinal), self.sync_us.0, self.sync_us.1)
+        let stream = BARRIER_DOMAIN | (u64::from(node.0) << 20) | u64::from(incarnation);
+        between(self.random(stream, ordinal), self.sync_us.0, self.sync_us.1)
     }
 
     /// The time from the end of the fault phase, or from a halt, to a node's boot.

@@ -81,7 +81,7 @@ impl Rule {
     pub const TABLE: [(Rule, &'static str, &'static str); RULE_COUNT] = [
         (
             Rule::MessageDelayed,
-            "message delayed beyond its base: an exponential tail, or very long",
+            "message delayed beyond the usual: an exponential tail, or very long",
             "tail of mean 0.5..=20 ms; very long: chance 0..=4.6 %, 5 ms to the length of the fault phase",
         ),
         (Rule::MessageLost, "message lost", "chance 0..=20 %"),

@@ -44,6 +44,7 @@ pub enum UnknownReason {
 /// Why a client has no result at all.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
 pub enum ClientError {
     /// No node answers at this address.
     #[error("no node answers at {address}: {reason}")]

@@ -11,6 +11,7 @@ use stormglass_node::id::{Incarnation, NodeId, RequestId};
 /// A remarkable event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
 pub enum Event {
     /// An incarnation began and its boot snapshot is durable: from now on the node answers.
     Ready {
@@ -43,6 +44,7 @@ pub enum Event {
 
 /// Why a message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
 pub enum DropReason {
     /// The sender is not a node of this cluster, or is this node itself.
     #[error("the sender is not another node of this cluster")]

@@ -23,6 +23,7 @@ pub struct Age {
 
 /// Why a list of operations is not a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidTransaction {
     /// The list is empty.
     #[error("no operations")]

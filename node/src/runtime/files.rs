@@ -34,6 +34,7 @@ struct Identity {
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
 pub enum DirectoryError {
     /// Another process has locked it.
     #[error(

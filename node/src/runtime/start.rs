@@ -38,6 +38,7 @@ pub struct Settings {
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The data directory is in use, belongs to another node or cannot be read.
     #[error(transparent)]

@@ -23,6 +23,7 @@ const READ_BYTES: usize = 16 << 10;
 /// Why nothing more can be read from a connection.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
+#[non_exhaustive]
 pub enum StreamError {
     #[error("connection lost: {0}")]
     Io(#[from] io::Error),

@@ -1,5 +1,6 @@
-//! The log of a running node: appended, forced and durable records. The snapshot lane is in
-//! `compaction`.
+//! The log of a running node: appended, forced and durable records. A *lane* is a sequence of
+//! barriers of which one at a time is in flight: the log has one, and the snapshot another, which
+//! is in `compaction`.
 
 mod compaction;
 

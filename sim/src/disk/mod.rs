@@ -1,7 +1,9 @@
 //! The disk of one node and its fault model. The rules D1 to D12 are documented at the code that
 //! implements them; `cargo sim profiles` lists them.
 //!
-//! The node sees the *volatile* state (driver's queue and page cache). A power cut leaves the
+//! The node sees the *volatile* state: what is in the page cache, and what is still in the driver's
+//! queue, as operations of a real node wait for the engine's disk thread (here a counter,
+//! `performed_below`). A power cut leaves the
 //! *durable* state (platter) plus some of the
 //! unsynced micro-operations (D1): each 512-byte sector written, each extension of a size, each
 //! truncation, each creation, rename and removal. Completed barriers order them, and writes to one

@@ -19,7 +19,8 @@ pub(super) struct Network<N: Node> {
     nodes: usize,
     links: Vec<Link>,
     /// `None` is a free slot, or the slot of a message that another one displaced from the queue of
-    /// its link (N8) and whose delivery event is still pending.
+    /// its link (N8: the messages in flight on it; the chooser decides when they are too many) and
+    /// whose delivery event is still pending.
     in_flight: Vec<Option<Envelope<N>>>,
     free_slots: Vec<u32>,
 }
@@ -246,7 +247,7 @@ where
         let faults_active = self.phase == Phase::Faults;
         let delay_us =
             self.plan.timing.delay_us(link as u32, ordinal, is_client_link, faults_active);
-        if faults_active && delay_us > self.plan.timing.base_us_max(is_client_link) {
+        if faults_active && delay_us > self.plan.timing.usual_us_max(is_client_link) {
             self.tally.hit(Rule::MessageDelayed);
         }
         let incarnations = (self.incarnation_at(from), self.incarnation_at(to));
