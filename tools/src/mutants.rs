@@ -8,7 +8,7 @@
 mod combine;
 mod hunt;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -79,11 +79,35 @@ pub(crate) fn run(args: &Mutants) -> Result<Exit, CliError> {
     copy_repository(&copy)?;
     combine::combine(&copy, &mutants)?;
     build(&copy, args.kills.is_some())?;
+    check_without_mutant(&copy)?;
     let all_found = match args.kills {
         Some(kills) => kill_all(&copy, &mutants, kills)?,
         None => hunt_all(&copy, &mutants, args)?,
     };
     Ok(if all_found { Exit::Success } else { Exit::Violation })
+}
+
+/// Seeds that the copy has to pass without a mutant: otherwise finding one shows nothing.
+const CONTROL_SEEDS: u64 = 2_000;
+
+/// # Errors
+/// If the copy violates a property although no mutant is switched on.
+fn check_without_mutant(copy: &Path) -> Result<(), CliError> {
+    let none = Mutant {
+        number: 0,
+        name: "none".to_owned(),
+        patch: PathBuf::new(),
+        description: "no mutant".to_owned(),
+        profile: None,
+    };
+    match hunt_one(copy, &none, CONTROL_SEEDS, false)? {
+        None => Ok(()),
+        Some(found) => Err(format!(
+            "without a mutant, seed {} of the copy violates {}",
+            found.seed, found.property
+        )
+        .into()),
+    }
 }
 
 /// The patches of these names, or all.
@@ -111,6 +135,7 @@ fn copy_repository(copy: &Path) -> Result<(), CliError> {
         return Err("the mutants need a git repository: `git ls-files` failed".into());
     }
     let listed = String::from_utf8(listed.stdout)?;
+    remove_unlisted(copy, copy, &listed.split_terminator('\0').map(PathBuf::from).collect())?;
     for name in listed.split_terminator('\0') {
         let from = repository().join(name);
         let to = copy.join(name);
@@ -121,6 +146,21 @@ fn copy_repository(copy: &Path) -> Result<(), CliError> {
         }
         fs::create_dir_all(to.parent().expect("a file in a directory"))?;
         fs::write(&to, content)?;
+    }
+    Ok(())
+}
+
+/// Removes what an earlier copy had and the repository has no longer, but for built files.
+fn remove_unlisted(copy: &Path, below: &Path, listed: &BTreeSet<PathBuf>) -> Result<(), CliError> {
+    let Ok(entries) = fs::read_dir(below) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.strip_prefix(copy)?;
+        if path.is_dir() && name != Path::new("target") {
+            remove_unlisted(copy, &path, listed)?;
+        } else if path.is_file() && !listed.contains(name) {
+            fs::remove_file(&path)?;
+        }
     }
     Ok(())
 }
@@ -162,7 +202,10 @@ fn hunt_all(copy: &Path, mutants: &[Mutant], args: &Mutants) -> Result<bool, Cli
                     let next = waiting.lock().expect("no thread panics").pop_front();
                     let Some(mutant) = next else { return };
                     // The receiver is gone after the first error.
-                    if sender.send((mutant, hunt_one(copy, mutant, args))).is_err() {
+                    if sender
+                        .send((mutant, hunt_one(copy, mutant, args.seeds, args.stability)))
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -183,11 +226,16 @@ fn hunt_all(copy: &Path, mutants: &[Mutant], args: &Mutants) -> Result<bool, Cli
 }
 
 /// Hunts one mutant; `None` if it is not found.
-fn hunt_one(copy: &Path, mutant: &Mutant, args: &Mutants) -> Result<Option<Found>, CliError> {
+fn hunt_one(
+    copy: &Path,
+    mutant: &Mutant,
+    seeds: u64,
+    stability: bool,
+) -> Result<Option<Found>, CliError> {
     let mut hunt = Command::new(program(copy, "stormglass-tools"));
-    hunt.args(["hunt-mutant", "--seeds", &args.seeds.to_string()]);
+    hunt.args(["hunt-mutant", "--seeds", &seeds.to_string()]);
     hunt.args(mutant.profile.iter().flat_map(|profile| ["--profile", profile]));
-    hunt.args(args.stability.then_some("--stability"));
+    hunt.args(stability.then_some("--stability"));
     let output = hunt
         .env("STORMGLASS_MUTANT", mutant.number.to_string())
         .stdin(Stdio::null())
