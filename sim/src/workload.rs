@@ -49,6 +49,12 @@ impl<N: Node> Default for ClientActions<N> {
 }
 
 impl<N: Node> ClientActions<N> {
+    pub(crate) fn clear(&mut self) {
+        let ClientActions { requests, timers } = self;
+        requests.clear();
+        timers.clear();
+    }
+
     /// Sends a request to a node, over the link of `id.client`.
     pub fn send_request(&mut self, id: RequestId, node: NodeId, request: N::Request) {
         self.requests.push((id, node, request));

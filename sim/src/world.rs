@@ -21,116 +21,61 @@
 //! # The way of a message
 //!
 //! 1. A node adds an effect to its outbox during `step`; `perform` takes it out, shows it to the
-//!    checker, and calls `send`.
-//! 2. `transmit` determines the delay and asks the chooser for a fault. Unless the message is lost
-//!    (by a fault, or by a partition of the link), `schedule_delivery` puts it on its link and an
+//!    checker, and passes it to the network.
+//! 2. `Network::send_message` determines the delay and asks the chooser for a fault. Unless the
+//!    message is lost (by a fault, or by a partition of the link), it is put on its link, and an
 //!    `Event::Deliver` into the queue.
-//! 3. `deliver` handles that event: a clogged link or a paused receiver postpones it, a partition
-//!    loses the message. `receive` encodes and decodes the message if the plan says so.
-//! 4. `dispatch` passes it to `step` of the receiver, or loses it if that is down.
+//! 3. `deliver` handles that event. A clogged link or a paused receiver postpones it. Otherwise
+//!    `Network::receive` takes the message off its link, or loses it: the link is partitioned, the
+//!    receiver is down, or the message, if the plan says that it travels encoded, does not decode.
+//! 4. `step` passes it to the receiver.
 //!
 //! An append goes from `perform` to `Disk::issue`. A barrier returns as an `Event::Barrier`,
 //! which `complete_barrier` passes to `step`.
+//!
+//! # Who owns what
+//!
+//! The world owns the workload and dispatches. `Network` owns links and messages in flight, `Host`
+//! a process with its disk and clock; both act through `Run`: the plan, the `Timeline` (time, phase
+//! and queue), the `Faults` (the chooser) and the `Monitor` (checker, fingerprint and counters).
 
 mod clock;
-mod crash;
+mod faults;
 mod host;
+mod monitor;
 mod network;
-mod perform;
-mod wake;
+mod run;
+mod timeline;
 
 use std::panic::{self, AssertUnwindSafe};
 
-use stormglass_node::{Boot, FileId, Input, Node, NodeId, OpId, Outbox, ReadDisk};
+use stormglass_node::{Effect, Input, Node, NodeId, Outbox};
 
-use crate::chooser::{Chooser, FaultClasses};
+use crate::chooser::Chooser;
 use crate::disk::Disk;
 use crate::fault::TimedFault;
-use crate::hash::Fingerprint;
 use crate::plan::Plan;
-use crate::property::{Checker, Fact, Observation, Violation};
+use crate::property::{Checker, Fact, Violation};
 use crate::tally::{Rule, Tally};
 use crate::workload::{ClientActions, ClientEvent, Workload};
-use clock::Clock;
 use host::Host;
-use network::Network;
+use network::{Delivery, Network};
+use run::Run;
+use timeline::{BarrierOutcome, Event, Next};
 
 /// A simulated cluster of nodes `N`, with its workload `W`, checker `K` and chooser `C`.
 #[derive(Clone, Debug)]
 pub struct World<N: Node, W, K, C> {
     config: N::Config,
-    /// Everything that is decided before the run, but for requests and faults.
-    plan: Plan,
     workload: W,
-    checker: K,
-    chooser: C,
-    now_us: u64,
-    queue: crate::event_queue::EventQueue<Event>,
+    run: Run<K, C>,
     network: Network<N>,
     /// For each node its process, disk and clock.
     hosts: Vec<Host<N>>,
-    timed_faults: Vec<(u64, TimedFault)>,
     /// `None` while a node is stepped. One outbox serves all nodes, so that a step allocates
     /// nothing.
     outbox: Option<Box<Outbox<N>>>,
     client_actions: ClientActions<N>,
-    phase: Phase,
-    /// The faults that the chooser decides; none after the fault phase.
-    fault_classes: FaultClasses,
-    /// The node that is being booted or stepped: a panic now is attributed to it.
-    stepping: Option<NodeId>,
-    fingerprint: Fingerprint,
-    tally: Tally,
-    violation: Option<Violation>,
-}
-
-/// An entry of the queue. Twelve bytes: the queue moves a few of these for each event.
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    /// `slot` is the index in the messages in flight of `Network`.
-    Deliver {
-        slot: u32,
-    },
-    Barrier {
-        node: u16,
-        incarnation: u32,
-        op: u32,
-        outcome: BarrierOutcome,
-    },
-    Wake {
-        node: u16,
-    },
-    Boot {
-        node: u16,
-    },
-    Timer {
-        client: u32,
-    },
-    TimedFault {
-        index: u32,
-    },
-    TimedFaultEnds {
-        index: u32,
-    },
-    Heal,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum BarrierOutcome {
-    Done,
-    /// The barrier of a sync that the fault model slows down has completed (D9).
-    Slow,
-    /// Nothing that the barrier covers may be durable (D7).
-    Failed(stormglass_node::DiskError),
-    /// The drive reports success, and nothing is durable (D11).
-    Lied,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Faults,
-    Recovery,
-    Probe,
 }
 
 /// A panic outside any node: a defect of a property, of the workload or of the simulator. The run
@@ -164,23 +109,12 @@ where
     pub fn new(config: N::Config, plan: Plan, workload: W, checker: K, chooser: C) -> Self {
         let mut world = World {
             config,
-            network: Network::default(),
-            plan,
             workload,
-            checker,
-            chooser,
-            now_us: 0,
-            queue: crate::event_queue::EventQueue::default(),
+            run: Run::new(plan, checker, chooser),
+            network: Network::default(),
             hosts: Vec::new(),
-            timed_faults: Vec::new(),
             outbox: None,
             client_actions: ClientActions::default(),
-            phase: Phase::Faults,
-            fault_classes: FaultClasses::ALL,
-            stepping: None,
-            fingerprint: Fingerprint::default(),
-            tally: Tally::default(),
-            violation: None,
         };
         world.begin();
         world
@@ -195,40 +129,22 @@ where
         chooser: C,
         reset_checker: impl FnOnce(&mut K, &Plan),
     ) {
-        reset_checker(&mut self.checker, &plan);
         self.config = config;
-        self.plan = plan;
         self.workload = workload;
-        self.chooser = chooser;
-        self.now_us = 0;
-        self.queue.reset();
+        self.run.reset(plan, chooser, reset_checker);
         self.outbox.get_or_insert_default().clear();
-        self.client_actions.requests.clear();
-        self.client_actions.timers.clear();
-        self.phase = Phase::Faults;
-        self.stepping = None;
-        self.fingerprint = Fingerprint::default();
-        self.tally = Tally::default();
-        self.violation = None;
+        self.client_actions.clear();
         self.begin();
     }
 
     fn begin(&mut self) {
-        let nodes = usize::from(self.plan.nodes);
-        self.network.reset(nodes, self.plan.clients as usize);
-        self.hosts.truncate(nodes);
-        for host in &mut self.hosts {
-            let mut disk = std::mem::take(&mut host.disk);
-            disk.reset();
-            *host = Host { disk, ..Host::default() };
+        let plan = self.run.plan();
+        self.network.reset(usize::from(plan.nodes), plan.clients as usize);
+        self.hosts.truncate(usize::from(plan.nodes));
+        self.hosts.iter_mut().for_each(Host::reset);
+        for id in self.hosts.len() as u16..plan.nodes {
+            self.hosts.push(Host::new(NodeId(id)));
         }
-        self.hosts.resize_with(nodes, Host::default);
-        self.fault_classes = self.chooser.fault_classes();
-        self.timed_faults = self.chooser.timed_faults();
-        for index in 0..self.timed_faults.len() {
-            self.queue.push(self.timed_faults[index].0, Event::TimedFault { index: index as u32 });
-        }
-        self.queue.push(self.plan.fault_phase_us, Event::Heal);
     }
 
     /// Runs to the end or to the first violation. A panic of a node is the violation
@@ -236,34 +152,19 @@ where
     pub fn run(&mut self) -> RunOutcome {
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.run_events()));
         if let Err(cause) = outcome {
-            let text = cause.downcast_ref::<&str>().map(ToString::to_string);
-            let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
-            self.violation = Some(match self.stepping {
-                Some(node) => {
-                    Violation::safety("NodeNeverPanics", format!("{node} panicked: {text}"))
-                }
-                None => Violation::safety(
-                    HARNESS_NEVER_PANICS,
-                    format!("a property, the workload or the simulator panicked: {text}"),
-                ),
-            });
+            self.run.monitor.on_panic(&*cause);
         }
-        self.tally.virtual_us = self.now_us;
-        RunOutcome {
-            violation: self.violation.clone(),
-            fingerprint: self.fingerprint.value(),
-            tally: self.tally.clone(),
-        }
+        self.run.monitor.outcome(self.run.timeline.now_us())
     }
 
     /// The checker, after the run.
     pub fn checker(&self) -> &K {
-        &self.checker
+        self.run.monitor.checker()
     }
 
     /// The chooser, after the run.
     pub fn chooser(&self) -> &C {
-        &self.chooser
+        self.run.faults.chooser()
     }
 
     /// The workload, after the run.
@@ -276,38 +177,47 @@ where
     /// # Panics
     /// If the cluster has no such node.
     pub fn disk(&self, node: NodeId) -> &Disk {
-        &self.hosts[usize::from(node.0)].disk
+        self.hosts[usize::from(node.0)].disk()
     }
 
     /// Consumes the world; its chooser holds what it has recorded.
     pub fn into_chooser(self) -> C {
-        self.chooser
+        self.run.faults.into_chooser()
     }
+}
 
+/// The phases.
+impl<N, W, K, C> World<N, W, K, C>
+where
+    N: Node,
+    W: Workload<N>,
+    K: Checker<N>,
+    C: Chooser,
+{
     fn run_events(&mut self) {
-        for node in 0..self.plan.nodes {
-            self.boot(NodeId(node));
+        for id in 0..self.run.plan().nodes {
+            self.boot(NodeId(id));
         }
         self.notify_clients(ClientEvent::Start);
-        while self.violation.is_none() {
-            match self.queue.pop() {
-                Some((at_us, event)) if at_us <= self.last_event_us() => {
-                    self.now_us = at_us;
-                    self.tally.events += 1;
+        while !self.run.monitor.is_violated() {
+            match self.run.timeline.pop() {
+                Next::Event(event) => {
+                    self.run.monitor.tally().events += 1;
                     self.handle_event(event);
                 }
-                Some(_) => {
+                Next::TimeOut => {
                     self.finish_phase(false);
                     return;
                 }
-                None => {
+                Next::Quiet => {
                     self.finish_phase(true);
-                    if self.phase == Phase::Probe || !self.plan.permanently_down.is_empty() {
+                    if self.run.timeline.in_probe() || self.has_permanently_down_nodes() {
                         return;
                     }
-                    self.phase = Phase::Probe;
+                    self.run.timeline.begin_probe();
                     self.notify_clients(ClientEvent::Probe);
-                    if self.queue.is_empty() {
+                    // Without any request of the probe there is nothing to wait for.
+                    if self.run.timeline.is_quiet() {
                         self.finish();
                         return;
                     }
@@ -316,36 +226,33 @@ where
         }
     }
 
-    /// The time after which no event is handled.
-    fn last_event_us(&self) -> u64 {
-        if self.phase == Phase::Faults {
-            u64::MAX
-        } else {
-            self.plan.fault_phase_us + self.plan.recovery_timeout_us
-        }
+    fn has_permanently_down_nodes(&self) -> bool {
+        !self.run.plan().permanently_down.is_empty()
     }
 
     fn finish_phase(&mut self, quiet: bool) {
-        if self.phase != Phase::Probe {
-            // A fact about the whole cluster names node 0.
+        let in_probe = self.run.timeline.in_probe();
+        if !in_probe {
             // The files let a checker see that obsolete ones are removed.
-            let files = if quiet { self.files_of_running_nodes() } else { Vec::new() };
-            self.observe(NodeId(0), &Fact::Quiesced { quiet, files: &files });
+            let files: Vec<_> = if quiet {
+                self.hosts.iter().flat_map(Host::files_in_use).collect()
+            } else {
+                Vec::new()
+            };
+            self.observe_cluster(&Fact::Quiesced { quiet, files: &files });
         }
-        if self.phase == Phase::Probe || !quiet || !self.plan.permanently_down.is_empty() {
+        if in_probe || !quiet || self.has_permanently_down_nodes() {
             self.finish();
         }
     }
 
-    fn files_of_running_nodes(&self) -> Vec<(NodeId, FileId, u64)> {
-        let alive = (0..).map(NodeId).zip(&self.hosts).filter(|(_, host)| host.node.is_some());
-        let kept = alive
-            .flat_map(|(id, host)| host.disk.files().into_iter().map(move |file| (id, file, host)));
-        kept.map(|(id, file, host)| (id, file, host.disk.len(file).unwrap_or(0))).collect()
+    fn finish(&mut self) {
+        self.observe_cluster(&Fact::Ended);
     }
 
-    fn finish(&mut self) {
-        self.observe(NodeId(0), &Fact::Ended);
+    /// A fact about the whole cluster names node 0.
+    fn observe_cluster(&mut self, fact: &Fact<'_, N>) {
+        self.hosts[0].observe(&mut self.run, fact);
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -365,149 +272,264 @@ where
         }
     }
 
-    fn boot(&mut self, id: NodeId) {
-        let host = &mut self.hosts[usize::from(id.0)];
-        if host.node.is_some()
-            || host.boot_refused
-            || (self.phase != Phase::Faults && self.plan.permanently_down.contains(&id))
-        {
+    fn begin_timed_fault(&mut self, index: u32) {
+        if !self.run.timeline.in_fault_phase() {
             return;
         }
-        host.incarnation += 1;
-        host.effects_performed = 0;
-        host.barriers = 0;
-        host.last_appended = None;
-        host.boot_complete = false;
-        host.wake_at_us = u64::MAX;
-        let skew = self.chooser.skew(id, host.incarnation);
-        host.clock = Clock::new(skew);
-        self.tally.boots += 1;
-        if skew.offset_us > 0 {
-            self.tally.hit(Rule::ClockOffset);
+        let timed_fault = self.run.faults.timed(index).clone();
+        self.observe_cluster(&Fact::TimedFault(&timed_fault));
+        match timed_fault {
+            TimedFault::Cut { from, to, for_us } => {
+                // Partitions overlap: a link is cut while at least one of them cuts it.
+                self.network.update_partitions(&from, &to, |partitions| partitions + 1);
+                self.run.timeline.push_after(for_us, Event::TimedFaultEnds { index });
+            }
+            TimedFault::Clog { from, to, for_us, swizzle } => {
+                let until_us = self.run.timeline.now_us() + for_us;
+                self.network.clog(from, to, until_us, swizzle);
+            }
+            TimedFault::Pause { node, for_us } => {
+                self.hosts[usize::from(node.0)].pause(&mut self.run, for_us);
+            }
+            TimedFault::ClockJump { node, by_us } => {
+                self.hosts[usize::from(node.0)].jump_clock(&mut self.run, by_us);
+            }
+            TimedFault::Crash { node, crash } => {
+                let nodes = self.run.plan().nodes;
+                // Counted once, at the first of the nodes that lose power.
+                if node == NodeId(0) && self.run.faults.is_cluster_power_cut(index, nodes) {
+                    self.run.monitor.hit(Rule::ClusterPowerCut);
+                }
+                self.hosts[usize::from(node.0)].crash(&mut self.run, &crash);
+            }
         }
-        if skew.drift_ppm != 0 {
-            self.tally.hit(Rule::ClockDrift);
-        }
-        self.observe(id, &Fact::Boot);
-        self.boot_node(id);
     }
 
-    fn boot_node(&mut self, id: NodeId) {
+    fn end_timed_fault(&mut self, index: u32) {
+        if self.run.timeline.in_fault_phase()
+            && let TimedFault::Cut { from, to, .. } = self.run.faults.timed(index)
+        {
+            self.network.update_partitions(from, to, |partitions| partitions - 1);
+        }
+    }
+
+    /// Begins the phase of recovery: links heal, nodes boot and pending events are re-timed. Nodes
+    /// that are permanently down lose power and stay down (P6).
+    fn heal(&mut self) {
+        self.run.timeline.begin_recovery(self.run.plan().recovery_timeout_us);
+        self.run.faults.end();
+        self.network.heal();
+        self.hosts.iter_mut().for_each(Host::end_faults);
+        let permanently_down = self.run.plan().permanently_down.clone();
+        for id in &permanently_down {
+            self.hosts[usize::from(id.0)].shut_down_permanently(&mut self.run);
+        }
+        for host in &mut self.hosts {
+            host.kill_if_disk_failed(&mut self.run);
+        }
+        // Boots come after: `retime` drops those that are queued.
+        self.retime();
+        for host in &self.hosts {
+            host.restart_if_down(&mut self.run);
+        }
+        self.observe_cluster(&Fact::Healed { permanently_down: &permanently_down });
+        self.notify_clients(ClientEvent::Healed);
+    }
+
+    /// Re-times every pending event to the bounds of a run without faults, counted from now. Wakes
+    /// are scheduled anew.
+    fn retime(&mut self) {
+        let now_us = self.run.timeline.now_us();
+        let timing = self.run.plan().timing;
+        let network = &self.network;
+        self.run.timeline.retime(|at_us, event| match event {
+            Event::Deliver { slot } => {
+                let (link, ordinal, is_client_link) = network.timing_key(slot).unwrap_or_default();
+                let delay_us = timing.delay_us(link, ordinal, is_client_link, false);
+                Some(at_us.clamp(now_us, now_us + delay_us))
+            }
+            Event::Barrier { node, incarnation, op, outcome } => {
+                let succeeds = matches!(outcome, BarrierOutcome::Done | BarrierOutcome::Slow);
+                let duration_us = timing.barrier_us(NodeId(node), incarnation, op);
+                Some(if succeeds {
+                    at_us.clamp(now_us, now_us + duration_us)
+                } else {
+                    at_us.min(now_us + duration_us)
+                })
+            }
+            Event::Timer { .. } => Some(at_us.max(now_us)),
+            Event::Wake { .. } | Event::Boot { .. } | Event::TimedFault { .. } => None,
+            Event::TimedFaultEnds { .. } | Event::Heal => None,
+        });
+        for host in &mut self.hosts {
+            host.forget_wake();
+            host.schedule_wake(&mut self.run);
+        }
+    }
+}
+
+/// Inputs and effects.
+impl<N, W, K, C> World<N, W, K, C>
+where
+    N: Node,
+    W: Workload<N>,
+    K: Checker<N>,
+    C: Chooser,
+{
+    fn boot(&mut self, id: NodeId) {
         let mut outbox = self.outbox.take().unwrap_or_default();
-        let host = &self.hosts[usize::from(id.0)];
-        let entropy = self.plan.timing.entropy(id, host.incarnation);
-        let boot = Boot { id, now: host.clock.local_time(self.now_us), entropy, disk: &host.disk };
-        self.stepping = Some(id);
-        let booted_node = N::boot(&self.config, boot, &mut outbox);
-        self.stepping = None;
-        match booted_node {
-            Ok(node) => {
-                self.hosts[usize::from(id.0)].node = Some(node);
-                self.perform(id, &mut outbox);
-                self.schedule_wake(id);
-            }
-            Err(error) => {
-                self.hosts[usize::from(id.0)].boot_refused = true;
-                self.observe(id, &Fact::Refused(&error));
-            }
+        let host = &mut self.hosts[usize::from(id.0)];
+        if host.boot(&mut self.run, &self.config, &mut outbox) {
+            self.perform(id, &mut outbox);
+            self.hosts[usize::from(id.0)].schedule_wake(&mut self.run);
         }
         outbox.clear();
         self.outbox = Some(outbox);
+    }
+
+    fn wake(&mut self, id: NodeId) {
+        let host = &mut self.hosts[usize::from(id.0)];
+        if let Some(now) = host.take_wake(&mut self.run) {
+            self.step(id, Input::Wake);
+            self.hosts[usize::from(id.0)].check_deadline_moved(&mut self.run, now);
+        }
+    }
+
+    fn complete_barrier(&mut self, id: NodeId, incarnation: u32, op: u32, outcome: BarrierOutcome) {
+        let host = &mut self.hosts[usize::from(id.0)];
+        let completion = host.complete_barrier(&mut self.run, incarnation, op, outcome);
+        if let Some(completion) = completion {
+            self.step(id, completion);
+            self.hosts[usize::from(id.0)].note_boot_complete();
+        }
+    }
+
+    fn deliver(&mut self, slot: u32) {
+        let Some(receiver) = self.network.receiver(&mut self.run, slot) else { return };
+        if let Some(host) = self.hosts.get_mut(receiver)
+            && host.postpone_if_paused(&mut self.run, Event::Deliver { slot })
+        {
+            return;
+        }
+        match self.network.receive(&mut self.run, &self.hosts, slot) {
+            None => {}
+            Some(Delivery::Message { from, to, message }) => {
+                self.step(to, Input::Message { from, message });
+            }
+            Some(Delivery::Request { to, id, request }) => {
+                self.step(to, Input::Request { id, request });
+            }
+            Some(Delivery::Response { from, id, response }) => {
+                let host = &self.hosts[usize::from(from.0)];
+                host.observe(&mut self.run, &Fact::Answered { id, response: &response });
+                self.notify_clients(ClientEvent::Answer { from, id, response: &response });
+            }
+        }
     }
 
     /// Feeds one input to a running node and performs the effects of the step.
     #[inline(always)]
     fn step(&mut self, id: NodeId, input: Input<N>) {
-        self.observe_inline(id, &Fact::Input(&input));
-        if self.violation.is_some() {
+        let host = &mut self.hosts[usize::from(id.0)];
+        host.observe_inline(&mut self.run, &Fact::Input(&input));
+        if self.run.monitor.is_violated() {
             return;
         }
         let mut outbox = self.outbox.take().unwrap_or_default();
-        let host = &mut self.hosts[usize::from(id.0)];
-        let now = host.clock.local_time(self.now_us);
-        let node = host.node.as_mut().expect("only running nodes are stepped");
-        self.stepping = Some(id);
-        node.step(now, input, &mut outbox);
-        self.stepping = None;
+        host.step(&mut self.run, input, &mut outbox);
         self.perform(id, &mut outbox);
         outbox.clear();
         self.outbox = Some(outbox);
-        self.schedule_wake(id);
+        self.hosts[usize::from(id.0)].schedule_wake(&mut self.run);
     }
 
-    fn complete_barrier(&mut self, id: NodeId, incarnation: u32, op: u32, outcome: BarrierOutcome) {
-        let host = &self.hosts[usize::from(id.0)];
-        if host.node.is_none() || host.incarnation != incarnation {
-            return;
+    /// Performs the effects of a step, in order. A crash may follow any of them; the effects after
+    /// it are discarded.
+    fn perform(&mut self, id: NodeId, outbox: &mut Outbox<N>) {
+        let (effects, bytes) = outbox.drain();
+        for effect in effects {
+            let alive = match effect {
+                Effect::Send { .. } | Effect::Reply { .. } => self.perform_send(id, effect),
+                Effect::Disk(_) => self.perform_disk_op(id, &effect, bytes),
+                Effect::Report(_) => {
+                    let host = &self.hosts[usize::from(id.0)];
+                    host.observe(&mut self.run, &Fact::Effect(&effect, &[]));
+                    true
+                }
+                Effect::Halt(reason) => {
+                    let host = &mut self.hosts[usize::from(id.0)];
+                    host.observe(&mut self.run, &Fact::Effect(&effect, &[]));
+                    host.halt(&mut self.run, reason);
+                    false
+                }
+            };
+            if !alive || self.run.monitor.is_violated() {
+                return;
+            }
         }
-        if self.postpone_if_paused(id, Event::Barrier { node: id.0, incarnation, op, outcome }) {
-            return;
-        }
-        let op = OpId(op.into());
-        let disk = &mut self.hosts[usize::from(id.0)].disk;
-        let result = match outcome {
-            BarrierOutcome::Done => disk.complete(op, Ok(())),
-            BarrierOutcome::Slow => {
-                self.tally.hit(Rule::SlowBarrier);
-                disk.complete(op, Ok(()))
-            }
-            BarrierOutcome::Failed(error) => {
-                self.tally.hit(Rule::SyncFailed);
-                disk.complete(op, Err(error))
-            }
-            BarrierOutcome::Lied => {
-                self.tally.hit(Rule::LyingSync);
-                disk.complete_lying(op)
-            }
-        };
-        self.step(id, Input::DiskDone { op, result });
+    }
+
+    /// Sends a message or a response; false if no further effect of the step is performed, since
+    /// the process ends or a property is violated.
+    #[inline(always)]
+    fn perform_send(&mut self, id: NodeId, effect: Effect<N>) -> bool {
         let host = &mut self.hosts[usize::from(id.0)];
-        // A crash from now on is not a crash during a boot (P5).
-        host.boot_complete |= !host.disk.barrier_pending();
+        let ordinal = host.next_effect_ordinal();
+        host.observe_inline(&mut self.run, &Fact::Effect(&effect, &[]));
+        if self.run.monitor.is_violated() {
+            return false;
+        }
+        // The crash is decided before the message is gone, and happens after.
+        let crash = host.crash_after(&mut self.run, ordinal, &effect);
+        match effect {
+            Effect::Send { to, message } => {
+                self.network.send_message(&mut self.run, &self.hosts, (id, to), message);
+            }
+            Effect::Reply { id: request, response } => {
+                self.network.send_response(&mut self.run, &self.hosts, id, request, response);
+            }
+            Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => {}
+        }
+        let Some(crash) = crash else { return true };
+        self.hosts[usize::from(id.0)].crash(&mut self.run, &crash);
+        false
+    }
+
+    /// Issues an operation to the disk; false if no further effect of the step is performed, since
+    /// the process ends or a property is violated.
+    #[inline(always)]
+    fn perform_disk_op(&mut self, id: NodeId, effect: &Effect<N>, buffer: &[u8]) -> bool {
+        let Effect::Disk(op) = effect else { return true };
+        let host = &mut self.hosts[usize::from(id.0)];
+        let ordinal = host.next_effect_ordinal();
+        host.perform_disk_op(&mut self.run, ordinal, op, effect, buffer);
+        if self.run.monitor.is_violated() {
+            return false;
+        }
+        let Some(crash) = host.crash_after(&mut self.run, ordinal, effect) else { return true };
+        host.crash(&mut self.run, &crash);
+        false
     }
 
     /// Lets the workload handle an event; sends its requests and sets its timers.
     fn notify_clients(&mut self, event: ClientEvent<'_, N>) {
         let mut client_actions = std::mem::take(&mut self.client_actions);
-        self.workload.on(self.now_us, event, &mut client_actions);
+        let now_us = self.run.timeline.now_us();
+        self.workload.on(now_us, event, &mut client_actions);
         for (at_us, client) in client_actions.timers.drain(..) {
-            self.queue.push(at_us.max(self.now_us + 1), Event::Timer { client });
+            // Not at the same time: a client that sets a timer for now would never let time pass.
+            self.run.timeline.push_at(at_us.max(now_us + 1), Event::Timer { client });
         }
         for (id, node, request) in client_actions.requests.drain(..) {
-            let nodes = self.plan.nodes;
+            let nodes = self.run.plan().nodes;
             assert!(
                 node.0 < nodes,
                 "request {id} is addressed to {node}, but this cluster has {nodes} nodes"
             );
-            self.observe(node, &Fact::Asked { id, request: &request });
-            self.send_request(id, node, request);
+            let host = &self.hosts[usize::from(node.0)];
+            host.observe(&mut self.run, &Fact::Asked { id, request: &request });
+            self.network.send_request(&mut self.run, &self.hosts, node, id, request);
         }
         self.client_actions = client_actions;
-    }
-
-    /// Folds a fact into the fingerprint and passes it to the checker.
-    fn observe(&mut self, id: NodeId, fact: &Fact<'_, N>) {
-        self.observe_inline(id, fact);
-    }
-
-    /// [`World::observe`] for callers that know the variant of the fact: inlined, so that the
-    /// matches on it in `fold_fact` and in the checker are resolved at compile time.
-    #[inline(always)]
-    fn observe_inline(&mut self, id: NodeId, fact: &Fact<'_, N>) {
-        let host = &self.hosts[usize::from(id.0)];
-        crate::fact_hash::fold_fact(&mut self.fingerprint, self.now_us, id, fact);
-        if self.violation.is_some() {
-            return;
-        }
-        let observation = Observation {
-            at_us: self.now_us,
-            node: id,
-            incarnation: host.incarnation,
-            disk: &host.disk,
-            fact,
-        };
-        if let Err(violation) = self.checker.check(&observation) {
-            self.violation = Some(violation);
-        }
     }
 }

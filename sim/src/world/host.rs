@@ -1,44 +1,66 @@
 //! The machine that a node runs on: disk, clock, and the state of its process.
 
-use stormglass_node::{About, Effect, Node, NodeId};
+use stormglass_node::{
+    About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Node, NodeId,
+    OpId, Outbox, ReadDisk, Time,
+};
 
 use super::clock::Clock;
-use crate::chooser::EffectPoint;
-use crate::disk::Disk;
+use super::run::Run;
+use super::timeline::{BarrierOutcome, Event};
+use crate::chooser::{Chooser, EffectPoint};
+use crate::disk::{Disk, Survival};
+use crate::fault::{BarrierFault, Crash, CrashKind, WriteFault};
+use crate::property::{Checker, Fact, Observation, Violation};
+use crate::tally::Rule;
 
 /// A machine; `node` is `None` while its process is down.
 #[derive(Clone, Debug)]
 pub(super) struct Host<N> {
-    pub(super) node: Option<N>,
+    id: NodeId,
+    node: Option<N>,
     /// Boots so far, the present incarnation included; 0 before the first.
-    pub(super) incarnation: u32,
-    pub(super) disk: Disk,
-    pub(super) clock: Clock,
+    incarnation: u32,
+    disk: Disk,
+    clock: Clock,
     /// The time of the queued wake event, in microseconds; `u64::MAX` if there is none.
-    pub(super) wake_at_us: u64,
+    wake_at_us: u64,
     /// Events of this node are postponed to this time (P4).
-    pub(super) paused_until_us: u64,
+    paused_until_us: u64,
     /// Every write before this time fails (D8).
-    pub(super) writes_fail_until_us: u64,
+    writes_fail_until_us: u64,
     /// What the last append of this incarnation was about: a coordinate such as "1st sync after
     /// Prepared c1.4" refers to it.
-    pub(super) last_appended: Option<About>,
+    last_appended: Option<About>,
     /// Effects performed in this incarnation, but for reports and halts.
-    pub(super) effects_performed: u32,
+    effects_performed: u32,
     /// Barriers issued in this incarnation.
-    pub(super) barriers: u32,
+    barriers: u32,
     /// Whether every barrier of this incarnation's boot has completed: a crash before that is P5.
-    pub(super) boot_complete: bool,
+    boot_complete: bool,
     /// Whether the last boot was refused: the node is not booted again.
-    pub(super) boot_refused: bool,
+    boot_refused: bool,
 }
 
-impl<N: Node> Default for Host<N> {
-    fn default() -> Self {
+impl<N: Node> Host<N> {
+    /// A machine with an empty disk, down.
+    pub(super) fn new(id: NodeId) -> Host<N> {
+        Host::with_disk(id, Disk::default())
+    }
+
+    /// A new machine in the memory of this one.
+    pub(super) fn reset(&mut self) {
+        let mut disk = std::mem::take(&mut self.disk);
+        disk.reset();
+        *self = Host::with_disk(self.id, disk);
+    }
+
+    fn with_disk(id: NodeId, disk: Disk) -> Host<N> {
         Host {
+            id,
             node: None,
             incarnation: 0,
-            disk: Disk::default(),
+            disk,
             clock: Clock::default(),
             wake_at_us: u64::MAX,
             paused_until_us: 0,
@@ -50,24 +72,510 @@ impl<N: Node> Default for Host<N> {
             boot_refused: false,
         }
     }
+
+    #[inline]
+    pub(super) fn is_up(&self) -> bool {
+        self.node.is_some()
+    }
+
+    #[inline]
+    pub(super) fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The files of a running node with their lengths in bytes; none while it is down.
+    pub(super) fn files_in_use(&self) -> impl Iterator<Item = (NodeId, FileId, u64)> + '_ {
+        let files = if self.is_up() { self.disk.files() } else { Vec::new() };
+        files.into_iter().map(|file| (self.id, file, self.disk.len(file).unwrap_or(0)))
+    }
+
+    /// Folds a fact at this node into the fingerprint and passes it to the checker.
+    pub(super) fn observe<K, C>(&self, run: &mut Run<K, C>, fact: &Fact<'_, N>)
+    where
+        K: Checker<N>,
+    {
+        self.observe_inline(run, fact);
+    }
+
+    /// [`Host::observe`] for callers that know the variant of the fact: inlined, so that the
+    /// matches on it in `fold_fact` and in the checker are resolved at compile time.
+    #[inline(always)]
+    pub(super) fn observe_inline<K, C>(&self, run: &mut Run<K, C>, fact: &Fact<'_, N>)
+    where
+        K: Checker<N>,
+    {
+        run.monitor.observe(&Observation {
+            at_us: run.timeline.now_us(),
+            node: self.id,
+            incarnation: self.incarnation,
+            disk: &self.disk,
+            fact,
+        });
+    }
 }
 
+/// The process: boot, steps, wakes, pauses.
 impl<N: Node> Host<N> {
+    /// Starts the process with a new incarnation; its effects are in `outbox`. False if it is up
+    /// already, never boots again, or refuses to.
+    pub(super) fn boot<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        config: &N::Config,
+        outbox: &mut Outbox<N>,
+    ) -> bool
+    where
+        K: Checker<N>,
+        C: Chooser,
+    {
+        if self.is_up()
+            || self.boot_refused
+            || (!run.timeline.in_fault_phase() && run.plan().permanently_down.contains(&self.id))
+        {
+            return false;
+        }
+        self.begin_incarnation(run);
+        self.observe(run, &Fact::Boot);
+        let boot = Boot {
+            id: self.id,
+            now: self.clock.local_time(run.timeline.now_us()),
+            entropy: run.plan().timing.entropy(self.id, self.incarnation),
+            disk: &self.disk,
+        };
+        run.monitor.begin_step(self.id);
+        let booted_node = N::boot(config, boot, outbox);
+        run.monitor.end_step();
+        match booted_node {
+            Ok(node) => {
+                self.node = Some(node);
+                true
+            }
+            Err(error) => {
+                self.refuse_boot(run, &error);
+                false
+            }
+        }
+    }
+
+    fn begin_incarnation<K, C: Chooser>(&mut self, run: &mut Run<K, C>) {
+        self.incarnation += 1;
+        self.effects_performed = 0;
+        self.barriers = 0;
+        self.last_appended = None;
+        self.boot_complete = false;
+        self.wake_at_us = u64::MAX;
+        let skew = run.faults.skew(self.id, self.incarnation);
+        self.clock = Clock::new(skew);
+        run.monitor.tally().boots += 1;
+        if skew.offset_us > 0 {
+            run.monitor.hit(Rule::ClockOffset);
+        }
+        if skew.drift_ppm != 0 {
+            run.monitor.hit(Rule::ClockDrift);
+        }
+    }
+
+    #[cold]
+    fn refuse_boot<K: Checker<N>, C>(&mut self, run: &mut Run<K, C>, error: &BootError) {
+        self.boot_refused = true;
+        self.observe(run, &Fact::Refused(error));
+    }
+
+    /// Feeds one input to the node, which is up.
+    #[inline(always)]
+    pub(super) fn step<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        input: Input<N>,
+        outbox: &mut Outbox<N>,
+    ) {
+        let now = self.clock.local_time(run.timeline.now_us());
+        let node = self.node.as_mut().expect("only running nodes are stepped");
+        run.monitor.begin_step(self.id);
+        node.step(now, input, outbox);
+        run.monitor.end_step();
+    }
+
+    /// Queues a wake for the node's deadline, unless an earlier or equal one is queued.
+    #[inline]
+    pub(super) fn schedule_wake<K, C>(&mut self, run: &mut Run<K, C>) {
+        let Some(deadline) = self.node.as_ref().and_then(Node::deadline) else { return };
+        let at_us = self.clock.true_time_of(deadline, run.timeline.now_us());
+        if at_us >= self.wake_at_us {
+            return;
+        }
+        let queued_wake_us = std::mem::replace(&mut self.wake_at_us, at_us);
+        if queued_wake_us != u64::MAX {
+            run.timeline.cancel_wake(queued_wake_us, self.id.0);
+        }
+        run.timeline.push_at(at_us, Event::Wake { node: self.id.0 });
+    }
+
+    /// Handles a wake event; the local time at which the node is to be woken, if its deadline has
+    /// come.
+    pub(super) fn take_wake<K, C>(&mut self, run: &mut Run<K, C>) -> Option<Time> {
+        if self.wake_at_us > run.timeline.now_us() {
+            return None; // Stale: the deadline or the incarnation has changed since it was queued.
+        }
+        if self.postpone_if_paused(run, Event::Wake { node: self.id.0 }) {
+            return None;
+        }
+        self.wake_at_us = u64::MAX;
+        let now = self.clock.local_time(run.timeline.now_us());
+        let deadline = self.node.as_ref()?.deadline();
+        if deadline.is_none_or(|deadline| deadline > now) {
+            self.schedule_wake(run);
+            return None;
+        }
+        Some(now)
+    }
+
+    /// A node that was woken at `woken_at` must have moved its deadline, or it would be woken again
+    /// at once and for ever.
+    pub(super) fn check_deadline_moved<K, C>(&self, run: &mut Run<K, C>, woken_at: Time) {
+        let deadline = self.node.as_ref().and_then(Node::deadline);
+        if let Some(stale_deadline) = deadline.filter(|deadline| *deadline <= woken_at) {
+            let id = self.id;
+            let reason =
+                format!("{id} was woken at {woken_at}, but its deadline is still {stale_deadline}");
+            run.monitor.violate(Violation::liveness("WakeMovesTheDeadline", reason));
+        }
+    }
+
+    /// P4: the node handles nothing for this long.
+    pub(super) fn pause<K, C>(&mut self, run: &mut Run<K, C>, for_us: u64) {
+        if self.is_up() {
+            run.monitor.hit(Rule::NodePaused);
+            self.paused_until_us = self.paused_until_us.max(run.timeline.now_us() + for_us);
+        }
+    }
+
+    /// A paused node (P4) handles nothing: its events wait until it resumes.
+    #[inline]
+    pub(super) fn postpone_if_paused<K, C>(&mut self, run: &mut Run<K, C>, event: Event) -> bool {
+        if self.paused_until_us <= run.timeline.now_us() {
+            return false;
+        }
+        if let Event::Wake { .. } = event {
+            self.wake_at_us = self.paused_until_us;
+        }
+        run.timeline.push_at(self.paused_until_us, event);
+        true
+    }
+
+    /// C3: the clock of a running node jumps forward.
+    pub(super) fn jump_clock<K, C>(&mut self, run: &mut Run<K, C>, by_us: u64) {
+        if self.is_up() {
+            run.monitor.hit(Rule::ClockJump);
+            self.clock.jump(by_us);
+            self.schedule_wake(run);
+        }
+    }
+}
+
+/// Effects, and the faults of each.
+impl<N: Node> Host<N> {
+    /// The number of the next effect of this incarnation, from 0.
+    #[inline]
+    pub(super) fn next_effect_ordinal(&mut self) -> u32 {
+        self.effects_performed += 1;
+        self.effects_performed - 1
+    }
+
+    /// The crash that the chooser wants right after this effect.
+    #[inline(always)]
+    pub(super) fn crash_after<K, C: Chooser>(
+        &self,
+        run: &mut Run<K, C>,
+        ordinal: u32,
+        effect: &Effect<N>,
+    ) -> Option<Crash> {
+        run.faults.crash_after(&self.effect_point(ordinal, effect))
+    }
+
     /// The point of this effect, as the chooser sees it.
     #[inline]
-    pub(super) fn effect_point<'a>(
-        &'a self,
-        node: NodeId,
-        ordinal: u32,
-        effect: &'a Effect<N>,
-    ) -> EffectPoint<'a, N> {
+    fn effect_point<'a>(&'a self, ordinal: u32, effect: &'a Effect<N>) -> EffectPoint<'a, N> {
         EffectPoint {
-            node,
+            node: self.id,
             incarnation: self.incarnation,
             ordinal,
             disk: &self.disk,
             effect,
             after: self.last_appended,
+        }
+    }
+
+    /// Issues an operation to the disk, with its faults.
+    #[inline(always)]
+    pub(super) fn perform_disk_op<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        ordinal: u32,
+        op: &DiskOp,
+        effect: &Effect<N>,
+        buffer: &[u8],
+    ) where
+        K: Checker<N>,
+        C: Chooser,
+    {
+        let bytes = if let DiskOp::Append { bytes, .. } = op { bytes.of(buffer) } else { &[] };
+        let write_fault = if run.faults.concern_writes() {
+            self.write_fault(run, ordinal, op, effect)
+        } else {
+            None
+        };
+        self.observe_inline(run, &Fact::Effect(effect, bytes));
+        let barrier_fault = run.faults.of_barrier(op, &self.effect_point(ordinal, effect));
+        if let Some(fault) = barrier_fault {
+            self.observe(run, &Fact::BarrierFault(fault));
+        }
+        match write_fault {
+            None => self.disk.issue(op, bytes),
+            Some(fault) => {
+                let keep = bytes.len() * usize::from(fault.keep_permille) / 1000;
+                self.disk.issue_failing(op, bytes, keep, fault.error);
+            }
+        }
+        match op {
+            DiskOp::Append { about, .. } => self.last_appended = Some(*about),
+            DiskOp::Sync { op, .. } | DiskOp::SyncDir { op } => {
+                self.schedule_barrier(run, *op, barrier_fault);
+            }
+            DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } => {}
+        }
+    }
+
+    #[inline]
+    fn write_fault<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        ordinal: u32,
+        op: &DiskOp,
+        effect: &Effect<N>,
+    ) -> Option<WriteFault>
+    where
+        K: Checker<N>,
+        C: Chooser,
+    {
+        if matches!(op, DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) {
+            return None; // D8 is the failure of a write. A barrier fails by D7.
+        }
+        let still_failing = self.writes_fail_until_us > run.timeline.now_us();
+        let new_fault = run.faults.of_write(&self.effect_point(ordinal, effect));
+        if new_fault.is_none() && !still_failing {
+            None
+        } else {
+            self.begin_write_fault(run, new_fault)
+        }
+    }
+
+    #[cold]
+    fn begin_write_fault<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        new_fault: Option<WriteFault>,
+    ) -> Option<WriteFault>
+    where
+        K: Checker<N>,
+    {
+        // A disk that has failed once fails every later operation of this incarnation anyway.
+        if self.disk.first_failure().is_some() {
+            return None;
+        }
+        let error = DiskError::NoSpace;
+        let fault = new_fault.unwrap_or(WriteFault { error, keep_permille: 0, lasts_us: 0 });
+        let until_us = run.timeline.now_us() + fault.lasts_us;
+        self.writes_fail_until_us = self.writes_fail_until_us.max(until_us);
+        run.monitor.hit(Rule::WriteFailed);
+        self.observe(run, &Fact::WriteFault(fault));
+        Some(fault)
+    }
+
+    /// Schedules the completion of a barrier: on time, failed (D7), reported without syncing (D11),
+    /// or slower than any message (D9).
+    #[inline]
+    fn schedule_barrier<K, C: Chooser>(
+        &mut self,
+        run: &mut Run<K, C>,
+        op: OpId,
+        fault: Option<BarrierFault>,
+    ) {
+        let timing = &run.plan().timing;
+        let mut duration_us = timing.barrier_us(self.id, self.incarnation, self.barriers);
+        self.barriers += 1;
+        let mut outcome = BarrierOutcome::Done;
+        match fault {
+            None => {}
+            Some(BarrierFault::Fail(error)) => outcome = BarrierOutcome::Failed(error),
+            Some(BarrierFault::Slow { by_us }) => {
+                duration_us += by_us;
+                outcome = BarrierOutcome::Slow;
+            }
+            Some(BarrierFault::Lie) => outcome = BarrierOutcome::Lied,
+        }
+        let op = u32::try_from(op.0).expect("an incarnation has fewer than 2^32 barriers");
+        run.timeline.push_after(
+            duration_us,
+            Event::Barrier { node: self.id.0, incarnation: self.incarnation, op, outcome },
+        );
+    }
+
+    /// Handles a barrier event: what the node is to be told, unless the process that issued the
+    /// barrier has ended or is paused.
+    pub(super) fn complete_barrier<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        incarnation: u32,
+        op: u32,
+        outcome: BarrierOutcome,
+    ) -> Option<Input<N>> {
+        if !self.is_up() || self.incarnation != incarnation {
+            return None;
+        }
+        let event = Event::Barrier { node: self.id.0, incarnation, op, outcome };
+        if self.postpone_if_paused(run, event) {
+            return None;
+        }
+        let op = OpId(op.into());
+        let result = match outcome {
+            BarrierOutcome::Done => self.disk.complete(op, Ok(())),
+            BarrierOutcome::Slow => {
+                run.monitor.hit(Rule::SlowBarrier);
+                self.disk.complete(op, Ok(()))
+            }
+            BarrierOutcome::Failed(error) => {
+                run.monitor.hit(Rule::SyncFailed);
+                self.disk.complete(op, Err(error))
+            }
+            BarrierOutcome::Lied => {
+                run.monitor.hit(Rule::LyingSync);
+                self.disk.complete_lying(op)
+            }
+        };
+        Some(Input::DiskDone { op, result })
+    }
+
+    /// A crash of this incarnation once no barrier is pending is not a crash during its boot (P5).
+    #[inline]
+    pub(super) fn note_boot_complete(&mut self) {
+        self.boot_complete |= !self.disk.barrier_pending();
+    }
+}
+
+/// Crashes, halts and restarts.
+impl<N: Node> Host<N> {
+    /// The node halts itself. No power is lost, so the page cache survives: after a failed sync the
+    /// next boot reads back bytes that never reached the disk (D7).
+    pub(super) fn halt<K, C>(&mut self, run: &mut Run<K, C>, reason: HaltReason)
+    where
+        K: Checker<N>,
+        C: Chooser,
+    {
+        self.node = None;
+        let keep = self.disk.in_driver_queue();
+        self.disk.kill(keep);
+        self.observe(run, &Fact::Halted(reason));
+        self.schedule_boot(run);
+    }
+
+    /// Kills the process (P1) or cuts the power (P2), possibly before its boot is complete (P5) or
+    /// with a barrier pending (D12), and damages data at rest (D10).
+    pub(super) fn crash<K, C>(&mut self, run: &mut Run<K, C>, crash: &Crash)
+    where
+        K: Checker<N>,
+        C: Chooser,
+    {
+        // A kill of a process that has ended changes nothing; a power cut still affects its disk.
+        if !self.is_up() && self.incarnation > 0 && matches!(crash.how, CrashKind::Kill { .. }) {
+            return;
+        }
+        if self.is_up() && !self.boot_complete && self.incarnation > 1 {
+            run.monitor.hit(Rule::CrashDuringBoot);
+        }
+        self.node = None;
+        self.paused_until_us = 0;
+        if self.disk.barrier_pending() {
+            run.monitor.hit(Rule::CrashDuringBarrier);
+        }
+        match &crash.how {
+            CrashKind::Kill { keep_permille } => {
+                let keep = self.disk.in_driver_queue() * usize::from(*keep_permille) / 1000;
+                let report = self.disk.kill(keep);
+                run.monitor.hit(Rule::ProcessKilled);
+                self.observe(run, &Fact::Killed(&report));
+            }
+            CrashKind::PowerCut(survival) => self.cut_power(run, survival),
+        }
+        if let Some(damage) = &crash.damage
+            && let Some(entry) = self.disk.damage(damage)
+        {
+            run.monitor.hit(Rule::DamageAtRest);
+            self.observe(run, &Fact::Damaged(&entry));
+        }
+        if let Some(down_us) = crash.down_us {
+            run.timeline.push_after(down_us, Event::Boot { node: self.id.0 });
+        }
+    }
+
+    fn cut_power<K: Checker<N>, C>(&mut self, run: &mut Run<K, C>, survival: &Survival) {
+        let report = self.disk.power_cut(survival);
+        run.monitor.hit(Rule::PowerCut);
+        for (rule, times) in report.hits() {
+            run.monitor.tally().rules[rule as usize] += times;
+        }
+        self.observe(run, &Fact::PowerCut(&report));
+    }
+
+    fn schedule_boot<K, C: Chooser>(&self, run: &mut Run<K, C>) {
+        let boot_us = run.plan().timing.boot_us(self.id, self.incarnation);
+        run.timeline.push_after(boot_us, Event::Boot { node: self.id.0 });
+    }
+
+    /// The fault phase is over: the node is no longer paused, and its disk has space again. Its
+    /// wake is queued anew with the other events.
+    pub(super) fn end_faults(&mut self) {
+        self.paused_until_us = 0;
+        self.writes_fail_until_us = 0;
+    }
+
+    /// The queue has dropped the wake of this node.
+    pub(super) fn forget_wake(&mut self) {
+        self.wake_at_us = u64::MAX;
+    }
+
+    /// P6: the node goes down for good, and only what was synced survives.
+    pub(super) fn shut_down_permanently<K, C>(&mut self, run: &mut Run<K, C>)
+    where
+        K: Checker<N>,
+        C: Chooser,
+    {
+        run.monitor.hit(Rule::NeverRestarts);
+        let how = CrashKind::PowerCut(Survival::None);
+        self.crash(run, &Crash { how, down_us: None, damage: None });
+    }
+
+    /// Kills the process if its disk has failed: without a later barrier it would never receive the
+    /// error (D8).
+    pub(super) fn kill_if_disk_failed<K, C>(&mut self, run: &mut Run<K, C>)
+    where
+        K: Checker<N>,
+        C: Chooser,
+    {
+        if self.is_up() && self.disk.first_failure().is_some() {
+            let how = CrashKind::Kill { keep_permille: 1000 };
+            self.crash(run, &Crash { how, down_us: None, damage: None });
+        }
+    }
+
+    /// Schedules a boot of a node that is down and may boot again.
+    pub(super) fn restart_if_down<K, C: Chooser>(&self, run: &mut Run<K, C>) {
+        if !self.is_up() && !self.boot_refused && !run.plan().permanently_down.contains(&self.id) {
+            self.schedule_boot(run);
         }
     }
 }

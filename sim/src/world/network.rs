@@ -1,14 +1,15 @@
 //! The links between nodes and clients: in-flight messages, partitions, message faults (N1 to N8).
 
 use serde::{Serialize, de::DeserializeOwned};
-use stormglass_node::{About, Input, Label, Node, NodeId, RequestId, Subject};
+use stormglass_node::{About, Label, Node, NodeId, RequestId, Subject};
 
-use super::{Event, Phase, World};
+use super::host::Host;
+use super::run::Run;
+use super::timeline::Event;
 use crate::chooser::{Chooser, SendPoint};
 use crate::fault::{Endpoint, MessageFault};
 use crate::property::{Checker, Fact, LossReason};
 use crate::tally::Rule;
-use crate::workload::{ClientEvent, Workload};
 use stormglass_node::wire;
 
 /// The directed links and the messages in flight on them. Endpoints are numbered densely: nodes
@@ -59,6 +60,13 @@ enum Payload<N: Node> {
     Message(N::Message),
     Request(RequestId, N::Request),
     Response(RequestId, N::Response),
+}
+
+/// A message that has arrived.
+pub(super) enum Delivery<N: Node> {
+    Message { from: NodeId, to: NodeId, message: N::Message },
+    Request { to: NodeId, id: RequestId, request: N::Request },
+    Response { from: NodeId, id: RequestId, response: N::Response },
 }
 
 impl<N: Node> Payload<N> {
@@ -206,55 +214,93 @@ impl<N: Node> Network<N> {
     }
 }
 
-impl<N, W, K, C> World<N, W, K, C>
-where
-    N: Node,
-    W: Workload<N>,
-    K: Checker<N>,
-    C: Chooser,
-{
+/// The way of a message: `send_*`, a fault perhaps, `receiver`, `receive`.
+impl<N: Node> Network<N> {
+    /// Sends a message from node to node.
     #[inline(always)]
-    pub(super) fn send(&mut self, from: NodeId, to: NodeId, message: N::Message) {
+    pub(super) fn send_message<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        hosts: &[Host<N>],
+        (from, to): (NodeId, NodeId),
+        message: N::Message,
+    ) where
+        K: Checker<N>,
+        C: Chooser,
+    {
         assert!(from != to, "a node never sends to itself");
-        assert!(to.0 < self.plan.nodes, "{to} is not a node of this cluster");
-        self.transmit(from.0, to.0, Payload::Message(message));
+        assert!(usize::from(to.0) < self.nodes, "{to} is not a node of this cluster");
+        self.transmit(run, hosts, (from.0, to.0), Payload::Message(message));
     }
 
-    pub(super) fn send_request(&mut self, id: RequestId, node: NodeId, request: N::Request) {
-        let from = self.network.endpoint_index(Endpoint::client_of(id));
-        self.transmit(from, node.0, Payload::Request(id, request));
+    /// Sends a request from the client of its id to a node.
+    pub(super) fn send_request<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        hosts: &[Host<N>],
+        to: NodeId,
+        id: RequestId,
+        request: N::Request,
+    ) where
+        K: Checker<N>,
+        C: Chooser,
+    {
+        let from = self.endpoint_index(Endpoint::client_of(id));
+        self.transmit(run, hosts, (from, to.0), Payload::Request(id, request));
     }
 
-    pub(super) fn send_response(&mut self, node: NodeId, id: RequestId, response: N::Response) {
+    /// Sends a response from a node to the client of its id.
+    pub(super) fn send_response<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        hosts: &[Host<N>],
+        from: NodeId,
+        id: RequestId,
+        response: N::Response,
+    ) where
+        K: Checker<N>,
+        C: Chooser,
+    {
         // A node may reply to an id that no client of this cluster has sent: a forged or
         // corrupted one. Clients are numbered from 1.
-        if id.client == 0 || id.client > u64::from(self.plan.clients) {
+        if id.client == 0 || id.client > u64::from(run.plan().clients) {
             return;
         }
-        let to = self.network.endpoint_index(Endpoint::client_of(id));
-        self.transmit(node.0, to, Payload::Response(id, response));
+        let to = self.endpoint_index(Endpoint::client_of(id));
+        self.transmit(run, hosts, (from.0, to), Payload::Response(id, response));
     }
 
     #[inline(always)]
-    fn transmit(&mut self, from: u16, to: u16, payload: Payload<N>) {
-        let link = self.network.link(from, to);
-        let link_state = &mut self.network.links[link];
+    fn transmit<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        hosts: &[Host<N>],
+        (from, to): (u16, u16),
+        payload: Payload<N>,
+    ) where
+        K: Checker<N>,
+        C: Chooser,
+    {
+        let link = self.link(from, to);
+        let link_state = &mut self.links[link];
         let ordinal = link_state.sent;
         link_state.sent += 1;
         let queued = link_state.queued;
         let is_partitioned = link_state.partitions > 0;
-        let is_client_link = usize::from(from.max(to)) >= self.network.nodes;
-        let faults_active = self.phase == Phase::Faults;
-        let delay_us =
-            self.plan.timing.delay_us(link as u32, ordinal, is_client_link, faults_active);
-        if faults_active && delay_us > self.plan.timing.usual_us_max(is_client_link) {
-            self.tally.hit(Rule::MessageDelayed);
+        let is_client_link = usize::from(from.max(to)) >= self.nodes;
+        let faults_active = run.timeline.in_fault_phase();
+        let timing = &run.plan().timing;
+        let delay_us = timing.delay_us(link as u32, ordinal, is_client_link, faults_active);
+        if faults_active && delay_us > timing.usual_us_max(is_client_link) {
+            run.monitor.hit(Rule::MessageDelayed);
         }
-        let incarnations = (self.incarnation_at(from), self.incarnation_at(to));
-        let fault = if self.fault_classes.messages {
-            self.chooser.message(&SendPoint {
-                from: self.network.endpoint_at(from),
-                to: self.network.endpoint_at(to),
+        let incarnations = (incarnation_at(hosts, from), incarnation_at(hosts, to));
+        // A partitioned link still asks the chooser: a partition must not shift the random numbers
+        // of the faults after it.
+        let fault = if run.faults.concern_messages() {
+            run.faults.of_message(&SendPoint {
+                from: self.endpoint_at(from),
+                to: self.endpoint_at(to),
                 link: link as u32,
                 ordinal,
                 about: payload.about(),
@@ -273,9 +319,14 @@ where
                 flipped_bit: None,
                 payload,
             };
-            return self.transmit_with_fault(envelope, delay_us, fault.filter(|_| !is_partitioned));
+            match fault.filter(|_| !is_partitioned) {
+                None => self.lose(run, hosts, &envelope, LossReason::Partition),
+                Some(fault) => self.apply_fault(run, hosts, envelope, delay_us, fault),
+            }
+            return;
         }
         self.schedule_delivery(
+            run,
             Envelope {
                 from,
                 to,
@@ -289,200 +340,190 @@ where
         );
     }
 
-    /// Drops a message on a partitioned link (`fault` is `None`), or applies the fault.
-    #[cold]
-    fn transmit_with_fault(
+    #[inline(always)]
+    fn schedule_delivery<K, C>(
         &mut self,
+        run: &mut Run<K, C>,
         envelope: Envelope<N>,
         delay_us: u64,
-        fault: Option<MessageFault>,
     ) {
-        match fault {
-            None => self.drop_message(&envelope, LossReason::Partition),
-            Some(fault) => self.apply_message_fault(envelope, delay_us, fault),
-        }
-    }
-
-    #[inline(always)]
-    fn schedule_delivery(&mut self, envelope: Envelope<N>, delay_us: u64) {
-        let slot = self.network.enqueue(envelope);
-        self.queue.push(self.now_us + delay_us, Event::Deliver { slot });
+        let slot = self.enqueue(envelope);
+        run.timeline.push_after(delay_us, Event::Deliver { slot });
     }
 
     /// Applies the chooser's fault to one message: N1 it takes very long, N2 it is lost, N3 a copy
     /// is delivered as well, with a delay of its own, N4 a bit of it is flipped, N8 another message
     /// of the full queue is evicted.
-    fn apply_message_fault(
+    #[cold]
+    fn apply_fault<K: Checker<N>, C>(
         &mut self,
+        run: &mut Run<K, C>,
+        hosts: &[Host<N>],
         mut envelope: Envelope<N>,
         delay_us: u64,
         fault: MessageFault,
     ) {
-        let from = self.network.endpoint_at(envelope.from);
-        let to = self.network.endpoint_at(envelope.to);
+        let from = self.endpoint_at(envelope.from);
+        let to = self.endpoint_at(envelope.to);
         let about = envelope.payload.about();
-        self.observe(self.observer_node(from, to), &Fact::MessageFault { from, to, about, fault });
+        observer(hosts, from, to).observe(run, &Fact::MessageFault { from, to, about, fault });
         match fault {
-            MessageFault::Lose => self.tally.hit(Rule::MessageLost),
+            MessageFault::Lose => run.monitor.hit(Rule::MessageLost),
             MessageFault::Duplicate { after_us } => {
-                self.tally.hit(Rule::MessageDuplicated);
-                self.schedule_delivery(
-                    Envelope { is_duplicate: true, ..envelope.clone() },
-                    after_us,
-                );
-                self.schedule_delivery(envelope, delay_us);
+                run.monitor.hit(Rule::MessageDuplicated);
+                let copy = Envelope { is_duplicate: true, ..envelope.clone() };
+                self.schedule_delivery(run, copy, after_us);
+                self.schedule_delivery(run, envelope, delay_us);
             }
             MessageFault::Delay { by_us } => {
-                self.tally.hit(Rule::MessageDelayed);
-                self.schedule_delivery(envelope, delay_us + by_us);
+                run.monitor.hit(Rule::MessageDelayed);
+                self.schedule_delivery(run, envelope, delay_us + by_us);
             }
             MessageFault::Flip { bit } => {
                 envelope.flipped_bit = Some(bit);
-                self.schedule_delivery(envelope, delay_us);
+                self.schedule_delivery(run, envelope, delay_us);
             }
             MessageFault::Evict { victim } => {
-                if let Some(lost) = self.network.evict(envelope.from, envelope.to, victim) {
-                    self.tally.hit(Rule::QueueOverflow);
-                    self.drop_message(&lost, LossReason::QueueFull);
+                if let Some(lost) = self.evict(envelope.from, envelope.to, victim) {
+                    run.monitor.hit(Rule::QueueOverflow);
+                    self.lose(run, hosts, &lost, LossReason::QueueFull);
                 }
-                self.schedule_delivery(envelope, delay_us);
+                self.schedule_delivery(run, envelope, delay_us);
             }
         }
     }
 
     /// Reports a lost message: N6, the link is partitioned; or another [`LossReason`].
     #[cold]
-    fn drop_message(&mut self, envelope: &Envelope<N>, reason: LossReason) {
-        let from = self.network.endpoint_at(envelope.from);
-        let to = self.network.endpoint_at(envelope.to);
+    fn lose<K: Checker<N>, C>(
+        &self,
+        run: &mut Run<K, C>,
+        hosts: &[Host<N>],
+        envelope: &Envelope<N>,
+        reason: LossReason,
+    ) {
+        let from = self.endpoint_at(envelope.from);
+        let to = self.endpoint_at(envelope.to);
         if reason == LossReason::Partition {
-            self.tally.hit(Rule::Partitioned);
-            let reverse_link = self.network.link(envelope.to, envelope.from);
-            self.tally.one_way += u64::from(self.network.links[reverse_link].partitions == 0);
+            run.monitor.hit(Rule::Partitioned);
+            let reverse_link = self.link(envelope.to, envelope.from);
+            run.monitor.tally().one_way += u64::from(self.links[reverse_link].partitions == 0);
         }
-        self.observe(
-            self.observer_node(from, to),
-            &Fact::Lost { from, to, about: envelope.payload.about(), reason },
-        );
+        let about = envelope.payload.about();
+        observer(hosts, from, to).observe(run, &Fact::Lost { from, to, about, reason });
     }
 
-    /// The node at which a fact about a message is observed: the sender, or the receiver if the
-    /// sender is a client.
-    fn observer_node(&self, from: Endpoint, to: Endpoint) -> NodeId {
-        match (from, to) {
-            (Endpoint::Node(node), _) | (Endpoint::Client(_), Endpoint::Node(node)) => node,
-            (Endpoint::Client(_), Endpoint::Client(_)) => NodeId(0),
-        }
-    }
-
-    #[inline]
-    fn incarnation_at(&self, endpoint: u16) -> u32 {
-        self.hosts.get(usize::from(endpoint)).map_or(0, |host| host.incarnation)
-    }
-
-    pub(super) fn deliver(&mut self, slot: u32) {
-        let Some(envelope) = &self.network.in_flight[slot as usize] else {
-            self.network.free_slots.push(slot);
-            return;
+    /// Handles a delivery event: the index of the receiving endpoint, nodes first. `None` if the
+    /// message was displaced (N8), or if its link is clogged (N5): then it is delivered later.
+    #[inline(always)]
+    pub(super) fn receiver<K, C>(&mut self, run: &mut Run<K, C>, slot: u32) -> Option<usize> {
+        let Some(envelope) = &self.in_flight[slot as usize] else {
+            self.free_slots.push(slot);
+            return None;
         };
-        let from = envelope.from;
-        let to = envelope.to;
-        let link = &self.network.links[self.network.link(from, to)];
-        let clogged_until_us = link.clogged_until_us;
-        let is_partitioned = link.partitions > 0;
-        if clogged_until_us > self.now_us {
-            self.tally.hit(if link.clogged_by_swizzle {
+        let link = &self.links[self.link(envelope.from, envelope.to)];
+        if link.clogged_until_us > run.timeline.now_us() {
+            run.monitor.hit(if link.clogged_by_swizzle {
                 Rule::Swizzled
             } else {
                 Rule::LinkClogged
             });
-            self.queue.push(clogged_until_us, Event::Deliver { slot });
-            return;
+            run.timeline.push_at(link.clogged_until_us, Event::Deliver { slot });
+            return None;
         }
-        if usize::from(to) < self.hosts.len()
-            && self.postpone_if_paused(NodeId(to), Event::Deliver { slot })
-        {
-            return;
-        }
-        let envelope = self.network.dequeue(slot).expect("the slot was checked above");
-        if is_partitioned {
-            self.drop_message(&envelope, LossReason::Partition);
-            return;
-        }
-        self.receive(envelope);
+        Some(envelope.to.into())
     }
 
+    /// Takes a message off its link; `None` if it is lost: the link is partitioned, the receiver is
+    /// down, or the message does not decode.
     #[inline(always)]
-    fn receive(&mut self, envelope: Envelope<N>) {
-        if self.plan.encode_messages || envelope.flipped_bit.is_some() {
-            return self.receive_encoded(envelope);
+    pub(super) fn receive<K: Checker<N>, C: Chooser>(
+        &mut self,
+        run: &mut Run<K, C>,
+        hosts: &[Host<N>],
+        slot: u32,
+    ) -> Option<Delivery<N>> {
+        let mut envelope = self.dequeue(slot).expect("its receiver was found");
+        if self.links[self.link(envelope.from, envelope.to)].partitions > 0 {
+            self.lose(run, hosts, &envelope, LossReason::Partition);
+            return None;
         }
-        self.dispatch(envelope);
-    }
-
-    /// N4: encodes the payload as on the wire, flips the bit, and decodes it. A frame that does not
-    /// decode is dropped.
-    #[cold]
-    fn receive_encoded(&mut self, envelope: Envelope<N>) {
-        let payload = match &envelope.payload {
-            Payload::Message(message) => {
-                self.encode_and_decode(message, envelope.flipped_bit).map(Payload::Message)
-            }
-            Payload::Request(id, request) => self
-                .encode_and_decode(request, envelope.flipped_bit)
-                .map(|request| Payload::Request(*id, request)),
-            Payload::Response(id, response) => self
-                .encode_and_decode(response, envelope.flipped_bit)
-                .map(|response| Payload::Response(*id, response)),
-        };
-        match payload {
-            Some(payload) => self.dispatch(Envelope { payload, ..envelope }),
-            None => self.drop_message(&envelope, LossReason::Corrupted),
+        if run.plan().encode_messages || envelope.flipped_bit.is_some() {
+            let Some(payload) = encode_and_decode_payload(run, &envelope) else {
+                self.lose(run, hosts, &envelope, LossReason::Corrupted);
+                return None;
+            };
+            envelope.payload = payload;
         }
-    }
-
-    #[inline(always)]
-    fn dispatch(&mut self, envelope: Envelope<N>) {
         let from = NodeId(envelope.from);
         let to = NodeId(envelope.to);
-        if usize::from(envelope.to) >= self.hosts.len() {
-            let Payload::Response(id, response) = &envelope.payload else { return };
-            self.observe(from, &Fact::Answered { id: *id, response });
-            self.notify_clients(ClientEvent::Answer { from, id: *id, response });
-            return;
+        if hosts.get(usize::from(to.0)).is_some_and(|host| !host.is_up()) {
+            self.lose(run, hosts, &envelope, LossReason::ReceiverDown);
+            return None;
         }
-        if self.hosts[usize::from(to.0)].node.is_none() {
-            self.drop_message(&envelope, LossReason::ReceiverDown);
-            return;
-        }
-        match envelope.payload {
-            Payload::Request(id, request) => self.step(to, Input::Request { id, request }),
+        Some(match envelope.payload {
+            Payload::Request(id, request) => Delivery::Request { to, id, request },
             Payload::Message(message) => {
-                self.tally.delivered += 1;
-                self.tally.duplicates += u64::from(envelope.is_duplicate);
-                self.tally.arrived_after_crash += u64::from(
-                    envelope.incarnations
-                        != (self.incarnation_at(from.0), self.incarnation_at(to.0)),
-                );
-                self.step(to, Input::Message { from, message });
+                let incarnations = (incarnation_at(hosts, from.0), incarnation_at(hosts, to.0));
+                let tally = run.monitor.tally();
+                tally.delivered += 1;
+                tally.duplicates += u64::from(envelope.is_duplicate);
+                tally.arrived_after_crash += u64::from(envelope.incarnations != incarnations);
+                Delivery::Message { from, to, message }
             }
-            Payload::Response(..) => {}
-        }
+            Payload::Response(id, response) => Delivery::Response { from, id, response },
+        })
     }
+}
 
-    /// Encodes a value as a frame, flips a bit of it (N4; the index is taken modulo the length of
-    /// the frame), and decodes it; `None` if the frame is rejected.
-    fn encode_and_decode<T: Serialize + DeserializeOwned>(
-        &mut self,
-        value: &T,
-        flipped_bit: Option<u32>,
-    ) -> Option<T> {
-        let mut frame = wire::encode_frame(value);
-        if let Some(bit) = flipped_bit {
-            let bit = bit as usize % (frame.len() * 8);
-            frame[bit / 8] ^= 1 << (bit % 8);
-            self.tally.hit(Rule::MessageCorrupted);
-        }
-        wire::decode_frame(&frame).ok()
+/// The node at which a fact about a message is observed: the sender, or the receiver if the sender
+/// is a client.
+fn observer<N>(hosts: &[Host<N>], from: Endpoint, to: Endpoint) -> &Host<N> {
+    let id = match (from, to) {
+        (Endpoint::Node(node), _) | (Endpoint::Client(_), Endpoint::Node(node)) => node,
+        (Endpoint::Client(_), Endpoint::Client(_)) => NodeId(0),
+    };
+    &hosts[usize::from(id.0)]
+}
+
+/// 0 for a client.
+#[inline]
+fn incarnation_at<N: Node>(hosts: &[Host<N>], endpoint: u16) -> u32 {
+    hosts.get(usize::from(endpoint)).map_or(0, Host::incarnation)
+}
+
+/// N4: encodes the payload as on the wire, flips the bit, and decodes it; `None` if the frame does
+/// not decode.
+#[cold]
+fn encode_and_decode_payload<N: Node, K, C>(
+    run: &mut Run<K, C>,
+    envelope: &Envelope<N>,
+) -> Option<Payload<N>> {
+    if envelope.flipped_bit.is_some() {
+        run.monitor.hit(Rule::MessageCorrupted);
     }
+    let flipped_bit = envelope.flipped_bit;
+    Some(match &envelope.payload {
+        Payload::Message(message) => Payload::Message(encode_and_decode(message, flipped_bit)?),
+        Payload::Request(id, request) => {
+            Payload::Request(*id, encode_and_decode(request, flipped_bit)?)
+        }
+        Payload::Response(id, response) => {
+            Payload::Response(*id, encode_and_decode(response, flipped_bit)?)
+        }
+    })
+}
+
+/// Encodes a value as a frame, flips a bit of it (N4; the index is taken modulo the length of the
+/// frame), and decodes it; `None` if the frame is rejected.
+fn encode_and_decode<T: Serialize + DeserializeOwned>(
+    value: &T,
+    flipped_bit: Option<u32>,
+) -> Option<T> {
+    let mut frame = wire::encode_frame(value);
+    if let Some(bit) = flipped_bit {
+        let bit = bit as usize % (frame.len() * 8);
+        frame[bit / 8] ^= 1 << (bit % 8);
+    }
+    wire::decode_frame(&frame).ok()
 }
