@@ -22,6 +22,7 @@ use stormglass::commit::{
 use stormglass_node::{DiskOp, Effect, FileId, Incarnation, Input, NodeId, RequestId};
 
 use super::tx_state::TxStates;
+use crate::property::Property;
 use crate::sorted_map::SortedMap;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::{Checker, Fact, Observation, Sometimes, Violation};
@@ -301,7 +302,7 @@ where
                     if self.node_model(node).failed =>
                 {
                     let explanation = format!("{node} produced an effect after a failed barrier");
-                    Err(Violation::safety("W10 NoEffectAfterAFailedSync", explanation))
+                    Err(Property::NoEffectAfterAFailedSync.violated(explanation))
                 }
                 Effect::Disk(DiskOp::Append { file: file @ FileId::Wal(_), about, .. }) => {
                     if !self.check_boot(node, observation.disk)? || about.subject.is_none() {

@@ -17,6 +17,7 @@ use stormglass_node::{BootError, NodeId};
 
 use super::recovery::{check_prefix, is_some_prefix};
 use super::{AtomicCommitChecker, NodeModel};
+use crate::property::Property;
 use stormglass_sim::disk::{DamageRecord, Disk, FileRole};
 use stormglass_sim::property::Violation;
 
@@ -64,7 +65,7 @@ impl AtomicCommitChecker {
         }
         let explanation =
             format!("{node} does not boot, but its error names no damaged file: {error}");
-        Err(Violation::safety("W6 OnlyDamagePreventsBoot", explanation))
+        Err(Property::OnlyDamagePreventsBoot.violated(explanation))
     }
 
     /// Whether the node's disk was damaged since its last recovery was checked.

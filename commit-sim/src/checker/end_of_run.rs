@@ -6,6 +6,7 @@ use stormglass_node::{FileId, NodeId};
 
 use super::AtomicCommitChecker;
 use super::history::{self, RequestSpan};
+use crate::property::Property;
 use crate::tx_state::{TxState, nodes};
 use crate::workload::accounts;
 use crate::{RETRY_US, VOTE_TIMEOUT_US};
@@ -42,7 +43,7 @@ impl AtomicCommitChecker {
                 "{node} learnt the decision of {tx} {took} us after the faults ended; \
                  the bound is {bound} us"
             );
-            return Err(Violation::liveness("L1 DecidedInTime", explanation));
+            return Err(Property::DecidedInTime.violated(explanation));
         }
         Ok(())
     }
@@ -64,7 +65,7 @@ impl AtomicCommitChecker {
             let explanation = format!(
                 "{tx} was forgotten {took} us after the faults ended; the bound is {bound} us"
             );
-            return Err(Violation::liveness("L1 ForgottenInTime", explanation));
+            return Err(Property::ForgottenInTime.violated(explanation));
         }
         Ok(())
     }
@@ -98,7 +99,7 @@ impl AtomicCommitChecker {
                     "Commit of {tx} was sent {sent} times to permanently down nodes; \
                      at most {most} are allowed"
                 );
-                Err(Violation::liveness("L2 OneCommitPerRetryPeriod", explanation))
+                Err(Property::OneCommitPerRetryPeriod.violated(explanation))
             }
             None => Ok(()),
         }
@@ -111,7 +112,7 @@ impl AtomicCommitChecker {
             // Not quiet means that a node has a deadline.
             let explanation =
                 "the cluster has not quiesced: a timer is still set long after the faults ended";
-            return Err(Violation::liveness("L3 NodesQuiesce", explanation));
+            return Err(Property::NodesQuiesce.violated(explanation));
         }
         self.check_resend_rate(at_us)?;
         let mut justified = 0;
@@ -121,13 +122,13 @@ impl AtomicCommitChecker {
                 if !self.is_permanently_down(tx.coordinator) {
                     let explanation =
                         format!("{node} is in doubt about {tx}, although its coordinator is up");
-                    return Err(Violation::liveness("L1 DecidedInTime", explanation));
+                    return Err(Property::DecidedInTime.violated(explanation));
                 }
                 if let Some(peer) = self.peer_with_outcome(tx_state, node) {
                     let explanation = format!(
                         "{node} is in doubt about {tx}, although {peer} is up and knows the outcome"
                     );
-                    return Err(Violation::liveness("L2 BlockingIsJustified", explanation));
+                    return Err(Property::BlockingIsJustified.violated(explanation));
                 }
                 justified += 1;
             }
@@ -153,7 +154,7 @@ impl AtomicCommitChecker {
             Some((id, _)) => {
                 let explanation =
                     format!("the client of {id} retries and never receives an outcome");
-                Err(Violation::liveness("L1 EveryClientIsAnswered", explanation))
+                Err(Property::EveryClientIsAnswered.violated(explanation))
             }
         }
     }
@@ -170,10 +171,8 @@ impl AtomicCommitChecker {
         }
         match total {
             0 => Ok(()),
-            _ => Err(Violation::safety(
-                "I5 TransfersPreserveTheTotal",
-                format!("the accounts add up to {total}, not 0"),
-            )),
+            _ => Err(Property::TransfersPreserveTheTotal
+                .violated(format!("the accounts add up to {total}, not 0"))),
         }
     }
 
@@ -204,7 +203,7 @@ impl AtomicCommitChecker {
                     "{node} is quiescent and keeps {}, {log_bytes} B of log",
                     file_names.join(", ")
                 );
-                return Err(Violation::liveness("L3 LogsAreBounded", explanation));
+                return Err(Property::LogsAreBounded.violated(explanation));
             }
         }
         Ok(())
@@ -235,13 +234,13 @@ impl AtomicCommitChecker {
                 nodes(tx_state.subordinates & !tx_state.decided(Decision::Committed)).next()
             {
                 let explanation = format!("{tx} is committed, but not at {node}");
-                return Err(Violation::safety("W11 CommittedIsPermanent", explanation));
+                return Err(Property::CommittedIsPermanent.violated(explanation));
             }
             if !tx_state.ended && tx_state.subordinates != 0 {
                 let explanation = format!(
                     "{tx} is committed and acknowledged, but its coordinator has not forgotten it"
                 );
-                return Err(Violation::liveness("L1 ForgottenInTime", explanation));
+                return Err(Property::ForgottenInTime.violated(explanation));
             }
         }
         self.check_probe()
@@ -294,7 +293,7 @@ impl AtomicCommitChecker {
             "cycle of committed requests (each must precede the next, and the last the first): {}",
             request_ids.join(", ")
         );
-        Err(Violation::safety("I4 StrictlySerialisable", explanation))
+        Err(Property::StrictlySerialisable.violated(explanation))
     }
 
     /// L3: the probe, a transaction over every key, commits, so no lock remains.
@@ -302,10 +301,9 @@ impl AtomicCommitChecker {
         // The serial of the probe is 1,000 above the greatest one of the workload.
         let probe = self.requests.iter().filter(|(id, _)| id.serial >= 1_000);
         if self.probes && !probe.clone().any(|(_, request_state)| request_state.replied_committed) {
-            return Err(Violation::liveness(
-                "L3 NoLockRemains",
-                "the probe over every key has not committed",
-            ));
+            return Err(
+                Property::NoLockRemains.violated("the probe over every key has not committed")
+            );
         }
         self.counts.probes += u64::from(self.probes);
         Ok(())

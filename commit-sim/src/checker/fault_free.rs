@@ -6,6 +6,7 @@ use stormglass_node::{NodeId, RequestId};
 
 use super::AtomicCommitChecker;
 use crate::VOTE_TIMEOUT_US;
+use crate::property::Property;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::Violation;
 
@@ -42,6 +43,6 @@ impl AtomicCommitChecker {
         }
         let explanation =
             format!("{node} aborts {id} without a fault and without a refusal: {reason}");
-        Err(Violation::safety("AC4 FaultFreeRunsCommit", explanation))
+        Err(Property::FaultFreeRunsCommit.violated(explanation))
     }
 }

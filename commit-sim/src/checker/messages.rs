@@ -8,6 +8,7 @@ use stormglass::commit::{
 use stormglass_node::{NodeId, RequestId};
 
 use super::{Aborts, AtomicCommitChecker};
+use crate::property::Property;
 use crate::tx_state::RecordStatus;
 use stormglass_sim::property::Violation;
 
@@ -53,17 +54,17 @@ impl AtomicCommitChecker {
         if tx_state.prepared(node) != RecordStatus::Durable {
             let explanation =
                 format!("{node} votes Yes on {tx} before its Prepared record is durable");
-            return Err(Violation::safety("W1 PreparedIsDurableBeforeYes", explanation));
+            return Err(Property::PreparedIsDurableBeforeYes.violated(explanation));
         }
         if tx_state.outcome(node).is_some_and(|(decision, _)| decision == Decision::Aborted) {
             let explanation = format!("{node} votes Yes on {tx} after it aborted it");
-            return Err(Violation::safety("AC2 DecisionsAreFinal", explanation));
+            return Err(Property::DecisionsAreFinal.violated(explanation));
         }
         match self.node_model(node).expected.get(tx) {
             Some(expected) if expected != reads => {
                 let explanation =
                     format!("{node} read {:?} for {tx}, expected {:?}", &reads[..], &expected[..]);
-                Err(Violation::safety("I4 ReadsReturnTheLastWrite", explanation))
+                Err(Property::ReadsReturnTheLastWrite.violated(explanation))
             }
             Some(_) | None => Ok(()),
         }
@@ -84,7 +85,7 @@ impl AtomicCommitChecker {
                 "{node} refuses {tx} because of a lock of {holder}, \
                  which is already {decision:?} there"
             );
-            return Err(Violation::safety("I3 LocksEndWithTheirTransaction", explanation));
+            return Err(Property::LocksEndWithTheirTransaction.violated(explanation));
         }
         // A coordinator holds the locks of its own part from the first Prepare until it sends its
         // decision. It has no Prepared record, so `prepared` cannot show these locks.
@@ -97,7 +98,7 @@ impl AtomicCommitChecker {
         }
         let explanation =
             format!("{node} refuses {tx} because of a lock of {holder}, which holds no lock there");
-        Err(Violation::safety("AC4 ConflictNamesALockHolder", explanation))
+        Err(Property::ConflictNamesALockHolder.violated(explanation))
     }
 
     /// W2: COMMIT is durable before its coordinator sends Commit.
@@ -106,7 +107,7 @@ impl AtomicCommitChecker {
         if tx.coordinator != node || tx_state.commit != RecordStatus::Durable {
             let explanation =
                 format!("{node} sends Commit of {tx} before its Commit record is durable");
-            return Err(Violation::safety("W2 CommitIsDurableFirst", explanation));
+            return Err(Property::CommitIsDurableFirst.violated(explanation));
         }
         tx_state.commit_sent = true;
         Ok(())
@@ -118,14 +119,14 @@ impl AtomicCommitChecker {
         let tx_state = self.tx_states.tx_state(tx);
         if tx.coordinator != node {
             let explanation = format!("{node} sends Abort of {tx}, but does not coordinate it");
-            return Err(Violation::safety("W5 OnlyTheCoordinatorPresumesAbort", explanation));
+            return Err(Property::OnlyTheCoordinatorPresumesAbort.violated(explanation));
         }
         if (tx_state.committed || tx_state.commit != RecordStatus::Absent)
             && tx_state.subordinates & !tx_state.acked != 0
         {
             let explanation =
                 format!("{node} sends Abort of {tx}, which has a Commit record in its log");
-            return Err(Violation::safety("W5 NoAbortAfterCommitRecord", explanation));
+            return Err(Property::NoAbortAfterCommitRecord.violated(explanation));
         }
         if tx_state.commit == RecordStatus::Absent && !tx_state.committed {
             tx_state.abort_sent = true;
@@ -145,7 +146,7 @@ impl AtomicCommitChecker {
             return Ok(());
         }
         let explanation = format!("{node} acknowledges {tx} before its outcome is durable");
-        Err(Violation::safety("W3 OutcomeIsDurableBeforeAck", explanation))
+        Err(Property::OutcomeIsDurableBeforeAck.violated(explanation))
     }
 
     /// W10: the outcome in an inquiry reply is the one that the sender has a durable record of.
@@ -166,7 +167,7 @@ impl AtomicCommitChecker {
         let explanation = format!(
             "{node} answers an inquiry that {tx} is {decision:?} without a durable record of it"
         );
-        Err(Violation::safety("W10 InquiryRepliesAreDurable", explanation))
+        Err(Property::InquiryRepliesAreDurable.violated(explanation))
     }
 
     pub(super) fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
@@ -232,7 +233,7 @@ impl AtomicCommitChecker {
                         "{node} reports {id} as committed to the client \
                          before its Commit record is durable"
                     );
-                    return Err(Violation::safety("W2 CommitIsDurableFirst", explanation));
+                    return Err(Property::CommitIsDurableFirst.violated(explanation));
                 };
                 match reads {
                     Some(reads) if !reads.is_empty() => self.check_reads(id, tx, reads),
@@ -250,7 +251,7 @@ impl AtomicCommitChecker {
                         let explanation = format!(
                             "{node} reports {id} as aborted to the client, but {tx} committed it"
                         );
-                        Err(Violation::safety("W11 CommittedIsPermanent", explanation))
+                        Err(Property::CommittedIsPermanent.violated(explanation))
                     }
                     None => Ok(()),
                 }
@@ -276,7 +277,7 @@ impl AtomicCommitChecker {
             let read = reads.get(at);
             if expected.is_some() && read != expected {
                 let explanation = format!("{id} read {read:?} at {op}, expected {expected:?}");
-                return Err(Violation::safety("I4 ReadsReturnTheLastWrite", explanation));
+                return Err(Property::ReadsReturnTheLastWrite.violated(explanation));
             }
         }
         Ok(())
@@ -294,13 +295,13 @@ impl AtomicCommitChecker {
         let request_state = self.requests.get_or_default(request);
         if let Some(other) = request_state.committed.filter(|other| *other != tx) {
             let explanation = format!("{node} commits {request} twice: as {tx} after {other}");
-            return Err(Violation::safety("W11 ExactlyOnce", explanation));
+            return Err(Property::ExactlyOnce.violated(explanation));
         }
         if request_state.replied_aborted {
             let explanation = format!(
                 "{node} commits {request} as {tx} after it was reported as aborted to the client"
             );
-            return Err(Violation::safety("W11 CommittedIsPermanent", explanation));
+            return Err(Property::CommittedIsPermanent.violated(explanation));
         }
         request_state.committed = Some(tx);
         Ok(())

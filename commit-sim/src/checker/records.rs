@@ -7,6 +7,7 @@ use stormglass_node::codec::CodecError;
 use stormglass_node::{DiskError, FileId, NodeId, wal};
 
 use super::{AtomicCommitChecker, NodeModel, PendingRecord, Values};
+use crate::property::Property;
 use crate::tx_state::RecordStatus;
 use stormglass_sim::disk::Disk;
 use stormglass_sim::property::Violation;
@@ -79,7 +80,7 @@ impl AtomicCommitChecker {
             Some((other, _)) => {
                 let explanation =
                     format!("{node} granted {tx} a lock that the undecided {other} holds");
-                Err(Violation::safety("I2 UndecidedTransactionsDoNotConflict", explanation))
+                Err(Property::UndecidedTransactionsDoNotConflict.violated(explanation))
             }
             None => Ok(()),
         }
@@ -101,20 +102,18 @@ impl AtomicCommitChecker {
             tx_state.begun_us = at_us;
         }
         if tx.coordinator != node {
-            return Err(Violation::safety(
-                "AC3 CommitNeedsEveryYes",
-                format!("{node} decided {tx}, but does not coordinate it"),
-            ));
+            return Err(Property::CommitNeedsEveryYes
+                .violated(format!("{node} decided {tx}, but does not coordinate it")));
         }
         if tx_state.abort_sent {
             let explanation = format!("{node} commits {tx} after it sent Abort of it");
-            return Err(Violation::safety("W5 NoAbortAfterCommitRecord", explanation));
+            return Err(Property::NoAbortAfterCommitRecord.violated(explanation));
         }
         let missing = tx_state.subordinates & !tx_state.yes;
         if missing != 0 {
             let missing_node = NodeId(missing.trailing_zeros() as u16);
             let explanation = format!("{node} commits {tx} without a Yes vote from {missing_node}");
-            return Err(Violation::safety("AC3 CommitNeedsEveryYes", explanation));
+            return Err(Property::CommitNeedsEveryYes.violated(explanation));
         }
         self.decisions += 1;
         tx_state.decision_number = self.decisions;
@@ -150,7 +149,7 @@ impl AtomicCommitChecker {
             && before != decision
         {
             let explanation = format!("{node} wrote {decision:?} for {tx} after {before:?}");
-            return Err(Violation::safety("AC2 DecisionsAreFinal", explanation));
+            return Err(Property::DecisionsAreFinal.violated(explanation));
         }
         tx_state.set_outcome(node, decision, RecordStatus::Appended);
         Ok(())
@@ -165,7 +164,7 @@ impl AtomicCommitChecker {
             let missing_node = NodeId(missing.trailing_zeros() as u16);
             let explanation =
                 format!("{} forgets {tx} before {missing_node} has acknowledged", tx.coordinator);
-            return Err(Violation::safety("W4 ForgetAfterAllAcks", explanation));
+            return Err(Property::ForgetAfterAllAcks.violated(explanation));
         }
         tx_state.ended = true;
         Ok(())
@@ -247,21 +246,21 @@ impl AtomicCommitChecker {
         if others >> node.0 & 1 == 1 {
             let explanation =
                 format!("{node} had decided {opposite:?} for {tx}, and now {decision:?}");
-            return Err(Violation::safety("AC2 DecisionsAreFinal", explanation));
+            return Err(Property::DecisionsAreFinal.violated(explanation));
         }
         if others != 0 {
             let other = others.trailing_zeros();
             let explanation =
                 format!("{node} decided {decision:?} for {tx}, and n{other} the opposite");
-            return Err(Violation::safety("AC1 DecisionsAgree", explanation));
+            return Err(Property::DecisionsAgree.violated(explanation));
         }
         if decision == Decision::Committed && !tx_state.committed {
             let explanation = format!("{node} committed {tx}, whose COMMIT was never durable");
-            return Err(Violation::safety("W2 CommitIsDurableFirst", explanation));
+            return Err(Property::CommitIsDurableFirst.violated(explanation));
         }
         if decision == Decision::Aborted && tx_state.committed {
             let explanation = format!("{node} aborted {tx}, whose COMMIT is durable");
-            return Err(Violation::safety("AC1 DecisionsAgree", explanation));
+            return Err(Property::DecisionsAgree.violated(explanation));
         }
         Ok(())
     }
@@ -270,7 +269,7 @@ impl AtomicCommitChecker {
 #[cold]
 fn malformed_record(node: NodeId, error: &CodecError) -> Violation {
     let explanation = format!("{node} appended a malformed record to its log: {error}");
-    Violation::safety("W6 RecoveredStateIsALogPrefix", explanation)
+    Property::RecoveredStateIsALogPrefix.violated(explanation)
 }
 
 /// I4: notes the results that the reads of `tx` must have here, under its locks.

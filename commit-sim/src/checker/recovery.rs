@@ -6,6 +6,7 @@ use stormglass_node::{FileId, NodeId, ReadDisk, codec};
 use super::records::expect_reads;
 use super::repeated_recovery::{check_same_state, check_second_recovery, read_back};
 use super::{AtomicCommitChecker, NodeModel};
+use crate::property::Property;
 use crate::tx_state::RecordStatus;
 use crate::workload::acknowledges_outcomes;
 use stormglass_sim::disk::{CutReport, Disk, NameLoss};
@@ -36,13 +37,13 @@ impl AtomicCommitChecker {
         };
         if file_number(file) >= file_number(newest) {
             let explanation = format!("{node} removes {file}, which is not older than {newest}");
-            return Err(Violation::safety("W8 OnlyFilesBeforeTheSnapshotAreRemoved", explanation));
+            return Err(Property::OnlyFilesBeforeTheSnapshotAreRemoved.violated(explanation));
         }
         if disk.is_durable(newest, disk.len(newest).unwrap_or(0)) {
             return Ok(());
         }
         let explanation = format!("{node} removes {file} before {newest} is durable");
-        Err(Violation::safety("W8 SnapshotIsDurableBeforeRemoval", explanation))
+        Err(Property::SnapshotIsDurableBeforeRemoval.violated(explanation))
     }
 
     pub(super) fn on_power_cut(&mut self, node: NodeId, report: &CutReport) {
@@ -81,7 +82,7 @@ impl AtomicCommitChecker {
                 "{node} produced an effect before its boot was durable: \
                  after a power cut it could not start: {error}"
             );
-            Violation::safety("W10 NoEffectBeforeTheBootIsDurable", explanation)
+            Property::NoEffectBeforeTheBootIsDurable.violated(explanation)
         })?;
         let node_model = self.node_model(node);
         if state.incarnation <= node_model.incarnation {
@@ -90,7 +91,7 @@ impl AtomicCommitChecker {
                  after a power cut it would use {} again",
                 node_model.incarnation
             );
-            return Err(Violation::safety("W10 NoEffectBeforeTheBootIsDurable", explanation));
+            return Err(Property::NoEffectBeforeTheBootIsDurable.violated(explanation));
         }
         let kept = self.check_recovered(node, &state)?;
         check_same_state(node, found.as_ref(), &state)?;
@@ -188,7 +189,7 @@ pub(super) fn check_prefix(
          ({durable} durable): {}",
         difference(&replayed, found)
     );
-    Err(Violation::safety("W6 RecoveredStateIsALogPrefix", explanation))
+    Err(Property::RecoveredStateIsALogPrefix.violated(explanation))
 }
 
 /// Whether the state `found` is the recovered state and a prefix of the log, of any length.

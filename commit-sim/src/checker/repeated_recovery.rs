@@ -15,10 +15,9 @@ use stormglass::commit::{Record, State};
 use stormglass_node::{BootError, NodeId, ReadDisk, wal};
 
 use super::AtomicCommitChecker;
+use crate::property::Property;
 use stormglass_sim::disk::Disk;
 use stormglass_sim::property::Violation;
-
-const NAME: &str = "W9 RecoveryIsIdempotent";
 
 /// The states that one node has recovered, until its first visible effect.
 #[derive(Clone, Debug, Default)]
@@ -105,7 +104,7 @@ pub(super) fn check_same_state(
     match differs.iter().find(|(_, differs)| *differs) {
         Some((what, _)) => {
             let explanation = format!("{node} recovered twice, with different {what}");
-            Err(Violation::safety(NAME, explanation))
+            Err(Property::RecoveryIsIdempotent.violated(explanation))
         }
         None => Ok(()),
     }
@@ -118,7 +117,8 @@ pub(super) fn check_second_recovery(
     disk: &Disk,
 ) -> Result<(), Violation> {
     let after = read_back(node, disk).map_err(|error| {
-        Violation::safety(NAME, format!("{node} recovered, but a second recovery failed: {error}"))
+        Property::RecoveryIsIdempotent
+            .violated(format!("{node} recovered, but a second recovery failed: {error}"))
     })?;
     check_same_state(node, before, &after)
 }
