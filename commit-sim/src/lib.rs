@@ -5,7 +5,6 @@ mod bench;
 pub mod checker;
 mod property;
 mod sorted_map;
-mod tx_state;
 pub mod txn;
 pub mod workload;
 
