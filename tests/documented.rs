@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stormglass_commit_sim::PROPERTIES as PROPERTIES_OF_COMMIT;
+use stormglass_commit_sim::Property;
 
 /// The families of ids, and how many there are of each.
 const RULES: [(&str, usize); 4] = [("N", 8), ("P", 6), ("C", 3), ("D", 12)];
@@ -80,30 +80,28 @@ fn every_property_is_named_in_the_checker_code() {
     assert_eq!(missing, [""; 0]);
 }
 
+/// Statements that are checked under the id of another one, which implies them.
+const CHECKED_AS: [(&str, &str); 3] = [("AC5", "L1"), ("W7", "W6"), ("I1", "I2")];
+
 #[test]
-fn properties_of_commit_are_those_in_the_checker_code() {
-    let names_in_line = |text: &str| -> BTreeSet<String> {
-        let quoted = text.split('"').skip(1).step_by(2);
-        let is_property_name = |quoted: &&str| {
-            let Some((id, name)) = quoted.split_once(' ') else { return false };
-            let family = id.trim_end_matches(|c: char| c.is_ascii_digit());
-            PROPERTIES.iter().any(|(known, _)| *known == family)
-                && id != family
-                && name.chars().all(|c| c.is_ascii_alphabetic())
-        };
-        quoted.filter(is_property_name).map(str::to_owned).collect()
-    };
-    let property_names_in =
-        |text: String| text.lines().map(names_in_line).reduce(|a, b| &a | &b).unwrap_or_default();
-    let checker_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("commit-sim/src/checker.rs");
-    let checked = property_names_in(concatenate(
-        sources("commit-sim/src/checker").into_iter().chain([checker_file]),
-    ));
-    assert!(
-        checked.len() > 25,
-        "the property names are read from the source of the checker: {checked:?}"
-    );
-    let named: BTreeSet<String> =
-        PROPERTIES_OF_COMMIT.iter().map(|property| (*property).to_owned()).collect();
-    assert_eq!(checked, named, "stormglass_commit_sim::PROPERTIES lists exactly these");
+fn every_id_of_the_specification_has_a_property() {
+    let mut checked: BTreeSet<String> =
+        Property::ALL.iter().map(|property| property.id().to_owned()).collect();
+    for (id, other) in CHECKED_AS {
+        assert!(checked.contains(other), "{id} is checked as {other}");
+        assert!(checked.insert(id.to_owned()), "{id} has a property of its own");
+    }
+    assert_eq!(missing(PROPERTIES, &checked), [""; 0]);
+    let specified: usize = PROPERTIES.iter().map(|(_, count)| count).sum();
+    assert_eq!(checked.len(), specified, "no property has another id: {checked:?}");
+}
+
+#[test]
+fn every_property_has_a_name_of_its_own() {
+    let names: BTreeSet<&str> = Property::NAMES.iter().copied().collect();
+    assert_eq!(names.len(), Property::ALL.len());
+    for property in Property::ALL {
+        assert_eq!(property.name(), format!("{} {property:?}", property.id()));
+        assert_eq!(property.is_liveness(), property.id().starts_with('L'), "{property:?}");
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use stormglass::commit::{Action, CommitNode, Message, Request, Response};
 use stormglass_commit_sim::workload::ClientRequest;
-use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, PROPERTIES};
+use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Property};
 use stormglass_node::{Node, NodeId};
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
@@ -180,7 +180,7 @@ fn every_property_of_the_checker_is_violated_by_a_mutant() {
     let of_mutants = MUTANTS.into_iter().map(|(_, _, property)| property);
     let violated: BTreeSet<_> = of_mutants.chain(VIOLATED_BELOW).collect();
     let missing: Vec<_> =
-        PROPERTIES.iter().filter(|property| !violated.contains(*property)).collect();
+        Property::NAMES.iter().filter(|property| !violated.contains(*property)).collect();
     assert!(missing.is_empty(), "no mutant violates {missing:?}");
 }
 

@@ -1,286 +1,110 @@
 //! The checker of two-phase commit: the properties of the specification of atomic commitment,
 //! AC1-AC5, W1-W11, I1-I5 and L1-L3, under their ids there.
 //!
-//! The checker keeps one `TxState` per transaction and one model per
-//! node, updated once per event from the nodes' effects and the disks' contents. Durability is
-//! checked at the moment of sending: a record is durable if it would survive the worst power cut at
-//! that moment.
+//! The checker passes each fact of a run to the properties that it concerns, and then to the
+//! model, which is what they have in common. Each family of properties is a module of its own:
+//!
+//! | module | properties |
+//! |---|---|
+//! | `decisions` | AC1, AC2, AC3: decisions agree |
+//! | `fault_free` | AC4: runs without faults commit |
+//! | `write_ahead` | W1-W5, W10: records are durable before the effects that depend on them |
+//! | `recovery` | W6, W7, W9, W10: what an incarnation recovers; damage at rest (D10) |
+//! | `removal` | W8: which files are removed, and when |
+//! | `permanence` | W11: commits are permanent, exactly once |
+//! | `isolation` | I1-I5, and the conflicts of AC4: locks, reads, serialisability |
+//! | `liveness` | L1-L3, AC5: everything ends |
+//! | `coverage` | no property: the counters of `sometimes` |
 
-mod damage;
-mod end_of_run;
+mod coverage;
+mod decisions;
 mod fault_free;
-mod history;
-mod messages;
-mod records;
+mod isolation;
+mod liveness;
+mod model;
+mod node_set;
+mod permanence;
 mod recovery;
-mod repeated_recovery;
+mod removal;
+mod write_ahead;
 
-use stormglass::commit::TxId;
 use stormglass::commit::{
-    EndedTransactions, Key, Message, Op, Outcome, Reads, Request, Response, State,
+    Decision, InquiryReply, Message, Op, Outcome, RecordHeader, RecordKind, RecordView, Refusal,
+    Request, Response, TxId, Vote,
 };
-use stormglass_node::{DiskOp, Effect, FileId, Incarnation, Input, NodeId, RequestId};
+use stormglass_node::{DiskOp, Effect, FileId, Input, NodeId, RequestId, wal};
 
-use super::tx_state::TxStates;
-use crate::sorted_map::SortedMap;
+use self::coverage::Coverage;
+use self::fault_free::FaultFree;
+use self::isolation::Isolation;
+use self::liveness::Liveness;
+use self::model::Model;
+use self::recovery::{Recovered, Recovery};
+use self::write_ahead::WriteAhead;
+use stormglass_sim::disk::Disk;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::{Checker, Fact, Observation, Sometimes, Violation};
-
-/// The greatest share of the bound of L1 that a run used: 1000 is the bound itself.
-const LIVENESS_BOUND_USED: &str = "liveness bound used, in thousandths (L1)";
 
 /// Checks all properties of atomic commitment in one pass over the facts of a run.
 #[derive(Clone, Debug)]
 pub struct AtomicCommitChecker {
-    plan: Plan,
-    tx_states: TxStates,
-    nodes: Vec<NodeModel>,
-    /// The state of each request, as far as effects and answers show it.
-    requests: SortedMap<RequestId, RequestState>,
-    /// When the faults ended, in true time.
-    healed_us: Option<u64>,
-    /// The greatest share of the liveness bound that was used, in thousandths.
-    liveness_bound_used_permille: u64,
-    counts: Counts,
-    /// Whether clients probe at the end of the run.
-    probes: bool,
-    /// Whether no fault has happened yet and timeouts are long enough (AC4).
-    fault_free: bool,
-    /// Damage (D10) removed durable records in a way that no node can detect: all checks stop.
-    undetectable_loss: bool,
-    /// Unused lists of operations, kept for their capacity. Their contents are stale.
-    spare_ops: Vec<Vec<Op>>,
-    /// The number of COMMIT records so far. Their order is the order of the decisions.
-    decisions: u32,
-    /// Reused for its capacity; filled and read only at the end of a run.
-    request_spans: Vec<history::RequestSpan>,
-}
-
-/// What the checker knows of one node, from its effects and its disk.
-#[derive(Clone, Debug, Default)]
-struct NodeModel {
-    /// Log records that are appended and not yet durable, in the order of the log.
-    pending_records: Vec<PendingRecord>,
-    /// Whether the boot of this incarnation was found durable, which its first visible effect
-    /// requires.
-    boot_checked: bool,
-    /// This incarnation was notified of a failed barrier.
-    failed: bool,
-    /// The greatest incarnation that has produced a visible effect.
-    incarnation: Incarnation,
-    /// The state that this incarnation recovered.
-    recovered_state: State,
-    /// The payloads that this incarnation has appended: `recovered_state` and a prefix of `log`, of
-    /// at least `durable` records, give the state that the next incarnation must recover.
-    log: Payloads,
-    /// How many of `log` are durable. `durable <= log.len()`
-    durable: usize,
-    /// The undecided transactions that are prepared here: these hold locks.
-    held: Vec<(TxId, Vec<Op>)>,
-    /// The values after every appended record.
-    values: Values,
-    /// The reads and writes of transactions here (I4).
-    history: history::History,
-    /// The expected results of each transaction's reads here, if it reads.
-    expected: SortedMap<TxId, Reads>,
-    /// The states that this incarnation and the one before it recovered (W9).
-    recovered_states: repeated_recovery::RecoveredStates,
-    /// The damage at rest that the next incarnation will find (D10).
-    damage: damage::Damage,
-    /// It has refused to boot because of damage. It is never booted again.
-    refused: bool,
-    /// Whether power cuts since the last boot tore a record of the log, and whether they left an
-    /// intact record after a lost one. Counted once an incarnation accepts that log.
-    log_torn: bool,
-    torn_before_intact: bool,
-    /// The end marks that it received from coordinators. A peer need not answer inquiries about
-    /// transactions that it knows to have ended (L2).
-    received_end_marks: Vec<EndedTransactions>,
-}
-
-type Values = SortedMap<Key, i64>;
-
-/// The payloads of a log, concatenated.
-#[derive(Clone, Debug, Default)]
-struct Payloads {
-    bytes: Vec<u8>,
-    /// The end of each payload in `bytes`, ascending.
-    ends: Vec<usize>,
-}
-
-impl Payloads {
-    fn push(&mut self, payload: &[u8]) {
-        self.bytes.extend_from_slice(payload);
-        self.ends.push(self.bytes.len());
-    }
-
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct PendingRecord {
-    file: FileId,
-    /// The length of `file` once the record is appended.
-    end: u64,
-    tx: TxId,
-    kind: stormglass::commit::RecordKind,
-}
-
-/// What the checker knows of one request.
-#[derive(Clone, Debug, Default)]
-struct RequestState {
-    /// The transaction that committed it.
-    committed: Option<TxId>,
-    replied_committed: bool,
-    replied_aborted: bool,
-    /// Its client asked for it, or for its outcome, after the faults ended.
-    asked_after_heal: bool,
-    /// When it was first asked, and when its client first learnt that it is committed, in true
-    /// time; 0 for never.
-    asked_us: u64,
-    answered_us: u64,
-    /// Its operations in the client's order, if one of them reads.
-    reads: Option<std::sync::Arc<[Op]>>,
-}
-
-/// The counters of `sometimes`.
-#[derive(Clone, Debug, Default)]
-struct Counts {
-    commits: u64,
-    aborts: Aborts,
-    resolved_by_coordinator: u64,
-    resolved_by_peer: u64,
-    boots_in_doubt: u64,
-    torn_tails: u64,
-    torn_before_intact: u64,
-    lost_renames: u64,
-    failed_syncs: u64,
-    full_disks: u64,
-    prepared_in_snapshot: u64,
-    evicted: u64,
-    justified: u64,
-    unknown: u64,
-    probes: u64,
-    inquiries: u64,
-    refusals: u64,
-}
-
-/// Requests that were reported as aborted to a client, by the reason of the first such report.
-#[derive(Clone, Debug, Default)]
-struct Aborts {
-    bound: u64,
-    overflow: u64,
-    conflict: u64,
-    aborted_earlier: u64,
-    timed_out: u64,
-    restarted: u64,
-    invalid: u64,
+    model: Model,
+    fault_free: FaultFree,
+    write_ahead: WriteAhead,
+    recovery: Recovery,
+    isolation: Isolation,
+    liveness: Liveness,
+    coverage: Coverage,
 }
 
 impl AtomicCommitChecker {
     /// The checker of one run of this plan.
     pub fn new(plan: &Plan) -> AtomicCommitChecker {
-        let mut checker = AtomicCommitChecker {
-            plan: plan.clone(),
-            tx_states: TxStates::default(),
-            nodes: Vec::new(),
-            requests: SortedMap::default(),
-            healed_us: None,
-            liveness_bound_used_permille: 0,
-            counts: Counts::default(),
-            probes: true,
-            fault_free: true,
-            undetectable_loss: false,
-            spare_ops: Vec::new(),
-            decisions: 0,
-            request_spans: Vec::new(),
-        };
-        checker.reset(plan);
-        checker
+        let nodes = usize::from(plan.nodes);
+        AtomicCommitChecker {
+            model: Model::new(plan),
+            fault_free: FaultFree::new(plan),
+            write_ahead: WriteAhead::default(),
+            recovery: Recovery::new(nodes),
+            isolation: Isolation::new(nodes),
+            liveness: Liveness::new(nodes),
+            coverage: Coverage::default(),
+        }
     }
 
     /// Makes this the checker of another run; allocated memory is kept.
     pub fn reset(&mut self, plan: &Plan) {
+        let AtomicCommitChecker {
+            model,
+            fault_free,
+            write_ahead,
+            recovery,
+            isolation,
+            liveness,
+            coverage,
+        } = self;
         let nodes = usize::from(plan.nodes);
-        self.plan.clone_from(plan);
-        self.fault_free = fault_free::is_fault_free(plan);
-        self.tx_states.reset(nodes);
-        self.nodes.resize_with(nodes, NodeModel::default);
-        for node_model in &mut self.nodes {
-            node_model.reset(&mut self.spare_ops);
-        }
-        self.requests.clear();
-        self.healed_us = None;
-        self.liveness_bound_used_permille = 0;
-        self.counts = Counts::default();
-        self.undetectable_loss = false;
-        self.decisions = 0;
+        model.reset(plan);
+        *fault_free = FaultFree::new(plan);
+        *write_ahead = WriteAhead::default();
+        recovery.reset(nodes);
+        isolation.reset(nodes);
+        liveness.reset(nodes);
+        *coverage = Coverage::default();
     }
 
     /// For workloads that do not probe at the end, over nodes that are configured differently from
     /// [`Commit`](super::Commit)'s: neither the probe nor the length of logs is checked.
-    pub fn without_probe(self) -> AtomicCommitChecker {
-        AtomicCommitChecker { probes: false, ..self }
+    pub fn without_probe(mut self) -> AtomicCommitChecker {
+        self.liveness.expect_no_probe();
+        self
     }
 
     /// For runs whose faults are not all reported as facts: AC4, a property of fault-free runs, is
     /// not checked.
-    pub fn with_unknown_faults(self) -> AtomicCommitChecker {
-        AtomicCommitChecker { fault_free: false, ..self }
-    }
-
-    fn node_model(&mut self, node: NodeId) -> &mut NodeModel {
-        &mut self.nodes[usize::from(node.0)]
-    }
-
-    /// The greatest share of the liveness bound that was used, in thousandths.
-    pub fn liveness_bound_used_permille(&self) -> u64 {
-        self.liveness_bound_used_permille
-    }
-}
-
-impl NodeModel {
-    fn reset(&mut self, spare_ops: &mut Vec<Vec<Op>>) {
-        self.forget(spare_ops);
-        self.boot_checked = false;
-        self.incarnation = Incarnation::default();
-        self.recovered_state = State::default();
-        self.log.clear();
-        self.durable = 0;
-        self.values.clear();
-        self.history.clear();
-        self.damage = damage::Damage::None;
-        self.refused = false;
-        self.log_torn = false;
-        self.torn_before_intact = false;
-        self.recovered_states = repeated_recovery::RecoveredStates::default();
-        self.received_end_marks.clear();
-    }
-
-    /// Whether this incarnation began in doubt about `tx` and still is.
-    fn recovered_in_doubt(&self, tx: TxId) -> bool {
-        let recovered = self.recovered_state.prepared.iter().any(|prepared| prepared.tx == tx);
-        recovered && self.held.iter().any(|(held, _)| *held == tx)
-    }
-
-    /// Drops what a crash of this incarnation loses.
-    fn forget(&mut self, spare_ops: &mut Vec<Vec<Op>>) {
-        self.pending_records.clear();
-        self.failed = false;
-        spare_ops.extend(self.held.drain(..).map(|(_, ops)| ops));
-        self.expected.clear();
+    pub fn with_unknown_faults(mut self) -> AtomicCommitChecker {
+        self.fault_free.on_fault();
+        self
     }
 }
 
@@ -292,172 +116,505 @@ where
     #[inline(always)]
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
         let node = observation.node;
-        if self.undetectable_loss {
+        let disk = observation.disk;
+        let at_us = observation.at_us;
+        // No property of the protocol can hold once durable records are lost.
+        if self.recovery.has_undetectable_loss() {
             return Ok(());
         }
-        match &observation.fact {
+        match observation.fact {
             Fact::Effect(effect, bytes) => match effect {
-                Effect::Disk(_) | Effect::Send { .. } | Effect::Reply { .. }
-                    if self.node_model(node).failed =>
-                {
-                    let explanation = format!("{node} produced an effect after a failed barrier");
-                    Err(Violation::safety("W10 NoEffectAfterAFailedSync", explanation))
+                Effect::Disk(op) => {
+                    self.write_ahead.check_effect(node)?;
+                    self.on_disk_op(at_us, node, op, bytes, disk)
                 }
-                Effect::Disk(DiskOp::Append { file: file @ FileId::Wal(_), about, .. }) => {
-                    if !self.check_boot(node, observation.disk)? || about.subject.is_none() {
-                        // Either the checks have stopped, or the record is a segment's header.
-                        return Ok(());
-                    }
-                    self.on_append(observation.at_us, node, *file, bytes, observation.disk)
-                }
-                Effect::Disk(DiskOp::Append { file: FileId::Scratch, .. }) => {
-                    // After the boot check this is a compaction; before, the boot's snapshot.
-                    let node_model = self.node_model(node);
-                    if !node_model.boot_checked {
-                        return self.on_boot_writes(node, observation.disk);
-                    }
-                    let prepared = !node_model.held.is_empty();
-                    self.counts.prepared_in_snapshot += u64::from(prepared);
-                    Ok(())
-                }
-                Effect::Disk(DiskOp::Remove { file: FileId::Scratch }) => {
-                    self.on_boot_writes(node, observation.disk)
-                }
-                Effect::Disk(DiskOp::Remove { file }) => {
-                    self.on_remove(node, *file, observation.disk)
-                }
-                Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => Ok(()),
                 Effect::Send { to, message } => {
-                    if !self.check_boot(node, observation.disk)? {
+                    self.write_ahead.check_effect(node)?;
+                    if !self.check_boot(node, disk)? {
                         return Ok(());
                     }
-                    self.count_commit_to_down_node(*to, message);
-                    self.on_message_sent(observation.at_us, node, message)
+                    self.on_message_sent(at_us, node, *to, message)
                 }
                 Effect::Reply { id, response } => {
-                    if !self.check_boot(node, observation.disk)? {
+                    self.write_ahead.check_effect(node)?;
+                    if !self.check_boot(node, disk)? {
                         return Ok(());
                     }
                     self.on_reply_sent(node, *id, response)
                 }
+                // Neither leaves the node: a report is for the operator, a halt ends the process.
+                Effect::Report(_) | Effect::Halt(_) => Ok(()),
             },
-            Fact::Input(input) => {
-                match input {
-                    Input::DiskDone { result, .. } => {
-                        self.on_disk_done(node, result.is_ok(), observation.disk)?
-                    }
-                    Input::Message { from, message } => {
-                        self.on_message_received(node, *from, message)
-                    }
-                    Input::Request { .. } | Input::Wake => {}
-                }
+            Fact::Input(Input::DiskDone { result, .. }) => {
+                self.on_disk_done(node, result.is_ok(), disk)
+            }
+            Fact::Input(Input::Message { from, message }) => {
+                self.on_message_received(node, *from, message);
                 Ok(())
             }
-            Fact::Boot => Ok(()),
-            Fact::Refused(error) => self.on_refused(node, error, observation.disk),
+            Fact::Input(Input::Request { .. } | Input::Wake) | Fact::Boot => Ok(()),
+            Fact::Refused(error) => {
+                self.recovery.check_refused(node, error, disk)?;
+                self.model.refuse_to_boot(node);
+                self.coverage.on_refused();
+                Ok(())
+            }
             Fact::Killed(_) | Fact::Halted(_) => {
-                self.fault_free = false;
-                self.on_kill(node);
+                self.recovery.on_kill(node);
+                self.on_crash(node);
                 Ok(())
             }
             Fact::PowerCut(report) => {
-                self.fault_free = false;
-                self.on_power_cut(node, report);
+                self.recovery.on_power_cut(node);
+                self.coverage.on_power_cut(node, report);
+                self.on_crash(node);
                 Ok(())
             }
             Fact::Damaged(entry) => {
-                self.on_damaged(node, entry);
+                self.recovery.on_damaged(node, entry);
                 Ok(())
             }
             Fact::Healed { .. } => {
-                self.healed_us = Some(observation.at_us);
+                self.model.heal(at_us);
+                Ok(())
+            }
+            Fact::Asked { id, request } => {
+                let ops = match request {
+                    Request::Transact { ops, .. } => Some(ops),
+                    Request::Outcome { .. } => None,
+                };
+                self.model.ask(at_us, *id, ops);
                 Ok(())
             }
             Fact::Answered { id, response } => {
-                self.on_answer(observation.at_us, *id, response);
+                match response.outcome {
+                    Outcome::Unknown => self.coverage.on_unknown(),
+                    Outcome::Committed { .. } => self.model.answer_committed(at_us, *id),
+                    Outcome::Aborted { .. } => {}
+                }
                 Ok(())
             }
-            Fact::Quiesced { quiet, files } => {
-                self.on_quiesced(observation.at_us, *quiet)?;
-                self.check_logs_bounded(files)
-            }
+            Fact::Quiesced { quiet, files } => self.on_quiesced(at_us, *quiet, files),
             Fact::Ended => self.on_ended(),
             Fact::MessageFault { .. }
             | Fact::Lost { .. }
             | Fact::BarrierFault(_)
             | Fact::WriteFault(_)
             | Fact::TimedFault(_) => {
-                self.fault_free = false;
-                Ok(())
-            }
-            Fact::Asked { id, request } => {
-                self.on_asked(observation.at_us, *id, request);
+                self.fault_free.on_fault();
                 Ok(())
             }
         }
     }
 
     fn sometimes(&self, counters: &mut Sometimes) {
-        let counts = &self.counts;
-        counters.add("commit", counts.commits);
-        counters.add("abort: bound violated", counts.aborts.bound);
-        counters.add("abort: overflow", counts.aborts.overflow);
-        counters.add("abort: conflict", counts.aborts.conflict);
-        counters.add("abort: aborted earlier by a participant", counts.aborts.aborted_earlier);
-        counters.add("abort: timeout", counts.aborts.timed_out);
-        counters.add("abort: coordinator restarted", counts.aborts.restarted);
-        counters.add("abort: invalid transaction", counts.aborts.invalid);
-        counters.add("boot with transactions in doubt", counts.boots_in_doubt);
-        counters.add(
-            "in doubt after a boot, resolved by the coordinator",
-            counts.resolved_by_coordinator,
+        self.coverage.report(
+            counters,
+            self.recovery.has_undetectable_loss(),
+            self.liveness.bound_used_permille(),
         );
-        counters.add("in doubt after a boot, resolved by a peer", counts.resolved_by_peer);
-        counters.add("inquiry", counts.inquiries);
-        counters.add("torn tail", counts.torn_tails);
-        counters.add("torn tail with intact records after it", counts.torn_before_intact);
-        counters.add("lost rename", counts.lost_renames);
-        counters.add("failed sync", counts.failed_syncs);
-        counters.add("disk full", counts.full_disks);
-        counters.add("snapshot with prepared transactions", counts.prepared_in_snapshot);
-        counters.add("boot with request log entries evicted by capacity", counts.evicted);
-        counters.add("justified blocking (coordinator and informed peers down)", counts.justified);
-        counters.add("outcome unknown", counts.unknown);
-        counters.add("probe committed", counts.probes);
-        // Only profile `bit-rot` damages data at rest. Other profiles must not list these counters:
-        // a counter that stays at 0 is reported as never hit.
-        if counts.refusals > 0 {
-            counters.add("boot refused: damaged disk", counts.refusals);
-        }
-        if self.undetectable_loss {
-            counters.add("damage indistinguishable from a torn tail, checks stopped", 1);
-        }
-        counters.peak(LIVENESS_BOUND_USED, self.liveness_bound_used_permille);
     }
 }
 
+/// Disks and logs.
 impl AtomicCommitChecker {
-    fn on_asked(&mut self, at_us: u64, id: RequestId, request: &Request) {
-        let late = self.healed_us.is_some();
-        let request_state = self.requests.get_or_default(id);
-        request_state.asked_after_heal |= late;
-        let Request::Transact { ops, .. } = request else { return };
-        if request_state.asked_us == 0 {
-            request_state.asked_us = at_us;
-            request_state.reads = (!ops.iter().all(Op::writes)).then(|| ops.clone());
+    #[inline]
+    fn on_disk_op(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        op: &DiskOp,
+        bytes: &[u8],
+        disk: &Disk,
+    ) -> Result<(), Violation> {
+        match op {
+            DiskOp::Append { file: file @ FileId::Wal(_), about, .. } => {
+                if !self.check_boot(node, disk)? || about.subject.is_none() {
+                    // Either the checks have stopped, or the record is a segment's header.
+                    return Ok(());
+                }
+                self.on_append(at_us, node, *file, bytes, disk)
+            }
+            DiskOp::Append { file: FileId::Scratch, .. } => {
+                // After the boot check this is a compaction; before, the boot's snapshot.
+                if !self.recovery.is_boot_checked(node) {
+                    return self.recovery.on_boot_writes(node, disk);
+                }
+                if self.isolation.has_locks(node) {
+                    self.coverage.on_prepared_in_snapshot();
+                }
+                Ok(())
+            }
+            DiskOp::Remove { file: FileId::Scratch } => self.recovery.on_boot_writes(node, disk),
+            DiskOp::Remove { file } => removal::check(node, *file, disk),
+            // A snapshot is written as the scratch file and renamed, so none is appended to.
+            DiskOp::Append { file: FileId::Snapshot(_), .. }
+            | DiskOp::Truncate { .. }
+            | DiskOp::Rename { .. }
+            | DiskOp::Sync { .. }
+            | DiskOp::SyncDir { .. } => Ok(()),
         }
     }
 
-    fn on_answer(&mut self, at_us: u64, id: RequestId, response: &Response) {
-        match response.outcome {
-            Outcome::Unknown => self.counts.unknown += 1,
-            Outcome::Committed { .. } => {
-                let request_state = self.requests.get_or_default(id);
-                if request_state.answered_us == 0 {
-                    request_state.answered_us = at_us;
+    /// A record is about to be appended to `file`.
+    fn on_append(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        file: FileId,
+        bytes: &[u8],
+        disk: &Disk,
+    ) -> Result<(), Violation> {
+        let payload = wal::payload(bytes).unwrap_or_default();
+        let view =
+            RecordView::of(payload).map_err(|error| recovery::malformed_record(node, &error))?;
+        let RecordHeader { kind, tx, .. } = view.header;
+        let end = disk.len(file).unwrap_or(0) + bytes.len() as u64;
+        // First: what follows asks for the transaction and for the index of its record.
+        self.model.append(node, file, end, view.header);
+        let record = self.recovery.on_append(node, payload);
+        match kind {
+            RecordKind::Prepared => {
+                let ops = self.read_part(node, &view)?;
+                self.on_prepared_record(node, record, tx, ops)
+            }
+            RecordKind::Commit => {
+                let ops = self.read_part(node, &view)?;
+                self.on_commit_record(at_us, node, record, tx, ops)
+            }
+            RecordKind::Committed => {
+                self.on_outcome_record(at_us, node, record, tx, Decision::Committed)
+            }
+            RecordKind::Aborted => {
+                self.on_outcome_record(at_us, node, record, tx, Decision::Aborted)
+            }
+            RecordKind::End => {
+                liveness::check_forgotten_in_time(at_us, tx, &self.model)?;
+                write_ahead::check_end(self.model.transaction(tx))?;
+                self.model.append_end(tx);
+                Ok(())
+            }
+        }
+    }
+
+    /// The operations of a record that has some. The model learns the participants.
+    fn read_part(&mut self, node: NodeId, view: &RecordView<'_>) -> Result<Vec<Op>, Violation> {
+        let mut ops = self.isolation.spare_ops();
+        let participants =
+            view.part(&mut ops).map_err(|error| recovery::malformed_record(node, &error))?;
+        self.model.name_participants(view.header.tx, participants);
+        Ok(ops)
+    }
+
+    fn on_prepared_record(
+        &mut self,
+        node: NodeId,
+        record: usize,
+        tx: TxId,
+        ops: Vec<Op>,
+    ) -> Result<(), Violation> {
+        self.isolation.check_granted(node, tx, &ops)?;
+        self.isolation.on_prepared(node, record, tx, ops);
+        self.model.append_prepared(node, tx);
+        Ok(())
+    }
+
+    fn on_commit_record(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        record: usize,
+        tx: TxId,
+        ops: Vec<Op>,
+    ) -> Result<(), Violation> {
+        self.isolation.check_granted(node, tx, &ops)?;
+        let tx_state = self.model.transaction(tx);
+        decisions::check_commits_own(node, tx_state)?;
+        write_ahead::check_not_aborted(node, tx_state)?;
+        decisions::check_votes(node, tx_state)?;
+        self.isolation.on_commit(node, record, tx, ops);
+        self.model.append_commit(at_us, tx);
+        Ok(())
+    }
+
+    fn on_outcome_record(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        record: usize,
+        tx: TxId,
+        decision: Decision,
+    ) -> Result<(), Violation> {
+        self.liveness.check_decided_in_time(at_us, node, tx, &self.model)?;
+        decisions::check_outcome_record(node, self.model.transaction(tx), decision)?;
+        self.isolation.on_outcome(node, record, tx, decision);
+        self.model.append_outcome(node, tx, decision);
+        Ok(())
+    }
+
+    /// A barrier has completed: some pending records may be durable now.
+    fn on_disk_done(&mut self, node: NodeId, ok: bool, disk: &Disk) -> Result<(), Violation> {
+        if !ok {
+            self.write_ahead.on_failed_barrier(node);
+            self.coverage.on_failed_barrier(disk.first_failure());
+            return Ok(());
+        }
+        let count = self.model.newly_durable(node, disk);
+        for index in 0..count {
+            let (tx, kind) = self.model.pending_record(node, index);
+            self.on_durable(node, tx, kind)?;
+        }
+        self.model.remove_durable(node, count);
+        self.recovery.on_durable(node, count);
+        Ok(())
+    }
+
+    #[inline]
+    fn on_durable(&mut self, node: NodeId, tx: TxId, kind: RecordKind) -> Result<(), Violation> {
+        match kind {
+            RecordKind::Prepared => {
+                self.model.make_prepared_durable(node, tx);
+                Ok(())
+            }
+            RecordKind::Commit => {
+                self.model.make_commit_durable(tx);
+                self.coverage.on_commit();
+                let request = self.model.transaction(tx).request();
+                self.on_request_committed(node, tx, request)
+            }
+            RecordKind::Committed => self.on_decided(node, tx, Decision::Committed),
+            RecordKind::Aborted => self.on_decided(node, tx, Decision::Aborted),
+            RecordKind::End => Ok(()),
+        }
+    }
+
+    /// An outcome record is durable, and fixes the decision of all nodes.
+    #[inline]
+    fn on_decided(&mut self, node: NodeId, tx: TxId, decision: Decision) -> Result<(), Violation> {
+        decisions::check_decided(node, self.model.transaction(tx), decision)?;
+        self.model.decide(node, tx, decision);
+        Ok(())
+    }
+
+    fn on_request_committed(
+        &mut self,
+        node: NodeId,
+        tx: TxId,
+        request: Option<RequestId>,
+    ) -> Result<(), Violation> {
+        // A recovered request log names the transaction. The request behind it is known only if a
+        // message or a record has named it.
+        let Some(request) = request else { return Ok(()) };
+        if let Some(request_state) = self.model.request(request) {
+            permanence::check_request_committed(node, tx, request, request_state)?;
+        }
+        self.model.commit_request(request, tx);
+        Ok(())
+    }
+}
+
+/// Boots and crashes.
+impl AtomicCommitChecker {
+    fn on_crash(&mut self, node: NodeId) {
+        self.model.crash(node);
+        self.isolation.on_crash(node);
+        self.write_ahead.on_crash(node);
+        self.fault_free.on_fault();
+    }
+
+    /// W10: before the first visible effect of an incarnation, its boot is durable. Returns whether
+    /// the checks go on; after damage that no node can detect, they stop.
+    #[inline]
+    fn check_boot(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Violation> {
+        if self.recovery.is_boot_checked(node) {
+            Ok(true)
+        } else {
+            self.check_boot_at_first_effect(node, disk)
+        }
+    }
+
+    #[cold]
+    fn check_boot_at_first_effect(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Violation> {
+        let Some(recovered) = self.recovery.check_first_effect(node, disk)? else {
+            return Ok(false);
+        };
+        let Recovered { state, records_kept } = recovered;
+        self.coverage.on_incarnation(node, &state);
+        self.isolation.begin_incarnation(node, records_kept, &state);
+        self.model.recover_prepared(node, &state);
+        // A recovered record is durable, so it is checked as such.
+        for known in &state.outcomes {
+            self.on_decided(node, known.tx, known.decision)?;
+        }
+        for committing in &state.committing {
+            self.model.make_commit_durable(committing.tx);
+            self.on_request_committed(node, committing.tx, Some(committing.request))?;
+        }
+        for client in &state.clients {
+            for (turn, tx) in &client.committed {
+                self.model.recover_committed(*tx);
+                let request = self.model.transaction(*tx).request();
+                let request = request.filter(|request| request.serial == turn.serial);
+                self.on_request_committed(node, *tx, request)?;
+            }
+        }
+        self.recovery.begin_incarnation(node, state);
+        Ok(true)
+    }
+}
+
+/// Messages and replies.
+impl AtomicCommitChecker {
+    fn on_message_sent(
+        &mut self,
+        at_us: u64,
+        node: NodeId,
+        to: NodeId,
+        message: &Message,
+    ) -> Result<(), Violation> {
+        let tx = message.tx();
+        match message {
+            Message::Prepare { part, .. } => {
+                self.model.send_prepare(at_us, tx, message.request(), part.participants());
+                Ok(())
+            }
+            Message::Vote { vote: Vote::Yes { reads, .. }, .. } => {
+                let tx_state = self.model.transaction(tx);
+                write_ahead::check_yes(node, tx_state)?;
+                decisions::check_yes(node, tx_state)?;
+                self.isolation.check_vote_reads(node, tx, reads)
+            }
+            Message::Vote { vote: Vote::No(refusal), .. } => match refusal {
+                Refusal::Conflict { holder } => {
+                    isolation::check_conflict(node, tx, self.model.transaction(*holder))
+                }
+                Refusal::Bound { .. } | Refusal::Overflow { .. } | Refusal::Aborted => Ok(()),
+            },
+            Message::Commit { .. } => {
+                self.liveness.on_commit_sent(to, tx, &self.model);
+                write_ahead::check_commit(node, self.model.transaction(tx))?;
+                self.model.send_commit(tx);
+                Ok(())
+            }
+            Message::Abort { .. } => {
+                write_ahead::check_abort(node, self.model.transaction(tx))?;
+                self.model.send_abort(tx);
+                Ok(())
+            }
+            Message::Ack { .. } => write_ahead::check_ack(node, self.model.transaction(tx)),
+            Message::Inquire { .. } => {
+                self.coverage.on_inquiry();
+                Ok(())
+            }
+            Message::InquiryReply { reply, .. } => {
+                write_ahead::check_inquiry_reply(node, self.model.transaction(tx), *reply)
+            }
+        }
+    }
+
+    fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
+        let tx = message.tx();
+        self.liveness.on_message_received(node, from, message);
+        match message {
+            Message::Ack { .. } if tx.coordinator == node => self.model.receive_ack(tx, from),
+            Message::Vote { vote: Vote::Yes { .. }, .. } if tx.coordinator == node => {
+                self.model.receive_yes(tx, from);
+            }
+            Message::InquiryReply {
+                reply: InquiryReply::Committed(_) | InquiryReply::Aborted(_),
+                ..
+            } => {
+                if self.is_in_doubt_since_boot(node, tx) {
+                    self.coverage.on_resolved_by_peer();
                 }
             }
-            Outcome::Aborted { .. } => {}
+            Message::Commit { .. } | Message::Abort { .. } => {
+                if self.is_in_doubt_since_boot(node, tx) {
+                    self.coverage.on_resolved_by_coordinator();
+                }
+            }
+            Message::Prepare { .. }
+            | Message::Vote { .. }
+            | Message::Ack { .. }
+            | Message::Inquire { .. }
+            | Message::InquiryReply { .. } => {}
         }
+    }
+
+    /// Whether this incarnation began in doubt about `tx` and still is.
+    fn is_in_doubt_since_boot(&self, node: NodeId, tx: TxId) -> bool {
+        self.recovery.has_recovered_prepared(node, tx) && self.isolation.holds_locks(node, tx)
+    }
+
+    fn on_reply_sent(
+        &mut self,
+        node: NodeId,
+        id: RequestId,
+        response: &Response,
+    ) -> Result<(), Violation> {
+        match &response.outcome {
+            Outcome::Unknown => Ok(()),
+            Outcome::Committed { reads } => {
+                self.model.report_committed(id);
+                let tx_state = self.model.committed_by(id);
+                let tx = write_ahead::check_reported_committed(node, id, tx_state)?;
+                match reads {
+                    Some(reads) if !reads.is_empty() => {
+                        self.isolation.check_reported_reads(id, tx, reads, &self.model)
+                    }
+                    Some(_) | None => Ok(()),
+                }
+            }
+            Outcome::Aborted { reason } => {
+                if self.model.report_aborted(id) {
+                    self.coverage.on_abort(reason);
+                }
+                self.fault_free.check_reported_aborted(node, id, reason)?;
+                match self.model.request(id) {
+                    Some(request_state) => {
+                        permanence::check_reported_aborted(node, id, request_state)
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// The end of a run.
+impl AtomicCommitChecker {
+    fn on_quiesced(
+        &mut self,
+        at_us: u64,
+        quiet: bool,
+        files: &[(NodeId, FileId, u64)],
+    ) -> Result<(), Violation> {
+        let justified = self.liveness.check_quiesced(at_us, quiet, &self.model)?;
+        self.coverage.on_justified_blocking(justified);
+        // A permanently down node may hold up decisions and answers, and with them half a transfer.
+        if quiet && !self.model.has_permanently_down_nodes() {
+            liveness::check_clients_answered(&self.model)?;
+            self.isolation.check_account_total()?;
+        }
+        if self.liveness.expects_probe() {
+            liveness::check_logs_bounded(files, &self.model)?;
+        }
+        Ok(())
+    }
+
+    fn on_ended(&mut self) -> Result<(), Violation> {
+        self.isolation.check_serialisable(&self.model)?;
+        if self.model.has_permanently_down_nodes() {
+            return Ok(());
+        }
+        for tx_state in self.model.transactions().filter(|tx_state| tx_state.is_committed()) {
+            permanence::check_committed_everywhere(tx_state)?;
+            liveness::check_forgotten(tx_state)?;
+        }
+        if self.liveness.expects_probe() {
+            liveness::check_probe_committed(&self.model)?;
+            self.coverage.on_probe_committed();
+        }
+        Ok(())
     }
 }

@@ -3,12 +3,13 @@
 
 mod bench;
 pub mod checker;
+mod property;
 mod sorted_map;
-mod tx_state;
 pub mod txn;
 pub mod workload;
 
 pub use checker::AtomicCommitChecker;
+pub use property::Property;
 pub use txn::Txn;
 pub use workload::Clients;
 
@@ -34,44 +35,6 @@ pub const RETRY_US: (u64, u64) = (50_000, 100_000);
 /// How many decided requests of a client a coordinator remembers in the simulator: so few that
 /// every run evicts requests of a client that does not acknowledge outcomes.
 pub const DEDUP_ENTRIES_KEPT: usize = 3;
-
-/// The properties that [`AtomicCommitChecker`] checks.
-pub const PROPERTIES: [&str; 34] = [
-    "AC1 DecisionsAgree",
-    "AC2 DecisionsAreFinal",
-    "AC3 CommitNeedsEveryYes",
-    "AC4 FaultFreeRunsCommit",
-    "AC4 ConflictNamesALockHolder",
-    "W1 PreparedIsDurableBeforeYes",
-    "W2 CommitIsDurableFirst",
-    "W3 OutcomeIsDurableBeforeAck",
-    "W4 ForgetAfterAllAcks",
-    "W5 NoAbortAfterCommitRecord",
-    "W5 OnlyTheCoordinatorPresumesAbort",
-    "W6 OnlyDamagePreventsBoot",
-    "W6 RecoveredStateIsALogPrefix",
-    "W8 OnlyFilesBeforeTheSnapshotAreRemoved",
-    "W8 SnapshotIsDurableBeforeRemoval",
-    "W9 RecoveryIsIdempotent",
-    "W10 NoEffectAfterAFailedSync",
-    "W10 InquiryRepliesAreDurable",
-    "W10 NoEffectBeforeTheBootIsDurable",
-    "W11 CommittedIsPermanent",
-    "W11 ExactlyOnce",
-    "I2 UndecidedTransactionsDoNotConflict",
-    "I3 LocksEndWithTheirTransaction",
-    "I4 ReadsReturnTheLastWrite",
-    "I4 StrictlySerialisable",
-    "I5 TransfersPreserveTheTotal",
-    "L1 DecidedInTime",
-    "L1 EveryClientIsAnswered",
-    "L1 ForgottenInTime",
-    "L2 BlockingIsJustified",
-    "L2 OneCommitPerRetryPeriod",
-    "L3 LogsAreBounded",
-    "L3 NoLockRemains",
-    "L3 NodesQuiesce",
-];
 
 /// The kinds of messages, requests, responses, records and reports, as schedules and traces name
 /// them.
@@ -116,7 +79,7 @@ impl Protocol for Commit {
     }
 
     fn properties(&self) -> &[&'static str] {
-        &PROPERTIES
+        Property::NAMES
     }
 
     fn config(&self, plan: &Plan) -> Config {

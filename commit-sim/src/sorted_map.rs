@@ -15,6 +15,7 @@ impl<K, V> Default for SortedMap<K, V> {
 impl<K: Ord + Copy, V> SortedMap<K, V> {
     #[inline]
     fn position(&self, key: K) -> Result<usize, usize> {
+        // Most accesses are to the latest key, and most new keys are the greatest.
         match self.0.last() {
             Some((last, _)) if *last < key => Err(self.0.len()),
             Some((last, _)) if *last == key => Ok(self.0.len() - 1),

@@ -73,6 +73,7 @@ impl ScheduledRequest for Txn {
         for (at, op) in self.ops.iter().enumerate() {
             if !matches!(op.action, Action::Put(0..10)) {
                 let mut ops = self.ops.to_vec();
+                // Less than 10: the result is not simplified again.
                 ops[at].action = Action::Put(1 + at as i64 % 9);
                 all.push(self.with_ops(ops));
             }

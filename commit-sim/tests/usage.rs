@@ -139,23 +139,16 @@ fn output_errors_do_not_hide_the_exit_code() {
         let output = output.expect("the command line starts");
         (output.status.code(), text(&output.stderr))
     };
-    let full_device =
-        || Stdio::from(File::create("/dev/full").expect("a device that is always full"));
-    let closed_pipe = || {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        drop(reader);
-        Stdio::from(writer)
-    };
     let violation = "hunt --seeds 20 --profile lying-disk --no-shrink";
     for (line, code) in
         [(violation, 10), ("profiles", 0), ("replay 7", 0), ("check-determinism --seeds 2", 0)]
     {
-        assert_eq!(
-            exit_code_and_stderr(line, closed_pipe()),
-            (Some(code), String::new()),
-            "{line}"
-        );
-        let (ended, output_text) = exit_code_and_stderr(line, full_device());
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let to_closed_pipe = exit_code_and_stderr(line, writer.into());
+        assert_eq!(to_closed_pipe, (Some(code), String::new()), "{line}");
+        let full_device = File::create("/dev/full").expect("a device that is always full");
+        let (ended, output_text) = exit_code_and_stderr(line, full_device.into());
         assert_eq!(ended, Some(if code == 0 { 1 } else { code }), "{line}: {output_text}");
         assert!(
             output_text.starts_with("error: cannot write to standard output")

@@ -4,25 +4,39 @@
 use stormglass::commit::{AbortReason, Refusal};
 use stormglass_node::{NodeId, RequestId};
 
-use super::AtomicCommitChecker;
 use crate::VOTE_TIMEOUT_US;
+use crate::property::Property;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::Violation;
 
-/// Whether a run of this plan cannot time out before its first fault: the vote timeout is at least
-/// the longest wait for locks + 2D + 4s, with the latency D and the time of a sync s. A client has
-/// one transaction under way, and each transaction holds its locks for at most 2D + 4s. So the
-/// longest wait is for the transactions of all other clients, one after the other.
-pub(super) fn is_fault_free(plan: &Plan) -> bool {
-    let timing = &plan.timing;
-    let each_us = 2 * timing.latency_us.1 + 4 * timing.sync_us.1;
-    timing.tail_us == 0 && u64::from(plan.clients) * each_us <= VOTE_TIMEOUT_US
+/// Whether the run was free of faults up to now.
+#[derive(Clone, Debug)]
+pub(super) struct FaultFree {
+    /// No fault has happened yet, and timeouts are long enough.
+    so_far: bool,
 }
 
-impl AtomicCommitChecker {
+impl FaultFree {
+    /// A run of this plan cannot time out before its first fault if the vote timeout is at least
+    /// the longest wait for locks + 2D + 4s, with the latency D and the time of a sync s. A client
+    /// has one transaction under way, and each transaction holds its locks for at most 2D + 4s. So
+    /// the longest wait is for the transactions of all other clients, one after the other.
+    pub(super) fn new(plan: &Plan) -> FaultFree {
+        let timing = &plan.timing;
+        let each_us = 2 * timing.latency_us.1 + 4 * timing.sync_us.1;
+        // A tail of the latency (N1) has no greatest delay.
+        let so_far = timing.tail_us == 0 && u64::from(plan.clients) * each_us <= VOTE_TIMEOUT_US;
+        FaultFree { so_far }
+    }
+
+    /// A fault has happened, or faults may happen that no fact reports.
+    pub(super) fn on_fault(&mut self) {
+        self.so_far = false;
+    }
+
     /// AC4: before the first fault, a request is reported as aborted only after a No vote, or if it
     /// is not a valid transaction.
-    pub(super) fn check_fault_free_commits(
+    pub(super) fn check_reported_aborted(
         &self,
         node: NodeId,
         id: RequestId,
@@ -37,11 +51,11 @@ impl AtomicCommitChecker {
             | AbortReason::TimedOut { .. }
             | AbortReason::Restarted => false,
         };
-        if is_legitimate || !self.fault_free {
+        if is_legitimate || !self.so_far {
             return Ok(());
         }
         let explanation =
             format!("{node} aborts {id} without a fault and without a refusal: {reason}");
-        Err(Violation::safety("AC4 FaultFreeRunsCommit", explanation))
+        Err(Property::FaultFreeRunsCommit.violated(explanation))
     }
 }

@@ -1,271 +1,229 @@
-//! Crashes, recovery and the removal of files: W6, W7, W8, W10.
+//! W6, W7, W9, W10: what an incarnation recovers from its disk.
+//!
+//! The checker recovers each disk itself, twice per incarnation: before the first write of the
+//! boot, and before the first visible effect what the worst power cut would leave then.
 
-use stormglass::commit::{Decision, Record, RequestNumber, State};
-use stormglass_node::{FileId, NodeId, ReadDisk, codec};
+mod damage;
+mod recoverable_log;
+mod repeated;
 
-use super::records::expect_reads;
-use super::repeated_recovery::{check_same_state, check_second_recovery, read_back};
-use super::{AtomicCommitChecker, NodeModel};
-use crate::tx_state::RecordStatus;
-use crate::workload::acknowledges_outcomes;
-use stormglass_sim::disk::{CutReport, Disk, NameLoss};
+use stormglass::commit::{State, TxId};
+use stormglass_node::codec::CodecError;
+use stormglass_node::{BootError, Incarnation, NodeId};
+
+use self::damage::Damage;
+use self::recoverable_log::RecoverableLog;
+use self::repeated::{RecoveredStates, check_same_state, check_second_recovery, read_back};
+use crate::property::Property;
+use stormglass_sim::disk::{DamageRecord, Disk};
 use stormglass_sim::property::Violation;
 
-impl AtomicCommitChecker {
-    pub(super) fn on_crash(&mut self, node: NodeId) {
-        self.tx_states.crash(node);
-        let node_model = &mut self.nodes[usize::from(node.0)];
-        node_model.boot_checked = false;
-        node_model.forget(&mut self.spare_ops);
+/// What each node must recover, and whether it did.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recovery {
+    nodes: Vec<NodeRecovery>,
+    /// Damage (D10) removed durable records in a way that no node can detect.
+    undetectable_loss: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct NodeRecovery {
+    /// Whether the boot of this incarnation was found durable, which its first visible effect
+    /// requires.
+    boot_checked: bool,
+    /// The greatest incarnation that has produced a visible effect.
+    incarnation: Incarnation,
+    /// What the next incarnation must recover (W6, W7).
+    log: RecoverableLog,
+    /// The states that this incarnation and the one before it recovered (W9).
+    recovered_states: RecoveredStates,
+    /// The damage at rest that the next incarnation will find (D10).
+    damage: Damage,
+}
+
+impl NodeRecovery {
+    /// Makes this the node of another run; allocated memory is kept.
+    fn reset(&mut self) {
+        let mut log = std::mem::take(&mut self.log);
+        log.begin(State::default());
+        *self = NodeRecovery { log, ..NodeRecovery::default() };
+    }
+}
+
+/// What an incarnation has recovered, once its first visible effect is due.
+pub(super) struct Recovered {
+    /// The state that a power cut would leave.
+    pub(super) state: State,
+    /// How many records of the incarnation before it are kept.
+    pub(super) records_kept: usize,
+}
+
+impl Recovery {
+    /// For a run of a cluster of that many nodes.
+    pub(super) fn new(nodes: usize) -> Recovery {
+        let mut recovery = Recovery::default();
+        recovery.reset(nodes);
+        recovery
     }
 
-    /// W8: a log or a snapshot is removed only if a later snapshot is durable, contents and name.
-    /// The removal of a nonexistent file is allowed.
-    pub(super) fn on_remove(
-        &mut self,
+    /// Prepares for a run of a cluster of that many nodes; allocated memory is kept.
+    pub(super) fn reset(&mut self, nodes: usize) {
+        let Recovery { nodes: node_recoveries, undetectable_loss } = self;
+        node_recoveries.resize_with(nodes, NodeRecovery::default);
+        node_recoveries.iter_mut().for_each(NodeRecovery::reset);
+        *undetectable_loss = false;
+    }
+
+    fn node(&mut self, node: NodeId) -> &mut NodeRecovery {
+        &mut self.nodes[usize::from(node.0)]
+    }
+
+    /// Whether damage removed durable records in a way that no node can detect. No property of the
+    /// protocol can hold from there on.
+    #[inline]
+    pub(super) fn has_undetectable_loss(&self) -> bool {
+        self.undetectable_loss
+    }
+
+    /// Whether the boot of this incarnation was found durable.
+    #[inline]
+    pub(super) fn is_boot_checked(&self, node: NodeId) -> bool {
+        self.nodes[usize::from(node.0)].boot_checked
+    }
+
+    /// Whether this incarnation began with the transaction prepared.
+    pub(super) fn has_recovered_prepared(&self, node: NodeId, tx: TxId) -> bool {
+        let recovered = self.nodes[usize::from(node.0)].log.recovered();
+        recovered.prepared.iter().any(|prepared| prepared.tx == tx)
+    }
+
+    /// A record is about to be appended. Returns its index among the records of this incarnation.
+    #[inline]
+    pub(super) fn on_append(&mut self, node: NodeId, payload: &[u8]) -> usize {
+        self.node(node).log.append(payload)
+    }
+
+    /// The next `count` records are durable.
+    #[inline]
+    pub(super) fn on_durable(&mut self, node: NodeId, count: usize) {
+        self.node(node).log.make_durable(count);
+    }
+
+    /// The process has ended and the page cache stays.
+    pub(super) fn on_kill(&mut self, node: NodeId) {
+        let node_recovery = self.node(node);
+        if node_recovery.boot_checked {
+            node_recovery.recovered_states.forget();
+        } else {
+            node_recovery.recovered_states.on_kill_during_boot();
+        }
+        node_recovery.boot_checked = false;
+    }
+
+    pub(super) fn on_power_cut(&mut self, node: NodeId) {
+        let node_recovery = self.node(node);
+        node_recovery.recovered_states.forget();
+        node_recovery.boot_checked = false;
+    }
+
+    pub(super) fn on_damaged(&mut self, node: NodeId, entry: &DamageRecord) {
+        let node_recovery = self.node(node);
+        // The next incarnation reads a different disk, so it need not recover the same state.
+        node_recovery.recovered_states.forget();
+        node_recovery.damage = node_recovery.damage.max(Damage::of(entry));
+    }
+
+    /// W6, D10: a node refuses to boot only because of damage, and the error names a damaged file.
+    pub(super) fn check_refused(
+        &self,
         node: NodeId,
-        file: FileId,
+        error: &BootError,
         disk: &Disk,
     ) -> Result<(), Violation> {
-        if disk.len(file).is_none() {
-            return Ok(());
-        }
-        let snapshots = disk.files().into_iter().filter(|file| matches!(file, FileId::Snapshot(_)));
-        let (FileId::Wal(_) | FileId::Snapshot(_), Some(newest)) = (file, snapshots.max()) else {
-            return Ok(());
-        };
-        if file_number(file) >= file_number(newest) {
-            let explanation = format!("{node} removes {file}, which is not older than {newest}");
-            return Err(Violation::safety("W8 OnlyFilesBeforeTheSnapshotAreRemoved", explanation));
-        }
-        if disk.is_durable(newest, disk.len(newest).unwrap_or(0)) {
-            return Ok(());
-        }
-        let explanation = format!("{node} removes {file} before {newest} is durable");
-        Err(Violation::safety("W8 SnapshotIsDurableBeforeRemoval", explanation))
+        damage::check_refused(node, error, disk)
     }
 
-    pub(super) fn on_power_cut(&mut self, node: NodeId, report: &CutReport) {
-        let renamed =
-            report.names.iter().filter(|loss| matches!(loss, NameLoss::Rename { .. })).count();
-        self.counts.lost_renames += renamed as u64;
-        let node_model = self.node_model(node);
-        node_model.recovered_states.forget();
-        node_model.log_torn |= report.has_torn_record();
-        node_model.torn_before_intact |= report.has_record_after_a_lost_one();
-        self.on_crash(node);
+    /// W9: an incarnation without a visible effect so far is about to write, or to remove the
+    /// scratch file.
+    pub(super) fn on_boot_writes(&mut self, node: NodeId, disk: &Disk) -> Result<(), Violation> {
+        let node_recovery = self.node(node);
+        if node_recovery.recovered_states.is_found() {
+            return Ok(());
+        }
+        // If the checker cannot recover the disk here, the check at the first visible effect fails.
+        let Ok(found) = read_back(node, disk) else { return Ok(()) };
+        node_recovery.recovered_states.check_found(node, &found)?;
+        if node_recovery.damage != Damage::None {
+            self.check_recovered(node, &found)?;
+        }
+        self.node(node).recovered_states.set_found(found);
+        Ok(())
     }
 
     /// W10: before the first visible effect of an incarnation, its boot is durable. The checker
     /// recovers what the worst power cut would leave now. It must be a prefix of the records that
     /// the node has appended, at least up to the last completed sync, with an incarnation greater
-    /// than every earlier one. Returns whether the checks go on; after damage that no node can
-    /// detect, they stop.
-    #[inline]
-    pub(super) fn check_boot(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Violation> {
-        if self.node_model(node).boot_checked {
-            Ok(true)
-        } else {
-            self.check_boot_at_first_effect(node, disk)
-        }
-    }
-
-    #[cold]
-    fn check_boot_at_first_effect(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Violation> {
-        let found = self.node_model(node).recovered_states.take();
-        let state = read_back(node, &disk.durable()).map_err(|error| {
-            if let Err(violation) = check_second_recovery(node, found.as_ref(), disk) {
-                return violation;
+    /// than every earlier one. `None` after damage that no node can detect.
+    pub(super) fn check_first_effect(
+        &mut self,
+        node: NodeId,
+        disk: &Disk,
+    ) -> Result<Option<Recovered>, Violation> {
+        let node_recovery = self.node(node);
+        let found = node_recovery.recovered_states.take();
+        let state = match read_back(node, &disk.durable()) {
+            Ok(state) => state,
+            Err(error) => {
+                // A second recovery that fails even with all unsynced data is an error of its own.
+                check_second_recovery(node, found.as_ref(), disk)?;
+                let explanation = format!(
+                    "{node} produced an effect before its boot was durable: \
+                     after a power cut it could not start: {error}"
+                );
+                return Err(Property::NoEffectBeforeTheBootIsDurable.violated(explanation));
             }
-            let explanation = format!(
-                "{node} produced an effect before its boot was durable: \
-                 after a power cut it could not start: {error}"
-            );
-            Violation::safety("W10 NoEffectBeforeTheBootIsDurable", explanation)
-        })?;
-        let node_model = self.node_model(node);
-        if state.incarnation <= node_model.incarnation {
+        };
+        if state.incarnation <= node_recovery.incarnation {
             let explanation = format!(
                 "{node} produced an effect before its incarnation was durable: \
                  after a power cut it would use {} again",
-                node_model.incarnation
+                node_recovery.incarnation
             );
-            return Err(Violation::safety("W10 NoEffectBeforeTheBootIsDurable", explanation));
+            return Err(Property::NoEffectBeforeTheBootIsDurable.violated(explanation));
         }
-        let kept = self.check_recovered(node, &state)?;
+        let records_kept = self.check_recovered(node, &state)?;
         check_same_state(node, found.as_ref(), &state)?;
-        if self.undetectable_loss {
-            return Ok(false);
-        }
-        self.node_model(node).history.begin_incarnation(kept);
-        self.begin_incarnation(node, state)?;
-        Ok(true)
+        Ok((!self.undetectable_loss).then_some(Recovered { state, records_kept }))
     }
 
-    fn begin_incarnation(&mut self, node: NodeId, state: State) -> Result<(), Violation> {
-        self.counts.boots_in_doubt += u64::from(!state.prepared.is_empty());
-        let evicted = state.clients.iter().any(|client| {
-            client.floor > RequestNumber::default() && !acknowledges_outcomes(client.client)
-        });
-        self.counts.evicted += u64::from(evicted);
-        for prepared in &state.prepared {
-            let tx_state = self.tx_states.tx_state(prepared.tx);
-            tx_state.set_participants(prepared.part.participants().iter().copied());
-            tx_state.set_prepared(node, RecordStatus::Durable);
+    /// The incarnation that recovered this state may produce visible effects.
+    pub(super) fn begin_incarnation(&mut self, node: NodeId, state: State) {
+        let node_recovery = self.node(node);
+        node_recovery.boot_checked = true;
+        node_recovery.incarnation = state.incarnation;
+        node_recovery.log.begin(state);
+    }
+
+    /// W6, D10: an incarnation has recovered every durable record, or damage excuses the lost ones.
+    /// Returns how many records of the incarnation before it are kept.
+    fn check_recovered(&mut self, node: NodeId, found: &State) -> Result<usize, Violation> {
+        let node_recovery = self.node(node);
+        let damage = std::mem::take(&mut node_recovery.damage);
+        let complete_prefix = node_recovery.log.check_prefix(node, found);
+        if damage != Damage::LooksLikeTornTail
+            || complete_prefix.is_ok()
+            || !node_recovery.log.is_some_prefix(node, found)
+        {
+            return complete_prefix;
         }
-        for known in &state.outcomes {
-            self.decide(node, known.tx, known.decision)?;
-        }
-        for committing in &state.committing {
-            let tx_state = self.tx_states.tx_state(committing.tx);
-            tx_state.commit = RecordStatus::Durable;
-            tx_state.committed = true;
-            self.on_request_committed(node, committing.tx, Some(committing.request))?;
-        }
-        for client in &state.clients {
-            for (turn, tx) in &client.committed {
-                let tx_state = self.tx_states.tx_state(*tx);
-                tx_state.committed = true;
-                let request = tx_state.request.filter(|request| request.serial == turn.serial);
-                self.on_request_committed(node, *tx, request)?;
-            }
-        }
-        let node_model = self.node_model(node);
-        let log_torn = std::mem::take(&mut node_model.log_torn);
-        let torn_before_intact = std::mem::take(&mut node_model.torn_before_intact);
-        self.counts.torn_tails += u64::from(log_torn);
-        self.counts.torn_before_intact += u64::from(torn_before_intact);
-        let node_model = self.node_model(node);
-        node_model.boot_checked = true;
-        node_model.incarnation = state.incarnation;
-        let held =
-            state.prepared.iter().map(|prepared| (prepared.tx, prepared.part.ops().to_vec()));
-        node_model.held.clear();
-        node_model.held.extend(held);
-        node_model.values.clear();
-        node_model.values.extend(state.values.iter().map(|(key, value)| (*key, *value)));
-        node_model.expected.clear();
-        for prepared in &state.prepared {
-            // Its locks are still held, so no value that it reads has changed since.
-            expect_reads(node_model, prepared.tx, prepared.part.ops());
-        }
-        node_model.recovered_state = state;
-        node_model.log.clear();
-        node_model.durable = 0;
-        Ok(())
+        self.undetectable_loss = true;
+        Ok(0)
     }
 }
 
-fn file_number(file: FileId) -> Option<u32> {
-    match file {
-        FileId::Wal(file_number) | FileId::Snapshot(file_number) => Some(file_number),
-        FileId::Scratch => None,
-    }
-}
-
-/// W6, W7: the state `found` is the recovered state and a prefix of the log, with every durable
-/// record. Returns the number of records in that prefix.
-pub(super) fn check_prefix(
-    node: NodeId,
-    node_model: &NodeModel,
-    found: &State,
-) -> Result<usize, Violation> {
-    let mut replayed = node_model.recovered_state.clone();
-    for (count, payload) in node_model.log.iter().enumerate() {
-        if count >= node_model.durable && is_same_state(&replayed, found) {
-            return Ok(count);
-        }
-        let record = codec::decode::<Record>(payload).expect("it was decoded when it was appended");
-        replayed.apply(node, record);
-    }
-    if is_same_state(&replayed, found) {
-        return Ok(node_model.log.len());
-    }
-    let all = node_model.log.len();
-    let durable = node_model.durable;
-    let explanation = format!(
-        "{node} recovered a state that matches no prefix of its {all} records \
-         ({durable} durable): {}",
-        difference(&replayed, found)
-    );
-    Err(Violation::safety("W6 RecoveredStateIsALogPrefix", explanation))
-}
-
-/// Whether the state `found` is the recovered state and a prefix of the log, of any length.
-pub(super) fn is_some_prefix(node: NodeId, node_model: &NodeModel, found: &State) -> bool {
-    let mut replayed = node_model.recovered_state.clone();
-    for payload in node_model.log.iter() {
-        if is_same_state(&replayed, found) {
-            return true;
-        }
-        replayed.apply(
-            node,
-            codec::decode::<Record>(payload).expect("it was decoded when it was appended"),
-        );
-    }
-    is_same_state(&replayed, found)
-}
-
-/// Whether two states are equal, apart from what a node may forget: outcomes of ended transactions,
-/// and requests that are acknowledged by their client or exceed the capacity of the request log.
-fn is_same_state(replayed: &State, found: &State) -> bool {
-    replayed.values == found.values
-        && replayed.prepared == found.prepared
-        && replayed.committing == found.committing
-        && outcomes(replayed, found).eq(outcomes(found, found))
-        && remembered_requests(replayed, found) == remembered_requests(found, found)
-}
-
-/// The outcomes in `of` of transactions that have not ended in `found`.
-fn outcomes<'a>(
-    of: &'a State,
-    found: &'a State,
-) -> impl Iterator<Item = (stormglass::commit::TxId, Decision)> + 'a {
-    of.outcomes
-        .iter()
-        .filter(move |known| !has_ended(known.tx, found))
-        .map(|known| (known.tx, known.decision))
-}
-
-fn has_ended(tx: stormglass::commit::TxId, found: &State) -> bool {
-    let by = found.ended.iter().find(|ended| ended.coordinator == tx.coordinator);
-    by.is_some_and(|ended| ended.contains(stormglass::commit::Position::of(tx)))
-}
-
-/// The committed requests in `of` above the floors in `found`.
-fn remembered_requests(
-    of: &State,
-    found: &State,
-) -> Vec<(u64, stormglass::commit::RequestNumber, stormglass::commit::TxId)> {
-    let mut remembered = Vec::new();
-    for client in &of.clients {
-        let known = found.clients.iter().find(|known| known.client == client.client);
-        let floor = known.map(|known| known.floor).unwrap_or_default();
-        let above = client.committed.iter().filter(|(turn, _)| *turn > floor);
-        remembered.extend(above.map(|(turn, tx)| (client.client, *turn, *tx)));
-    }
-    remembered
-}
-
-/// The first difference, for the explanation of a violation.
-fn difference(replayed: &State, found: &State) -> String {
-    if replayed.values != found.values {
-        return format!("values {:?}, not {:?}", found.values, replayed.values);
-    }
-    if replayed.prepared != found.prepared {
-        let [found, replayed] = [found, replayed]
-            .map(|state| state.prepared.iter().map(|p| p.tx.to_string()).collect::<Vec<_>>());
-        return format!("prepared {found:?}, not {replayed:?}");
-    }
-    if replayed.committing != found.committing {
-        let [found, replayed] = [found, replayed]
-            .map(|state| state.committing.iter().map(|c| c.tx.to_string()).collect::<Vec<_>>());
-        return format!("committing {found:?}, not {replayed:?}");
-    }
-    let expected = remembered_requests(replayed, found);
-    let remembered = remembered_requests(found, found);
-    if remembered != expected {
-        return format!("remembered requests {remembered:?}, not {expected:?}");
-    }
-    format!("outcomes {:?}, not {:?}", found.outcomes, replayed.outcomes)
+/// W6: no incarnation can recover such a record.
+#[cold]
+pub(super) fn malformed_record(node: NodeId, error: &CodecError) -> Violation {
+    let explanation = format!("{node} appended a malformed record to its log: {error}");
+    Property::RecoveredStateIsALogPrefix.violated(explanation)
 }

@@ -14,11 +14,9 @@
 use stormglass::commit::{Record, State};
 use stormglass_node::{BootError, NodeId, ReadDisk, wal};
 
-use super::AtomicCommitChecker;
+use crate::property::Property;
 use stormglass_sim::disk::Disk;
 use stormglass_sim::property::Violation;
-
-const NAME: &str = "W9 RecoveryIsIdempotent";
 
 /// The states that one node has recovered, until its first visible effect.
 #[derive(Clone, Debug, Default)]
@@ -30,45 +28,38 @@ pub(super) struct RecoveredStates {
 }
 
 impl RecoveredStates {
+    /// Whether the present incarnation has recovered its state.
+    pub(super) fn is_found(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// W9: the present incarnation has recovered `found`, the same state as the one before it, if
+    /// that was killed before its first visible effect.
+    pub(super) fn check_found(&mut self, node: NodeId, found: &State) -> Result<(), Violation> {
+        let before = self.before.take();
+        check_same_state(node, before.as_ref(), found)
+    }
+
+    /// Notes the state that the present incarnation recovered.
+    pub(super) fn set_found(&mut self, found: State) {
+        self.found = Some(found);
+    }
+
     /// Takes the state that the present incarnation recovered; both are `None` afterwards.
     pub(super) fn take(&mut self) -> Option<State> {
-        self.before = None;
-        self.found.take()
+        std::mem::take(self).found
     }
 
     /// After a power cut, unsynced data may be lost: the next incarnation may recover another
     /// state.
     pub(super) fn forget(&mut self) {
-        self.found = None;
-        self.before = None;
-    }
-}
-
-impl AtomicCommitChecker {
-    /// An incarnation without a visible effect so far is about to write, or to remove the scratch
-    /// file.
-    pub(super) fn on_boot_writes(&mut self, node: NodeId, disk: &Disk) -> Result<(), Violation> {
-        let recovered_states = &mut self.node_model(node).recovered_states;
-        if recovered_states.found.is_some() {
-            return Ok(());
-        }
-        // If the checker cannot recover the disk here, the check at the first visible effect fails.
-        let Ok(found) = read_back(node, disk) else { return Ok(()) };
-        let before = recovered_states.before.take();
-        check_same_state(node, before.as_ref(), &found)?;
-        if self.is_damaged(node) {
-            self.check_recovered(node, &found)?;
-        }
-        self.node_model(node).recovered_states.found = Some(found);
-        Ok(())
+        *self = RecoveredStates::default();
     }
 
-    /// The process ends and the page cache stays, so nothing is lost.
-    pub(super) fn on_kill(&mut self, node: NodeId) {
-        let node_model = self.node_model(node);
-        let found = node_model.recovered_states.take().filter(|_| !node_model.boot_checked);
-        node_model.recovered_states.before = found;
-        self.on_crash(node);
+    /// The process ends before its first visible effect and the page cache stays, so nothing is
+    /// lost: the next incarnation must recover the same state.
+    pub(super) fn on_kill_during_boot(&mut self) {
+        self.before = self.take();
     }
 }
 
@@ -93,6 +84,8 @@ pub(super) fn check_same_state(
     after: &State,
 ) -> Result<(), Violation> {
     let Some(before) = before else { return Ok(()) };
+    // Every field by name, so that a new one is compared, too. Each recovery has an incarnation of
+    // its own.
     let State { incarnation: _, values, prepared, outcomes, committing, ended, clients } = before;
     let differs = [
         ("values", *values != after.values),
@@ -105,7 +98,7 @@ pub(super) fn check_same_state(
     match differs.iter().find(|(_, differs)| *differs) {
         Some((what, _)) => {
             let explanation = format!("{node} recovered twice, with different {what}");
-            Err(Violation::safety(NAME, explanation))
+            Err(Property::RecoveryIsIdempotent.violated(explanation))
         }
         None => Ok(()),
     }
@@ -118,7 +111,8 @@ pub(super) fn check_second_recovery(
     disk: &Disk,
 ) -> Result<(), Violation> {
     let after = read_back(node, disk).map_err(|error| {
-        Violation::safety(NAME, format!("{node} recovered, but a second recovery failed: {error}"))
+        Property::RecoveryIsIdempotent
+            .violated(format!("{node} recovered, but a second recovery failed: {error}"))
     })?;
     check_same_state(node, before, &after)
 }

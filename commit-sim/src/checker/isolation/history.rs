@@ -43,17 +43,33 @@ pub(super) type Edge = (u32, u32);
 /// When a committed request was first asked and when its client learnt the outcome, in true time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestSpan {
-    pub(super) request: RequestId,
-    pub(super) decision_number: u32,
-    pub(super) asked_us: u64,
+    request: RequestId,
+    decision_number: u32,
+    asked_us: u64,
     /// `u64::MAX` if it was never answered.
-    pub(super) answered_us: u64,
+    answered_us: u64,
+}
+
+impl RequestSpan {
+    /// A committed request, perhaps never answered.
+    pub(super) fn new(
+        request: RequestId,
+        decision_number: u32,
+        asked_us: u64,
+        answered_us: Option<u64>,
+    ) -> RequestSpan {
+        // A request without an answer precedes none in real time.
+        let answered_us = answered_us.unwrap_or(u64::MAX);
+        RequestSpan { request, decision_number, asked_us, answered_us }
+    }
 }
 
 impl History {
+    /// Removes all accesses; allocated memory is kept.
     pub(super) fn clear(&mut self) {
-        self.accesses.clear();
-        self.incarnation_start = 0;
+        let History { accesses, incarnation_start } = self;
+        accesses.clear();
+        *incarnation_start = 0;
     }
 
     /// Adds the reads of `ops` under the locks of that record. An `Add` reads, as it has a bound.
@@ -89,6 +105,7 @@ impl History {
         let mut versions: SortedMap<Key, Version> = SortedMap::default();
         for access in &self.accesses {
             let this = decision_number(access.tx);
+            // What never committed has no place in the order.
             if this == 0 {
                 continue;
             }
@@ -97,6 +114,7 @@ impl History {
                 edge((version.writer, this));
             }
             if access.writes {
+                // A transaction that reads a key and then writes it does not precede itself.
                 version
                     .readers
                     .drain(..)
@@ -122,6 +140,7 @@ struct Version {
 /// `spans` by descending decision number.
 pub(super) fn contradicts_real_time(spans: &mut [RequestSpan]) -> bool {
     spans.sort_unstable_by_key(|span| std::cmp::Reverse(span.decision_number));
+    // The earliest answer to a request that was decided later.
     let mut first_answer_us = u64::MAX;
     spans.iter().any(|span| {
         let late = first_answer_us < span.asked_us;
@@ -164,6 +183,16 @@ pub(super) fn cycle(edges: &[Edge], spans: &[RequestSpan]) -> Option<Vec<u32>> {
     Some(found.into_iter().filter(|at| *at <= max_decision).collect())
 }
 
+/// The requests that were decided in this order, as far as their clients asked for them.
+pub(super) fn requests_of(cycle: &[u32], spans: &[RequestSpan]) -> Vec<RequestId> {
+    let mut requests = Vec::new();
+    for decision_number in cycle {
+        let span = spans.iter().find(|span| span.decision_number == *decision_number);
+        requests.extend(span.map(|span| span.request));
+    }
+    requests
+}
+
 /// Depth-first search for an edge back to a vertex of the current path. Iterative, as paths are
 /// long.
 fn find_cycle(after: &[Vec<u32>]) -> Option<Vec<u32>> {
@@ -175,6 +204,7 @@ fn find_cycle(after: &[Vec<u32>]) -> Option<Vec<u32>> {
             let at = *at as usize;
             on_path[at] = true;
             match after[at].get(*next) {
+                // Only the start can be done already: an earlier search has reached it.
                 _ if done[at] => {
                     on_path[at] = false;
                     path.pop();

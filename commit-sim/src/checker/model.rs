@@ -1,0 +1,310 @@
+//! What is known of a run: its transactions, its requests, the ends of the logs and the nodes that
+//! never boot again.
+//!
+//! Only the checker itself changes the model, by one method per fact. Properties read it.
+
+mod log_tail;
+mod request_state;
+mod tx_state;
+
+use std::sync::Arc;
+
+use stormglass::commit::{Decision, Op, RecordHeader, RecordKind, State, TxId};
+use stormglass_node::{FileId, NodeId, RequestId};
+
+use self::log_tail::LogTail;
+pub(crate) use self::request_state::RequestState;
+use self::tx_state::TxStates;
+pub(crate) use self::tx_state::{RecordStatus, TxState};
+use super::node_set::NodeSet;
+use crate::sorted_map::SortedMap;
+use stormglass_sim::disk::Disk;
+use stormglass_sim::plan::Plan;
+
+/// What is known of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    plan: Plan,
+    transactions: TxStates,
+    requests: SortedMap<RequestId, RequestState>,
+    /// By node.
+    log_tails: Vec<LogTail>,
+    /// Nodes that have refused to boot because of damage. They are never booted again.
+    refused: NodeSet,
+    /// When the faults ended, in true time.
+    healed_us: Option<u64>,
+    /// The number of COMMIT records so far. Their order is the order of the decisions.
+    decisions: u32,
+}
+
+impl Model {
+    pub(super) fn new(plan: &Plan) -> Model {
+        let mut model = Model {
+            plan: plan.clone(),
+            transactions: TxStates::default(),
+            requests: SortedMap::default(),
+            log_tails: Vec::new(),
+            refused: NodeSet::default(),
+            healed_us: None,
+            decisions: 0,
+        };
+        model.reset(plan);
+        model
+    }
+
+    /// Makes this the model of another run; allocated memory is kept.
+    pub(super) fn reset(&mut self, plan: &Plan) {
+        // Every field by name: what another run left behind would make a property lie.
+        let Model { plan: old, transactions, requests, log_tails, refused, healed_us, decisions } =
+            self;
+        let nodes = usize::from(plan.nodes);
+        old.clone_from(plan);
+        transactions.reset(nodes);
+        requests.clear();
+        log_tails.iter_mut().for_each(LogTail::clear);
+        log_tails.resize_with(nodes, LogTail::default);
+        *refused = NodeSet::default();
+        *healed_us = None;
+        *decisions = 0;
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// When the faults ended, in true time.
+    #[inline]
+    pub(super) fn healed_us(&self) -> Option<u64> {
+        self.healed_us
+    }
+
+    /// Whether the plan keeps the node down after the faults.
+    pub(super) fn is_never_restarted(&self, node: NodeId) -> bool {
+        self.plan.permanently_down.contains(&node)
+    }
+
+    /// Whether the node never boots again: by plan, or because it refused to.
+    pub(super) fn is_permanently_down(&self, node: NodeId) -> bool {
+        self.is_never_restarted(node) || self.refused.contains(node)
+    }
+
+    /// Whether any node is permanently down.
+    pub(super) fn has_permanently_down_nodes(&self) -> bool {
+        !self.plan.permanently_down.is_empty() || !self.refused.is_empty()
+    }
+
+    /// The state of a request, if any fact has named it.
+    #[inline]
+    pub(super) fn request(&self, id: RequestId) -> Option<&RequestState> {
+        self.requests.get(id)
+    }
+
+    pub(super) fn requests(&self) -> impl Iterator<Item = (RequestId, &RequestState)> + Clone {
+        self.requests.iter()
+    }
+
+    /// The transaction that has committed a request.
+    #[inline]
+    pub(super) fn committed_by(&self, id: RequestId) -> Option<&TxState> {
+        self.transactions.get(self.requests.get(id)?.committed()?)
+    }
+
+    /// All transactions, in the order in which facts have named them.
+    pub(super) fn transactions(&self) -> impl Iterator<Item = &TxState> {
+        self.transactions.iter()
+    }
+
+    /// The state of a transaction, if any fact has named it.
+    #[inline]
+    pub(super) fn known_transaction(&self, tx: TxId) -> Option<&TxState> {
+        self.transactions.get(tx)
+    }
+
+    /// The state of a transaction, added if it is new.
+    #[inline]
+    pub(super) fn transaction(&mut self, tx: TxId) -> &TxState {
+        self.transactions.get_or_add(tx)
+    }
+
+    /// The number of records in the node's log that have become durable since the last call of
+    /// [`remove_durable`](Model::remove_durable).
+    #[inline]
+    pub(super) fn newly_durable(&self, node: NodeId, disk: &Disk) -> usize {
+        self.log_tails[usize::from(node.0)].durable(disk)
+    }
+
+    /// One of these records.
+    #[inline]
+    pub(super) fn pending_record(&self, node: NodeId, index: usize) -> (TxId, RecordKind) {
+        self.log_tails[usize::from(node.0)].record(index)
+    }
+}
+
+/// Facts about the cluster and its clients.
+impl Model {
+    pub(super) fn heal(&mut self, at_us: u64) {
+        self.healed_us = Some(at_us);
+    }
+
+    /// The node's process has ended: its log is what its next incarnation recovers.
+    pub(super) fn crash(&mut self, node: NodeId) {
+        self.transactions.crash(node);
+        self.log_tails[usize::from(node.0)].clear();
+    }
+
+    pub(super) fn refuse_to_boot(&mut self, node: NodeId) {
+        self.refused.insert(node);
+    }
+
+    /// A client asks for a request or, without operations, for its outcome.
+    pub(super) fn ask(&mut self, at_us: u64, id: RequestId, ops: Option<&Arc<[Op]>>) {
+        let request_state = self.requests.get_or_default(id);
+        request_state.on_asked(self.healed_us.is_some());
+        if let Some(ops) = ops {
+            request_state.on_transaction_asked(at_us, ops);
+        }
+    }
+
+    /// A client learns that its request is committed.
+    pub(super) fn answer_committed(&mut self, at_us: u64, id: RequestId) {
+        self.requests.get_or_default(id).on_committed_answer(at_us);
+    }
+
+    /// A coordinator reports the request as committed to its client.
+    #[inline]
+    pub(super) fn report_committed(&mut self, id: RequestId) {
+        self.requests.get_or_default(id).report_committed();
+    }
+
+    /// A coordinator reports the request as aborted to its client. Returns whether it is the first
+    /// such report.
+    pub(super) fn report_aborted(&mut self, id: RequestId) -> bool {
+        self.requests.get_or_default(id).report_aborted()
+    }
+
+    /// The transaction has committed the request.
+    #[inline]
+    pub(super) fn commit_request(&mut self, request: RequestId, tx: TxId) {
+        self.requests.get_or_default(request).commit(tx);
+    }
+}
+
+/// Facts about messages.
+impl Model {
+    /// The coordinator sends Prepare.
+    #[inline]
+    pub(super) fn send_prepare(
+        &mut self,
+        at_us: u64,
+        tx: TxId,
+        request: RequestId,
+        participants: &[NodeId],
+    ) {
+        let tx_state = self.transactions.get_or_add(tx);
+        tx_state.set_participants(participants.iter().copied());
+        tx_state.set_request(request);
+        tx_state.begin(at_us);
+    }
+
+    #[inline]
+    pub(super) fn send_commit(&mut self, tx: TxId) {
+        self.transactions.get_or_add(tx).send_commit();
+    }
+
+    #[inline]
+    pub(super) fn send_abort(&mut self, tx: TxId) {
+        self.transactions.get_or_add(tx).send_abort();
+    }
+
+    /// A Yes vote reaches the coordinator.
+    #[inline]
+    pub(super) fn receive_yes(&mut self, tx: TxId, from: NodeId) {
+        self.transactions.get_or_add(tx).receive_yes(from);
+    }
+
+    /// An Ack reaches the coordinator.
+    #[inline]
+    pub(super) fn receive_ack(&mut self, tx: TxId, from: NodeId) {
+        self.transactions.get_or_add(tx).receive_ack(from);
+    }
+}
+
+/// Facts about logs.
+impl Model {
+    /// A record is appended to `file`, which ends at `end` then.
+    #[inline]
+    pub(super) fn append(&mut self, node: NodeId, file: FileId, end: u64, record: RecordHeader) {
+        let RecordHeader { kind, tx, request } = record;
+        self.log_tails[usize::from(node.0)].append(file, end, tx, kind);
+        self.transactions.get_or_add(tx).set_request(request);
+    }
+
+    /// A record names the participants.
+    #[inline]
+    pub(super) fn name_participants(
+        &mut self,
+        tx: TxId,
+        participants: impl Iterator<Item = NodeId>,
+    ) {
+        self.transactions.get_or_add(tx).set_participants(participants);
+    }
+
+    #[inline]
+    pub(super) fn append_prepared(&mut self, node: NodeId, tx: TxId) {
+        self.transactions.get_or_add(tx).set_prepared(node, RecordStatus::Appended);
+    }
+
+    #[inline]
+    pub(super) fn append_commit(&mut self, at_us: u64, tx: TxId) {
+        self.decisions += 1;
+        let tx_state = self.transactions.get_or_add(tx);
+        tx_state.append_commit(self.decisions);
+        tx_state.begin(at_us);
+    }
+
+    #[inline]
+    pub(super) fn append_outcome(&mut self, node: NodeId, tx: TxId, decision: Decision) {
+        self.transactions.get_or_add(tx).set_outcome(node, decision, RecordStatus::Appended);
+    }
+
+    #[inline]
+    pub(super) fn append_end(&mut self, tx: TxId) {
+        self.transactions.get_or_add(tx).end();
+    }
+
+    #[inline]
+    pub(super) fn make_prepared_durable(&mut self, node: NodeId, tx: TxId) {
+        self.transactions.get_or_add(tx).set_prepared(node, RecordStatus::Durable);
+    }
+
+    #[inline]
+    pub(super) fn make_commit_durable(&mut self, tx: TxId) {
+        self.transactions.get_or_add(tx).make_commit_durable();
+    }
+
+    /// The node's outcome record is durable.
+    #[inline]
+    pub(super) fn decide(&mut self, node: NodeId, tx: TxId, decision: Decision) {
+        self.transactions.get_or_add(tx).decide(node, decision);
+    }
+
+    /// Removes the first `count` pending records.
+    #[inline]
+    pub(super) fn remove_durable(&mut self, node: NodeId, count: usize) {
+        self.log_tails[usize::from(node.0)].remove_first(count);
+    }
+
+    /// An incarnation has recovered these prepared transactions.
+    pub(super) fn recover_prepared(&mut self, node: NodeId, state: &State) {
+        for prepared in &state.prepared {
+            let tx_state = self.transactions.get_or_add(prepared.tx);
+            tx_state.set_participants(prepared.part.participants().iter().copied());
+            tx_state.set_prepared(node, RecordStatus::Durable);
+        }
+    }
+
+    /// A recovered coordinator remembers that the transaction has committed a request.
+    pub(super) fn recover_committed(&mut self, tx: TxId) {
+        self.transactions.get_or_add(tx).recover_committed();
+    }
+}
