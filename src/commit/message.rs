@@ -246,6 +246,8 @@ mod tests {
     use stormglass_node::id::{Incarnation, NodeId};
 
     use super::*;
+    use crate::commit::op::{Action, Op};
+    use crate::commit::part::Age;
 
     #[test]
     fn a_message_stays_small() {
@@ -265,5 +267,83 @@ mod tests {
         let reply = InquiryReply::Aborted(RecordIsDurable(()));
         assert_eq!(codec::encode(&reply), [1]);
         assert_eq!(codec::decode::<InquiryReply>(&[1]), Ok(reply));
+    }
+
+    /// What is on connections and in event logs must remain readable: the bytes in hexadecimal, and
+    /// the JSON after the ids.
+    #[test]
+    fn each_kind_of_message_keeps_its_bytes_and_its_json() {
+        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation(2), serial: 3 };
+        let request = RequestId { client: 4, serial: 5, attempt: 6 };
+        let proof = RecordIsDurable(());
+        let key = Key::new("k").expect("short");
+        let op = Op { node: NodeId(7), key, action: Action::Put(-8) };
+        let part = Part::of_all(Age { at: 9, by: request }, &[op].into()).expect("one operation");
+        let open = Position { incarnation: Incarnation(2), serial: 1 };
+        let end_mark = EndMark::new(Position::of(tx), [open].into_iter(), None);
+        let reads = Reads::from(&[Some(10), None][..]);
+        let no = |refusal| Message::Vote { tx, request, vote: Vote::No(refusal) };
+        let reply = |reply| Message::InquiryReply { tx, request, reply };
+        let cases = [
+            (
+                Message::Prepare { tx, request, part, end_mark: end_mark.clone() },
+                "000102030405060904050601070107016b000f0203010201",
+                concat!(
+                    r#","part":{"age":{"at":9,"by":{"client":4,"serial":5,"attempt":6}},"#,
+                    r#""participants":[7],"ops":[{"node":7,"key":"k","action":{"Put":-8}}]},"#,
+                    r#""word":{"below":{"life":2,"serial":3},"open":[{"life":2,"serial":1}]}"#
+                ),
+            ),
+            (
+                Message::Vote { tx, request, vote: Vote::Yes { reads, proof } },
+                "010102030405060002011400",
+                r#","vote":{"Yes":{"reads":[10,null]}}"#,
+            ),
+            (
+                no(Refusal::Conflict { holder: tx }),
+                "010102030405060100010203",
+                r#","vote":{"No":{"Conflict":{"holder":{"coordinator":1,"incarnation":2,"serial":3}}}}"#,
+            ),
+            (
+                no(Refusal::Bound { key }),
+                "010102030405060101016b",
+                r#","vote":{"No":{"Bound":{"key":"k"}}}"#,
+            ),
+            (
+                no(Refusal::Overflow { key }),
+                "010102030405060102016b",
+                r#","vote":{"No":{"Overflow":{"key":"k"}}}"#,
+            ),
+            (no(Refusal::Aborted), "010102030405060103", r#","vote":{"No":"Aborted"}"#),
+            (
+                Message::Commit { tx, request, end_mark: end_mark.clone(), proof },
+                "020102030405060203010201",
+                r#","word":{"below":{"life":2,"serial":3},"open":[{"life":2,"serial":1}]}"#,
+            ),
+            (
+                Message::Abort { tx, request, end_mark },
+                "030102030405060203010201",
+                r#","word":{"below":{"life":2,"serial":3},"open":[{"life":2,"serial":1}]}"#,
+            ),
+            (Message::Ack { tx, request, proof }, "04010203040506", ""),
+            (Message::Inquire { tx, request }, "05010203040506", ""),
+            (reply(InquiryReply::Committed(proof)), "0601020304050600", r#","said":"Committed""#),
+            (reply(InquiryReply::Aborted(proof)), "0601020304050601", r#","said":"Aborted""#),
+            (reply(InquiryReply::Uncertain), "0601020304050602", r#","said":"Uncertain""#),
+        ];
+        let ids = concat!(
+            r#""tx":{"coordinator":1,"incarnation":2,"serial":3},"#,
+            r#""name":{"client":4,"serial":5,"attempt":6}"#
+        );
+        for (message, expected_hex, expected_rest) in cases {
+            let bytes = codec::encode(&message);
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, expected_hex);
+            assert_eq!(codec::decode::<Message>(&bytes).as_ref(), Ok(&message));
+            let json = serde_json::to_string(&message).expect("plain data");
+            let kind = message.kind();
+            assert_eq!(json, format!(r#"{{"{kind}":{{{ids}{expected_rest}}}}}"#));
+            assert_eq!(serde_json::from_str::<Message>(&json).expect("the same"), message);
+        }
     }
 }
