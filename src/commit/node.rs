@@ -4,7 +4,7 @@ use super::config::Config;
 use super::context::{Context, DurableRecord};
 use super::coordinator::Coordinator;
 use super::event::{DropReason, Event};
-use super::message::Message;
+use super::message::{Body, Message};
 use super::participant::Participant;
 use super::record::Record;
 use super::request::{Request, Response};
@@ -135,8 +135,8 @@ impl CommitNode {
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, out: &mut Outbox<Self>) {
-        let (tx, request) = (message.tx(), message.request());
         let CommitNode { context: cx, coordinator, participant } = self;
+        let Message { tx, request, .. } = message;
         if from == cx.id() || !cx.is_member(from) {
             return cx.drop_message(from, tx, request, DropReason::UnknownSender, out);
         }
@@ -147,19 +147,17 @@ impl CommitNode {
             }
             participant.on_end_mark(cx, from, end_mark);
         }
-        match message {
-            Message::Prepare { part, .. } => participant.on_prepare(cx, tx, request, part, out),
-            Message::Vote { vote, .. } => coordinator.on_vote(cx, from, tx, request, vote, out),
-            Message::Commit { .. } => participant.on_commit(cx, tx, request, out),
-            Message::Abort { .. } => participant.on_abort(cx, tx, out),
-            Message::Ack { .. } => coordinator.on_ack(cx, from, tx, request, out),
-            Message::Inquire { .. } if tx.coordinator == cx.id() => {
+        match message.body {
+            Body::Prepare { part, .. } => participant.on_prepare(cx, tx, request, part, out),
+            Body::Vote(vote) => coordinator.on_vote(cx, from, tx, request, vote, out),
+            Body::Commit { .. } => participant.on_commit(cx, tx, request, out),
+            Body::Abort { .. } => participant.on_abort(cx, tx, out),
+            Body::Ack { .. } => coordinator.on_ack(cx, from, tx, request, out),
+            Body::Inquire if tx.coordinator == cx.id() => {
                 coordinator.on_inquiry_as_coordinator(cx, from, tx, request, out)
             }
-            Message::Inquire { .. } => {
-                participant.on_inquiry_as_participant(cx, from, tx, request, out)
-            }
-            Message::InquiryReply { reply, .. } => {
+            Body::Inquire => participant.on_inquiry_as_participant(cx, from, tx, request, out),
+            Body::InquiryReply(reply) => {
                 participant.on_inquiry_reply(cx, from, tx, request, reply, out)
             }
         }
@@ -213,14 +211,14 @@ impl CommitNode {
 
     /// Whether this message would make the node take part in another transaction.
     pub fn starts_new_work(&self, message: &Message) -> bool {
-        match message {
-            Message::Prepare { tx, .. } => !self.participant.knows(*tx),
-            Message::Vote { .. }
-            | Message::Commit { .. }
-            | Message::Abort { .. }
-            | Message::Ack { .. }
-            | Message::Inquire { .. }
-            | Message::InquiryReply { .. } => false,
+        match message.body {
+            Body::Prepare { .. } => !self.participant.knows(message.tx),
+            Body::Vote(_)
+            | Body::Commit { .. }
+            | Body::Abort { .. }
+            | Body::Ack { .. }
+            | Body::Inquire
+            | Body::InquiryReply(_) => false,
         }
     }
 

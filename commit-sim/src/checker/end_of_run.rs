@@ -1,7 +1,7 @@
 //! Properties of the end of a run: L1, L2, L3, AC5, W11, I5.
 
 use stormglass::commit::TxId;
-use stormglass::commit::{Decision, Message, Position};
+use stormglass::commit::{Body, Decision, Message, Position};
 use stormglass_node::{FileId, NodeId};
 
 use super::AtomicCommitChecker;
@@ -71,10 +71,10 @@ impl AtomicCommitChecker {
 
     pub(super) fn count_commit_to_down_node(&mut self, to: NodeId, message: &Message) {
         if self.healed_us.is_some()
-            && matches!(message, Message::Commit { .. })
+            && matches!(message.body, Body::Commit { .. })
             && self.plan.permanently_down.contains(&to)
         {
-            self.tx_states.tx_state(message.tx()).commits_to_down_nodes += 1;
+            self.tx_states.tx_state(message.tx).commits_to_down_nodes += 1;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use stormglass::commit::TxId;
 use stormglass::commit::{
-    AbortReason, Decision, EndedTransactions, InquiryReply, Message, Outcome, Reads, Refusal,
+    AbortReason, Body, Decision, EndedTransactions, InquiryReply, Message, Outcome, Reads, Refusal,
     Response, Vote,
 };
 use stormglass_node::{NodeId, RequestId};
@@ -18,31 +18,27 @@ impl AtomicCommitChecker {
         node: NodeId,
         message: &Message,
     ) -> Result<(), Violation> {
-        let tx = message.tx();
-        match message {
-            Message::Prepare { part, .. } => {
+        let tx = message.tx;
+        match &message.body {
+            Body::Prepare { part, .. } => {
                 let tx_state = self.tx_states.tx_state(tx);
                 tx_state.set_participants(part.participants().iter().copied());
-                tx_state.request.get_or_insert(message.request());
+                tx_state.request.get_or_insert(message.request);
                 if tx_state.begun_us == 0 {
                     tx_state.begun_us = at_us;
                 }
                 Ok(())
             }
-            Message::Vote { vote: Vote::Yes { reads, .. }, .. } => {
-                self.on_yes_sent(node, tx, reads)
-            }
-            Message::Vote { vote: Vote::No(refusal), .. } => {
-                self.on_refusal_sent(node, tx, *refusal)
-            }
-            Message::Commit { .. } => self.on_commit_sent(node, tx),
-            Message::Abort { .. } => self.on_abort_sent(node, tx),
-            Message::Ack { .. } => self.on_ack_sent(node, tx),
-            Message::Inquire { .. } => {
+            Body::Vote(Vote::Yes { reads, .. }) => self.on_yes_sent(node, tx, reads),
+            Body::Vote(Vote::No(refusal)) => self.on_refusal_sent(node, tx, *refusal),
+            Body::Commit { .. } => self.on_commit_sent(node, tx),
+            Body::Abort { .. } => self.on_abort_sent(node, tx),
+            Body::Ack { .. } => self.on_ack_sent(node, tx),
+            Body::Inquire => {
                 self.counts.inquiries += 1;
                 Ok(())
             }
-            Message::InquiryReply { reply, .. } => self.on_inquiry_reply_sent(node, tx, *reply),
+            Body::InquiryReply(reply) => self.on_inquiry_reply_sent(node, tx, *reply),
         }
     }
 
@@ -170,7 +166,7 @@ impl AtomicCommitChecker {
     }
 
     pub(super) fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
-        let tx = message.tx();
+        let tx = message.tx;
         if let Some(end_mark) = message.end_mark().filter(|_| tx.coordinator == from) {
             let received_end_marks = &mut self.node_model(node).received_end_marks;
             match received_end_marks.iter_mut().find(|ended| ended.coordinator == from) {
@@ -184,29 +180,26 @@ impl AtomicCommitChecker {
                 }
             }
         }
-        match message {
-            Message::Ack { .. } if tx.coordinator == node => {
+        match &message.body {
+            Body::Ack { .. } if tx.coordinator == node => {
                 self.tx_states.tx_state(tx).acked |= 1 << from.0
             }
-            Message::Vote { vote: Vote::Yes { .. }, .. } if tx.coordinator == node => {
+            Body::Vote(Vote::Yes { .. }) if tx.coordinator == node => {
                 self.tx_states.tx_state(tx).yes |= 1 << from.0;
             }
-            Message::InquiryReply {
-                reply: InquiryReply::Committed(_) | InquiryReply::Aborted(_),
-                ..
-            } => {
+            Body::InquiryReply(InquiryReply::Committed(_) | InquiryReply::Aborted(_)) => {
                 let in_doubt = self.node_model(node).recovered_in_doubt(tx);
                 self.counts.resolved_by_peer += u64::from(in_doubt);
             }
-            Message::Commit { .. } | Message::Abort { .. } => {
+            Body::Commit { .. } | Body::Abort { .. } => {
                 let in_doubt = self.node_model(node).recovered_in_doubt(tx);
                 self.counts.resolved_by_coordinator += u64::from(in_doubt);
             }
-            Message::Prepare { .. }
-            | Message::Vote { .. }
-            | Message::Ack { .. }
-            | Message::Inquire { .. }
-            | Message::InquiryReply { .. } => {}
+            Body::Prepare { .. }
+            | Body::Vote(_)
+            | Body::Ack { .. }
+            | Body::Inquire
+            | Body::InquiryReply(_) => {}
         }
     }
 
