@@ -541,10 +541,10 @@ impl Coordinator {
     /// After boot: sends Commit again for every committed transaction that is not acknowledged by
     /// all.
     pub(super) fn resume_coordinated(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
-        for tx in self.coordinated.keys() {
-            let proof = cx.recovered_proof(CommittedTx(tx));
-            self.coordinated.get_mut(tx).expect("a key of this map").stage =
-                Stage::Committing(proof);
+        for proof in cx.take_recovered_commits() {
+            let tx = proof.get().0;
+            let Some(coordinated) = self.coordinated.get_mut(tx) else { continue };
+            coordinated.stage = Stage::Committing(proof);
             self.retransmit(cx, tx, out);
         }
     }

@@ -1,7 +1,7 @@
 //! The node: dispatches inputs to its coordinator and participant halves.
 
 use super::config::Config;
-use super::context::{Context, DurableRecord};
+use super::context::{Context, DurableRecord, RecoveredRecords};
 use super::coordinator::Coordinator;
 use super::event::{DropReason, Event};
 use super::message::{Body, Message};
@@ -46,8 +46,9 @@ impl Node for CommitNode {
             entropy: boot.entropy,
             ..WalOptions::default()
         };
-        let wal = Wal::begin(recovered.resume_point, options, &state, out);
-        Ok(CommitNode::recovered(config, boot.id, boot.now, wal, state))
+        let (wal, boot_snapshot) = Wal::begin(recovered.resume_point, options, &state, out);
+        let records = RecoveredRecords::of(&boot_snapshot);
+        Ok(CommitNode::recovered(config, boot.id, boot.now, wal, records, state))
     }
 
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
@@ -90,9 +91,16 @@ impl CommitNode {
         state
     }
 
-    fn recovered(config: &Config, id: NodeId, now: Time, wal: Wal, state: State) -> CommitNode {
+    fn recovered(
+        config: &Config,
+        id: NodeId,
+        now: Time,
+        wal: Wal,
+        records: RecoveredRecords,
+        state: State,
+    ) -> CommitNode {
         let store = Store::new(state.values);
-        let mut context = Context::new(config, id, state.incarnation, now, wal, store);
+        let mut context = Context::new(config, id, state.incarnation, now, wal, records, store);
         let participant =
             Participant::recovered(&mut context, state.prepared, state.outcomes, state.ended);
         let coordinator = Coordinator::recovered(id, &state.clients, state.committing);

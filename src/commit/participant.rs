@@ -474,17 +474,19 @@ impl Participant {
 
     /// After boot: inquires at once about every transaction in doubt.
     pub(super) fn resume_participations(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
-        for tx in self.participations.keys() {
-            let proof = cx.recovered_proof(PreparedTx(tx));
-            self.participations.get_mut(tx).expect("a key of this map").stage =
-                Stage::Prepared(proof);
+        for proof in cx.take_recovered_prepared() {
+            let tx = proof.get().0;
+            let Some(participation) = self.participations.get_mut(tx) else { continue };
+            participation.stage = Stage::Prepared(proof);
             self.inquire(cx, tx, out);
         }
     }
 
+    /// After boot: the outcomes that were read back may be sent.
     pub(super) fn resume_outcomes(&mut self, cx: &mut Context) {
-        for (tx, known) in self.outcomes.iter_mut() {
-            known.proof = Some(cx.recovered_proof(OutcomeTx(tx)));
+        for proof in cx.take_recovered_outcomes() {
+            let Some(known) = self.outcomes.get_mut(proof.get().0) else { continue };
+            known.proof = Some(proof);
         }
     }
 }
