@@ -2,8 +2,8 @@
 //! failed.
 
 use stormglass::commit::{
-    Action, Age, CommitNode, Config, EndMark, Key, Message, Op, Part, Position, RecordIsDurable,
-    TxId,
+    Action, Age, Body, CommitNode, Config, EndMark, Key, Message, Op, Part, Position,
+    RecordIsDurable, TxId,
 };
 use stormglass_commit_sim::workload::ClientRequest;
 use stormglass_node::{
@@ -250,11 +250,10 @@ fn only_a_prepare_of_an_unknown_transaction_begins_participation() {
     let end_mark = EndMark::new(Position::default(), std::iter::empty(), None);
     let part =
         Part::of_all(Age { at: 1, by: C1_1 }, &[put(0), put(1)].into()).expect("two operations");
-    let prepare = |tx| Message::Prepare {
+    let prepare = |tx| Message {
         tx,
         request: C1_1,
-        part: part.of(NodeId(1)),
-        end_mark: end_mark.clone(),
+        body: Body::Prepare { part: part.of(NodeId(1)), end_mark: end_mark.clone() },
     };
     let (mut disk, mut out) = (Disk::default(), Outbox::default());
     let config = Config::new([coordinator, NodeId(1)]);
@@ -290,12 +289,9 @@ fn only_a_prepare_of_an_unknown_transaction_begins_participation() {
     settle(&mut node, &mut out);
     assert!(!node.starts_new_work(&prepare(tx)));
     assert!(node.starts_new_work(&prepare(TxId { serial: 2, ..tx })));
-    let commit = Message::Commit {
-        tx,
-        request: C1_1,
-        end_mark: end_mark.clone(),
-        proof: RecordIsDurable::forged(),
-    };
-    let abort = Message::Abort { tx, request: C1_1, end_mark: end_mark.clone() };
+    let proof = RecordIsDurable::forged();
+    let commit =
+        Message { tx, request: C1_1, body: Body::Commit { end_mark: end_mark.clone(), proof } };
+    let abort = Message { tx, request: C1_1, body: Body::Abort { end_mark: end_mark.clone() } };
     assert!(!node.starts_new_work(&commit) && !node.starts_new_work(&abort));
 }

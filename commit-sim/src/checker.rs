@@ -29,8 +29,8 @@ mod removal;
 mod write_ahead;
 
 use stormglass::commit::{
-    Decision, InquiryReply, Message, Op, Outcome, RecordHeader, RecordKind, RecordView, Refusal,
-    Request, Response, TxId, Vote,
+    Body, Decision, InquiryReply, Message, Op, Outcome, RecordHeader, RecordKind, RecordView,
+    Refusal, Request, Response, TxId, Vote,
 };
 use stormglass_node::{DiskOp, Effect, FileId, Input, NodeId, RequestId, wal};
 
@@ -472,72 +472,69 @@ impl AtomicCommitChecker {
         to: NodeId,
         message: &Message,
     ) -> Result<(), Violation> {
-        let tx = message.tx();
-        match message {
-            Message::Prepare { part, .. } => {
-                self.model.send_prepare(at_us, tx, message.request(), part.participants());
+        let tx = message.tx;
+        match &message.body {
+            Body::Prepare { part, .. } => {
+                self.model.send_prepare(at_us, tx, message.request, part.participants());
                 Ok(())
             }
-            Message::Vote { vote: Vote::Yes { reads, .. }, .. } => {
+            Body::Vote(Vote::Yes { reads, .. }) => {
                 let tx_state = self.model.transaction(tx);
                 write_ahead::check_yes(node, tx_state)?;
                 decisions::check_yes(node, tx_state)?;
                 self.isolation.check_vote_reads(node, tx, reads)
             }
-            Message::Vote { vote: Vote::No(refusal), .. } => match refusal {
+            Body::Vote(Vote::No(refusal)) => match refusal {
                 Refusal::Conflict { holder } => {
                     isolation::check_conflict(node, tx, self.model.transaction(*holder))
                 }
                 Refusal::Bound { .. } | Refusal::Overflow { .. } | Refusal::Aborted => Ok(()),
             },
-            Message::Commit { .. } => {
+            Body::Commit { .. } => {
                 self.liveness.on_commit_sent(to, tx, &self.model);
                 write_ahead::check_commit(node, self.model.transaction(tx))?;
                 self.model.send_commit(tx);
                 Ok(())
             }
-            Message::Abort { .. } => {
+            Body::Abort { .. } => {
                 write_ahead::check_abort(node, self.model.transaction(tx))?;
                 self.model.send_abort(tx);
                 Ok(())
             }
-            Message::Ack { .. } => write_ahead::check_ack(node, self.model.transaction(tx)),
-            Message::Inquire { .. } => {
+            Body::Ack { .. } => write_ahead::check_ack(node, self.model.transaction(tx)),
+            Body::Inquire => {
                 self.coverage.on_inquiry();
                 Ok(())
             }
-            Message::InquiryReply { reply, .. } => {
+            Body::InquiryReply(reply) => {
                 write_ahead::check_inquiry_reply(node, self.model.transaction(tx), *reply)
             }
         }
     }
 
     fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
-        let tx = message.tx();
+        let tx = message.tx;
         self.liveness.on_message_received(node, from, message);
-        match message {
-            Message::Ack { .. } if tx.coordinator == node => self.model.receive_ack(tx, from),
-            Message::Vote { vote: Vote::Yes { .. }, .. } if tx.coordinator == node => {
+        match &message.body {
+            Body::Ack { .. } if tx.coordinator == node => self.model.receive_ack(tx, from),
+            Body::Vote(Vote::Yes { .. }) if tx.coordinator == node => {
                 self.model.receive_yes(tx, from);
             }
-            Message::InquiryReply {
-                reply: InquiryReply::Committed(_) | InquiryReply::Aborted(_),
-                ..
-            } => {
+            Body::InquiryReply(InquiryReply::Committed(_) | InquiryReply::Aborted(_)) => {
                 if self.is_in_doubt_since_boot(node, tx) {
                     self.coverage.on_resolved_by_peer();
                 }
             }
-            Message::Commit { .. } | Message::Abort { .. } => {
+            Body::Commit { .. } | Body::Abort { .. } => {
                 if self.is_in_doubt_since_boot(node, tx) {
                     self.coverage.on_resolved_by_coordinator();
                 }
             }
-            Message::Prepare { .. }
-            | Message::Vote { .. }
-            | Message::Ack { .. }
-            | Message::Inquire { .. }
-            | Message::InquiryReply { .. } => {}
+            Body::Prepare { .. }
+            | Body::Vote(_)
+            | Body::Ack { .. }
+            | Body::Inquire
+            | Body::InquiryReply(_) => {}
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use stormglass::client::{Client, ClientOptions, TxResult};
 use stormglass::commit::view::View;
-use stormglass::commit::{Action, CommitNode, Config, Key, Message, Op, Vote};
+use stormglass::commit::{Action, Body, CommitNode, Config, Key, Message, Op, Vote};
 use stormglass_node::runtime::{
     Continuation, Ending, Observer, RunningNode, Settings, Status, SurvivingFiles, start,
 };
@@ -294,7 +294,10 @@ impl Observer<CommitNode> for TerminateBeforeCommit {
     }
 
     fn input(&mut self, _: Time, input: &Input<CommitNode>, _: u64) -> io::Result<Continuation> {
-        let commit = matches!(input, Input::Message { message: Message::Commit { .. }, .. });
+        let commit = matches!(
+            input,
+            Input::Message { message: Message { body: Body::Commit { .. }, .. }, .. }
+        );
         Ok(if self.voted && commit { Continuation::Terminate } else { Continuation::Proceed })
     }
 
@@ -307,7 +310,7 @@ impl Observer<CommitNode> for TerminateBeforeCommit {
     ) -> io::Result<Continuation> {
         self.voted |= matches!(
             effect,
-            Effect::Send { message: Message::Vote { vote: Vote::Yes { .. }, .. }, .. }
+            Effect::Send { message: Message { body: Body::Vote(Vote::Yes { .. }), .. }, .. }
         );
         Ok(Continuation::Proceed)
     }
@@ -333,7 +336,7 @@ impl Observer<CommitNode> for PrintRecovery {
         if !self.over
             && let Input::Message {
                 from,
-                message: message @ (Message::Commit { .. } | Message::Abort { .. }),
+                message: message @ Message { body: Body::Commit { .. } | Body::Abort { .. }, .. },
             } = input
         {
             self.over = true;
@@ -350,7 +353,7 @@ impl Observer<CommitNode> for PrintRecovery {
         _: u64,
     ) -> io::Result<Continuation> {
         if !self.over
-            && let Effect::Send { to, message: Message::Inquire { tx, .. } } = effect
+            && let Effect::Send { to, message: Message { tx, body: Body::Inquire, .. } } = effect
         {
             let _ = say!("  {tx} is prepared without a decision: sends Inquire to {to}");
         }

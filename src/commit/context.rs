@@ -3,6 +3,8 @@
 //! which proof the record yields, and locks only through a grant that wakes waiters.
 
 use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::mem;
 
 use super::config::Config;
 use super::event::{DropReason, Event};
@@ -17,7 +19,7 @@ use super::tx_id::TxId;
 use crate::store::{PrepareResult, Store};
 use stormglass_node::contract::{DiskError, OpId, Outbox};
 use stormglass_node::id::{Incarnation, Micros, NodeId, RequestId, Time};
-use stormglass_node::wal::{Durable, Progress, Ticket, Wal};
+use stormglass_node::wal::{BootSnapshot, Durable, Progress, Ticket, Wal};
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Context {
     timers: Timers,
     /// Records whose effects wait until they are durable, in the order of the log.
     pending: VecDeque<PendingRecord>,
+    /// Records that were read back at boot, until the log is ready.
+    recovered: RecoveredRecords,
     /// Transactions that wait for locks of this node, the oldest first.
     waiting: Vec<Waiter>,
     /// Whether locks were released in this step, so that waiters may get them.
@@ -66,6 +70,26 @@ pub(super) struct CommittedTx(pub(super) TxId);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OutcomeTx(pub(super) TxId);
 
+/// The records in the boot snapshot, by what their proofs are needed for.
+#[derive(Clone, Debug)]
+pub(super) struct RecoveredRecords {
+    prepared: Vec<Ticket<PreparedTx>>,
+    commits: Vec<Ticket<CommittedTx>>,
+    outcomes: Vec<Ticket<OutcomeTx>>,
+}
+
+impl RecoveredRecords {
+    pub(super) fn of(boot_snapshot: &BootSnapshot<'_, State>) -> RecoveredRecords {
+        RecoveredRecords {
+            prepared: boot_snapshot
+                .tickets(|state| &state.prepared, |prepared| PreparedTx(prepared.tx)),
+            commits: boot_snapshot
+                .tickets(|state| &state.committing, |committing| CommittedTx(committing.tx)),
+            outcomes: boot_snapshot.tickets(|state| &state.outcomes, |known| OutcomeTx(known.tx)),
+        }
+    }
+}
+
 /// A transaction that waits for locks of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Waiter {
@@ -81,6 +105,7 @@ impl Context {
         incarnation: Incarnation,
         now: Time,
         wal: Wal,
+        recovered: RecoveredRecords,
         store: Store,
     ) -> Context {
         Context {
@@ -92,6 +117,7 @@ impl Context {
             store,
             timers: Timers::default(),
             pending: VecDeque::new(),
+            recovered,
             waiting: Vec::new(),
             locks_released: false,
         }
@@ -213,10 +239,30 @@ impl Context {
         Some(durable)
     }
 
-    /// The proof for a record that was read back at boot: the boot snapshot is durable.
-    pub(super) fn recovered_proof<T: std::fmt::Debug>(&self, value: T) -> Durable<T> {
-        let ticket = self.wal.recovered_ticket(value);
-        self.wal.redeem(ticket).expect("the boot snapshot is durable")
+    /// The proofs for the PREPARED records that were read back, by transaction. The log must be
+    /// ready, as for the next two; each returns its proofs once.
+    pub(super) fn take_recovered_prepared(&mut self) -> Vec<Durable<PreparedTx>> {
+        let tickets = mem::take(&mut self.recovered.prepared);
+        self.redeem_recovered(tickets)
+    }
+
+    /// The proofs for the COMMIT records without END that were read back, by transaction.
+    pub(super) fn take_recovered_commits(&mut self) -> Vec<Durable<CommittedTx>> {
+        let tickets = mem::take(&mut self.recovered.commits);
+        self.redeem_recovered(tickets)
+    }
+
+    /// The proofs for the outcomes that were read back, by transaction.
+    pub(super) fn take_recovered_outcomes(&mut self) -> Vec<Durable<OutcomeTx>> {
+        let tickets = mem::take(&mut self.recovered.outcomes);
+        self.redeem_recovered(tickets)
+    }
+
+    fn redeem_recovered<T: Debug>(&self, tickets: Vec<Ticket<T>>) -> Vec<Durable<T>> {
+        tickets
+            .into_iter()
+            .map(|ticket| self.wal.redeem(ticket).expect("the boot snapshot is durable"))
+            .collect()
     }
 
     pub(super) fn needs_compaction(&self) -> bool {
@@ -256,7 +302,7 @@ impl Context {
     }
 
     pub(super) fn take_locks_released(&mut self) -> bool {
-        std::mem::take(&mut self.locks_released)
+        mem::take(&mut self.locks_released)
     }
 
     pub(super) fn values(&self) -> &std::collections::BTreeMap<Key, i64> {

@@ -12,7 +12,7 @@ use super::context::{CommittedTx, Context, Waiter};
 use super::dedup::{Lookup, RequestLog, RequestStatus};
 use super::end_mark::{EndMark, Position};
 use super::event::DropReason;
-use super::message::{Message, RecordIsDurable, Vote};
+use super::message::{Body, Message, RecordIsDurable, Vote};
 use super::node::CommitNode;
 use super::op::{Op, Reads};
 use super::part::{Age, InvalidTransaction, Part, Participants};
@@ -400,7 +400,7 @@ impl Coordinator {
         out: &mut Outbox<CommitNode>,
     ) {
         let end_mark = self.end_mark(cx);
-        out.send(to, Message::Abort { tx, request, end_mark });
+        out.send(to, Message { tx, request, body: Body::Abort { end_mark } });
     }
 }
 
@@ -473,7 +473,8 @@ impl Coordinator {
             match &coordinated.stage {
                 Stage::Collecting(collecting) => {
                     let part = collecting.all_parts.of(to);
-                    out.send(to, Message::Prepare { tx, request, part, end_mark });
+                    let body = Body::Prepare { part, end_mark };
+                    out.send(to, Message { tx, request, body });
                 }
                 Stage::Committing(proof) => send_commit(to, request, *proof, end_mark, out),
                 Stage::Deciding(_) | Stage::Recovered => {}
@@ -540,10 +541,10 @@ impl Coordinator {
     /// After boot: sends Commit again for every committed transaction that is not acknowledged by
     /// all.
     pub(super) fn resume_coordinated(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
-        for tx in self.coordinated.keys() {
-            let proof = cx.recovered_proof(CommittedTx(tx));
-            self.coordinated.get_mut(tx).expect("a key of this map").stage =
-                Stage::Committing(proof);
+        for proof in cx.take_recovered_commits() {
+            let tx = proof.get().0;
+            let Some(coordinated) = self.coordinated.get_mut(tx) else { continue };
+            coordinated.stage = Stage::Committing(proof);
             self.retransmit(cx, tx, out);
         }
     }
@@ -602,5 +603,6 @@ fn send_commit(
     out: &mut Outbox<CommitNode>,
 ) {
     let tx = proof.get().0;
-    out.send(to, Message::Commit { tx, request, end_mark, proof: RecordIsDurable::by(&proof) });
+    let body = Body::Commit { end_mark, proof: RecordIsDurable::by(&proof) };
+    out.send(to, Message { tx, request, body });
 }

@@ -1,12 +1,13 @@
-//! Messages between nodes. Every message has the id of its transaction and, for traces and
-//! coordinates of faults, the id of the client's request.
-//!
-//! The serde names here and in the other types of event logs are those of their first version; they
-//! occur in JSON only.
+//! Messages between nodes: an envelope with the ids that every message has, and a body. How they
+//! are encoded is in `encoded`.
+
+mod encoded;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use encoded::Encoded;
 
 use super::end_mark::{EndMark, EndedTransactions, Position};
 use super::op::{Key, Reads};
@@ -17,8 +18,8 @@ use stormglass_node::id::RequestId;
 use stormglass_node::wal::Durable;
 
 /// Evidence that the record on which a message depends is durable. A node makes it from a
-/// [`Durable`] proof or from the end of the transaction; a message that was received has it from
-/// its sender. It takes no bytes in any encoding.
+/// [`Durable`] proof or from the end of the transaction. Decoding is the one exception: a message
+/// that was received has the evidence of its sender. It takes no bytes in any encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordIsDurable(());
 
@@ -32,10 +33,6 @@ impl RecordIsDurable {
         ended.contains(Position::of(tx)).then_some(RecordIsDurable(()))
     }
 
-    fn received() -> RecordIsDurable {
-        RecordIsDurable(())
-    }
-
     /// Without any evidence: for tests, and for mutants of the node.
     #[cfg(feature = "forged-proofs")]
     pub fn forged() -> RecordIsDurable {
@@ -45,75 +42,54 @@ impl RecordIsDurable {
 
 /// See the [protocol](super).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Encoded", into = "Encoded")]
+pub struct Message {
+    /// The transaction that the message is about.
+    pub tx: TxId,
+    /// The client's request that the transaction executes; for traces and coordinates of faults.
+    pub request: RequestId,
+    /// The rest, by kind.
+    pub body: Body,
+}
+
+/// The kind of a message, with what only this kind has.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
-pub enum Message {
+pub enum Body {
     /// Coordinator to subordinate: lock the part, record it, vote.
     Prepare {
-        tx: TxId,
-        #[serde(rename = "name")]
-        request: RequestId,
         /// The operations of the receiver.
         part: Part,
         /// The sender's end mark.
-        #[serde(rename = "word")]
         end_mark: EndMark,
     },
     /// Subordinate to coordinator: the vote.
-    Vote {
-        tx: TxId,
-        #[serde(rename = "name")]
-        request: RequestId,
-        vote: Vote,
-    },
+    Vote(Vote),
     /// Coordinator to subordinate: the transaction is committed.
     Commit {
-        tx: TxId,
-        #[serde(rename = "name")]
-        request: RequestId,
         /// The sender's end mark.
-        #[serde(rename = "word")]
         end_mark: EndMark,
         /// COMMIT.
-        #[serde(skip, default = "RecordIsDurable::received")]
         proof: RecordIsDurable,
     },
     /// Coordinator to subordinate: the transaction is aborted, by decision or presumption.
     Abort {
-        tx: TxId,
-        #[serde(rename = "name")]
-        request: RequestId,
         /// The sender's end mark.
-        #[serde(rename = "word")]
         end_mark: EndMark,
     },
     /// Subordinate to coordinator: the commit is durable here.
     Ack {
-        tx: TxId,
-        #[serde(rename = "name")]
-        request: RequestId,
         /// COMMITTED.
-        #[serde(skip, default = "RecordIsDurable::received")]
         proof: RecordIsDurable,
     },
     /// A participant in doubt, to the coordinator or to another participant: asks for the outcome.
-    Inquire {
-        tx: TxId,
-        #[serde(rename = "name")]
-        request: RequestId,
-    },
+    Inquire,
     /// The reply of a participant. (A coordinator replies with `Commit` or `Abort`.)
-    #[serde(rename = "Tell")]
-    InquiryReply {
-        tx: TxId,
-        #[serde(rename = "name")]
-        request: RequestId,
-        #[serde(rename = "said")]
-        reply: InquiryReply,
-    },
+    InquiryReply(InquiryReply),
 }
 
 /// A participant's vote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Vote {
     /// The part is locked, PREPARED is durable, and the participant will commit if the coordinator
     /// decides so.
@@ -121,7 +97,6 @@ pub enum Vote {
         /// What the `Get`s of the part found, in the part's order.
         reads: Reads,
         /// PREPARED.
-        #[serde(skip, default = "RecordIsDurable::received")]
         proof: RecordIsDurable,
     },
     /// The participant will not commit.
@@ -147,84 +122,54 @@ pub enum Refusal {
 }
 
 /// The reply of a participant to another one in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InquiryReply {
     /// The transaction is committed, and COMMITTED is durable.
-    Committed(#[serde(skip, default = "RecordIsDurable::received")] RecordIsDurable),
+    Committed(RecordIsDurable),
     /// The transaction is aborted, and ABORTED is durable.
-    Aborted(#[serde(skip, default = "RecordIsDurable::received")] RecordIsDurable),
+    Aborted(RecordIsDurable),
     /// The replying participant is in doubt as well.
     Uncertain,
 }
 
 impl Message {
-    /// The id of the transaction.
-    pub fn tx(&self) -> TxId {
-        self.tx_and_request().0
-    }
-
-    /// The id of the client's request.
-    pub fn request(&self) -> RequestId {
-        self.tx_and_request().1
-    }
-
     /// The end mark of the sender, if the message has one.
     pub fn end_mark(&self) -> Option<&EndMark> {
-        match self {
-            Message::Prepare { end_mark, .. }
-            | Message::Commit { end_mark, .. }
-            | Message::Abort { end_mark, .. } => Some(end_mark),
-            Message::Vote { .. }
-            | Message::Ack { .. }
-            | Message::Inquire { .. }
-            | Message::InquiryReply { .. } => None,
-        }
-    }
-
-    fn tx_and_request(&self) -> (TxId, RequestId) {
-        match self {
-            Message::Prepare { tx, request, .. }
-            | Message::Vote { tx, request, .. }
-            | Message::Commit { tx, request, .. }
-            | Message::Abort { tx, request, .. }
-            | Message::Ack { tx, request, .. }
-            | Message::Inquire { tx, request }
-            | Message::InquiryReply { tx, request, .. } => (*tx, *request),
+        match &self.body {
+            Body::Prepare { end_mark, .. }
+            | Body::Commit { end_mark, .. }
+            | Body::Abort { end_mark } => Some(end_mark),
+            Body::Vote(_) | Body::Ack { .. } | Body::Inquire | Body::InquiryReply(_) => None,
         }
     }
 }
 
 impl Label for Message {
     fn kind(&self) -> &'static str {
-        match self {
-            Message::Prepare { .. } => "Prepare",
-            Message::Vote { .. } => "Vote",
-            Message::Commit { .. } => "Commit",
-            Message::Abort { .. } => "Abort",
-            Message::Ack { .. } => "Ack",
-            Message::Inquire { .. } => "Inquire",
-            Message::InquiryReply { .. } => "Tell",
+        match self.body {
+            Body::Prepare { .. } => "Prepare",
+            Body::Vote(_) => "Vote",
+            Body::Commit { .. } => "Commit",
+            Body::Abort { .. } => "Abort",
+            Body::Ack { .. } => "Ack",
+            Body::Inquire => "Inquire",
+            Body::InquiryReply(_) => "Tell",
         }
     }
 
     fn subject(&self) -> Option<Subject> {
-        Some(Subject::Request(self.request()))
+        Some(Subject::Request(self.request))
     }
 
     fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
-        match self {
-            Message::Prepare { part, .. } => write!(f, "{part}"),
-            Message::Vote { vote: Vote::Yes { .. }, .. } => f.write_str("yes"),
-            Message::Vote { vote: Vote::No(refusal), .. } => write!(f, "no: {refusal}"),
-            Message::Commit { .. }
-            | Message::Abort { .. }
-            | Message::Ack { .. }
-            | Message::Inquire { .. } => Ok(()),
-            Message::InquiryReply { reply, .. } => f.write_str(match reply {
-                InquiryReply::Committed(_) => "committed",
-                InquiryReply::Aborted(_) => "aborted",
-                InquiryReply::Uncertain => "uncertain",
-            }),
+        match &self.body {
+            Body::Prepare { part, .. } => write!(f, "{part}"),
+            Body::Vote(Vote::Yes { .. }) => f.write_str("yes"),
+            Body::Vote(Vote::No(refusal)) => write!(f, "no: {refusal}"),
+            Body::Commit { .. } | Body::Abort { .. } | Body::Ack { .. } | Body::Inquire => Ok(()),
+            Body::InquiryReply(InquiryReply::Committed(_)) => f.write_str("committed"),
+            Body::InquiryReply(InquiryReply::Aborted(_)) => f.write_str("aborted"),
+            Body::InquiryReply(InquiryReply::Uncertain) => f.write_str("uncertain"),
         }
     }
 }
@@ -246,6 +191,8 @@ mod tests {
     use stormglass_node::id::{Incarnation, NodeId};
 
     use super::*;
+    use crate::commit::op::{Action, Op};
+    use crate::commit::part::Age;
 
     #[test]
     fn a_message_stays_small() {
@@ -258,12 +205,100 @@ mod tests {
     fn proof_takes_no_bytes() {
         let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation(2), serial: 3 };
         let request = RequestId { client: 4, serial: 5, attempt: 6 };
-        let ack = Message::Ack { tx, request, proof: RecordIsDurable(()) };
+        let ack = Message { tx, request, body: Body::Ack { proof: RecordIsDurable(()) } };
         let bytes = codec::encode(&ack);
         assert_eq!(bytes, [&[4][..], &codec::encode(&(tx, request))].concat());
         assert_eq!(codec::decode::<Message>(&bytes), Ok(ack));
-        let reply = InquiryReply::Aborted(RecordIsDurable(()));
-        assert_eq!(codec::encode(&reply), [1]);
-        assert_eq!(codec::decode::<InquiryReply>(&[1]), Ok(reply));
+        assert_eq!(size_of::<RecordIsDurable>(), 0);
+    }
+
+    /// What is on connections and in event logs must remain readable: the bytes in hexadecimal, and
+    /// the JSON after the ids.
+    #[test]
+    fn each_kind_of_message_keeps_its_bytes_and_its_json() {
+        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation(2), serial: 3 };
+        let request = RequestId { client: 4, serial: 5, attempt: 6 };
+        let proof = RecordIsDurable(());
+        let key = Key::new("k").expect("short");
+        let op = Op { node: NodeId(7), key, action: Action::Put(-8) };
+        let part = Part::of_all(Age { at: 9, by: request }, &[op].into()).expect("one operation");
+        let open = Position { incarnation: Incarnation(2), serial: 1 };
+        let end_mark = EndMark::new(Position::of(tx), [open].into_iter(), None);
+        let reads = Reads::from(&[Some(10), None][..]);
+        let no = |refusal| Body::Vote(Vote::No(refusal));
+        let cases = [
+            (
+                Body::Prepare { part, end_mark: end_mark.clone() },
+                "000102030405060904050601070107016b000f0203010201",
+                concat!(
+                    r#","part":{"age":{"at":9,"by":{"client":4,"serial":5,"attempt":6}},"#,
+                    r#""participants":[7],"ops":[{"node":7,"key":"k","action":{"Put":-8}}]},"#,
+                    r#""word":{"below":{"life":2,"serial":3},"open":[{"life":2,"serial":1}]}"#
+                ),
+            ),
+            (
+                Body::Vote(Vote::Yes { reads, proof }),
+                "010102030405060002011400",
+                r#","vote":{"Yes":{"reads":[10,null]}}"#,
+            ),
+            (
+                no(Refusal::Conflict { holder: tx }),
+                "010102030405060100010203",
+                r#","vote":{"No":{"Conflict":{"holder":{"coordinator":1,"incarnation":2,"serial":3}}}}"#,
+            ),
+            (
+                no(Refusal::Bound { key }),
+                "010102030405060101016b",
+                r#","vote":{"No":{"Bound":{"key":"k"}}}"#,
+            ),
+            (
+                no(Refusal::Overflow { key }),
+                "010102030405060102016b",
+                r#","vote":{"No":{"Overflow":{"key":"k"}}}"#,
+            ),
+            (no(Refusal::Aborted), "010102030405060103", r#","vote":{"No":"Aborted"}"#),
+            (
+                Body::Commit { end_mark: end_mark.clone(), proof },
+                "020102030405060203010201",
+                r#","word":{"below":{"life":2,"serial":3},"open":[{"life":2,"serial":1}]}"#,
+            ),
+            (
+                Body::Abort { end_mark },
+                "030102030405060203010201",
+                r#","word":{"below":{"life":2,"serial":3},"open":[{"life":2,"serial":1}]}"#,
+            ),
+            (Body::Ack { proof }, "04010203040506", ""),
+            (Body::Inquire, "05010203040506", ""),
+            (
+                Body::InquiryReply(InquiryReply::Committed(proof)),
+                "0601020304050600",
+                r#","said":"Committed""#,
+            ),
+            (
+                Body::InquiryReply(InquiryReply::Aborted(proof)),
+                "0601020304050601",
+                r#","said":"Aborted""#,
+            ),
+            (
+                Body::InquiryReply(InquiryReply::Uncertain),
+                "0601020304050602",
+                r#","said":"Uncertain""#,
+            ),
+        ];
+        let ids = concat!(
+            r#""tx":{"coordinator":1,"incarnation":2,"serial":3},"#,
+            r#""name":{"client":4,"serial":5,"attempt":6}"#
+        );
+        for (body, expected_hex, expected_rest) in cases {
+            let message = Message { tx, request, body };
+            let bytes = codec::encode(&message);
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, expected_hex);
+            assert_eq!(codec::decode::<Message>(&bytes).as_ref(), Ok(&message));
+            let json = serde_json::to_string(&message).expect("plain data");
+            let kind = message.kind();
+            assert_eq!(json, format!(r#"{{"{kind}":{{{ids}{expected_rest}}}}}"#));
+            assert_eq!(serde_json::from_str::<Message>(&json).expect("the same"), message);
+        }
     }
 }

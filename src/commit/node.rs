@@ -1,10 +1,10 @@
 //! The node: dispatches inputs to its coordinator and participant halves.
 
 use super::config::Config;
-use super::context::{Context, DurableRecord};
+use super::context::{Context, DurableRecord, RecoveredRecords};
 use super::coordinator::Coordinator;
 use super::event::{DropReason, Event};
-use super::message::Message;
+use super::message::{Body, Message};
 use super::participant::Participant;
 use super::record::Record;
 use super::request::{Request, Response};
@@ -46,8 +46,9 @@ impl Node for CommitNode {
             entropy: boot.entropy,
             ..WalOptions::default()
         };
-        let wal = Wal::begin(recovered.resume_point, options, &state, out);
-        Ok(CommitNode::recovered(config, boot.id, boot.now, wal, state))
+        let (wal, boot_snapshot) = Wal::begin(recovered.resume_point, options, &state, out);
+        let records = RecoveredRecords::of(&boot_snapshot);
+        Ok(CommitNode::recovered(config, boot.id, boot.now, wal, records, state))
     }
 
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
@@ -90,9 +91,16 @@ impl CommitNode {
         state
     }
 
-    fn recovered(config: &Config, id: NodeId, now: Time, wal: Wal, state: State) -> CommitNode {
+    fn recovered(
+        config: &Config,
+        id: NodeId,
+        now: Time,
+        wal: Wal,
+        records: RecoveredRecords,
+        state: State,
+    ) -> CommitNode {
         let store = Store::new(state.values);
-        let mut context = Context::new(config, id, state.incarnation, now, wal, store);
+        let mut context = Context::new(config, id, state.incarnation, now, wal, records, store);
         let participant =
             Participant::recovered(&mut context, state.prepared, state.outcomes, state.ended);
         let coordinator = Coordinator::recovered(id, &state.clients, state.committing);
@@ -135,8 +143,8 @@ impl CommitNode {
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, out: &mut Outbox<Self>) {
-        let (tx, request) = (message.tx(), message.request());
         let CommitNode { context: cx, coordinator, participant } = self;
+        let Message { tx, request, .. } = message;
         if from == cx.id() || !cx.is_member(from) {
             return cx.drop_message(from, tx, request, DropReason::UnknownSender, out);
         }
@@ -147,19 +155,17 @@ impl CommitNode {
             }
             participant.on_end_mark(cx, from, end_mark);
         }
-        match message {
-            Message::Prepare { part, .. } => participant.on_prepare(cx, tx, request, part, out),
-            Message::Vote { vote, .. } => coordinator.on_vote(cx, from, tx, request, vote, out),
-            Message::Commit { .. } => participant.on_commit(cx, tx, request, out),
-            Message::Abort { .. } => participant.on_abort(cx, tx, out),
-            Message::Ack { .. } => coordinator.on_ack(cx, from, tx, request, out),
-            Message::Inquire { .. } if tx.coordinator == cx.id() => {
+        match message.body {
+            Body::Prepare { part, .. } => participant.on_prepare(cx, tx, request, part, out),
+            Body::Vote(vote) => coordinator.on_vote(cx, from, tx, request, vote, out),
+            Body::Commit { .. } => participant.on_commit(cx, tx, request, out),
+            Body::Abort { .. } => participant.on_abort(cx, tx, out),
+            Body::Ack { .. } => coordinator.on_ack(cx, from, tx, request, out),
+            Body::Inquire if tx.coordinator == cx.id() => {
                 coordinator.on_inquiry_as_coordinator(cx, from, tx, request, out)
             }
-            Message::Inquire { .. } => {
-                participant.on_inquiry_as_participant(cx, from, tx, request, out)
-            }
-            Message::InquiryReply { reply, .. } => {
+            Body::Inquire => participant.on_inquiry_as_participant(cx, from, tx, request, out),
+            Body::InquiryReply(reply) => {
                 participant.on_inquiry_reply(cx, from, tx, request, reply, out)
             }
         }
@@ -213,14 +219,14 @@ impl CommitNode {
 
     /// Whether this message would make the node take part in another transaction.
     pub fn starts_new_work(&self, message: &Message) -> bool {
-        match message {
-            Message::Prepare { tx, .. } => !self.participant.knows(*tx),
-            Message::Vote { .. }
-            | Message::Commit { .. }
-            | Message::Abort { .. }
-            | Message::Ack { .. }
-            | Message::Inquire { .. }
-            | Message::InquiryReply { .. } => false,
+        match message.body {
+            Body::Prepare { .. } => !self.participant.knows(message.tx),
+            Body::Vote(_)
+            | Body::Commit { .. }
+            | Body::Abort { .. }
+            | Body::Ack { .. }
+            | Body::Inquire
+            | Body::InquiryReply(_) => false,
         }
     }
 

@@ -4,7 +4,7 @@
 use super::context::{Context, OutcomeTx, PreparedTx, Waiter};
 use super::end_mark::{EndMark, EndedTransactions, Position};
 use super::event::{DropReason, Event};
-use super::message::{InquiryReply, Message, RecordIsDurable, Refusal, Vote};
+use super::message::{Body, InquiryReply, Message, RecordIsDurable, Refusal, Vote};
 use super::node::CommitNode;
 use super::op::Reads;
 use super::part::Part;
@@ -294,7 +294,10 @@ impl Participant {
                 out.report(Event::Damage { tx, request })
             }
             None => match self.proof_of_end(tx) {
-                Some(proof) => out.send(tx.coordinator, Message::Ack { tx, request, proof }),
+                Some(proof) => {
+                    let body = Body::Ack { proof };
+                    out.send(tx.coordinator, Message { tx, request, body });
+                }
                 None => out.report(Event::Damage { tx, request }),
             },
         }
@@ -377,7 +380,7 @@ impl Participant {
         let Some(participation) = self.participations.get_mut(tx) else { return };
         participation.inquiries += 1;
         let (request, inquiries) = (participation.request, participation.inquiries);
-        out.send(tx.coordinator, Message::Inquire { tx, request });
+        out.send(tx.coordinator, Message { tx, request, body: Body::Inquire });
         if inquiries > 1 {
             let me = cx.id();
             for &to in participation
@@ -386,7 +389,7 @@ impl Participant {
                 .iter()
                 .filter(|to| **to != me && **to != tx.coordinator)
             {
-                out.send(to, Message::Inquire { tx, request });
+                out.send(to, Message { tx, request, body: Body::Inquire });
             }
         }
         let at = cx.now() + cx.backoff(inquiries - 1);
@@ -417,7 +420,8 @@ impl Participant {
         }
         self.discard_waiting(cx, tx);
         if self.participations.get(tx).is_some() {
-            out.send(from, Message::InquiryReply { tx, request, reply: InquiryReply::Uncertain });
+            let body = Body::InquiryReply(InquiryReply::Uncertain);
+            out.send(from, Message { tx, request, body });
             return;
         }
         self.record_outcome(
@@ -470,17 +474,19 @@ impl Participant {
 
     /// After boot: inquires at once about every transaction in doubt.
     pub(super) fn resume_participations(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
-        for tx in self.participations.keys() {
-            let proof = cx.recovered_proof(PreparedTx(tx));
-            self.participations.get_mut(tx).expect("a key of this map").stage =
-                Stage::Prepared(proof);
+        for proof in cx.take_recovered_prepared() {
+            let tx = proof.get().0;
+            let Some(participation) = self.participations.get_mut(tx) else { continue };
+            participation.stage = Stage::Prepared(proof);
             self.inquire(cx, tx, out);
         }
     }
 
+    /// After boot: the outcomes that were read back may be sent.
     pub(super) fn resume_outcomes(&mut self, cx: &mut Context) {
-        for (tx, known) in self.outcomes.iter_mut() {
-            known.proof = Some(cx.recovered_proof(OutcomeTx(tx)));
+        for proof in cx.take_recovered_outcomes() {
+            let Some(known) = self.outcomes.get_mut(proof.get().0) else { continue };
+            known.proof = Some(proof);
         }
     }
 }
@@ -537,17 +543,19 @@ fn send_vote_yes(
     out: &mut Outbox<CommitNode>,
 ) {
     let tx = proof.get().0;
-    let proof = RecordIsDurable::by(&proof);
-    out.send(tx.coordinator, Message::Vote { tx, request, vote: Vote::Yes { reads, proof } });
+    let body = Body::Vote(Vote::Yes { reads, proof: RecordIsDurable::by(&proof) });
+    out.send(tx.coordinator, Message { tx, request, body });
 }
 
 fn send_vote_no(tx: TxId, request: RequestId, refusal: Refusal, out: &mut Outbox<CommitNode>) {
-    out.send(tx.coordinator, Message::Vote { tx, request, vote: Vote::No(refusal) });
+    let body = Body::Vote(Vote::No(refusal));
+    out.send(tx.coordinator, Message { tx, request, body });
 }
 
 fn send_ack(proof: Durable<OutcomeTx>, request: RequestId, out: &mut Outbox<CommitNode>) {
     let tx = proof.get().0;
-    out.send(tx.coordinator, Message::Ack { tx, request, proof: RecordIsDurable::by(&proof) });
+    let body = Body::Ack { proof: RecordIsDurable::by(&proof) };
+    out.send(tx.coordinator, Message { tx, request, body });
 }
 
 fn send_outcome(
@@ -557,10 +565,11 @@ fn send_outcome(
     decision: Decision,
     out: &mut Outbox<CommitNode>,
 ) {
+    let tx = proof.get().0;
     let record = RecordIsDurable::by(&proof);
     let reply = match decision {
         Decision::Committed => InquiryReply::Committed(record),
         Decision::Aborted => InquiryReply::Aborted(record),
     };
-    out.send(to, Message::InquiryReply { tx: proof.get().0, request, reply });
+    out.send(to, Message { tx, request, body: Body::InquiryReply(reply) });
 }

@@ -53,13 +53,4 @@ impl<T> TxMap<T> {
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (TxId, &T)> + Clone {
         self.entries.iter().map(|(tx, value)| (*tx, value))
     }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (TxId, &mut T)> {
-        self.entries.iter_mut().map(|(tx, value)| (*tx, value))
-    }
-
-    /// The transactions, for loops that change the map.
-    pub(super) fn keys(&self) -> Vec<TxId> {
-        self.entries.iter().map(|entry| entry.0).collect()
-    }
 }

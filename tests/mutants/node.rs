@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use stormglass::commit::{
-    AbortReason, CommitNode, Config, EndMark, Event, InquiryReply, Message, Outcome, Position,
-    Reads, RecordIsDurable, Refusal, Request, Response, TxId, Vote,
+    AbortReason, Body, CommitNode, Config, EndMark, Event, InquiryReply, Message, Outcome,
+    Position, Reads, RecordIsDurable, Refusal, Request, Response, TxId, Vote,
 };
 use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Txn};
 use stormglass_node::{
@@ -95,9 +95,10 @@ impl MutantNode {
                         (k..k + 2).for_each(|k| out.disk(DiskOp::Remove { file: FileId::Wal(k) }));
                     }
                     Effect::Disk(op) => out.disk(op),
-                    Effect::Send { to, message: message @ Message::Commit { .. } }
-                        if self.mutant == Mutant::RepeatsCommit =>
-                    {
+                    Effect::Send {
+                        to,
+                        message: message @ Message { body: Body::Commit { .. }, .. },
+                    } if self.mutant == Mutant::RepeatsCommit => {
                         (0..3).for_each(|_| out.send(to, message.clone()));
                     }
                     Effect::Send { to, message } => {
@@ -152,28 +153,17 @@ impl MutantNode {
     fn step_node(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
         let input = match input {
             Input::Message { from, message } => {
-                match (&message, self.mutant) {
-                    (Message::Commit { tx, request, .. }, Mutant::EarlyAck) => {
-                        out.send(
-                            from,
-                            Message::Ack {
-                                tx: *tx,
-                                request: *request,
-                                proof: RecordIsDurable::forged(),
-                            },
-                        );
+                let Message { tx, request, .. } = message;
+                match (&message.body, self.mutant) {
+                    (Body::Commit { .. }, Mutant::EarlyAck) => {
+                        let body = Body::Ack { proof: RecordIsDurable::forged() };
+                        out.send(from, Message { tx, request, body });
                     }
-                    (Message::Vote { tx, request, .. }, Mutant::EarlyAbort) if from.0 == 1 => {
-                        out.send(
-                            from,
-                            Message::Abort {
-                                tx: *tx,
-                                request: *request,
-                                end_mark: empty_end_mark(),
-                            },
-                        );
+                    (Body::Vote(_), Mutant::EarlyAbort) if from.0 == 1 => {
+                        let body = Body::Abort { end_mark: empty_end_mark() };
+                        out.send(from, Message { tx, request, body });
                     }
-                    (Message::Inquire { .. }, Mutant::Panics) => panic!("mutant: panic on Inquire"),
+                    (Body::Inquire, Mutant::Panics) => panic!("mutant: panic on Inquire"),
                     _ => {}
                 }
                 Input::Message { from, message }
@@ -253,35 +243,25 @@ fn send_message(
     message: Message,
     out: &mut Outbox<MutantNode>,
 ) {
-    let sent = match (mutant, message) {
-        (Mutant::NeverAcks, Message::Ack { .. }) => return,
-        (Mutant::DelaysAcks, Message::Ack { .. })
-        | (Mutant::DelaysCommits, Message::Commit { .. })
+    let Message { tx, request, body } = message;
+    let body = match (mutant, body) {
+        (Mutant::NeverAcks, Body::Ack { .. }) => return,
+        (Mutant::DelaysAcks, Body::Ack { .. }) | (Mutant::DelaysCommits, Body::Commit { .. })
             if now < DELAY_UNTIL =>
         {
             return;
         }
         (
             Mutant::NeverAnswersInquiries,
-            Message::InquiryReply {
-                reply: InquiryReply::Aborted(_) | InquiryReply::Committed(_),
-                ..
-            },
+            Body::InquiryReply(InquiryReply::Aborted(_) | InquiryReply::Committed(_)),
         ) => return,
-        (
-            Mutant::SendsWrongReads,
-            Message::Vote { tx, request, vote: Vote::Yes { reads, proof } },
-        ) => {
+        (Mutant::SendsWrongReads, Body::Vote(Vote::Yes { reads, proof })) => {
             let others: Vec<_> = reads.iter().map(|read| Some(read.unwrap_or(0) + 1)).collect();
-            Message::Vote {
-                tx,
-                request,
-                vote: Vote::Yes { reads: Reads::from(&others[..]), proof },
-            }
+            Body::Vote(Vote::Yes { reads: Reads::from(&others[..]), proof })
         }
-        (_, message) => message,
+        (_, body) => body,
     };
-    out.send(to, sent);
+    out.send(to, Message { tx, request, body });
 }
 
 /// Sends a reply, perhaps changed.
@@ -328,9 +308,9 @@ impl MutantNode {
             Input::Message { from, message } => {
                 self.misbehave_on_message(now, from, &message, out);
                 let message = if self.mutant == Mutant::TreatsCommitAsAbort
-                    && let Message::Commit { tx, request, end_mark, .. } = message
+                    && let Message { tx, request, body: Body::Commit { end_mark, .. } } = message
                 {
-                    Message::Abort { tx, request, end_mark }
+                    Message { tx, request, body: Body::Abort { end_mark } }
                 } else {
                     message
                 };
@@ -347,52 +327,51 @@ impl MutantNode {
         message: &Message,
         out: &mut Outbox<Self>,
     ) {
-        let (mutant, tx, request) = (self.mutant, message.tx(), message.request());
+        let mutant = self.mutant;
+        let Message { tx, request, .. } = *message;
         let proof = RecordIsDurable::forged();
-        let yes = Message::Vote { tx, request, vote: Vote::Yes { reads: Reads::default(), proof } };
-        match message {
-            Message::Prepare { .. } if mutant == Mutant::EarlyYes => out.send(from, yes),
-            Message::Prepare { end_mark, .. } if mutant == Mutant::ParticipantSendsAbort => {
-                out.send(from, Message::Abort { tx, request, end_mark: end_mark.clone() });
+        let yes = Body::Vote(Vote::Yes { reads: Reads::default(), proof });
+        match &message.body {
+            Body::Prepare { .. } if mutant == Mutant::EarlyYes => {
+                out.send(from, Message { tx, request, body: yes })
             }
-            Message::Prepare { .. } if mutant == Mutant::ConflictWithUnknownTx => {
+            Body::Prepare { end_mark, .. } if mutant == Mutant::ParticipantSendsAbort => {
+                let body = Body::Abort { end_mark: end_mark.clone() };
+                out.send(from, Message { tx, request, body });
+            }
+            Body::Prepare { .. } if mutant == Mutant::ConflictWithUnknownTx => {
                 let vote =
                     Vote::No(Refusal::Conflict { holder: TxId { serial: tx.serial + 1, ..tx } });
-                out.send(from, Message::Vote { tx, request, vote });
+                out.send(from, Message { tx, request, body: Body::Vote(vote) });
             }
-            Message::Prepare { .. } if mutant == Mutant::ConflictWithDecidedTx => {
+            Body::Prepare { .. } if mutant == Mutant::ConflictWithDecidedTx => {
                 if let Some(holder) = self.last_committed {
                     let vote = Vote::No(Refusal::Conflict { holder });
-                    out.send(from, Message::Vote { tx, request, vote });
+                    out.send(from, Message { tx, request, body: Body::Vote(vote) });
                 }
             }
-            Message::Commit { .. } => self.last_committed = Some(tx),
-            Message::Vote { .. } if mutant == Mutant::EarlyCommit => {
-                out.send(from, Message::Commit { tx, request, end_mark: empty_end_mark(), proof });
+            Body::Commit { .. } => self.last_committed = Some(tx),
+            Body::Vote(_) if mutant == Mutant::EarlyCommit => {
+                let body = Body::Commit { end_mark: empty_end_mark(), proof };
+                out.send(from, Message { tx, request, body });
             }
-            Message::Vote { vote: Vote::Yes { .. }, .. }
-                if mutant == Mutant::CountsOneVoteForAll =>
-            {
+            Body::Vote(Vote::Yes { .. }) if mutant == Mutant::CountsOneVoteForAll => {
                 self.deliver_from_all(now, tx, message, out);
             }
-            Message::Ack { .. } if mutant == Mutant::CountsOneAckForAll => {
+            Body::Ack { .. } if mutant == Mutant::CountsOneAckForAll => {
                 self.deliver_from_all(now, tx, message, out)
             }
-            Message::Inquire { .. }
-                if mutant == Mutant::AnswersUnloggedAbort && tx.coordinator != from =>
-            {
-                out.send(
-                    from,
-                    Message::InquiryReply { tx, request, reply: InquiryReply::Aborted(proof) },
-                );
+            Body::Inquire if mutant == Mutant::AnswersUnloggedAbort && tx.coordinator != from => {
+                let body = Body::InquiryReply(InquiryReply::Aborted(proof));
+                out.send(from, Message { tx, request, body });
             }
-            Message::Abort { .. } if mutant == Mutant::YesAfterAbort => {
+            Body::Abort { .. } if mutant == Mutant::YesAfterAbort => {
                 let message = message.clone();
                 self.step_node(now, Input::Message { from, message }, out);
-                out.send(from, yes);
+                out.send(from, Message { tx, request, body: yes });
             }
-            Message::Prepare { .. } | Message::Vote { .. } | Message::Abort { .. } => {}
-            Message::Ack { .. } | Message::Inquire { .. } | Message::InquiryReply { .. } => {}
+            Body::Prepare { .. } | Body::Vote(_) | Body::Abort { .. } => {}
+            Body::Ack { .. } | Body::Inquire | Body::InquiryReply(_) => {}
         }
     }
 

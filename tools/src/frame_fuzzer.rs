@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use stormglass::commit::{
-    Action, Age, EndMark, Key, Message, Op, Part, Position, RecordIsDurable, Request,
+    Action, Age, Body, EndMark, Key, Message, Op, Part, Position, RecordIsDurable, Request,
     RequestNumber, TxId,
 };
 use stormglass_node::id::{Incarnation, NodeId, RequestId};
@@ -213,15 +213,11 @@ fn peer_message(next_random: &mut impl FnMut() -> u64) -> PeerPacket<Message> {
     let age = Age { at: next_random(), by: request_id() };
     let part = Part::of_all(age, &ops(next_random)).expect("a few operations");
     let end_mark = EndMark::new(Position::of(tx), std::iter::empty(), None);
-    let message = match next_random() % 3 {
-        0 => Message::Prepare { tx, request: request_id(), part, end_mark },
-        1 => Message::Commit {
-            tx,
-            request: request_id(),
-            end_mark,
-            proof: RecordIsDurable::forged(),
-        },
-        _ => Message::Inquire { tx, request: request_id() },
+    let body = match next_random() % 3 {
+        0 => Body::Prepare { part, end_mark },
+        1 => Body::Commit { end_mark, proof: RecordIsDurable::forged() },
+        _ => Body::Inquire,
     };
+    let message = Message { tx, request: request_id(), body };
     PeerPacket::Message { number: next_random(), message }
 }

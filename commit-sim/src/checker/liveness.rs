@@ -75,7 +75,7 @@ impl Liveness {
     #[inline]
     pub(super) fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
         // Only the coordinator knows which of its transactions have ended.
-        let Some(end_mark) = message.end_mark().filter(|_| message.tx().coordinator == from) else {
+        let Some(end_mark) = message.end_mark().filter(|_| message.tx.coordinator == from) else {
             return;
         };
         let received = &mut self.received_end_marks[usize::from(node.0)];

@@ -2,9 +2,9 @@
 
 use std::ops::Deref;
 
-/// Identifies an appended record. [`Wal::redeem`](super::Wal::redeem) exchanges it for a
-/// [`Durable`] once the barrier that covers the record has completed. Valid only for the log that
-/// issued it.
+/// Identifies an appended record, or an element of the boot snapshot.
+/// [`Wal::redeem`](super::Wal::redeem) exchanges it for a [`Durable`] once the barriers that cover
+/// it have completed. Valid only for the log that issued it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[must_use = "if the durability of this record is not awaited, discard the ticket explicitly: `let _ = ...`"]
 pub struct Ticket<T> {
@@ -30,6 +30,36 @@ impl<T> Ticket<T> {
     /// Only for the log, and only once the barrier has completed.
     pub(super) fn into_durable(self) -> Durable<T> {
         Durable(self.value)
+    }
+}
+
+/// The state in the boot snapshot, and with it the right to proofs for what it contains.
+///
+/// A record that was read back is readable, but not necessarily durable: the machine may have kept
+/// it in memory only. What makes the proof of such a record true is that the boot snapshot contains
+/// it, and that this snapshot is durable under its own name. For the first, a ticket is issued here
+/// only, from the state that [`Wal::begin`](super::Wal::begin) has encoded; for the second, it
+/// cannot be redeemed before the log is [ready](super::Wal::ready).
+#[derive(Debug)]
+pub struct BootSnapshot<'a, S> {
+    state: &'a S,
+    // The last record that is contained in the state.
+    position: u64,
+}
+
+impl<'a, S> BootSnapshot<'a, S> {
+    /// Only for the log, with the state that it has written.
+    pub(super) fn new(state: &'a S, position: u64) -> BootSnapshot<'a, S> {
+        BootSnapshot { state, position }
+    }
+
+    /// A ticket for each element of a list in the state, in the order of the list. `value` chooses
+    /// what the ticket and its proof carry: usually the id of what the element is about.
+    ///
+    /// Both arguments are functions without captured variables, so that a ticket can only be about
+    /// something in the state.
+    pub fn tickets<E, T>(&self, list: fn(&S) -> &[E], value: fn(&E) -> T) -> Vec<Ticket<T>> {
+        list(self.state).iter().map(|element| Ticket::new(self.position, value(element))).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use compaction::{SnapshotLane, incarnation_fingerprint};
 
-use super::durable::{Durable, Ticket};
+use super::durable::{BootSnapshot, Durable, Ticket};
 use super::file_header::{FILE_HEADER_BYTES, FileHeader, Kind};
 use super::frame::{ChecksumSeed, Frame};
 use super::group_commit::{Barrier, Completion, GroupCommit};
@@ -144,16 +144,17 @@ pub struct Stats {
 /// The states of the log.
 impl Wal {
     /// Begins an incarnation: writes `state`, the recovered state plus whatever the new incarnation
-    /// adds, to a snapshot of its own. The log is not [`Wal::ready`] until that is durable.
+    /// adds, to a snapshot of its own. The log is not [`Wal::ready`] until that is durable. Tickets
+    /// for what `state` contains are issued by the [`BootSnapshot`].
     ///
     /// # Panics
     /// If the state's encoding is longer than 4 GiB, the most that one step can write.
-    pub fn begin<N: Node, S: Serialize>(
+    pub fn begin<'a, N: Node, S: Serialize>(
         resume_point: ResumePoint,
         options: WalOptions,
-        state: &S,
+        state: &'a S,
         out: &mut Outbox<N>,
-    ) -> Wal {
+    ) -> (Wal, BootSnapshot<'a, S>) {
         let number = resume_point.next_number();
         let encoded_snapshot = EncodedSnapshot::new(state);
         let fingerprint =
@@ -179,7 +180,7 @@ impl Wal {
             stats: Stats::default(),
         };
         wal.write_snapshot(encoded_snapshot, out);
-        wal
+        (wal, BootSnapshot::new(state, resume_point.position))
     }
 
     /// Whether the boot snapshot is durable and no barrier has failed.
@@ -256,12 +257,6 @@ impl Wal {
         self.stats.forced += 1;
         self.group.force();
         self.issue_barrier(out);
-    }
-
-    /// A ticket for something that was read back at boot: it can be redeemed once the boot snapshot
-    /// is durable.
-    pub fn recovered_ticket<T>(&self, value: T) -> Ticket<T> {
-        Ticket::new(0, value)
     }
 
     /// Whether `ticket` can be redeemed.

@@ -21,7 +21,8 @@
 //! what depends on the record takes a `Durable` as an argument.
 //!
 //! The *boot snapshot* is the one that `begin` writes. It has a barrier for its data and one for
-//! its name; the first records of the incarnation wait for both.
+//! its name; the first records of the incarnation wait for both. Tickets for records that were read
+//! back come from the state in it, the [`BootSnapshot`], and from nowhere else.
 //!
 //! # Duties of the node
 //!
@@ -52,7 +53,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use durable::{Durable, Ticket};
+pub use durable::{BootSnapshot, Durable, Ticket};
 pub use file_header::FORMAT_VERSION;
 pub use frame::payload;
 pub use log::{Progress, Stats, Wal, WalOptions};

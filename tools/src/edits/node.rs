@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stormglass::commit::TxId;
 use stormglass::commit::{
-    Action, Age, Event, Key, Message, Op, Refusal, Request, RequestNumber, Response, Vote,
+    Action, Age, Body, Event, Key, Message, Op, Refusal, Request, RequestNumber, Response, Vote,
 };
 use stormglass_node::{
     Boot, BootError, DiskError, DiskOp, Effect, FileId, Incarnation, Input, Micros, Node, NodeId,
@@ -189,8 +189,8 @@ impl<N: CommitLike> Edited<N> {
     }
 
     fn is_sent_twice(&self, message: &Message) -> bool {
-        let is_ack = matches!(message, Message::Ack { .. });
-        let is_inquiry = matches!(message, Message::Inquire { .. });
+        let is_ack = matches!(message.body, Body::Ack { .. });
+        let is_inquiry = matches!(message.body, Body::Inquire);
         is_ack && self.edit == Edit::AcksTwice || is_inquiry && self.edit == Edit::InquiriesTwice
     }
 
@@ -199,7 +199,7 @@ impl<N: CommitLike> Edited<N> {
     fn ignored_message(&self) -> Message {
         let tx = TxId { coordinator: self.id, incarnation: Incarnation::default(), serial: 1 };
         let request = RequestId { client: NO_CLIENT, serial: 1, attempt: 0 };
-        Message::Vote { tx, request, vote: Vote::No(Refusal::Aborted) }
+        Message { tx, request, body: Body::Vote(Vote::No(Refusal::Aborted)) }
     }
 
     fn forward_disk_op(&mut self, op: DiskOp, out: &mut Outbox<Self>) {

@@ -82,7 +82,7 @@ fn record_read_back_at_boot_is_not_durable_until_the_boot_barrier() {
     rig.perform_all();
     rig.boot().expect("fine");
     assert_eq!(rig.state.ids, [1]);
-    let ticket = rig.wal().recovered_ticket(1);
+    let ticket = rig.boot_tickets[0];
     assert_eq!(rig.wal().redeem(ticket), Err(ticket));
     let mut cut = rig.clone();
     rig.run_until_idle();

@@ -37,6 +37,8 @@ pub(super) struct Rig {
     next_id: u32,
     /// The state of the node.
     pub(super) state: State,
+    /// One for each record that this incarnation has read back.
+    pub(super) boot_tickets: Vec<Ticket<u32>>,
 }
 
 impl Rig {
@@ -51,6 +53,7 @@ impl Rig {
             device_failed: false,
             next_id: 1,
             state: State::default(),
+            boot_tickets: Vec::new(),
         }
     }
 
@@ -86,7 +89,10 @@ impl Rig {
         self.state = rebuild_state(&recovered);
         self.state.incarnation += 1;
         let mut out = Outbox::default();
-        self.wal = Some(Wal::begin(recovered.resume_point, self.options, &self.state, &mut out));
+        let (wal, boot_snapshot) =
+            Wal::begin(recovered.resume_point, self.options, &self.state, &mut out);
+        self.boot_tickets = boot_snapshot.tickets(|state| &state.ids, |id| *id);
+        self.wal = Some(wal);
         self.take(&mut out);
         Ok(())
     }

@@ -1,0 +1,147 @@
+//! The form of a message on connections and in event logs: one variant for each kind, in which the
+//! ids come before the kind's own fields. The serde names are those of the first version; they
+//! occur in JSON only.
+//!
+//! A proof takes no bytes. The sender had it, so the receiver makes it here, and nowhere else.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Body, InquiryReply, Message, RecordIsDurable, Refusal, Vote};
+use crate::commit::end_mark::EndMark;
+use crate::commit::op::Reads;
+use crate::commit::part::Part;
+use crate::commit::tx_id::TxId;
+use stormglass_node::id::RequestId;
+
+/// See the [module](self).
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Message")]
+pub(super) enum Encoded {
+    Prepare {
+        tx: TxId,
+        #[serde(rename = "name")]
+        request: RequestId,
+        part: Part,
+        #[serde(rename = "word")]
+        end_mark: EndMark,
+    },
+    Vote {
+        tx: TxId,
+        #[serde(rename = "name")]
+        request: RequestId,
+        vote: EncodedVote,
+    },
+    Commit {
+        tx: TxId,
+        #[serde(rename = "name")]
+        request: RequestId,
+        #[serde(rename = "word")]
+        end_mark: EndMark,
+    },
+    Abort {
+        tx: TxId,
+        #[serde(rename = "name")]
+        request: RequestId,
+        #[serde(rename = "word")]
+        end_mark: EndMark,
+    },
+    Ack {
+        tx: TxId,
+        #[serde(rename = "name")]
+        request: RequestId,
+    },
+    Inquire {
+        tx: TxId,
+        #[serde(rename = "name")]
+        request: RequestId,
+    },
+    #[serde(rename = "Tell")]
+    InquiryReply {
+        tx: TxId,
+        #[serde(rename = "name")]
+        request: RequestId,
+        #[serde(rename = "said")]
+        reply: EncodedReply,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Vote")]
+pub(super) enum EncodedVote {
+    Yes { reads: Reads },
+    No(Refusal),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "InquiryReply")]
+pub(super) enum EncodedReply {
+    Committed,
+    Aborted,
+    Uncertain,
+}
+
+// No pattern below has a `..`: the compiler names both conversions when a message gets a field.
+impl From<Message> for Encoded {
+    fn from(message: Message) -> Encoded {
+        let Message { tx, request, body } = message;
+        match body {
+            Body::Prepare { part, end_mark } => Encoded::Prepare { tx, request, part, end_mark },
+            Body::Vote(vote) => {
+                let vote = match vote {
+                    Vote::Yes { reads, proof: RecordIsDurable(()) } => EncodedVote::Yes { reads },
+                    Vote::No(refusal) => EncodedVote::No(refusal),
+                };
+                Encoded::Vote { tx, request, vote }
+            }
+            Body::Commit { end_mark, proof: RecordIsDurable(()) } => {
+                Encoded::Commit { tx, request, end_mark }
+            }
+            Body::Abort { end_mark } => Encoded::Abort { tx, request, end_mark },
+            Body::Ack { proof: RecordIsDurable(()) } => Encoded::Ack { tx, request },
+            Body::Inquire => Encoded::Inquire { tx, request },
+            Body::InquiryReply(reply) => {
+                let reply = match reply {
+                    InquiryReply::Committed(RecordIsDurable(())) => EncodedReply::Committed,
+                    InquiryReply::Aborted(RecordIsDurable(())) => EncodedReply::Aborted,
+                    InquiryReply::Uncertain => EncodedReply::Uncertain,
+                };
+                Encoded::InquiryReply { tx, request, reply }
+            }
+        }
+    }
+}
+
+impl From<Encoded> for Message {
+    fn from(encoded: Encoded) -> Message {
+        // The sender's evidence. A node forwards no message, so it never sends this proof on.
+        let proof = RecordIsDurable(());
+        match encoded {
+            Encoded::Prepare { tx, request, part, end_mark } => {
+                Message { tx, request, body: Body::Prepare { part, end_mark } }
+            }
+            Encoded::Vote { tx, request, vote } => {
+                let vote = match vote {
+                    EncodedVote::Yes { reads } => Vote::Yes { reads, proof },
+                    EncodedVote::No(refusal) => Vote::No(refusal),
+                };
+                Message { tx, request, body: Body::Vote(vote) }
+            }
+            Encoded::Commit { tx, request, end_mark } => {
+                Message { tx, request, body: Body::Commit { end_mark, proof } }
+            }
+            Encoded::Abort { tx, request, end_mark } => {
+                Message { tx, request, body: Body::Abort { end_mark } }
+            }
+            Encoded::Ack { tx, request } => Message { tx, request, body: Body::Ack { proof } },
+            Encoded::Inquire { tx, request } => Message { tx, request, body: Body::Inquire },
+            Encoded::InquiryReply { tx, request, reply } => {
+                let reply = match reply {
+                    EncodedReply::Committed => InquiryReply::Committed(proof),
+                    EncodedReply::Aborted => InquiryReply::Aborted(proof),
+                    EncodedReply::Uncertain => InquiryReply::Uncertain,
+                };
+                Message { tx, request, body: Body::InquiryReply(reply) }
+            }
+        }
+    }
+}
