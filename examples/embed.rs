@@ -55,9 +55,9 @@ async fn run(data: &Path) -> Result<Vec<TxResult>, Box<dyn Error>> {
 
     for node in &mut nodes {
         node.stop();
-        match node.ended().await {
-            Ending::Stopped { .. } => {}
-            other => return Err(format!("a node ended: {other:?}").into()),
+        let ending = node.ended().await;
+        if !matches!(ending, Ending::Stopped { .. }) {
+            return Err(format!("a node did not stop cleanly: {ending:?}").into());
         }
     }
     Ok(results)
