@@ -56,7 +56,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         world.run();
         let coordinates = &world.checker().0;
         let mut all = Vec::new();
-        for (_, at) in &coordinates.messages {
+        for (_, at) in coordinates.messages() {
             let faults = [
                 MessageFault::Lose,
                 MessageFault::Delay { by_us: 100_000 },
@@ -65,7 +65,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
             ];
             all.extend(faults.into_iter().map(|fault| Fault::Message(*at, fault)));
         }
-        for at in &coordinates.barriers {
+        for at in coordinates.barriers() {
             if at.effect_name.subject().is_some() {
                 all.push(Fault::Barrier(*at, BarrierFault::Slow { by_us: 200_000 }));
                 all.push(Fault::Barrier(*at, BarrierFault::Fail(DiskError::Io)));

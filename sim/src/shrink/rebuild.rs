@@ -89,7 +89,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         if self.is_small() {
             return;
         }
-        let about = self.coordinates().last_request;
+        let about = self.coordinates().last_request();
         let request_sets = self.single_requests(about);
         let _found = self.run_search(&Search {
             request_sets: &request_sets,
@@ -106,7 +106,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         if self.is_small() {
             return false;
         }
-        let about = self.coordinates().last_request;
+        let about = self.coordinates().last_request();
         let single_requests = self.single_requests(about);
         let request_pairs = self.request_pairs(about);
         // Ordered by their cost and by how often they succeed.

@@ -145,10 +145,7 @@ fn simpler_faults(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
             .map(|fault| Fault::Message(*at, fault))
             .collect(),
         Fault::Crash(at, crash) => {
-            let crash_point =
-                coordinates.crashes.iter().find(|crash_point| crash_point.after == Some(*at));
-            let unsynced = crash_point.map(|crash_point| &crash_point.unsynced[..]);
-            let crashes = simpler_crashes(crash, unsynced.unwrap_or_default());
+            let crashes = simpler_crashes(crash, coordinates.unsynced_at_crash(*at));
             crashes.into_iter().map(|crash| Fault::Crash(*at, crash)).collect()
         }
         Fault::Barrier(at, fault) => {
@@ -319,12 +316,8 @@ fn equivalent_coordinate_faults(
 ) -> Vec<Fault> {
     match timed_fault {
         TimedFault::Crash { node, crash } => {
-            let here = coordinates
-                .crashes
-                .iter()
-                .filter(|crash_point| (crash_point.at_us, crash_point.node) == (at_us, *node));
-            here.filter_map(|crash_point| Some(Fault::Crash(crash_point.after?, crash.clone())))
-                .collect()
+            let effects = coordinates.effects_before_crash(*node, at_us);
+            effects.map(|at| Fault::Crash(at, crash.clone())).collect()
         }
         TimedFault::Cut { from, to, for_us } => messages_during(at_us, *for_us, coordinates)
             .filter(|at| from.contains(&at.from) && to.contains(&at.to))
@@ -349,6 +342,6 @@ fn messages_during(
 ) -> impl Iterator<Item = MessageAt> {
     // A message that was sent up to 30 ms before the fault began may still have been in flight.
     let span_us = at_us.saturating_sub(30_000)..=at_us + for_us;
-    let sent = coordinates.messages.iter().filter(move |(sent_us, _)| span_us.contains(sent_us));
+    let sent = coordinates.messages().iter().filter(move |(sent_us, _)| span_us.contains(sent_us));
     sent.map(|(_, at)| *at)
 }

@@ -83,7 +83,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         let default_timing = self.with_base_timing(BASE_TIMINGS[0]).plan.timing;
         let mut ordinals = std::collections::BTreeMap::new();
         let mut message_delays = Vec::new();
-        for (_, at) in &coordinates.messages {
+        for (_, at) in coordinates.messages() {
             // A faulty node may reply to a client that does not exist: that message is on no link.
             if !exists(&plan, at.from) || !exists(&plan, at.to) {
                 continue;
@@ -108,7 +108,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         let default_timing = self.with_base_timing(BASE_TIMINGS[0]).plan.timing;
         let mut ordinals = std::collections::BTreeMap::new();
         let mut slow = Vec::new();
-        for at in &coordinates.barriers {
+        for at in coordinates.barriers() {
             let ordinal = ordinals.entry((at.node, at.incarnation)).or_insert(0);
             let by_us = timing
                 .barrier_us(at.node, at.incarnation, *ordinal)
