@@ -11,6 +11,7 @@
 //! original faults are tried as well, unless there are too many: then no smaller subset
 //! violates the property in that cluster.
 
+mod budget;
 mod candidate_faults;
 mod coordinates;
 mod ddmin;
@@ -119,7 +120,7 @@ pub fn shrink<P: Protocol>(
         violation,
         runs: 0,
         pool,
-        rebuild_runs_left: rebuild::REBUILD_RUNS_MAX.min(control.runs_max / 4),
+        rebuild_runs_left: budget::rebuild_runs(control.runs_max),
         control,
     };
     let (one_minimal, minimum) = shrinker.run();
@@ -134,9 +135,6 @@ pub fn shrink<P: Protocol>(
         minimum,
     })
 }
-
-/// With more requests than this, joining two of them is not tried: the pairs grow with the square.
-const JOINABLE_REQUESTS_MAX: usize = 10;
 
 struct Shrinker<'a, 'w, P: Protocol> {
     replayer: Replayer<'a, P>,
@@ -279,7 +277,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Joins two requests into one, if there are few enough to try all pairs.
     fn join_requests(&mut self) -> bool {
         let mut any = false;
-        while !self.is_small() && (2..=JOINABLE_REQUESTS_MAX).contains(&self.best.requests.len()) {
+        while !self.is_small() && budget::JOINABLE_REQUESTS.contains(&self.best.requests.len()) {
             let requests = &self.best.requests;
             let pairs = (0..requests.len())
                 .flat_map(|at| (0..requests.len()).map(move |removed| (at, removed)));

@@ -2,18 +2,14 @@
 
 use stormglass_node::{About, DiskError};
 
-use super::{RunCoordinates, Shrinker};
-use crate::disk::{AppendName, Holes, Survival, Tear};
+use super::{RunCoordinates, Shrinker, budget};
+use crate::disk::{AppendName, Survival};
 use crate::fault::{
     BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageFault, TimedFault,
 };
 use crate::protocol::Protocol;
 use crate::replay::replay_world;
 use crate::schedule::Schedule;
-
-/// The crashes of the original that are tried at other coordinates. Each is tried after every
-/// effect, so more of them multiply the candidates.
-const TRANSFERABLE_CRASHES_MAX: usize = 3;
 
 impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Whether the original has two different faults of the kinds of `one` and `other`.
@@ -40,7 +36,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
             );
             if !named
                 && !transferable.contains(crash)
-                && transferable.len() < TRANSFERABLE_CRASHES_MAX
+                && transferable.len() < budget::TRANSFERABLE_CRASHES_MAX
             {
                 transferable.push(crash.clone());
             }
@@ -57,21 +53,20 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         let coordinates = &world.checker().0;
         let mut all = Vec::new();
         for (_, at) in coordinates.messages() {
-            let faults = [
-                MessageFault::Lose,
-                MessageFault::Delay { by_us: 100_000 },
-                MessageFault::Delay { by_us: 400_000 },
-                MessageFault::Duplicate { after_us: 300_000 },
-            ];
-            all.extend(faults.into_iter().map(|fault| Fault::Message(*at, fault)));
+            all.extend(budget::MESSAGE_FAULTS.into_iter().map(|fault| Fault::Message(*at, fault)));
         }
         for at in coordinates.barriers() {
             if at.effect_name.subject().is_some() {
-                all.push(Fault::Barrier(*at, BarrierFault::Slow { by_us: 200_000 }));
+                all.push(Fault::Barrier(
+                    *at,
+                    BarrierFault::Slow { by_us: budget::SLOW_BARRIER_US },
+                ));
                 all.push(Fault::Barrier(*at, BarrierFault::Fail(DiskError::Io)));
             } else {
-                // Long enough that clients not only repeat their request, but query its outcome.
-                all.push(Fault::Barrier(*at, BarrierFault::Slow { by_us: 1_000_000 }));
+                all.push(Fault::Barrier(
+                    *at,
+                    BarrierFault::Slow { by_us: budget::SLOW_OTHER_BARRIER_US },
+                ));
             }
         }
         // Only effects about a request: the effects of a boot are the same in every candidate.
@@ -107,14 +102,14 @@ fn torn_append_faults(at: EffectAt) -> impl Iterator<Item = Fault> {
         | EffectName::Truncate(_)
         | EffectName::Reply(_) => None,
     };
-    let holes = [None, Some(Holes::Zeros), Some(Holes::Garbage), Some(Holes::OldBlocks)];
-    let tears =
-        [Tear::Header, Tear::Half].into_iter().flat_map(move |how| holes.map(|hole| (how, hole)));
+    let tears = budget::CANDIDATE_TEARS
+        .into_iter()
+        .flat_map(move |how| budget::TORN_HOLES.map(|hole| (how, hole)));
     appended.into_iter().flat_map(move |name| {
         let name = name.clone();
         tears.clone().map(move |(how, hole)| {
             let how = CrashKind::PowerCut(Survival::Torn { at: name.clone(), how, hole });
-            Fault::Crash(at, Crash { how, down_us: Some(50_000), damage: None })
+            Fault::Crash(at, Crash { how, down_us: Some(budget::SHORT_DOWN_US), damage: None })
         })
     })
 }
@@ -122,7 +117,7 @@ fn torn_append_faults(at: EffectAt) -> impl Iterator<Item = Fault> {
 /// The power cut after which the record just appended is on disk and the previous one is not.
 fn previous_append_lost(at: EffectAt, previous: About) -> Fault {
     let how = CrashKind::PowerCut(Survival::AllBut(AppendName::new(previous, 0)));
-    Fault::Crash(at, Crash { how, down_us: Some(50_000), damage: None })
+    Fault::Crash(at, Crash { how, down_us: Some(budget::SHORT_DOWN_US), damage: None })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,12 +159,14 @@ fn fault_kind(fault: &Fault) -> FaultKind {
     }
 }
 
-/// Crashes with two down times: 50 ms, after which waiting nodes and clients are still waiting, and
-/// 400 ms, after which the other nodes have sent each other `Inquire`.
+/// A power cut and a kill with a short down time, and a kill with a long one.
 fn crash_faults(at: EffectAt) -> impl Iterator<Item = Fault> {
     let kill = CrashKind::Kill { keep_permille: 1000 };
-    let kinds_and_down_times =
-        [(CrashKind::PowerCut(Survival::None), 50_000), (kill.clone(), 50_000), (kill, 400_000)];
+    let kinds_and_down_times = [
+        (CrashKind::PowerCut(Survival::None), budget::SHORT_DOWN_US),
+        (kill.clone(), budget::SHORT_DOWN_US),
+        (kill, budget::LONG_DOWN_US),
+    ];
     kinds_and_down_times.into_iter().map(move |(how, down_us)| {
         Fault::Crash(at, Crash { how, down_us: Some(down_us), damage: None })
     })

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Shrinker;
+use super::{Shrinker, budget};
 use crate::fault::Fault;
 use crate::protocol::Protocol;
 use crate::schedule::Schedule;
@@ -36,25 +36,20 @@ impl fmt::Display for Minimum {
     }
 }
 
-/// With more sets than this, none is tried.
-const SETS_MAX: u64 = 20_000;
-/// With more faults than this, no set is tried: the number of sets grows too fast.
-const FAULTS_MAX: usize = 3;
-
 impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Tries every smaller set of the original faults in the cluster of `best`. `None` if one of
     /// them violates the property and was adopted.
     pub(super) fn try_smaller_fault_sets(&mut self) -> Option<Minimum> {
         let count = self.best.faults.len();
         // A node that is never restarted counts as a fault, but is in no set.
-        if count > FAULTS_MAX || !self.best.plan.permanently_down.is_empty() {
+        if count > budget::SET_FAULTS_MAX || !self.best.plan.permanently_down.is_empty() {
             return Some(Minimum::Unknown);
         }
         let mut all = self.pool.clone();
         all.extend(self.best.faults.iter().cloned());
         dedup(&mut all);
         let sets: u64 = (0..count).map(|size| binomial(all.len() as u64, size as u64)).sum();
-        if sets > SETS_MAX {
+        if sets > budget::SETS_MAX {
             return Some(Minimum::Unknown);
         }
         for size in 0..count {

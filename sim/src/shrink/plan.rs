@@ -2,16 +2,12 @@
 
 use stormglass_node::{NodeId, RequestId};
 
-use super::Shrinker;
 use super::renumber::Renumbering;
+use super::{Shrinker, budget};
 use crate::fault::Fault;
 use crate::plan::LOG_BYTES;
 use crate::protocol::{Protocol, ScheduledRequest};
 use crate::schedule::Schedule;
-
-/// Log limits in bytes that compact the log after every record, every other record, and every other
-/// transaction.
-pub(super) const SHORT_LOGS_BYTES: [u64; 3] = [1, 100, 400];
 
 impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Restarts every node after the fault phase, and delivers messages without encoding them.
@@ -35,7 +31,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     pub(super) fn change_log_limit(&mut self) -> bool {
         let now = self.best.plan.log_bytes;
         let short = self.is_small();
-        let lengths: &[u64] = if short { &[LOG_BYTES] } else { &SHORT_LOGS_BYTES };
+        let lengths: &[u64] = if short { &[LOG_BYTES] } else { &budget::SHORT_LOGS_BYTES };
         let changed =
             lengths.iter().filter(|bytes| if short { **bytes != now } else { **bytes < now });
         let mut candidates: Vec<_> = changed
@@ -163,7 +159,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
 
     /// Shortens the fault phase to the first of a few lengths that still violates the property.
     pub(super) fn shorten_fault_phase(&mut self) -> bool {
-        for fault_phase_us in [10_000, 50_000, 100_000, 200_000, 500_000, 1_000_000] {
+        for fault_phase_us in budget::FAULT_PHASES_US {
             let mut candidate = self.best.clone();
             candidate.plan.fault_phase_us = fault_phase_us;
             if fault_phase_us < self.best.plan.fault_phase_us && self.adopt_if_better(&candidate) {
@@ -192,8 +188,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
 
 /// Shorter times that are easier to read, the easiest first.
 pub(super) fn rounder_times(us: u64) -> impl Iterator<Item = u64> {
-    let steps = [u64::MAX, 100_000, 10_000, 1_000, 100];
-    let rounded = steps.into_iter().map(move |step| us / step * step);
+    let rounded = budget::ROUND_STEPS_US.into_iter().map(move |step| us / step * step);
     let mut last = None;
     rounded.filter(move |rounded| *rounded < us && last.replace(*rounded) != Some(*rounded))
 }

@@ -12,32 +12,11 @@ use std::ops::{Range, RangeInclusive};
 
 use stormglass_node::{NodeId, RequestId};
 
-use super::plan::SHORT_LOGS_BYTES;
-use super::{ScheduleSize, Shrinker};
+use super::{ScheduleSize, Shrinker, budget};
 use crate::fault::Fault;
-use crate::plan::LOG_BYTES;
 use crate::protocol::{Protocol, ScheduledRequest};
 use crate::schedule::Schedule;
 use crate::workload::PlannedRequest;
-
-/// A schedule with at most this many faults and requests is small: it is not rebuilt.
-const SMALL_FAULTS_MAX: usize = 3;
-const SMALL_REQUESTS_MAX: usize = 2;
-/// Runs of all searches of one shrink together; at most a quarter of all its runs.
-pub(super) const REBUILD_RUNS_MAX: u64 = 30_000;
-/// The time of a request, in microseconds. All nodes have booted by then: an earlier request would
-/// be lost, and its repetition may come after the fault phase.
-const AFTER_BOOT_US: u64 = 10_000;
-/// The time of a second request that is sent after the first one is answered, in microseconds.
-const AFTER_FIRST_REQUEST_US: u64 = 100_000;
-/// With at most this many requests, all pairs are tried, not only those with the request that the
-/// violation is about.
-const FEW_REQUESTS: usize = 6;
-/// Pairs of requests that are tried.
-const PAIRS_MAX: usize = 60;
-/// Nodes of the smallest cluster beside those that receive the requests: one that is ahead of the
-/// others, and one that is behind them.
-const OTHER_NODES: usize = 2;
 
 /// The requests of a candidate: one or two.
 type RequestSet<O> = Vec<PlannedRequest<O>>;
@@ -95,7 +74,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
             request_sets: &request_sets,
             faults: 0..=2,
             clusters: SMALLEST_CLUSTER,
-            runs_max: self.rebuild_runs_left / 5,
+            runs_max: budget::first_rebuild_runs(self.rebuild_runs_left),
         });
     }
 
@@ -111,11 +90,11 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         let request_pairs = self.request_pairs(about);
         // Ordered by their cost and by how often they succeed.
         let searches = [
-            Search::new(&request_pairs, 0..=1, SMALLEST_CLUSTER, 2_000),
-            Search::new(&request_pairs, 2..=2, SMALLEST_CLUSTER, 2_500),
-            Search::new(&single_requests, 0..=2, SMALLEST_CLUSTER, 1_500),
-            Search::new(&request_pairs, 0..=1, LARGER_CLUSTERS, 1_000),
-            Search::new(&single_requests, 0..=2, LARGER_CLUSTERS, 1_000),
+            Search::new(&request_pairs, 0..=1, SMALLEST_CLUSTER, budget::PAIRS_RUNS),
+            Search::new(&request_pairs, 2..=2, SMALLEST_CLUSTER, budget::TWO_FAULTS_RUNS),
+            Search::new(&single_requests, 0..=2, SMALLEST_CLUSTER, budget::SINGLES_RUNS),
+            Search::new(&request_pairs, 0..=1, LARGER_CLUSTERS, budget::LARGER_CLUSTERS_RUNS),
+            Search::new(&single_requests, 0..=2, LARGER_CLUSTERS, budget::LARGER_CLUSTERS_RUNS),
         ];
         let now = self.best.plan.log_bytes;
         let limits = self.distinct_log_limits();
@@ -135,7 +114,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// compaction after every other record, and after every record. A protocol that does not
     /// compact has only one.
     fn distinct_log_limits(&mut self) -> Vec<u64> {
-        let all = [LOG_BYTES, self.best.plan.log_bytes, SHORT_LOGS_BYTES[1], SHORT_LOGS_BYTES[0]];
+        let all = budget::rebuild_logs_bytes(self.best.plan.log_bytes);
         let mut limits = Vec::new();
         let mut fingerprints = Vec::new();
         for log_bytes in all {
@@ -151,8 +130,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     }
 
     pub(super) fn is_small(&self) -> bool {
-        let ScheduleSize { faults, requests, .. } = ScheduleSize::of(&self.best);
-        faults <= SMALL_FAULTS_MAX && requests <= SMALL_REQUESTS_MAX
+        budget::is_small(ScheduleSize::of(&self.best))
     }
 
     /// Runs one search and subtracts its runs from the budget. Whether a candidate was adopted.
@@ -236,7 +214,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     /// and one after the other.
     fn request_pairs(&self, about: Option<RequestId>) -> Vec<RequestSet<P::Request>> {
         let requests = self.sent_at_start();
-        let few = requests.len() <= FEW_REQUESTS
+        let few = requests.len() <= budget::FEW_REQUESTS
             || !requests.iter().any(|planned| is_subject(planned, about));
         let mut request_pairs = Vec::new();
         for (at, one) in requests.iter().enumerate() {
@@ -246,20 +224,24 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
             {
                 request_pairs.push(vec![one.clone(), other.clone()]);
                 if one.id.client != other.id.client {
-                    let other_later = sent_after(other, AFTER_FIRST_REQUEST_US);
+                    let other_later = sent_after(other, budget::AFTER_FIRST_REQUEST_US);
                     request_pairs.push(vec![one.clone(), other_later]);
-                    let one_later = sent_after(one, AFTER_FIRST_REQUEST_US);
+                    let one_later = sent_after(one, budget::AFTER_FIRST_REQUEST_US);
                     request_pairs.push(vec![one_later, other.clone()]);
                 }
             }
         }
         request_pairs.sort_by_key(|pair| !pair.iter().any(|planned| is_subject(planned, about)));
-        request_pairs.truncate(PAIRS_MAX);
+        request_pairs.truncate(budget::PAIRS_MAX);
         request_pairs
     }
 
     fn sent_at_start(&self) -> Vec<PlannedRequest<P::Request>> {
-        self.best.requests.iter().map(|planned| sent_after(planned, AFTER_BOOT_US)).collect()
+        self.best
+            .requests
+            .iter()
+            .map(|planned| sent_after(planned, budget::AFTER_BOOT_US))
+            .collect()
     }
 
     /// The clusters for a request set, the smallest first, with the requests restricted to them:
@@ -275,8 +257,8 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         let mut others = self.named_nodes(request_set);
         others.retain(|id| !addressed.contains(id));
         let mut clusters: Vec<(RequestSet<P::Request>, Vec<NodeId>)> = Vec::new();
-        if others.len() > OTHER_NODES {
-            let nodes = [&addressed[..], &others[..OTHER_NODES]].concat();
+        if others.len() > budget::OTHER_NODES {
+            let nodes = [&addressed[..], &others[..budget::OTHER_NODES]].concat();
             clusters.extend(self.restricted_to(request_set, nodes));
         }
         // Requests that name no nodes may still need all nodes: then only the whole cluster is
@@ -333,7 +315,8 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         let mut schedule =
             Schedule { requests: request_set.to_vec(), faults: Vec::new(), ..self.best.clone() };
         schedule.plan.timing = crate::plan::Timing::default();
-        schedule.plan.fault_phase_us = schedule.plan.fault_phase_us.max(500_000);
+        schedule.plan.fault_phase_us =
+            schedule.plan.fault_phase_us.max(budget::REBUILD_FAULT_PHASE_US_MIN);
         let mut pool = self.pool.clone();
         for removed in (0..schedule.plan.nodes).rev().map(NodeId).filter(|id| !nodes.contains(id)) {
             (schedule, pool) = self.without_node(&schedule, &pool, removed);

@@ -3,10 +3,10 @@
 
 use stormglass_node::DiskError;
 
-use super::Shrinker;
 use super::coordinates::RunCoordinates;
 use super::plan::rounder_times;
-use crate::disk::{AppendName, Holes, Survival, Tear};
+use super::{Shrinker, budget};
+use crate::disk::{AppendName, Holes, Survival};
 use crate::fault::{
     BarrierFault, Crash, CrashKind, Endpoint, Fault, MessageAt, MessageFault, Skew, TimedFault,
     WriteFault,
@@ -130,8 +130,7 @@ fn digits_complexity(us: u64) -> u64 {
 
 /// Shorter or rounder durations than this one.
 fn shorter_durations(us: u64) -> Vec<u64> {
-    let common_durations = [1_000, 10_000, 50_000, 100_000, 200_000, 400_000];
-    common_durations
+    budget::COMMON_DURATIONS_US
         .into_iter()
         .filter(|duration| *duration < us)
         .chain(rounder_times(us).filter(|us| *us > 0))
@@ -222,9 +221,8 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
     if matches!(crash.how, CrashKind::PowerCut(_)) {
         for at in unsynced {
             crash_kinds.push(CrashKind::PowerCut(Survival::AllBut(at.clone())));
-            for how in [Tear::Header, Tear::Half, Tear::LastSectorMissing] {
-                for hole in [None, Some(Holes::Zeros), Some(Holes::Garbage), Some(Holes::OldBlocks)]
-                {
+            for how in budget::SIMPLER_TEARS {
+                for hole in budget::TORN_HOLES {
                     crash_kinds.push(CrashKind::PowerCut(Survival::Torn {
                         at: at.clone(),
                         how,
@@ -250,7 +248,7 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
     all.extend(crash_kinds.into_iter().map(|how| Crash { how, ..crash.clone() }));
     let down_times = match crash.down_us {
         Some(us) => shorter_durations(us),
-        None => vec![1_000, 10_000, 50_000, 100_000],
+        None => budget::DOWN_TIMES_US.to_vec(),
     };
     all.extend(down_times.into_iter().map(|us| Crash { down_us: Some(us), ..crash.clone() }));
     all
@@ -340,8 +338,7 @@ fn messages_during(
     for_us: u64,
     coordinates: &RunCoordinates,
 ) -> impl Iterator<Item = MessageAt> {
-    // A message that was sent up to 30 ms before the fault began may still have been in flight.
-    let span_us = at_us.saturating_sub(30_000)..=at_us + for_us;
+    let span_us = at_us.saturating_sub(budget::IN_FLIGHT_US_MAX)..=at_us + for_us;
     let sent = coordinates.messages().iter().filter(move |(sent_us, _)| span_us.contains(sent_us));
     sent.map(|(_, at)| *at)
 }

@@ -1,16 +1,11 @@
 //! Replaces random timing (all delays drawn from a key) by base timing, and adds an entry for each
 //! deviation that matters.
 
-use super::{Shrinker, ddmin};
+use super::{Shrinker, budget, ddmin};
 use crate::fault::{BarrierFault, Endpoint, Fault, MessageFault};
 use crate::plan::{Plan, Timing};
 use crate::protocol::Protocol;
 use crate::schedule::Schedule;
-
-/// The message delays and barrier times to try, in microseconds. With base timing every message and
-/// every barrier takes the least time of its range.
-const BASE_TIMINGS: [(u64, u64); 6] =
-    [(500, 100), (500, 2_000), (5_000, 100), (500, 20_000), (20_000, 100), (5_000, 2_000)];
 
 impl<P: Protocol> Shrinker<'_, '_, P> {
     /// Tries base timing with each of the times, then base timing with a few deviations.
@@ -19,7 +14,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
             return self.drop_tail();
         }
         let candidates: Vec<_> =
-            BASE_TIMINGS.into_iter().map(|timing| self.with_base_timing(timing)).collect();
+            budget::BASE_TIMINGS.into_iter().map(|timing| self.with_base_timing(timing)).collect();
         self.adopt_first_better(candidates)
             || self.use_base_timing_with_delays()
             || self.drop_tail()
@@ -58,16 +53,15 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
         let violation = self.violation.clone();
         let mut entries = self.message_delays();
         entries.extend(self.slow_barriers());
-        // Delta debugging over more entries would cost too many runs.
-        if entries.len() > 400 {
+        if entries.len() > budget::DEVIATIONS_MAX {
             return false;
         }
-        let base = self.with_base_timing(BASE_TIMINGS[0]);
+        let base = self.with_base_timing(budget::BASE_TIMINGS[0]);
         if !self.adopt_if_better(&with_more_faults(&base, &entries)) {
             return false;
         }
         ddmin::ddmin(&entries, |some| self.adopt_if_better(&with_more_faults(&base, some)));
-        let keep = self.best.faults.len() <= kept.faults.len().max(1) + 2;
+        let keep = self.best.faults.len() <= budget::faults_with_deviations_max(kept.faults.len());
         if keep {
             self.pool.extend(entries);
         } else {
@@ -80,7 +74,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     fn message_delays(&mut self) -> Vec<Fault> {
         let coordinates = self.coordinates();
         let plan = self.best.plan.clone();
-        let default_timing = self.with_base_timing(BASE_TIMINGS[0]).plan.timing;
+        let default_timing = self.with_base_timing(budget::BASE_TIMINGS[0]).plan.timing;
         let mut ordinals = std::collections::BTreeMap::new();
         let mut message_delays = Vec::new();
         for (_, at) in coordinates.messages() {
@@ -105,7 +99,7 @@ impl<P: Protocol> Shrinker<'_, '_, P> {
     fn slow_barriers(&mut self) -> Vec<Fault> {
         let coordinates = self.coordinates();
         let timing = self.best.plan.timing;
-        let default_timing = self.with_base_timing(BASE_TIMINGS[0]).plan.timing;
+        let default_timing = self.with_base_timing(budget::BASE_TIMINGS[0]).plan.timing;
         let mut ordinals = std::collections::BTreeMap::new();
         let mut slow = Vec::new();
         for at in coordinates.barriers() {
