@@ -21,26 +21,28 @@ pub(crate) struct RunCoordinates {
     /// For each append, the append before it in the same incarnation.
     previous_appends: BTreeMap<EffectAt, About>,
     last_effect: BTreeMap<NodeId, EffectAt>,
-    pub(crate) crashes: Vec<CrashPoint>,
+    /// In the order of their times.
+    crashes: Vec<CrashPoint>,
     /// Every message, with the virtual time of its sending in microseconds.
-    pub(crate) messages: Vec<(u64, MessageAt)>,
+    messages: Vec<(u64, MessageAt)>,
     /// Every barrier of the fault phase, in order.
-    pub(crate) barriers: Vec<EffectAt>,
-    pub(crate) healed: bool,
+    barriers: Vec<EffectAt>,
+    /// Whether the fault phase is over.
+    healed: bool,
     /// The request that the last fact with a subject was about. A run ends at its first violation,
     /// so in a failing run it is the request that the violation is about.
-    pub(crate) last_request: Option<RequestId>,
+    last_request: Option<RequestId>,
 }
 
 /// The end of an incarnation by a crash.
 #[derive(Clone, Debug)]
-pub(crate) struct CrashPoint {
-    pub(crate) at_us: u64,
-    pub(crate) node: NodeId,
+struct CrashPoint {
+    at_us: u64,
+    node: NodeId,
     /// The last effect of the incarnation.
-    pub(crate) after: Option<EffectAt>,
+    after: Option<EffectAt>,
     /// The unsynced appends, in the order of writing. Empty for a kill.
-    pub(crate) unsynced: Vec<AppendName>,
+    unsynced: Vec<AppendName>,
 }
 
 impl RunCoordinates {
@@ -53,8 +55,41 @@ impl RunCoordinates {
         .collect()
     }
 
+    /// Every message in the order of sending, with the virtual time of that in microseconds.
+    pub(crate) fn messages(&self) -> &[(u64, MessageAt)] {
+        &self.messages
+    }
+
+    /// Every barrier in the order of issue.
+    pub(crate) fn barriers(&self) -> &[EffectAt] {
+        &self.barriers
+    }
+
+    /// The request that the violation is about; `None` if the run was about no request at all.
+    pub(super) fn last_request(&self) -> Option<RequestId> {
+        self.last_request
+    }
+
+    /// The last effects of the incarnations of `node` that a crash ended at this time.
+    pub(super) fn effects_before_crash(
+        &self,
+        node: NodeId,
+        at_us: u64,
+    ) -> impl Iterator<Item = EffectAt> {
+        let here =
+            self.crashes.iter().filter(move |crash| (crash.node, crash.at_us) == (node, at_us));
+        here.filter_map(|crash| crash.after)
+    }
+
+    /// What a crash after this effect found unsynced, in the order of writing: empty if the run had
+    /// no crash there, or a kill.
+    pub(super) fn unsynced_at_crash(&self, after: EffectAt) -> &[AppendName] {
+        let crash = self.crashes.iter().find(|crash| crash.after == Some(after));
+        crash.map_or(&[], |crash| &crash.unsynced)
+    }
+
     /// The append before this one, if this is an append and not the first one of its incarnation.
-    pub(crate) fn previous_append(&self, at: EffectAt) -> Option<About> {
+    pub(super) fn previous_append(&self, at: EffectAt) -> Option<About> {
         self.previous_appends.get(&at).copied()
     }
 

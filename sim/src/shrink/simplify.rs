@@ -1,49 +1,59 @@
-//! Replaces a fault by a simpler one: less severe, with a shorter or rounder duration, or at a
-//! coordinate instead of a time.
+//! The pass that replaces a fault by a simpler one: less severe, with a shorter or rounder duration,
+//! or at a coordinate instead of a time.
 
 use stormglass_node::DiskError;
 
-use super::Shrinker;
-use super::coordinates::RunCoordinates;
-use super::plan::rounder_times;
-use crate::disk::{AppendName, Holes, Survival, Tear};
+use super::times::rounder_times;
+use super::{Pass, RunCoordinates, Search, budget};
+use crate::disk::{AppendName, Holes, Survival};
 use crate::fault::{
     BarrierFault, Crash, CrashKind, Endpoint, Fault, MessageAt, MessageFault, Skew, TimedFault,
     WriteFault,
 };
 use crate::protocol::Protocol;
 
-impl<P: Protocol> Shrinker<'_, '_, P> {
-    /// Replaces each fault by simpler ones until none of them violates the property.
-    pub(super) fn simplify_faults(&mut self) -> bool {
+/// Replaces each fault by simpler ones until none of them violates the property.
+pub(super) struct SimplifyFaults;
+
+impl<P: Protocol> Pass<P> for SimplifyFaults {
+    fn name(&self) -> &'static str {
+        "simplify faults"
+    }
+
+    fn run(&mut self, search: &mut Search<'_, '_, P>) -> bool {
         let mut any = false;
         let mut at = 0;
-        while at < self.best.faults.len() && !self.is_finished() {
-            let coordinates = self.coordinates();
-            let fault = self.best.faults[at].clone();
-            let mut candidates = simpler_faults(&fault, &coordinates);
-            candidates.retain(|candidate| complexity(candidate) < complexity(&fault));
-            candidates.sort_by_key(complexity);
-            let before = self.best.faults.len();
-            let candidates: Vec<_> = candidates
-                .into_iter()
-                .map(|candidate| {
-                    let mut next = self.best.clone();
-                    next.faults[at] = candidate;
-                    next
-                })
-                .collect();
-            if self.adopt_first_better(candidates) {
-                any = true;
-                if self.best.faults.len() < before {
-                    at = 0;
-                }
-            } else {
+        while at < search.best().faults.len() && !search.is_finished() {
+            let best = search.best().clone();
+            // Of the present schedule: a replaced fault changes what the run reaches.
+            let coordinates = search.coordinates(&best);
+            let mut candidates = Vec::new();
+            for simpler in simpler_faults_in_order(&best.faults[at], &coordinates) {
+                let mut candidate = best.clone();
+                candidate.faults[at] = simpler;
+                candidates.push(candidate);
+            }
+            if !search.adopt_first_better(candidates) {
                 at += 1;
+                continue;
+            }
+            any = true;
+            // Some faults are no longer reached and are gone, perhaps those before this one.
+            if search.best().faults.len() < best.faults.len() {
+                at = 0;
             }
         }
         any
     }
+}
+
+/// The faults of less complexity that a fault can be replaced by, the simplest first.
+fn simpler_faults_in_order(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
+    let mut simpler = simpler_faults(fault, coordinates);
+    simpler.retain(|simpler| complexity(simpler) < complexity(fault));
+    // Stable: faults of equal complexity stay in the order in which they are listed.
+    simpler.sort_by_key(complexity);
+    simpler
 }
 
 /// How severe a fault is, and how hard to read. A fault is replaced only by one of less complexity,
@@ -130,11 +140,11 @@ fn digits_complexity(us: u64) -> u64 {
 
 /// Shorter or rounder durations than this one.
 fn shorter_durations(us: u64) -> Vec<u64> {
-    let common_durations = [1_000, 10_000, 50_000, 100_000, 200_000, 400_000];
-    common_durations
+    budget::COMMON_DURATIONS_US
         .into_iter()
         .filter(|duration| *duration < us)
-        .chain(rounder_times(us).filter(|us| *us > 0))
+        // A duration of zero is no fault: removing it is for another pass.
+        .chain(rounder_times(us).into_iter().filter(|us| *us > 0))
         .collect()
 }
 
@@ -145,10 +155,7 @@ fn simpler_faults(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
             .map(|fault| Fault::Message(*at, fault))
             .collect(),
         Fault::Crash(at, crash) => {
-            let crash_point =
-                coordinates.crashes.iter().find(|crash_point| crash_point.after == Some(*at));
-            let unsynced = crash_point.map(|crash_point| &crash_point.unsynced[..]);
-            let crashes = simpler_crashes(crash, unsynced.unwrap_or_default());
+            let crashes = simpler_crashes(crash, coordinates.unsynced_at_crash(*at));
             crashes.into_iter().map(|crash| Fault::Crash(*at, crash)).collect()
         }
         Fault::Barrier(at, fault) => {
@@ -173,8 +180,11 @@ fn simpler_faults(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
         }
         Fault::Skew { node, incarnation, skew } => {
             let mut skews = vec![Skew { offset_us: 0, ..*skew }, Skew { drift_ppm: 0, ..*skew }];
-            skews
-                .extend(rounder_times(skew.offset_us).map(|offset_us| Skew { offset_us, ..*skew }));
+            skews.extend(
+                rounder_times(skew.offset_us)
+                    .into_iter()
+                    .map(|offset_us| Skew { offset_us, ..*skew }),
+            );
             skews.retain(|skew| *skew != Skew::default());
             skews
                 .into_iter()
@@ -186,7 +196,11 @@ fn simpler_faults(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
                 .into_iter()
                 .map(|timed_fault| Fault::At(*at_us, timed_fault))
                 .collect();
-            all.extend(rounder_times(*at_us).map(|at_us| Fault::At(at_us, timed_fault.clone())));
+            all.extend(
+                rounder_times(*at_us)
+                    .into_iter()
+                    .map(|at_us| Fault::At(at_us, timed_fault.clone())),
+            );
             all.extend(equivalent_coordinate_faults(*at_us, timed_fault, coordinates));
             all
         }
@@ -225,9 +239,8 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
     if matches!(crash.how, CrashKind::PowerCut(_)) {
         for at in unsynced {
             crash_kinds.push(CrashKind::PowerCut(Survival::AllBut(at.clone())));
-            for how in [Tear::Header, Tear::Half, Tear::LastSectorMissing] {
-                for hole in [None, Some(Holes::Zeros), Some(Holes::Garbage), Some(Holes::OldBlocks)]
-                {
+            for how in budget::SIMPLER_TEARS {
+                for hole in budget::TORN_HOLES {
                     crash_kinds.push(CrashKind::PowerCut(Survival::Torn {
                         at: at.clone(),
                         how,
@@ -253,7 +266,7 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
     all.extend(crash_kinds.into_iter().map(|how| Crash { how, ..crash.clone() }));
     let down_times = match crash.down_us {
         Some(us) => shorter_durations(us),
-        None => vec![1_000, 10_000, 50_000, 100_000],
+        None => budget::DOWN_TIMES_US.to_vec(),
     };
     all.extend(down_times.into_iter().map(|us| Crash { down_us: Some(us), ..crash.clone() }));
     all
@@ -319,12 +332,8 @@ fn equivalent_coordinate_faults(
 ) -> Vec<Fault> {
     match timed_fault {
         TimedFault::Crash { node, crash } => {
-            let here = coordinates
-                .crashes
-                .iter()
-                .filter(|crash_point| (crash_point.at_us, crash_point.node) == (at_us, *node));
-            here.filter_map(|crash_point| Some(Fault::Crash(crash_point.after?, crash.clone())))
-                .collect()
+            let effects = coordinates.effects_before_crash(*node, at_us);
+            effects.map(|at| Fault::Crash(at, crash.clone())).collect()
         }
         TimedFault::Cut { from, to, for_us } => messages_during(at_us, *for_us, coordinates)
             .filter(|at| from.contains(&at.from) && to.contains(&at.to))
@@ -347,8 +356,7 @@ fn messages_during(
     for_us: u64,
     coordinates: &RunCoordinates,
 ) -> impl Iterator<Item = MessageAt> {
-    // A message that was sent up to 30 ms before the fault began may still have been in flight.
-    let span_us = at_us.saturating_sub(30_000)..=at_us + for_us;
-    let sent = coordinates.messages.iter().filter(move |(sent_us, _)| span_us.contains(sent_us));
+    let span_us = at_us.saturating_sub(budget::IN_FLIGHT_US_MAX)..=at_us + for_us;
+    let sent = coordinates.messages().iter().filter(move |(sent_us, _)| span_us.contains(sent_us));
     sent.map(|(_, at)| *at)
 }

@@ -38,9 +38,9 @@ pub fn faults<P: Protocol>(
         replay_world(protocol, &base_schedule(protocol, setup), RunCoordinates::default());
     world.run();
     let coordinates = &world.checker().0;
-    let messages: Vec<MessageAt> = coordinates.messages.iter().map(|(_, at)| *at).collect();
+    let messages: Vec<MessageAt> = coordinates.messages().iter().map(|(_, at)| *at).collect();
     let effects = coordinates.effects();
-    let barriers: Vec<EffectAt> = coordinates.barriers.clone();
+    let barriers: Vec<EffectAt> = coordinates.barriers().to_vec();
     let mut kinds = Vec::new();
     if !messages.is_empty() {
         kinds.push(message(messages).boxed());
