@@ -35,7 +35,7 @@ pub const RETRY_US: (u64, u64) = (50_000, 100_000);
 /// every run evicts requests of a client that does not acknowledge outcomes.
 pub const DEDUP_ENTRIES_KEPT: usize = 3;
 
-/// The properties that [`AtomicCommitChecker`] checks.
+/// The properties that [`AtomicCommitChecker`] checks, as `docs/protocol.md` states them.
 pub const PROPERTIES: [&str; 34] = [
     "AC1 DecisionsAgree",
     "AC2 DecisionsAreFinal",

@@ -63,7 +63,8 @@ pub(super) struct TxState {
     pub(super) begun_us: u64,
     /// The number of its COMMIT in the order of all COMMIT records, from 1; 0 if there is none.
     pub(super) decision_number: u32,
-    /// How often Commit was sent to permanently down nodes since the faults ended (L2).
+    /// How often Commit was sent to permanently down nodes since the faults ended (L2 in
+    /// `docs/protocol.md`).
     pub(super) commits_to_down_nodes: u32,
     node_sets: NodeSets,
 }
