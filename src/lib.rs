@@ -1,7 +1,8 @@
 //! Two-phase commit with presumed abort, a write-ahead log, snapshots and recovery.
 //!
-//! - [`commit`]: the protocol, specified in the module documentation, and
-//!   [`CommitNode`](commit::CommitNode), a sans-IO [`Node`](stormglass_node::Node).
+//! - [`commit`]: the protocol, specified in the module documentation and, with its properties, in
+//!   `docs/protocol.md`, and [`CommitNode`](commit::CommitNode), a sans-IO
+//!   [`Node`](stormglass_node::Node).
 //! - [`store`]: keyed values and their locks.
 //! - `client`, with feature `runtime`: a client over TCP, with typed results and retries.
 //!

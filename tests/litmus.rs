@@ -1,6 +1,6 @@
-//! One fault of each rule of the network, the process and the clock, alone: exactly the documented
-//! effect happens, no other, and its counter shows it. (The rules of the disk are tested in
-//! `sim/src/disk/tests`.)
+//! One fault of each rule of the network and the process, alone: exactly the effect that
+//! `docs/faults.md` describes happens, no other, and its counter shows it. (The rules of the clock
+//! are tested in `clocks.rs`, those of the disk in `sim/src/disk/tests`.)
 
 use std::sync::Arc;
 

@@ -1,7 +1,10 @@
 //! The style rules of the repository that a program can check.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use stormglass_sim::tally::Rule;
 
 /// The private vocabulary of earlier versions. The field's terms are in `docs/glossary.md`.
 const PRIVATE_WORDS: [&str; 17] = [
@@ -56,6 +59,21 @@ fn source_files() -> Vec<PathBuf> {
     files(&directories.iter().map(String::as_str).collect::<Vec<_>>(), "rs")
 }
 
+/// Every document of the repository: those of the root, and those below its directories.
+fn documents() -> Vec<PathBuf> {
+    let directories =
+        [".github", "commit-sim", "docs", "node", "regressions", "sim", "src", "tests", "tools"];
+    let mut found = files(&directories, "md");
+    for entry in fs::read_dir(root()).expect("the repository") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Every line of these files that `is_wrong`, as `path:line: text`.
 fn lines_where(files: &[PathBuf], is_wrong: impl Fn(&str, &str) -> bool) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -82,10 +100,9 @@ fn has_private_word(file: &str, line: &str) -> bool {
 #[test]
 fn code_and_documents_use_no_private_words() {
     let mut checked = source_files();
-    checked.extend(files(&["docs", "sim/src", "regressions"], "md"));
+    checked.extend(documents());
     checked.extend(files(&["regressions", "tests/scenarios"], "schedule"));
     checked.extend(files(&["tools/mutants"], "patch"));
-    checked.extend(["README.md", "ARCHITECTURE.md"].map(|name| root().join(name)));
     assert!(checked.len() > 200, "only {} files were checked", checked.len());
     let wrong = lines_where(&checked, has_private_word);
     assert!(wrong.is_empty(), "see docs/glossary.md for the terms:\n{}", wrong.join("\n"));
@@ -221,4 +238,87 @@ fn named_closures_do_not_become_more() {
     }
     assert!(count <= NAMED_CLOSURES_MAX, "{count} named closures");
     assert!(count > 0, "the check finds them");
+}
+
+/// The ids in a text: words that consist of one of these groups and a number.
+fn ids_in(text: &str, groups: &[&str]) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        let group = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        if groups.contains(&group) && group != word {
+            ids.insert(word.to_owned());
+        }
+    }
+    ids
+}
+
+/// The ids that have a section of their own in a document: `### D7 Sync failed`.
+fn ids_with_section(document: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join(document)).expect("a document");
+    let headings = text.lines().filter_map(|line| line.strip_prefix("### "));
+    headings.filter_map(|heading| heading.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_fault_rule_has_a_section_in_the_fault_model() {
+    let ids: BTreeSet<String> =
+        Rule::TABLE.iter().map(|(rule, _, _)| rule.id().to_owned()).collect();
+    assert_eq!(ids_with_section("docs/faults.md"), ids);
+}
+
+#[test]
+fn every_property_has_a_section_in_the_protocol_document() {
+    let mut ids = BTreeSet::new();
+    for file in files(&["commit-sim/src", "sim/src/log_check"], "rs") {
+        let text = fs::read_to_string(file).expect("a text file");
+        ids.extend(ids_in(&text, &["AC", "W", "I", "L", "K"]));
+    }
+    assert!(ids.len() > 20, "the ids are read from the sources of the checkers: {ids:?}");
+    let sections = ids_with_section("docs/protocol.md");
+    let missing: Vec<&String> = ids.difference(&sections).collect();
+    assert!(missing.is_empty(), "no section in docs/protocol.md: {missing:?}");
+}
+
+/// The targets of the links in a Markdown text, without those in code and without anchors.
+fn link_targets(text: &str) -> Vec<String> {
+    let mut prose = String::new();
+    let mut in_code = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        } else if !in_code {
+            prose.push_str(line);
+            prose.push('\n');
+        }
+    }
+    let mut targets = Vec::new();
+    for rest in prose.split("](").skip(1) {
+        let target = rest.split(')').next().unwrap_or_default();
+        let file = target.split('#').next().unwrap_or_default();
+        // `https://...` is on another machine, `crate::schedule` a link of rustdoc.
+        if !file.is_empty() && !file.contains("://") && !file.contains("::") {
+            targets.push(file.to_owned());
+        }
+    }
+    targets
+}
+
+#[test]
+fn every_link_between_documents_leads_to_a_file() {
+    let mut broken = Vec::new();
+    let mut count = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).expect("a text file");
+        let directory = document.parent().expect("a directory of the repository");
+        for target in link_targets(&text) {
+            count += 1;
+            if !directory.join(&target).exists() {
+                broken.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert!(count > 100, "only {count} links were checked");
+    assert!(broken.is_empty(), "these links lead nowhere:\n{}", broken.join("\n"));
+    let text = "[a](x.md#y), [b](https://z), [c](#d)\n```\n[e](f)\n```\n";
+    assert_eq!(link_targets(text), ["x.md"]);
 }

@@ -1,6 +1,7 @@
 //! The entries of an event log: every input and every effect of one incarnation, one JSON object
 //! each, in the order in which the node handled them. The simulator and the real engine write the
-//! same entries, each *before* the event happens, so the checkers of one can check the other.
+//! same entries, each *before* the event happens, so the checkers of one can check the other. The
+//! lines are described in `docs/log-format.md`.
 
 use serde::{Deserialize, Serialize};
 

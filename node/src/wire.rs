@@ -7,6 +7,8 @@
 //! | 4 | length of the payload, little-endian |
 //! | 4 | CRC-32C of all of the above and the payload |
 //! | n | the message, through [`codec`] |
+//!
+//! All formats are described in `docs/log-format.md`.
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -1,4 +1,5 @@
-//! Faults, and their coordinates.
+//! Faults, and their coordinates. The rules that the comments name by id are described in
+//! `docs/faults.md`.
 //!
 //! A coordinate counts only things of its own kind and subject (`the 2nd Vote c1.4 from n1 to n0`),
 //! in ids that the workload assigned. Reports and wakes are never counted. So an added log line,

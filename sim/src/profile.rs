@@ -1,4 +1,5 @@
-//! Fault profiles, the swarm, and the rates that a seed draws.
+//! Fault profiles, the swarm, and the rates that a seed draws. The rules that the comments name by
+//! id are described in `docs/faults.md`.
 
 use std::fmt;
 

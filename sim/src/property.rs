@@ -109,7 +109,7 @@ pub enum Fact<'a, N: Node> {
     PowerCut(&'a CutReport),
     /// The node halted itself.
     Halted(HaltReason),
-    /// Bytes at rest were damaged while the node was down (D10).
+    /// Bytes at rest were damaged while the node was down (D10, `docs/faults.md`).
     Damaged(&'a DamageRecord),
     /// A fault of a message.
     MessageFault {

@@ -47,7 +47,8 @@
 //!
 //! # Faults
 //!
-//! *message* stands for `1st Vote c1.1 from n1 to n0`, *effect* for one of
+//! The rules are described in `docs/faults.md`. *message* stands for `1st Vote c1.1 from n1 to n0`,
+//! *effect* for one of
 //! `1st append Prepared c1.1`, `1st sync following append Prepared c1.1` (also `sync-dir`,
 //! `rename`, `remove`, `truncate`, and `sync before any append`), `1st send Vote c1.1 to n0`,
 //! `1st reply c1.1`. `1st` and `incarnation 1` may be omitted.

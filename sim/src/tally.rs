@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A rule of the fault model. The text beside each is what `cargo sim profiles` prints.
+/// A rule of the fault model, which `docs/faults.md` describes. The text beside each is what
+/// `cargo sim profiles` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the table below says of each what it means")]
 pub enum Rule {
@@ -42,7 +43,7 @@ pub const RULE_COUNT: usize = 29;
 
 impl Rule {
     /// The id of the rule in the fault model: `N1` to `N8`, `P1` to `P6`, `C1` to `C3`, `D1` to
-    /// `D12`. Reports and documents name rules by it.
+    /// `D12`. Reports and documents name rules by it; `docs/faults.md` has a section for each.
     pub fn id(self) -> &'static str {
         match self {
             Rule::MessageDelayed => "N1",

@@ -1,4 +1,5 @@
 //! The data directory of a node: its lock, its identity, its file names and the surviving files.
+//! `docs/log-format.md` describes what is in them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

@@ -12,7 +12,7 @@
 //! Files are `snapshot.k` and `wal.k`; the records after `snapshot.k` are in the segment `wal.k`. A
 //! compaction begins `wal.k+1`, then writes `snapshot.k+1`, then removes the files before. The
 //! formats are in the modules `file_header`, `frame` and `snapshot`, the rules of reading in
-//! `recovery`.
+//! `recovery`; `docs/log-format.md` describes both together, with an example.
 //!
 //! # The proof of durability
 //!

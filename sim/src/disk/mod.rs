@@ -1,5 +1,5 @@
-//! The disk of one node and its fault model. The rules D1 to D12 are documented at the code that
-//! implements them; `cargo sim profiles` lists them.
+//! The disk of one node and its fault model. The rules D1 to D12 are described in `docs/faults.md`
+//! and documented at the code that implements them; `cargo sim profiles` lists them.
 //!
 //! The node sees the *volatile* state: what is in the page cache, and what is still in the driver's
 //! queue, as operations of a real node wait for the engine's disk thread (here a counter,

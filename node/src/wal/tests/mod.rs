@@ -1,6 +1,7 @@
 //! Guarantees of the log, as scenarios and then in tens of thousands of random histories. The disk
-//! of these tests implements the rules D1 to D8 and D12 of the fault model in as few lines as
-//! possible: it shares no code with the simulator's, so neither can hide the other's mistakes.
+//! of these tests implements the rules D1 to D8 and D12 of the fault model (`docs/faults.md`) in as
+//! few lines as possible: it shares no code with the simulator's, so neither can hide the mistakes
+//! of the other.
 
 mod boot;
 mod damage;
