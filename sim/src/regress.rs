@@ -3,23 +3,48 @@
 #[cfg(feature = "harness")]
 mod harness;
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 #[cfg(feature = "harness")]
 pub use harness::harness;
 
 use crate::fault::{BarrierFault, Crash, CrashKind, EffectName, Fault, MessageFault, TimedFault};
 use crate::protocol::Protocol;
-use crate::schedule::{Expectation, Schedule};
+use crate::schedule::{Expectation, ParseError, Schedule};
+
+/// Why a file is not read as a schedule.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
+pub enum ReadScheduleError {
+    #[error("cannot read {}: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{}: {error}\n  {line}\n  {caret}", path.display())]
+    Parse {
+        path: PathBuf,
+        /// The first error in the text.
+        error: ParseError,
+        /// The line with the error; of a very long line only the part around it.
+        line: String,
+        /// Marks the place in `line`.
+        caret: String,
+    },
+}
 
 /// Reads the schedule in a file.
 ///
 /// # Errors
 /// The first error in the file: line, column, what was expected, and the line.
-pub fn read<P: Protocol>(protocol: &P, path: &Path) -> Result<Schedule<P::Request>, String> {
-    let name = path.display();
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+pub fn read<P: Protocol>(
+    protocol: &P,
+    path: &Path,
+) -> Result<Schedule<P::Request>, ReadScheduleError> {
+    let path = path.to_path_buf();
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => return Err(ReadScheduleError::Io { path, error }),
+    };
     Schedule::read(protocol, &text).map_err(|error| {
         let line =
             text.trim_start_matches('\u{feff}').lines().nth(error.line - 1).unwrap_or_default();
@@ -27,8 +52,8 @@ pub fn read<P: Protocol>(protocol: &P, path: &Path) -> Result<Schedule<P::Reques
         let from = (error.column - 1).saturating_sub(SHOWN_BEFORE);
         let shown = line.chars().skip(from).take(SHOWN_BEFORE + SHOWN_AFTER);
         let line: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let caret = " ".repeat(error.column - 1 - from);
-        format!("{name}: {error}\n  {line}\n  {caret}^")
+        let caret = " ".repeat(error.column - 1 - from) + "^";
+        ReadScheduleError::Parse { path, error, line, caret }
     })
 }
 
@@ -125,15 +150,24 @@ fn kebab(word: &str) -> String {
     name
 }
 
+/// Why the schedules of a directory are not listed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}: {error}", directory.display())]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct ListSchedulesError {
+    pub directory: PathBuf,
+    pub error: io::Error,
+}
+
 /// The schedules (`*.schedule`) of a directory, in the order of their names.
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub fn files(directory: &Path) -> Result<Vec<PathBuf>, String> {
+pub fn files(directory: &Path) -> Result<Vec<PathBuf>, ListSchedulesError> {
     let paths: Result<Vec<_>, _> = fs::read_dir(directory)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
     let mut paths =
-        paths.map_err(|error| format!("cannot read {}: {error}", directory.display()))?;
+        paths.map_err(|error| ListSchedulesError { directory: directory.to_path_buf(), error })?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "schedule"));
     paths.sort();
     Ok(paths)

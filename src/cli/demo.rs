@@ -40,18 +40,30 @@ struct Ports {
     count: u16,
 }
 
-fn ports(text: &str) -> Result<Ports, String> {
-    let expected = || "expected FROM..=TO, like 3000..=3003".to_owned();
-    let (from, to) =
-        text.split_once("..=").or_else(|| text.split_once('-')).ok_or_else(expected)?;
-    let (from, to): (u64, u64) =
-        (from.parse().map_err(|_| expected())?, to.parse().map_err(|_| expected())?);
-    let (Ok(from), Ok(to)) = (u16::try_from(from), u16::try_from(to)) else {
-        return Err("ports go up to 65535".to_owned());
-    };
+/// Why a text is not a range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum ParsePortsError {
+    #[error("expected FROM..=TO, like 3000..=3003")]
+    NotARange,
+    #[error("ports go up to 65535")]
+    AboveMax,
+    #[error("2 to 64 ports are needed, one for each node, like 3000..=3003")]
+    WrongCount,
+}
+
+fn ports(text: &str) -> Result<Ports, ParsePortsError> {
+    let (from, to) = text
+        .split_once("..=")
+        .or_else(|| text.split_once('-'))
+        .ok_or(ParsePortsError::NotARange)?;
+    // Wider than a port, so that 70000 is reported as too high and not as no number.
+    let from: u64 = from.parse().map_err(|_| ParsePortsError::NotARange)?;
+    let to: u64 = to.parse().map_err(|_| ParsePortsError::NotARange)?;
+    let from = u16::try_from(from).map_err(|_| ParsePortsError::AboveMax)?;
+    let to = u16::try_from(to).map_err(|_| ParsePortsError::AboveMax)?;
     let count = to.checked_sub(from).map_or(0, |more| more.saturating_add(1));
     if from == 0 || !(2..=64).contains(&count) {
-        return Err("2 to 64 ports are needed, one for each node, like 3000..=3003".to_owned());
+        return Err(ParsePortsError::WrongCount);
     }
     Ok(Ports { from, count })
 }
@@ -380,7 +392,7 @@ mod tests {
             ("1..=65535", "2 to 64"),
             ("65534..=65537", "up to 65535"),
         ] {
-            let error = count(text).expect_err(text);
+            let error = count(text).expect_err(text).to_string();
             assert!(error.contains(words), "{text}: {error}");
         }
     }

@@ -19,9 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use file::File;
 
-use super::address::{Address, host_and_port};
+use super::address::{Address, ParseAddressError, host_and_port};
 use super::{CliError, Exit, UsageError};
-use stormglass::commit::op_text::node_of;
+use stormglass::commit::op_text::{ParseOpError, node_of};
 
 #[derive(Debug, Args)]
 #[command(
@@ -86,11 +86,20 @@ pub(super) struct Tuning {
     compact_at_bytes: Option<u64>,
 }
 
-fn peer(text: &str) -> Result<(NodeId, String), String> {
-    let (node, address) =
-        text.split_once('=').ok_or("expected ID=HOST:PORT, like 1=127.0.0.1:3001")?;
-    let node = node_of(node).map_err(|error| error.to_string())?;
-    Ok((node, host_and_port(address)?))
+/// Why a text is not a node and its address.
+#[derive(Debug, thiserror::Error)]
+enum ParsePeerError {
+    #[error("expected ID=HOST:PORT, like 1=127.0.0.1:3001")]
+    NoEqualsSign,
+    #[error(transparent)]
+    Node(#[from] ParseOpError),
+    #[error(transparent)]
+    Address(#[from] ParseAddressError),
+}
+
+fn peer(text: &str) -> Result<(NodeId, String), ParsePeerError> {
+    let (node, address) = text.split_once('=').ok_or(ParsePeerError::NoEqualsSign)?;
+    Ok((node_of(node)?, host_and_port(address)?))
 }
 
 pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {

@@ -157,8 +157,25 @@ fn propagate_panic(finished: Result<(), JoinError>) {
 enum ConnectionError {
     #[error(transparent)]
     Stream(#[from] StreamError),
-    #[error("{0}")]
-    Refused(String),
+    #[error(transparent)]
+    Refused(#[from] HandshakeRefusal),
+}
+
+/// Why a handshake is refused. The caller receives the message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum HandshakeRefusal {
+    #[error("{found:?} is not cluster {expected:?}")]
+    OtherCluster { found: String, expected: Arc<str> },
+    #[error("{caller} expected {target}, this is {this_node}")]
+    OtherTarget { caller: NodeId, target: NodeId, this_node: NodeId },
+    #[error("{caller} is not a peer of {this_node}")]
+    NotAPeer { caller: NodeId, this_node: NodeId },
+    #[error("{this_node} has {CLIENTS_MAX} clients already; try again later")]
+    TooManyClients { this_node: NodeId },
+    #[error("{this_node} has not closed earlier connections of {caller} yet")]
+    TooManyOfThisPeer { caller: NodeId, this_node: NodeId },
+    #[error("{caller} announced {announced} after {known}: is its data directory an old copy?")]
+    OlderIncarnation { caller: NodeId, announced: Incarnation, known: Incarnation },
 }
 
 impl<N: ServedNode> Connections<N> {
@@ -205,10 +222,10 @@ impl<N: ServedNode> Connections<N> {
         };
         let _slot = match self.check(&hello).and_then(|()| self.acquire_slot(hello.caller)) {
             Ok(slot) => slot,
-            Err(reason) => {
-                write_value(&mut out, &Welcome::Refused { reason: reason.clone() }, IO_TIMEOUT)
-                    .await?;
-                return Err(ConnectionError::Refused(reason));
+            Err(refusal) => {
+                let welcome = Welcome::Refused { reason: refusal.to_string() };
+                write_value(&mut out, &welcome, IO_TIMEOUT).await?;
+                return Err(refusal.into());
             }
         };
         drop(handshake_permit);
@@ -223,31 +240,36 @@ impl<N: ServedNode> Connections<N> {
         }
     }
 
-    fn check(&self, hello: &Hello) -> Result<(), String> {
-        let cluster = &self.identity.cluster;
-        if hello.cluster != **cluster {
-            return Err(format!("{:?} is not cluster {cluster:?}", hello.cluster));
+    fn check(&self, hello: &Hello) -> Result<(), HandshakeRefusal> {
+        let expected = &self.identity.cluster;
+        if hello.cluster != **expected {
+            return Err(HandshakeRefusal::OtherCluster {
+                found: hello.cluster.clone(),
+                expected: Arc::clone(expected),
+            });
         }
         let Caller::Peer { node, target, .. } = hello.caller else { return Ok(()) };
         let this_node = self.identity.node;
         if target != this_node {
-            return Err(format!("{node} expected {target}, this is {this_node}"));
+            return Err(HandshakeRefusal::OtherTarget { caller: node, target, this_node });
         }
         if node == this_node || !self.peers.contains(&node) {
-            return Err(format!("{node} is not a peer of {this_node}"));
+            return Err(HandshakeRefusal::NotAPeer { caller: node, this_node });
         }
         Ok(())
     }
 
-    fn acquire_slot(&self, caller: Caller) -> Result<SemaphorePermit<'_>, String> {
+    fn acquire_slot(&self, caller: Caller) -> Result<SemaphorePermit<'_>, HandshakeRefusal> {
         let this_node = self.identity.node;
         match caller {
-            Caller::Client => self.client_slots.try_acquire().map_err(|_| {
-                format!("{this_node} has {CLIENTS_MAX} clients already; try again later")
-            }),
-            Caller::Peer { node, .. } => self.peer_slots.try_acquire().map_err(|_| {
-                format!("{this_node} has not closed earlier connections of {node} yet")
-            }),
+            Caller::Client => self
+                .client_slots
+                .try_acquire()
+                .map_err(|_| HandshakeRefusal::TooManyClients { this_node }),
+            Caller::Peer { node, .. } => self
+                .peer_slots
+                .try_acquire()
+                .map_err(|_| HandshakeRefusal::TooManyOfThisPeer { caller: node, this_node }),
         }
     }
 
@@ -293,15 +315,16 @@ impl<N: ServedNode> Connections<N> {
         &self,
         peer: NodeId,
         incarnation: Incarnation,
-    ) -> Result<Arc<Notify>, ConnectionError> {
+    ) -> Result<Arc<Notify>, HandshakeRefusal> {
         let mut current_connections =
             self.current_connections.lock().expect("no panic happens while this lock is held");
         if let Some((known, notify)) = current_connections.get(&peer) {
             if incarnation < *known {
-                let reason = format!(
-                    "{peer} announced {incarnation} after {known}: is its data directory an old copy?"
-                );
-                return Err(ConnectionError::Refused(reason));
+                return Err(HandshakeRefusal::OlderIncarnation {
+                    caller: peer,
+                    announced: incarnation,
+                    known: *known,
+                });
             }
             notify.notify_one();
         }

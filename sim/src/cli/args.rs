@@ -178,17 +178,29 @@ pub(super) struct CheckDeterminism {
     pub(super) run_args: RunArgs,
 }
 
-fn node(text: &str) -> Result<NodeId, String> {
+/// A text is no node's number.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("expected a node's number, like 0 or n0")]
+struct ParseNodeError;
+
+fn node(text: &str) -> Result<NodeId, ParseNodeError> {
     let number = text.strip_prefix('n').unwrap_or(text);
-    number.parse().map(NodeId).map_err(|_| "expected a node's number, like 0 or n0".to_string())
+    number.parse().map(NodeId).map_err(|_| ParseNodeError)
 }
 
-fn request(text: &str) -> Result<RequestId, String> {
+/// A text is no request's name.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("expected a request's name, like c1.4")]
+struct ParseRequestError;
+
+fn request(text: &str) -> Result<RequestId, ParseRequestError> {
     let parts = text.strip_prefix('c').and_then(|rest| rest.split_once('.'));
-    let parsed =
-        parts.and_then(|(client, serial)| Some((client.parse().ok()?, serial.parse().ok()?)));
-    let (client, serial) = parsed.ok_or("expected a request's name, like c1.4")?;
-    Ok(RequestId { client, serial, attempt: 0 })
+    let (client, serial) = parts.ok_or(ParseRequestError)?;
+    Ok(RequestId {
+        client: client.parse().map_err(|_| ParseRequestError)?,
+        serial: serial.parse().map_err(|_| ParseRequestError)?,
+        attempt: 0,
+    })
 }
 
 #[derive(Debug, Flags)]
@@ -210,13 +222,14 @@ pub(super) struct Bench {
     pub(super) first_seed: u64,
 }
 
-fn chance(text: &str) -> Result<f64, String> {
-    let chance: f64 = text.parse().map_err(|_| "expected a number from 0 to 0.5".to_string())?;
-    if (0.0..=0.5).contains(&chance) {
-        Ok(chance)
-    } else {
-        Err("expected a number from 0 to 0.5".to_string())
-    }
+/// A text is no probability of loss.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("expected a number from 0 to 0.5")]
+struct ParseChanceError;
+
+fn chance(text: &str) -> Result<f64, ParseChanceError> {
+    let chance: f64 = text.parse().map_err(|_| ParseChanceError)?;
+    if (0.0..=0.5).contains(&chance) { Ok(chance) } else { Err(ParseChanceError) }
 }
 
 #[derive(Debug, Flags)]

@@ -83,7 +83,8 @@ pub fn check_faults<P: Protocol>(
     faults: &[Fault],
 ) -> Result<(), TestCaseError> {
     if let Some(path) = environment::replay() {
-        return replay_file(protocol, &path).map_err(TestCaseError::fail);
+        return replay_file(protocol, &path)
+            .map_err(|error| TestCaseError::fail(error.to_string()));
     }
     let schedule = Schedule { faults: faults.to_vec(), ..base_schedule(protocol, setup) };
     // Proptest removes faults; it cannot shrink requests, nodes and times.

@@ -11,7 +11,7 @@ use stormglass_node::NodeId;
 use super::Tuning;
 use crate::cli::UsageError;
 use crate::cli::address::Address;
-use stormglass::commit::op_text::node_of;
+use stormglass::commit::op_text::{ParseOpError, node_of};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -36,9 +36,9 @@ pub(super) struct Peers(pub(super) BTreeMap<NodeId, String>);
 struct NodeKey(NodeId);
 
 impl TryFrom<String> for NodeKey {
-    type Error = String;
-    fn try_from(text: String) -> Result<NodeKey, String> {
-        node_of(&text).map(NodeKey).map_err(|error| error.to_string())
+    type Error = ParseOpError;
+    fn try_from(text: String) -> Result<NodeKey, ParseOpError> {
+        node_of(&text).map(NodeKey)
     }
 }
 
