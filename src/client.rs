@@ -94,8 +94,11 @@ struct Connection {
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// First and longest pause before the next attempt.
-const RETRY_PAUSE_MS: (u64, u64) = (1, 64);
+/// First pause before the next attempt.
+const RETRY_PAUSE_MS_MIN: u64 = 1;
+
+/// The longest such pause.
+const RETRY_PAUSE_MS_MAX: u64 = 64;
 
 impl Client {
     /// Connects to the node that listens at `address`.
@@ -141,7 +144,7 @@ impl Client {
         let deadline = after(self.options.request_timeout);
         let first = RequestId { client: self.number, serial, attempt: 0 };
         let age = Age { at: wall_us(), by: first };
-        let mut pause_ms = RETRY_PAUSE_MS.0;
+        let mut pause_ms = RETRY_PAUSE_MS_MIN;
         let mut attempt = 0;
         loop {
             self.ensure_connected(deadline).await?;
@@ -176,7 +179,7 @@ impl Client {
                 return Ok(result);
             }
             sleep(pause).await;
-            pause_ms = (pause_ms * 2).min(RETRY_PAUSE_MS.1);
+            pause_ms = (pause_ms * 2).min(RETRY_PAUSE_MS_MAX);
         }
     }
 
@@ -380,7 +383,8 @@ impl Client {
             None => Err(DialError::Failed(StreamError::UnexpectedEof)),
             Some(Welcome::Refused { reason }) => Err(DialError::Refused(reason)),
             Some(Welcome::Welcome { node, incarnation }) => {
-                (self.node, self.incarnation) = (node, incarnation);
+                self.node = node;
+                self.incarnation = incarnation;
                 self.connection = Some(Connection { frames, out });
                 Ok(())
             }

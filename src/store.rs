@@ -188,7 +188,9 @@ mod tests {
     #[test]
     fn older_transaction_waits_and_younger_one_is_refused() {
         let mut store = Store::default();
-        let ((old, old_age), (mid, mid_age), (young, young_age)) = (tx(1), tx(2), tx(3));
+        let (old, old_age) = tx(1);
+        let (mid, mid_age) = tx(2);
+        let (young, young_age) = tx(3);
         let put = [op("a", Action::Put(1))];
         assert!(matches!(store.prepare(mid, mid_age, &put), PrepareResult::Locked(_)));
         assert_eq!(store.prepare(old, old_age, &put), PrepareResult::Wait);
@@ -203,7 +205,8 @@ mod tests {
     #[test]
     fn readers_share_locks_and_a_refused_transaction_leaves_none() {
         let mut store = Store::default();
-        let ((a, a_age), (b, b_age)) = (tx(1), tx(2));
+        let (a, a_age) = tx(1);
+        let (b, b_age) = tx(2);
         let get = [op("a", Action::Get)];
         assert!(matches!(store.prepare(a, a_age, &get), PrepareResult::Locked(_)));
         assert!(matches!(store.prepare(b, b_age, &get), PrepareResult::Locked(_)));

@@ -51,10 +51,9 @@ struct Cluster {
 impl Cluster {
     fn boot() -> Cluster {
         let config = Config::new((0..NODES).map(NodeId));
-        let (nodes, out) = (Vec::new(), Outbox::default());
         let mut cluster = Cluster {
-            nodes,
-            out,
+            nodes: Vec::new(),
+            out: Outbox::default(),
             inputs: VecDeque::new(),
             now: Time(1),
             committed: 0,
@@ -85,7 +84,9 @@ impl Cluster {
             Input::DiskDone { .. } => "DiskDone",
             Input::Wake => "Wake",
         };
-        let (node, out, now) = (&mut self.nodes[usize::from(to.0)], &mut self.out, self.now);
+        let node = &mut self.nodes[usize::from(to.0)];
+        let out = &mut self.out;
+        let now = self.now;
         let counted = measure(|| node.step(now, input, out));
         let count = self.counts.entry(kind).or_default();
         count.steps += 1;
@@ -151,7 +152,8 @@ fn warm_step_allocates_less_than_once_in_ten_steps() {
     let mut cluster = Cluster::boot();
     (1..=WARM).for_each(|serial| cluster.transact(serial));
     cluster.counts.clear();
-    (cluster.committed, cluster.aborted) = (0, 0);
+    cluster.committed = 0;
+    cluster.aborted = 0;
     (WARM + 1..=WARM + COUNTED).for_each(|serial| cluster.transact(serial));
     assert_eq!((cluster.committed, cluster.aborted), (COUNTED * 9 / 10, COUNTED / 10));
 

@@ -73,7 +73,8 @@ impl Checker<ClockNode> for ClockReadings {
 
 fn readings(faults: &[Fault]) -> (Vec<(u64, u64)>, Tally) {
     let plan = Plan { recovery_timeout_us: 1, ..plan(2) };
-    let (clients, checker) = (RetryingClients::new(Vec::new(), 1), ClockReadings::default());
+    let clients = RetryingClients::new(Vec::new(), 1);
+    let checker = ClockReadings::default();
     let mut world: World<ClockNode, _, _, _> =
         World::new((), plan, clients, checker, Scripted::new(faults));
     let tally = world.run().tally;

@@ -34,7 +34,8 @@ fn an_abort_takes_2n_plus_k_messages_and_k_forced_records() {
                 ops[usize::from(node)] = refused_op(node);
             }
             let counts = run_clean(plan(n + 1), vec![client_request(&ops)], &[]);
-            let (n, k) = (usize::from(n), usize::from(k));
+            let n = usize::from(n);
+            let k = usize::from(k);
             let sent = ["Prepare", "Vote", "Abort", "Ack"]
                 .map(|kind| counts.sent.get(kind).copied().unwrap_or(0));
             assert_eq!(sent, [n, n, k, 0], "{k} of {n} vote Yes");

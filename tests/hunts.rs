@@ -103,7 +103,8 @@ fn lying_disk_is_detected() {
 
 #[test]
 fn hunt_result_is_independent_of_the_number_of_jobs() {
-    let (one, two) = (hunt_profile(Profile::Everything, 1), hunt_profile(Profile::Everything, 2));
+    let one = hunt_profile(Profile::Everything, 1);
+    let two = hunt_profile(Profile::Everything, 2);
     assert_eq!(
         (one.fingerprint, one.tally, one.sometimes),
         (two.fingerprint, two.tally, two.sometimes)

@@ -48,21 +48,24 @@ impl<K: Checker<CommitNode> + Clone + Default + Send + 'static> Protocol for Com
 /// `put n1/k2 1`, ...
 fn fault_free_schedule(count: u32) -> Schedule<Txn> {
     let (_, recorded) = record(&Commit, &Setup::default(), 0);
-    let planned = |nth: u32| {
+    let mut requests = Vec::new();
+    for nth in 1..=count {
         let key = Key::new(&format!("k{nth}")).expect("short");
         let put = Op { node: NodeId(1), key, action: Action::Put(1) };
-        PlannedRequest {
+        requests.push(PlannedRequest {
             id: RequestId { client: nth.into(), serial: 1, attempt: 0 },
             node: NodeId(0),
             after_us: 100_000 * u64::from(nth),
             request: Txn { ops: Arc::from([put]), stubborn: false },
-        }
-    };
+        });
+    }
     let mut plan = recorded.plan;
-    (plan.nodes, plan.clients, plan.fault_phase_us) = (2, count, 1_000_000);
-    (plan.timing, plan.permanently_down, plan.encode_messages) =
-        (Default::default(), Vec::new(), false);
-    let requests = (1..=count).map(planned).collect();
+    plan.nodes = 2;
+    plan.clients = count;
+    plan.fault_phase_us = 1_000_000;
+    plan.timing = Default::default();
+    plan.permanently_down = Vec::new();
+    plan.encode_messages = false;
     Schedule {
         note: Vec::new(),
         expectation: Expectation::NoViolation(None),
@@ -159,7 +162,8 @@ fn long_schedule_is_rebuilt_as_a_short_one() {
 /// Ctrl-C keeps the best schedule so far, and no further candidate is tried.
 #[test]
 fn shrink_stops_when_requested() {
-    let (stop, mut stopped_at) = (AtomicBool::new(false), None);
+    let stop = AtomicBool::new(false);
+    let mut stopped_at = None;
     let mut progress = |runs, _| {
         stop.store(true, Ordering::Relaxed);
         stopped_at.get_or_insert(runs);

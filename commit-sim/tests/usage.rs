@@ -208,8 +208,8 @@ fn shrink_reports_its_result_when_the_file_cannot_be_written() {
     let directory = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("shrink");
     let _none = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).expect("a directory");
-    let (schedule_file, shorter) =
-        (directory.join("original.schedule"), directory.join("shorter.schedule"));
+    let schedule_file = directory.join("original.schedule");
+    let shorter = directory.join("shorter.schedule");
     let lying_disk = "expect violation of W2 CommitIsDurableFirst\ncluster 1 node, 1 client\nsync-lies n0 incarnation 1 at 1st sync following append Snapshot\n";
     std::fs::write(&schedule_file, lying_disk).expect("a file");
     let output = sim(&format!("shrink {} -o {}", schedule_file.display(), shorter.display()));

@@ -167,7 +167,8 @@ mod tests {
         #[test]
         fn events_pop_by_time_then_in_insertion_order(bursts in prop::collection::vec((prop::collection::vec(0u64..50, 0..150), 0usize..150), 1..8)) {
             let mut queue = EventQueue::default();
-            let (mut model, mut count): (Vec<(u64, u32)>, u32) = (Vec::new(), 0);
+            let mut model: Vec<(u64, u32)> = Vec::new();
+            let mut count: u32 = 0;
             for (times, pops) in bursts {
                 for at_us in times {
                     queue.push(at_us, count);

@@ -10,6 +10,7 @@ use crate::plan::{LOG_BYTES, Plan, Timing};
 /// A named set of fault kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[non_exhaustive]
 pub enum Profile {
     /// Each seed enables a random subset of all kinds and draws its own rates (swarm testing: Groce
     /// et al., ISSTA 2012). A run with every fault hides failures that a run with one kind shows.

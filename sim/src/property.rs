@@ -194,6 +194,7 @@ fn request_in(subject: Option<Subject>) -> Option<RequestId> {
 
 /// Why a message did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LossReason {
     /// N6: the link is partitioned.
     Partition,

@@ -123,6 +123,7 @@ pub struct Schedule<O> {
 
 /// The result that a run must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Expectation {
     /// The run must violate this property: the node under test is a mutant.
     Violation(String),

@@ -5,6 +5,7 @@ use std::fmt;
 /// A rule of the fault model. The text beside each is what `cargo sim profiles` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the table below says of each what it means")]
+#[non_exhaustive]
 pub enum Rule {
     MessageDelayed,
     MessageLost,

@@ -75,7 +75,9 @@ fn check_all_nodes_have_ports(demo: &Demo) -> Result<(), CliError> {
     let Some(last) = missing.find(|node| demo.data.join(NodeId(*node).to_string()).exists()) else {
         return Ok(());
     };
-    let (data, count, asked) = (demo.data.display(), last + 1, demo.ports.count);
+    let data = demo.data.display();
+    let count = last + 1;
+    let asked = demo.ports.count;
     Err(format!(
         "{data} holds the data of {count} nodes, and there are ports for {asked}; give {count}, or another --data"
     )
@@ -124,25 +126,36 @@ struct Cluster {
 
 impl Cluster {
     async fn start(demo: &Demo) -> Result<Cluster, CliError> {
-        let ids = || (0..demo.ports.count).map(NodeId);
-        let address =
-            |id: NodeId| format!("127.0.0.1:{}", u32::from(demo.ports.from) + u32::from(id.0));
-        let peers: BTreeMap<NodeId, String> = ids().map(|id| (id, address(id))).collect();
-        let settings = |id: NodeId| Settings {
-            node: id,
-            cluster: CLUSTER.to_owned(),
-            listen: address(id),
-            peers: peers.clone(),
-            data: demo.data.join(id.to_string()),
-            shutdown_timeout: Duration::from_secs(5),
-        };
-        let settings: BTreeMap<NodeId, Settings> = ids().map(|id| (id, settings(id))).collect();
+        let ids: Vec<NodeId> = (0..demo.ports.count).map(NodeId).collect();
+        let mut peers = BTreeMap::new();
+        for id in &ids {
+            let port = u32::from(demo.ports.from) + u32::from(id.0);
+            peers.insert(*id, format!("127.0.0.1:{port}"));
+        }
+        let mut settings = BTreeMap::new();
+        for (id, address) in &peers {
+            settings.insert(
+                *id,
+                Settings {
+                    node: *id,
+                    cluster: CLUSTER.to_owned(),
+                    listen: address.clone(),
+                    peers: peers.clone(),
+                    data: demo.data.join(id.to_string()),
+                    shutdown_timeout: Duration::from_secs(5),
+                },
+            );
+        }
         // Short, so that the demo does not wait.
         let retry_first = Micros::millis(100);
-        let config = Config { retry_first, retry_max: Micros::millis(500), ..Config::new(ids()) };
+        let config = Config {
+            retry_first,
+            retry_max: Micros::millis(500),
+            ..Config::new(ids.iter().copied())
+        };
         let mut cluster =
             Cluster { settings, config, nodes: BTreeMap::new(), count: demo.ports.count };
-        for id in ids() {
+        for id in ids {
             cluster.start_node(id, None).await?;
         }
         Ok(cluster)
@@ -185,7 +198,8 @@ impl Cluster {
     /// A participant votes Yes, the Commit arrives, and the participant crashes before it handles
     /// it.
     async fn crash_participant(&mut self) -> Result<TxResult, CliError> {
-        let (coordinator, victim) = (NodeId(1), NodeId(2 % self.count));
+        let coordinator = NodeId(1);
+        let victim = NodeId(2 % self.count);
         say!("\n{victim} crashes during a transaction coordinated by {coordinator}")?;
         self.stop_one(victim).await;
         self.start_node(victim, Some(Box::new(TerminateBeforeCommit { voted: false }))).await?;

@@ -103,14 +103,15 @@ fn peer(text: &str) -> Result<(NodeId, String), ParsePeerError> {
 }
 
 pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
-    let (events, tethered) = (serve.events.clone(), serve.tethered);
+    let events = serve.events.clone();
+    let tethered = serve.tethered;
     let (settings, config, events) = resolve(serve, events)?;
     let node = settings.node;
     let observer =
         events.map(|events| Box::new(Journal::new(&events)) as Box<dyn Observer<CommitNode>>);
     // Before the node starts, so that no signal is missed.
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut stdin_closed = std::pin::pin!(stdin_closed(tethered));
     let mut running = start::<CommitNode>(settings, &config, observer).await?;
     tracing::info!(%node, address = %running.address, "listening");

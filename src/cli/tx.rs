@@ -33,9 +33,12 @@ pub(super) struct TargetArgs {
 impl TargetArgs {
     pub(super) async fn connect(&self) -> Result<Client, CliError> {
         let request_timeout = Duration::from_secs(self.patience_s);
-        let (cluster, attempts) = (self.cluster.clone(), self.attempts);
-        let options =
-            ClientOptions { cluster, request_timeout, attempts, ..ClientOptions::default() };
+        let options = ClientOptions {
+            cluster: self.cluster.clone(),
+            request_timeout,
+            attempts: self.attempts,
+            ..ClientOptions::default()
+        };
         Ok(Client::connect(&self.at, options).await?)
     }
 

@@ -129,7 +129,8 @@ impl Node for MutantNode {
         out: &mut Outbox<Self>,
     ) -> Result<Self, BootError> {
         check_boot(*mutant, &boot)?;
-        let (now, mut inner) = (boot.now, Outbox::default());
+        let now = boot.now;
+        let mut inner = Outbox::default();
         let disk = BootDisk { mutant: *mutant, disk: boot.disk };
         let node = CommitNode::boot(config, Boot { disk: &disk, ..boot }, &mut inner)?;
         let mut mutant_node = MutantNode { mutant: *mutant, node, last_committed: None, inner };
@@ -347,7 +348,9 @@ impl MutantNode {
         message: &Message,
         out: &mut Outbox<Self>,
     ) {
-        let (mutant, tx, request) = (self.mutant, message.tx(), message.request());
+        let mutant = self.mutant;
+        let tx = message.tx();
+        let request = message.request();
         let proof = RecordIsDurable::forged();
         let yes = Message::Vote { tx, request, vote: Vote::Yes { reads: Reads::default(), proof } };
         match message {

@@ -17,8 +17,9 @@ use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
 #[test]
 fn incomplete_event_log_is_rejected() {
     let dir = TestDir::new("half-logged");
-    let (own, data, events) =
-        (format!("127.0.0.1:{}", ports(1)), dir.join("n0"), dir.join("events"));
+    let own = format!("127.0.0.1:{}", ports(1));
+    let data = dir.join("n0");
+    let events = dir.join("events");
     let peer = format!("0={own}");
     let args = ["--id", "0", "--peer", &peer, "--data", &data];
     let mut unlogged = Node::serve(&args, &dir.0.join("log"));
@@ -68,7 +69,8 @@ fn event_log_of_a_simulated_run_is_checked_like_a_real_one() {
 fn demo_prints_its_steps_and_continues_from_existing_data() {
     let dir = TestDir::new("demo");
     let from = super::program::ports(4);
-    let (data, ports) = (dir.join("logs"), format!("{from}..={}", from + 3));
+    let data = dir.join("logs");
+    let ports = format!("{from}..={}", from + 3);
     for incarnation in [1, 2] {
         let demo = run(&["demo", "--data", &data, "--ports", &ports, "--transactions", "4"]);
         let output = stdout_text(&demo);

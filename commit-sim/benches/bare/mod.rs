@@ -139,8 +139,11 @@ impl BareLoop {
     /// The messages of a run without loss: 4n for a commit, 2n and one for each Yes for an abort.
     fn expected_messages(&self) -> u64 {
         let n = u64::from(self.nodes) - 1;
-        let one = |tx: &Tx| if tx.no { 2 * n + u64::from(tx.yes.count_ones()) } else { 4 * n };
-        self.txs.iter().map(one).sum()
+        let mut messages = 0;
+        for tx in &self.txs {
+            messages += if tx.no { 2 * n + u64::from(tx.yes.count_ones()) } else { 4 * n };
+        }
+        messages
     }
 
     fn coordinator(&self, tx: u32) -> u16 {

@@ -23,8 +23,11 @@ pub(super) const IO_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval of pings on a connection.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
-/// First and longest pause between two attempts to dial.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// First pause between two attempts to dial.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+
+/// The longest such pause.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// The identity that this node sends in its handshakes.
 #[derive(Clone, Debug)]
@@ -68,7 +71,7 @@ impl Link {
 
     /// Connects, and reconnects for as long as the task runs.
     pub(super) async fn run(self, identity: NodeIdentity, peer: NodeId, address: String) {
-        let mut backoff = BACKOFF.0;
+        let mut backoff = BACKOFF_MIN;
         let mut reported = false;
         loop {
             let began = Instant::now();
@@ -79,8 +82,11 @@ impl Link {
                 tracing::warn!(node = %identity.node, %peer, %address, "no connection: {lost}");
                 reported = true;
             }
-            backoff =
-                if began.elapsed() > BACKOFF.1 { BACKOFF.0 } else { (backoff * 2).min(BACKOFF.1) };
+            backoff = if began.elapsed() > BACKOFF_MAX {
+                BACKOFF_MIN
+            } else {
+                (backoff * 2).min(BACKOFF_MAX)
+            };
             // Jitter by node id: nodes that lost the same peer do not reconnect at the same moment.
             let jitter = u64::from(identity.node.0) * 7 % 13;
             sleep(backoff + Duration::from_millis(jitter)).await;

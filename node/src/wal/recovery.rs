@@ -265,12 +265,16 @@ impl<R: DeserializeOwned> LogReader<R> {
         if let Err(reason) = self.check_continuity(segment) {
             // Only the first place where the log does not connect is reported.
             if self.break_reason.is_none() {
-                (self.file, self.at, self.break_reason) = (segment.file(), 0, Some(reason));
+                self.file = segment.file();
+                self.at = 0;
+                self.break_reason = Some(reason);
             }
             return Ok(());
         }
         let seed = ChecksumSeed::new(self.fingerprint, segment.number);
-        (self.file, self.at, self.break_reason) = (segment.file(), FILE_HEADER_BYTES as u64, None);
+        self.file = segment.file();
+        self.at = FILE_HEADER_BYTES as u64;
+        self.break_reason = None;
         while self.at < segment.bytes.len() as u64 {
             match self.next_frame(segment.bytes, seed) {
                 Ok(payload) => self.decode_record(payload)?,
@@ -413,19 +417,17 @@ pub fn scan_frames(disk: &dyn ReadDisk) -> Result<Vec<FrameInfo>, BootError> {
     {
         fingerprints.push(header.fingerprint);
     }
-    let frame_info = |file, at, frame: ParsedFrame<'_>| FrameInfo {
-        file,
-        at,
-        position: frame.position,
-        watermark: frame.watermark,
-        payload_bytes: frame.payload.map(|payload| payload.len() as u64),
-    };
-    let in_segment = |segment: &Segment<'_>| {
-        let file = segment.file();
-        segment
-            .frames(&fingerprints)
-            .map(|(at, frame)| frame_info(file, at as u64, frame))
-            .collect::<Vec<_>>()
-    };
-    Ok(segments.iter().flat_map(in_segment).collect())
+    let mut found = Vec::new();
+    for segment in &segments {
+        for (at, frame) in segment.frames(&fingerprints) {
+            found.push(FrameInfo {
+                file: segment.file(),
+                at: at as u64,
+                position: frame.position,
+                watermark: frame.watermark,
+                payload_bytes: frame.payload.map(|payload| payload.len() as u64),
+            });
+        }
+    }
+    Ok(found)
 }

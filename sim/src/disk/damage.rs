@@ -25,6 +25,7 @@ pub struct Damage {
 
 /// The kind of a file, without its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum FileRole {
     /// A segment of the log.
     Wal,
@@ -36,6 +37,7 @@ pub enum FileRole {
 
 /// A kind of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum DamageKind {
     /// One bit, 0 to 7, of the byte at the offset is inverted.
     FlippedBit(u8),

@@ -49,6 +49,7 @@ pub struct AppendOutcome {
 
 /// A name that a power cut has changed (D5, D6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum NameLoss {
     /// The file of that name is lost with its creation.
     Create(FileId),

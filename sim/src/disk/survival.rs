@@ -19,6 +19,7 @@ pub const HEADER_BYTES: usize = 8;
 /// Which of the unsynced operations survive a power cut (D2). Synced operations survive all of
 /// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Survival {
     /// None of them.
     None,
@@ -67,6 +68,7 @@ pub struct AppendName {
 
 /// What remains of a torn append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Tear {
     /// Its first [`HEADER_BYTES`].
     Header,
@@ -78,6 +80,7 @@ pub enum Tear {
 
 /// D3: the contents of a sector whose size survived and whose data did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Holes {
     /// Zeros.
     Zeros,

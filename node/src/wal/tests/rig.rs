@@ -185,8 +185,8 @@ impl Rig {
     /// Fails the device; of the next append, the first `kept` bytes are written.
     pub(super) fn fail_device(&mut self, kept: usize) {
         if let Some(QueuedOp::Append { file, bytes, .. }) = self.queue.front() {
-            let (file, bytes) = (*file, bytes[..kept.min(bytes.len())].to_vec());
-            self.disk.append(file, &bytes);
+            let kept = kept.min(bytes.len());
+            self.disk.append(*file, &bytes[..kept]);
             self.queue.pop_front();
         }
         self.device_failed = true;
