@@ -28,9 +28,9 @@ pub(super) enum NameChange {
 /// A name change with its file, and whether it reaches the platter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResolvedNameChange {
-    pub(super) ino: Ino,
-    pub(super) change: NameChange,
-    pub(super) kept: bool,
+    pub ino: Ino,
+    pub change: NameChange,
+    pub kept: bool,
 }
 
 impl Directory {

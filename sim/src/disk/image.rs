@@ -12,8 +12,8 @@ use super::survival::{Holes, OpOutcome, SECTOR_BYTES, SectorOutcome, SurvivalRes
 #[derive(Debug)]
 pub(super) struct Image {
     /// The bytes below are durable. The start of a sector.
-    pub(super) base: usize,
-    pub(super) bytes: Vec<u8>,
+    base: usize,
+    bytes: Vec<u8>,
     /// Which of `bytes` were written; as long as `bytes`.
     written: Vec<bool>,
     /// The size that survived; `bytes` beyond it are data without size (D3).
@@ -55,12 +55,13 @@ impl Image {
             StepKind::Write { start, .. } => start,
             StepKind::Truncate { len } => len,
         });
-        let low = lows.chain(inode.holes.iter().map(|hole| hole.start)).min().unwrap_or(usize::MAX);
-        let size = inode.platter.len();
+        let low =
+            lows.chain(inode.holes().iter().map(|hole| hole.start)).min().unwrap_or(usize::MAX);
+        let size = inode.platter().len();
         let base = low.min(size) / SECTOR_BYTES * SECTOR_BYTES;
-        let bytes = inode.platter[base..].to_vec();
+        let bytes = inode.platter()[base..].to_vec();
         let mut written = vec![true; bytes.len()];
-        for hole in &inode.holes {
+        for hole in inode.holes() {
             written[hole.start - base..hole.end - base].fill(false);
         }
         Image { base, bytes, written, size, sectors_with_lost_write: Vec::new(), kept: Vec::new() }
@@ -161,6 +162,16 @@ impl Image {
         self.kept
             .iter_mut()
             .for_each(|(_, range)| *range = range.start.min(len)..range.end.min(len));
+    }
+
+    /// The offset of the first byte that the power cut may have changed.
+    pub(super) fn base(&self) -> usize {
+        self.base
+    }
+
+    /// The contents from there on.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// For each write: the index of its operation in the queue, and how many of its bytes are in

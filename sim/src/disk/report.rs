@@ -200,7 +200,7 @@ fn by_file(appends: &[AppendOutcome]) -> Vec<FileOutcome> {
 /// index.
 pub(super) fn appends(queue: &[Entry], kept: impl Fn(usize) -> usize) -> Vec<AppendOutcome> {
     let outcomes = queue.iter().enumerate().filter_map(|(index, entry)| {
-        let Change::Append(append) = &entry.change else { return None };
+        let Change::Append(append) = entry.change() else { return None };
         let bytes = append.len as u64;
         let kept = kept(index) as u64;
         Some(AppendOutcome { file: append.file, about: append.about, bytes, kept })

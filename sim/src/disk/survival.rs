@@ -149,13 +149,13 @@ impl<'a> SurvivalResolver<'a> {
         let mut index = 0;
         let mut positions = Vec::with_capacity(queue.len());
         for entry in queue {
-            let label = label(&entry.change);
+            let label = label(entry.change());
             let count = label_counts.entry(label).or_insert(0);
             let mut position = OpPosition { index, label, nth: *count, selected: false };
             *count += 1;
-            index += u32::from(!entry.abandoned);
+            index += u32::from(!entry.is_abandoned());
             if let Some(name) = name
-                && let Change::Append(append) = &entry.change
+                && let Change::Append(append) = entry.change()
                 && name.is_about(append.about)
             {
                 position.selected = matching == name.nth;
