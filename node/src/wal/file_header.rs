@@ -44,16 +44,16 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileHeader {
     /// The file's own number, so that the blocks of one file are not taken for another's.
-    pub(super) number: u32,
+    pub number: u32,
     /// Identifies the incarnation that wrote it: no two incarnations that wrote a segment have the
     /// same.
-    pub(super) fingerprint: u32,
+    pub fingerprint: u32,
     /// The checksum of the frame before; at the beginning of an incarnation, its fingerprint.
-    pub(super) previous_checksum: u32,
+    pub previous_checksum: u32,
     /// The number of the last record before this file.
-    pub(super) position: u64,
+    pub position: u64,
     /// In a segment the watermark at its creation, in a snapshot the length of the body.
-    pub(super) watermark_or_length: u64,
+    pub watermark_or_length: u64,
 }
 
 /// Why bytes are not a header.

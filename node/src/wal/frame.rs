@@ -53,13 +53,13 @@ impl ChecksumSeed {
 /// The header fields of a frame to be written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
-    pub(super) seed: ChecksumSeed,
+    pub seed: ChecksumSeed,
     /// The offset in the segment.
-    pub(super) offset: u64,
+    pub offset: u64,
     /// The checksum of the frame before; for the first of a file, that in the file header.
-    pub(super) previous_checksum: u32,
-    pub(super) position: u64,
-    pub(super) watermark: u64,
+    pub previous_checksum: u32,
+    pub position: u64,
+    pub watermark: u64,
 }
 
 impl Frame {
@@ -104,11 +104,11 @@ struct Header([u8; FRAME_BYTES]);
 /// A valid frame header found in a segment, and the payload if that is intact too.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ParsedFrame<'a> {
-    pub(super) previous_checksum: u32,
-    pub(super) position: u64,
-    pub(super) watermark: u64,
-    pub(super) checksum: u32,
-    pub(super) payload: Option<&'a [u8]>,
+    pub previous_checksum: u32,
+    pub position: u64,
+    pub watermark: u64,
+    pub checksum: u32,
+    pub payload: Option<&'a [u8]>,
 }
 
 impl<'a> ParsedFrame<'a> {

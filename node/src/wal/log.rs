@@ -1,6 +1,6 @@
 //! The log of a running node: appended, forced and durable records. A *lane* is a sequence of
-//! barriers of which one at a time is in flight: the log has one, and the snapshot another, which
-//! is in `compaction`.
+//! barriers of which one at a time is in flight: the log has one (`group_commit`), and the snapshot
+//! another (`compaction`).
 
 mod compaction;
 
@@ -52,11 +52,6 @@ pub struct Wal {
     // The segment before the current one, from a compaction until every record in it is durable.
     previous: Option<PreviousSegment>,
     lane: SnapshotLane,
-    // The last record that the snapshot in progress covers. The snapshot is renamed once the log is
-    // durable up to this record.
-    covered_position: u64,
-    /// Files that are removed once the next snapshot is durable.
-    obsolete_files: Vec<FileId>,
     /// Appends issued before the boot snapshot is durable.
     deferred: Vec<DeferredAppend>,
     next_op: u64,
@@ -158,7 +153,8 @@ impl Wal {
         let encoded_snapshot = EncodedSnapshot::new(state);
         let fingerprint =
             incarnation_fingerprint(&resume_point, options.entropy, encoded_snapshot.body());
-        let mut obsolete_files = resume_point.files;
+        let position = resume_point.position();
+        let mut obsolete_files = resume_point.into_files();
         if obsolete_files.last() == Some(&FileId::Scratch) {
             obsolete_files.pop();
             out.disk(DiskOp::Remove { file: FileId::Scratch });
@@ -168,12 +164,10 @@ impl Wal {
             phase: Phase::Booting,
             fingerprint,
             last_checksum: fingerprint,
-            group: GroupCommit::starting_at(resume_point.position),
+            group: GroupCommit::starting_at(position),
             segment: Segment::new(fingerprint, number),
             previous: None,
-            lane: SnapshotLane::Idle,
-            covered_position: resume_point.position,
-            obsolete_files,
+            lane: SnapshotLane::new(position, obsolete_files),
             deferred: Vec::new(),
             next_op: 0,
             stats: Stats::default(),
@@ -235,19 +229,19 @@ impl Wal {
         if self.segment.bytes == 0 {
             self.append_file_header(out);
         }
-        self.group.appended += 1;
+        let position = self.group.append();
         let frame = Frame {
             seed: self.segment.seed,
             offset: self.segment.bytes,
             previous_checksum: self.last_checksum,
-            position: self.group.appended,
+            position,
             watermark: self.group.durable(),
         };
         self.stats.records += 1;
         self.last_checksum = self.append_or_defer(record.about(), out, |buffer| {
             frame.write(buffer, |buffer| codec::encode_into(record, buffer))
         });
-        Ticket::new(self.group.appended, value)
+        Ticket::new(position, value)
     }
 
     /// Requests that everything appended so far becomes durable. Records that the barrier in flight
@@ -287,7 +281,7 @@ impl Wal {
 
     /// The position of the last record appended: its number, counted from 1 over all incarnations.
     pub fn appended(&self) -> u64 {
-        self.group.appended
+        self.group.appended()
     }
 
     /// The position of the last record that is durable.
@@ -313,7 +307,7 @@ impl Wal {
             number: self.segment.number,
             fingerprint: self.fingerprint,
             previous_checksum: self.last_checksum,
-            position: self.group.appended,
+            position: self.group.appended(),
             watermark_or_length: self.group.durable(),
         };
         let no_body = [];
@@ -358,33 +352,28 @@ impl Wal {
         }
         let (segment, up_to) = match self.previous {
             Some(previous) => (previous.segment, previous.end),
-            None => (self.segment, self.group.appended),
+            None => (self.segment, self.group.appended()),
         };
         let data_sync = self.next_op();
         out.disk(DiskOp::Sync { op: data_sync, file: segment.file() });
         let dir_sync = if segment.name_durable { None } else { Some(self.sync_dir(out)) };
-        self.group.issue(Barrier {
-            segment: segment.number,
-            up_to,
-            data_sync: Some(data_sync),
-            dir_sync,
-        });
+        self.group.issue(Barrier::new(segment.number, up_to, data_sync, dir_sync));
         self.stats.log_barriers += 1;
     }
 
     fn on_log_durable<N: Node>(&mut self, barrier: Barrier, out: &mut Outbox<N>) -> Progress {
         if let Some(previous) = &mut self.previous {
             assert!(
-                previous.segment.number == barrier.segment,
+                previous.segment.number == barrier.segment(),
                 "barrier completed before the previous segment was durable"
             );
             previous.segment.name_durable = true;
-            if previous.end <= barrier.up_to {
+            if previous.end <= barrier.up_to() {
                 self.previous = None;
             }
         } else {
             assert!(
-                self.segment.number == barrier.segment,
+                self.segment.number == barrier.segment(),
                 "barrier completed for a segment that is not current"
             );
             self.segment.name_durable = true;
@@ -403,5 +392,94 @@ impl Wal {
     fn next_op(&mut self) -> OpId {
         self.next_op += 1;
         OpId(self.next_op)
+    }
+}
+
+/// Compaction.
+impl Wal {
+    /// Whether the segment is longer than [`WalOptions::compact_at`] and no compaction is in
+    /// progress.
+    pub fn needs_compaction(&self) -> bool {
+        self.segment.bytes > self.options.compact_at && self.can_compact()
+    }
+
+    /// Switches to a new segment and begins a snapshot of `state`, the result of all records
+    /// appended so far, durable or not. Records up to the switch are forced: the snapshot is
+    /// renamed once they are durable, and the files before it are removed once its name is.
+    ///
+    /// # Panics
+    /// If the boot snapshot or another compaction is in progress.
+    pub fn compact<N: Node, S: Serialize>(&mut self, state: &S, out: &mut Outbox<N>) {
+        if let Phase::Failed(_) = self.phase {
+            return;
+        }
+        assert!(self.can_compact(), "a second snapshot in the lane");
+        let end = self.group.appended();
+        self.lane.cover(end);
+        self.lane.replace(FileId::Snapshot(self.segment.number));
+        if self.segment.bytes > 0 {
+            self.lane.replace(self.segment.file());
+        }
+        if self.group.durable() < end {
+            self.previous = Some(PreviousSegment { segment: self.segment, end });
+        }
+        let number = self.segment.number.checked_add(1).expect("segment number overflows u32");
+        self.segment = Segment::new(self.fingerprint, number);
+        self.write_snapshot(EncodedSnapshot::new(state), out);
+        self.force(out);
+    }
+
+    fn can_compact(&self) -> bool {
+        self.phase == Phase::Working && self.lane.is_idle()
+    }
+
+    fn write_snapshot<N: Node>(&mut self, encoded_snapshot: EncodedSnapshot, out: &mut Outbox<N>) {
+        let header = FileHeader {
+            number: self.segment.number,
+            fingerprint: self.fingerprint,
+            previous_checksum: self.last_checksum,
+            position: self.lane.covered_position(),
+            watermark_or_length: encoded_snapshot.body().len() as u64,
+        };
+        self.stats.snapshots += 1;
+        self.stats.snapshot_bytes +=
+            encoded_snapshot.write(header, self.options.chunk_bytes_max, out);
+        let op = self.next_op();
+        out.disk(DiskOp::Sync { op, file: FileId::Scratch });
+        self.lane.on_sync_issued(op);
+    }
+
+    fn on_snapshot_done<N: Node>(&mut self, op: OpId, out: &mut Outbox<N>) -> Progress {
+        if self.lane.on_synced(op) {
+            self.rename_snapshot(out);
+            return Progress::Nothing;
+        }
+        for file in self.lane.on_named(op) {
+            out.disk(DiskOp::Remove { file });
+        }
+        if self.phase == Phase::Working {
+            return Progress::Compacted;
+        }
+        self.phase = Phase::Working;
+        for deferred in std::mem::take(&mut self.deferred) {
+            out.append(self.segment.file(), deferred.about, &deferred.bytes);
+        }
+        self.issue_barrier(out);
+        Progress::Ready
+    }
+
+    /// Gives the snapshot its name, if it is synced and everything that it covers is durable in the
+    /// log. So the records before a snapshot are durable, as recovery assumes; and a segment is
+    /// never removed while a barrier on it is in flight.
+    fn rename_snapshot<N: Node>(&mut self, out: &mut Outbox<N>) {
+        if !self.lane.may_rename(self.group.durable()) {
+            return;
+        }
+        out.disk(DiskOp::Rename {
+            from: FileId::Scratch,
+            to: FileId::Snapshot(self.segment.number),
+        });
+        let op = self.sync_dir(out);
+        self.lane.on_rename_issued(op);
     }
 }

@@ -55,12 +55,12 @@ impl std::fmt::Display for TornTail {
 #[derive(Clone, Debug)]
 pub struct ResumePoint {
     /// Every file, in ascending order: those that the new incarnation's snapshot makes obsolete.
-    pub(super) files: Vec<FileId>,
+    files: Vec<FileId>,
     /// The highest number among the files.
-    pub(super) number: u32,
-    pub(super) position: u64,
+    number: u32,
+    position: u64,
     /// The checksum of the last record's frame.
-    pub(super) last_checksum: u32,
+    last_checksum: u32,
 }
 
 impl ResumePoint {
@@ -68,6 +68,16 @@ impl ResumePoint {
     /// incarnations.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The checksum of the last record's frame.
+    pub(super) fn last_checksum(&self) -> u32 {
+        self.last_checksum
+    }
+
+    /// Every file, in ascending order.
+    pub(super) fn into_files(self) -> Vec<FileId> {
+        self.files
     }
 
     /// The number of the files of the next incarnation.

@@ -275,7 +275,7 @@ fn boot_fails_on_a_missing_snapshot() {
 #[test]
 fn a_large_state_can_be_read_back() {
     let mut rig = Rig::new();
-    rig.options.chunk_bytes_max = 1 << 20;
+    rig.options().chunk_bytes_max = 1 << 20;
     rig.boot().expect("fine");
     rig.run_until_idle();
     rig.state.ids = vec![1; 20_000_000];

@@ -130,7 +130,7 @@ fn a_frame_with_another_previous_checksum_does_not_continue_the_log() {
 fn different_entropy_gives_different_fingerprints() {
     let fingerprint = |entropy| {
         let mut rig = Rig::new();
-        rig.options.entropy = entropy;
+        rig.options().entropy = entropy;
         rig.start();
         rig.append_durably(20);
         fingerprint_of(&rig)
@@ -148,7 +148,7 @@ fn different_entropy_gives_different_fingerprints() {
 #[test]
 fn stale_block_of_an_earlier_incarnation_does_not_continue_the_log() {
     let mut rig = Rig::started();
-    rig.options.entropy = 7;
+    rig.options().entropy = 7;
     rig.append_durably(20);
     rig.compact();
     rig.append_untracked(20);

@@ -28,7 +28,7 @@ struct Barrier {
 #[derive(Clone, Debug)]
 pub(super) struct Rig {
     pub(super) disk: Disk,
-    pub(super) options: WalOptions,
+    options: WalOptions,
     wal: Option<Wal>,
     pub(super) queue: VecDeque<QueuedOp>,
     barriers: Vec<Barrier>,
@@ -65,6 +65,11 @@ impl Rig {
         self.boot().expect("the disk is fine");
         self.run_until_idle();
         assert!(self.wal().ready());
+    }
+
+    /// The options of the next incarnation.
+    pub(super) fn options(&mut self) -> &mut WalOptions {
+        &mut self.options
     }
 
     pub(super) fn wal(&self) -> &Wal {
