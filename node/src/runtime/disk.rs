@@ -19,8 +19,8 @@ use crate::contract::{DiskError, DiskOp, FileId, OpId};
 /// Operations of one or more steps, in order, with the bytes of their appends.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) jobs: Vec<Job>,
-    pub(super) bytes: Vec<u8>,
+    jobs: Vec<Job>,
+    bytes: Vec<u8>,
 }
 
 /// One operation on the files of a node.
@@ -46,6 +46,15 @@ pub struct BarrierCompletion {
 }
 
 impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Adds an operation that is not an append.
+    pub(super) fn push(&mut self, job: Job) {
+        self.jobs.push(job);
+    }
+
     /// Adds an append. It extends the last job if that is an append to the same file.
     pub(super) fn append(&mut self, file: FileId, bytes: &[u8]) {
         let start = self.bytes.len();

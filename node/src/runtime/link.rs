@@ -32,9 +32,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// The identity that this node sends in its handshakes.
 #[derive(Clone, Debug)]
 pub(super) struct NodeIdentity {
-    pub(super) cluster: Arc<str>,
-    pub(super) node: NodeId,
-    pub(super) incarnation: Incarnation,
+    pub cluster: Arc<str>,
+    pub node: NodeId,
+    pub incarnation: Incarnation,
 }
 
 /// The outgoing connection to one peer. Clones share it.

@@ -68,8 +68,8 @@ pub(super) enum Arrival<N: ServedNode> {
 
 /// The listening side of a node.
 pub(super) struct Listener<N: ServedNode> {
-    pub(super) listener: TcpListener,
-    pub(super) arrivals_tx: mpsc::Sender<Arrival<N>>,
+    listener: TcpListener,
+    arrivals_tx: mpsc::Sender<Arrival<N>>,
 }
 
 /// What all connections share.
@@ -94,6 +94,10 @@ struct WarningLimiter {
 }
 
 impl<N: ServedNode> Listener<N> {
+    pub(super) fn new(listener: TcpListener, arrivals_tx: mpsc::Sender<Arrival<N>>) -> Listener<N> {
+        Listener { listener, arrivals_tx }
+    }
+
     /// Accepts connections for as long as the task runs.
     pub(super) async fn run(self, identity: NodeIdentity, peers: BTreeSet<NodeId>) {
         let warnings =

@@ -183,7 +183,7 @@ pub async fn start<N: ServedNode>(
     let (ready, ready_rx) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(false);
     let (arrivals_tx, arrivals) = mpsc::channel(ARRIVALS_MAX);
-    let listener = Listener { listener, arrivals_tx };
+    let listener = Listener::new(listener, arrivals_tx);
     let driver =
         Driver::new(settings, node, outbox, clock, observer, entropy, jobs, listener, ready);
     let ended = tokio::spawn(driver.run(arrivals, done, stop_rx, thread, directory));
