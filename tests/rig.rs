@@ -18,13 +18,13 @@ use stormglass_sim::world::{RunOutcome, World};
 /// The messages, records and responses of request c1.1.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EffectCounts {
-    pub(crate) sent: BTreeMap<&'static str, usize>,
-    pub(crate) written: BTreeMap<&'static str, usize>,
+    pub sent: BTreeMap<&'static str, usize>,
+    pub written: BTreeMap<&'static str, usize>,
     /// Of the records written, those that are forced: the same step requests a barrier for them.
-    pub(crate) forced: BTreeMap<&'static str, usize>,
+    pub forced: BTreeMap<&'static str, usize>,
     /// The records of the present step.
     in_step: Vec<&'static str>,
-    pub(crate) answered: Vec<&'static str>,
+    pub answered: Vec<&'static str>,
 }
 
 pub(crate) const C1_1: RequestId = RequestId { client: 1, serial: 1, attempt: 0 };

@@ -20,11 +20,11 @@ use stormglass_node::wire::{self, HEADER_BYTES};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FrameFuzzer<'a> {
     /// The cluster of the target.
-    pub(super) cluster: &'a str,
+    pub cluster: &'a str,
     /// A peer of the target that does not run: the fuzzer uses its id as the sender of messages.
-    pub(super) absent: NodeId,
+    pub absent: NodeId,
     /// The node that receives the frames.
-    pub(super) target: NodeId,
+    pub target: NodeId,
 }
 
 /// Frames per connection. All but the last are well framed, so that the connection stays open.

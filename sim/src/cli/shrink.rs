@@ -140,9 +140,9 @@ fn summary<O>(shrunk: &ShrinkReport<O>, elapsed: Duration) -> String {
 
 /// Where a hunt saved its shrunk schedule.
 pub(super) struct SavedSchedule {
-    pub(super) file: Option<PathBuf>,
-    pub(super) text: String,
-    pub(super) summary: String,
+    pub file: Option<PathBuf>,
+    pub text: String,
+    pub summary: String,
 }
 
 /// Shrinks the seed that a hunt has found, and saves the schedule in the directory `save`.

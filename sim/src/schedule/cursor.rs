@@ -31,10 +31,10 @@ pub struct ParseError {
 /// The nodes, clients and kinds that a schedule may refer to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits<'a> {
-    pub(super) nodes: u16,
-    pub(super) clients: u32,
+    pub nodes: u16,
+    pub clients: u32,
     /// Every kind of message, request, response and record; empty if the reader accepts any word.
-    pub(super) kinds: &'a [&'static str],
+    pub kinds: &'a [&'static str],
 }
 
 /// A position in a line of a schedule. Words are separated by spaces; `,` and `:` are words of

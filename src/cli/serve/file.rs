@@ -16,14 +16,14 @@ use stormglass::commit::op_text::{ParseOpError, node_of};
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
-    pub(super) id: Option<u16>,
-    pub(super) peers: Peers,
-    pub(super) data: Option<PathBuf>,
-    pub(super) listen: Option<Address>,
-    pub(super) cluster: Option<String>,
-    pub(super) patience_s: Option<u64>,
-    pub(super) events: Option<PathBuf>,
-    pub(super) tuning: Tuning,
+    pub id: Option<u16>,
+    pub peers: Peers,
+    pub data: Option<PathBuf>,
+    pub listen: Option<Address>,
+    pub cluster: Option<String>,
+    pub patience_s: Option<u64>,
+    pub events: Option<PathBuf>,
+    pub tuning: Tuning,
 }
 
 /// The address of each node; no node is listed twice.

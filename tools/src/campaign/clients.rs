@@ -15,11 +15,11 @@ use crate::cluster::Rng;
 #[derive(Clone, Debug)]
 pub(super) struct AttemptedTx {
     /// The key of its mark.
-    pub(super) mark: Key,
+    pub mark: Key,
     /// The nodes that take part.
-    pub(super) nodes: Vec<NodeId>,
+    pub nodes: Vec<NodeId>,
     /// `None` if it was never sent.
-    pub(super) result: Option<TxResult>,
+    pub result: Option<TxResult>,
 }
 
 /// Accounts on each node: few, so that transactions meet.

@@ -32,19 +32,19 @@ pub(crate) struct HuntMutant {
 /// A mutant that was found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Found {
-    pub(super) seed: u64,
-    pub(super) property: String,
+    pub seed: u64,
+    pub property: String,
     /// Faults and requests of the seed, and of the shrunk schedule.
-    pub(super) before: (usize, usize),
-    pub(super) after: (usize, usize),
+    pub before: (usize, usize),
+    pub after: (usize, usize),
     /// Runs of the shrink.
-    pub(super) runs: u64,
+    pub runs: u64,
     /// Its time, in milliseconds of one core.
-    pub(super) shrink_ms: u64,
+    pub shrink_ms: u64,
     /// Whether every entry of the schedule is needed.
-    pub(super) minimal: bool,
-    pub(super) schedule: String,
-    pub(super) survived: Option<Survived>,
+    pub minimal: bool,
+    pub schedule: String,
+    pub survived: Option<Survived>,
 }
 
 /// The greatest number of runs of a shrink.
