@@ -172,7 +172,7 @@ fn directory_replay_exits_with_the_worst_code_and_lists_unreached_faults() {
     let directory = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("worst");
     let _none = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).expect("a directory");
-    let too_late = "cluster 2 nodes, 1 client\nrequest c1.1 to n0 after 600 ms: put n0/k 1\nat 700 ms pause n1 for 3 ms\n";
+    let too_late = "cluster 2 nodes, 1 client\nrequest c1.1 to n0 after 600 ms: put k=1 @n0\nat 700 ms pause n1 for 3 ms\n";
     let lying_disk = "cluster 1 node, 1 client\nsync-lies n0 incarnation 1 at 1st sync following append Snapshot\n";
     for (name, schedule_file) in
         [("a", "\u{feff}fault-phase 130 \u{b5}s"), ("b", too_late), ("c", lying_disk)]
