@@ -23,8 +23,8 @@ pub enum ReadScheduleError {
     #[error("{}: {error}\n  {line}\n  {caret}", path.display())]
     Parse {
         path: PathBuf,
-        /// The first error in the text.
-        error: ParseError,
+        /// The first error in the text. Boxed, as results of reading are passed on by value.
+        error: Box<ParseError>,
         /// The line with the error; of a very long line only the part around it.
         line: String,
         /// Marks the place in `line`.
@@ -53,7 +53,7 @@ pub fn read<P: Protocol>(
         let shown = line.chars().skip(from).take(SHOWN_BEFORE + SHOWN_AFTER);
         let line: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
         let caret = " ".repeat(error.column - 1 - from) + "^";
-        ReadScheduleError::Parse { path, error, line, caret }
+        ReadScheduleError::Parse { path, error: Box::new(error), line, caret }
     })
 }
 
