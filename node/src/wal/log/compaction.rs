@@ -98,6 +98,7 @@ pub(super) fn incarnation_fingerprint(
     entropy: u64,
     state: &[u8],
 ) -> u32 {
+    // Without the entropy, a client that knows the state could predict the checksums.
     let mut sum = crc32c::crc32c(&entropy.to_le_bytes());
     sum = crc32c::crc32c_append(sum, &resume_point.next_number().to_le_bytes());
     sum = crc32c::crc32c_append(sum, &resume_point.position().to_le_bytes());
