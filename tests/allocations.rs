@@ -51,10 +51,9 @@ struct Cluster {
 impl Cluster {
     fn boot() -> Cluster {
         let config = Config::new((0..NODES).map(NodeId));
-        let (nodes, out) = (Vec::new(), Outbox::default());
         let mut cluster = Cluster {
-            nodes,
-            out,
+            nodes: Vec::new(),
+            out: Outbox::default(),
             inputs: VecDeque::new(),
             now: Time(1),
             committed: 0,
@@ -85,7 +84,9 @@ impl Cluster {
             Input::DiskDone { .. } => "DiskDone",
             Input::Wake => "Wake",
         };
-        let (node, out, now) = (&mut self.nodes[usize::from(to.0)], &mut self.out, self.now);
+        let node = &mut self.nodes[usize::from(to.0)];
+        let out = &mut self.out;
+        let now = self.now;
         let counted = measure(|| node.step(now, input, out));
         let count = self.counts.entry(kind).or_default();
         count.steps += 1;
@@ -130,6 +131,7 @@ impl Cluster {
         };
         let ops: Arc<[Op]> = (0..NODES).map(op).collect();
         let id = RequestId { client: 1, serial, attempt: 0 };
+        // Ascending, as the times of requests are.
         let age = Age { at: serial.into(), by: id };
         let request = Request::Transact {
             incarnation: Incarnation(1),
@@ -137,6 +139,7 @@ impl Cluster {
             seen: RequestNumber { serial, attempt: 0 },
             ops,
         };
+        // Time moves between transactions only. Wakes are not simulated here.
         self.now = Time(self.now.0 + 10_000);
         let coordinator = NodeId((serial % u32::from(NODES)) as u16);
         self.inputs.push_back((coordinator, Input::Request { id, request }));
@@ -151,7 +154,8 @@ fn warm_step_allocates_less_than_once_in_ten_steps() {
     let mut cluster = Cluster::boot();
     (1..=WARM).for_each(|serial| cluster.transact(serial));
     cluster.counts.clear();
-    (cluster.committed, cluster.aborted) = (0, 0);
+    cluster.committed = 0;
+    cluster.aborted = 0;
     (WARM + 1..=WARM + COUNTED).for_each(|serial| cluster.transact(serial));
     assert_eq!((cluster.committed, cluster.aborted), (COUNTED * 9 / 10, COUNTED / 10));
 
@@ -163,6 +167,7 @@ fn warm_step_allocates_less_than_once_in_ten_steps() {
         "{allocations} allocations in {steps} steps; {created:?} created; {:?}",
         cluster.counts
     );
+    // Otherwise a cluster that does nothing would pass.
     assert!(steps > 15 * u64::from(COUNTED), "only {steps} steps");
     assert!(
         allocations * 10 < steps,

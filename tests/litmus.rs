@@ -127,7 +127,8 @@ fn n1_latency_tail_ends_with_the_fault_phase() {
         let timing = Timing { key: Some(1), latency_us: (500, 500), tail_us, ..Timing::default() };
         trace_run_of(Plan { timing, ..plan(3) }, &put_on_every_node(), &[])
     };
-    let (run, without_tail) = (tailed(4_000), tailed(0));
+    let run = tailed(4_000);
+    let without_tail = tailed(0);
     assert!(run.first(PREPARE_RECEIVED) > run.first(PREPARE_SENT) + BASE_US);
     assert!(run.tally.hits(Rule::MessageDelayed) > 0);
     assert_eq!(
@@ -184,9 +185,9 @@ fn n4_client_retries_after_a_corrupted_request_or_response() {
             &[Fault::Message(at, FLIP)],
         )
     };
-    let (request, answer) =
-        (between(client, NODE_0, "Transact"), between(NODE_0, client, "Committed"));
-    let (request, answer, fault_free) = (flip(request), flip(answer), trace_run(&[]));
+    let request = flip(between(client, NODE_0, "Transact"));
+    let answer = flip(between(NODE_0, client, "Committed"));
+    let fault_free = trace_run(&[]);
     assert!(
         request.first(asked) > fault_free.first(asked),
         "the first request was not delivered: {}",
@@ -205,11 +206,8 @@ fn n4_client_retries_after_a_corrupted_request_or_response() {
 
 #[test]
 fn n5_clogged_link_delivers_its_messages_when_released() {
-    let (for_us, swizzle) = (90_000, false);
-    let run = trace_run(&[Fault::At(
-        5_000,
-        TimedFault::Clog { from: NODE_0, to: NODE_1, for_us, swizzle },
-    )]);
+    let clog = TimedFault::Clog { from: NODE_0, to: NODE_1, for_us: 90_000, swizzle: false };
+    let run = trace_run(&[Fault::At(5_000, clog)]);
     assert_eq!(run.times(PREPARE_SENT).len(), 2);
     assert_eq!(run.times(PREPARE_RECEIVED), [95_000, 95_000], "both when the link is released");
     assert_eq!(
@@ -242,7 +240,8 @@ fn n6_one_way_partition_loses_messages_in_one_direction() {
 
 #[test]
 fn n6_partition_cuts_off_clients_and_symmetric_cuts_are_not_one_way() {
-    let (here, there) = (vec![Endpoint::Client(1)], vec![NODE_0, NODE_1, NODE_2]);
+    let here = vec![Endpoint::Client(1)];
+    let there = vec![NODE_0, NODE_1, NODE_2];
     let for_us = 20_000;
     let out = TimedFault::Cut { from: here.clone(), to: there.clone(), for_us };
     let back = TimedFault::Cut { from: there, to: here, for_us };
@@ -266,7 +265,9 @@ fn n7_swizzled_links_are_released_in_another_order() {
 /// first released.
 #[test]
 fn n7_swizzles_affect_some_nodes_and_release_in_both_orders() {
-    let (mut sizes, mut in_order, mut out_of_order) = ([0; 6], 0, 0);
+    let mut sizes = [0; 6];
+    let mut in_order = 0;
+    let mut out_of_order = 0;
     for seed in 0..200 {
         let rates = Rates { swizzles: 1, ..Rates::default() };
         let timed_faults = Seeded::new(&plan(5), rates, &mut Rng::new(seed)).timed_faults();
@@ -326,7 +327,8 @@ fn p1_process_kill_keeps_a_prefix_of_the_page_cache() {
         let after = EffectName::Sync(Some(about("Prepared")));
         trace_run(&[crash_after(1, after, CrashKind::Kill { keep_permille })])
     };
-    let (none, all) = (killed(0), killed(1000));
+    let none = killed(0);
+    let all = killed(1000);
     assert!(
         none.text.contains("Ready incarnation 2, 0 in doubt")
             && all.text.contains("Ready incarnation 2, 1 in doubt")

@@ -18,13 +18,13 @@ use stormglass_sim::world::{RunOutcome, World};
 /// The messages, records and responses of request c1.1.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EffectCounts {
-    pub(crate) sent: BTreeMap<&'static str, usize>,
-    pub(crate) written: BTreeMap<&'static str, usize>,
+    pub sent: BTreeMap<&'static str, usize>,
+    pub written: BTreeMap<&'static str, usize>,
     /// Of the records written, those that are forced: the same step requests a barrier for them.
-    pub(crate) forced: BTreeMap<&'static str, usize>,
+    pub forced: BTreeMap<&'static str, usize>,
     /// The records of the present step.
     in_step: Vec<&'static str>,
-    pub(crate) answered: Vec<&'static str>,
+    pub answered: Vec<&'static str>,
 }
 
 pub(crate) const C1_1: RequestId = RequestId { client: 1, serial: 1, attempt: 0 };
@@ -37,6 +37,7 @@ impl<N: Node> Checker<N> for EffectCounts {
         {
             *self.sent.entry(message.kind()).or_default() += 1;
         }
+        // An input begins the next step.
         if let Fact::Input(_) = observation.fact {
             self.in_step.clear();
         }
@@ -92,12 +93,14 @@ pub(crate) fn run(
     faults: &[Fault],
 ) -> (RunOutcome, EffectCounts) {
     let clients = Clients::new(plan.nodes, plan.clients, requests);
+    // All properties are checked beside the counts.
     let checker = (AtomicCommitChecker::new(&plan), EffectCounts::default());
     let config = Commit.config(&plan);
     let mut world: World<CommitNode, _, _, _> =
         World::new(config, plan, clients, checker, Scripted::new(faults));
     let outcome = world.run();
     let unused: Vec<_> = world.chooser().unused().collect();
+    // A fault at a place that does not exist would make a test of nothing.
     assert!(unused.is_empty(), "not reached: {unused:?}");
     (outcome, world.checker().1.clone())
 }

@@ -35,12 +35,14 @@ fn power_cut(node: u16, effect_name: EffectName, survival: Survival) -> Fault {
 }
 
 fn lose(from: u16, to: u16, kind: &'static str, nth: u32) -> Fault {
-    let (from, to) = (Endpoint::Node(NodeId(from)), Endpoint::Node(NodeId(to)));
+    let from = Endpoint::Node(NodeId(from));
+    let to = Endpoint::Node(NodeId(to));
     Fault::Message(MessageAt { from, to, about: about(kind), nth }, MessageFault::Lose)
 }
 
 fn delay(from: u16, to: u16, kind: &'static str, by_us: u64) -> Fault {
-    let (from, to) = (Endpoint::Node(NodeId(from)), Endpoint::Node(NodeId(to)));
+    let from = Endpoint::Node(NodeId(from));
+    let to = Endpoint::Node(NodeId(to));
     Fault::Message(
         MessageAt { from, to, about: about(kind), nth: 1 },
         MessageFault::Delay { by_us },
@@ -109,7 +111,8 @@ fn commit_record_lost_in_a_power_cut_is_presumed_aborted() {
 /// twice.
 #[test]
 fn a_duplicate_commit_changes_nothing() {
-    let (from, to) = (Endpoint::Node(NodeId(0)), Endpoint::Node(NodeId(1)));
+    let from = Endpoint::Node(NodeId(0));
+    let to = Endpoint::Node(NodeId(1));
     let again = MessageFault::Duplicate { after_us: 100_000 };
     let fault = Fault::Message(MessageAt { from, to, about: about("Commit"), nth: 1 }, again);
     let counts = run_clean(plan(2), vec![client_request(&[put(0), put(1)])], &[fault]);
@@ -212,7 +215,8 @@ fn prepare_after_the_abort_takes_no_locks() {
 ///    what was written.)
 #[test]
 fn duplicate_of_an_old_commit_does_not_overwrite_a_newer_value() {
-    let (from, to) = (Endpoint::Node(NodeId(0)), Endpoint::Node(NodeId(1)));
+    let from = Endpoint::Node(NodeId(0));
+    let to = Endpoint::Node(NodeId(1));
     let again = MessageFault::Duplicate { after_us: 150_000 };
     let copy = Fault::Message(MessageAt { from, to, about: about("Commit"), nth: 1 }, again);
     let acked = EffectName::Send(about("Ack"), NodeId(0));
@@ -255,7 +259,8 @@ fn only_a_prepare_of_an_unknown_transaction_begins_participation() {
         request: C1_1,
         body: Body::Prepare { part: part.of(NodeId(1)), end_mark: end_mark.clone() },
     };
-    let (mut disk, mut out) = (Disk::default(), Outbox::default());
+    let mut disk = Disk::default();
+    let mut out = Outbox::default();
     let config = Config::new([coordinator, NodeId(1)]);
     let boot = Boot { id: NodeId(1), now: Time(1), entropy: 7, disk: &disk };
     let mut node = CommitNode::boot(&config, boot, &mut out).expect("an empty disk");

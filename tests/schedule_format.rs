@@ -315,12 +315,16 @@ fn parse_error_has_line_column_and_expectation() {
         "line 3, column 34: expected a time in ms with at most three decimals, found `1.0005`"
     );
     assert_eq!(
-        of("request c2.1 to n0: put n0/k 1"),
+        of("request c2.1 to n0: put k=1 @n0"),
         "line 3, column 9: expected a request of a client (c1.1, or of up to c1), found `c2.1`"
     );
     assert_eq!(
-        of("request c1.1 to n0: put n3/k 1"),
-        "line 3, column 25: expected a node (n0 to n1) and a key of at most 23 bytes, like n0/k, found `n3/k`"
+        of("request c1.1 to n0: put k=1 @n3"),
+        "line 3, column 21: expected an operation at a node of the cluster (n0 to n1), found `put`"
+    );
+    assert_eq!(
+        of("request c1.1 to n0: put k=x @n1"),
+        "line 3, column 21: expected an operation (\"x\" is not a 64-bit integer), found `put`"
     );
     assert!(
         of("looose Vote")
@@ -382,7 +386,7 @@ fn omitted_lines_take_their_defaults() {
     let text = [
         "# a comment",
         CLUSTER,
-        "request c1.1 to n0: put n1/k 1   # another",
+        "request c1.1 to n0: put k=1 @n1   # another",
         "lose Vote c1.1 from n1 to n0",
         "latency 0.5 to 5 ms",
     ];
@@ -390,6 +394,23 @@ fn omitted_lines_take_their_defaults() {
     assert_eq!(schedule.plan, Plan::base(2, 1));
     let Fault::Message(at, MessageFault::Lose) = &schedule.faults[0] else { panic!("a loss") };
     assert_eq!(at.nth, 1);
+}
+
+/// The syntax of earlier versions, in which the node comes first.
+#[test]
+fn operations_with_the_node_first_are_still_read() {
+    let read = |line: &str| {
+        let schedule = Schedule::read(&PROTOCOL, &format!("{CLUSTER}\n{line}\n"));
+        schedule.map(|schedule| schedule.requests[0].request.clone())
+    };
+    let earlier = "request c1.1 to n0: stubborn, put n0/k 7, add n1/a0 -5 at least -60, add n1/a0 5, \
+                   get absent-n2/hot, delete n1/k";
+    let present = "request c1.1 to n0: stubborn, put k=7 @n0, add a0=-5>=-60 @n1, add a0=5 @n1, \
+                   get hot @absent-n2, delete k @1";
+    assert_eq!(read(earlier), read(present));
+    assert_eq!(read(present).map(|request| request.ops.len()), Ok(5));
+    let error = error_text(&[CLUSTER, "request c1.1 to n0: put n3/k 1"]);
+    assert!(error.contains("expected a node (n0 to n1) and a key"), "{error}");
 }
 
 #[test]
@@ -408,7 +429,7 @@ fn parse_error_column_counts_non_ascii_characters() {
 /// file, not of the protocol.
 #[test]
 fn request_serials_of_a_client_must_increase() {
-    let request_id = |number: &str| format!("request c1.{number} to n0: put n0/k 1");
+    let request_id = |number: &str| format!("request c1.{number} to n0: put k=1 @n0");
     let numbered = |number| error_text(&[CLUSTER, &request_id(number)]);
     let expected =
         "line 2, column 9: expected a request of number 1 to 1000000000, like c1.4, found";

@@ -44,25 +44,29 @@ impl<K: Checker<CommitNode> + Clone + Default + Send + 'static> Protocol for Com
     }
 }
 
-/// This many requests without any fault, 100 ms apart, each of a client of its own: `put n1/k1 1`,
-/// `put n1/k2 1`, ...
+/// This many requests without any fault, 100 ms apart, each of a client of its own: `put k1=1 @n1`,
+/// `put k2=1 @n1`, ...
 fn fault_free_schedule(count: u32) -> Schedule<Txn> {
+    // Any seed: its plan only provides the fields that are not set below.
     let (_, recorded) = record(&Commit, &Setup::default(), 0);
-    let planned = |nth: u32| {
+    let mut requests = Vec::new();
+    for nth in 1..=count {
         let key = Key::new(&format!("k{nth}")).expect("short");
         let put = Op { node: NodeId(1), key, action: Action::Put(1) };
-        PlannedRequest {
+        requests.push(PlannedRequest {
             id: RequestId { client: nth.into(), serial: 1, attempt: 0 },
             node: NodeId(0),
             after_us: 100_000 * u64::from(nth),
             request: Txn { ops: Arc::from([put]), stubborn: false },
-        }
-    };
+        });
+    }
     let mut plan = recorded.plan;
-    (plan.nodes, plan.clients, plan.fault_phase_us) = (2, count, 1_000_000);
-    (plan.timing, plan.permanently_down, plan.encode_messages) =
-        (Default::default(), Vec::new(), false);
-    let requests = (1..=count).map(planned).collect();
+    plan.nodes = 2;
+    plan.clients = count;
+    plan.fault_phase_us = 1_000_000;
+    plan.timing = Default::default();
+    plan.permanently_down = Vec::new();
+    plan.encode_messages = false;
     Schedule {
         note: Vec::new(),
         expectation: Expectation::NoViolation(None),
@@ -94,6 +98,7 @@ struct TwoKeysAtMost {
 
 impl Checker<CommitNode> for TwoKeysAtMost {
     fn check(&mut self, observation: &Observation<'_, CommitNode>) -> Result<(), Violation> {
+        // The final transaction touches every key, and is not meant here.
         self.healed |= matches!(observation.fact, Fact::Healed { .. });
         if let (false, Fact::Asked { request: Request::Transact { ops, .. }, .. }) =
             (self.healed, observation.fact)
@@ -116,6 +121,7 @@ fn two_requests_are_merged_when_neither_can_be_removed() {
     let mut ops: Vec<usize> =
         schedule.requests.iter().map(|planned| planned.request.ops.len()).collect();
     ops.sort_unstable();
+    // Two of the three are merged; merging the third as well is no smaller.
     assert_eq!((ops, one_minimal), (vec![1, 2], true));
 }
 
@@ -159,7 +165,8 @@ fn long_schedule_is_rebuilt_as_a_short_one() {
 /// Ctrl-C keeps the best schedule so far, and no further candidate is tried.
 #[test]
 fn shrink_stops_when_requested() {
-    let (stop, mut stopped_at) = (AtomicBool::new(false), None);
+    let stop = AtomicBool::new(false);
+    let mut stopped_at = None;
     let mut progress = |runs, _| {
         stop.store(true, Ordering::Relaxed);
         stopped_at.get_or_insert(runs);
@@ -170,6 +177,7 @@ fn shrink_stops_when_requested() {
             .expect("the property is violated");
     let stopped_at = stopped_at.expect("there is an entry to remove");
     assert!(
+        // Candidates that were begun, and the replay of the result, still count.
         shrunk.runs <= stopped_at + 5,
         "{} runs, and {stopped_at} when the stop was requested",
         shrunk.runs

@@ -1,5 +1,5 @@
-//! A transaction and its text in a schedule: `put n0/k 7, add n1/a0 -5 at least -60, get n2/hot,
-//! delete n1/k`.
+//! A transaction and its text in a schedule: `put k=7 @n0, add a0=-5>=-60 @n1, get hot @n2,
+//! delete k @n1`. An operation has the syntax of `stormglass tx`, and is read by the same parser.
 
 use std::sync::Arc;
 
@@ -22,17 +22,17 @@ pub struct Txn {
 
 impl ScheduledRequest for Txn {
     /// The text in a schedule of a cluster of that many nodes. A node that the cluster does not
-    /// have is written `absent-n9`: reading `n9` is an error. A workload sends such transactions to
-    /// be refused.
+    /// have is written `@absent-n9`: reading `@n9` is an error. A workload sends such transactions
+    /// to be refused.
     fn write(&self, nodes: u16) -> String {
         let ops = self.ops.iter().map(|Op { node, key, action }| {
-            let place = format!("{}{node}/{key}", if node.0 < nodes { "" } else { ABSENT });
+            let place = format!("@{}{node}", if node.0 < nodes { "" } else { ABSENT });
             match action {
-                Action::Put(value) => format!("put {place} {value}"),
-                Action::Delete => format!("delete {place}"),
-                Action::Get => format!("get {place}"),
-                Action::Add { by, at_least: i64::MIN } => format!("add {place} {by}"),
-                Action::Add { by, at_least } => format!("add {place} {by} at least {at_least}"),
+                Action::Put(value) => format!("put {key}={value} {place}"),
+                Action::Delete => format!("delete {key} {place}"),
+                Action::Get => format!("get {key} {place}"),
+                Action::Add { by, at_least: i64::MIN } => format!("add {key}={by} {place}"),
+                Action::Add { by, at_least } => format!("add {key}={by}>={at_least} {place}"),
             }
         });
         let parts = self.stubborn.then(|| "stubborn".to_string()).into_iter().chain(ops);
@@ -57,6 +57,7 @@ impl ScheduledRequest for Txn {
     /// put instead of another operation.
     fn simplifications(&self) -> Vec<Txn> {
         let mut all = Vec::new();
+        // Of three operations, a half is what the removal of one or two below yields anyway.
         if self.ops.len() > 3 {
             let (front, back) = self.ops.split_at(self.ops.len() / 2);
             all.extend([self.with_ops(front.to_vec()), self.with_ops(back.to_vec())]);
@@ -73,7 +74,8 @@ impl ScheduledRequest for Txn {
         for (at, op) in self.ops.iter().enumerate() {
             if !matches!(op.action, Action::Put(0..10)) {
                 let mut ops = self.ops.to_vec();
-                // Less than 10: the result is not simplified again.
+                // One digit: the result is not simplified again. And not the same for neighbours, so
+                // that reads of a trace can be told apart.
                 ops[at].action = Action::Put(1 + at as i64 % 9);
                 all.push(self.with_ops(ops));
             }
@@ -106,6 +108,44 @@ impl Txn {
 const ABSENT: &str = "absent-";
 
 fn read_op(text: &mut Cursor<'_>) -> Result<Op, ParseError> {
+    // Errors point at the beginning of the operation, and its other form is read from there.
+    let start = text.clone();
+    let mut words = vec![text.word("an operation, like put k=1 @n0")?];
+    while !matches!(text.peek(), "" | ",") {
+        words.push(text.word("an operation, like put k=1 @n0")?);
+    }
+    if is_node_first(&words) {
+        *text = start;
+        return read_node_first(text);
+    }
+    // Only a schedule knows the size of its cluster, and so which nodes are absent.
+    let written = words.join(" ");
+    let absent = written.contains(&format!("@{ABSENT}"));
+    let op: Op = written
+        .replace(&format!("@{ABSENT}"), "@")
+        .parse()
+        .map_err(|error| start.error_here(&format!("an operation ({error})")))?;
+    if (op.node.0 >= text.nodes()) == absent {
+        Ok(op)
+    } else {
+        let last = text.nodes() - 1;
+        Err(start.error_here(&format!("an operation at a node of the cluster (n0 to n{last})")))
+    }
+}
+
+/// Whether these are the words of an operation as earlier versions wrote it: `put n0/k 7`.
+fn is_node_first(words: &[&str]) -> bool {
+    let Some(place) = words.get(1) else { return false };
+    let node = place.strip_prefix(ABSENT).unwrap_or(place).strip_prefix('n');
+    let digits = node.and_then(|rest| rest.split_once('/')).map(|(digits, _)| digits);
+    digits.is_some_and(|digits| digits.parse::<u16>().is_ok())
+        // A key may look like `n0/k` in the present form, but only that form has a place.
+        && !words.iter().any(|word| word.starts_with('@'))
+}
+
+/// Reads `put n0/k 7`, `add n1/a0 -5 at least -60`, `get n2/hot` or `delete n1/k`: saved schedules
+/// stay readable.
+fn read_node_first(text: &mut Cursor<'_>) -> Result<Op, ParseError> {
     let verb = text.one_of(&[("put", 'p'), ("add", 'a'), ("get", 'g'), ("delete", 'd')])?;
     let (node, key) = read_key(text)?;
     let action = match verb {

@@ -165,7 +165,7 @@ fn directory_replay_exits_with_the_worst_code_and_lists_unreached_faults() {
     let directory = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("worst");
     let _none = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).expect("a directory");
-    let too_late = "cluster 2 nodes, 1 client\nrequest c1.1 to n0 after 600 ms: put n0/k 1\nat 700 ms pause n1 for 3 ms\n";
+    let too_late = "cluster 2 nodes, 1 client\nrequest c1.1 to n0 after 600 ms: put k=1 @n0\nat 700 ms pause n1 for 3 ms\n";
     let lying_disk = "cluster 1 node, 1 client\nsync-lies n0 incarnation 1 at 1st sync following append Snapshot\n";
     for (name, schedule_file) in
         [("a", "\u{feff}fault-phase 130 \u{b5}s"), ("b", too_late), ("c", lying_disk)]
@@ -201,8 +201,8 @@ fn shrink_reports_its_result_when_the_file_cannot_be_written() {
     let directory = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("shrink");
     let _none = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).expect("a directory");
-    let (schedule_file, shorter) =
-        (directory.join("original.schedule"), directory.join("shorter.schedule"));
+    let schedule_file = directory.join("original.schedule");
+    let shorter = directory.join("shorter.schedule");
     let lying_disk = "expect violation of W2 CommitIsDurableFirst\ncluster 1 node, 1 client\nsync-lies n0 incarnation 1 at 1st sync following append Snapshot\n";
     std::fs::write(&schedule_file, lying_disk).expect("a file");
     let output = sim(&format!("shrink {} -o {}", schedule_file.display(), shorter.display()));

@@ -102,11 +102,14 @@ impl<'a> Boot<'a> {
     /// # Errors
     /// [`BootError::Unreadable`] if one cannot be read.
     pub fn contents(&self) -> Result<Vec<(FileId, &'a [u8])>, BootError> {
-        let content = |file| match self.disk.read(file) {
-            Ok(bytes) => Ok((file, bytes.unwrap_or_default())),
-            Err(error) => Err(BootError::Unreadable { file, error }),
-        };
-        self.disk.files().into_iter().map(content).collect()
+        // A listed file exists, so its content is never `None`.
+        let mut contents = Vec::new();
+        for file in self.disk.files() {
+            let bytes =
+                self.disk.read(file).map_err(|error| BootError::Unreadable { file, error })?;
+            contents.push((file, bytes.unwrap_or_default()));
+        }
+        Ok(contents)
     }
 }
 

@@ -37,11 +37,16 @@ impl<const F: bool> Counter<F> {
 
 /// The greatest value whose record is intact: 8 bytes, and the same 8 inverted.
 fn max_intact_value(bytes: &[u8]) -> u64 {
-    let read_u64 = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-    let intact = |record: &[u8]| {
-        Some(read_u64(&record[..8])).filter(|value| *value == !read_u64(&record[8..]))
-    };
-    bytes.chunks_exact(16).filter_map(intact).max().unwrap_or(0)
+    let mut max = 0;
+    for record in bytes.chunks_exact(16) {
+        let value = u64::from_le_bytes(record[..8].try_into().expect("eight bytes"));
+        let inverted = u64::from_le_bytes(record[8..].try_into().expect("eight bytes"));
+        // A torn record, or a hole of zeros, is not its own inverse.
+        if value == !inverted {
+            max = value.max(max);
+        }
+    }
+    max
 }
 
 impl<const F: bool> Node for Counter<F> {
@@ -53,7 +58,8 @@ impl<const F: bool> Node for Counter<F> {
 
     // Values that were read back may not be durable: they are written again, to a new file.
     fn boot((): &(), boot: Boot<'_>, out: &mut Outbox<Self>) -> Result<Self, BootError> {
-        let (mut next, mut value) = (0, 0);
+        let mut next = 0;
+        let mut value = 0;
         for (file, bytes) in boot.contents()? {
             value = value.max(max_intact_value(bytes));
             next = if let FileId::Wal(k) = file { k + 1 } else { next };
@@ -67,7 +73,8 @@ impl<const F: bool> Node for Counter<F> {
     fn step(&mut self, _now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
         match input {
             Input::Request { id, .. } if self.barriers_under_way == 0 => {
-                (self.pending_add, self.value) = (Some(id), self.value + 1);
+                self.pending_add = Some(id);
+                self.value += 1;
                 self.write(out);
             }
             Input::DiskDone { result: Err(error), .. } => out.halt(HaltReason::DiskFailed(error)),

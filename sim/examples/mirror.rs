@@ -48,7 +48,8 @@ impl<const B: bool> Mirror<B> {
         out.append(self.file, about, &[value.to_le_bytes(), (!value).to_le_bytes()].concat());
         out.disk(DiskOp::Sync { op: OpId(0), file: self.file });
         out.disk(DiskOp::SyncDir { op: OpId(1) });
-        (self.value, self.barriers) = (value, 2);
+        self.value = value;
+        self.barriers = 2;
     }
 
     fn copy(&mut self, now: Time, out: &mut Outbox<Self>) {
@@ -60,11 +61,16 @@ impl<const B: bool> Mirror<B> {
 }
 
 fn max_intact_value(bytes: &[u8]) -> u64 {
-    let read_u64 = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-    let intact = |record: &[u8]| {
-        Some(read_u64(&record[..8])).filter(|value| *value == !read_u64(&record[8..]))
-    };
-    bytes.chunks_exact(16).filter_map(intact).max().unwrap_or(0)
+    let mut max = 0;
+    for record in bytes.chunks_exact(16) {
+        let value = u64::from_le_bytes(record[..8].try_into().expect("eight bytes"));
+        let inverted = u64::from_le_bytes(record[8..].try_into().expect("eight bytes"));
+        // A torn record, or a hole of zeros, is not its own inverse.
+        if value == !inverted {
+            max = value.max(max);
+        }
+    }
+    max
 }
 
 impl<const B: bool> Node for Mirror<B> {
@@ -75,7 +81,8 @@ impl<const B: bool> Node for Mirror<B> {
     type Event = ();
 
     fn boot(nodes: &u16, boot: Boot<'_>, out: &mut Outbox<Self>) -> Result<Self, BootError> {
-        let (mut next, mut value) = (0, 0);
+        let mut next = 0;
+        let mut value = 0;
         for (file, bytes) in boot.contents()? {
             value = value.max(max_intact_value(bytes));
             next = if let FileId::Wal(k) = file { k + 1 } else { next };
@@ -112,7 +119,8 @@ impl<const B: bool> Node for Mirror<B> {
                 *acks += usize::from(holders.insert(from) || B);
                 if *acks >= self.others.len() {
                     out.reply(*id, value);
-                    (self.put, self.resend_at) = (None, None);
+                    self.put = None;
+                    self.resend_at = None;
                 }
             }
             Input::DiskDone { result: Err(error), .. } => out.halt(HaltReason::DiskFailed(error)),

@@ -43,6 +43,7 @@ pub struct MessageAt {
 
 /// An effect of a node, described by what it did and not when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum EffectName {
     /// Sent a message to a node.
     Send(About, NodeId),
@@ -78,6 +79,7 @@ pub struct EffectAt {
 
 /// Faults of one message (N1-N4, N8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MessageFault {
     /// N2: it is lost.
     Lose,
@@ -116,6 +118,7 @@ pub struct Crash {
 
 /// What the disk keeps after a crash.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum CrashKind {
     /// P1: the process dies; of the operations that may still be in the driver's queue, the first
     /// `keep_permille` thousandths did.
@@ -129,6 +132,7 @@ pub enum CrashKind {
 
 /// Faults of a barrier (D7, D9, D11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BarrierFault {
     /// D7: it fails, once, and the pages count as clean.
     Fail(DiskError),
@@ -199,6 +203,7 @@ pub enum TimedFault {
 /// One entry of a schedule.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
 pub enum Fault {
     /// A fault of a message.
     Message(MessageAt, MessageFault),
@@ -281,6 +286,7 @@ impl fmt::Display for MessageFault {
                 write!(f, "duplicate after {} ms", Micros(*after_us))
             }
             MessageFault::Delay { by_us } => write!(f, "delay by {} ms", Micros(*by_us)),
+            // The trace continues with the message, as in `flip bit 17 of Vote c1.1`.
             MessageFault::Flip { bit } => write!(f, "flip bit {bit} of"),
             MessageFault::Evict { victim } => write!(f, "evict message {victim} of the queue for"),
         }

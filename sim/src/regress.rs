@@ -3,23 +3,48 @@
 #[cfg(feature = "harness")]
 mod harness;
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 #[cfg(feature = "harness")]
 pub use harness::harness;
 
 use crate::fault::{BarrierFault, Crash, CrashKind, EffectName, Fault, MessageFault, TimedFault};
 use crate::protocol::Protocol;
-use crate::schedule::{Expectation, Schedule};
+use crate::schedule::{Expectation, ParseError, Schedule};
+
+/// Why a file is not read as a schedule.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
+pub enum ReadScheduleError {
+    #[error("cannot read {}: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{}: {error}\n  {line}\n  {caret}", path.display())]
+    Parse {
+        path: PathBuf,
+        /// The first error in the text. Boxed, as results of reading are passed on by value.
+        error: Box<ParseError>,
+        /// The line with the error; of a very long line only the part around it.
+        line: String,
+        /// Marks the place in `line`.
+        caret: String,
+    },
+}
 
 /// Reads the schedule in a file.
 ///
 /// # Errors
 /// The first error in the file: line, column, what was expected, and the line.
-pub fn read<P: Protocol>(protocol: &P, path: &Path) -> Result<Schedule<P::Request>, String> {
-    let name = path.display();
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+pub fn read<P: Protocol>(
+    protocol: &P,
+    path: &Path,
+) -> Result<Schedule<P::Request>, ReadScheduleError> {
+    let path = path.to_path_buf();
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => return Err(ReadScheduleError::Io { path, error }),
+    };
     Schedule::read(protocol, &text).map_err(|error| {
         let line =
             text.trim_start_matches('\u{feff}').lines().nth(error.line - 1).unwrap_or_default();
@@ -27,12 +52,13 @@ pub fn read<P: Protocol>(protocol: &P, path: &Path) -> Result<Schedule<P::Reques
         let from = (error.column - 1).saturating_sub(SHOWN_BEFORE);
         let shown = line.chars().skip(from).take(SHOWN_BEFORE + SHOWN_AFTER);
         let line: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let caret = " ".repeat(error.column - 1 - from);
-        format!("{name}: {error}\n  {line}\n  {caret}^")
+        let caret = " ".repeat(error.column - 1 - from) + "^";
+        ReadScheduleError::Parse { path, error: Box::new(error), line, caret }
     })
 }
 
 /// How many characters of a line are shown before an error in it, and how many after.
+// A line of a schedule fits; one that a program generated may be megabytes long.
 const SHOWN_BEFORE: usize = 120;
 const SHOWN_AFTER: usize = 60;
 
@@ -46,8 +72,10 @@ pub fn file_stem<O>(schedule: &Schedule<O>) -> String {
         Expectation::NoViolation(None) => "no-violation",
     };
     // A property's id, `W10`, is left out.
+    // Ids may be renumbered, and a file keeps its name.
     let words = property.split(' ').filter(|word| !word.chars().any(|c| c.is_ascii_digit()));
     let mut words: Vec<String> = words.map(kebab).collect();
+    // Two tell most regressions apart, and the name stays short.
     let fault_texts: Vec<String> = schedule.faults.iter().take(2).map(fault_words).collect();
     words.extend(if fault_texts.is_empty() {
         vec!["without-faults".to_string()]
@@ -125,15 +153,24 @@ fn kebab(word: &str) -> String {
     name
 }
 
+/// Why the schedules of a directory are not listed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}: {error}", directory.display())]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct ListSchedulesError {
+    pub directory: PathBuf,
+    pub error: io::Error,
+}
+
 /// The schedules (`*.schedule`) of a directory, in the order of their names.
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub fn files(directory: &Path) -> Result<Vec<PathBuf>, String> {
+pub fn files(directory: &Path) -> Result<Vec<PathBuf>, ListSchedulesError> {
     let paths: Result<Vec<_>, _> = fs::read_dir(directory)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
     let mut paths =
-        paths.map_err(|error| format!("cannot read {}: {error}", directory.display()))?;
+        paths.map_err(|error| ListSchedulesError { directory: directory.to_path_buf(), error })?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "schedule"));
     paths.sort();
     Ok(paths)

@@ -8,7 +8,7 @@
 //! fault-phase      100 ms
 //! timing           base
 //!
-//! request          c1.1 to n0 after 10 ms: put n0/k 1, put n1/k 2
+//! request          c1.1 to n0 after 10 ms: put k=1 @n0, put k=2 @n1
 //!
 //! lose             1st Commit c1.1 from n0 to n1            # one fault, one line
 //! power-cut        n1 incarnation 1 after 1st send Vote c1.1 to n0: keeps none, down 20 ms
@@ -41,9 +41,10 @@
 //! | `never-restarts n2` | a crashed n2 is not restarted when the fault phase ends | none |
 //! | `request c1.1 to n0 after 10 ms: ...` | a request in the syntax of the protocol, or as JSON; a client sends its requests in order, each so long after the response to the one before | |
 //!
-//! The requests of two-phase commit are lists of operations: `put n0/k 7`, `add n1/a0 -5`,
-//! `add n1/a0 -5 at least -60`, `get n2/hot`, `delete n1/k`. The keyword `stubborn` before them
-//! makes the client resend an unanswered request instead of asking for its outcome.
+//! The requests of two-phase commit are lists of operations in the syntax of `stormglass tx`:
+//! `put k=7 @n0`, `add a0=-5 @n1`, `add a0=-5>=-60 @n1`, `get hot @n2`, `delete k @n1`. The keyword
+//! `stubborn` before them makes the client resend an unanswered request instead of asking for its
+//! outcome. The forms of earlier versions, `put n0/k 7` and the like, are still read.
 //!
 //! # Faults
 //!
@@ -124,6 +125,7 @@ pub struct Schedule<O> {
 
 /// The result that a run must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Expectation {
     /// The run must violate this property: the node under test is a mutant.
     Violation(String),

@@ -6,6 +6,7 @@ use std::fmt;
 /// `cargo sim profiles` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the table below says of each what it means")]
+#[non_exhaustive]
 pub enum Rule {
     MessageDelayed,
     MessageLost,
@@ -211,6 +212,7 @@ impl Tally {
     /// Counts one application of a rule.
     #[inline]
     pub fn hit(&mut self, rule: Rule) {
+        // The discriminants are the positions in `Rule::TABLE`.
         self.rules[rule as usize] += 1;
     }
 

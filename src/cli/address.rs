@@ -7,24 +7,29 @@ use serde::Deserialize;
 #[serde(try_from = "String")]
 pub(super) struct Address(pub(super) String);
 
+/// A text is not an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an address; expected HOST:PORT, like 127.0.0.1:3001")]
+pub(super) struct ParseAddressError(String);
+
 impl TryFrom<String> for Address {
-    type Error = String;
-    fn try_from(text: String) -> Result<Address, String> {
+    type Error = ParseAddressError;
+    fn try_from(text: String) -> Result<Address, ParseAddressError> {
         host_and_port(&text).map(Address)
     }
 }
 
 /// Checks the form only. Whether the host exists and listens shows when the address is used.
-pub(super) fn host_and_port(text: &str) -> Result<String, String> {
-    let no_address =
-        || format!("{text:?} is not an address; expected HOST:PORT, like 127.0.0.1:3001");
-    let (host, port) = text.rsplit_once(':').ok_or_else(no_address)?;
+pub(super) fn host_and_port(text: &str) -> Result<String, ParseAddressError> {
+    let no_address = ParseAddressError(text.to_owned());
+    let Some((host, port)) = text.rsplit_once(':') else { return Err(no_address) };
     // Without brackets, the last part of an IPv6 address would be taken for a port.
     let bracketed = host.starts_with('[') && host.ends_with(']');
+    // An empty host is no address to connect to.
     let is_host = !host.is_empty() && (bracketed || !host.contains(':'));
     match port.parse::<u16>() {
         Ok(_) if is_host => Ok(text.to_owned()),
-        Ok(_) | Err(_) => Err(no_address()),
+        Ok(_) | Err(_) => Err(no_address),
     }
 }
 
@@ -40,7 +45,7 @@ mod tests {
         for text in
             ["", "127.0.0.1", ":3001", "localhost:", "localhost:65536", "localhost:x", "::1"]
         {
-            let error = host_and_port(text).expect_err(text);
+            let error = host_and_port(text).expect_err(text).to_string();
             assert!(error.contains("expected HOST:PORT"), "{error}");
         }
     }

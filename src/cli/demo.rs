@@ -40,18 +40,30 @@ struct Ports {
     count: u16,
 }
 
-fn ports(text: &str) -> Result<Ports, String> {
-    let expected = || "expected FROM..=TO, like 3000..=3003".to_owned();
-    let (from, to) =
-        text.split_once("..=").or_else(|| text.split_once('-')).ok_or_else(expected)?;
-    let (from, to): (u64, u64) =
-        (from.parse().map_err(|_| expected())?, to.parse().map_err(|_| expected())?);
-    let (Ok(from), Ok(to)) = (u16::try_from(from), u16::try_from(to)) else {
-        return Err("ports go up to 65535".to_owned());
-    };
+/// Why a text is not a range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum ParsePortsError {
+    #[error("expected FROM..=TO, like 3000..=3003")]
+    NotARange,
+    #[error("ports go up to 65535")]
+    AboveMax,
+    #[error("2 to 64 ports are needed, one for each node, like 3000..=3003")]
+    WrongCount,
+}
+
+fn ports(text: &str) -> Result<Ports, ParsePortsError> {
+    let (from, to) = text
+        .split_once("..=")
+        .or_else(|| text.split_once('-'))
+        .ok_or(ParsePortsError::NotARange)?;
+    // Wider than a port, so that 70000 is reported as too high and not as no number.
+    let from: u64 = from.parse().map_err(|_| ParsePortsError::NotARange)?;
+    let to: u64 = to.parse().map_err(|_| ParsePortsError::NotARange)?;
+    let from = u16::try_from(from).map_err(|_| ParsePortsError::AboveMax)?;
+    let to = u16::try_from(to).map_err(|_| ParsePortsError::AboveMax)?;
     let count = to.checked_sub(from).map_or(0, |more| more.saturating_add(1));
     if from == 0 || !(2..=64).contains(&count) {
-        return Err("2 to 64 ports are needed, one for each node, like 3000..=3003".to_owned());
+        return Err(ParsePortsError::WrongCount);
     }
     Ok(Ports { from, count })
 }
@@ -59,11 +71,14 @@ fn ports(text: &str) -> Result<Ports, String> {
 /// Without one of the nodes that existed before, its account is missing from the sum, and its
 /// transactions may stay open. Additional nodes are fine: their accounts are empty.
 fn check_all_nodes_have_ports(demo: &Demo) -> Result<(), CliError> {
+    // The greatest first: the message names how many nodes there were.
     let mut missing = (demo.ports.count..64).rev();
     let Some(last) = missing.find(|node| demo.data.join(NodeId(*node).to_string()).exists()) else {
         return Ok(());
     };
-    let (data, count, asked) = (demo.data.display(), last + 1, demo.ports.count);
+    let data = demo.data.display();
+    let count = last + 1;
+    let asked = demo.ports.count;
     Err(format!(
         "{data} holds the data of {count} nodes, and there are ports for {asked}; give {count}, or another --data"
     )
@@ -84,6 +99,7 @@ pub(super) async fn run(demo: &Demo) -> Result<Exit, CliError> {
     )?;
     for (node, running) in &mut cluster.nodes {
         let incarnation = running.ready().await.ok_or_else(|| format!("{node} did not start"))?;
+        // Also shows that the data of an earlier run is continued: the incarnation is not 1 then.
         say!("  {node} {incarnation}")?;
     }
     say!("\ntransactions, coordinators in turn")?;
@@ -112,25 +128,37 @@ struct Cluster {
 
 impl Cluster {
     async fn start(demo: &Demo) -> Result<Cluster, CliError> {
-        let ids = || (0..demo.ports.count).map(NodeId);
-        let address =
-            |id: NodeId| format!("127.0.0.1:{}", u32::from(demo.ports.from) + u32::from(id.0));
-        let peers: BTreeMap<NodeId, String> = ids().map(|id| (id, address(id))).collect();
-        let settings = |id: NodeId| Settings {
-            node: id,
-            cluster: CLUSTER.to_owned(),
-            listen: address(id),
-            peers: peers.clone(),
-            data: demo.data.join(id.to_string()),
-            shutdown_timeout: Duration::from_secs(5),
-        };
-        let settings: BTreeMap<NodeId, Settings> = ids().map(|id| (id, settings(id))).collect();
+        let ids: Vec<NodeId> = (0..demo.ports.count).map(NodeId).collect();
+        let mut peers = BTreeMap::new();
+        for id in &ids {
+            let port = u32::from(demo.ports.from) + u32::from(id.0);
+            peers.insert(*id, format!("127.0.0.1:{port}"));
+        }
+        let mut settings = BTreeMap::new();
+        for (id, address) in &peers {
+            settings.insert(
+                *id,
+                Settings {
+                    node: *id,
+                    cluster: CLUSTER.to_owned(),
+                    listen: address.clone(),
+                    peers: peers.clone(),
+                    data: demo.data.join(id.to_string()),
+                    shutdown_timeout: Duration::from_secs(5),
+                },
+            );
+        }
         // Short, so that the demo does not wait.
+        // The recovering node asks for the outcome after this time.
         let retry_first = Micros::millis(100);
-        let config = Config { retry_first, retry_max: Micros::millis(500), ..Config::new(ids()) };
+        let config = Config {
+            retry_first,
+            retry_max: Micros::millis(500),
+            ..Config::new(ids.iter().copied())
+        };
         let mut cluster =
             Cluster { settings, config, nodes: BTreeMap::new(), count: demo.ports.count };
-        for id in ids() {
+        for id in ids {
             cluster.start_node(id, None).await?;
         }
         Ok(cluster)
@@ -158,8 +186,11 @@ impl Cluster {
         let add = |node, by| Op {
             node,
             key: Key::new("account").expect("short"),
+            // Low enough that no transfer of the demo is refused; the demo shows crashes, not
+            // bounds.
             action: Action::Add { by, at_least: -1_000_000_000 },
         };
+        // The sum of the amounts is zero, which the end of the demo checks.
         vec![add(from, -2 * amount), add(next(1), amount), add(next(2), amount)]
     }
 
@@ -173,8 +204,10 @@ impl Cluster {
     /// A participant votes Yes, the Commit arrives, and the participant crashes before it handles
     /// it.
     async fn crash_participant(&mut self) -> Result<TxResult, CliError> {
-        let (coordinator, victim) = (NodeId(1), NodeId(2 % self.count));
+        let coordinator = NodeId(1);
+        let victim = NodeId(2 % self.count);
         say!("\n{victim} crashes during a transaction coordinated by {coordinator}")?;
+        // Stopped cleanly and started with an observer: only that can end a node at an exact point.
         self.stop_one(victim).await;
         self.start_node(victim, Some(Box::new(TerminateBeforeCommit { voted: false }))).await?;
         let incarnation = self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
@@ -183,6 +216,8 @@ impl Cluster {
             "  {victim} is restarted as {incarnation}, which crashes when it receives a decision"
         )?;
         let ops = self.ops(coordinator, 1);
+        // The client is answered although the participant is down: COMMIT is durable at the
+        // coordinator.
         let result = self.client(coordinator).await?.transact(ops.clone()).await?;
         say!("  {}", describe(&result, &ops))?;
         let mut running = self.nodes.remove(&victim).ok_or("just started")?;
@@ -209,6 +244,7 @@ impl Cluster {
 
     async fn until_idle(&self, id: NodeId) -> Result<Status<View>, CliError> {
         let mut client = self.client(id).await?;
+        // Five seconds in steps of 20 ms.
         for _ in 0..250 {
             let status = client.status().await?;
             if status.view.in_doubt.is_empty() && status.view.committing == 0 {
@@ -231,6 +267,7 @@ impl Cluster {
             return Err("the accounts could not be read".into());
         };
         for (id, value) in self.nodes.keys().zip(reads.iter()) {
+            // Before its log is shown: an acknowledgement may still be on its way.
             let status = self.until_idle(*id).await?;
             let value = value.unwrap_or(0);
             total += value;
@@ -298,6 +335,7 @@ impl Observer<CommitNode> for TerminateBeforeCommit {
             input,
             Input::Message { message: Message { body: Body::Commit { .. }, .. }, .. }
         );
+        // Before the input, so that the decision reaches the process but not its log.
         Ok(if self.voted && commit { Continuation::Terminate } else { Continuation::Proceed })
     }
 
@@ -308,6 +346,7 @@ impl Observer<CommitNode> for TerminateBeforeCommit {
         _: &[u8],
         _: u64,
     ) -> io::Result<Continuation> {
+        // Only a Yes leaves the participant in doubt, which is what the demo shows.
         self.voted |= matches!(
             effect,
             Effect::Send { message: Message { body: Body::Vote(Vote::Yes { .. }), .. }, .. }
@@ -328,6 +367,7 @@ struct PrintRecovery {
 
 impl Observer<CommitNode> for PrintRecovery {
     fn boot(&mut self, node: NodeId, _: &SurvivingFiles) -> io::Result<()> {
+        // The output may be closed; the demo itself finds that at its next line.
         let _ = say!("  {node} starts again");
         Ok(())
     }
@@ -383,7 +423,7 @@ mod tests {
             ("1..=65535", "2 to 64"),
             ("65534..=65537", "up to 65535"),
         ] {
-            let error = count(text).expect_err(text);
+            let error = count(text).expect_err(text).to_string();
             assert!(error.contains(words), "{text}: {error}");
         }
     }

@@ -19,9 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use file::File;
 
-use super::address::{Address, host_and_port};
+use super::address::{Address, ParseAddressError, host_and_port};
 use super::{CliError, Exit, UsageError};
-use stormglass::commit::op_text::node_of;
+use stormglass::commit::op_text::{ParseOpError, node_of};
 
 #[derive(Debug, Args)]
 #[command(
@@ -86,22 +86,34 @@ pub(super) struct Tuning {
     compact_at_bytes: Option<u64>,
 }
 
-fn peer(text: &str) -> Result<(NodeId, String), String> {
-    let (node, address) =
-        text.split_once('=').ok_or("expected ID=HOST:PORT, like 1=127.0.0.1:3001")?;
-    let node = node_of(node).map_err(|error| error.to_string())?;
-    Ok((node, host_and_port(address)?))
+/// Why a text is not a node and its address.
+#[derive(Debug, thiserror::Error)]
+enum ParsePeerError {
+    #[error("expected ID=HOST:PORT, like 1=127.0.0.1:3001")]
+    NoEqualsSign,
+    #[error(transparent)]
+    Node(#[from] ParseOpError),
+    #[error(transparent)]
+    Address(#[from] ParseAddressError),
+}
+
+fn peer(text: &str) -> Result<(NodeId, String), ParsePeerError> {
+    let (node, address) = text.split_once('=').ok_or(ParsePeerError::NoEqualsSign)?;
+    Ok((node_of(node)?, host_and_port(address)?))
 }
 
 pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
-    let (events, tethered) = (serve.events.clone(), serve.tethered);
+    let events = serve.events.clone();
+    let tethered = serve.tethered;
     let (settings, config, events) = resolve(serve, events)?;
     let node = settings.node;
+    // Without `--events` nothing observes, and the node pays nothing for it.
     let observer =
         events.map(|events| Box::new(Journal::new(&events)) as Box<dyn Observer<CommitNode>>);
     // Before the node starts, so that no signal is missed.
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Before the node starts, so that no signal is missed.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut stdin_closed = std::pin::pin!(stdin_closed(tethered));
     let mut running = start::<CommitNode>(settings, &config, observer).await?;
     tracing::info!(%node, address = %running.address, "listening");
@@ -149,6 +161,7 @@ async fn stdin_closed(tethered: bool) -> io::Result<()> {
         return std::future::pending().await;
     }
     let mut input = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    // The parent writes nothing; what it might write is ignored, only the end counts.
     while input.read(&mut [0; 16]).await? > 0 {}
     Ok(())
 }
@@ -182,9 +195,11 @@ fn resolve(
     };
     let listen =
         serve.listen.or(file.listen.map(|Address(listen)| listen)).unwrap_or_else(|| own.clone());
+    // The list of peers is the cluster: a transaction with any other node is refused.
     let mut config = Config::new(peers.keys().copied());
     serve.tuning.merged_over(file.tuning).apply(&mut config)?;
     let patience_s = serve.patience_s.or(file.patience_s).unwrap_or(10);
+    // clap has checked the flag; the file has been checked by nobody.
     if patience_s > PATIENCE_S_MAX {
         return Err(format!(
             "patience_s is {patience_s}; at most a day ({PATIENCE_S_MAX}) is allowed"
@@ -199,6 +214,7 @@ fn resolve(
         data,
         shutdown_timeout: Duration::from_secs(patience_s),
     };
+    // The first frame of a connection, which contains the name, is at most 1 KiB.
     if settings.cluster.len() > 64 {
         return Err("the name of the cluster is longer than 64 bytes".into());
     }
@@ -216,9 +232,12 @@ fn peers_of(
             return Err(format!("{id} appears twice in the list of peers").into());
         }
     }
+    // A flag replaces the line of the file for the same node.
     peers.extend(from_flags);
     let mut at: BTreeMap<&String, NodeId> = BTreeMap::new();
     for (id, address) in &peers {
+        // Two nodes at one address: one of them would never be reached, and the other refuse its
+        // messages.
         if let Some(other) = at.insert(address, *id) {
             return Err(
                 format!("{other} and {id} are both at {address} in the list of peers").into()
@@ -255,9 +274,11 @@ impl Tuning {
         set(&mut config.retry_first, self.retry_first_ms);
         set(&mut config.retry_max, self.retry_max_ms);
         if let Some(kept) = self.requests_kept {
+            // More than a machine can address is no limit either.
             config.requests_kept = usize::try_from(kept).unwrap_or(usize::MAX);
         }
         config.compact_at_bytes = self.compact_at_bytes.unwrap_or(config.compact_at_bytes);
+        // Checked after both are set: one may come from the flags and one from the file.
         if config.retry_max < config.retry_first {
             return Err("the longest retry interval is shorter than the first".into());
         }

@@ -10,6 +10,7 @@ use super::address::host_and_port;
 use super::{CliError, Exit, say};
 
 /// The default name of a cluster.
+// Also the default of `serve`, so that neither side has to name a cluster.
 const CLUSTER: &str = "stormglass";
 
 /// The node to connect to.
@@ -33,9 +34,12 @@ pub(super) struct TargetArgs {
 impl TargetArgs {
     pub(super) async fn connect(&self) -> Result<Client, CliError> {
         let request_timeout = Duration::from_secs(self.patience_s);
-        let (cluster, attempts) = (self.cluster.clone(), self.attempts);
-        let options =
-            ClientOptions { cluster, request_timeout, attempts, ..ClientOptions::default() };
+        let options = ClientOptions {
+            cluster: self.cluster.clone(),
+            request_timeout,
+            attempts: self.attempts,
+            ..ClientOptions::default()
+        };
         Ok(Client::connect(&self.at, options).await?)
     }
 
@@ -43,6 +47,7 @@ impl TargetArgs {
     fn outcome_command(&self, handle: RequestHandle) -> String {
         let cluster = match &*self.cluster {
             CLUSTER => String::new(),
+            // Quoted: the line is meant to be pasted into a shell.
             other => format!(" --cluster {other:?}"),
         };
         format!("stormglass outcome --at {}{cluster} {handle}", self.at)
@@ -145,6 +150,7 @@ fn show(result: &TxResult, ops: &[Op], at: &TargetArgs) -> Result<Exit, CliError
 /// The values read, one key a line.
 fn found(reads: &Reads, ops: &[Op], indent: &str) -> String {
     let mut lines = Vec::new();
+    // The values come in the order of the reads among the operations.
     for (op, value) in ops.iter().filter(|op| !op.writes()).zip(reads.iter()) {
         let value = value.map_or("-".to_owned(), |value| value.to_string());
         lines.push(format!("{indent}{} @{} = {value}", op.key, op.node.0));

@@ -111,7 +111,8 @@ fn first_unacknowledged(request: &Request) -> Option<u32> {
 
 #[test]
 fn client_numbers_are_drawn_from_64_bits() {
-    let (n0, mut highest) = (NodeId(0), 0);
+    let n0 = NodeId(0);
+    let mut highest = 0;
     for _ in 0..4 {
         let (number, _) =
             with_client(&[ScriptStep::AnswerAll(n0, COMMITTED)], async |client| client.number());
@@ -139,8 +140,11 @@ fn request_is_never_resent_to_another_node() {
 #[test]
 fn maximum_timeouts_do_not_overflow() {
     let script = [ScriptStep::AnswerAll(NodeId(0), COMMITTED)];
-    let (request_timeout, resend_after) = (Duration::MAX, Duration::MAX);
-    let options = ClientOptions { request_timeout, resend_after, ..ClientOptions::default() };
+    let options = ClientOptions {
+        request_timeout: Duration::MAX,
+        resend_after: Duration::MAX,
+        ..ClientOptions::default()
+    };
     let (result, _) = with_client_of(options, &script, async |client| client.transact(put()).await);
     assert!(matches!(result, Ok(TxResult::Committed { .. })), "{result:?}");
 }

@@ -130,7 +130,8 @@ impl Node for MutantNode {
         out: &mut Outbox<Self>,
     ) -> Result<Self, BootError> {
         check_boot(*mutant, &boot)?;
-        let (now, mut inner) = (boot.now, Outbox::default());
+        let now = boot.now;
+        let mut inner = Outbox::default();
         let disk = BootDisk { mutant: *mutant, disk: boot.disk };
         let node = CommitNode::boot(config, Boot { disk: &disk, ..boot }, &mut inner)?;
         let mut mutant_node = MutantNode { mutant: *mutant, node, last_committed: None, inner };

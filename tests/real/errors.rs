@@ -39,7 +39,8 @@ fn serve(id: &str, port: u16, data: &str, dir: &TestDir) -> Node {
 #[test]
 fn serve_error_is_one_line_with_its_cause() {
     let dir = TestDir::new("refusals");
-    let (port, data) = (ports(2), dir.join("n0"));
+    let port = ports(2);
+    let data = dir.join("n0");
     let own = format!("0=127.0.0.1:{port}");
     let mut node = serve("0", port, &data, &dir);
     let other = dir.join("n1");
@@ -147,7 +148,8 @@ fn serve_error_is_one_line_with_its_cause() {
 #[test]
 fn damaged_log_prevents_boot_and_a_torn_tail_does_not() {
     let dir = TestDir::new("damage");
-    let (port, data) = (ports(1), dir.join("n0"));
+    let port = ports(1);
+    let data = dir.join("n0");
     let own = format!("0=127.0.0.1:{port}");
     let mut node = serve("0", port, &data, &dir);
     for value in 1..=3 {
@@ -192,7 +194,8 @@ fn damaged_log_prevents_boot_and_a_torn_tail_does_not() {
 #[test]
 fn config_file_errors_name_the_line() {
     let dir = TestDir::new("settings");
-    let (port, file) = (ports(1), dir.join("node.toml"));
+    let port = ports(1);
+    let file = dir.join("node.toml");
     let good = format!("id = 0\ndata = {:?}\n[peers]\n0 = \"127.0.0.1:{port}\"\n", dir.join("n0"));
     fs::write(&file, good.replace("id = 0", "id = \"zero\"")).expect("a file");
     assert_usage_error(&["serve", "--log", "off", "--config", &file], &["node.toml, line 1"]);
@@ -250,7 +253,8 @@ fn config_file_errors_name_the_line() {
 #[test]
 fn failed_write_halts_the_node_and_it_restarts() {
     let dir = TestDir::new("full-disk");
-    let (port, data) = (ports(1), dir.join("n0"));
+    let port = ports(1);
+    let data = dir.join("n0");
     let own = format!("0=127.0.0.1:{port}");
     let serve_command = format!(
         "trap '' XFSZ; ulimit -f 32; exec {} serve --log off --id 0 --peer {own} --data {data}",

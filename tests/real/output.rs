@@ -17,6 +17,7 @@ fn full_device() -> File {
 
 /// A pipe without a reader.
 fn closed_pipe() -> Stdio {
+    // The reading end is dropped here.
     let (_, writer) = std::io::pipe().expect("a pipe");
     writer.into()
 }
@@ -24,8 +25,10 @@ fn closed_pipe() -> Stdio {
 #[test]
 fn output_error_does_not_panic_and_still_reports_the_commit() {
     let dir = TestDir::new("output");
-    let (port, data) = (ports(1), dir.join("n0"));
-    let (own, at) = (format!("0=127.0.0.1:{port}"), format!("127.0.0.1:{port}"));
+    let port = ports(1);
+    let data = dir.join("n0");
+    let own = format!("0=127.0.0.1:{port}");
+    let at = format!("127.0.0.1:{port}");
     let mut node = Node::serve(&["--id", "0", "--peer", &own, "--data", &data], &dir.0.join("log"));
     let tx = ["tx", "--at", &at, "put a=1 @0"];
     for (args, code) in [

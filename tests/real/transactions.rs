@@ -7,7 +7,8 @@ fn exit_code_tells_committed_aborted_or_unknown() {
     let dir = TestDir::new("transactions");
     let from = ports(2);
     let at = [format!("127.0.0.1:{from}"), format!("127.0.0.1:{}", from + 1)];
-    let (a, b) = (format!("0={}", at[0]), format!("1={}", at[1]));
+    let a = format!("0={}", at[0]);
+    let b = format!("1={}", at[1]);
     let serve = |id: &str| {
         let data = dir.join(&format!("n{id}"));
         let log = dir.0.join(format!("log{id}"));
@@ -16,7 +17,8 @@ fn exit_code_tells_committed_aborted_or_unknown() {
             &log,
         )
     };
-    let (mut n0, mut n1) = (serve("0"), serve("1"));
+    let mut n0 = serve("0");
+    let mut n1 = serve("1");
 
     let put = run(&["tx", "--at", &at[0], "put a=5 @0", "put b=7 @1"]);
     assert_eq!(put.status.code(), Some(0), "{}{}", stdout_text(&put), stderr_text(&put));

@@ -32,19 +32,19 @@ pub(super) struct Stability {
 /// What survives the edits of the node, of which there are `edits`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Survived {
-    pub(super) edits: usize,
+    pub edits: usize,
     /// Edits after which the schedule still violates its property, and those of them in which the
     /// same request does so.
-    pub(super) schedules: usize,
-    pub(super) same_schedules: usize,
+    pub schedules: usize,
+    pub same_schedules: usize,
     /// The same for the seed.
-    pub(super) seeds: usize,
-    pub(super) same_seeds: usize,
+    pub seeds: usize,
+    pub same_seeds: usize,
     /// How many of the first 1,000 seeds violate the property without any edit: where many do, it
     /// says nothing about one seed that it still does.
-    pub(super) failing_seeds: usize,
+    pub failing_seeds: usize,
     /// The edits after which the schedule does not violate its property.
-    pub(super) lost: Vec<String>,
+    pub lost: Vec<String>,
 }
 
 impl fmt::Display for Survived {
@@ -102,6 +102,7 @@ pub(super) fn run(args: &Stability) -> Result<Exit, CliError> {
 
 fn failing_seeds(property: &str) -> usize {
     let options =
+        // One job, as this runs within a hunt that already uses every core.
         HuntOptions { setup: Setup::default(), seeds: 0..SEEDS, jobs: 1, keep_going: true };
     let report = hunt(&Commit, &options, &Progress::default());
     report.failures.iter().filter(|(_, violation)| violation.property == property).count()

@@ -165,9 +165,14 @@ fn campaign(dir: &TempDir) -> (Child, BufReader<ChildStdout>) {
 fn processes_using(dir: &TempDir) -> usize {
     let dir = dir.path().display().to_string();
     let processes = fs::read_dir("/proc").expect("a system that lists its processes");
-    let command = |process: fs::DirEntry| fs::read(process.path().join("cmdline")).ok();
-    let commands = processes.flatten().filter_map(command);
-    commands.filter(|command| String::from_utf8_lossy(command).contains(&dir)).count()
+    let mut count = 0;
+    for process in processes.flatten() {
+        // A process that has ended since has no command any more.
+        if let Ok(command) = fs::read(process.path().join("cmdline")) {
+            count += usize::from(String::from_utf8_lossy(&command).contains(&dir));
+        }
+    }
+    count
 }
 
 fn signalled(name: &str, child: Child) -> Output {

@@ -1,35 +1,37 @@
 //! The loop around a node: inputs in, effects out, in order.
 
-mod perform;
-
 use std::collections::BTreeMap;
-use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep};
 
 use super::clock::{Clock, after};
-use super::disk::{BarrierCompletion, Batch, DiskThread};
-use super::files::Directory;
+use super::disk::{BarrierCompletion, Batch, DiskThread, Job};
+use super::files::{Directory, file_id_of};
 use super::link::{self, Link};
 use super::listener::{Arrival, Listener};
 use super::observer::{Continuation, Observer};
-use super::packet::{ClientReply, RejectReason};
-use super::serve::{DiskStatus, ServedNode};
+use super::packet::{ClientReply, PeerPacket, RejectReason};
+use super::serve::{DiskStatus, FileStatus, LinkStatus, ServedNode, Status};
 use super::start::{Ending, Settings};
 use super::stream::SendQueue;
-use crate::contract::{Input, Outbox};
-use crate::id::{Incarnation, NodeId, RequestId};
+use crate::contract::{DiskOp, Effect, Input, Label, Outbox};
+use crate::id::{Incarnation, NodeId, RequestId, Time};
 
 /// Pending requests at one node: a bound on the memory that clients can make it use.
+// Far above what the clients that may connect have pending with one request each.
 const PENDING_REQUESTS_MAX: usize = 8_192;
 
 /// Inputs that are handled before the disk batch is flushed: their writes share one batch, and
 /// their messages to one peer one write to its socket.
+// Without a bound, the first input of a long burst would wait for the last one before its writes
+// reach the disk thread.
 const INPUT_BATCH_MAX: usize = 64;
 
 /// The state of one incarnation.
@@ -105,9 +107,12 @@ impl<N: ServedNode> Driver<N> {
         thread: DiskThread,
         directory: Directory,
     ) -> Ending {
+        // The effects of the boot are in the outbox already. They come before any input (duty 1 of
+        // the driver).
         self.perform(self.clock.now());
         self.open_if_ready();
         let mut batch = Vec::with_capacity(INPUT_BATCH_MAX);
+        // One timer for the whole run, moved at each turn: a new one would allocate each time.
         let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
         while self.ended.is_none() {
             self.flush().await;
@@ -127,6 +132,7 @@ impl<N: ServedNode> Driver<N> {
             for arrival in batch.drain(..) {
                 self.on_arrival(arrival);
             }
+            // Checked after the inputs, as each may have ended the last piece of work.
             if self.closing.is_some() && self.pending_requests.is_empty() && self.node.is_idle() {
                 self.end(Ending::Stopped { idle: true });
             }
@@ -139,7 +145,7 @@ impl<N: ServedNode> Driver<N> {
     /// Sends the batch to the disk thread. While the queue of that thread is full, this waits and
     /// no inputs are taken.
     async fn flush(&mut self) {
-        if !self.batch.jobs.is_empty() {
+        if !self.batch.is_empty() {
             let batch = std::mem::take(&mut self.batch);
             // Cannot fail: the disk thread ends only after this sender is dropped.
             let _ = self.jobs.send(batch).await;
@@ -149,11 +155,15 @@ impl<N: ServedNode> Driver<N> {
     fn set_alarm(&self, alarm: &mut Pin<Box<Sleep>>) {
         let due = self.node.deadline().map(|deadline| self.clock.instant(deadline));
         let due = due.into_iter().chain(self.closing).min();
+        // Without a deadline the alarm still has to be set to something. An hour is harmless: a
+        // wake without a deadline does nothing.
         let far = Instant::now() + Duration::from_secs(3_600);
         alarm.as_mut().reset(due.unwrap_or(far));
     }
 
     fn on_alarm(&mut self) {
+        // The alarm serves two masters, the node's deadline and the end of the shutdown, so it is
+        // not clear which one was due.
         if self.closing.is_some_and(|limit| limit <= Instant::now()) {
             return self.end(Ending::Stopped { idle: false });
         }
@@ -164,6 +174,7 @@ impl<N: ServedNode> Driver<N> {
 
     fn on_stop(&mut self) {
         tracing::info!(node = %self.settings.node, "shutting down: new requests are rejected");
+        // A second signal must not extend the wait.
         self.closing.get_or_insert(after(self.settings.shutdown_timeout));
     }
 
@@ -178,6 +189,7 @@ impl<N: ServedNode> Driver<N> {
     }
 
     fn on_done(&mut self, done: BarrierCompletion) {
+        // A failed barrier made nothing durable, so it does not count.
         self.disk.syncs += u64::from(done.result.is_ok());
         if let Some(detail) = done.detail {
             self.detail = detail;
@@ -207,6 +219,8 @@ impl<N: ServedNode> Driver<N> {
                 queue.put(&ClientReply::<N::Response>::Status { json });
             }
             Arrival::Gone { queue } => {
+                // By identity: a client that reconnected has a new queue, and its requests wait for
+                // that one.
                 self.pending_requests.retain(|_, other| !Arc::ptr_eq(other, &queue))
             }
         }
@@ -214,6 +228,8 @@ impl<N: ServedNode> Driver<N> {
 
     /// `None` if the request is accepted. A repetition of a pending request always is.
     fn rejection(&self, id: RequestId) -> Option<RejectReason> {
+        // A repetition replaces the queue of a pending request and takes no memory, so the limit
+        // does not apply.
         if self.pending_requests.contains_key(&id) {
             None
         } else if self.closing.is_some() {
@@ -228,6 +244,8 @@ impl<N: ServedNode> Driver<N> {
             return;
         }
         let now = self.clock.now();
+        // The observer comes first: an event log must not lack an input whose effects others have
+        // seen.
         let observed =
             self.observer.as_mut().map(|observer| observer.input(now, &input, message_number));
         if self.ends_run(observed) {
@@ -235,6 +253,7 @@ impl<N: ServedNode> Driver<N> {
         }
         self.node.step(now, input, &mut self.outbox);
         self.perform(now);
+        // The step may have handled the last barrier of the boot.
         self.open_if_ready();
     }
 
@@ -254,6 +273,7 @@ impl<N: ServedNode> Driver<N> {
     }
 
     fn end(&mut self, ending: Ending) {
+        // The first reason is the cause; later ones follow from it.
         self.ended.get_or_insert(ending);
     }
 
@@ -262,6 +282,8 @@ impl<N: ServedNode> Driver<N> {
         if self.listener.is_none() {
             return;
         }
+        // Before the incarnation is durable nobody may learn of it: a crash could undo it, and the
+        // next incarnation would have the same number.
         let Some(incarnation) = self.node.incarnation() else { return };
         let Some(listener) = self.listener.take() else { return };
         let identity = link::NodeIdentity {
@@ -270,6 +292,7 @@ impl<N: ServedNode> Driver<N> {
             incarnation,
         };
         for (peer, address) in
+            // A node never sends to itself (duty 7 of the node).
             self.settings.peers.iter().filter(|(peer, _)| **peer != self.settings.node)
         {
             let link = self.links.entry(*peer).or_default();
@@ -281,12 +304,115 @@ impl<N: ServedNode> Driver<N> {
     }
 }
 
+/// Effects.
+impl<N: ServedNode> Driver<N> {
+    fn perform(&mut self, now: Time) {
+        // Taken out, so that the effects can be performed by methods of the driver; its memory is
+        // put back below.
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let (effects, buffer) = outbox.drain();
+        for effect in effects {
+            if self.ended.is_some() {
+                break;
+            }
+            if let Some(observer) = &mut self.observer {
+                let bytes = match &effect {
+                    Effect::Disk(DiskOp::Append { bytes, .. }) => bytes.of(buffer),
+                    Effect::Disk(_)
+                    | Effect::Send { .. }
+                    | Effect::Reply { .. }
+                    | Effect::Report(_)
+                    | Effect::Halt(_) => &[],
+                };
+                let continuation =
+                    // The number that the message will get: it is assigned only when the message is
+                    // sent.
+                    observer.effect(now, &effect, bytes, self.last_message_number + 1);
+                if self.ends_run(Some(continuation)) {
+                    break;
+                }
+            }
+            match effect {
+                Effect::Send { to, message } => self.send(to, message),
+                Effect::Disk(op) => self.queue_disk_op(op, buffer),
+                Effect::Reply { id, response } => self.reply(id, response),
+                Effect::Report(event) => report(self.settings.node, &event),
+                Effect::Halt(reason) => {
+                    // The barrier that failed has left its message here before the node saw the
+                    // failure.
+                    let detail = std::mem::take(&mut self.detail);
+                    self.end(Ending::Halted { reason, detail });
+                }
+            }
+        }
+        outbox.clear();
+        self.outbox = outbox;
+    }
+
+    fn send(&mut self, to: NodeId, message: N::Message) {
+        self.last_message_number += 1;
+        let number = self.last_message_number;
+        // A link's queue takes messages before there is a connection, and before the listener runs.
+        // A message to a node that this cluster does not list is dropped, as an unreachable one
+        // would be.
+        if self.settings.peers.contains_key(&to) {
+            self.links.entry(to).or_default().put(&PeerPacket::Message { number, message });
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, response: N::Response) {
+        // The client may have disconnected; it then repeats the request under the same request id.
+        if let Some(queue) = self.pending_requests.remove(&id)
+            && !queue.put(&ClientReply::Answer { id, response })
+        {
+            queue.close();
+        }
+    }
+
+    fn queue_disk_op(&mut self, op: DiskOp, buffer: &[u8]) {
+        match op {
+            DiskOp::Append { file, bytes, .. } => {
+                self.disk.bytes += bytes.len() as u64;
+                return self.batch.append(file, bytes.of(buffer));
+            }
+            DiskOp::SyncDir { .. } => self.disk.directory_syncs += 1,
+            DiskOp::Truncate { .. }
+            | DiskOp::Rename { .. }
+            | DiskOp::Remove { .. }
+            | DiskOp::Sync { .. } => {}
+        }
+        // Only appends have bytes.
+        self.batch.push(Job::of(&op, 0..0));
+    }
+
+    fn status(&self) -> Status<N::View> {
+        let links = self.links.iter().map(|(peer, link)| {
+            let (queued_bytes, dropped) = link.load();
+            LinkStatus { peer: *peer, connected: link.is_connected(), queued_bytes, dropped }
+        });
+        let now = self.clock.now();
+        Status {
+            node: self.settings.node,
+            cluster: self.settings.cluster.clone(),
+            up: now.since(Time(0)),
+            memory_bytes: memory_bytes(),
+            closing: self.closing.is_some(),
+            pending_requests: self.pending_requests.len() as u64,
+            disk: DiskStatus { files: files_in(&self.settings.data), ..self.disk.clone() },
+            links: links.collect(),
+            view: self.node.view(now),
+        }
+    }
+}
+
 /// Shutdown.
 impl<N: ServedNode> Driver<N> {
     /// Ends all tasks and the disk thread. A clean shutdown first lets queued answers and messages
     /// leave.
     async fn shut_down(&mut self, thread: DiskThread) {
         if let Some(Ending::Stopped { .. }) = self.ended {
+            // Only an idle node has ended cleanly: with work in progress the checkers must not
+            // expect the end-of-run properties to hold.
             if let (Some(observer), Some(Ending::Stopped { idle: true })) =
                 (&mut self.observer, &self.ended)
                 && let Err(error) = observer.stopped(self.clock.now())
@@ -299,10 +425,42 @@ impl<N: ServedNode> Driver<N> {
         }
         self.tasks.shutdown().await;
         self.links.clear();
+        // The disk thread ends when its last sender is dropped, and a field cannot be moved out of
+        // the driver.
         let (dead_end, _) = mpsc::channel(1);
         drop(std::mem::replace(&mut self.jobs, dead_end));
         // The thread performs all queued operations. A disk that hangs keeps the directory locked,
         // as it must: another process may not open it while writes are pending.
         let _ = tokio::task::spawn_blocking(|| thread.join()).await;
     }
+}
+
+fn report<E: Label>(node: NodeId, event: &E) {
+    // Formatted into a string first: the logger's macro takes no writer.
+    let mut detail = String::new();
+    if event.detail(&mut detail).is_ok() {
+        tracing::info!(%node, event = %event.about(), "{detail}");
+    }
+}
+
+/// Resident memory of this process in bytes, from Linux's `/proc`; 0 where that cannot be read.
+fn memory_bytes() -> u64 {
+    // The second number is the resident set, in pages.
+    let pages = fs::read_to_string("/proc/self/statm").ok();
+    let resident = pages.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    resident.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+fn files_in(data: &Path) -> Vec<FileStatus> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(data).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if file_id_of(&name).is_some()
+            && let Ok(metadata) = entry.metadata()
+        {
+            files.push(FileStatus { name, bytes: metadata.len() });
+        }
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files
 }

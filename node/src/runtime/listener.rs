@@ -28,9 +28,11 @@ use crate::id::{Incarnation, NodeId, RequestId};
 const HANDSHAKES_MAX: usize = 256;
 
 /// Concurrent client connections: with [`FRAME_BYTES_MAX`] a bound on their memory.
+// With the handshakes it leaves room for peers and files below 1,024 descriptors, a usual limit.
 pub(super) const CLIENTS_MAX: usize = 320;
 
 /// Concurrent connections per peer: the current one, and replaced ones that are not closed yet.
+// A peer that reconnects quickly finds its earlier connections not closed yet.
 const CONNECTIONS_PER_PEER_MAX: usize = 4;
 
 /// Memory for answers that a client has not read: 8 MiB, two answers of the maximum length.
@@ -43,6 +45,7 @@ const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Log lines about connections with errors, per second.
+// Enough to see what is wrong; the others are counted.
 const WARNINGS_PER_SECOND_MAX: u32 = 10;
 
 /// An input of the driver from the network.
@@ -68,8 +71,8 @@ pub(super) enum Arrival<N: ServedNode> {
 
 /// The listening side of a node.
 pub(super) struct Listener<N: ServedNode> {
-    pub(super) listener: TcpListener,
-    pub(super) arrivals_tx: mpsc::Sender<Arrival<N>>,
+    listener: TcpListener,
+    arrivals_tx: mpsc::Sender<Arrival<N>>,
 }
 
 /// What all connections share.
@@ -94,6 +97,10 @@ struct WarningLimiter {
 }
 
 impl<N: ServedNode> Listener<N> {
+    pub(super) fn new(listener: TcpListener, arrivals_tx: mpsc::Sender<Arrival<N>>) -> Listener<N> {
+        Listener { listener, arrivals_tx }
+    }
+
     /// Accepts connections for as long as the task runs.
     pub(super) async fn run(self, identity: NodeIdentity, peers: BTreeSet<NodeId>) {
         let warnings =
@@ -115,6 +122,8 @@ impl<N: ServedNode> Listener<N> {
         });
         let mut tasks = JoinSet::new();
         loop {
+            // Finished tasks are collected here, so that the set does not grow with the number of
+            // connections.
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 Some(finished) = tasks.join_next() => {
@@ -127,6 +136,7 @@ impl<N: ServedNode> Listener<N> {
                 Err(error) => {
                     // Most likely out of file descriptors: wait until connections close.
                     tracing::warn!(node = %connections.identity.node, "cannot accept a connection: {error}");
+                    // Without a pause the loop would spin on the same error.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -157,8 +167,25 @@ fn propagate_panic(finished: Result<(), JoinError>) {
 enum ConnectionError {
     #[error(transparent)]
     Stream(#[from] StreamError),
-    #[error("{0}")]
-    Refused(String),
+    #[error(transparent)]
+    Refused(#[from] HandshakeRefusal),
+}
+
+/// Why a handshake is refused. The caller receives the message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum HandshakeRefusal {
+    #[error("{found:?} is not cluster {expected:?}")]
+    OtherCluster { found: String, expected: Arc<str> },
+    #[error("{caller} expected {target}, this is {this_node}")]
+    OtherTarget { caller: NodeId, target: NodeId, this_node: NodeId },
+    #[error("{caller} is not a peer of {this_node}")]
+    NotAPeer { caller: NodeId, this_node: NodeId },
+    #[error("{this_node} has {CLIENTS_MAX} clients already; try again later")]
+    TooManyClients { this_node: NodeId },
+    #[error("{this_node} has not closed earlier connections of {caller} yet")]
+    TooManyOfThisPeer { caller: NodeId, this_node: NodeId },
+    #[error("{caller} announced {announced} after {known}: is its data directory an old copy?")]
+    OlderIncarnation { caller: NodeId, announced: Incarnation, known: Incarnation },
 }
 
 impl<N: ServedNode> Connections<N> {
@@ -199,21 +226,25 @@ impl<N: ServedNode> Connections<N> {
         stream.set_nodelay(true).map_err(StreamError::from)?;
         let (from, mut out) = stream.into_split();
         let mut frames = Frames::new(from, HANDSHAKE_BYTES_MAX);
+        // The inner limit is for one read, the outer one for all of them: a byte now and then must
+        // not hold a slot.
         let hello = timeout(IO_TIMEOUT, frames.next::<Hello>(IO_TIMEOUT)).await;
         let Some(hello) = hello.map_err(|_| StreamError::TimedOut(IO_TIMEOUT))?? else {
             return Ok(());
         };
         let _slot = match self.check(&hello).and_then(|()| self.acquire_slot(hello.caller)) {
             Ok(slot) => slot,
-            Err(reason) => {
-                write_value(&mut out, &Welcome::Refused { reason: reason.clone() }, IO_TIMEOUT)
-                    .await?;
-                return Err(ConnectionError::Refused(reason));
+            Err(refusal) => {
+                let welcome = Welcome::Refused { reason: refusal.to_string() };
+                write_value(&mut out, &welcome, IO_TIMEOUT).await?;
+                return Err(refusal.into());
             }
         };
+        // The connection has a slot of its kind now.
         drop(handshake_permit);
         let NodeIdentity { node, incarnation, .. } = self.identity;
         write_value(&mut out, &Welcome::Welcome { node, incarnation }, IO_TIMEOUT).await?;
+        // Only a caller that has been identified may send large frames.
         frames.set_limit(FRAME_BYTES_MAX);
         match hello.caller {
             Caller::Client => self.serve_client(frames, out).await,
@@ -223,31 +254,37 @@ impl<N: ServedNode> Connections<N> {
         }
     }
 
-    fn check(&self, hello: &Hello) -> Result<(), String> {
-        let cluster = &self.identity.cluster;
-        if hello.cluster != **cluster {
-            return Err(format!("{:?} is not cluster {cluster:?}", hello.cluster));
+    fn check(&self, hello: &Hello) -> Result<(), HandshakeRefusal> {
+        let expected = &self.identity.cluster;
+        if hello.cluster != **expected {
+            return Err(HandshakeRefusal::OtherCluster {
+                found: hello.cluster.clone(),
+                expected: Arc::clone(expected),
+            });
         }
         let Caller::Peer { node, target, .. } = hello.caller else { return Ok(()) };
         let this_node = self.identity.node;
         if target != this_node {
-            return Err(format!("{node} expected {target}, this is {this_node}"));
+            return Err(HandshakeRefusal::OtherTarget { caller: node, target, this_node });
         }
+        // A caller that claims to be this node is a copy of its data directory, or misconfigured.
         if node == this_node || !self.peers.contains(&node) {
-            return Err(format!("{node} is not a peer of {this_node}"));
+            return Err(HandshakeRefusal::NotAPeer { caller: node, this_node });
         }
         Ok(())
     }
 
-    fn acquire_slot(&self, caller: Caller) -> Result<SemaphorePermit<'_>, String> {
+    fn acquire_slot(&self, caller: Caller) -> Result<SemaphorePermit<'_>, HandshakeRefusal> {
         let this_node = self.identity.node;
         match caller {
-            Caller::Client => self.client_slots.try_acquire().map_err(|_| {
-                format!("{this_node} has {CLIENTS_MAX} clients already; try again later")
-            }),
-            Caller::Peer { node, .. } => self.peer_slots.try_acquire().map_err(|_| {
-                format!("{this_node} has not closed earlier connections of {node} yet")
-            }),
+            Caller::Client => self
+                .client_slots
+                .try_acquire()
+                .map_err(|_| HandshakeRefusal::TooManyClients { this_node }),
+            Caller::Peer { node, .. } => self
+                .peer_slots
+                .try_acquire()
+                .map_err(|_| HandshakeRefusal::TooManyOfThisPeer { caller: node, this_node }),
         }
     }
 
@@ -258,6 +295,8 @@ impl<N: ServedNode> Connections<N> {
         mut frames: Frames<OwnedReadHalf>,
         mut out: OwnedWriteHalf,
     ) -> Result<(), ConnectionError> {
+        // After the welcome, so a refusal here only closes the connection: the caller's next
+        // attempt would be refused again.
         let replaced = self.register(peer, incarnation)?;
         let mut undecodable = 0;
         loop {
@@ -293,16 +332,19 @@ impl<N: ServedNode> Connections<N> {
         &self,
         peer: NodeId,
         incarnation: Incarnation,
-    ) -> Result<Arc<Notify>, ConnectionError> {
+    ) -> Result<Arc<Notify>, HandshakeRefusal> {
         let mut current_connections =
             self.current_connections.lock().expect("no panic happens while this lock is held");
         if let Some((known, notify)) = current_connections.get(&peer) {
             if incarnation < *known {
-                let reason = format!(
-                    "{peer} announced {incarnation} after {known}: is its data directory an old copy?"
-                );
-                return Err(ConnectionError::Refused(reason));
+                return Err(HandshakeRefusal::OlderIncarnation {
+                    caller: peer,
+                    announced: incarnation,
+                    known: *known,
+                });
             }
+            // Stores a permit if the task of that connection does not wait at the moment, so the
+            // signal is not lost.
             notify.notify_one();
         }
         let notify = Arc::new(Notify::new());
@@ -316,6 +358,8 @@ impl<N: ServedNode> Connections<N> {
         out: OwnedWriteHalf,
     ) -> Result<(), ConnectionError> {
         let queue = Arc::new(SendQueue::new(RESPONSE_QUEUE_BYTES_MAX));
+        // Whichever side ends first ends the other: a client that sends and never reads must not
+        // keep its slot.
         let received = tokio::select! {
             received = self.receive_requests(frames, &queue) => received,
             // Ends when the queue is closed; the driver closes it if it is full.

@@ -21,6 +21,7 @@ pub const FORMAT_VERSION: u16 = 1;
 /// The length of a header.
 pub(super) const FILE_HEADER_BYTES: usize = 44;
 
+// The same in all versions: a program can name the version of a file that it cannot read.
 const PREAMBLE_BYTES: usize = 12;
 const CHECKSUM_AT: usize = 40;
 
@@ -44,16 +45,16 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileHeader {
     /// The file's own number, so that the blocks of one file are not taken for another's.
-    pub(super) number: u32,
+    pub number: u32,
     /// Identifies the incarnation that wrote it: no two incarnations that wrote a segment have the
     /// same.
-    pub(super) fingerprint: u32,
+    pub fingerprint: u32,
     /// The checksum of the frame before; at the beginning of an incarnation, its fingerprint.
-    pub(super) previous_checksum: u32,
+    pub previous_checksum: u32,
     /// The number of the last record before this file.
-    pub(super) position: u64,
+    pub position: u64,
     /// In a segment the watermark at its creation, in a snapshot the length of the body.
-    pub(super) watermark_or_length: u64,
+    pub watermark_or_length: u64,
 }
 
 /// Why bytes are not a header.
@@ -91,6 +92,7 @@ impl FileHeader {
         bytes[20..24].copy_from_slice(&self.previous_checksum.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.position.to_le_bytes());
         bytes[32..CHECKSUM_AT].copy_from_slice(&self.watermark_or_length.to_le_bytes());
+        // Last, as it covers every field before it.
         let checksum = checksum(&bytes[..CHECKSUM_AT], body);
         bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -108,6 +110,8 @@ impl FileHeader {
     }
 
     fn decode(kind: Kind, file: &[u8], body: &[u8]) -> Result<FileHeader, FileHeaderError> {
+        // The version before the rest: a header of another version has another layout, and is not
+        // damaged.
         check_preamble(kind, file)?;
         let Some(header) = file.get(..FILE_HEADER_BYTES) else {
             return Err(FileHeaderError::Damaged("the header is truncated"));
@@ -126,6 +130,7 @@ impl FileHeader {
 }
 
 fn check_preamble(kind: Kind, file: &[u8]) -> Result<(), FileHeaderError> {
+    // A file can end anywhere: its length survives a power cut separately from its data.
     let Some(preamble) = file.get(..PREAMBLE_BYTES) else {
         return Err(FileHeaderError::Damaged("the header is truncated"));
     };

@@ -7,7 +7,7 @@ use crate::contract::OpId;
 #[derive(Clone, Debug)]
 pub(super) struct GroupCommit {
     /// The position of the last record appended.
-    pub(super) appended: u64,
+    appended: u64,
     // Durability was requested up to this record; <= appended. Later records have no barrier of
     // their own.
     forced: u64,
@@ -21,14 +21,34 @@ pub(super) struct GroupCommit {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Barrier {
     /// The segment that is synced.
-    pub(super) segment: u32,
+    segment: u32,
     /// Records up to this one are durable once the barrier has completed.
-    pub(super) up_to: u64,
+    up_to: u64,
     /// The `Sync` of the segment; `None` once it has completed.
-    pub(super) data_sync: Option<OpId>,
+    data_sync: Option<OpId>,
     /// The `SyncDir` that makes the name of a new segment durable; `None` once it has completed, or
     /// if the name was durable before.
-    pub(super) dir_sync: Option<OpId>,
+    dir_sync: Option<OpId>,
+}
+
+impl Barrier {
+    pub(super) fn new(
+        segment: u32,
+        up_to: u64,
+        data_sync: OpId,
+        dir_sync: Option<OpId>,
+    ) -> Barrier {
+        Barrier { segment, up_to, data_sync: Some(data_sync), dir_sync }
+    }
+
+    pub(super) fn segment(&self) -> u32 {
+        self.segment
+    }
+
+    /// The position of the last record that it covers.
+    pub(super) fn up_to(&self) -> u64 {
+        self.up_to
+    }
 }
 
 impl GroupCommit {
@@ -37,6 +57,19 @@ impl GroupCommit {
         GroupCommit { appended: position, forced: position, durable: position, barrier: None }
     }
 
+    /// Counts one more record; returns its position.
+    #[inline]
+    pub(super) fn append(&mut self) -> u64 {
+        self.appended += 1;
+        self.appended
+    }
+
+    #[inline]
+    pub(super) fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    #[inline]
     pub(super) fn durable(&self) -> u64 {
         self.durable
     }
@@ -47,6 +80,8 @@ impl GroupCommit {
 
     /// Whether a barrier should be issued now.
     pub(super) fn needs_barrier(&self) -> bool {
+        // An unforced record alone causes no barrier: the next forced one makes it durable at no
+        // cost.
         self.barrier.is_none() && self.forced > self.durable
     }
 
@@ -71,6 +106,8 @@ impl GroupCommit {
         if barrier.data_sync.is_some() || barrier.dir_sync.is_some() {
             return Completion::Partial;
         }
+        // Everything that `up_to` names was appended before the barrier was issued, so it is
+        // covered.
         let barrier = self.barrier.take().expect("matched above");
         self.durable = barrier.up_to;
         Completion::Complete(barrier)

@@ -1,6 +1,6 @@
 //! The log of a running node: appended, forced and durable records. A *lane* is a sequence of
-//! barriers of which one at a time is in flight: the log has one, and the snapshot another, which
-//! is in `compaction`.
+//! barriers of which one at a time is in flight: the log has one (`group_commit`), and the snapshot
+//! another (`compaction`).
 
 mod compaction;
 
@@ -32,6 +32,8 @@ pub struct WalOptions {
 
 impl Default for WalOptions {
     fn default() -> Self {
+        // The node sets `compact_at` from its configuration. 64 KiB bounds one append of a
+        // snapshot.
         WalOptions { compact_at: 1 << 20, chunk_bytes_max: 64 << 10, entropy: 0 }
     }
 }
@@ -52,11 +54,6 @@ pub struct Wal {
     // The segment before the current one, from a compaction until every record in it is durable.
     previous: Option<PreviousSegment>,
     lane: SnapshotLane,
-    // The last record that the snapshot in progress covers. The snapshot is renamed once the log is
-    // durable up to this record.
-    covered_position: u64,
-    /// Files that are removed once the next snapshot is durable.
-    obsolete_files: Vec<FileId>,
     /// Appends issued before the boot snapshot is durable.
     deferred: Vec<DeferredAppend>,
     next_op: u64,
@@ -155,11 +152,15 @@ impl Wal {
         state: &'a S,
         out: &mut Outbox<N>,
     ) -> (Wal, BootSnapshot<'a, S>) {
+        // Above every file that exists: a number stands for one file for ever.
         let number = resume_point.next_number();
         let encoded_snapshot = EncodedSnapshot::new(state);
         let fingerprint =
             incarnation_fingerprint(&resume_point, options.entropy, encoded_snapshot.body());
-        let mut obsolete_files = resume_point.files;
+        let position = resume_point.position();
+        let mut obsolete_files = resume_point.into_files();
+        // The scratch file sorts last. It is removed now and not with the others: the new snapshot
+        // is appended to a file of that name.
         if obsolete_files.last() == Some(&FileId::Scratch) {
             obsolete_files.pop();
             out.disk(DiskOp::Remove { file: FileId::Scratch });
@@ -169,18 +170,18 @@ impl Wal {
             phase: Phase::Booting,
             fingerprint,
             last_checksum: fingerprint,
-            group: GroupCommit::starting_at(resume_point.position),
+            group: GroupCommit::starting_at(position),
             segment: Segment::new(fingerprint, number),
             previous: None,
-            lane: SnapshotLane::Idle,
-            covered_position: resume_point.position,
-            obsolete_files,
+            lane: SnapshotLane::new(position, obsolete_files),
             deferred: Vec::new(),
             next_op: 0,
             stats: Stats::default(),
         };
+        // Also in the first incarnation, whose state is small: otherwise nothing on the disk would
+        // show that it existed.
         wal.write_snapshot(encoded_snapshot, out);
-        (wal, BootSnapshot::new(state, resume_point.position))
+        (wal, BootSnapshot::new(state, position))
     }
 
     /// Whether the boot snapshot is durable and no barrier has failed.
@@ -233,22 +234,24 @@ impl Wal {
         if let Phase::Failed(_) = self.phase {
             return Ticket::new(u64::MAX, value); // Nothing will be durable: never redeemable.
         }
+        // With the first record and not before: an incarnation without records leaves no segment
+        // behind.
         if self.segment.bytes == 0 {
             self.append_file_header(out);
         }
-        self.group.appended += 1;
+        let position = self.group.append();
         let frame = Frame {
             seed: self.segment.seed,
             offset: self.segment.bytes,
             previous_checksum: self.last_checksum,
-            position: self.group.appended,
+            position,
             watermark: self.group.durable(),
         };
         self.stats.records += 1;
         self.last_checksum = self.append_or_defer(record.about(), out, |buffer| {
             frame.write(buffer, |buffer| codec::encode_into(record, buffer))
         });
-        Ticket::new(self.group.appended, value)
+        Ticket::new(position, value)
     }
 
     /// Requests that everything appended so far becomes durable. Records that the barrier in flight
@@ -256,6 +259,7 @@ impl Wal {
     pub fn force<N: Node>(&mut self, out: &mut Outbox<N>) {
         self.stats.forced += 1;
         self.group.force();
+        // If a barrier is in flight this does nothing, and the records share the next one.
         self.issue_barrier(out);
     }
 
@@ -282,7 +286,7 @@ impl Wal {
 
     /// The position of the last record appended: its number, counted from 1 over all incarnations.
     pub fn appended(&self) -> u64 {
-        self.group.appended
+        self.group.appended()
     }
 
     /// The position of the last record that is durable.
@@ -308,11 +312,12 @@ impl Wal {
             number: self.segment.number,
             fingerprint: self.fingerprint,
             previous_checksum: self.last_checksum,
-            position: self.group.appended,
+            position: self.group.appended(),
             watermark_or_length: self.group.durable(),
         };
         let no_body = [];
         let bytes = header.encode(Kind::Segment, &no_body);
+        // The offsets of all frames depend on it.
         assert!(bytes.len() == FILE_HEADER_BYTES, "encoded header has the wrong length");
         self.append_or_defer(About { kind: "Header", subject: None }, out, |buffer| {
             buffer.extend_from_slice(&bytes)
@@ -332,6 +337,8 @@ impl Wal {
             let result = write(buffer);
             written = Some((result, (buffer.len() - start) as u64));
         };
+        // Until the boot snapshot is durable its segment must not exist: recovery would take it for
+        // damage, as its snapshot is missing.
         if self.phase == Phase::Booting {
             let mut bytes = Vec::new();
             measured(&mut bytes);
@@ -351,39 +358,40 @@ impl Wal {
         if self.phase != Phase::Working || !self.group.needs_barrier() {
             return;
         }
+        // One barrier for one file: records of the previous segment are synced there, those of the
+        // current one by the next barrier.
         let (segment, up_to) = match self.previous {
             Some(previous) => (previous.segment, previous.end),
-            None => (self.segment, self.group.appended),
+            None => (self.segment, self.group.appended()),
         };
         let data_sync = self.next_op();
         out.disk(DiskOp::Sync { op: data_sync, file: segment.file() });
+        // Only once for a segment, together with its first data: without the name a power cut would
+        // remove the file.
         let dir_sync = if segment.name_durable { None } else { Some(self.sync_dir(out)) };
-        self.group.issue(Barrier {
-            segment: segment.number,
-            up_to,
-            data_sync: Some(data_sync),
-            dir_sync,
-        });
+        self.group.issue(Barrier::new(segment.number, up_to, data_sync, dir_sync));
         self.stats.log_barriers += 1;
     }
 
     fn on_log_durable<N: Node>(&mut self, barrier: Barrier, out: &mut Outbox<N>) -> Progress {
         if let Some(previous) = &mut self.previous {
             assert!(
-                previous.segment.number == barrier.segment,
+                previous.segment.number == barrier.segment(),
                 "barrier completed before the previous segment was durable"
             );
             previous.segment.name_durable = true;
-            if previous.end <= barrier.up_to {
+            if previous.end <= barrier.up_to() {
                 self.previous = None;
             }
         } else {
             assert!(
-                self.segment.number == barrier.segment,
+                self.segment.number == barrier.segment(),
                 "barrier completed for a segment that is not current"
             );
             self.segment.name_durable = true;
         }
+        // The snapshot may have waited for exactly these records. Before the next barrier, so that
+        // the two overlap.
         self.rename_snapshot(out);
         self.issue_barrier(out);
         Progress::Advanced
@@ -398,5 +406,100 @@ impl Wal {
     fn next_op(&mut self) -> OpId {
         self.next_op += 1;
         OpId(self.next_op)
+    }
+}
+
+/// Compaction.
+impl Wal {
+    /// Whether the segment is longer than [`WalOptions::compact_at`] and no compaction is in
+    /// progress.
+    pub fn needs_compaction(&self) -> bool {
+        self.segment.bytes > self.options.compact_at && self.can_compact()
+    }
+
+    /// Switches to a new segment and begins a snapshot of `state`, the result of all records
+    /// appended so far, durable or not. Records up to the switch are forced: the snapshot is
+    /// renamed once they are durable, and the files before it are removed once its name is.
+    ///
+    /// # Panics
+    /// If the boot snapshot or another compaction is in progress.
+    pub fn compact<N: Node, S: Serialize>(&mut self, state: &S, out: &mut Outbox<N>) {
+        if let Phase::Failed(_) = self.phase {
+            return;
+        }
+        assert!(self.can_compact(), "a second snapshot in the lane");
+        let end = self.group.appended();
+        self.lane.cover(end);
+        // The current snapshot and segment have the same number; a segment without records has no
+        // file.
+        self.lane.replace(FileId::Snapshot(self.segment.number));
+        if self.segment.bytes > 0 {
+            self.lane.replace(self.segment.file());
+        }
+        if self.group.durable() < end {
+            // The old segment still needs a barrier, and the lane has one at a time: its remaining
+            // records come first.
+            self.previous = Some(PreviousSegment { segment: self.segment, end });
+        }
+        let number = self.segment.number.checked_add(1).expect("segment number overflows u32");
+        self.segment = Segment::new(self.fingerprint, number);
+        self.write_snapshot(EncodedSnapshot::new(state), out);
+        // The rename waits for the records up to the switch, so they must not stay unforced.
+        self.force(out);
+    }
+
+    fn can_compact(&self) -> bool {
+        self.phase == Phase::Working && self.lane.is_idle()
+    }
+
+    fn write_snapshot<N: Node>(&mut self, encoded_snapshot: EncodedSnapshot, out: &mut Outbox<N>) {
+        let header = FileHeader {
+            number: self.segment.number,
+            fingerprint: self.fingerprint,
+            previous_checksum: self.last_checksum,
+            position: self.lane.covered_position(),
+            watermark_or_length: encoded_snapshot.body().len() as u64,
+        };
+        self.stats.snapshots += 1;
+        self.stats.snapshot_bytes +=
+            encoded_snapshot.write(header, self.options.chunk_bytes_max, out);
+        let op = self.next_op();
+        out.disk(DiskOp::Sync { op, file: FileId::Scratch });
+        self.lane.on_sync_issued(op);
+    }
+
+    fn on_snapshot_done<N: Node>(&mut self, op: OpId, out: &mut Outbox<N>) -> Progress {
+        if self.lane.on_synced(op) {
+            self.rename_snapshot(out);
+            return Progress::Nothing;
+        }
+        for file in self.lane.on_named(op) {
+            out.disk(DiskOp::Remove { file });
+        }
+        // A boot snapshot ends the boot, any later one a compaction.
+        if self.phase == Phase::Working {
+            return Progress::Compacted;
+        }
+        self.phase = Phase::Working;
+        for deferred in std::mem::take(&mut self.deferred) {
+            out.append(self.segment.file(), deferred.about, &deferred.bytes);
+        }
+        self.issue_barrier(out);
+        Progress::Ready
+    }
+
+    /// Gives the snapshot its name, if it is synced and everything that it covers is durable in the
+    /// log. So the records before a snapshot are durable, as recovery assumes; and a segment is
+    /// never removed while a barrier on it is in flight.
+    fn rename_snapshot<N: Node>(&mut self, out: &mut Outbox<N>) {
+        if !self.lane.may_rename(self.group.durable()) {
+            return;
+        }
+        out.disk(DiskOp::Rename {
+            from: FileId::Scratch,
+            to: FileId::Snapshot(self.segment.number),
+        });
+        let op = self.sync_dir(out);
+        self.lane.on_rename_issued(op);
     }
 }

@@ -55,12 +55,12 @@ impl std::fmt::Display for TornTail {
 #[derive(Clone, Debug)]
 pub struct ResumePoint {
     /// Every file, in ascending order: those that the new incarnation's snapshot makes obsolete.
-    pub(super) files: Vec<FileId>,
+    files: Vec<FileId>,
     /// The highest number among the files.
-    pub(super) number: u32,
-    pub(super) position: u64,
+    number: u32,
+    position: u64,
     /// The checksum of the last record's frame.
-    pub(super) last_checksum: u32,
+    last_checksum: u32,
 }
 
 impl ResumePoint {
@@ -68,6 +68,16 @@ impl ResumePoint {
     /// incarnations.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The checksum of the last record's frame.
+    pub(super) fn last_checksum(&self) -> u32 {
+        self.last_checksum
+    }
+
+    /// Every file, in ascending order.
+    pub(super) fn into_files(self) -> Vec<FileId> {
+        self.files
     }
 
     /// The number of the files of the next incarnation.
@@ -87,18 +97,25 @@ where
     R: Serialize + DeserializeOwned + Label,
 {
     let files = disk.files();
+    // Scratch files have no number: the next incarnation writes its own.
     let number = highest_number(&files)?;
+    // No snapshot and no segment: the first incarnation. A scratch file alone is what its
+    // interrupted boot left.
     let Some(newest) = newest_snapshot(&files)? else {
         let resume_point = ResumePoint { files, number, position: 0, last_checksum: 0 };
         return Ok(Recovered { snapshot: None, records: Vec::new(), torn: None, resume_point });
     };
     let (header, state) = snapshot::read(newest, read_file(disk, FileId::Snapshot(newest))?)?;
     let segments = load_segments(disk, &files)?;
+    // Before any record is read: a missing snapshot would otherwise look like the end of the log.
     check_segment_headers(&header, &segments)?;
     let mut reader = LogReader::starting_at(&header);
+    // Older segments were made obsolete by the snapshot and wait for their removal. They still have
+    // watermarks.
     for segment in segments.iter().filter(|segment| segment.number >= newest) {
         reader.read_segment(segment)?;
     }
+    // All segments count, older and broken ones too: every watermark that was written is true.
     reader.check_reaches_watermark(watermark(&header, &segments))?;
     let resume_point = ResumePoint {
         files,
@@ -137,6 +154,7 @@ fn newest_snapshot(files: &[FileId]) -> Result<Option<u32>, BootError> {
     for file in files {
         match *file {
             FileId::Snapshot(number) => newest = newest.max(Some(number)),
+            // The files are sorted, so the first one is the oldest.
             FileId::Wal(number) => oldest_segment = oldest_segment.or(Some(number)),
             FileId::Scratch => {}
         }
@@ -187,9 +205,12 @@ impl<'a> Segment<'a> {
                 let Some(read) =
                     seeds.iter().find_map(|seed| ParsedFrame::parse(bytes, candidate, *seed))
                 else {
+                    // The magic was part of something else.
                     at = candidate + 1;
                     continue;
                 };
+                // Past an intact payload: a value inside it may look like a frame. A damaged
+                // payload is searched, as its length may be wrong.
                 at = candidate + FRAME_BYTES + read.payload.map_or(0, <[u8]>::len);
                 return Some((candidate, read));
             }
@@ -265,12 +286,17 @@ impl<R: DeserializeOwned> LogReader<R> {
         if let Err(reason) = self.check_continuity(segment) {
             // Only the first place where the log does not connect is reported.
             if self.break_reason.is_none() {
-                (self.file, self.at, self.break_reason) = (segment.file(), 0, Some(reason));
+                self.file = segment.file();
+                self.at = 0;
+                self.break_reason = Some(reason);
             }
             return Ok(());
         }
         let seed = ChecksumSeed::new(self.fingerprint, segment.number);
-        (self.file, self.at, self.break_reason) = (segment.file(), FILE_HEADER_BYTES as u64, None);
+        self.file = segment.file();
+        self.at = FILE_HEADER_BYTES as u64;
+        // A segment that continues the log shows that nothing is missing before it.
+        self.break_reason = None;
         while self.at < segment.bytes.len() as u64 {
             match self.next_frame(segment.bytes, seed) {
                 Ok(payload) => self.decode_record(payload)?,
@@ -308,6 +334,8 @@ impl<R: DeserializeOwned> LogReader<R> {
     ) -> Result<&'a [u8], &'static str> {
         let frame =
             ParsedFrame::parse(bytes, self.at as usize, seed).ok_or("no valid frame found")?;
+        // Both: the checksum ties the frame to its predecessor, the position to its place. Either
+        // alone could repeat in an old block.
         if frame.previous_checksum != self.last_checksum || frame.position != self.position + 1 {
             return Err("the frame does not continue the log");
         }
@@ -333,6 +361,8 @@ impl<R: DeserializeOwned> LogReader<R> {
     }
 
     fn check_reaches_watermark(&self, watermark: u64) -> Result<(), BootError> {
+        // Records above the watermark may be missing or not: nobody was promised that they are
+        // durable.
         if self.position >= watermark {
             return Ok(());
         }
@@ -349,6 +379,8 @@ impl<R: DeserializeOwned> LogReader<R> {
         let remaining_segments = segments.iter().filter(|segment| segment.file() >= self.file);
         let dropped_bytes =
             remaining_segments.map(|segment| segment.bytes.len() as u64).sum::<u64>() - self.at;
+        // A segment that is exactly as long as its records has no tail, whatever the reason for the
+        // break.
         (dropped_bytes > 0).then_some(TornTail {
             file: self.file,
             at: self.at,
@@ -380,6 +412,7 @@ fn fingerprints(newest: Option<&FileHeader>, segments: &[Segment<'_>]) -> Vec<u3
     let mut fingerprints =
         newest.map(|header| header.fingerprint).into_iter().chain(headers).collect::<Vec<_>>();
     fingerprints.sort_unstable();
+    // Each one costs a checksum at every candidate of the scan.
     fingerprints.dedup();
     fingerprints
 }
@@ -413,19 +446,17 @@ pub fn scan_frames(disk: &dyn ReadDisk) -> Result<Vec<FrameInfo>, BootError> {
     {
         fingerprints.push(header.fingerprint);
     }
-    let frame_info = |file, at, frame: ParsedFrame<'_>| FrameInfo {
-        file,
-        at,
-        position: frame.position,
-        watermark: frame.watermark,
-        payload_bytes: frame.payload.map(|payload| payload.len() as u64),
-    };
-    let in_segment = |segment: &Segment<'_>| {
-        let file = segment.file();
-        segment
-            .frames(&fingerprints)
-            .map(|(at, frame)| frame_info(file, at as u64, frame))
-            .collect::<Vec<_>>()
-    };
-    Ok(segments.iter().flat_map(in_segment).collect())
+    let mut found = Vec::new();
+    for segment in &segments {
+        for (at, frame) in segment.frames(&fingerprints) {
+            found.push(FrameInfo {
+                file: segment.file(),
+                at: at as u64,
+                position: frame.position,
+                watermark: frame.watermark,
+                payload_bytes: frame.payload.map(|payload| payload.len() as u64),
+            });
+        }
+    }
+    Ok(found)
 }

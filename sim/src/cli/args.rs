@@ -15,7 +15,7 @@ use crate::profile::{Profile, Setup};
 )]
 pub(super) struct Args {
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,13 +64,13 @@ pub(super) enum Command {
 pub(super) struct RunArgs {
     /// Fault profile; `profiles` lists them
     #[arg(long, value_enum, default_value_t = Profile::Swarm)]
-    pub(super) profile: Profile,
+    pub profile: Profile,
     /// Nodes, 1 to 64; each seed draws its own number if not given
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(super) nodes: Option<u16>,
+    pub nodes: Option<u16>,
     /// Transactions, 1 to 1,000,000; each seed draws its own number if not given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(super) txns: Option<u32>,
+    pub txns: Option<u32>,
 }
 
 impl RunArgs {
@@ -83,145 +83,161 @@ impl RunArgs {
 pub(super) struct Hunt {
     /// How many seeds [default: 10000, or as many as there is time for]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) seeds: Option<u32>,
+    pub seeds: Option<u32>,
     /// For how many seconds of wall time at most
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) seconds: Option<u32>,
+    pub seconds: Option<u32>,
     /// The first seed
     #[arg(long, default_value_t = 0)]
-    pub(super) first_seed: u64,
+    pub first_seed: u64,
     /// Threads, 1 to 1,024 [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1_024))]
-    pub(super) jobs: Option<u16>,
+    pub jobs: Option<u16>,
     /// Go on after a failure, and list the failing seeds
     #[arg(long)]
-    pub(super) keep_going: bool,
+    pub keep_going: bool,
     /// Fail if a `sometimes` counter stays at zero
     #[arg(long)]
-    pub(super) require_sometimes: bool,
+    pub require_sometimes: bool,
     /// Print the report as one JSON object
     #[arg(long)]
-    pub(super) json: bool,
+    pub json: bool,
     /// Where the shrunk schedule of a failure is written [default: regressions]
     #[arg(long, value_name = "DIR", conflicts_with = "no_shrink")]
-    pub(super) save: Option<PathBuf>,
+    pub save: Option<PathBuf>,
     /// Do not shrink a failing seed, and write no schedule
     #[arg(long)]
-    pub(super) no_shrink: bool,
+    pub no_shrink: bool,
     #[command(flatten)]
-    pub(super) run_args: RunArgs,
+    pub run_args: RunArgs,
 }
 
 /// The greatest length of a run, in milliseconds.
+// Eleven days of virtual time; times a thousand it still fits 64 bits many times over.
 pub(super) const MS_MAX: u64 = 1_000_000_000;
 
 #[derive(Debug, Flags)]
 pub(super) struct Replay {
     /// A seed, a schedule (`.schedule`), or a directory of schedules
     #[arg(value_name = "SEED|FILE|DIR")]
-    pub(super) target: String,
+    pub target: String,
     /// Print JSON lines
     #[arg(long)]
-    pub(super) json: bool,
+    pub json: bool,
     /// Only the causes of a violation: its causal past, and which faults are needed
     #[arg(long, conflicts_with_all = ["json", "node", "request"])]
-    pub(super) explain: bool,
+    pub explain: bool,
     /// Only what happens to this node (its number)
     #[arg(long, value_parser = node)]
-    pub(super) node: Option<NodeId>,
+    pub node: Option<NodeId>,
     /// Only what concerns this request (c1.4)
     #[arg(long, value_parser = request)]
-    pub(super) request: Option<RequestId>,
+    pub request: Option<RequestId>,
     /// Only from this virtual time on, in milliseconds
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
-    pub(super) from_ms: u64,
+    pub from_ms: u64,
     /// Only up to this virtual time, in milliseconds
     #[arg(long, default_value_t = MS_MAX, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
-    pub(super) to_ms: u64,
+    pub to_ms: u64,
     #[command(flatten)]
-    pub(super) run_args: RunArgs,
+    pub run_args: RunArgs,
 }
 
 #[derive(Debug, Flags)]
 pub(super) struct Shrink {
     /// A seed or a schedule (`.schedule`)
     #[arg(value_name = "SEED|FILE")]
-    pub(super) target: String,
+    pub target: String,
     /// Where to write the schedule; printed if not given
     #[arg(short, long, value_name = "FILE")]
-    pub(super) output: Option<PathBuf>,
+    pub output: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) run_args: RunArgs,
+    pub run_args: RunArgs,
 }
 
 #[derive(Debug, Flags)]
 pub(super) struct Diff {
     /// A seed or a schedule (`.schedule`)
     #[arg(value_name = "A")]
-    pub(super) one: String,
+    pub one: String,
     /// Another
     #[arg(value_name = "B")]
-    pub(super) other: String,
+    pub other: String,
     #[command(flatten)]
-    pub(super) run_args: RunArgs,
+    pub run_args: RunArgs,
 }
 
 #[derive(Debug, Flags)]
 pub(super) struct CheckDeterminism {
     /// How many seeds
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) seeds: u64,
+    pub seeds: u64,
     /// The first seed
     #[arg(long, default_value_t = 0)]
-    pub(super) first_seed: u64,
+    pub first_seed: u64,
     #[command(flatten)]
-    pub(super) run_args: RunArgs,
+    pub run_args: RunArgs,
 }
 
-fn node(text: &str) -> Result<NodeId, String> {
+/// A text is no node's number.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("expected a node's number, like 0 or n0")]
+struct ParseNodeError;
+
+fn node(text: &str) -> Result<NodeId, ParseNodeError> {
     let number = text.strip_prefix('n').unwrap_or(text);
-    number.parse().map(NodeId).map_err(|_| "expected a node's number, like 0 or n0".to_string())
+    number.parse().map(NodeId).map_err(|_| ParseNodeError)
 }
 
-fn request(text: &str) -> Result<RequestId, String> {
+/// A text is no request's name.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("expected a request's name, like c1.4")]
+struct ParseRequestError;
+
+fn request(text: &str) -> Result<RequestId, ParseRequestError> {
     let parts = text.strip_prefix('c').and_then(|rest| rest.split_once('.'));
-    let parsed =
-        parts.and_then(|(client, serial)| Some((client.parse().ok()?, serial.parse().ok()?)));
-    let (client, serial) = parsed.ok_or("expected a request's name, like c1.4")?;
-    Ok(RequestId { client, serial, attempt: 0 })
+    let (client, serial) = parts.ok_or(ParseRequestError)?;
+    Ok(RequestId {
+        client: client.parse().map_err(|_| ParseRequestError)?,
+        // No attempt: the filter shows all attempts of a request.
+        serial: serial.parse().map_err(|_| ParseRequestError)?,
+        attempt: 0,
+    })
 }
 
 #[derive(Debug, Flags)]
 pub(super) struct Bench {
     /// Nodes, 1 to 64; all take part in every transaction
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(super) nodes: u16,
+    pub nodes: u16,
     /// Transactions a seed, 1 to 100,000
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(super) txns: u32,
+    pub txns: u32,
     /// How many seeds
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) seeds: u64,
+    pub seeds: u64,
     /// Probability that a message is lost, 0 to 0.5
     #[arg(long, default_value_t = 0.0, value_parser = chance)]
-    pub(super) loss: f64,
+    pub loss: f64,
     /// The first seed
     #[arg(long, default_value_t = 1)]
-    pub(super) first_seed: u64,
+    pub first_seed: u64,
 }
 
-fn chance(text: &str) -> Result<f64, String> {
-    let chance: f64 = text.parse().map_err(|_| "expected a number from 0 to 0.5".to_string())?;
-    if (0.0..=0.5).contains(&chance) {
-        Ok(chance)
-    } else {
-        Err("expected a number from 0 to 0.5".to_string())
-    }
+/// A text is no probability of loss.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("expected a number from 0 to 0.5")]
+struct ParseChanceError;
+
+fn chance(text: &str) -> Result<f64, ParseChanceError> {
+    let chance: f64 = text.parse().map_err(|_| ParseChanceError)?;
+    // NaN is in no range, so it is refused as well.
+    if (0.0..=0.5).contains(&chance) { Ok(chance) } else { Err(ParseChanceError) }
 }
 
 #[derive(Debug, Flags)]
 pub(super) struct CheckLogsArgs {
     /// Event logs of all nodes and all their incarnations, or directories of them
     #[arg(required = true, value_name = "FILE")]
-    pub(super) files: Vec<std::path::PathBuf>,
+    pub files: Vec<std::path::PathBuf>,
 }

@@ -25,6 +25,7 @@ pub struct Damage {
 
 /// The kind of a file, without its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum FileRole {
     /// A segment of the log.
     Wal,
@@ -36,6 +37,7 @@ pub enum FileRole {
 
 /// A kind of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum DamageKind {
     /// One bit, 0 to 7, of the byte at the offset is inverted.
     FlippedBit(u8),
@@ -68,48 +70,29 @@ pub struct DamageRecord {
 /// Damage that follows the file when it is renamed.
 #[derive(Clone, Debug)]
 pub(super) struct DamagedRange {
-    pub(super) ino: Ino,
-    pub(super) range: Range<usize>,
-    pub(super) kind: DamageKind,
+    pub ino: Ino,
+    pub range: Range<usize>,
+    pub kind: DamageKind,
 }
 
 impl Disk {
     /// D10: damages a durable file at rest, on the platter and in the page cache. `None` if there
     /// is no such file, or the damage would change nothing.
     pub fn damage(&mut self, damage: &Damage) -> Option<DamageRecord> {
-        let ino = self.target(damage)?;
-        let inode = &mut self.inodes[ino.0 as usize];
-        let (at, bytes) = apply_to_bytes(&inode.platter, damage)?;
-        let first = inode.platter[at..].iter().zip(&bytes).position(|(old, new)| old != new)?;
-        let last = inode.platter[at..].iter().zip(&bytes).rposition(|(old, new)| old != new)?;
-        let range = at + first..at + last + 1;
-        inode.platter[range.clone()].copy_from_slice(&bytes[first..=last]);
-        for (to, from) in inode.cache.iter_mut().skip(at).zip(&bytes) {
-            *to = *from;
-        }
+        let ino = self.files.damage_target(damage)?;
+        let inode = self.files.at_mut(ino);
+        let (at, bytes) = apply_to_bytes(inode.platter(), damage)?;
+        // Only the bytes that differ count as damaged: zeroing a sector of zeros changes nothing.
+        let range = inode.damage(at, &bytes)?;
         let damaged = DamagedRange { ino, range, kind: damage.kind };
-        let record = self.record(&damaged);
-        self.damaged_ranges.push(damaged);
+        let record = self.files.damage_record(&damaged);
+        self.files.add_damage(damaged);
         record
     }
 
     /// The damage that still exists, in order. Damage of removed files is not included.
     pub fn damage_records(&self) -> impl Iterator<Item = DamageRecord> + '_ {
-        self.damaged_ranges.iter().filter_map(|damaged| self.record(damaged))
-    }
-
-    fn target(&self, damage: &Damage) -> Option<Ino> {
-        let mut newest_first =
-            self.durable.iter().rev().filter(|(file, _)| FileRole::of(*file) == damage.role);
-        newest_first.nth(damage.nth_newest as usize).map(|(_, ino)| ino)
-    }
-
-    fn record(&self, damaged: &DamagedRange) -> Option<DamageRecord> {
-        let file =
-            self.visible.name_of(damaged.ino).or_else(|| self.durable.name_of(damaged.ino))?;
-        let detectable = damaged.range.end <= self.at(damaged.ino).damage_detectable_below;
-        let bytes = damaged.range.start as u64..damaged.range.end as u64;
-        Some(DamageRecord { file, bytes, kind: damaged.kind, detectable })
+        self.files.damage_records()
     }
 }
 
@@ -130,12 +113,14 @@ fn apply_to_bytes(bytes: &[u8], damage: &Damage) -> Option<(usize, Vec<u8>)> {
     let sector = at / SECTOR_BYTES * SECTOR_BYTES;
     let end = bytes.len().min(sector + SECTOR_BYTES);
     Some(match damage.kind {
+        // Modulo 8: the number comes from a schedule, which a person may have written.
         DamageKind::FlippedBit(bit) => (at, vec![bytes[at] ^ 1 << (bit % 8)]),
         DamageKind::ZeroedSector => (sector, vec![0; end - sector]),
         DamageKind::NeverWritten => (at, vec![0; end - at]),
         DamageKind::WrongPlace { meant_permille } => {
             let intended_sector = offset_at(bytes, meant_permille)? / SECTOR_BYTES * SECTOR_BYTES;
             let other = &bytes[intended_sector..bytes.len().min(intended_sector + SECTOR_BYTES)];
+            // The last sector of a file may be shorter than the one whose data it gets.
             (sector, other[..other.len().min(end - sector)].to_vec())
         }
     })

@@ -28,14 +28,15 @@ pub(super) enum NameChange {
 /// A name change with its file, and whether it reaches the platter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResolvedNameChange {
-    pub(super) ino: Ino,
-    pub(super) change: NameChange,
-    pub(super) kept: bool,
+    pub ino: Ino,
+    pub change: NameChange,
+    pub kept: bool,
 }
 
 impl Directory {
     #[inline]
     pub(super) fn find(&self, file: FileId) -> Option<Ino> {
+        // A linear search: the directory of a node has fewer than ten names.
         self.entries.iter().find(|(name, _)| *name == file).map(|(_, ino)| *ino)
     }
 
@@ -112,6 +113,8 @@ pub(super) fn apply(directory: &mut Directory, changes: &[ResolvedNameChange]) {
                 take_over_name(directory, earlier, to, resolved.ino);
             }
             NameChange::Remove { file } => {
+                // The name may belong to another file by now; a removal concerns the file that had
+                // it.
                 if directory.find(file) == Some(resolved.ino) {
                     directory.take(file);
                 }

@@ -12,8 +12,8 @@ use super::survival::{Holes, OpOutcome, SECTOR_BYTES, SectorOutcome, SurvivalRes
 #[derive(Debug)]
 pub(super) struct Image {
     /// The bytes below are durable. The start of a sector.
-    pub(super) base: usize,
-    pub(super) bytes: Vec<u8>,
+    base: usize,
+    bytes: Vec<u8>,
     /// Which of `bytes` were written; as long as `bytes`.
     written: Vec<bool>,
     /// The size that survived; `bytes` beyond it are data without size (D3).
@@ -38,6 +38,8 @@ impl Image {
                 StepKind::Write { start, bytes } => {
                     image.append(step.index, *start, bytes, resolver, report)
                 }
+                // In the order of issue: a truncation cuts the appends before it, not those after
+                // it.
                 StepKind::Truncate { len } if resolver.keeps(step.index) => image.truncate(*len),
                 // D6: a truncation that does not survive leaves the tail in place.
                 StepKind::Truncate { len } => {
@@ -45,6 +47,7 @@ impl Image {
                 }
             }
         }
+        // Data beyond the size is lost (D3), and a size beyond the data becomes a hole.
         image.bytes.resize(image.size - image.base, 0);
         image.written.resize(image.size - image.base, false);
         image
@@ -55,12 +58,15 @@ impl Image {
             StepKind::Write { start, .. } => start,
             StepKind::Truncate { len } => len,
         });
-        let low = lows.chain(inode.holes.iter().map(|hole| hole.start)).min().unwrap_or(usize::MAX);
-        let size = inode.platter.len();
+        let low =
+            lows.chain(inode.holes().iter().map(|hole| hole.start)).min().unwrap_or(usize::MAX);
+        let size = inode.platter().len();
+        // The start of a sector, so that every sector of the image is whole and holes can be filled
+        // sector by sector.
         let base = low.min(size) / SECTOR_BYTES * SECTOR_BYTES;
-        let bytes = inode.platter[base..].to_vec();
+        let bytes = inode.platter()[base..].to_vec();
         let mut written = vec![true; bytes.len()];
-        for hole in &inode.holes {
+        for hole in inode.holes() {
             written[hole.start - base..hole.end - base].fill(false);
         }
         Image { base, bytes, written, size, sectors_with_lost_write: Vec::new(), kept: Vec::new() }
@@ -98,6 +104,7 @@ impl Image {
                         report,
                     );
                 }
+                // The extension of the size is a micro-operation of its own (D1).
                 if resolver.keeps(index) {
                     self.size = self.size.max(end);
                 }
@@ -117,6 +124,7 @@ impl Image {
         report: &mut CutReport,
     ) {
         let sector = at.start / SECTOR_BYTES;
+        // Almost always empty or of one entry, so a list is enough.
         if self.sectors_with_lost_write.contains(&sector) {
             report.lost_sectors += 1;
             return;
@@ -131,6 +139,7 @@ impl Image {
             SectorOutcome::Prefix(n) => self.write(index, at.start, &bytes[..n]),
             SectorOutcome::Suffix(n) => self.write(index, at.end - n, &bytes[bytes.len() - n..]),
             SectorOutcome::Garbage(key) => {
+                // Not recorded as kept: garbage is no byte of the append.
                 self.put(at.start, &garbage(key, at.len()));
             }
         }
@@ -161,6 +170,16 @@ impl Image {
         self.kept
             .iter_mut()
             .for_each(|(_, range)| *range = range.start.min(len)..range.end.min(len));
+    }
+
+    /// The offset of the first byte that the power cut may have changed.
+    pub(super) fn base(&self) -> usize {
+        self.base
+    }
+
+    /// The contents from there on.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// For each write: the index of its operation in the queue, and how many of its bytes are in
@@ -194,6 +213,8 @@ impl Image {
             let Some(block) = hole_contents(
                 resolver.holes(),
                 random,
+                // A sector of which a part was written has its own data; an old block would be in a
+                // free one.
                 old.block(sector, random).filter(|_| never_written),
                 report,
             ) else {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::removed_files::RemovedFiles;
+
 /// Identifies a file independent of its name. Reused once no operation refers to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ino(pub(super) u32);
@@ -9,30 +11,124 @@ pub(super) struct Ino(pub(super) u32);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
     /// Whether any name, operation or barrier may refer to it.
-    pub(super) used: bool,
+    used: bool,
     /// The page cache: the bytes that reads return.
-    pub(super) cache: Vec<u8>,
+    cache: Vec<u8>,
     /// The bytes that every power cut leaves at least, except for pending truncations; zero in a
     /// hole.
-    pub(super) platter: Vec<u8>,
+    platter: Vec<u8>,
     /// Ranges of the platter that were never written although the file extends beyond them: the
     /// pages of a failed sync (D7). The next power cut decides their contents (D3).
-    pub(super) holes: Vec<Range<usize>>,
+    holes: Vec<Range<usize>>,
     /// The number of its truncations in the queue; almost always 0, and then every unsynced byte is
     /// in the cache where it was appended.
-    pub(super) truncates: u32,
+    truncates: u32,
     /// D7: from this offset on the cache may differ from the platter, although no sync will write
     /// the difference.
-    pub(super) abandoned_from: Option<usize>,
+    abandoned_from: Option<usize>,
     /// D7: the number of bytes of failed syncs since the last power cut.
-    pub(super) abandoned_bytes: u64,
+    abandoned_bytes: u64,
     /// A log can detect damage to the bytes below this offset: a record after them is durable, and
     /// was appended when they were durable, so its watermark covers them. Damage at or above cannot
     /// be distinguished from a torn tail.
-    pub(super) damage_detectable_below: usize,
+    damage_detectable_below: usize,
 }
 
+/// The page cache.
 impl Inode {
+    pub(super) fn is_used(&self) -> bool {
+        self.used
+    }
+
+    pub(super) fn begin_use(&mut self) {
+        self.used = true;
+    }
+
+    /// The file is removed for good: its blocks are free, and may appear in a hole.
+    pub(super) fn end_use(&mut self, removed: &mut RemovedFiles) {
+        removed.add(&mut self.platter);
+        self.clear();
+    }
+
+    /// The bytes that reads return.
+    #[inline]
+    pub(super) fn cache(&self) -> &[u8] {
+        &self.cache
+    }
+
+    /// Writes at the end; returns the offset of the first byte.
+    #[inline]
+    pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
+        let start = self.cache.len();
+        self.cache.extend_from_slice(bytes);
+        start
+    }
+
+    pub(super) fn undo_append(&mut self, start: usize) {
+        self.cache.truncate(start);
+    }
+
+    /// Truncates the cache; returns the bytes that were cut off.
+    pub(super) fn cut(&mut self, len: usize) -> Vec<u8> {
+        self.truncates += 1;
+        self.cache.split_off(len)
+    }
+
+    pub(super) fn undo_cut(&mut self, tail: &[u8]) {
+        self.cache.extend_from_slice(tail);
+        self.truncates -= 1;
+    }
+
+    #[inline]
+    pub(super) fn has_truncations(&self) -> bool {
+        self.truncates > 0
+    }
+
+    /// A truncation has left the queue.
+    pub(super) fn end_truncation(&mut self) {
+        self.truncates -= 1;
+    }
+}
+
+/// The platter.
+impl Inode {
+    pub(super) fn platter(&self) -> &[u8] {
+        &self.platter
+    }
+
+    pub(super) fn holes(&self) -> &[Range<usize>] {
+        &self.holes
+    }
+
+    pub(super) fn abandoned_bytes(&self) -> u64 {
+        self.abandoned_bytes
+    }
+
+    /// D10: overwrites durable bytes at `at`, on the platter and in the cache. Returns the range
+    /// that differs; `None` if nothing would.
+    pub(super) fn damage(&mut self, at: usize, bytes: &[u8]) -> Option<Range<usize>> {
+        let old = &self.platter[at..];
+        let first = old.iter().zip(bytes).position(|(old, new)| old != new)?;
+        let last = old.iter().zip(bytes).rposition(|(old, new)| old != new)?;
+        let range = at + first..at + last + 1;
+        self.platter[range.clone()].copy_from_slice(&bytes[first..=last]);
+        for (to, from) in self.cache.iter_mut().skip(at).zip(bytes) {
+            *to = *from;
+        }
+        Some(range)
+    }
+
+    /// A durable record was appended when this many bytes were durable.
+    #[inline]
+    pub(super) fn detect_damage_below(&mut self, durable_len: usize) {
+        self.damage_detectable_below = self.damage_detectable_below.max(durable_len);
+    }
+
+    /// Whether a log can detect damage to the bytes below `end`.
+    pub(super) fn detects_damage_below(&self, end: usize) -> bool {
+        end <= self.damage_detectable_below
+    }
+
     /// Resets the file and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.cache.clear();
@@ -46,6 +142,7 @@ impl Inode {
 
     /// Makes the bytes of the cache in `range` durable, at the same offset.
     pub(super) fn write_through(&mut self, range: Range<usize>) {
+        // The common case: the log grows at its end, and nothing has to be copied twice.
         if range.start == self.platter.len() {
             self.platter.extend_from_slice(&self.cache[range]);
         } else {
@@ -59,6 +156,7 @@ impl Inode {
     pub(super) fn write(&mut self, start: usize, bytes: &[u8]) {
         let end = start + bytes.len();
         let durable = self.platter.len();
+        // The bytes in between belonged to a failed sync, and were never written.
         if start > durable {
             self.holes.push(durable..start);
         }
@@ -72,6 +170,7 @@ impl Inode {
     /// Makes a truncation durable.
     pub(super) fn truncate(&mut self, len: usize) {
         self.platter.truncate(len);
+        // A file that grows again over the cut has new holes, not the old ones.
         remove_range(&mut self.holes, len..usize::MAX);
         self.damage_detectable_below = self.damage_detectable_below.min(len);
         self.abandoned_from = self.abandoned_from.filter(|from| *from < len);
@@ -83,8 +182,15 @@ impl Inode {
         self.abandoned_from = Some(self.abandoned_from.map_or(from, |before| before.min(from)));
     }
 
+    /// D7: the same for an append, whose bytes are lost.
+    pub(super) fn abandon_append(&mut self, start: usize, len: usize) {
+        self.abandon(start);
+        self.abandoned_bytes += len as u64;
+    }
+
     /// How many of its first bytes are on the platter as in the cache, apart from pending
     /// truncations.
+    #[inline]
     pub(super) fn durable_len(&self) -> usize {
         self.platter.len().min(self.abandoned_from.unwrap_or(usize::MAX))
     }
@@ -107,6 +213,7 @@ fn remove_range(holes: &mut Vec<Range<usize>>, range: Range<usize>) {
     if holes.is_empty() {
         return;
     }
+    // What is left of a hole on both sides of the range; either may be empty.
     let parts = holes.iter().flat_map(|hole| {
         [hole.start..hole.end.min(range.start), hole.start.max(range.end)..hole.end]
     });

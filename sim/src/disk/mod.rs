@@ -3,7 +3,7 @@
 //!
 //! The node sees the *volatile* state: what is in the page cache, and what is still in the driver's
 //! queue, as operations of a real node wait for the engine's disk thread (here a counter,
-//! `performed_below`). A power cut leaves the
+//! `Pending::performed_below`). A power cut leaves the
 //! *durable* state (platter) plus some of the
 //! unsynced micro-operations (D1): each 512-byte sector written, each extension of a size, each
 //! truncation, each creation, rename and removal. Completed barriers order them, and writes to one
@@ -17,6 +17,7 @@
 mod crash;
 mod damage;
 mod directory;
+mod files;
 mod image;
 mod inode;
 mod perform;
@@ -33,54 +34,26 @@ pub use self::damage::{Damage, DamageKind, DamageRecord, FileRole};
 pub use self::report::{AppendOutcome, CutReport, FileOutcome, KillReport, NameLoss};
 pub use self::survival::{AppendName, HEADER_BYTES, Holes, SECTOR_BYTES, Survival, Tear};
 
-use self::damage::DamagedRange;
-use self::directory::Directory;
-use self::inode::Inode;
-use self::queue::{Barrier, BarrierScope, Change, Entry};
-use self::removed_files::RemovedFiles;
+use self::files::Files;
+use self::queue::{BarrierScope, Entry, Pending};
 
 /// The files of one node. Reading it ([`ReadDisk`]) shows the volatile state.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    inodes: Vec<Inode>,
-    /// The volatile directory: the names that the node sees.
-    visible: Directory,
-    /// The names that survive every power cut, apart from changes in the queue.
-    durable: Directory,
-    /// Operations on the volatile state that are not durable, in the order of issue.
-    queue: Vec<Entry>,
-    /// The number of name changes in the queue: 0 while a node only appends to existing files, so
-    /// that the common case scans for none.
-    name_changes: usize,
-    barriers: Vec<Barrier>,
-    /// Number of operations issued so far.  `performed_below <= issued`
-    issued: u64,
-    /// Operations with lower numbers have left the driver's queue for the page cache, so that a
-    /// kill cannot lose them (P1): a barrier issued after them has completed, or the process that
-    /// issued them has ended.
-    performed_below: u64,
+    files: Files,
+    pending: Pending,
     /// The error of the first write of this incarnation that failed (D8). No later operation is
     /// performed.
     first_failure: Option<DiskError>,
-    removed_files: RemovedFiles,
-    damaged_ranges: Vec<DamagedRange>,
 }
 
 /// For the driver: operations and barriers.
 impl Disk {
     /// Empties the disk and keeps the memory.
     pub fn reset(&mut self) {
-        self.inodes.iter_mut().for_each(Inode::clear);
-        self.visible.clear();
-        self.durable.clear();
-        self.queue.clear();
-        self.name_changes = 0;
-        self.barriers.clear();
-        self.issued = 0;
-        self.performed_below = 0;
+        self.files.clear();
+        self.pending.clear();
         self.first_failure = None;
-        self.removed_files.clear();
-        self.damaged_ranges.clear();
     }
 
     /// Performs an operation on the volatile state, or records a pending barrier, which covers the
@@ -94,6 +67,8 @@ impl Disk {
     pub fn issue(&mut self, op: &DiskOp, bytes: &[u8]) {
         match *op {
             DiskOp::Append { file, about, bytes: chunk } => {
+                // The lengths of traces and reports come from the chunk, the contents of the disk
+                // from `bytes`.
                 assert_eq!(chunk.len(), bytes.len(), "`bytes` must be the bytes of the append");
                 self.append(file, about, bytes);
             }
@@ -111,6 +86,8 @@ impl Disk {
     pub fn issue_failing(&mut self, op: &DiskOp, bytes: &[u8], keep: usize, error: DiskError) {
         match *op {
             DiskOp::Append { file, about, .. } => {
+                // An append of nothing would still create the file, which a write that failed at
+                // once did not.
                 if keep > 0 {
                     self.append(file, about, &bytes[..keep.min(bytes.len())]);
                 }
@@ -121,6 +98,7 @@ impl Disk {
             }
             DiskOp::Sync { .. } | DiskOp::SyncDir { .. } => {
                 self.fail(error);
+                // The barrier is issued nevertheless: the contract promises a completion for each.
                 self.issue(op, bytes);
             }
         }
@@ -142,14 +120,15 @@ impl Disk {
     /// # Panics
     /// If no such barrier is pending.
     pub fn complete(&mut self, op: OpId, result: Result<(), DiskError>) -> Result<(), DiskError> {
-        let barrier = self.end_barrier(op);
-        match (result, self.first_failure, barrier.scope) {
+        let (before, scope) = self.pending.end_barrier(op);
+        match (result, self.first_failure, scope) {
             (Ok(()), Some(error), _) => return Err(error),
+            // It was issued after a failed write, or for a file that does not exist.
             (_, _, BarrierScope::Nothing) => {}
-            (Ok(()), None, BarrierScope::File(ino)) => self.sync_file_now(ino, barrier.before),
-            (Ok(()), None, BarrierScope::Directory) => self.sync_names_now(barrier.before),
-            (Err(_), _, BarrierScope::File(ino)) => self.abandon_file(ino, barrier.before),
-            (Err(_), _, BarrierScope::Directory) => self.abandon_names(barrier.before),
+            (Ok(()), None, BarrierScope::File(ino)) => self.sync_file_now(ino, before),
+            (Ok(()), None, BarrierScope::Directory) => self.sync_names_now(before),
+            (Err(_), _, BarrierScope::File(ino)) => self.abandon_file(ino, before),
+            (Err(_), _, BarrierScope::Directory) => self.pending.abandon_names(before),
         }
         result
     }
@@ -160,7 +139,7 @@ impl Disk {
     /// # Panics
     /// If no such barrier is pending.
     pub fn complete_lying(&mut self, op: OpId) -> Result<(), DiskError> {
-        self.end_barrier(op);
+        self.pending.end_barrier(op);
         self.first_failure.map_or(Ok(()), Err)
     }
 }
@@ -170,18 +149,19 @@ impl Disk {
     /// P1: the number of operations that a kill may cut: those issued since the issue of the last
     /// completed barrier.
     pub fn in_driver_queue(&self) -> usize {
-        self.queue.len() - self.queue.partition_point(|entry| entry.at < self.performed_below)
+        self.pending.in_driver_queue()
     }
 
     /// P2: the number of operations that are not durable and may survive a power cut: all but those
     /// that a failed sync has lost (`abandoned`).
     pub fn unsynced(&self) -> usize {
-        self.queue.iter().filter(|entry| !entry.abandoned).count()
+        self.pending.unsynced()
     }
 
     /// The unsynced appends in the order of issue, as a [`Survival`] identifies them.
     pub fn unsynced_appends(&self) -> Vec<AppendName> {
-        let abouts: Vec<About> = self.queue.iter().filter_map(Entry::about).collect();
+        let abouts: Vec<About> = self.pending.entries().iter().filter_map(Entry::about).collect();
+        // Quadratic, but only a shrink asks, and a queue holds a few appends.
         let names = abouts.iter().enumerate().map(|(at, about)| {
             let nth = abouts[..at].iter().filter(|earlier| *earlier == about).count();
             AppendName::new(*about, nth as u32)
@@ -191,12 +171,12 @@ impl Disk {
 
     /// D12: whether a barrier is pending.
     pub fn barrier_pending(&self) -> bool {
-        !self.barriers.is_empty()
+        self.pending.has_barriers()
     }
 
     /// Whether operations are unsynced or a barrier is pending: crashes then find the most bugs.
     pub fn in_flight(&self) -> bool {
-        !self.barriers.is_empty() || self.queue.iter().any(|entry| !entry.abandoned)
+        self.pending.in_flight()
     }
 
     /// Whether the file with this name, its name, and its bytes below `end` as the node sees them
@@ -208,15 +188,13 @@ impl Disk {
     /// How many of the first bytes of the file with this name would survive the worst power cut as
     /// the node sees them; `None` if its name would not.
     pub fn durable_to(&self, file: FileId) -> Option<u64> {
-        let ino = self.visible.find(file).filter(|_| self.name_is_durable(file))?;
-        let inode = self.at(ino);
+        let ino = self.files.find(file).filter(|_| self.name_is_durable(file))?;
+        let inode = self.files.at(ino);
         let mut durable_to = inode.durable_len();
-        if inode.truncates > 0 {
-            for entry in self.queue.iter().filter(|entry| entry.ino == ino) {
-                if let Change::Truncate { len, .. } = entry.change {
-                    durable_to = durable_to.min(len);
-                }
-            }
+        if inode.has_truncations()
+            && let Some(len) = self.pending.shortest_truncation(ino)
+        {
+            durable_to = durable_to.min(len);
         }
         Some(durable_to as u64)
     }
@@ -224,22 +202,13 @@ impl Disk {
     /// Whether the file with this name would have it, and no other file would, after the worst
     /// power cut.
     pub fn name_is_durable(&self, file: FileId) -> bool {
-        let Some(ino) = self.visible.find(file) else { return false };
-        if self.durable.find(file) != Some(ino) {
-            return false;
-        }
-        self.name_changes == 0
-            || !self.queue.iter().any(|entry| match entry.change {
-                Change::Name(change) => {
-                    !entry.abandoned && (entry.ino == ino || change.touches(file))
-                }
-                Change::Append(_) | Change::Truncate { .. } => false,
-            })
+        let Some(ino) = self.files.find(file) else { return false };
+        self.files.find_durable(file) == Some(ino) && !self.pending.may_change_name(ino, file)
     }
 
     /// The length of a file as the node sees it, in bytes.
     pub fn len(&self, file: FileId) -> Option<u64> {
-        self.visible.find(file).map(|ino| self.at(ino).cache.len() as u64)
+        self.files.find(file).map(|ino| self.files.at(ino).cache().len() as u64)
     }
 
     /// The state after a power cut that keeps nothing unsynced ([`Survival::None`]).
@@ -250,11 +219,11 @@ impl Disk {
 
 impl ReadDisk for Disk {
     fn files(&self) -> Vec<FileId> {
-        self.visible.iter().map(|(file, _)| file).collect()
+        self.files.names().collect()
     }
 
     fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
-        Ok(self.visible.find(file).map(|ino| self.at(ino).cache.as_slice()))
+        Ok(self.files.find(file).map(|ino| self.files.at(ino).cache()))
     }
 }
 
@@ -263,10 +232,10 @@ struct Durable<'a>(&'a Disk);
 
 impl ReadDisk for Durable<'_> {
     fn files(&self) -> Vec<FileId> {
-        self.0.durable.iter().map(|(file, _)| file).collect()
+        self.0.files.durable_names().collect()
     }
 
     fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
-        Ok(self.0.durable.find(file).map(|ino| self.0.at(ino).platter.as_slice()))
+        Ok(self.0.files.find_durable(file).map(|ino| self.0.files.at(ino).platter()))
     }
 }

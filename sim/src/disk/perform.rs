@@ -3,9 +3,9 @@
 use stormglass_node::{About, DiskError, FileId, OpId};
 
 use super::Disk;
-use super::directory::{self, NameChange, ResolvedNameChange};
-use super::inode::{Ino, Inode};
-use super::queue::{self, Append, Barrier, BarrierScope, Change, Entry, StepKind};
+use super::directory::NameChange;
+use super::inode::Ino;
+use super::queue::{self, Append, BarrierScope, Change, StepKind};
 
 /// Operations.
 impl Disk {
@@ -14,16 +14,20 @@ impl Disk {
         if self.first_failure.is_some() {
             return;
         }
-        let ino = self.visible.find(file).unwrap_or_else(|| self.create(file));
+        let ino = self.files.find(file).unwrap_or_else(|| self.create(file));
+        // The file exists now; an append of nothing is no write that could be lost.
         if bytes.is_empty() {
             return;
         }
-        let durable_len_at_issue =
-            if self.durable.find(file) == Some(ino) { self.at(ino).durable_len() } else { 0 };
-        let inode = &mut self.inodes[ino.0 as usize];
-        let start = inode.cache.len();
-        inode.cache.extend_from_slice(bytes);
-        self.enqueue(
+        // Recorded now: only a record appended when bytes were durable has a watermark above them
+        // (D10).
+        let durable_len_at_issue = if self.files.find_durable(file) == Some(ino) {
+            self.files.at(ino).durable_len()
+        } else {
+            0
+        };
+        let start = self.files.at_mut(ino).append(bytes);
+        self.pending.push(
             ino,
             Change::Append(Append { file, about, start, len: bytes.len(), durable_len_at_issue }),
         );
@@ -31,12 +35,12 @@ impl Disk {
 
     pub(super) fn truncate(&mut self, file: FileId, len: u64) {
         let Some(ino) = self.existing(file) else { return };
-        let inode = &mut self.inodes[ino.0 as usize];
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        if len < inode.cache.len() {
-            let tail = inode.cache.split_off(len);
-            inode.truncates += 1;
-            self.enqueue(ino, Change::Truncate { file, len, tail });
+        let inode = self.files.at_mut(ino);
+        // Truncating to a greater length changes nothing here: no node extends a file that way.
+        if len < inode.cache().len() {
+            let tail = inode.cut(len);
+            self.pending.push(ino, Change::Truncate { file, len, tail });
         }
     }
 
@@ -45,25 +49,24 @@ impl Disk {
         if from == to {
             return;
         }
-        let replaced = self.visible.find(to);
-        self.visible.take(from);
-        self.visible.put(to, ino);
-        self.enqueue(ino, Change::Name(NameChange::Rename { from, to, replaced }));
+        let replaced = self.files.rename(ino, from, to);
+        self.pending.push(ino, Change::Name(NameChange::Rename { from, to, replaced }));
     }
 
     pub(super) fn remove(&mut self, file: FileId) {
         if self.first_failure.is_some() {
             return;
         }
-        if let Some(ino) = self.visible.find(file) {
-            self.visible.take(file);
-            self.enqueue(ino, Change::Name(NameChange::Remove { file }));
+        if let Some(ino) = self.files.find(file) {
+            self.files.unlink(file);
+            self.pending.push(ino, Change::Name(NameChange::Remove { file }));
         }
     }
 
     pub(super) fn sync(&mut self, op: OpId, file: FileId) {
+        // A barrier without a file still completes, with the error of the failed operation.
         let scope = self.existing(file).map_or(BarrierScope::Nothing, BarrierScope::File);
-        self.barriers.push(Barrier { op, before: self.issued, scope });
+        self.pending.push_barrier(op, scope);
     }
 
     pub(super) fn sync_dir(&mut self, op: OpId) {
@@ -72,10 +75,11 @@ impl Disk {
         } else {
             BarrierScope::Directory
         };
-        self.barriers.push(Barrier { op, before: self.issued, scope });
+        self.pending.push_barrier(op, scope);
     }
 
     pub(super) fn fail(&mut self, error: DiskError) {
+        // The first error is the one that barriers report; later ones follow from it.
         self.first_failure.get_or_insert(error);
     }
 
@@ -84,7 +88,7 @@ impl Disk {
         if self.first_failure.is_some() {
             return None;
         }
-        let ino = self.visible.find(file);
+        let ino = self.files.find(file);
         if ino.is_none() {
             self.fail(DiskError::Io);
         }
@@ -92,59 +96,32 @@ impl Disk {
     }
 
     fn create(&mut self, file: FileId) -> Ino {
-        let free = self.inodes.iter().position(|inode| !inode.used).unwrap_or_else(|| {
-            self.inodes.push(Inode::default());
-            self.inodes.len() - 1
-        });
-        let ino = Ino(u32::try_from(free).expect("fewer than 2^32 files"));
-        self.inodes[free].used = true;
-        self.visible.put(file, ino);
-        self.enqueue(ino, Change::Name(NameChange::Create { file }));
+        let ino = self.files.create(file);
+        self.pending.push(ino, Change::Name(NameChange::Create { file }));
         ino
-    }
-
-    #[inline]
-    fn enqueue(&mut self, ino: Ino, change: Change) {
-        self.name_changes += usize::from(matches!(change, Change::Name(_)));
-        self.queue.push(Entry { at: self.issued, ino, change, abandoned: false });
-        self.issued += 1;
-    }
-
-    pub(super) fn at(&self, ino: Ino) -> &Inode {
-        &self.inodes[ino.0 as usize]
     }
 }
 
 /// Barriers.
 impl Disk {
-    /// With any result: the driver performs in order, so operations issued before have left its
-    /// queue for the page cache (P1).
-    pub(super) fn end_barrier(&mut self, op: OpId) -> Barrier {
-        let at = self.barriers.iter().position(|barrier| barrier.op == op);
-        let barrier = self.barriers.remove(at.expect("a completion without a barrier"));
-        self.performed_below = self.performed_below.max(barrier.before);
-        barrier
-    }
-
     /// D4: makes data, size and truncations of one file durable, but not its name.
     pub(super) fn sync_file_now(&mut self, ino: Ino, before: u64) {
-        let inode = &mut self.inodes[ino.0 as usize];
-        if inode.truncates > 0 {
+        let inode = self.files.at_mut(ino);
+        if inode.has_truncations() {
             return self.sync_with_truncations_now(ino, before);
         }
+        // Without truncations every unsynced byte is in the cache where it was appended, and the
+        // covered appends are one range of it.
         let mut from = usize::MAX;
         let mut to = 0;
-        self.queue.retain(|entry| {
-            let Change::Append(append) = &entry.change else { return true };
-            if entry.ino != ino || entry.at >= before {
-                return true;
+        self.pending.take_covered(ino, before, |change| {
+            if let Change::Append(append) = change {
+                from = from.min(append.start);
+                to = append.start + append.len;
+                inode.detect_damage_below(append.durable_len_at_issue);
             }
-            from = from.min(append.start);
-            to = append.start + append.len;
-            inode.damage_detectable_below =
-                inode.damage_detectable_below.max(append.durable_len_at_issue);
-            false
         });
+        // Nothing was covered: another barrier has made the same appends durable, or lost them.
         if from < to {
             inode.write_through(from..to);
         }
@@ -152,109 +129,50 @@ impl Disk {
 
     /// The same with pending truncations: appended bytes may no longer be in the cache.
     fn sync_with_truncations_now(&mut self, ino: Ino, before: u64) {
-        let inode = &mut self.inodes[ino.0 as usize];
-        for step in queue::steps(&self.queue, ino, &inode.cache) {
-            let entry = &self.queue[step.index];
-            if entry.at >= before {
-                break;
-            }
-            match (&step.kind, &entry.change) {
+        let inode = self.files.at_mut(ino);
+        let covered = self.pending.covered(before);
+        for step in queue::steps(self.pending.entries(), ino, inode.cache()) {
+            let Some(entry) = covered.get(step.index) else { break };
+            match (&step.kind, entry.change()) {
                 (StepKind::Truncate { len }, _) => inode.truncate(*len),
                 (StepKind::Write { start, bytes }, Change::Append(append)) => {
                     inode.write(*start, bytes);
-                    inode.damage_detectable_below =
-                        inode.damage_detectable_below.max(append.durable_len_at_issue);
+                    inode.detect_damage_below(append.durable_len_at_issue);
                 }
                 (StepKind::Write { .. }, Change::Truncate { .. } | Change::Name(_)) => {
                     unreachable!("only appends write")
                 }
             }
         }
-        let len = inode.platter.len();
-        self.damaged_ranges.retain(|damaged| damaged.ino != ino || damaged.range.start < len);
-        self.drop_covered(ino, before, |_, _| {});
+        self.pending.take_covered(ino, before, |change| {
+            if let Change::Truncate { .. } = change {
+                inode.end_truncation();
+            }
+        });
+        self.files.forget_cut_damage(ino);
     }
 
     /// D5: makes creates, renames and removes durable.
     pub(super) fn sync_names_now(&mut self, before: u64) {
-        if self.name_changes == 0 {
+        if !self.pending.has_name_changes() {
             return;
         }
-        let resolved = self.queue.iter().filter_map(|entry| match entry.change {
-            Change::Name(change) if entry.at < before => {
-                Some(ResolvedNameChange { ino: entry.ino, change, kept: !entry.abandoned })
-            }
-            Change::Name(_) | Change::Append(_) | Change::Truncate { .. } => None,
-        });
-        let changes: Vec<ResolvedNameChange> = resolved.collect();
-        directory::apply(&mut self.durable, &changes);
-        // An abandoned name change stays in the queue until a kept change of the same file is
-        // durable: a later create may still need it (`directory::take_over_name`).
-        self.queue.retain(|entry| {
-            !matches!(entry.change, Change::Name(_))
-                || entry.at >= before
-                || !changes.iter().any(|resolved| resolved.kept && resolved.ino == entry.ino)
-        });
-        self.name_changes =
-            self.queue.iter().filter(|entry| matches!(entry.change, Change::Name(_))).count();
-        self.reclaim_unnamed();
+        let changes = self.pending.covered_name_changes(before);
+        self.files.apply_names(&changes);
+        self.pending.forget_name_changes(before, &changes);
+        self.files.reclaim_unnamed(&self.pending);
     }
 
     /// D7, for a file: marks the pages that a failed sync covers as clean without writing them.
     pub(super) fn abandon_file(&mut self, ino: Ino, before: u64) {
-        self.drop_covered(ino, before, |inode, change| match change {
-            Change::Append(append) => {
-                inode.abandon(append.start);
-                inode.abandoned_bytes += append.len as u64;
+        let inode = self.files.at_mut(ino);
+        self.pending.take_covered(ino, before, |change| match change {
+            Change::Append(append) => inode.abandon_append(append.start, append.len),
+            Change::Truncate { len, .. } => {
+                inode.abandon(*len);
+                inode.end_truncation();
             }
-            Change::Truncate { len, .. } => inode.abandon(*len),
             Change::Name(_) => {}
         });
-    }
-
-    /// D7, for names: they count as durable, and are not on the platter.
-    pub(super) fn abandon_names(&mut self, before: u64) {
-        for entry in self.queue.iter_mut().filter(|entry| entry.at < before) {
-            entry.abandoned |= matches!(entry.change, Change::Name(_));
-        }
-    }
-
-    /// Removes the operations that a barrier on a file covers from the queue.
-    fn drop_covered(
-        &mut self,
-        ino: Ino,
-        before: u64,
-        mut on_covered: impl FnMut(&mut Inode, &Change),
-    ) {
-        let inode = &mut self.inodes[ino.0 as usize];
-        self.queue.retain(|entry| {
-            let covered =
-                entry.ino == ino && entry.at < before && !matches!(entry.change, Change::Name(_));
-            if covered {
-                on_covered(inode, &entry.change);
-                inode.truncates -= u32::from(matches!(entry.change, Change::Truncate { .. }));
-            }
-            !covered
-        });
-    }
-
-    /// D3: files that no operation can bring back; their blocks may appear in a hole.
-    pub(super) fn reclaim_unnamed(&mut self) {
-        for at in 0..self.inodes.len() {
-            let ino = Ino(at as u32);
-            if !self.inodes[at].used || self.is_referenced(ino) {
-                continue;
-            }
-            self.removed_files.add(&mut self.inodes[at].platter);
-            self.inodes[at].clear();
-            self.damaged_ranges.retain(|damaged| damaged.ino != ino);
-        }
-    }
-
-    fn is_referenced(&self, ino: Ino) -> bool {
-        self.visible.name_of(ino).is_some()
-            || self.durable.name_of(ino).is_some()
-            || self.queue.iter().any(|entry| entry.references(ino))
-            || self.barriers.iter().any(|barrier| barrier.covers(ino))
     }
 }

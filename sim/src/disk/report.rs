@@ -49,6 +49,7 @@ pub struct AppendOutcome {
 
 /// A name that a power cut has changed (D5, D6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum NameLoss {
     /// The file of that name is lost with its creation.
     Create(FileId),
@@ -140,6 +141,8 @@ impl CutReport {
         let mut fingerprint = Fingerprint::default();
         fold_outcomes(&self.appends, &mut fingerprint);
         fingerprint.fold(self.names.len() as u64);
+        // Enough to tell two power cuts apart; the bytes themselves enter the fingerprint when they
+        // are read and acted on.
         for count in
             [self.lost_sectors, self.torn_sectors, self.holes_with_zeros, self.holes_with_garbage]
         {
@@ -199,7 +202,7 @@ fn by_file(appends: &[AppendOutcome]) -> Vec<FileOutcome> {
 /// index.
 pub(super) fn appends(queue: &[Entry], kept: impl Fn(usize) -> usize) -> Vec<AppendOutcome> {
     let outcomes = queue.iter().enumerate().filter_map(|(index, entry)| {
-        let Change::Append(append) = &entry.change else { return None };
+        let Change::Append(append) = entry.change() else { return None };
         let bytes = append.len as u64;
         let kept = kept(index) as u64;
         Some(AppendOutcome { file: append.file, about: append.about, bytes, kept })
@@ -222,6 +225,7 @@ pub(super) fn name_losses(visible: &Directory, survived: &Directory) -> Vec<Name
             losses.push(NameLoss::Remove(name));
         }
     }
+    // The order of the two loops is none that a reader would expect.
     losses.sort();
     losses
 }

@@ -19,6 +19,7 @@ pub const HEADER_BYTES: usize = 8;
 /// Which of the unsynced operations survive a power cut (D2). Synced operations survive all of
 /// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Survival {
     /// None of them.
     None,
@@ -67,6 +68,7 @@ pub struct AppendName {
 
 /// What remains of a torn append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Tear {
     /// Its first [`HEADER_BYTES`].
     Header,
@@ -78,6 +80,7 @@ pub enum Tear {
 
 /// D3: the contents of a sector whose size survived and whose data did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Holes {
     /// Zeros.
     Zeros,
@@ -146,13 +149,14 @@ impl<'a> SurvivalResolver<'a> {
         let mut index = 0;
         let mut positions = Vec::with_capacity(queue.len());
         for entry in queue {
-            let label = label(&entry.change);
+            let label = label(entry.change());
             let count = label_counts.entry(label).or_insert(0);
             let mut position = OpPosition { index, label, nth: *count, selected: false };
             *count += 1;
-            index += u32::from(!entry.abandoned);
+            // Abandoned operations are lost in any case, so `Prefix` does not count them.
+            index += u32::from(!entry.is_abandoned());
             if let Some(name) = name
-                && let Change::Append(append) = &entry.change
+                && let Change::Append(append) = entry.change()
                 && name.is_about(append.about)
             {
                 position.selected = matching == name.nth;
@@ -210,6 +214,8 @@ impl<'a> SurvivalResolver<'a> {
             return SectorOutcome::Kept;
         };
         let random = self.random(&self.positions[index], 1 + sector as u64);
+        // Other bits than those that decided whether the sector is kept: they are not independent
+        // given the outcome.
         let tear_random = hash(random, 1);
         if chance(random, *keep_permille) {
             SectorOutcome::Kept
@@ -264,6 +270,8 @@ impl Tear {
     /// How many of the `len` bytes appended at `start` remain.
     fn kept_len(self, start: usize, len: usize) -> usize {
         match self {
+            // Less than all of it: a tear that keeps the whole append is none. An append has at
+            // least one byte.
             Tear::Header => HEADER_BYTES.min(len - 1),
             Tear::Half => len / 2,
             Tear::LastSectorMissing => {
@@ -279,6 +287,7 @@ fn kept_or_lost(kept: bool) -> OpOutcome {
 
 /// D2: a torn sector of which `len` bytes were being written.
 fn torn_sector(tear_random: u64, len: usize) -> SectorOutcome {
+    // At least one byte, and fewer than all, where there is more than one.
     let part = 1 + (tear_random >> 8) as usize % len.max(2).saturating_sub(1);
     match tear_random % 3 {
         0 if part < len => SectorOutcome::Prefix(part),
@@ -289,6 +298,7 @@ fn torn_sector(tear_random: u64, len: usize) -> SectorOutcome {
 
 /// True with a probability of `permille` in 1000.
 fn chance(random: u64, permille: u16) -> bool {
+    // The upper half, by a multiplication: a remainder would favour small numbers.
     ((random >> 32) * 1000) >> 32 < u64::from(permille)
 }
 

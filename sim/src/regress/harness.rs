@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use super::{files, read};
+use super::{ReadScheduleError, files, read};
 use crate::protocol::Protocol;
 use crate::replay::replay_world;
 use crate::schedule::Expectation;
@@ -35,8 +35,18 @@ where
     libtest_mimic::run(&args, trials.collect()).exit_code()
 }
 
+/// Why a schedule of the directory fails.
+#[derive(Debug, thiserror::Error)]
+enum RegressionError {
+    #[error(transparent)]
+    Unreadable(#[from] ReadScheduleError),
+    /// With everything that is needed next: outcome, notes, trace, unreached faults, command.
+    #[error("{0}")]
+    NotAsExpected(String),
+}
+
 /// Runs one file; returns what is wrong, if anything is.
-fn run_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), String> {
+fn run_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), RegressionError> {
     let schedule = read(protocol, path)?;
     let mut world = replay_world(protocol, &schedule, Trace::new(Filter::default(), false));
     let violation = world.run().violation;
@@ -52,6 +62,7 @@ fn run_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), String> {
             (false, format!("expected a violation of {property}, but no property was violated"))
         }
     };
+    // After the run: an entry counts as reached when its fault has happened.
     let unreached_entries = schedule.unreached_entries(world.chooser().unused());
     let unreached: String =
         unreached_entries.iter().map(|entry| format!("not reached: {entry}\n")).collect();
@@ -67,7 +78,7 @@ fn run_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), String> {
     let note = schedule.note.join("\n");
     let trace = world.checker().0.text();
     let name = path.display();
-    Err(format!(
+    Err(RegressionError::NotAsExpected(format!(
         "{outcome}\n{note}\n{trace}{unreached}replay it with\n  {cli_command} replay {name}"
-    ))
+    )))
 }

@@ -9,7 +9,7 @@ use crate::hunt::{HuntOptions, Progress, hunt};
 use crate::profile::Setup;
 use crate::property::Violation;
 use crate::protocol::Protocol;
-use crate::regress;
+use crate::regress::{self, ReadScheduleError};
 use crate::replay::{record, replay_world};
 use crate::schedule::{Expectation, Schedule};
 use crate::shrink::{ScheduleSize, ShrinkControl, shrink};
@@ -33,10 +33,12 @@ pub fn check<P: Protocol>(protocol: &P, setup: &Setup, seeds: u64) {
         Some(seed) => seed..seed.saturating_add(1),
         None => 0..environment::seeds().unwrap_or(seeds),
     };
+    // One thread: tests run beside each other already.
     let options = HuntOptions { setup: *setup, seeds: range, jobs: 1, keep_going: false };
     let report = hunt(protocol, &options, &Progress::default());
     let Some((seed, violation)) = report.failures.first() else {
         let never: Vec<_> = report.sometimes.never().collect();
+        // A single seed cannot be expected to observe everything.
         let all = environment::seed().is_none();
         assert!(
             never.is_empty() || !all,
@@ -79,16 +81,28 @@ pub fn replay<P: Protocol>(protocol: &P, text: &str) {
     check_expectation(protocol, &schedule).unwrap_or_else(|reason| panic!("{reason}"));
 }
 
+/// Why a schedule in a test fails.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReplayError {
+    #[error(transparent)]
+    Unreadable(#[from] ReadScheduleError),
+    #[error("expected a violation of {property}, but no property was violated")]
+    NotViolated { property: String },
+    /// The message of a failing test.
+    #[error("{0}")]
+    Violated(String),
+}
+
 /// Runs the schedule in a file. Returns the error if it cannot be read or does not end as it
 /// expects.
-pub(super) fn replay_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), String> {
+pub(super) fn replay_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), ReplayError> {
     check_expectation(protocol, &regress::read(protocol, path)?)
 }
 
 fn check_expectation<P: Protocol>(
     protocol: &P,
     schedule: &Schedule<P::Request>,
-) -> Result<(), String> {
+) -> Result<(), ReplayError> {
     let violation = replay_world(protocol, schedule, ()).run().violation;
     match (&schedule.expectation, violation) {
         (Expectation::NoViolation(_), None) => Ok(()),
@@ -96,17 +110,17 @@ fn check_expectation<P: Protocol>(
             Ok(())
         }
         (Expectation::Violation(property), None) => {
-            Err(format!("expected a violation of {property}, but no property was violated"))
+            Err(ReplayError::NotViolated { property: property.clone() })
         }
         (Expectation::NoViolation(_) | Expectation::Violation(_), Some(violation)) => {
             let repeat_command = test_command();
-            Err(failure_message(
+            Err(ReplayError::Violated(failure_message(
                 protocol,
                 schedule,
                 &violation,
                 "the run does not meet the expectation of the schedule",
                 &repeat_command,
-            ))
+            )))
         }
     }
 }
@@ -114,6 +128,7 @@ fn check_expectation<P: Protocol>(
 /// The command that runs the current test.
 pub(super) fn test_command() -> String {
     match std::thread::current().name() {
+        // The test harness names the thread of a test after it.
         Some(name) if name != "main" => format!("cargo test {name}"),
         _ => "cargo test".to_string(),
     }

@@ -32,28 +32,31 @@ pub(crate) struct HuntMutant {
 /// A mutant that was found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Found {
-    pub(super) seed: u64,
-    pub(super) property: String,
+    pub seed: u64,
+    pub property: String,
     /// Faults and requests of the seed, and of the shrunk schedule.
-    pub(super) before: (usize, usize),
-    pub(super) after: (usize, usize),
+    pub before: (usize, usize),
+    pub after: (usize, usize),
     /// Runs of the shrink.
-    pub(super) runs: u64,
+    pub runs: u64,
     /// Its time, in milliseconds of one core.
-    pub(super) shrink_ms: u64,
+    pub shrink_ms: u64,
     /// Whether every entry of the schedule is needed.
-    pub(super) minimal: bool,
-    pub(super) schedule: String,
-    pub(super) survived: Option<Survived>,
+    pub minimal: bool,
+    pub schedule: String,
+    pub survived: Option<Survived>,
 }
 
 /// The greatest number of runs of a shrink.
+// A bound on a shrink that does not converge; then `minimal` is false and the table shows it.
 const RUNS_MAX: u64 = 200_000;
 
 /// Prints a `Found` as JSON, or `null`.
 pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
+    // A mutant may panic in thousands of runs, and each panic is a result and not an error.
     std::panic::set_hook(Box::new(|_| {}));
     let setup = Setup { profile: args.profile, ..Setup::default() };
+    // One job: the tool runs a process for each core.
     let options = HuntOptions { setup, seeds: 0..args.seeds, jobs: 1, keep_going: false };
     let protocol = Commit;
     let report = hunt(&protocol, &options, &Progress::default());
@@ -61,6 +64,7 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
         say!("null")?;
         return Ok(Exit::Success);
     };
+    // Time of this process and not of the wall: other mutants are hunted at the same time.
     let began_ms = cpu_ms();
     let control = ShrinkControl {
         stop: &AtomicBool::new(false),

@@ -7,14 +7,17 @@ use crate::contract::{BootError, DiskError, FileId};
 use crate::wal::Progress;
 
 fn queued_ops(rig: &Rig) -> Vec<String> {
-    let describe = |job: &QueuedOp| match job {
-        QueuedOp::Append { file, kind, .. } => format!("append {file} {kind}"),
-        QueuedOp::Rename { from, to } => format!("rename {from} {to}"),
-        QueuedOp::Remove { file } => format!("remove {file}"),
-        QueuedOp::Sync { file, .. } => format!("sync {file}"),
-        QueuedOp::SyncDir { .. } => "syncdir".to_owned(),
-    };
-    rig.queue.iter().map(describe).collect()
+    let mut described = Vec::new();
+    for job in &rig.queue {
+        described.push(match job {
+            QueuedOp::Append { file, kind, .. } => format!("append {file} {kind}"),
+            QueuedOp::Rename { from, to } => format!("rename {from} {to}"),
+            QueuedOp::Remove { file } => format!("remove {file}"),
+            QueuedOp::Sync { file, .. } => format!("sync {file}"),
+            QueuedOp::SyncDir { .. } => "syncdir".to_owned(),
+        });
+    }
+    described
 }
 
 /// The first incarnation writes a snapshot, too: otherwise a kill and a power cut could remove
@@ -272,7 +275,7 @@ fn boot_fails_on_a_missing_snapshot() {
 #[test]
 fn a_large_state_can_be_read_back() {
     let mut rig = Rig::new();
-    rig.options.chunk_bytes_max = 1 << 20;
+    rig.options().chunk_bytes_max = 1 << 20;
     rig.boot().expect("fine");
     rig.run_until_idle();
     rig.state.ids = vec![1; 20_000_000];

@@ -43,7 +43,8 @@ fn log() -> Log {
 #[test]
 fn flipped_bit_is_refused_or_a_torn_tail() {
     let Log { rig, ids } = log();
-    let (mut refused, mut torn) = (0, 0);
+    let mut refused = 0;
+    let mut torn = 0;
     for file in [FileId::Wal(1), FileId::Wal(2)] {
         for bit in 0..rig.disk.bytes(file).len() * 8 {
             let mut rig = rig.clone();
@@ -79,7 +80,8 @@ fn frames_of_a_refused_log_can_be_scanned() {
         let frames = crate::wal::scan_frames(&rig.disk).expect("readable");
         frames.iter().map(|frame| (frame.file, frame.position)).collect::<Vec<_>>()
     };
-    let (one, two) = (FileId::Wal(1), FileId::Wal(2));
+    let one = FileId::Wal(1);
+    let two = FileId::Wal(2);
     assert_eq!(positions(&rig), [(one, 1), (one, 2), (two, 3), (two, 4), (two, 5), (two, 6)]);
     rig.disk.edit(one, |bytes| bytes[50] ^= 1);
     rig.disk.edit(two, |bytes| bytes[0] ^= 1);
@@ -129,8 +131,9 @@ fn other_format_version_is_reported_as_such() {
             let preamble = crc32c::crc32c(&bytes[..8]);
             bytes[8..12].copy_from_slice(&preamble.to_le_bytes());
         });
-        let (found, readable) = (FORMAT_VERSION + 1, FORMAT_VERSION);
-        assert_eq!(rig.recover().err(), Some(BootError::Version { file, found, readable }));
+        let found = FORMAT_VERSION + 1;
+        let error = BootError::Version { file, found, readable: FORMAT_VERSION };
+        assert_eq!(rig.recover().err(), Some(error));
         checked += 1;
     }
     assert_eq!(checked, 2);

@@ -221,7 +221,8 @@ impl Inode {
         }
         let mut bytes = std::mem::take(&mut self.durable);
         while bytes.len() < size {
-            let (sector, within) = (bytes.len() / SECTOR, bytes.len() % SECTOR);
+            let sector = bytes.len() / SECTOR;
+            let within = bytes.len() % SECTOR;
             let block = policy.hole_contents(sector, old_blocks);
             bytes.extend_from_slice(&block[within..]);
         }

@@ -56,11 +56,11 @@ fn forged_frame_inside_an_intact_record_is_ignored() {
     let mut rig = Rig::started();
     rig.append_durably(20);
     let offset = rig.disk.bytes(FileId::Wal(1)).len() + FRAME_BYTES + 50;
-    let (fingerprint, number) = (fingerprint_of(&rig), 1);
+    let fingerprint = fingerprint_of(&rig);
     for at in offset..offset + 50 {
         let mut value = vec![0; 200];
         let place = at - offset + 30;
-        let forgery = forged(fingerprint, number, at as u64);
+        let forgery = forged(fingerprint, 1, at as u64);
         value[place..place + forgery.len()].copy_from_slice(&forgery);
         let mut rig = rig.clone();
         rig.append_value_untracked(value);
@@ -130,7 +130,7 @@ fn a_frame_with_another_previous_checksum_does_not_continue_the_log() {
 fn different_entropy_gives_different_fingerprints() {
     let fingerprint = |entropy| {
         let mut rig = Rig::new();
-        rig.options.entropy = entropy;
+        rig.options().entropy = entropy;
         rig.start();
         rig.append_durably(20);
         fingerprint_of(&rig)
@@ -148,7 +148,7 @@ fn different_entropy_gives_different_fingerprints() {
 #[test]
 fn stale_block_of_an_earlier_incarnation_does_not_continue_the_log() {
     let mut rig = Rig::started();
-    rig.options.entropy = 7;
+    rig.options().entropy = 7;
     rig.append_durably(20);
     rig.compact();
     rig.append_untracked(20);

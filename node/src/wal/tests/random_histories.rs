@@ -6,7 +6,7 @@ use super::Rng;
 use super::disk::KeepUnsynced;
 use super::rig::{Rig, files, rebuild_state};
 use crate::contract::DiskError;
-use crate::wal::{Progress, Ticket};
+use crate::wal::{Progress, Ticket, WalOptions};
 
 /// How often each kind of event happened, so that a test of nothing fails.
 #[derive(Debug, Default)]
@@ -42,9 +42,11 @@ impl RandomHistory {
             last_ready_incarnation: 0,
             coverage: Coverage::default(),
         };
-        history.rig.options.entropy = history.rng.below(2) as u64;
-        history.rig.options.chunk_bytes_max = 1 + history.rng.below(200);
-        history.rig.options.compact_at = 1 + history.rng.below(4000) as u64;
+        *history.rig.options() = WalOptions {
+            entropy: history.rng.below(2) as u64,
+            chunk_bytes_max: 1 + history.rng.below(200),
+            compact_at: 1 + history.rng.below(4000) as u64,
+        };
         history.boot();
         for _ in 0..history.rng.below(120) {
             history.step();

@@ -28,7 +28,7 @@ struct Barrier {
 #[derive(Clone, Debug)]
 pub(super) struct Rig {
     pub(super) disk: Disk,
-    pub(super) options: WalOptions,
+    options: WalOptions,
     wal: Option<Wal>,
     pub(super) queue: VecDeque<QueuedOp>,
     barriers: Vec<Barrier>,
@@ -68,6 +68,11 @@ impl Rig {
         self.boot().expect("the disk is fine");
         self.run_until_idle();
         assert!(self.wal().ready());
+    }
+
+    /// The options of the next incarnation.
+    pub(super) fn options(&mut self) -> &mut WalOptions {
+        &mut self.options
     }
 
     pub(super) fn wal(&self) -> &Wal {
@@ -191,8 +196,8 @@ impl Rig {
     /// Fails the device; of the next append, the first `kept` bytes are written.
     pub(super) fn fail_device(&mut self, kept: usize) {
         if let Some(QueuedOp::Append { file, bytes, .. }) = self.queue.front() {
-            let (file, bytes) = (*file, bytes[..kept.min(bytes.len())].to_vec());
-            self.disk.append(file, &bytes);
+            let kept = kept.min(bytes.len());
+            self.disk.append(*file, &bytes[..kept]);
             self.queue.pop_front();
         }
         self.device_failed = true;

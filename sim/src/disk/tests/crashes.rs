@@ -103,9 +103,12 @@ fn a_reset_disk_behaves_like_a_new_disk() {
             disk.write(file, "New", &[8 + key as u8; 1500]);
             disk.sync_now(file);
             disk.write(file, "Next", &[28 + key as u8; 1500]);
-            let (key, keep_permille) = (key as u64, 500);
-            let survival =
-                Survival::Subset { key, keep_permille, tear: true, holes: Holes::OldBlocks };
+            let survival = Survival::Subset {
+                key: key as u64,
+                keep_permille: 500,
+                tear: true,
+                holes: Holes::OldBlocks,
+            };
             found += disk.power_cut(&survival).holes_with_old_blocks;
         }
         disk.fail_sync(LOG);

@@ -91,7 +91,8 @@ impl ModelledDisk {
     fn truncate(&mut self, file: FileId, len: u64) {
         let Some(at) = self.model.names.get(&file) else { return };
         self.disk.truncate(file, len);
-        let (file, len) = (&mut self.model.files[*at], len as usize);
+        let file = &mut self.model.files[*at];
+        let len = len as usize;
         file.bytes.truncate(len);
         file.guaranteed = file.guaranteed.min(len);
         for barrier in &mut self.model.barriers {
@@ -170,8 +171,11 @@ impl ModelledDisk {
     /// Disk and model show the same contents, and the disk reports as durable what the model
     /// guarantees.
     fn check_agreement(&self) {
-        let expected = |(file, at): (&FileId, &usize)| (*file, self.model.files[*at].bytes.clone());
-        assert_eq!(contents(&self.disk), self.model.names.iter().map(expected).collect::<Vec<_>>());
+        let mut expected = Vec::new();
+        for (file, at) in &self.model.names {
+            expected.push((*file, self.model.files[*at].bytes.clone()));
+        }
+        assert_eq!(contents(&self.disk), expected);
         for (file, bytes) in self.guaranteed() {
             assert!(self.disk.is_durable(file, bytes.len() as u64), "{file} must be durable");
         }
@@ -179,22 +183,25 @@ impl ModelledDisk {
 
     /// Everything that a completed barrier covers.
     fn guaranteed(&self) -> Vec<(FileId, Vec<u8>)> {
-        let guaranteed = |(name, at): (&FileId, &usize)| {
+        let mut guaranteed = Vec::new();
+        for (name, at) in &self.model.durable_names {
             let file = &self.model.files[*at];
-            (*name, file.bytes[..file.guaranteed].to_vec())
-        };
-        self.model.durable_names.iter().map(guaranteed).collect()
+            guaranteed.push((*name, file.bytes[..file.guaranteed].to_vec()));
+        }
+        guaranteed
     }
 
     /// Everything that the disk reports as durable: at least what is guaranteed, and all of it has
     /// to survive.
     fn reported_durable(&self) -> Vec<(FileId, Vec<u8>)> {
-        let durable = |(file, bytes): (FileId, Vec<u8>)| {
-            let end =
-                (0..=bytes.len()).rev().find(|end| self.disk.is_durable(file, *end as u64))?;
-            Some((file, bytes[..end].to_vec()))
-        };
-        contents(&self.disk).into_iter().filter_map(durable).collect()
+        let mut reported = Vec::new();
+        for (file, bytes) in contents(&self.disk) {
+            let end = (0..=bytes.len()).rev().find(|end| self.disk.is_durable(file, *end as u64));
+            if let Some(end) = end {
+                reported.push((file, bytes[..end].to_vec()));
+            }
+        }
+        reported
     }
 
     /// The properties, for one survival.
@@ -208,8 +215,9 @@ impl ModelledDisk {
         assert_eq!(contents(&disk.durable()), once, "surviving operations must be durable");
         disk.power_cut(survival);
         assert_eq!(contents(&disk), once, "a second power cut must change nothing");
-        let sane = |outcome: &crate::disk::AppendOutcome| outcome.kept <= outcome.bytes;
-        assert!(report.appends.iter().all(sane));
+        for outcome in &report.appends {
+            assert!(outcome.kept <= outcome.bytes);
+        }
     }
 
     fn check_every_survival(&self, keys: u64) {
@@ -282,12 +290,13 @@ fn operations_covered_by_a_barrier_survive_every_small_history() {
         if depth == 0 {
             return 1;
         }
-        let explore_after = |action: &Action| {
+        let mut explored = 1;
+        for action in actions {
             let mut modelled = modelled.clone();
             modelled.action(*action);
-            explore(&modelled, actions, depth - 1)
-        };
-        1 + actions.iter().map(explore_after).sum::<u32>()
+            explored += explore(&modelled, actions, depth - 1);
+        }
+        explored
     }
     assert_eq!(explore(&ModelledDisk::default(), &actions, 4), 1 + 9 + 81 + 729 + 6561);
 }
