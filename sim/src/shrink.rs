@@ -11,8 +11,8 @@
 //! original faults are tried as well, unless there are too many: then no smaller subset
 //! violates the property in that cluster.
 //!
-//! Each pass is a type of its own. It reads the best schedule so far from the [`Search`] and offers
-//! candidates to it; only the search adopts one. What passes may cost is in [`budget`].
+//! Each pass is a type of its own. It reads the best schedule so far from the `Search` and offers
+//! candidates to it; only the search adopts one. What passes may cost is in `budget`.
 
 mod base_timing;
 mod budget;
