@@ -9,7 +9,7 @@ use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
 use stormglass_node::{Node, NodeId};
 use stormglass_sim::chooser::NoFaults;
 use stormglass_sim::plan::{Plan, Timing};
-use stormglass_sim::property::{Checker, Fact, Observation, Violation};
+use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, RunFact, Violation};
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::world::World;
 
@@ -29,8 +29,8 @@ struct Commits {
 
 impl<N: Node<Response = Response>> Checker<N> for Commits {
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
-        self.healed |= matches!(observation.fact, Fact::Healed { .. });
-        if let Fact::Answered { id, response } = observation.fact
+        self.healed |= matches!(observation.fact, Fact::Run(RunFact::Healed { .. }));
+        if let Fact::Client(ClientFact::Answered { id, response }) = observation.fact
             && !self.healed
         {
             let committed = matches!(response.outcome, Outcome::Committed { .. });

@@ -11,7 +11,7 @@ use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Property};
 use stormglass_node::{Node, NodeId};
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
-use stormglass_sim::property::{Checker, Fact, Observation, Violation};
+use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, Violation};
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::world::World;
 
@@ -204,8 +204,9 @@ where
     N: Node<Message = Message, Request = Request, Response = Response>,
 {
     fn check(&mut self, seen: &Observation<'_, N>) -> Result<(), Violation> {
-        let shift_us =
-            if matches!(seen.fact, Fact::Asked { id: C1_1, .. }) { 10_000_000 } else { 0 };
+        let is_first_request =
+            matches!(seen.fact, Fact::Client(ClientFact::Asked { id: C1_1, .. }));
+        let shift_us = if is_first_request { 10_000_000 } else { 0 };
         self.0.check(&Observation { at_us: seen.at_us + shift_us, ..*seen })
     }
 }

@@ -11,7 +11,7 @@ use stormglass_node::{DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
 use stormglass_sim::chooser::Scripted;
 use stormglass_sim::fault::Fault;
 use stormglass_sim::plan::Plan;
-use stormglass_sim::property::{Checker, Fact, Observation, Violation};
+use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, Violation};
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::world::{RunOutcome, World};
 
@@ -52,7 +52,7 @@ impl<N: Node> Checker<N> for EffectCounts {
                 *self.forced.entry(kind).or_default() += 1;
             }
         }
-        if let Fact::Answered { id: C1_1, response } = observation.fact {
+        if let Fact::Client(ClientFact::Answered { id: C1_1, response }) = observation.fact {
             self.answered.push(response.kind());
         }
         Ok(())

@@ -11,7 +11,7 @@ use stormglass_commit_sim::{Clients, Commit, Txn};
 use stormglass_node::{NodeId, RequestId};
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
-use stormglass_sim::property::{Checker, Fact, Observation, Violation};
+use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, RunFact, Violation};
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::replay::{record, replay_world};
 use stormglass_sim::schedule::{Expectation, Schedule};
@@ -99,9 +99,10 @@ struct TwoKeysAtMost {
 impl Checker<CommitNode> for TwoKeysAtMost {
     fn check(&mut self, observation: &Observation<'_, CommitNode>) -> Result<(), Violation> {
         // The final transaction touches every key, and is not meant here.
-        self.healed |= matches!(observation.fact, Fact::Healed { .. });
-        if let (false, Fact::Asked { request: Request::Transact { ops, .. }, .. }) =
-            (self.healed, observation.fact)
+        self.healed |= matches!(observation.fact, Fact::Run(RunFact::Healed { .. }));
+        if let Fact::Client(ClientFact::Asked { request: Request::Transact { ops, .. }, .. }) =
+            observation.fact
+            && !self.healed
         {
             self.keys.extend(ops.iter().map(|op| op.key));
         }
@@ -135,11 +136,13 @@ struct FewFastRequests {
 
 impl Checker<CommitNode> for FewFastRequests {
     fn check(&mut self, observation: &Observation<'_, CommitNode>) -> Result<(), Violation> {
-        if let Fact::Asked { id, request: Request::Transact { .. } } = observation.fact {
+        if let Fact::Client(ClientFact::Asked { id, request: Request::Transact { .. } }) =
+            observation.fact
+        {
             self.asked.insert(*id);
             self.waiting.push((*id, observation.at_us));
         }
-        if let Fact::Answered { id, .. } = observation.fact {
+        if let Fact::Client(ClientFact::Answered { id, .. }) = observation.fact {
             self.waiting.retain(|(asked, _)| asked != id);
         }
         let slow = self.waiting.iter().any(|(_, at_us)| observation.at_us > at_us + 100_000);

@@ -43,7 +43,9 @@ use self::recovery::{Recovered, Recovery};
 use self::write_ahead::WriteAhead;
 use stormglass_sim::disk::Disk;
 use stormglass_sim::plan::Plan;
-use stormglass_sim::property::{Checker, Fact, Observation, Sometimes, Violation};
+use stormglass_sim::property::{
+    Checker, ClientFact, Fact, Observation, ProcessFact, RunFact, Sometimes, Violation,
+};
 
 /// Checks all properties of atomic commitment in one pass over the facts of a run.
 #[derive(Clone, Debug)]
@@ -152,33 +154,35 @@ where
                 self.on_message_received(node, *from, message);
                 Ok(())
             }
-            Fact::Input(Input::Request { .. } | Input::Wake) | Fact::Boot => Ok(()),
-            Fact::Refused(error) => {
+            Fact::Input(Input::Request { .. } | Input::Wake) | Fact::Process(ProcessFact::Boot) => {
+                Ok(())
+            }
+            Fact::Process(ProcessFact::Refused(error)) => {
                 self.recovery.check_refused(node, error, disk)?;
                 self.model.refuse_to_boot(node);
                 self.coverage.on_refused();
                 Ok(())
             }
-            Fact::Killed(_) | Fact::Halted(_) => {
+            Fact::Process(ProcessFact::Killed(_) | ProcessFact::Halted(_)) => {
                 self.recovery.on_kill(node);
                 self.on_crash(node);
                 Ok(())
             }
-            Fact::PowerCut(report) => {
+            Fact::Process(ProcessFact::PowerCut(report)) => {
                 self.recovery.on_power_cut(node);
                 self.coverage.on_power_cut(node, report);
                 self.on_crash(node);
                 Ok(())
             }
-            Fact::Damaged(entry) => {
+            Fact::Process(ProcessFact::Damaged(entry)) => {
                 self.recovery.on_damaged(node, entry);
                 Ok(())
             }
-            Fact::Healed { .. } => {
+            Fact::Run(RunFact::Healed { .. }) => {
                 self.model.heal(at_us);
                 Ok(())
             }
-            Fact::Asked { id, request } => {
+            Fact::Client(ClientFact::Asked { id, request }) => {
                 let ops = match request {
                     Request::Transact { ops, .. } => Some(ops),
                     Request::Outcome { .. } => None,
@@ -186,7 +190,7 @@ where
                 self.model.ask(at_us, *id, ops);
                 Ok(())
             }
-            Fact::Answered { id, response } => {
+            Fact::Client(ClientFact::Answered { id, response }) => {
                 match response.outcome {
                     Outcome::Unknown => self.coverage.on_unknown(),
                     Outcome::Committed { .. } => self.model.answer_committed(at_us, *id),
@@ -194,13 +198,9 @@ where
                 }
                 Ok(())
             }
-            Fact::Quiesced { quiet, files } => self.on_quiesced(at_us, *quiet, files),
-            Fact::Ended => self.on_ended(),
-            Fact::MessageFault { .. }
-            | Fact::Lost { .. }
-            | Fact::BarrierFault(_)
-            | Fact::WriteFault(_)
-            | Fact::TimedFault(_) => {
+            Fact::Run(RunFact::Quiesced { quiet, files }) => self.on_quiesced(at_us, *quiet, files),
+            Fact::Run(RunFact::Ended) => self.on_ended(),
+            Fact::Fault(_) | Fact::Lost { .. } => {
                 self.fault_free.on_fault();
                 Ok(())
             }

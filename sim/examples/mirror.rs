@@ -11,7 +11,7 @@ use stormglass_node::{
     About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Micros, Node,
 };
 use stormglass_node::{NodeId, OpId, Outbox, ReadDisk, RequestId, Subject, Time};
-use stormglass_sim::property::{Checker, Fact, Observation, Property, PropertyResult};
+use stormglass_sim::property::{Checker, Fact, Observation, ProcessFact, Property, PropertyResult};
 use stormglass_sim::simulation::Simulation;
 
 /// Values are numbered; the greatest is the current one.
@@ -151,8 +151,8 @@ impl<const B: bool> Property<Mirror<B>> for AnsweredIsOnEveryNode {
             .files()
             .into_iter()
             .filter_map(|file| disk.read(file).ok().flatten().map(max_intact_value));
-        if let Fact::Boot | Fact::Effect(Effect::Send { .. } | Effect::Reply { .. }, _) =
-            observation.fact
+        if let Fact::Process(ProcessFact::Boot)
+        | Fact::Effect(Effect::Send { .. } | Effect::Reply { .. }, _) = observation.fact
         {
             self.0.insert(observation.node, on_disk.max().unwrap_or(0));
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use stormglass_node::{About, Effect, Input, Label, Node, NodeId, RequestId};
 
 use crate::fault::Endpoint;
-use crate::property::{Checker, Fact, Observation, Violation};
+use crate::property::{Checker, ClientFact, Fact, Observation, ProcessFact, Violation};
 use crate::trace::{Filter, Trace};
 
 /// A checker that is never violated and records the causes of each fact.
@@ -85,24 +85,16 @@ impl CausalTrace {
             }
             Fact::Input(Input::Request { id, .. }) => (here, self.asked.get(id).copied()),
             // Clients are processes of their own: what one asks follows from what it was answered.
-            Fact::Asked { id, .. } => (Endpoint::client_of(*id), None),
-            Fact::Answered { id, .. } => (Endpoint::client_of(*id), self.replied.get(id).copied()),
+            Fact::Client(ClientFact::Asked { id, .. }) => (Endpoint::client_of(*id), None),
+            Fact::Client(ClientFact::Answered { id, .. }) => {
+                (Endpoint::client_of(*id), self.replied.get(id).copied())
+            }
             Fact::Input(Input::DiskDone { .. } | Input::Wake)
-            | Fact::Boot
-            | Fact::Refused(_)
             | Fact::Effect(..)
-            | Fact::Killed(_)
-            | Fact::PowerCut(_)
-            | Fact::Halted(_)
-            | Fact::Damaged(_)
-            | Fact::MessageFault { .. }
+            | Fact::Process(_)
+            | Fact::Fault(_)
             | Fact::Lost { .. }
-            | Fact::BarrierFault(_)
-            | Fact::WriteFault(_)
-            | Fact::TimedFault(_)
-            | Fact::Healed { .. }
-            | Fact::Quiesced { .. }
-            | Fact::Ended => (here, None),
+            | Fact::Run(_) => (here, None),
         }
     }
 
@@ -113,7 +105,7 @@ impl CausalTrace {
         if let Fact::Effect(Effect::Reply { id, .. }, _) = observation.fact {
             self.replied.insert(*id, at);
         }
-        if let Fact::Asked { id, .. } = observation.fact {
+        if let Fact::Client(ClientFact::Asked { id, .. }) = observation.fact {
             self.asked.insert(*id, at);
         }
     }
@@ -132,14 +124,13 @@ impl<N: Node> Checker<N> for CausalTrace {
         let line = trace.text().trim_end().to_string();
         let fault = matches!(
             observation.fact,
-            Fact::Killed(_)
-                | Fact::PowerCut(_)
-                | Fact::Halted(_)
-                | Fact::Damaged(_)
-                | Fact::MessageFault { .. }
-                | Fact::BarrierFault(_)
-                | Fact::WriteFault(_)
-                | Fact::TimedFault(_)
+            Fact::Fault(_)
+                | Fact::Process(
+                    ProcessFact::Killed(_)
+                        | ProcessFact::PowerCut(_)
+                        | ProcessFact::Halted(_)
+                        | ProcessFact::Damaged(_)
+                )
         );
         let (process, cause) = self.process_and_cause(observation);
         let at = self.facts.len();

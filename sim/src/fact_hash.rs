@@ -7,7 +7,7 @@ use stormglass_node::{
 
 use crate::fault::{BarrierFault, Endpoint, MessageFault, WriteFault};
 use crate::hash::{Fingerprint, hash};
-use crate::property::Fact;
+use crate::property::{ClientFact, Fact, FaultFact, ProcessFact, RunFact};
 
 /// Folds a fact into a fingerprint: integers only, never `Debug` text.
 #[inline(always)]
@@ -43,30 +43,52 @@ fn hash_fact<N: Node>(fact: &Fact<'_, N>, fingerprint: &mut Fingerprint) -> (u8,
             Effect::Report(event) => (8, hash_about(event.about())),
             Effect::Halt(_) => (9, 0),
         },
-        Fact::Boot => (10, 0),
-        Fact::Refused(_) => (11, 0),
-        Fact::Killed(report) => (12, report.digest()),
-        Fact::PowerCut(report) => (13, report.digest()),
+        Fact::Process(fact) => hash_process_fact(fact),
+        Fact::Fault(fact) => hash_fault_fact(fact),
+        Fact::Lost { from, to, about: of, .. } => {
+            (17, hash_about(*of) ^ hash(hash_endpoint(*from), hash_endpoint(*to)))
+        }
+        Fact::Client(fact) => match fact {
+            ClientFact::Asked { id, request } => {
+                (21, hash_about(request.about()) ^ hash_request(*id))
+            }
+            ClientFact::Answered { id, response } => {
+                (22, hash_about(response.about()) ^ hash_request(*id))
+            }
+        },
+        Fact::Run(fact) => match fact {
+            RunFact::Healed { .. } => (23, 0),
+            RunFact::Quiesced { quiet, .. } => (24, u64::from(*quiet)),
+            RunFact::Ended => (25, 0),
+        },
+    }
+}
+
+#[inline]
+fn hash_process_fact(fact: &ProcessFact<'_>) -> (u8, u64) {
+    match fact {
+        ProcessFact::Boot => (10, 0),
+        ProcessFact::Refused(_) => (11, 0),
+        ProcessFact::Killed(report) => (12, report.digest()),
+        ProcessFact::PowerCut(report) => (13, report.digest()),
         // The reason is that of the failed barrier, which has been folded in as an input.
-        Fact::Halted(_) => (14, 0),
-        Fact::Damaged(_) => (15, 0),
-        Fact::MessageFault { from, to, about: of, fault } => (
+        ProcessFact::Halted(_) => (14, 0),
+        ProcessFact::Damaged(_) => (15, 0),
+    }
+}
+
+#[inline]
+fn hash_fault_fact(fact: &FaultFact<'_>) -> (u8, u64) {
+    match fact {
+        FaultFact::Message { from, to, about: of, fault } => (
             16,
             hash_about(*of)
                 ^ hash(hash_endpoint(*from), hash_endpoint(*to))
                 ^ hash_message_fault(*fault),
         ),
-        Fact::Lost { from, to, about: of, .. } => {
-            (17, hash_about(*of) ^ hash(hash_endpoint(*from), hash_endpoint(*to)))
-        }
-        Fact::BarrierFault(fault) => (18, hash_barrier_fault(*fault)),
-        Fact::WriteFault(fault) => (19, hash_write_fault(*fault)),
-        Fact::TimedFault(_) => (20, 0),
-        Fact::Asked { id, request } => (21, hash_about(request.about()) ^ hash_request(*id)),
-        Fact::Answered { id, response } => (22, hash_about(response.about()) ^ hash_request(*id)),
-        Fact::Healed { .. } => (23, 0),
-        Fact::Quiesced { quiet, .. } => (24, u64::from(*quiet)),
-        Fact::Ended => (25, 0),
+        FaultFact::Barrier(fault) => (18, hash_barrier_fault(*fault)),
+        FaultFact::Write(fault) => (19, hash_write_fault(*fault)),
+        FaultFact::Timed(_) => (20, 0),
     }
 }
 

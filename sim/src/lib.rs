@@ -108,7 +108,10 @@ pub mod world;
 #[doc(inline)]
 pub use stormglass_node as node;
 
-pub use property::{Checker, Fact, Observation, Property, PropertyResult, Violation};
+pub use property::{
+    Checker, ClientFact, Fact, FaultFact, Observation, ProcessFact, Property, PropertyResult,
+    RunFact, Violation,
+};
 pub use simulation::Simulation;
 pub use stormglass_node::{
     About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Micros,

@@ -8,7 +8,8 @@
 use std::fmt;
 
 use stormglass_node::{
-    BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, NodeId, RequestId, Subject,
+    About, BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, NodeId, RequestId,
+    Subject,
 };
 
 use crate::disk::{CutReport, DamageRecord, Disk, KillReport};
@@ -91,18 +92,40 @@ pub struct Observation<'a, N: Node> {
     pub fact: &'a Fact<'a, N>,
 }
 
-/// What can happen in a run.
+/// What can happen in a run. Inputs and effects, which are most of the facts, are its own variants;
+/// the others are in groups, so that a checker names in one arm a group that it ignores.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Fact<'a, N: Node> {
-    /// A process starts; its boot effects follow.
-    Boot,
-    /// A process refuses to boot.
-    Refused(&'a BootError),
     /// A node is about to handle this.
     Input(&'a Input<N>),
     /// An effect of a node; it is performed right after. The bytes are those of an append.
     Effect(&'a Effect<N>, &'a [u8]),
+    /// The process of a node starts or ends, or its disk decays while it is down.
+    Process(ProcessFact<'a>),
+    /// A fault of the network, of a disk operation, or of the timeline.
+    Fault(FaultFact<'a>),
+    /// A message is lost: the node is down, or the link is partitioned.
+    Lost {
+        from: Endpoint,
+        to: Endpoint,
+        about: About,
+        /// Why it did not arrive.
+        reason: LossReason,
+    },
+    /// A client sends or receives.
+    Client(ClientFact<'a, N>),
+    /// The whole run enters another phase, or is over.
+    Run(RunFact<'a>),
+}
+
+/// The process of a node starts or ends, or its disk decays while it is down.
+#[derive(Debug)]
+pub enum ProcessFact<'a> {
+    /// A process starts; its boot effects follow.
+    Boot,
+    /// A process refuses to boot.
+    Refused(&'a BootError),
     /// The process was killed.
     Killed(&'a KillReport),
     /// The machine lost power.
@@ -111,31 +134,37 @@ pub enum Fact<'a, N: Node> {
     Halted(HaltReason),
     /// Bytes at rest were damaged while the node was down (D10, `docs/faults.md`).
     Damaged(&'a DamageRecord),
+}
+
+/// A fault of the network, of a disk operation, or of the timeline. A crash is not among them: it
+/// is a [`ProcessFact`].
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum FaultFact<'a> {
     /// A fault of a message.
-    MessageFault {
-        from: Endpoint,
-        to: Endpoint,
-        about: stormglass_node::About,
-        fault: MessageFault,
-    },
-    /// A message is lost: the node is down, or the link is partitioned.
-    Lost {
-        from: Endpoint,
-        to: Endpoint,
-        about: stormglass_node::About,
-        /// Why it did not arrive.
-        reason: LossReason,
-    },
+    Message { from: Endpoint, to: Endpoint, about: About, fault: MessageFault },
     /// A barrier of this node will fail, take long or lie.
-    BarrierFault(BarrierFault),
+    Barrier(BarrierFault),
     /// A write of this node fails.
-    WriteFault(WriteFault),
+    Write(WriteFault),
     /// A timed fault begins.
-    TimedFault(&'a TimedFault),
+    Timed(&'a TimedFault),
+}
+
+/// A client sends or receives.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum ClientFact<'a, N: Node> {
     /// A client sends a request to this node.
     Asked { id: RequestId, request: &'a N::Request },
     /// A client receives this node's response.
     Answered { id: RequestId, response: &'a N::Response },
+}
+
+/// The whole run enters another phase, or is over.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum RunFact<'a> {
     /// The fault phase is over: no new faults, every node boots except the permanently down ones.
     Healed { permanently_down: &'a [NodeId] },
     /// No event is pending (`quiet`), or the recovery timeout is over.
@@ -156,8 +185,9 @@ impl<N: Node> Fact<'_, N> {
         match self {
             Fact::Input(Input::Message { message, .. }) => request_in(message.subject()),
             Fact::Input(Input::Request { id, .. })
-            | Fact::Asked { id, .. }
-            | Fact::Answered { id, .. } => Some(*id),
+            | Fact::Client(ClientFact::Asked { id, .. } | ClientFact::Answered { id, .. }) => {
+                Some(*id)
+            }
             Fact::Effect(effect, _) => match effect {
                 Effect::Send { message, .. } => request_in(message.subject()),
                 Effect::Disk(DiskOp::Append { about, .. }) => request_in(about.subject),
@@ -165,22 +195,13 @@ impl<N: Node> Fact<'_, N> {
                 Effect::Report(event) => request_in(event.subject()),
                 Effect::Disk(_) | Effect::Halt(_) => None,
             },
-            Fact::MessageFault { about, .. } | Fact::Lost { about, .. } => {
+            Fact::Fault(FaultFact::Message { about, .. }) | Fact::Lost { about, .. } => {
                 request_in(about.subject)
             }
             Fact::Input(Input::DiskDone { .. } | Input::Wake)
-            | Fact::Boot
-            | Fact::Refused(_)
-            | Fact::Killed(_)
-            | Fact::PowerCut(_)
-            | Fact::Halted(_)
-            | Fact::Damaged(_)
-            | Fact::BarrierFault(_)
-            | Fact::WriteFault(_)
-            | Fact::TimedFault(_)
-            | Fact::Healed { .. }
-            | Fact::Quiesced { .. }
-            | Fact::Ended => None,
+            | Fact::Process(_)
+            | Fact::Fault(FaultFact::Barrier(_) | FaultFact::Write(_) | FaultFact::Timed(_))
+            | Fact::Run(_) => None,
         }
     }
 }

@@ -7,7 +7,9 @@ use stormglass_node::journal::{self, EntryBody, EntryBodyRef, FileSummary};
 use stormglass_node::{DiskOp, Effect, Input, Label, Node, NodeId, ReadDisk, RequestId, Time};
 
 use crate::disk::{CutReport, KillReport};
-use crate::property::{Checker, Fact, Observation, Violation};
+use crate::property::{
+    Checker, ClientFact, Fact, FaultFact, Observation, ProcessFact, RunFact, Violation,
+};
 
 /// Selects lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,7 +113,7 @@ pub(crate) enum SimulatorFact {
 /// Message numbers are 0: these lines are in their original order.
 fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>) -> Option<EntryBodyRef<'a, N>> {
     Some(match observation.fact {
-        Fact::Boot => {
+        Fact::Process(ProcessFact::Boot) => {
             let files = observation.disk.files().into_iter().map(|file| {
                 let contents = observation.disk.read(file).ok().flatten().unwrap_or_default();
                 FileSummary::new(file, contents)
@@ -120,75 +122,91 @@ fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>) -> Option<EntryB
         }
         Fact::Input(input) => journal::body_of_input(input, 0),
         Fact::Effect(effect, bytes) => journal::body_of_effect(effect, bytes, 0),
-        Fact::Refused(_)
-        | Fact::Killed(_)
-        | Fact::PowerCut(_)
-        | Fact::Halted(_)
-        | Fact::Damaged(_)
-        | Fact::MessageFault { .. }
-        | Fact::Lost { .. }
-        | Fact::BarrierFault(_)
-        | Fact::WriteFault(_)
-        | Fact::TimedFault(_)
-        | Fact::Asked { .. }
-        | Fact::Answered { .. }
-        | Fact::Healed { .. }
-        | Fact::Quiesced { .. }
-        | Fact::Ended => return None,
+        Fact::Process(_) | Fact::Fault(_) | Fact::Lost { .. } | Fact::Client(_) | Fact::Run(_) => {
+            return None;
+        }
     })
 }
 
 /// Writes a padded verb, and its details.
 fn write_fact<N: Node>(fact: &Fact<'_, N>, abbreviate: bool, line: &mut String) -> fmt::Result {
     match fact {
-        Fact::Boot => write!(line, "boot"),
-        Fact::Refused(error) => write!(line, "REFUSED   to start: {error}"),
         Fact::Input(input) => write_input(input, abbreviate, line),
         Fact::Effect(effect, _) => write_effect(effect, abbreviate, line),
-        Fact::Killed(report) => write_killed(report, line),
-        Fact::PowerCut(report) => write_power_cut(report, line),
-        Fact::Halted(reason) => write!(line, "HALTED    {reason}"),
-        Fact::Damaged(entry) => {
+        Fact::Process(fact) => write_process_fact(fact, line),
+        Fact::Fault(fact) => write_fault_fact(fact, line),
+        Fact::Lost { from, to, about, reason } => {
+            write!(line, "LOST      {about} from {from} to {to}: {reason}")
+        }
+        Fact::Client(fact) => write_client_fact(fact, abbreviate, line),
+        Fact::Run(fact) => write_run_fact(fact, line),
+    }
+}
+
+fn write_process_fact(fact: &ProcessFact<'_>, line: &mut String) -> fmt::Result {
+    match fact {
+        ProcessFact::Boot => write!(line, "boot"),
+        ProcessFact::Refused(error) => write!(line, "REFUSED   to start: {error}"),
+        ProcessFact::Killed(report) => write_killed(report, line),
+        ProcessFact::PowerCut(report) => write_power_cut(report, line),
+        ProcessFact::Halted(reason) => write!(line, "HALTED    {reason}"),
+        ProcessFact::Damaged(entry) => {
             write!(
                 line,
                 "DAMAGE    {} bytes {}..{}: {:?}",
                 entry.file, entry.bytes.start, entry.bytes.end, entry.kind
             )
         }
-        Fact::MessageFault { from, to, about, fault } => {
+    }
+}
+
+fn write_fault_fact(fact: &FaultFact<'_>, line: &mut String) -> fmt::Result {
+    match fact {
+        FaultFact::Message { from, to, about, fault } => {
             write!(line, "FAULT     {fault} {about} from {from} to {to}")
         }
-        Fact::Lost { from, to, about, reason } => {
-            write!(line, "LOST      {about} from {from} to {to}: {reason}")
-        }
-        Fact::BarrierFault(fault) => write!(line, "FAULT     {fault}"),
-        Fact::WriteFault(fault) => write!(line, "FAULT     write fails: {}", fault.error),
-        Fact::TimedFault(fault) => write!(line, "FAULT     {fault}"),
-        Fact::Asked { id, request } => {
+        FaultFact::Barrier(fault) => write!(line, "FAULT     {fault}"),
+        FaultFact::Write(fault) => write!(line, "FAULT     write fails: {}", fault.error),
+        FaultFact::Timed(fault) => write!(line, "FAULT     {fault}"),
+    }
+}
+
+fn write_client_fact<N: Node>(
+    fact: &ClientFact<'_, N>,
+    abbreviate: bool,
+    line: &mut String,
+) -> fmt::Result {
+    match fact {
+        ClientFact::Asked { id, request } => {
             write!(line, "request   {id} {} ", request.kind())?;
             write_detail(*request, abbreviate, line)
         }
-        Fact::Answered { id, response } => {
+        ClientFact::Answered { id, response } => {
             write!(line, "response  {id} {} ", response.kind())?;
             write_detail(*response, abbreviate, line)
         }
-        Fact::Healed { permanently_down: [] } => {
+    }
+}
+
+fn write_run_fact(fact: &RunFact<'_>, line: &mut String) -> fmt::Result {
+    match fact {
+        RunFact::Healed { permanently_down: [] } => {
             write!(line, "HEALED    no new faults from here on")
         }
-        Fact::Healed { permanently_down } => {
+        RunFact::Healed { permanently_down } => {
             write!(
                 line,
                 "HEALED    no new faults from here on; permanently down: {}",
                 join_nodes(permanently_down)
             )
         }
-        Fact::Quiesced { quiet: true, .. } => {
+        RunFact::Quiesced { quiet: true, .. } => {
             write!(line, "QUIESCED  no events are pending")
         }
-        Fact::Quiesced { quiet: false, .. } => {
+        RunFact::Quiesced { quiet: false, .. } => {
             write!(line, "TIMEOUT   events are still pending at the end of the recovery phase")
         }
-        Fact::Ended => write!(line, "END"),
+        RunFact::Ended => write!(line, "END"),
     }
 }
 

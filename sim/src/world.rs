@@ -55,7 +55,7 @@ use crate::chooser::Chooser;
 use crate::disk::Disk;
 use crate::fault::TimedFault;
 use crate::plan::Plan;
-use crate::property::{Checker, Fact, Violation};
+use crate::property::{Checker, ClientFact, Fact, FaultFact, RunFact, Violation};
 use crate::tally::{Rule, Tally};
 use crate::workload::{ClientActions, ClientEvent, Workload};
 use host::Host;
@@ -239,7 +239,7 @@ where
             } else {
                 Vec::new()
             };
-            self.observe_cluster(&Fact::Quiesced { quiet, files: &files });
+            self.observe_cluster(&Fact::Run(RunFact::Quiesced { quiet, files: &files }));
         }
         if in_probe || !quiet || self.has_permanently_down_nodes() {
             self.finish();
@@ -247,7 +247,7 @@ where
     }
 
     fn finish(&mut self) {
-        self.observe_cluster(&Fact::Ended);
+        self.observe_cluster(&Fact::Run(RunFact::Ended));
     }
 
     /// A fact about the whole cluster names node 0.
@@ -277,7 +277,7 @@ where
             return;
         }
         let timed_fault = self.run.faults.timed(index).clone();
-        self.observe_cluster(&Fact::TimedFault(&timed_fault));
+        self.observe_cluster(&Fact::Fault(FaultFact::Timed(&timed_fault)));
         match timed_fault {
             TimedFault::Cut { from, to, for_us } => {
                 // Partitions overlap: a link is cut while at least one of them cuts it.
@@ -332,7 +332,7 @@ where
         for host in &self.hosts {
             host.restart_if_down(&mut self.run);
         }
-        self.observe_cluster(&Fact::Healed { permanently_down: &permanently_down });
+        self.observe_cluster(&Fact::Run(RunFact::Healed { permanently_down: &permanently_down }));
         self.notify_clients(ClientEvent::Healed);
     }
 
@@ -421,7 +421,10 @@ where
             }
             Some(Delivery::Response { from, id, response }) => {
                 let host = &self.hosts[usize::from(from.0)];
-                host.observe(&mut self.run, &Fact::Answered { id, response: &response });
+                host.observe(
+                    &mut self.run,
+                    &Fact::Client(ClientFact::Answered { id, response: &response }),
+                );
                 self.notify_clients(ClientEvent::Answer { from, id, response: &response });
             }
         }
@@ -527,7 +530,7 @@ where
                 "request {id} is addressed to {node}, but this cluster has {nodes} nodes"
             );
             let host = &self.hosts[usize::from(node.0)];
-            host.observe(&mut self.run, &Fact::Asked { id, request: &request });
+            host.observe(&mut self.run, &Fact::Client(ClientFact::Asked { id, request: &request }));
             self.network.send_request(&mut self.run, &self.hosts, node, id, request);
         }
         self.client_actions = client_actions;

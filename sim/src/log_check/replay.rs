@@ -14,7 +14,7 @@ use super::merge::LogMerger;
 use super::{LogCheckError, LogCheckReport};
 use crate::disk::{Disk, KillReport};
 use crate::plan::Plan;
-use crate::property::{Checker, Fact, Observation, Violation};
+use crate::property::{Checker, Fact, Observation, ProcessFact, RunFact, Violation};
 use crate::protocol::Protocol;
 
 /// The guarantee of a kill, which every boot checks.
@@ -159,7 +159,8 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
                 let reason =
                     HaltReason::DiskFailed(self.host(node).failed.unwrap_or(DiskError::Io));
                 let outcome = self.on_effect(node, Effect::Halt(reason));
-                outcome.and_then(|()| self.observe(node, &Fact::Halted(reason)))
+                outcome
+                    .and_then(|()| self.observe(node, &Fact::Process(ProcessFact::Halted(reason))))
             }
             EntryBody::Stopped => {
                 self.host(node).stopped = true;
@@ -216,11 +217,11 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
         self.report.incarnations += 1;
         self.report.unperformed += (killed.in_driver_queue - killed.kept) as u64;
         if incarnation > 1
-            && let Err(violation) = self.observe(node, &Fact::Killed(&killed))
+            && let Err(violation) = self.observe(node, &Fact::Process(ProcessFact::Killed(&killed)))
         {
             return Ok(Err(violation));
         }
-        Ok(self.observe(node, &Fact::Boot))
+        Ok(self.observe(node, &Fact::Process(ProcessFact::Boot)))
     }
 
     fn on_input(&mut self, node: NodeId, input: Input<P::Node>) -> Result<(), Violation> {
@@ -276,8 +277,8 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
         if self.unclean_nodes().next().is_some() {
             return Ok(());
         }
-        self.observe(NodeId(0), &Fact::Quiesced { quiet: true, files: &[] })?;
-        self.observe(NodeId(0), &Fact::Ended)
+        self.observe(NodeId(0), &Fact::Run(RunFact::Quiesced { quiet: true, files: &[] }))?;
+        self.observe(NodeId(0), &Fact::Run(RunFact::Ended))
     }
 
     fn unclean_nodes(&self) -> impl Iterator<Item = NodeId> {

@@ -9,7 +9,7 @@ use stormglass_node::{About, DiskOp, Effect, Label, Node, NodeId, RequestId, Sub
 use crate::chooser::EffectPoint;
 use crate::disk::AppendName;
 use crate::fault::{EffectAt, EffectName, Endpoint, MessageAt};
-use crate::property::{Checker, Fact, Observation, Violation};
+use crate::property::{Checker, ClientFact, Fact, Observation, ProcessFact, RunFact, Violation};
 
 /// A checker that reports no violation and records coordinates. It records nothing after the fault
 /// phase.
@@ -152,12 +152,12 @@ impl<N: Node> Checker<N> for RunCoordinates {
             return Ok(());
         }
         match observation.fact {
-            Fact::Boot => {
+            Fact::Process(ProcessFact::Boot) => {
                 self.last_appended.remove(&observation.node);
                 self.last_effect.remove(&observation.node);
             }
             Fact::Effect(effect, _) => self.record_effect(observation, effect),
-            Fact::Asked { id, request } => {
+            Fact::Client(ClientFact::Asked { id, request }) => {
                 let about = About { kind: request.kind(), subject: Some(Subject::Request(*id)) };
                 self.record_message(
                     observation.at_us,
@@ -166,7 +166,7 @@ impl<N: Node> Checker<N> for RunCoordinates {
                     about,
                 );
             }
-            Fact::PowerCut(report) => {
+            Fact::Process(ProcessFact::PowerCut(report)) => {
                 let appends: Vec<About> =
                     report.appends.iter().map(|append| append.about).collect();
                 let unsynced = appends.iter().enumerate().map(|(at, about)| {
@@ -175,20 +175,16 @@ impl<N: Node> Checker<N> for RunCoordinates {
                 });
                 self.record_crash(observation, unsynced.collect());
             }
-            Fact::Killed(_) => self.record_crash(observation, Vec::new()),
-            Fact::Healed { .. } => self.healed = true,
-            Fact::Refused(_)
+            Fact::Process(ProcessFact::Killed(_)) => self.record_crash(observation, Vec::new()),
+            Fact::Run(RunFact::Healed { .. }) => self.healed = true,
+            Fact::Process(
+                ProcessFact::Refused(_) | ProcessFact::Halted(_) | ProcessFact::Damaged(_),
+            )
             | Fact::Input(_)
-            | Fact::Halted(_)
-            | Fact::Damaged(_)
-            | Fact::MessageFault { .. }
+            | Fact::Fault(_)
             | Fact::Lost { .. }
-            | Fact::BarrierFault(_)
-            | Fact::WriteFault(_)
-            | Fact::TimedFault(_)
-            | Fact::Answered { .. }
-            | Fact::Quiesced { .. }
-            | Fact::Ended => {}
+            | Fact::Client(ClientFact::Answered { .. })
+            | Fact::Run(RunFact::Quiesced { .. } | RunFact::Ended) => {}
         }
         Ok(())
     }

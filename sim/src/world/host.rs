@@ -11,7 +11,7 @@ use super::timeline::{BarrierOutcome, Event};
 use crate::chooser::{Chooser, EffectPoint};
 use crate::disk::{Disk, Survival};
 use crate::fault::{BarrierFault, Crash, CrashKind, WriteFault};
-use crate::property::{Checker, Fact, Observation, Violation};
+use crate::property::{Checker, Fact, FaultFact, Observation, ProcessFact, Violation};
 use crate::tally::Rule;
 
 /// A machine; `node` is `None` while its process is down.
@@ -139,7 +139,7 @@ impl<N: Node> Host<N> {
             return false;
         }
         self.begin_incarnation(run);
-        self.observe(run, &Fact::Boot);
+        self.observe(run, &Fact::Process(ProcessFact::Boot));
         let boot = Boot {
             id: self.id,
             now: self.clock.local_time(run.timeline.now_us()),
@@ -182,7 +182,7 @@ impl<N: Node> Host<N> {
     #[cold]
     fn refuse_boot<K: Checker<N>, C>(&mut self, run: &mut Run<K, C>, error: &BootError) {
         self.boot_refused = true;
-        self.observe(run, &Fact::Refused(error));
+        self.observe(run, &Fact::Process(ProcessFact::Refused(error)));
     }
 
     /// Feeds one input to the node, which is up.
@@ -332,7 +332,7 @@ impl<N: Node> Host<N> {
         self.observe_inline(run, &Fact::Effect(effect, bytes));
         let barrier_fault = run.faults.of_barrier(op, &self.effect_point(ordinal, effect));
         if let Some(fault) = barrier_fault {
-            self.observe(run, &Fact::BarrierFault(fault));
+            self.observe(run, &Fact::Fault(FaultFact::Barrier(fault)));
         }
         match write_fault {
             None => self.disk.issue(op, bytes),
@@ -392,7 +392,7 @@ impl<N: Node> Host<N> {
         let until_us = run.timeline.now_us() + fault.lasts_us;
         self.writes_fail_until_us = self.writes_fail_until_us.max(until_us);
         run.monitor.hit(Rule::WriteFailed);
-        self.observe(run, &Fact::WriteFault(fault));
+        self.observe(run, &Fact::Fault(FaultFact::Write(fault)));
         Some(fault)
     }
 
@@ -479,7 +479,7 @@ impl<N: Node> Host<N> {
         self.node = None;
         let keep = self.disk.in_driver_queue();
         self.disk.kill(keep);
-        self.observe(run, &Fact::Halted(reason));
+        self.observe(run, &Fact::Process(ProcessFact::Halted(reason)));
         self.schedule_boot(run);
     }
 
@@ -507,7 +507,7 @@ impl<N: Node> Host<N> {
                 let keep = self.disk.in_driver_queue() * usize::from(*keep_permille) / 1000;
                 let report = self.disk.kill(keep);
                 run.monitor.hit(Rule::ProcessKilled);
-                self.observe(run, &Fact::Killed(&report));
+                self.observe(run, &Fact::Process(ProcessFact::Killed(&report)));
             }
             CrashKind::PowerCut(survival) => self.cut_power(run, survival),
         }
@@ -515,7 +515,7 @@ impl<N: Node> Host<N> {
             && let Some(entry) = self.disk.damage(damage)
         {
             run.monitor.hit(Rule::DamageAtRest);
-            self.observe(run, &Fact::Damaged(&entry));
+            self.observe(run, &Fact::Process(ProcessFact::Damaged(&entry)));
         }
         if let Some(down_us) = crash.down_us {
             run.timeline.push_after(down_us, Event::Boot { node: self.id.0 });
@@ -528,7 +528,7 @@ impl<N: Node> Host<N> {
         for (rule, times) in report.hits() {
             run.monitor.tally().rules[rule as usize] += times;
         }
-        self.observe(run, &Fact::PowerCut(&report));
+        self.observe(run, &Fact::Process(ProcessFact::PowerCut(&report)));
     }
 
     fn schedule_boot<K, C: Chooser>(&self, run: &mut Run<K, C>) {

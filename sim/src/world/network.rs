@@ -8,7 +8,7 @@ use super::run::Run;
 use super::timeline::Event;
 use crate::chooser::{Chooser, SendPoint};
 use crate::fault::{Endpoint, MessageFault};
-use crate::property::{Checker, Fact, LossReason};
+use crate::property::{Checker, Fact, FaultFact, LossReason};
 use crate::tally::Rule;
 use stormglass_node::wire;
 
@@ -366,7 +366,8 @@ impl<N: Node> Network<N> {
         let from = self.endpoint_at(envelope.from);
         let to = self.endpoint_at(envelope.to);
         let about = envelope.payload.about();
-        observer(hosts, from, to).observe(run, &Fact::MessageFault { from, to, about, fault });
+        observer(hosts, from, to)
+            .observe(run, &Fact::Fault(FaultFact::Message { from, to, about, fault }));
         match fault {
             MessageFault::Lose => run.monitor.hit(Rule::MessageLost),
             MessageFault::Duplicate { after_us } => {
