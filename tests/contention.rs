@@ -11,6 +11,7 @@ use stormglass_sim::chooser::NoFaults;
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, RunFact, Violation};
 use stormglass_sim::protocol::Protocol;
+use stormglass_sim::workload::ClientId;
 use stormglass_sim::world::World;
 
 use crate::rig::{op, plan};
@@ -45,7 +46,7 @@ impl<N: Node<Response = Response>> Checker<N> for Commits {
 fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usize] {
     let requests = (0..coordinators).flat_map(|coordinator| {
         let ops: Arc<[Op]> = ops.into();
-        let client = u64::from(coordinator) + 1;
+        let client = ClientId(u32::from(coordinator) + 1);
         // More than a client completes in the time, so that it never pauses.
         (1..=5_000).map(move |serial| ClientRequest {
             client,

@@ -19,6 +19,7 @@ use stormglass_sim::profile::{Rates, Rng};
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::tally::{Rule, Tally};
 use stormglass_sim::trace::{Filter, Trace};
+use stormglass_sim::workload::ClientId;
 use stormglass_sim::world::World;
 
 use crate::rig::{C1_1, client_request, op, plan};
@@ -176,7 +177,7 @@ fn n4_receiver_drops_a_message_with_any_bit_flipped() {
 #[test]
 fn n4_client_retries_after_a_corrupted_request_or_response() {
     let between = |from, to, kind| MessageAt { from, to, about: about(kind), nth: 1 };
-    let client = Endpoint::Client(1);
+    let client = Endpoint::Client(ClientId(1));
     let asked = "n0  <- c1     Transact c1.1";
     let flip = |at| {
         trace_run_of(
@@ -240,7 +241,7 @@ fn n6_one_way_partition_loses_messages_in_one_direction() {
 
 #[test]
 fn n6_partition_cuts_off_clients_and_symmetric_cuts_are_not_one_way() {
-    let here = vec![Endpoint::Client(1)];
+    let here = vec![Endpoint::Client(ClientId(1))];
     let there = vec![NODE_0, NODE_1, NODE_2];
     let for_us = 20_000;
     let out = TimedFault::Cut { from: here.clone(), to: there.clone(), for_us };
@@ -446,8 +447,12 @@ fn d9_a_slow_sync_takes_longer_and_succeeds() {
 /// one.
 #[test]
 fn after_every_crash_the_cluster_commits_again() {
-    let again =
-        ClientRequest { client: 2, serial: 1, think_us: 200_000, ..put_on_every_node()[0].clone() };
+    let again = ClientRequest {
+        client: ClientId(2),
+        serial: 1,
+        think_us: 200_000,
+        ..put_on_every_node()[0].clone()
+    };
     let ops: Arc<_> = again.ops.clone();
     let requests = [put_on_every_node()[0].clone(), ClientRequest { ops, ..again }];
     let cut =

@@ -13,6 +13,7 @@ use stormglass_sim::fault::Fault;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, Violation};
 use stormglass_sim::protocol::Protocol;
+use stormglass_sim::workload::ClientId;
 use stormglass_sim::world::{RunOutcome, World};
 
 /// The messages, records and responses of request c1.1.
@@ -73,7 +74,7 @@ pub(crate) fn refused_op(node: u16) -> Op {
 pub(crate) fn client_request(ops: &[Op]) -> ClientRequest {
     let ops = Arc::from(ops);
     ClientRequest {
-        client: 1,
+        client: ClientId(1),
         serial: 1,
         coordinator: NodeId(0),
         ops,

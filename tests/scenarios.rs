@@ -15,6 +15,7 @@ use stormglass_sim::fault::{
     Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault, WriteFault,
 };
 use stormglass_sim::plan::Plan;
+use stormglass_sim::workload::ClientId;
 
 use crate::rig::{C1_1, client_request, op, plan, refused_op, run_clean};
 
@@ -166,7 +167,7 @@ fn yes_vote_survives_a_second_crash_during_recovery() {
 fn prepared_record_followed_by_an_unrelated_record_is_recovered() {
     let other = Op { key: Key::new("other").expect("short"), ..put(1) };
     let second_request = ClientRequest {
-        client: 2,
+        client: ClientId(2),
         coordinator: NodeId(1),
         think_us: 20_000,
         ..client_request(&[other])

@@ -15,7 +15,7 @@ use stormglass_sim::fault::{
 };
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::schedule::{Expectation, Schedule};
-use stormglass_sim::workload::PlannedRequest;
+use stormglass_sim::workload::{ClientId, PlannedRequest};
 
 const PROTOCOL: Commit = Commit;
 
@@ -42,7 +42,10 @@ fn node() -> impl Strategy<Value = NodeId> {
 }
 
 fn end() -> impl Strategy<Value = Endpoint> {
-    prop_oneof![node().prop_map(Endpoint::Node), (1u32..=2).prop_map(Endpoint::Client)]
+    prop_oneof![
+        node().prop_map(Endpoint::Node),
+        (1u32..=2).prop_map(|client| Endpoint::Client(ClientId(client)))
+    ]
 }
 
 fn us() -> impl Strategy<Value = u64> {

@@ -15,7 +15,7 @@ use stormglass_sim::hash::{below, hash};
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::profile::{Rates, Rng};
 use stormglass_sim::protocol::{BenchResult, BenchRun, Protocol};
-use stormglass_sim::workload::{ClientActions, ClientEvent, Workload};
+use stormglass_sim::workload::{ClientActions, ClientEvent, ClientId, Workload};
 use stormglass_sim::world::World;
 
 /// One client. Each transaction begins when the previous one is decided.
@@ -45,6 +45,10 @@ struct RoundRobinClient {
 // More than a round trip with one repetition, so a commit without a loss never causes a second
 // request.
 const RETRY_AFTER_US: u64 = 400_000;
+
+/// The only client.
+const CLIENT: ClientId = ClientId(1);
+
 /// The share of No votes, in thousandths.
 // For each participant: aborts are part of the measured mix.
 const NO_VOTE_PERMILLE: u64 = 50;
@@ -78,7 +82,7 @@ impl RoundRobinClient {
 
     fn set_timer<N: TransactionNode>(&mut self, actions: &mut ClientActions<N>) {
         if !std::mem::replace(&mut self.timer_set, true) {
-            actions.set_timer(self.due_us, 1);
+            actions.set_timer(self.due_us, CLIENT);
         }
     }
 
@@ -86,7 +90,7 @@ impl RoundRobinClient {
     fn send_request<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
         self.due_us = now_us + RETRY_AFTER_US;
         self.set_timer(actions);
-        let id = RequestId { client: 1, serial: self.serial, attempt: 0 };
+        let id = RequestId { client: CLIENT.into(), serial: self.serial, attempt: 0 };
         // Serials start at 1, so the first coordinator is n0.
         let coordinator = NodeId(((self.serial - 1) % u32::from(self.nodes)) as u16);
         let ops: Arc<[Op]> =
@@ -120,7 +124,7 @@ impl<N: TransactionNode> Workload<N> for RoundRobinClient {
     fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
         match event {
             // Nodes answer once they have booted, which takes two barriers.
-            ClientEvent::Start => actions.set_timer(5_000, 1),
+            ClientEvent::Start => actions.set_timer(5_000, CLIENT),
             ClientEvent::Timer { .. } if self.serial == 0 => self.start_next(now_us, actions),
             ClientEvent::Timer { .. } => {
                 self.timer_set = false;

@@ -13,7 +13,7 @@ use super::txn::Txn;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
 use stormglass_sim::property::Sometimes;
-use stormglass_sim::workload::{ClientActions, ClientEvent, Workload};
+use stormglass_sim::workload::{ClientActions, ClientEvent, ClientId, Workload};
 
 /// A node that executes transactions for clients: the original or a mutant.
 pub trait TransactionNode: Node<Request = Request, Response = Response> {}
@@ -23,8 +23,8 @@ impl<N: Node<Request = Request, Response = Response>> TransactionNode for N {}
 /// A request of a client, through all its attempts.
 #[derive(Clone, Debug)]
 pub struct ClientRequest {
-    /// The client's number, from 1.
-    pub client: u64,
+    /// The client that sends it.
+    pub client: ClientId,
     /// Unique among the client's requests, and ascending.
     pub serial: u32,
     /// The node that the client sends it to.
@@ -106,14 +106,14 @@ pub(super) fn draw_requests(
     let pause_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count);
     let requests = (0..count).map(|nth| {
         // In turn, so that all clients are busy from the beginning to the end of the fault phase.
-        let client = u64::from(nth % plan.clients + 1);
+        let client = ClientId(nth % plan.clients + 1);
         let serial = nth / plan.clients + 1;
         let node = rng.node();
         let ops = draw_ops(plan, rng, hot);
         let after_us = rng.between(0, pause_us);
         let request = Txn { ops, stubborn: rng.chance(1, 2) };
         stormglass_sim::workload::PlannedRequest {
-            id: RequestId { client, serial, attempt: 0 },
+            id: RequestId { client: client.into(), serial, attempt: 0 },
             node,
             after_us,
             request,
@@ -131,7 +131,7 @@ impl From<stormglass_sim::workload::PlannedRequest<Txn>> for ClientRequest {
             request: Txn { ops, stubborn },
         } = planned;
         ClientRequest {
-            client: id.client,
+            client: id.client.try_into().expect("a client of the simulation"),
             serial: id.serial,
             coordinator: node,
             ops,
@@ -144,8 +144,7 @@ impl From<stormglass_sim::workload::PlannedRequest<Txn>> for ClientRequest {
 impl Clients {
     /// Clients with these requests; each client sends its own in the order of the list.
     pub fn new(nodes: u16, clients: u32, requests: Vec<ClientRequest>) -> Clients {
-        let clients =
-            (1..=u64::from(clients)).map(|number| Client::new(number, nodes, &requests)).collect();
+        let clients = ClientId::all(clients).map(|id| Client::new(id, nodes, &requests)).collect();
         Clients { requests, clients, nodes, healed: false, resolved: 0 }
     }
 
@@ -230,9 +229,9 @@ pub(super) fn acknowledges_outcomes(client: u64) -> bool {
 }
 
 impl Client {
-    fn new(number: u64, nodes: u16, requests: &[ClientRequest]) -> Client {
+    fn new(id: ClientId, nodes: u16, requests: &[ClientRequest]) -> Client {
         Client {
-            own_requests: (0..requests.len()).filter(|at| requests[*at].client == number).collect(),
+            own_requests: (0..requests.len()).filter(|at| requests[*at].client == id).collect(),
             next: 0,
             attempt: 0,
             incarnations: vec![Incarnation(1); nodes.into()],
@@ -252,7 +251,7 @@ impl Client {
 
     /// The id of the present attempt.
     fn request_id(&self, planned: &ClientRequest) -> RequestId {
-        RequestId { client: planned.client, serial: planned.serial, attempt: self.attempt }
+        RequestId { client: planned.client.into(), serial: planned.serial, attempt: self.attempt }
     }
 
     /// Sends the present attempt for the first time.
@@ -280,8 +279,7 @@ impl Client {
         let by = RequestId { attempt: 0, ..id };
         let age = Age { at: self.first_attempt_us, by };
         let turn = RequestNumber { serial: planned.serial, attempt: self.attempt };
-        let seen =
-            if acknowledges_outcomes(planned.client) { turn } else { RequestNumber::default() };
+        let seen = if acknowledges_outcomes(id.client) { turn } else { RequestNumber::default() };
         let request = Request::Transact {
             incarnation: self.addressed_incarnation,
             age,
@@ -296,7 +294,7 @@ impl Client {
         &mut self,
         now_us: u64,
         for_us: u64,
-        client: u64,
+        client: ClientId,
         stage: Stage,
         actions: &mut ClientActions<N>,
     ) {
@@ -364,10 +362,10 @@ impl Clients {
     fn on_timer<N: TransactionNode>(
         &mut self,
         now_us: u64,
-        number: u64,
+        id: ClientId,
         actions: &mut ClientActions<N>,
     ) {
-        let client = &mut self.clients[number as usize - 1];
+        let client = &mut self.clients[id.index()];
         let Some(planned) = client.planned(&self.requests) else { return };
         // Timers are never cancelled; each stage sets another one.
         if client.due_us > now_us {
@@ -395,7 +393,7 @@ impl Clients {
                         planned.coordinator,
                         Request::Outcome { incarnation: client.addressed_incarnation },
                     );
-                    client.enter_stage(now_us, RETRY_AFTER_US, number, Stage::Waiting, actions);
+                    client.enter_stage(now_us, RETRY_AFTER_US, id, Stage::Waiting, actions);
                 }
             }
         }
@@ -409,7 +407,8 @@ impl Clients {
         response: &Response,
         actions: &mut ClientActions<N>,
     ) {
-        let client = &mut self.clients[id.client as usize - 1];
+        let receiver = ClientId::try_from(id.client).expect("the receiver of the response");
+        let client = &mut self.clients[receiver.index()];
         let known = &mut client.incarnations[usize::from(from.0)];
         // Answers may overtake each other, but incarnations only ascend.
         *known = (*known).max(response.incarnation);
@@ -438,7 +437,7 @@ impl Clients {
                     // Back off from contention; a restart of the coordinator is none.
                     let pause_us =
                         if matches!(reason, AbortReason::Restarted) { 1 } else { 20_000 };
-                    client.enter_stage(now_us, pause_us, id.client, Stage::Thinking, actions);
+                    client.enter_stage(now_us, pause_us, planned.client, Stage::Thinking, actions);
                 } else {
                     client.next_request(now_us, &self.requests, self.healed, actions);
                 }
@@ -458,7 +457,7 @@ impl Clients {
         let serial = self.requests.iter().map(|planned| planned.serial).max().unwrap_or(0) + 1_000;
         let coordinator = NodeId(0);
         self.requests.push(ClientRequest {
-            client: 1,
+            client: ClientId(1),
             serial,
             coordinator,
             ops: ops.into(),

@@ -11,14 +11,15 @@ use serde::{Deserialize, Serialize};
 use stormglass_node::{About, DiskError, Micros, NodeId, RequestId, Subject};
 
 use crate::disk::{Damage, Survival};
+use crate::workload::ClientId;
 
 /// An end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Endpoint {
     /// A node of the cluster.
     Node(NodeId),
-    /// A client, counted from 1.
-    Client(u32),
+    /// A client.
+    Client(ClientId),
 }
 
 impl Endpoint {
@@ -26,7 +27,7 @@ impl Endpoint {
     /// fit; a greater number, in a message with a flipped bit, belongs to no client.
     #[inline]
     pub(crate) fn client_of(id: RequestId) -> Endpoint {
-        Endpoint::Client(u32::try_from(id.client).unwrap_or(u32::MAX))
+        Endpoint::Client(ClientId::try_from(id.client).unwrap_or(ClientId(u32::MAX)))
     }
 }
 
@@ -232,7 +233,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Node(node) => write!(f, "{node}"),
-            Endpoint::Client(client) => write!(f, "c{client}"),
+            Endpoint::Client(client) => write!(f, "{client}"),
         }
     }
 }

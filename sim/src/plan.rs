@@ -88,7 +88,7 @@ impl Plan {
     fn endpoint_index(&self, endpoint: Endpoint) -> u32 {
         match endpoint {
             Endpoint::Node(node) => u32::from(node.0),
-            Endpoint::Client(client) => u32::from(self.nodes) + client - 1,
+            Endpoint::Client(client) => u32::from(self.nodes) + client.index() as u32,
         }
     }
 }

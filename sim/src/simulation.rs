@@ -30,7 +30,7 @@ use crate::plan::Plan;
 use crate::profile::{Profile, Rng, Setup};
 use crate::property::{Checker, Property, PropertyChecker};
 use crate::protocol::{Json, Protocol};
-use crate::workload::{PlannedRequest, RetryingClients};
+use crate::workload::{ClientId, PlannedRequest, RetryingClients};
 
 /// Draws a request, and the node that receives it.
 type RequestGenerator<N> = Box<dyn Fn(&mut Rng) -> (NodeId, <N as Node>::Request) + Send + Sync>;
@@ -236,7 +236,7 @@ where
         let planned = (0..count).map(|nth| {
             let (node, request) = generate_request(rng);
             let id = RequestId {
-                client: u64::from(1 + nth % plan.clients),
+                client: ClientId(1 + nth % plan.clients).into(),
                 serial: 1 + nth / plan.clients,
                 attempt: 0,
             };

@@ -1,6 +1,10 @@
 //! Workloads: a list of planned requests with their own ids, and how a client continues without a
 //! response. Clients use true time; only their links have faults.
 
+use std::fmt;
+use std::num::TryFromIntError;
+
+use serde::{Deserialize, Serialize};
 use stormglass_node::{Node, NodeId, RequestId};
 
 use crate::property::Sometimes;
@@ -11,6 +15,59 @@ pub trait Workload<N: Node>: Clone {
     fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>);
     /// Adds the `sometimes` counters of the clients in this run.
     fn sometimes(&self, _rows: &mut Sometimes) {}
+}
+
+/// A client of a simulated cluster, counted from 1. Prints as `c1`.
+///
+/// In a [`RequestId`] its number has 64 bits, and a message with a flipped bit may carry one that
+/// is no client's: that conversion can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClientId(pub u32);
+
+impl ClientId {
+    /// The clients of a run with this many, in order.
+    pub fn all(count: u32) -> impl DoubleEndedIterator<Item = ClientId> {
+        (1..=count).map(ClientId)
+    }
+
+    /// Whether a run with this many clients has this one.
+    #[inline]
+    pub fn is_among(self, count: u32) -> bool {
+        (1..=count).contains(&self.0)
+    }
+
+    /// The position of this client in a list of all, from 0.
+    ///
+    /// # Panics
+    /// If the number is 0, which is no client's.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0.checked_sub(1).expect("clients are counted from 1") as usize
+    }
+}
+
+impl TryFrom<u64> for ClientId {
+    type Error = TryFromIntError;
+
+    /// The client of this [`RequestId::client`], if it fits.
+    #[inline]
+    fn try_from(number: u64) -> Result<ClientId, TryFromIntError> {
+        u32::try_from(number).map(ClientId)
+    }
+}
+
+impl From<ClientId> for u64 {
+    /// The [`RequestId::client`] of this client.
+    #[inline]
+    fn from(client: ClientId) -> u64 {
+        client.0.into()
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
 }
 
 /// An event of the clients.
@@ -27,7 +84,7 @@ pub enum ClientEvent<'a, N: Node> {
         response: &'a N::Response,
     },
     /// A timer of this client; timers cannot be cancelled.
-    Timer { client: u64 },
+    Timer { client: ClientId },
     /// The fault phase is over: finish open requests, start no new ones.
     Healed,
     /// The cluster is quiescent: send requests that show whether it still works. Not called while
@@ -39,7 +96,7 @@ pub enum ClientEvent<'a, N: Node> {
 #[derive(Clone, Debug)]
 pub struct ClientActions<N: Node> {
     pub(crate) requests: Vec<(RequestId, NodeId, N::Request)>,
-    pub(crate) timers: Vec<(u64, u32)>,
+    pub(crate) timers: Vec<(u64, ClientId)>,
 }
 
 impl<N: Node> Default for ClientActions<N> {
@@ -61,8 +118,7 @@ impl<N: Node> ClientActions<N> {
     }
 
     /// Sets a timer for `client`, in true time.
-    pub fn set_timer(&mut self, at_us: u64, client: u64) {
-        let client = u32::try_from(client).expect("a client number of this simulation");
+    pub fn set_timer(&mut self, at_us: u64, client: ClientId) {
         self.timers.push((at_us, client));
     }
 }
@@ -114,20 +170,19 @@ impl<N: Node> RetryingClients<N> {
         let clients = requests.iter().map(|planned| planned.id.client as usize).max().unwrap_or(0);
         RetryingClients {
             requests,
-            // Clients are counted from 1; the entry of 0 is never used.
-            clients: vec![RetryingClient::default(); clients + 1],
+            clients: vec![RetryingClient::default(); clients],
             retry_after_us,
             stopped: false,
         }
     }
 
-    fn current(&self, client: u64) -> Option<&PlannedRequest<N::Request>> {
+    fn current(&self, client: ClientId) -> Option<&PlannedRequest<N::Request>> {
         let mut client_requests =
-            self.requests.iter().filter(|planned| planned.id.client == client);
-        client_requests.nth(self.clients[client as usize].answered)
+            self.requests.iter().filter(|planned| planned.id.client == u64::from(client));
+        client_requests.nth(self.clients[client.index()].answered)
     }
 
-    fn plan_next(&mut self, now_us: u64, client: u64, actions: &mut ClientActions<N>) {
+    fn plan_next(&mut self, now_us: u64, client: ClientId, actions: &mut ClientActions<N>) {
         match self.current(client).map(|planned| planned.after_us) {
             None => {}
             // At once: a timer of no duration would be an event more.
@@ -136,14 +191,14 @@ impl<N: Node> RetryingClients<N> {
         }
     }
 
-    fn send_next(&mut self, now_us: u64, client: u64, actions: &mut ClientActions<N>) {
+    fn send_next(&mut self, now_us: u64, client: ClientId, actions: &mut ClientActions<N>) {
         let Some(planned) = self.current(client).cloned() else { return };
         actions.send_request(planned.id, planned.node, planned.request);
         self.set_timer_for(now_us + self.retry_after_us, client, actions);
     }
 
-    fn set_timer_for(&mut self, until_us: u64, client: u64, actions: &mut ClientActions<N>) {
-        self.clients[client as usize].due_us = until_us;
+    fn set_timer_for(&mut self, until_us: u64, client: ClientId, actions: &mut ClientActions<N>) {
+        self.clients[client.index()].due_us = until_us;
         actions.set_timer(until_us, client);
     }
 }
@@ -155,18 +210,20 @@ impl<N: Node> Workload<N> for RetryingClients<N> {
         }
         match event {
             ClientEvent::Start => {
-                (1..self.clients.len())
-                    .for_each(|client| self.plan_next(now_us, client as u64, actions));
+                for client in ClientId::all(self.clients.len() as u32) {
+                    self.plan_next(now_us, client, actions);
+                }
             }
             ClientEvent::Answer { id, .. } => {
-                if self.current(id.client).is_some_and(|current| current.id == id) {
-                    self.clients[id.client as usize].answered += 1;
-                    self.plan_next(now_us, id.client, actions);
+                let client = ClientId::try_from(id.client).expect("the receiver of the response");
+                if self.current(client).is_some_and(|current| current.id == id) {
+                    self.clients[client.index()].answered += 1;
+                    self.plan_next(now_us, client, actions);
                 }
             }
             ClientEvent::Timer { client } => {
                 // Timers cannot be cancelled: one that was set for an answered request rings early.
-                if now_us >= self.clients[client as usize].due_us {
+                if now_us >= self.clients[client.index()].due_us {
                     self.send_next(now_us, client, actions);
                 }
             }

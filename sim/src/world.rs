@@ -263,9 +263,7 @@ where
             }
             Event::Wake { node } => self.wake(NodeId(node)),
             Event::Boot { node } => self.boot(NodeId(node)),
-            Event::Timer { client } => {
-                self.notify_clients(ClientEvent::Timer { client: client.into() });
-            }
+            Event::Timer { client } => self.notify_clients(ClientEvent::Timer { client }),
             Event::TimedFault { index } => self.begin_timed_fault(index),
             Event::TimedFaultEnds { index } => self.end_timed_fault(index),
             Event::Heal => self.heal(),

@@ -10,6 +10,7 @@ use crate::fault::{
 use crate::hash::{below, between, hash};
 use crate::plan::Plan;
 use crate::profile::{Rates, Rng};
+use crate::workload::ClientId;
 
 /// Decides from one key per kind of decision and a hash of key and coordinate, with the rates that
 /// the seed has drawn.
@@ -332,7 +333,7 @@ impl TimedFaultGenerator<'_> {
 
     fn endpoints(&self) -> Vec<Endpoint> {
         let nodes = (0..self.chooser.nodes).map(|node| Endpoint::Node(NodeId(node)));
-        nodes.chain((1..=self.chooser.clients).map(Endpoint::Client)).collect()
+        nodes.chain(ClientId::all(self.chooser.clients).map(Endpoint::Client)).collect()
     }
 
     /// N6: two sides of any size, one node alone, or a bridge; one-way or both ways; clients on

@@ -14,6 +14,7 @@ use crate::protocol::{Protocol, WorldOf, draw_run, world};
 use crate::replay::{Replayer, replay_world};
 use crate::schedule::{Expectation, Schedule};
 use crate::trace::{Filter, Trace};
+use crate::workload::ClientId;
 use crate::world::RunOutcome;
 
 /// Runs one seed or schedule with the trace on, or every schedule of a directory without.
@@ -69,8 +70,8 @@ fn check_filter(args: &Replay, of: &str, plan: &Plan) -> Result<(), Exit> {
         )));
     }
     let clients = plan.clients;
-    if let Some(request) =
-        args.request.filter(|request| !(1..=u64::from(clients)).contains(&request.client))
+    if let Some(request) = args.request
+        && !ClientId::try_from(request.client).is_ok_and(|client| client.is_among(clients))
     {
         return Err(usage::usage_error(format_args!(
             "there is no {request}: {of} has clients c1 to c{clients}"

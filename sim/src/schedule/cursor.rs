@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use stormglass_node::{About, NodeId, RequestId, Subject};
 
 use crate::fault::Endpoint;
+use crate::workload::ClientId;
 
 /// How many characters of an unexpected word an error message shows.
 // A file that is no schedule may be one word of a megabyte.
@@ -177,8 +178,8 @@ impl<'a> Cursor<'a> {
             return self.node().map(Endpoint::Node);
         }
         let expected = format!("{} or a client (c1 to c{clients})", self.nodes_expected());
-        let client = word.strip_prefix('c').and_then(|number| number.parse().ok());
-        let client = client.filter(|client| (1..=clients).contains(client));
+        let client = word.strip_prefix('c').and_then(|number| number.parse().ok()).map(ClientId);
+        let client = client.filter(|client| client.is_among(clients));
         let client = client.ok_or_else(|| self.error_here(&expected))?;
         self.word(&expected)?;
         Ok(Endpoint::Client(client))
@@ -221,8 +222,9 @@ impl<'a> Cursor<'a> {
     pub fn request(&mut self) -> Result<RequestId, ParseError> {
         let expected =
             format!("a request of a client (c1.1, or of up to c{})", self.limits.clients);
-        let id = request(self.peek())
-            .filter(|id| (1..=u64::from(self.limits.clients)).contains(&id.client));
+        let id = request(self.peek()).filter(|id| {
+            ClientId::try_from(id.client).is_ok_and(|client| client.is_among(self.limits.clients))
+        });
         let id = id.ok_or_else(|| self.error_here(&expected))?;
         self.word(&expected)?;
         Ok(id)

@@ -139,6 +139,6 @@ fn with_more_faults<O: Clone>(schedule: &Schedule<O>, more: &[Fault]) -> Schedul
 fn exists(plan: &Plan, end: Endpoint) -> bool {
     match end {
         Endpoint::Node(node) => node.0 < plan.nodes,
-        Endpoint::Client(client) => (1..=plan.clients).contains(&client),
+        Endpoint::Client(client) => client.is_among(plan.clients),
     }
 }

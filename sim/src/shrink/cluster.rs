@@ -5,6 +5,7 @@ use stormglass_node::NodeId;
 use super::renumber::Renumbering;
 use super::{Pass, Search};
 use crate::protocol::Protocol;
+use crate::workload::ClientId;
 
 /// Removes nodes and clients one by one, and numbers the requests of each client from 1. Those with
 /// higher numbers are renumbered.
@@ -24,7 +25,7 @@ impl<P: Protocol> Pass<P> for DropNodesAndClients {
                 any |= adopt_renumbered(search, &Renumbering::without_node(removed));
             }
         }
-        for removed in (1..=search.best().plan.clients).rev() {
+        for removed in ClientId::all(search.best().plan.clients).rev() {
             let mut requests = search.best().requests.iter();
             let has_requests = requests.any(|planned| planned.id.client == u64::from(removed));
             if !has_requests && search.best().plan.clients > 1 {

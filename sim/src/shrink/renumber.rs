@@ -8,6 +8,7 @@ use crate::fault::{
 };
 use crate::protocol::ScheduledRequest;
 use crate::schedule::Schedule;
+use crate::workload::ClientId;
 
 /// Maps old numbers to new ones.
 pub(super) struct Renumbering(Change);
@@ -16,7 +17,7 @@ enum Change {
     /// The nodes above it move down by one.
     NodeRemoved(NodeId),
     /// The clients above it move down by one.
-    ClientRemoved(u32),
+    ClientRemoved(ClientId),
     /// The requests of each client, here all of them in the schedule, get the serials 1, 2, 3, ...
     SerialsFromOne(Vec<RequestId>),
 }
@@ -28,7 +29,7 @@ impl Renumbering {
     }
 
     /// Removes a client, which must have no requests, and its faults.
-    pub(super) fn without_client(removed: u32) -> Renumbering {
+    pub(super) fn without_client(removed: ClientId) -> Renumbering {
         Renumbering(Change::ClientRemoved(removed))
     }
 
@@ -85,10 +86,10 @@ impl Renumbering {
         }
     }
 
-    fn client(&self, client: u32) -> Option<u32> {
+    fn client(&self, client: ClientId) -> Option<ClientId> {
         match &self.0 {
             Change::ClientRemoved(removed) if client == *removed => None,
-            Change::ClientRemoved(removed) if client > *removed => Some(client - 1),
+            Change::ClientRemoved(removed) if client > *removed => Some(ClientId(client.0 - 1)),
             Change::NodeRemoved(_) | Change::ClientRemoved(_) | Change::SerialsFromOne(_) => {
                 Some(client)
             }

@@ -10,6 +10,7 @@ use crate::chooser::{Chooser, SendPoint};
 use crate::fault::{Endpoint, MessageFault};
 use crate::property::{Checker, Fact, FaultFact, LossReason};
 use crate::tally::Rule;
+use crate::workload::ClientId;
 use stormglass_node::wire;
 
 /// The directed links and the messages in flight on them. Endpoints are numbered densely: nodes
@@ -117,14 +118,14 @@ impl<N: Node> Network<N> {
         if usize::from(number) < self.nodes {
             Endpoint::Node(NodeId(number))
         } else {
-            Endpoint::Client(u32::from(number) - self.nodes as u32 + 1)
+            Endpoint::Client(ClientId(u32::from(number) - self.nodes as u32 + 1))
         }
     }
 
     fn endpoint_index(&self, endpoint: Endpoint) -> u16 {
         match endpoint {
             Endpoint::Node(node) => node.0,
-            Endpoint::Client(client) => (self.nodes as u32 + client - 1) as u16,
+            Endpoint::Client(client) => (self.nodes + client.index()) as u16,
         }
     }
 
@@ -262,11 +263,12 @@ impl<N: Node> Network<N> {
         C: Chooser,
     {
         // A node may reply to an id that no client of this cluster has sent: a forged or
-        // corrupted one. Clients are numbered from 1.
-        if id.client == 0 || id.client > u64::from(run.plan().clients) {
+        // corrupted one.
+        let client = ClientId::try_from(id.client).ok();
+        let Some(client) = client.filter(|client| client.is_among(run.plan().clients)) else {
             return;
-        }
-        let to = self.endpoint_index(Endpoint::client_of(id));
+        };
+        let to = self.endpoint_index(Endpoint::Client(client));
         self.transmit(run, hosts, (from.0, to), Payload::Response(id, response));
     }
 

@@ -3,6 +3,7 @@
 use stormglass_node::DiskError;
 
 use crate::event_queue::EventQueue;
+use crate::workload::ClientId;
 
 /// An entry of the queue. Twelve bytes: the queue moves a few of these for each event.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,7 @@ pub(super) enum Event {
         node: u16,
     },
     Timer {
-        client: u32,
+        client: ClientId,
     },
     TimedFault {
         index: u32,
