@@ -49,6 +49,7 @@ fn hash_fact<N: Node>(fact: &Fact<'_, N>, fingerprint: &mut Fingerprint) -> (u8,
         Fact::PowerCut(report) => (13, report.digest()),
         // The reason is that of the failed barrier, which has been folded in as an input.
         Fact::Halted(_) => (14, 0),
+        // The damage itself shows in what the node reads when it boots.
         Fact::Damaged(_) => (15, 0),
         Fact::MessageFault { from, to, about: of, fault } => (
             16,
@@ -61,6 +62,7 @@ fn hash_fact<N: Node>(fact: &Fact<'_, N>, fingerprint: &mut Fingerprint) -> (u8,
         }
         Fact::BarrierFault(fault) => (18, hash_barrier_fault(*fault)),
         Fact::WriteFault(fault) => (19, hash_write_fault(*fault)),
+        // What a timed fault does consists of facts of its own.
         Fact::TimedFault(_) => (20, 0),
         Fact::Asked { id, request } => (21, hash_about(request.about()) ^ hash_request(*id)),
         Fact::Answered { id, response } => (22, hash_about(response.about()) ^ hash_request(*id)),
@@ -77,6 +79,7 @@ fn hash_disk_op(op: &DiskOp, bytes: &[u8], fingerprint: &mut Fingerprint) -> u64
             fingerprint.fold_bytes(bytes);
             hash_about(*of)
         }
+        // The kind of the operation lies above every length and every number of a barrier.
         DiskOp::Truncate { len, .. } => (1 << 50) ^ len,
         DiskOp::Rename { .. } => 2 << 50,
         DiskOp::Remove { .. } => 3 << 50,
@@ -87,6 +90,7 @@ fn hash_disk_op(op: &DiskOp, bytes: &[u8], fingerprint: &mut Fingerprint) -> u64
 
 fn hash_message_fault(fault: MessageFault) -> u64 {
     match fault {
+        // The kind lies above every time: 2^40 microseconds are twelve days.
         MessageFault::Lose => 1 << 40,
         MessageFault::Duplicate { after_us } => (2 << 40) ^ after_us,
         MessageFault::Delay { by_us } => (3 << 40) ^ by_us,
@@ -127,6 +131,7 @@ fn hash_about(about: About) -> u64 {
     let subject = match about.subject {
         None => 0,
         Some(Subject::Request(id)) => hash_request(id),
+        // Inverted, so that the number 0 differs from no subject at all.
         Some(Subject::Number(number)) => !number,
     };
     // The multiplication spreads the subject over all bits; kinds fill the rest.

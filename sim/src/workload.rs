@@ -122,6 +122,7 @@ impl<N: Node> RetryingClients<N> {
     }
 
     fn current(&self, client: u64) -> Option<&PlannedRequest<N::Request>> {
+        // A scan each time: a test has a few dozen requests.
         let mut client_requests =
             self.requests.iter().filter(|planned| planned.id.client == client);
         client_requests.nth(self.clients[client as usize].answered)
@@ -150,6 +151,7 @@ impl<N: Node> RetryingClients<N> {
 
 impl<N: Node> Workload<N> for RetryingClients<N> {
     fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
+        // A client that resends for ever would keep the cluster from becoming quiescent.
         if self.stopped {
             return;
         }
@@ -158,6 +160,7 @@ impl<N: Node> Workload<N> for RetryingClients<N> {
                 (1..self.clients.len())
                     .for_each(|client| self.plan_next(now_us, client as u64, actions));
             }
+            // Answers come twice and late: only one to the current request counts.
             ClientEvent::Answer { id, .. } => {
                 if self.current(id.client).is_some_and(|current| current.id == id) {
                     self.clients[id.client as usize].answered += 1;
@@ -171,6 +174,7 @@ impl<N: Node> Workload<N> for RetryingClients<N> {
                 }
             }
             ClientEvent::Healed => self.stopped = true,
+            // Which request shows that the system still works depends on the protocol.
             ClientEvent::Probe => {}
         }
     }
