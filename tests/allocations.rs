@@ -87,6 +87,7 @@ impl Cluster {
         let node = &mut self.nodes[usize::from(to.0)];
         let out = &mut self.out;
         let now = self.now;
+        // The step alone: the queue of this test allocates, too.
         let counted = measure(|| node.step(now, input, out));
         let count = self.counts.entry(kind).or_default();
         count.steps += 1;
@@ -104,6 +105,7 @@ impl Cluster {
                 Effect::Disk(DiskOp::Sync { op, .. } | DiskOp::SyncDir { op }) => {
                     self.inputs.push_back((id, Input::DiskDone { op, result: Ok(()) }));
                 }
+                // What is appended goes nowhere, as no node of this test boots again.
                 Effect::Disk(_) | Effect::Report(_) => {}
                 Effect::Reply { response, .. } => match response.outcome {
                     Outcome::Committed { .. } => self.committed += 1,
@@ -149,6 +151,7 @@ impl Cluster {
 
 #[test]
 fn warm_step_allocates_less_than_once_in_ten_steps() {
+    // More than one round of 16 keys for each of four coordinators.
     const WARM: u32 = 100;
     const COUNTED: u32 = 400;
     let mut cluster = Cluster::boot();
@@ -160,6 +163,8 @@ fn warm_step_allocates_less_than_once_in_ten_steps() {
     assert_eq!((cluster.committed, cluster.aborted), (COUNTED * 9 / 10, COUNTED / 10));
 
     let created = cluster.counts.remove("Transact").expect("transactions were created");
+    // The step that creates a transaction must allocate, so a zero would mean that nothing is
+    // counted.
     assert!(created.allocations > 0, "the counter works: {created:?}");
     let steps: u64 = cluster.counts.values().map(|count| count.steps).sum();
     let allocations: u64 = cluster.counts.values().map(|count| count.allocations).sum();

@@ -27,6 +27,7 @@ impl Property<CommitNode> for UnicornsExist {
 }
 
 fn simulation() -> Simulation<CommitNode> {
+    // Few seeds and no faults, as these tests are about the builder.
     Simulation::with_config(|plan| Commit.config(plan)).seeds(20).profile(Profile::Calm)
 }
 

@@ -74,6 +74,7 @@ impl Checker<ClockNode> for ClockReadings {
 fn readings(faults: &[Fault]) -> (Vec<(u64, u64)>, Tally) {
     // This node has nothing to recover, so its run may end with the fault phase.
     let plan = Plan { recovery_timeout_us: 1, ..plan(2) };
+    // No requests: these nodes do nothing but read their clocks.
     let clients = RetryingClients::new(Vec::new(), 1);
     let checker = ClockReadings::default();
     let mut world: World<ClockNode, _, _, _> =
@@ -123,6 +124,7 @@ fn c3_clock_jump_moves_the_clock_forward_only() {
     let jump = |at_us| Fault::At(at_us, TimedFault::ClockJump { node: NodeId(0), by_us: 60_000 });
     let (readings, tally) = readings(&[jump(150_000)]);
     assert_eq!(
+        // The jump at 150 ms passes the deadline of 200 ms, so the node is woken at once.
         readings[1..4],
         [(100_000, 100_000), (150_000, 210_000), (250_000, 310_000)],
         "the jump triggers a wake"

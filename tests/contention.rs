@@ -30,6 +30,7 @@ struct Commits {
 
 impl<N: Node<Response = Response>> Checker<N> for Commits {
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        // Afterwards the clients only finish what they have begun, which is not measured.
         self.healed |= matches!(observation.fact, Fact::Run(RunFact::Healed { .. }));
         if let Fact::Client(ClientFact::Answered { id, response }) = observation.fact
             && !self.healed

@@ -11,6 +11,7 @@ fn put_on_every_node(subordinates: u16) -> Vec<Op> {
 
 #[test]
 fn a_commit_takes_4n_messages_2n_plus_1_forced_records_and_one_end() {
+    // With the coordinator up to eight nodes, the largest cluster that a seed draws.
     for n in 1..=7 {
         let counts = run_clean(plan(n + 1), vec![client_request(&put_on_every_node(n))], &[]);
         let n = usize::from(n);
@@ -18,6 +19,7 @@ fn a_commit_takes_4n_messages_2n_plus_1_forced_records_and_one_end() {
         assert_eq!(counts.sent.into_iter().collect::<Vec<_>>(), each, "{n} subordinates");
         let records = [("Commit", 1), ("Committed", n), ("End", 1), ("Prepared", n)];
         assert_eq!(counts.written.into_iter().collect::<Vec<_>>(), records, "{n} subordinates");
+        // All but END: nothing waits for that.
         let forced = [("Commit", 1), ("Committed", n), ("Prepared", n)];
         assert_eq!(counts.forced.into_iter().collect::<Vec<_>>(), forced, "{n} subordinates");
         // Exactly once.
@@ -33,14 +35,17 @@ fn an_abort_takes_2n_plus_k_messages_and_k_forced_records() {
         for yes in [1..=k, n - k + 1..=n] {
             let mut ops = put_on_every_node(n);
             for node in (1..=n).filter(|node| !yes.contains(node)) {
+                // Operation 0 is the coordinator's, so the index is the number of the node.
                 ops[usize::from(node)] = refused_op(node);
             }
             let counts = run_clean(plan(n + 1), vec![client_request(&ops)], &[]);
             let n = usize::from(n);
             let k = usize::from(k);
+            // Abort goes to those that have voted Yes, and is not acknowledged.
             let sent = ["Prepare", "Vote", "Abort", "Ack"]
                 .map(|kind| counts.sent.get(kind).copied().unwrap_or(0));
             assert_eq!(sent, [n, n, k, 0], "{k} of {n} vote Yes");
+            // The coordinator writes nothing: that it has no record means abort.
             let written = ["Prepared", "Aborted", "Commit"]
                 .map(|kind| counts.written.get(kind).copied().unwrap_or(0));
             assert_eq!(written, [k, k, 0], "{k} of {n} vote Yes");

@@ -22,6 +22,8 @@ fn seed_run_twice_and_from_its_recorded_faults_has_one_fingerprint() {
         let mut rerun =
             world(&Commit, draw_run(&Commit, &setup, seed), |_| Scripted::new(&record), ());
         assert_eq!(rerun.run().fingerprint, once.fingerprint, "seed {seed} from its record");
+        // Every recorded fault has happened again: equal fingerprints alone could hide a harmless
+        // one.
         assert_eq!(rerun.chooser().unused().count(), 0, "seed {seed}");
     }
     // A run without faults would replay trivially.
@@ -33,6 +35,7 @@ fn seed_run_twice_and_from_its_recorded_faults_has_one_fingerprint() {
 fn schedule_written_from_a_seed_has_the_fingerprint_of_the_seed() {
     let protocol = Commit;
     let mut replayer = Replayer::new(&protocol);
+    // Together they have all faults that a schedule can state, apart from lying syncs.
     for profile in [Profile::Swarm, Profile::Everything, Profile::Garbled, Profile::BitRot] {
         for seed in 0..100 {
             let (once, schedule) = record(&protocol, &Setup { profile, ..Setup::default() }, seed);

@@ -73,6 +73,7 @@ fn boot_refuses_damage_at_rest_and_most_damaged_runs_are_checked_to_the_end() {
     };
     // Half of the runs at least.
     assert!(times("boot refused: damaged disk") > 500);
+    // At least one, or it is not tested that the checks stop.
     assert!((1..350).contains(&times("damage indistinguishable from a torn tail, checks stopped")));
 }
 
@@ -92,6 +93,7 @@ fn cluster_of_64_nodes_survives_partitions() {
 #[test]
 fn every_seed_of_the_crashy_profile_has_a_crash() {
     let setup = Setup { profile: Profile::Crashy, ..Setup::default() };
+    // Each seed by itself: all of them together would have a crash in any case.
     for seed in 0..300 {
         let options = HuntOptions { setup, seeds: seed..seed + 1, jobs: 1, keep_going: false };
         let tally = hunt(&Commit, &options, &Progress::default()).tally;
@@ -101,6 +103,7 @@ fn every_seed_of_the_crashy_profile_has_a_crash() {
 
 #[test]
 fn lying_disk_is_detected() {
+    // No node tolerates this, so a hunt without a failure would mean that the checkers miss it.
     let report = hunt_profile(Profile::LyingDisk, 2);
     assert!(!report.failures.is_empty());
 }
@@ -114,6 +117,7 @@ fn hunt_result_is_independent_of_the_number_of_jobs() {
         (two.fingerprint, two.tally, two.sometimes)
     );
     assert_eq!(
+        // Hunts that fail, too: the lowest failing seed is the same.
         hunt_profile(Profile::LyingDisk, 1).failures[0],
         hunt_profile(Profile::LyingDisk, 2).failures[0]
     );

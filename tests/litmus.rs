@@ -112,6 +112,7 @@ fn run_without_faults_hits_no_rule() {
 
 #[test]
 fn n1_delayed_message_arrives_after_its_retransmission() {
+    // Prepare is repeated after about 50 ms, so the repetition overtakes the delayed one.
     let run = trace_run(&[prepare(1, MessageFault::Delay { by_us: 70_000 })]);
     let sent = run.times(PREPARE_SENT);
     assert_eq!(
@@ -125,6 +126,7 @@ fn n1_delayed_message_arrives_after_its_retransmission() {
 #[test]
 fn n1_latency_tail_ends_with_the_fault_phase() {
     let tailed = |tail_us| {
+        // A tail needs a key. With equal bounds for the rest, every deviation is the tail's.
         let timing = Timing { key: Some(1), latency_us: (500, 500), tail_us, ..Timing::default() };
         trace_run_of(Plan { timing, ..plan(3) }, &put_on_every_node(), &[])
     };
@@ -158,6 +160,7 @@ fn n3_duplicate_message_has_its_own_delay() {
 
 #[test]
 fn n4_receiver_drops_a_message_with_any_bit_flipped() {
+    // Steps of seven hit every bit of a byte in turn; beyond the end of the frame the index wraps.
     for bit in (0..2_000).step_by(7) {
         let run = trace_run_of(
             Plan { encode_messages: true, ..plan(3) },
@@ -207,6 +210,7 @@ fn n4_client_retries_after_a_corrupted_request_or_response() {
 
 #[test]
 fn n5_clogged_link_delivers_its_messages_when_released() {
+    // From 5 to 95 ms: Prepare is sent at about 10 ms, repeated 50 ms later, and held both times.
     let clog = TimedFault::Clog { from: NODE_0, to: NODE_1, for_us: 90_000, swizzle: false };
     let run = trace_run(&[Fault::At(5_000, clog)]);
     assert_eq!(run.times(PREPARE_SENT).len(), 2);
@@ -221,6 +225,7 @@ fn n5_clogged_link_delivers_its_messages_when_released() {
 
 #[test]
 fn n6_one_way_partition_loses_messages_in_one_direction() {
+    // From 5 to 35 ms: the first Prepare is lost, and its repetition after 50 ms is not.
     let cut = TimedFault::Cut { from: vec![NODE_0], to: vec![NODE_1], for_us: 30_000 };
     let run = trace_run(&[Fault::At(5_000, cut)]);
     let sent = run.times(PREPARE_SENT);
@@ -235,6 +240,7 @@ fn n6_one_way_partition_loses_messages_in_one_direction() {
     let back = TimedFault::Cut { from: vec![NODE_1], to: vec![NODE_0], for_us: 30_000 };
     let run = trace_run(&[Fault::At(5_000, back)]);
     assert_eq!(run.first(PREPARE_RECEIVED), run.first(PREPARE_SENT) + BASE_US);
+    // 100 us: the sync of PREPARED with base timing.
     assert_eq!(run.first("n1  -> n0     Vote"), run.first(PREPARE_RECEIVED) + 100);
     assert!(run.times("n0  <- n1     Vote").iter().all(|at| *at > 35_000));
 }
@@ -244,15 +250,18 @@ fn n6_partition_cuts_off_clients_and_symmetric_cuts_are_not_one_way() {
     let here = vec![Endpoint::Client(ClientId(1))];
     let there = vec![NODE_0, NODE_1, NODE_2];
     let for_us = 20_000;
+    // Two cuts at the same time, one in each direction, are a symmetric partition.
     let out = TimedFault::Cut { from: here.clone(), to: there.clone(), for_us };
     let back = TimedFault::Cut { from: there, to: here, for_us };
     let run = trace_run(&[Fault::At(5_000, out), Fault::At(5_000, back)]);
+    // The client asks at 10 ms, within the cut, and again when it has waited for an answer in vain.
     assert!(run.first("n0  <- c1") > 25_000, "its first request was lost");
     assert_eq!((run.tally.hits(Rule::Partitioned), run.tally.one_way), (1, 0));
 }
 
 #[test]
 fn n7_swizzled_links_are_released_in_another_order() {
+    // n1 is clogged from 5 to 45 ms and n2 from 6 to 26 ms: the first one is released last.
     let clog = |to, for_us| TimedFault::Clog { from: NODE_0, to, for_us, swizzle: true };
     let run = trace_run(&[
         Fault::At(5_000, clog(NODE_1, 40_000)),
@@ -266,6 +275,7 @@ fn n7_swizzled_links_are_released_in_another_order() {
 /// first released.
 #[test]
 fn n7_swizzles_affect_some_nodes_and_release_in_both_orders() {
+    // By the number of clogged nodes: none of them to all five.
     let mut sizes = [0; 6];
     let mut in_order = 0;
     let mut out_of_order = 0;
@@ -292,12 +302,15 @@ fn n7_swizzles_affect_some_nodes_and_release_in_both_orders() {
         }
     }
     assert!(sizes.iter().filter(|times| **times > 0).count() >= 3, "{sizes:?}");
+    // A swizzle of one node or none counts as in order; of several nodes, few are released in
+    // order.
     assert!(in_order > 0 && out_of_order > 50, "{in_order} {out_of_order}");
 }
 
 #[test]
 fn n8_a_full_queue_loses_one_of_the_queued_messages() {
     let clog = TimedFault::Clog { from: NODE_0, to: NODE_1, for_us: 90_000, swizzle: false };
+    // The clog keeps the first Prepare in flight until the second is sent, which evicts it.
     let run = trace_run(&[Fault::At(5_000, clog), prepare(2, MessageFault::Evict { victim: 0 })]);
     assert_eq!(run.times(PREPARE_SENT).len(), 2);
     assert_eq!(run.times(PREPARE_RECEIVED), [95_000], "one of two");
@@ -316,6 +329,7 @@ fn n8_a_queue_is_full_at_its_limit_and_not_before() {
         about: about("Vote"),
         queued,
     };
+    // All other rates are 0, so nothing else happens to a message.
     assert_eq!(chooser.message(&point(2)), None);
     assert!(matches!(chooser.message(&point(3)), Some(MessageFault::Evict { victim: 0..=2 })));
 }
@@ -336,6 +350,7 @@ fn p1_process_kill_keeps_a_prefix_of_the_page_cache() {
     );
     for run in [none, all] {
         assert_eq!(
+            // Three nodes boot at the beginning, and one of them after the kill.
             (run.tally.hits(Rule::ProcessKilled), run.tally.hits(Rule::PowerCut), run.tally.boots),
             (1, 0, 4)
         );
@@ -361,6 +376,7 @@ fn p3_cluster_power_cut_hits_every_node_at_once() {
     let cut = |node| {
         let crash =
             Crash { how: CrashKind::PowerCut(Survival::None), down_us: Some(5_000), damage: None };
+        // 1 ms after the request: Prepare has arrived, and nothing is decided.
         Fault::At(11_000, TimedFault::Crash { node: NodeId(node), crash })
     };
     let run = trace_run(&[cut(0), cut(1), cut(2)]);
@@ -375,6 +391,7 @@ fn p3_cluster_power_cut_hits_every_node_at_once() {
 #[test]
 fn p4_paused_node_handles_no_input() {
     let run = trace_run(&[Fault::At(5_000, TimedFault::Pause { node: NodeId(1), for_us: 40_000 })]);
+    // 5 ms and 40 ms: what arrives in the pause is handled at its end.
     assert_eq!(run.first(PREPARE_RECEIVED), 45_000);
     assert_eq!(run.first("n2  <- n0     Prepare"), run.first(PREPARE_SENT) + BASE_US);
     run.assert_hits(&[(Rule::NodePaused, 1)]);
@@ -390,12 +407,14 @@ fn p5_boot_after_a_crash_during_boot_recovers_the_same_state() {
         cut(1, EffectName::Send(about("Vote"), NodeId(0))),
         cut(2, EffectName::Sync(Some(snapshot))),
     ]);
+    // Three boots at the beginning and one after each crash, of which the second falls into a boot.
     assert_eq!((run.tally.hits(Rule::CrashDuringBoot), run.tally.boots), (1, 5));
     assert!(run.text.contains("1 in doubt"), "the Yes vote of before both crashes");
 }
 
 #[test]
 fn p6_permanently_down_node_never_restarts() {
+    // The default fault phase: until its end n2 works like the others.
     let healed_us = 500_000;
     let run = trace_run_of(
         Plan { permanently_down: vec![NodeId(2)], ..plan(3) },
@@ -434,6 +453,7 @@ fn d9_a_slow_sync_takes_longer_and_succeeds() {
         nth: 1,
     };
     let run = trace_run(&[Fault::Barrier(at, BarrierFault::Slow { by_us: 30_000 })]);
+    // 30 ms of the fault, and the 100 us of every sync.
     assert_eq!(run.first("n1  -> n0     Vote"), run.first(PREPARE_RECEIVED) + 30_100);
     assert_eq!(
         run.first("n2  -> n0     Vote"),
@@ -447,6 +467,8 @@ fn d9_a_slow_sync_takes_longer_and_succeeds() {
 /// one.
 #[test]
 fn after_every_crash_the_cluster_commits_again() {
+    // By 200 ms n1 has booted again, 20 ms after its crash, and the vote timeout of the first
+    // transaction is over.
     let again = ClientRequest {
         client: ClientId(2),
         serial: 1,

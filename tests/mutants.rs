@@ -187,6 +187,7 @@ fn every_property_of_the_checker_is_violated_by_a_mutant() {
 
 #[test]
 fn w11_request_id_committed_by_two_coordinators_is_detected() {
+    // Both receive c1.1, which no client of the simulator does.
     let client_request = |coordinator| ClientRequest {
         coordinator: NodeId(coordinator),
         ..client_request(&[op(2, Action::Put(7))])
@@ -204,6 +205,7 @@ where
     N: Node<Message = Message, Request = Request, Response = Response>,
 {
     fn check(&mut self, seen: &Observation<'_, N>) -> Result<(), Violation> {
+        // Longer than the run, so that c1.1 seems to be requested after everything else.
         let is_first_request =
             matches!(seen.fact, Fact::Client(ClientFact::Asked { id: C1_1, .. }));
         let shift_us = if is_first_request { 10_000_000 } else { 0 };
@@ -225,6 +227,7 @@ fn i4_read_of_a_write_requested_later_is_detected() {
             1,
             vec![client_request(first, Action::Put(7)), client_request(first + 1, Action::Get)],
         );
+        // Only the checker sees the wrong time: the node and its clients work as always.
         let checker = ShiftedRequestTime(AtomicCommitChecker::new(&plan));
         let chooser = stormglass_sim::chooser::Scripted::new(&[]);
         let mut world: World<CommitNode, _, _, _> =

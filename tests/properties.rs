@@ -12,6 +12,7 @@ use stormglass_sim::simulation::{check_faults, faults, proptest_config};
 
 use crate::mutants::{Mutant, MutantProtocol};
 
+// Few nodes and requests: the lists of faults are to be read by people.
 const SMALL: Setup =
     Setup { profile: stormglass_sim::profile::Profile::Swarm, nodes: Some(3), txns: Some(4) };
 
@@ -29,6 +30,7 @@ proptest! {
 #[test]
 fn proptest_failure_message_contains_a_minimal_schedule() {
     let protocol = MutantProtocol(Mutant::Panics);
+    // Nothing is saved, since this failure is intended.
     let mut runner =
         TestRunner::new(ProptestConfig { failure_persistence: None, ..proptest_config(2_000, "") });
     let outcome = runner
@@ -40,6 +42,7 @@ fn proptest_failure_message_contains_a_minimal_schedule() {
     assert!(message.contains("violates NodeNeverPanics"), "{message}");
     assert!(message.contains("run it again with\n  cargo test"), "{message}");
     assert!(message.contains("VIOLATED  NodeNeverPanics"), "{message}");
+    // The schedule is indented in the message, and ends before the trace.
     let text = message.lines().skip_while(|line| *line != "    stormglass 2");
     let text =
         text.take_while(|line| *line != "trace:").map(|line| line.trim_start().to_owned() + "\n");

@@ -78,6 +78,7 @@ pub(crate) fn client_request(ops: &[Op]) -> ClientRequest {
         serial: 1,
         coordinator: NodeId(0),
         ops,
+        // The nodes have booted by then, and are ready for requests.
         think_us: 10_000,
         stubborn: false,
     }

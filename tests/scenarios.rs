@@ -54,6 +54,7 @@ fn delay(from: u16, to: u16, kind: &'static str, by_us: u64) -> Fault {
 fn happy_path_commits_everywhere() {
     let counts = run_clean(plan(4), vec![client_request(&[put(0), put(1), put(2), put(3)])], &[]);
     assert_eq!(counts.answered, ["Committed"]);
+    // The three subordinates: the coordinator's own part is decided by its COMMIT.
     assert_eq!(counts.written["Committed"], 3);
 }
 
@@ -70,6 +71,7 @@ fn one_no_vote_aborts_at_every_participant() {
 /// 3. n1 boots in doubt, its locks restored, inquires, learns the decision, and acknowledges.
 #[test]
 fn a_participant_recovers_from_its_disk_and_learns_the_decision() {
+    // Before the sync of COMMITTED. PREPARED was synced before the vote, and survives.
     let crash = power_cut(1, EffectName::Append(about("Committed")), Survival::None);
     let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &[crash]);
     assert_eq!(counts.answered, ["Committed"]);
@@ -78,6 +80,7 @@ fn a_participant_recovers_from_its_disk_and_learns_the_decision() {
 
 #[test]
 fn the_coordinator_times_out_when_a_vote_is_missing() {
+    // n2 votes once for each Prepare, and two of them are sent before the timeout of 150 ms.
     let mute: Vec<Fault> = (1..=3).map(|nth| lose(2, 0, "Vote", nth)).collect();
     let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &mute[..2]);
     assert_eq!(counts.answered, ["Aborted"]);
@@ -89,6 +92,7 @@ fn the_coordinator_times_out_when_a_vote_is_missing() {
 #[test]
 fn restarted_coordinator_resends_an_undelivered_commit() {
     let crash = power_cut(0, EffectName::Send(about("Commit"), NodeId(1)), Survival::None);
+    // The crash follows the sending, so this Commit itself must be lost.
     let lost = lose(0, 1, "Commit", 1);
     let counts =
         run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &[crash, lost]);
@@ -102,6 +106,7 @@ fn restarted_coordinator_resends_an_undelivered_commit() {
 /// 3. The client queries c1.1: aborted, since it was addressed to the first incarnation.
 #[test]
 fn commit_record_lost_in_a_power_cut_is_presumed_aborted() {
+    // Right after the append and before its sync.
     let crash = power_cut(0, EffectName::Append(about("Commit")), Survival::None);
     let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &[crash]);
     assert_eq!(counts.answered, ["Aborted"]);
@@ -114,6 +119,7 @@ fn commit_record_lost_in_a_power_cut_is_presumed_aborted() {
 fn a_duplicate_commit_changes_nothing() {
     let from = Endpoint::Node(NodeId(0));
     let to = Endpoint::Node(NodeId(1));
+    // Long after the Ack, when the coordinator has forgotten the transaction.
     let again = MessageFault::Duplicate { after_us: 100_000 };
     let fault = Fault::Message(MessageAt { from, to, about: about("Commit"), nth: 1 }, again);
     let counts = run_clean(plan(2), vec![client_request(&[put(0), put(1)])], &[fault]);
@@ -134,6 +140,8 @@ fn inquiry_while_votes_are_collected_is_not_answered_with_aborted() {
         effect_name: EffectName::Send(about("Vote"), NodeId(0)),
         nth: 1,
     };
+    // n1 is down for 5 ms, so it inquires while the vote of n2 is under way. That takes 40 ms, less
+    // than the vote timeout of 150 ms.
     let faults = [Fault::Crash(voted, kill), delay(2, 0, "Vote", 40_000)];
     let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &faults);
     assert_eq!(counts.answered, ["Committed"]);
@@ -144,6 +152,8 @@ fn inquiry_while_votes_are_collected_is_not_answered_with_aborted() {
 /// 2. The third incarnation finds the Yes of the first and learns the decision.
 #[test]
 fn yes_vote_survives_a_second_crash_during_recovery() {
+    // Nothing or everything is left of the half-written snapshot: neither may hide the log before
+    // it.
     let twice = [Survival::None, Survival::All].map(|survival| {
         let first = power_cut(1, EffectName::Append(about("Committed")), Survival::None);
         let scratch = EffectName::Append(About { kind: "Snapshot", subject: None });
@@ -169,6 +179,7 @@ fn prepared_record_followed_by_an_unrelated_record_is_recovered() {
     let second_request = ClientRequest {
         client: ClientId(2),
         coordinator: NodeId(1),
+        // 10 ms after c1.1: that is prepared by then, and its Commit is delayed by 60 ms.
         think_us: 20_000,
         ..client_request(&[other])
     };
@@ -191,6 +202,7 @@ fn full_disk_aborts_the_transaction_and_the_node_restarts() {
         effect_name: EffectName::Append(about("Prepared")),
         nth: 1,
     };
+    // For 60 ms, so that the disk is still full when the node boots after its halt.
     let full = WriteFault { error: DiskError::NoSpace, keep_permille: 300, lasts_us: 60_000 };
     let counts = run_clean(
         plan(3),
@@ -205,6 +217,8 @@ fn full_disk_aborts_the_transaction_and_the_node_restarts() {
 /// lock.
 #[test]
 fn prepare_after_the_abort_takes_no_locks() {
+    // The first Prepare arrives long after the timeout of 150 ms, and the repeated one is lost: n1
+    // learns of the transaction when it is over.
     let faults = [delay(0, 1, "Prepare", 400_000), lose(0, 1, "Prepare", 2)];
     let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &faults);
     assert_eq!(counts.answered, ["Aborted"]);
@@ -218,8 +232,10 @@ fn prepare_after_the_abort_takes_no_locks() {
 fn duplicate_of_an_old_commit_does_not_overwrite_a_newer_value() {
     let from = Endpoint::Node(NodeId(0));
     let to = Endpoint::Node(NodeId(1));
+    // The client sends c1.2 10 ms after the answer to c1.1, so it is long committed by then.
     let again = MessageFault::Duplicate { after_us: 150_000 };
     let copy = Fault::Message(MessageAt { from, to, about: about("Commit"), nth: 1 }, again);
+    // The second Ack of c1.1 is the one for the copy.
     let acked = EffectName::Send(about("Ack"), NodeId(0));
     let at = EffectAt { node: NodeId(1), incarnation: 1, effect_name: acked, nth: 2 };
     let how = CrashKind::PowerCut(Survival::None);
@@ -236,7 +252,9 @@ fn duplicate_of_an_old_commit_does_not_overwrite_a_newer_value() {
 ///    doubt.
 #[test]
 fn late_yes_vote_is_answered_with_abort() {
+    // Twice the vote timeout of 150 ms.
     let late = [1, 2].map(|node| delay(node, 0, "Vote", 300_000));
+    // The votes for the repeated Prepare would arrive in time.
     let resent = [1, 2].map(|node| lose(node, 0, "Vote", 2));
     let faults = [late, resent].concat();
     let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &faults);

@@ -49,6 +49,7 @@ fn end() -> impl Strategy<Value = Endpoint> {
 }
 
 fn us() -> impl Strategy<Value = u64> {
+    // Up to 100 s, with any number of decimals.
     0u64..100_000_000
 }
 
@@ -149,6 +150,7 @@ fn crash() -> impl Strategy<Value = Crash> {
 }
 
 fn timed_fault() -> impl Strategy<Value = TimedFault> {
+    // A side may be empty: all endpoints may be on the other side of a random partition.
     let ends = || prop::collection::vec(end(), 0..4);
     prop_oneof![
         (ends(), ends(), us()).prop_map(|(from, to, for_us)| TimedFault::Cut { from, to, for_us }),
@@ -168,6 +170,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         Just(BarrierFault::Lie),
     ];
     prop_oneof![
+        // Beyond 113: the suffixes of 11 to 13 and of 111 to 113 are exceptions.
         (node(), end(), about(), 1u32..120, message_fault())
             .prop_filter("a link has two ends", |(from, to, ..)| *to != Endpoint::Node(*from))
             .prop_map(|(from, to, about, nth, fault)| {
@@ -285,6 +288,7 @@ const CLUSTER: &str = "cluster 2 nodes, 1 client";
 
 #[test]
 fn parse_error_has_line_column_and_expectation() {
+    // The empty line counts, so the line under test is the third.
     let of = |line| error_text(&[CLUSTER, "", line]);
     assert_eq!(
         of("lose 1st Voet c1.1 from n1 to n0").split(", found").next(),
@@ -423,6 +427,7 @@ fn parse_error_column_counts_non_ascii_characters() {
         "line 2, column 17: expected `ms`, `us` or `s`, found `µs`"
     );
     assert!(error_text(&[CLUSTER, "ïo"]).ends_with("found `ïo`"));
+    // A word of a megabyte must not become a message of a megabyte.
     assert!(error_text(&[CLUSTER, &"x".repeat(1_000_000)]).len() < 1_000);
     let marked = format!("\u{feff}{CLUSTER}");
     assert_eq!(Schedule::read(&PROTOCOL, &marked).map(|schedule| schedule.plan.nodes), Ok(2));

@@ -64,6 +64,7 @@ fn fault_free_schedule(count: u32) -> Schedule<Txn> {
     plan.nodes = 2;
     plan.clients = count;
     plan.fault_phase_us = 1_000_000;
+    // Base timing and no faults, so that only the requests matter.
     plan.timing = Default::default();
     plan.permanently_down = Vec::new();
     plan.encode_messages = false;
@@ -83,6 +84,7 @@ fn shrunk<K: Checker<CommitNode> + Clone + Default + Send + 'static>(
         ShrinkControl { stop: &AtomicBool::new(false), runs_max: 20_000, progress: &mut |_, _| {} };
     let shrunk =
         shrink(&CommitCheckedBy::<K>(PhantomData), schedule, control).expect("a violated property");
+    // The result is run once more, as the search must not report what it has not seen.
     let again =
         replay_world(&CommitCheckedBy::<K>(PhantomData), &shrunk.schedule, ()).run().violation;
     assert_eq!(again.as_ref(), Some(&shrunk.violation), "the replay has the reported violation");
@@ -172,6 +174,7 @@ fn shrink_stops_when_requested() {
     let mut stopped_at = None;
     let mut progress = |runs, _| {
         stop.store(true, Ordering::Relaxed);
+        // Only the first call: a candidate that was begun may still be adopted after the stop.
         stopped_at.get_or_insert(runs);
     };
     let control = ShrinkControl { stop: &stop, runs_max: 20_000, progress: &mut progress };

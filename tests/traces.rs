@@ -16,6 +16,7 @@ use stormglass_sim::trace::{Filter, Trace};
 fn every_scenario_matches_its_golden_trace() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let scenarios = files(&directory).expect("the directory of scenarios");
+    // If the wrong directory were read, the test would check nothing.
     assert!(scenarios.len() >= 12, "{} scenarios", scenarios.len());
     for path in scenarios {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();

@@ -17,6 +17,7 @@ use stormglass_sim::protocol::{BenchResult, BenchRun, Protocol};
 
 mod bare;
 
+// Odd, so that the median is one of the measured rates.
 const ROUNDS: u64 = 21;
 const TXNS: u32 = 100;
 /// Seeds per round: some hundred thousand messages each.
@@ -55,6 +56,7 @@ fn main() {
     ];
     for round in 0..=ROUNDS {
         for benchmark in &mut all {
+            // Every round has seeds of its own: none runs as many as 1,000.
             let rate = measure(benchmark, 1 + round * 1_000);
             // The first round only warms up.
             if round > 0 {

@@ -154,6 +154,8 @@ where
                 self.on_message_received(node, *from, message);
                 Ok(())
             }
+            // A request is known since its client asked, and a boot is judged at its first visible
+            // effect.
             Fact::Input(Input::Request { .. } | Input::Wake) | Fact::Process(ProcessFact::Boot) => {
                 Ok(())
             }
@@ -163,6 +165,7 @@ where
                 self.coverage.on_refused();
                 Ok(())
             }
+            // A node that halts keeps its page cache, like one that is killed.
             Fact::Process(ProcessFact::Killed(_) | ProcessFact::Halted(_)) => {
                 self.recovery.on_kill(node);
                 self.on_crash(node);
@@ -194,6 +197,7 @@ where
                 match response.outcome {
                     Outcome::Unknown => self.coverage.on_unknown(),
                     Outcome::Committed { .. } => self.model.answer_committed(at_us, *id),
+                    // Only committed requests have a place in the order of real time.
                     Outcome::Aborted { .. } => {}
                 }
                 Ok(())
@@ -245,6 +249,7 @@ impl AtomicCommitChecker {
                 }
                 Ok(())
             }
+            // A boot may begin with this, and its disk is read back before the first change.
             DiskOp::Remove { file: FileId::Scratch } => self.recovery.on_boot_writes(node, disk),
             DiskOp::Remove { file } => removal::check(node, *file, disk),
             // A snapshot is written as the scratch file and renamed, so none is appended to.
@@ -265,10 +270,13 @@ impl AtomicCommitChecker {
         bytes: &[u8],
         disk: &Disk,
     ) -> Result<(), Violation> {
+        // Bytes that are too short for a frame become an empty payload, which is reported as no
+        // record.
         let payload = wal::payload(bytes).unwrap_or_default();
         let view =
             RecordView::of(payload).map_err(|error| recovery::malformed_record(node, &error))?;
         let RecordHeader { kind, tx, .. } = view.header;
+        // The disk is as it was before the append, so the record ends so much later.
         let end = disk.len(file).unwrap_or(0) + bytes.len() as u64;
         // First: what follows asks for the transaction and for the index of its record.
         self.model.append(node, file, end, view.header);
@@ -329,6 +337,7 @@ impl AtomicCommitChecker {
     ) -> Result<(), Violation> {
         self.isolation.check_granted(node, tx, &ops)?;
         let tx_state = self.model.transaction(tx);
+        // The most elementary condition first, as a run reports one violation only.
         decisions::check_commits_own(node, tx_state)?;
         write_ahead::check_not_aborted(node, tx_state)?;
         decisions::check_votes(node, tx_state)?;
@@ -359,6 +368,8 @@ impl AtomicCommitChecker {
             self.coverage.on_failed_barrier(disk.first_failure());
             return Ok(());
         }
+        // The disk is asked, not the barrier: a drive that lies reports success and makes nothing
+        // durable.
         let count = self.model.newly_durable(node, disk);
         for index in 0..count {
             let (tx, kind) = self.model.pending_record(node, index);
@@ -384,6 +395,7 @@ impl AtomicCommitChecker {
             }
             RecordKind::Committed => self.on_decided(node, tx, Decision::Committed),
             RecordKind::Aborted => self.on_decided(node, tx, Decision::Aborted),
+            // END is not forced, and nothing waits until it is durable.
             RecordKind::End => Ok(()),
         }
     }
@@ -458,6 +470,7 @@ impl AtomicCommitChecker {
                 self.on_request_committed(node, *tx, request)?;
             }
         }
+        // Last, as it takes the state that everything above reads.
         self.recovery.begin_incarnation(node, state);
         Ok(true)
     }
@@ -516,6 +529,7 @@ impl AtomicCommitChecker {
         let tx = message.tx;
         self.liveness.on_message_received(node, from, message);
         match &message.body {
+            // A vote or an Ack counts at the coordinator of its transaction only.
             Body::Ack { .. } if tx.coordinator == node => self.model.receive_ack(tx, from),
             Body::Vote(Vote::Yes { .. }) if tx.coordinator == node => {
                 self.model.receive_yes(tx, from);
@@ -593,6 +607,7 @@ impl AtomicCommitChecker {
             liveness::check_clients_answered(&self.model)?;
             self.isolation.check_account_total()?;
         }
+        // Other workloads may configure nodes that compact at another length.
         if self.liveness.expects_probe() {
             liveness::check_logs_bounded(files, &self.model)?;
         }
@@ -600,6 +615,7 @@ impl AtomicCommitChecker {
     }
 
     fn on_ended(&mut self) -> Result<(), Violation> {
+        // Before anything that a permanently down node excuses: it excuses no wrong order.
         self.isolation.check_serialisable(&self.model)?;
         if self.model.has_permanently_down_nodes() {
             return Ok(());

@@ -41,8 +41,10 @@ fn wrong_usage_gets_a_one_line_error() {
         ("hunt --txns 0", "1..=1000000"),
         ("hunt --profile windy", "possible values: swarm, calm"),
         ("hunt --moon full", "'--moon'"),
+        // The range of seeds excludes its end, so the greatest number of 64 bits is no seed.
         ("hunt --first-seed 18446744073709551615", "seeds go up to 18446744073709551614"),
         ("hunt --first-seed 18446744073709551616", "'--first-seed <FIRST_SEED>'"),
+        // A near miss is answered with the flag that was meant.
         ("hunt --seed 7", "'--seeds'"),
         ("hunt --seeds 1e5", "expected a whole number"),
         ("replay", "<SEED|FILE|DIR>"),
@@ -57,6 +59,8 @@ fn wrong_usage_gets_a_one_line_error() {
         ("replay 7 --from-ms 9 --to-ms 8", "--from-ms 9 is after --to-ms 8"),
         ("replay ../regressions --from-ms 5", "takes no other flags"),
         ("shrink ../tests/scenarios/commit.schedule --nodes 3", "has its own settings"),
+        // Tests run in the directory of the package, so this file exists; a shrink must not replace
+        // it.
         ("shrink 0 --profile lying-disk -o Cargo.toml", "Cargo.toml exists already"),
         (
             "diff ../tests/scenarios/commit.schedule ../tests/scenarios/commit.schedule --nodes 3",
@@ -88,6 +92,7 @@ fn help_and_version_exit_with_0() {
 /// A hunt ends at the greatest seed and does not wrap around to 0.
 #[test]
 fn hunt_ends_at_the_last_seed() {
+    // Fifteen seeds before the end, and so much time that it is not the limit.
     let output = sim("hunt --first-seed 18446744073709551600 --seconds 60");
     let output_text = text(&output.stdout);
     assert!(output_text.starts_with("15 seeds in "), "{output_text}");
@@ -97,6 +102,7 @@ fn hunt_ends_at_the_last_seed() {
 /// A failure is reported even if its schedule cannot be written.
 #[test]
 fn failure_is_reported_when_its_file_cannot_be_written() {
+    // Nothing can be created below a device, not even by root.
     let output = sim("hunt --seeds 500 --profile lying-disk --save /dev/null/no");
     let output_text = text(&output.stdout);
     assert_eq!(output.status.code(), Some(10), "{output_text}");
@@ -144,6 +150,7 @@ fn output_errors_do_not_hide_the_exit_code() {
         [(violation, 10), ("profiles", 0), ("replay 7", 0), ("check-determinism --seeds 2", 0)]
     {
         let (reader, writer) = std::io::pipe().expect("a pipe");
+        // Without a reader, every write to the pipe fails.
         drop(reader);
         let to_closed_pipe = exit_code_and_stderr(line, writer.into());
         assert_eq!(to_closed_pipe, (Some(code), String::new()), "{line}");
@@ -165,8 +172,12 @@ fn directory_replay_exits_with_the_worst_code_and_lists_unreached_faults() {
     let directory = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("worst");
     let _none = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).expect("a directory");
+    // The default fault phase ends at 500 ms, so neither of the two happens.
     let too_late = "cluster 2 nodes, 1 client\nrequest c1.1 to n0 after 600 ms: put k=1 @n0\nat 700 ms pause n1 for 3 ms\n";
+    // The sync of the very first snapshot: the first visible effect already depends on it.
     let lying_disk = "cluster 1 node, 1 client\nsync-lies n0 incarnation 1 at 1st sync following append Snapshot\n";
+    // One that cannot be read, one with entries that are too late, and one with a violation, which
+    // is the worst of the three results.
     for (name, schedule_file) in
         [("a", "\u{feff}fault-phase 130 \u{b5}s"), ("b", too_late), ("c", lying_disk)]
     {
@@ -203,6 +214,7 @@ fn shrink_reports_its_result_when_the_file_cannot_be_written() {
     std::fs::create_dir_all(&directory).expect("a directory");
     let schedule_file = directory.join("original.schedule");
     let shorter = directory.join("shorter.schedule");
+    // The file expects another property than the run violates; the result must name the right one.
     let lying_disk = "expect violation of W2 CommitIsDurableFirst\ncluster 1 node, 1 client\nsync-lies n0 incarnation 1 at 1st sync following append Snapshot\n";
     std::fs::write(&schedule_file, lying_disk).expect("a file");
     let output = sim(&format!("shrink {} -o {}", schedule_file.display(), shorter.display()));

@@ -113,6 +113,7 @@ impl<'a> FieldReader<'a> {
             // 254 would be a 128-bit integer, which no record has; 255 is reserved by the format.
             _ => return None,
         };
+        // Little-endian, so that the bytes which are not in the encoding are the upper ones.
         let mut buffer = [0; 8];
         buffer[..width].copy_from_slice(self.bytes(width)?);
         Some(u64::from_le_bytes(buffer))
@@ -145,6 +146,7 @@ impl<'a> FieldReader<'a> {
     #[inline]
     pub fn text(&mut self) -> Option<&'a str> {
         let len = self.unsigned_as()?;
+        // Damaged bytes need not be text.
         std::str::from_utf8(self.bytes(len)?).ok()
     }
 }
@@ -155,7 +157,9 @@ mod tests {
 
     #[test]
     fn field_reader_returns_the_encoded_values() {
+        // Both sides of each border between one, two, four and eight bytes.
         let unsigned = [0, 250, 251, 65_535, 65_536, u64::from(u32::MAX), 1 << 32, u64::MAX];
+        // After zigzag encoding 125 is 250, the last of one byte, and -126 is 251.
         let signed = [0, -1, 1, 125, -126, 40_000, i64::MIN, i64::MAX];
         let bytes = encode(&(unsigned, signed, "text"));
         let mut reader = FieldReader::new(&bytes);

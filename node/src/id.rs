@@ -75,6 +75,7 @@ impl Add for Micros {
 impl Sub for Micros {
     type Output = Micros;
     fn sub(self, rhs: Micros) -> Micros {
+        // A duration is not negative.
         Micros(self.0.saturating_sub(rhs.0))
     }
 }
@@ -109,6 +110,7 @@ impl fmt::Display for Time {
 /// Milliseconds with microsecond digits: `1.083`.
 impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As one text, so that a width applies to all of it.
         f.pad(&format!("{}.{:03}", self.0 / 1_000, self.0 % 1_000))
     }
 }

@@ -159,6 +159,7 @@ impl Hex {
         // A log is an input like any other: a character that is no digit makes the text invalid,
         // and not the program panic.
         let digit = |byte: u8| char::from(byte).to_digit(16);
+        // An odd number of digits leaves a chunk of one, whose missing second digit is `None`.
         let pairs = self.0.as_bytes().chunks(2);
         pairs.map(|pair| u8::try_from(digit(pair[0])? << 4 | digit(*pair.get(1)?)?).ok()).collect()
     }

@@ -95,6 +95,7 @@ pub fn frame_len(bytes: &[u8]) -> Result<Option<usize>, WireError> {
         Some(&version) if version != VERSION => return Err(WireError::Version { found: version }),
         Some(_) | None => {}
     }
+    // After the version, as another version may have its length elsewhere.
     let Some(length) = bytes.get(3..7) else { return Ok(None) };
     let length = u32::from_le_bytes(length.try_into().expect("four bytes"));
     Ok(Some(HEADER_BYTES + length as usize))
@@ -111,12 +112,14 @@ pub fn decode_frame<M: DeserializeOwned>(frame: &[u8]) -> Result<M, WireError> {
     if header[..2] != MAGIC {
         return Err(WireError::Magic);
     }
+    // Before the rest, whose meaning depends on it.
     if header[2] != VERSION {
         return Err(WireError::Version { found: header[2] });
     }
     if header[3..7] != (payload.len() as u64).to_le_bytes()[..4] {
         return Err(WireError::Length(frame.len()));
     }
+    // Before the payload is decoded, so that the decoder sees only what a peer has sent.
     if header[7..11] != checksum(frame).to_le_bytes() {
         return Err(WireError::Checksum);
     }
@@ -124,6 +127,7 @@ pub fn decode_frame<M: DeserializeOwned>(frame: &[u8]) -> Result<M, WireError> {
 }
 
 fn checksum(frame: &[u8]) -> u32 {
+    // Without the four bytes of the checksum itself.
     crc32c::crc32c_append(crc32c::crc32c(&frame[..7]), &frame[HEADER_BYTES..])
 }
 

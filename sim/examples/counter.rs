@@ -22,6 +22,7 @@ struct Counter<const SKIPS_SYNC_DIR: bool> {
 impl<const F: bool> Counter<F> {
     fn write(&mut self, out: &mut Outbox<Self>) {
         let about = About { kind: "Value", subject: None };
+        // With the inverse of the value behind it, a torn record is recognised without a checksum.
         out.append(
             self.file,
             about,
@@ -31,6 +32,7 @@ impl<const F: bool> Counter<F> {
         if !F {
             out.disk(DiskOp::SyncDir { op: OpId(1) });
         }
+        // The reply waits for as many completions as there are barriers.
         self.barriers_under_way = if F { 1 } else { 2 };
     }
 }
@@ -62,6 +64,7 @@ impl<const F: bool> Node for Counter<F> {
         let mut value = 0;
         for (file, bytes) in boot.contents()? {
             value = value.max(max_intact_value(bytes));
+            // A new file, so that nothing is appended behind what may be torn.
             next = if let FileId::Wal(k) = file { k + 1 } else { next };
         }
         let mut node =
@@ -77,6 +80,7 @@ impl<const F: bool> Node for Counter<F> {
                 self.value += 1;
                 self.write(out);
             }
+            // No later sync would write what this one has lost, so the node ends.
             Input::DiskDone { result: Err(error), .. } => out.halt(HaltReason::DiskFailed(error)),
             Input::DiskDone { .. } => self.barriers_under_way -= 1,
             Input::Request { .. } | Input::Message { .. } | Input::Wake => {}

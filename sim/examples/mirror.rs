@@ -56,6 +56,7 @@ impl<const B: bool> Mirror<B> {
         let Some((_, holders, _)) = &self.put else { return };
         let missing = self.others.iter().filter(|other| !holders.contains(other));
         missing.for_each(|other| out.send(*other, MirrorMessage::Copy(self.value)));
+        // Longer than a round trip and a sync take without faults.
         self.resend_at = Some(now + Micros::millis(20));
     }
 }
@@ -106,6 +107,7 @@ impl<const B: bool> Node for Mirror<B> {
                 self.put = Some((id, BTreeSet::new(), 0));
                 self.write(self.value + 1, out);
             }
+            // No Ack yet: n0 repeats the copy, and then the value is durable.
             Input::Message { message: MirrorMessage::Copy(value), .. }
                 if self.barriers == 0 && value > self.value =>
             {
@@ -116,6 +118,7 @@ impl<const B: bool> Node for Mirror<B> {
             }
             Input::Message { from, message: MirrorMessage::Ack(value) } if value == self.value => {
                 let Some((id, holders, acks)) = &mut self.put else { return };
+                // The deliberate bug: with `B` a second Ack of a node counts, too.
                 *acks += usize::from(holders.insert(from) || B);
                 if *acks >= self.others.len() {
                     out.reply(*id, value);
@@ -124,6 +127,7 @@ impl<const B: bool> Node for Mirror<B> {
                 }
             }
             Input::DiskDone { result: Err(error), .. } => out.halt(HaltReason::DiskFailed(error)),
+            // Data and name have a barrier each, and the value is durable after both.
             Input::DiskDone { .. } if self.barriers > 1 => self.barriers = 1,
             Input::DiskDone { .. } => {
                 self.barriers = 0;

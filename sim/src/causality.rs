@@ -46,6 +46,7 @@ impl CausalTrace {
         let Some(last) = self.facts.len().checked_sub(1) else { return Vec::new() };
         let mut in_past = vec![false; self.facts.len()];
         in_past[last] = true;
+        // No recursion, as the past of a fact may be nearly the whole run.
         let mut worklist = vec![last];
         while let Some(at) = worklist.pop() {
             for &cause in &self.facts[at].causes {
@@ -99,6 +100,8 @@ impl CausalTrace {
     }
 
     fn index_fact<N: Node>(&mut self, observation: &Observation<'_, N>, at: usize) {
+        // A later message of the same kind and subject replaces the earlier: a received one is
+        // explained by the last that was sent.
         if let Fact::Effect(Effect::Send { to, message }, _) = observation.fact {
             self.sent.insert((observation.node, *to, message.about()), at);
         }

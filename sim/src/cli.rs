@@ -60,6 +60,7 @@ impl Exit {
 
     fn of(violation: &Violation) -> Exit {
         match violation {
+            // The run says nothing about the node, so this is no violation of safety.
             Violation { property: HARNESS_NEVER_PANICS, .. } => Exit::Other,
             Violation { liveness: true, .. } => Exit::Liveness,
             Violation { .. } => Exit::Safety,

@@ -40,6 +40,7 @@ impl<E: Copy> EventQueue<E> {
     /// Schedules `event` at `at_us`.
     #[inline]
     pub fn push(&mut self, at_us: u64, event: E) {
+        // A sequence that wrapped around would silently reorder events of one time.
         self.sequence = self.sequence.checked_add(1).expect("a run has fewer than 2^32 events");
         let entry = Entry { at_us, sequence: self.sequence, event };
         let count = self.near.len();
@@ -58,6 +59,8 @@ impl<E: Copy> EventQueue<E> {
             index -= 1;
         }
         if index == scan_from && scan_from > 0 {
+            // The place is beyond the scanned part: it is searched for, and all events after it
+            // move at once.
             let insert_at = self.near[..scan_from].partition_point(|other| other.at_us > at_us);
             self.near.copy_within(insert_at..scan_from, insert_at + 1);
             index = insert_at;
@@ -73,6 +76,8 @@ impl<E: Copy> EventQueue<E> {
             self.far.extend(self.near.drain(..NEAR_MAX / 2).map(Reverse));
         }
         match self.near.partition_point(|other| other.at_us > entry.at_us) {
+            // Later than the whole list, and perhaps later than some of the heap: only the heap can
+            // order it.
             0 if !self.far.is_empty() => self.far.push(Reverse(entry)),
             index => self.near.insert(index, entry),
         }
@@ -92,6 +97,7 @@ impl<E: Copy> EventQueue<E> {
     fn refill(&mut self) {
         let next = std::iter::from_fn(|| self.far.pop()).take(NEAR_MAX / 2);
         self.near.extend(next.map(|Reverse(entry)| entry));
+        // The heap gives the next event first, and the list has it last.
         self.near.reverse();
     }
 
@@ -187,6 +193,8 @@ mod tests {
                 }
                 prop_assert_eq!(queue.is_empty(), model.is_empty());
             }
+            // Halved times collide and a third of the events goes: neither may change the order of
+            // the rest.
             queue.retime(|at_us, event| (event % 3 > 0).then_some(at_us / 2));
             let mut kept: Vec<(u64, u32)> = model.into_iter().filter(|(_, event)| event % 3 > 0).collect();
             kept.sort_by_key(|(at_us, _)| at_us / 2);

@@ -99,6 +99,7 @@ fn hash_disk_op(op: &DiskOp, bytes: &[u8], fingerprint: &mut Fingerprint) -> u64
             fingerprint.fold_bytes(bytes);
             hash_about(*of)
         }
+        // The kind of the operation lies above every length and every number of a barrier.
         DiskOp::Truncate { len, .. } => (1 << 50) ^ len,
         DiskOp::Rename { .. } => 2 << 50,
         DiskOp::Remove { .. } => 3 << 50,
@@ -109,6 +110,7 @@ fn hash_disk_op(op: &DiskOp, bytes: &[u8], fingerprint: &mut Fingerprint) -> u64
 
 fn hash_message_fault(fault: MessageFault) -> u64 {
     match fault {
+        // The kind lies above every time: 2^40 microseconds are twelve days.
         MessageFault::Lose => 1 << 40,
         MessageFault::Duplicate { after_us } => (2 << 40) ^ after_us,
         MessageFault::Delay { by_us } => (3 << 40) ^ by_us,
@@ -149,6 +151,7 @@ fn hash_about(about: About) -> u64 {
     let subject = match about.subject {
         None => 0,
         Some(Subject::Request(id)) => hash_request(id),
+        // Inverted, so that the number 0 differs from no subject at all.
         Some(Subject::Number(number)) => !number,
     };
     // The multiplication spreads the subject over all bits; kinds fill the rest.

@@ -23,6 +23,7 @@ pub fn hash(key: u64, coordinate: u64) -> u64 {
 /// multiply.
 #[inline]
 pub fn below(random: u64, bound: u64) -> u64 {
+    // Not exactly uniform, but off by less than bound / 2^64, and without a loop or a division.
     ((u128::from(random) * u128::from(bound)) >> 64) as u64
 }
 
@@ -36,6 +37,7 @@ pub fn between(random: u64, low: u64, high: u64) -> u64 {
 /// above 5 means.
 #[inline]
 pub fn exponential(random: u64, mean: u64) -> u64 {
+    // The upper five bits choose one of 32 quantiles; these are in 256ths.
     (u64::from(QUANTILES[(random >> 59) as usize]) * mean) >> 8
 }
 
@@ -74,6 +76,7 @@ impl Fingerprint {
             self.fold(u64::from_le_bytes(chunk.try_into().expect("a chunk of eight")));
         }
         let mut last = [0; 8];
+        // Padded with zeros; the length distinguishes them from bytes that are zero.
         let rest = chunks.remainder();
         if !rest.is_empty() {
             last[..rest.len()].copy_from_slice(rest);
@@ -83,6 +86,8 @@ impl Fingerprint {
 
     /// The fingerprint so far.
     pub fn value(self) -> u64 {
+        // The low bits of a product depend on the low bits of its factors only, so it is mixed once
+        // more.
         hash(self.0, 0)
     }
 }
@@ -111,6 +116,7 @@ mod tests {
         let mut fingerprint = Fingerprint::default();
         fingerprint.fold(1);
         fingerprint.fold_bytes(b"hello, world");
+        // Fixed: with another number, every fingerprint that is written down would be invalid.
         assert_eq!(fingerprint.value(), 17_090_890_807_031_682_083);
     }
 }

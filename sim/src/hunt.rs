@@ -77,6 +77,8 @@ pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progres
             scope.spawn(|| {
                 loop {
                     let end = options.seeds.end;
+                    // Not an addition, which would wrap around to seed 0 at the end of the range of
+                    // seeds.
                     let taken = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
                         (first < end).then(|| block_end(first, end))
                     });
@@ -123,6 +125,7 @@ fn run_block<P: Protocol>(
     let mut fingerprint = Fingerprint::default();
     let mut block_report = HuntReport::default();
     let first = seeds.start;
+    // One world for all seeds of the block, since a world in used memory allocates little.
     let mut reused_world = None;
     for seed in seeds {
         let drawn = draw_run(protocol, &options.setup, seed);
@@ -156,6 +159,7 @@ fn run_block<P: Protocol>(
             }
         }
     }
+    // Once for each block and not for each seed, so that threads seldom wait for each other.
     let mut shared = shared.lock().expect("no worker has panicked");
     shared.block_fingerprints.insert(first, fingerprint.value());
     shared.report.seeds += block_report.seeds;

@@ -116,6 +116,7 @@ impl Default for Timing {
     fn default() -> Self {
         Timing {
             key: None,
+            // A wide range, so that messages on one link overtake each other without any fault.
             latency_us: (500, 5_000),
             tail_us: 0,
             client_us: (100, 1_000),
@@ -170,6 +171,7 @@ impl Timing {
     /// The length of the `ordinal`th barrier of an incarnation.
     #[inline]
     pub fn barrier_us(&self, node: NodeId, incarnation: u32, ordinal: u32) -> u64 {
+        // 20 bits for the incarnation: no node boots a million times in a run.
         let stream = BARRIER_DOMAIN | (u64::from(node.0) << 20) | u64::from(incarnation);
         between(self.random(stream, ordinal), self.sync_us.0, self.sync_us.1)
     }
@@ -183,6 +185,7 @@ impl Timing {
     /// The entropy of an incarnation.
     pub fn entropy(&self, node: NodeId, incarnation: u32) -> u64 {
         hash(
+            // Base timing has no key, but its nodes need entropy as well.
             self.key.unwrap_or(0) ^ BOOT_DOMAIN,
             (u64::from(node.0) << 32) | u64::from(incarnation),
         )

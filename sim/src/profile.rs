@@ -378,17 +378,21 @@ fn draw_disk_rates(rng: &mut Rng, rates: &mut Rates) {
 
 fn draw_clock_rates(rng: &mut Rng, rates: &mut Rates) {
     rates.pauses = rng.size(0, 4);
+    // Many times every timeout: a node that compared the times of two clocks would be noticed.
     rates.offset_us_max = if rng.chance(1, 2) { rng.between(1, 10_000_000) } else { 0 };
+    // A tenth: properties with a bound on time may assume that no clock drifts more.
     rates.drift_ppm_max = rng.size_or_zero(2, 1, 100_000);
     rates.jumps = rng.size(0, 4);
 }
 
 fn draw_opt_in_rates(profile: Profile, rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     if profile == Profile::Garbled {
+        // All messages, since those without a flipped bit must decode as well.
         plan.encode_messages = true;
         rates.flip = rng.size(300, 6_500);
     }
     if profile == Profile::BitRot {
+        // Never rarely: damage after a crash is what this profile is for.
         rates.damage = rng.size(10_000, 65_535);
     }
     if profile == Profile::LyingDisk {

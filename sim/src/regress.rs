@@ -46,6 +46,7 @@ pub fn read<P: Protocol>(
         Err(error) => return Err(ReadScheduleError::Io { path, error }),
     };
     Schedule::read(protocol, &text).map_err(|error| {
+        // The columns of an error do not count a byte order mark, which the reader has skipped.
         let line =
             text.trim_start_matches('\u{feff}').lines().nth(error.line - 1).unwrap_or_default();
         // Of a very long line only the part around that place; and no control characters.
@@ -172,6 +173,7 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>, ListSchedulesError> {
     let mut paths =
         paths.map_err(|error| ListSchedulesError { directory: directory.to_path_buf(), error })?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "schedule"));
+    // Directories are listed in any order, and reports must not depend on it.
     paths.sort();
     Ok(paths)
 }

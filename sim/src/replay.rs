@@ -92,10 +92,12 @@ pub fn record<P: Protocol>(
     seed: u64,
 ) -> (RunOutcome, Schedule<P::Request>) {
     let drawn = draw_run(protocol, setup, seed);
+    // Copied before the run, which consumes what was drawn.
     let plan = drawn.plan.clone();
     let requests = drawn.requests.clone();
     let mut world = world(protocol, drawn, Recording::new, ());
     let outcome = world.run();
+    // A recorded schedule expects that the bug is fixed, whatever this run has violated.
     let expectation = Expectation::NoViolation(
         outcome.violation.as_ref().map(|violation| violation.property.to_string()),
     );

@@ -155,6 +155,7 @@ impl<O> Schedule<O> {
             .map(|planned| (format!("request {}", planned.id), Micros(planned.after_us)));
         let timed_faults = self.faults.iter().filter_map(|fault| match fault {
             Fault::At(at_us, timed_fault) => Some((timed_fault.to_string(), Micros(*at_us))),
+            // The chooser itself knows which of these it has not returned: they are in `unused`.
             Fault::Message(..)
             | Fault::Crash(..)
             | Fault::Barrier(..)
@@ -164,6 +165,8 @@ impl<O> Schedule<O> {
         let end = Micros(self.plan.fault_phase_us);
         let late = requests
             .chain(timed_faults)
+            // A request waits for the one before it, so an earlier one may be late, too. Listed is
+            // only what certainly cannot happen.
             .filter(|(_, at)| at.0 >= end.0)
             .map(|(what, at)| format!("{what} after {at} ms: the fault phase ends at {end} ms"));
         unused.into_iter().map(|fault| fault.to_string()).chain(late).collect()

@@ -126,6 +126,7 @@ pub fn shrink<P: Protocol>(
     let mut search = Search::new(protocol, schedule, control)?;
     let minimum = minimise(&mut search, rebuild);
     let (mut best, violation, runs) = search.into_best();
+    // A note of the original described the original run.
     best.note = vec![end_with_full_stop(&violation.reason)];
     Some(ShrinkReport {
         schedule: best,

@@ -66,6 +66,8 @@ impl<N: Node> Simulation<N> {
             config: Box::new(config),
             generate_request: None,
             setup,
+            // Longer than a request with a sync takes without faults, so that clients resend only
+            // what was lost or is slow.
             retry_us: 20_000,
             checker: (),
             seeds: 500,
@@ -236,6 +238,7 @@ where
         let planned = (0..count).map(|nth| {
             let (node, request) = generate_request(rng);
             let id = RequestId {
+                // In turn, so that every client has about as many.
                 client: ClientId(1 + nth % plan.clients).into(),
                 serial: 1 + nth / plan.clients,
                 attempt: 0,

@@ -57,6 +57,7 @@ impl Trace {
             return false;
         }
         let Some(wanted) = request else { return true };
+        // Without the attempt: a retry belongs to the request that it repeats.
         let about = observation.fact.request();
         about.is_some_and(|id| (id.client, id.serial) == (wanted.client, wanted.serial))
     }
@@ -219,6 +220,7 @@ const DETAIL_MAX: usize = 120;
 fn write_detail(of: &impl Label, abbreviate: bool, line: &mut String) -> fmt::Result {
     let from = line.len();
     of.detail(line)?;
+    // Also `None` within a character: a text that cannot be cut there is shown in full.
     let Some(head) = line.get(from..from + DETAIL_MAX).filter(|_| abbreviate) else {
         return Ok(());
     };

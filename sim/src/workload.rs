@@ -205,6 +205,7 @@ impl<N: Node> RetryingClients<N> {
 
 impl<N: Node> Workload<N> for RetryingClients<N> {
     fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
+        // A client that resends for ever would keep the cluster from becoming quiescent.
         if self.stopped {
             return;
         }
@@ -214,6 +215,7 @@ impl<N: Node> Workload<N> for RetryingClients<N> {
                     self.plan_next(now_us, client, actions);
                 }
             }
+            // Answers come twice and late: only one to the current request counts.
             ClientEvent::Answer { id, .. } => {
                 let client = ClientId::try_from(id.client).expect("the receiver of the response");
                 if self.current(client).is_some_and(|current| current.id == id) {
@@ -228,6 +230,7 @@ impl<N: Node> Workload<N> for RetryingClients<N> {
                 }
             }
             ClientEvent::Healed => self.stopped = true,
+            // Which request shows that the system still works depends on the protocol.
             ClientEvent::Probe => {}
         }
     }

@@ -141,6 +141,7 @@ where
         let plan = self.run.plan();
         self.network.reset(usize::from(plan.nodes), plan.clients as usize);
         self.hosts.truncate(usize::from(plan.nodes));
+        // Hosts are reset and not replaced: the disks keep their memory for the next run.
         self.hosts.iter_mut().for_each(Host::reset);
         for id in self.hosts.len() as u16..plan.nodes {
             self.hosts.push(Host::new(NodeId(id)));
@@ -150,6 +151,8 @@ where
     /// Runs to the end or to the first violation. A panic of a node is the violation
     /// `NodeNeverPanics`.
     pub fn run(&mut self) -> RunOutcome {
+        // After a panic only the monitor is read, and no caller runs this world again, so it does
+        // not matter what the unwinding has left half done.
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.run_events()));
         if let Err(cause) = outcome {
             self.run.monitor.on_panic(&*cause);
@@ -195,10 +198,13 @@ where
     C: Chooser,
 {
     fn run_events(&mut self) {
+        // A message to a node that is down is lost, so every process exists before the first client
+        // acts.
         for id in 0..self.run.plan().nodes {
             self.boot(NodeId(id));
         }
         self.notify_clients(ClientEvent::Start);
+        // The model of a checker means nothing after a violation, so no further event is handled.
         while !self.run.monitor.is_violated() {
             match self.run.timeline.pop() {
                 Next::Event(event) => {
@@ -214,6 +220,8 @@ where
                     if self.run.timeline.in_probe() || self.has_permanently_down_nodes() {
                         return;
                     }
+                    // Only a quiescent cluster with all of its nodes is probed: a node that stays
+                    // down would block the probe for a good reason, and it would say nothing.
                     self.run.timeline.begin_probe();
                     self.notify_clients(ClientEvent::Probe);
                     // Without any request of the probe there is nothing to wait for.
@@ -241,6 +249,7 @@ where
             };
             self.observe_cluster(&Fact::Run(RunFact::Quiesced { quiet, files: &files }));
         }
+        // Otherwise the probe follows, and the run ends after it.
         if in_probe || !quiet || self.has_permanently_down_nodes() {
             self.finish();
         }
@@ -271,6 +280,8 @@ where
     }
 
     fn begin_timed_fault(&mut self, index: u32) {
+        // The end of the fault phase drops the timed faults that are still queued. Should one
+        // remain, it does not happen either.
         if !self.run.timeline.in_fault_phase() {
             return;
         }
@@ -282,6 +293,8 @@ where
                 self.network.update_partitions(&from, &to, |partitions| partitions + 1);
                 self.run.timeline.push_after(for_us, Event::TimedFaultEnds { index });
             }
+            // No event for the end of a clog: a message that finds its link clogged is queued again
+            // for the time at which the clog ends.
             TimedFault::Clog { from, to, for_us, swizzle } => {
                 let until_us = self.run.timeline.now_us() + for_us;
                 self.network.clog(from, to, until_us, swizzle);
@@ -304,6 +317,8 @@ where
     }
 
     fn end_timed_fault(&mut self, index: u32) {
+        // Healing sets the number of partitions of every link to 0. A partition that ends after
+        // that must not be subtracted from it.
         if self.run.timeline.in_fault_phase()
             && let TimedFault::Cut { from, to, .. } = self.run.faults.timed(index)
         {
@@ -314,6 +329,8 @@ where
     /// Begins the phase of recovery: links heal, nodes boot and pending events are re-timed. Nodes
     /// that are permanently down lose power and stay down (P6).
     fn heal(&mut self) {
+        // The phase changes first: from here on no delay has a tail, and the nodes that stay down
+        // do not boot.
         self.run.timeline.begin_recovery(self.run.plan().recovery_timeout_us);
         self.run.faults.end();
         self.network.heal();
@@ -342,11 +359,15 @@ where
         let network = &self.network;
         self.run.timeline.retime(|at_us, event| match event {
             Event::Deliver { slot } => {
+                // A message that was displaced (N8) has no key. Its event only frees the slot, so
+                // any time will do.
                 let (link, ordinal, is_client_link) = network.timing_key(slot).unwrap_or_default();
                 let delay_us = timing.delay_us(link, ordinal, is_client_link, false);
                 Some(at_us.clamp(now_us, now_us + delay_us))
             }
             Event::Barrier { node, incarnation, op, outcome } => {
+                // The outcome stays: a failure that was decided in the fault phase is still
+                // reported, and the node halts in recovery.
                 let succeeds = matches!(outcome, BarrierOutcome::Done | BarrierOutcome::Slow);
                 let duration_us = timing.barrier_us(NodeId(node), incarnation, op);
                 Some(if succeeds {
@@ -355,7 +376,10 @@ where
                     at_us.min(now_us + duration_us)
                 })
             }
+            // Clients have true time and no faults, so their timers are not moved.
             Event::Timer { .. } => Some(at_us.max(now_us)),
+            // Wakes are queued anew below, and boots by the caller; timed faults end with their
+            // phase.
             Event::Wake { .. } | Event::Boot { .. } | Event::TimedFault { .. } => None,
             Event::TimedFaultEnds { .. } | Event::Heal => None,
         });
@@ -404,6 +428,8 @@ where
 
     fn deliver(&mut self, slot: u32) {
         let Some(receiver) = self.network.receiver(&mut self.run, slot) else { return };
+        // The numbers of clients are those after the nodes: a client has no host, and is never
+        // paused.
         if let Some(host) = self.hosts.get_mut(receiver)
             && host.postpone_if_paused(&mut self.run, Event::Deliver { slot })
         {
@@ -432,6 +458,8 @@ where
     #[inline(always)]
     fn step(&mut self, id: NodeId, input: Input<N>) {
         let host = &mut self.hosts[usize::from(id.0)];
+        // The checker sees the input before the node does, as the effects of the step are judged by
+        // it.
         host.observe_inline(&mut self.run, &Fact::Input(&input));
         if self.run.monitor.is_violated() {
             return;
@@ -452,6 +480,7 @@ where
             let alive = match effect {
                 Effect::Send { .. } | Effect::Reply { .. } => self.perform_send(id, effect),
                 Effect::Disk(_) => self.perform_disk_op(id, &effect, bytes),
+                // No crash after a report: an added log line must not move the places of crashes.
                 Effect::Report(_) => {
                     let host = &self.hosts[usize::from(id.0)];
                     host.observe(&mut self.run, &Fact::Effect(&effect, &[]));
@@ -514,6 +543,8 @@ where
 
     /// Lets the workload handle an event; sends its requests and sets its timers.
     fn notify_clients(&mut self, event: ClientEvent<'_, N>) {
+        // Taken out while its lists are drained, since the hosts and the network are borrowed then;
+        // put back at the end with its memory.
         let mut client_actions = std::mem::take(&mut self.client_actions);
         let now_us = self.run.timeline.now_us();
         self.workload.on(now_us, event, &mut client_actions);
@@ -522,6 +553,8 @@ where
             self.run.timeline.push_at(at_us.max(now_us + 1), Event::Timer { client });
         }
         for (id, node, request) in client_actions.requests.drain(..) {
+            // Checked here, where the request can be named; below, it would be an index out of
+            // bounds.
             let nodes = self.run.plan().nodes;
             assert!(
                 node.0 < nodes,

@@ -61,6 +61,7 @@ async fn run_step(
     while let Ok(Some(packet)) = frames.next::<ClientPacket<Request>>(TIMEOUT).await {
         let ClientPacket::Request { id, request } = packet else { continue };
         received.push((node, id, request));
+        // Returning drops both halves of the connection, which closes it.
         let Some(outcome) = outcome.clone() else { return };
         let response = Response { incarnation: INCARNATION, outcome };
         write_value(&mut out, &ClientReply::Answer { id, response }, TIMEOUT)
@@ -74,6 +75,8 @@ fn with_client<T>(
     script: &[ScriptStep],
     test: impl AsyncFnOnce(&mut Client) -> T,
 ) -> (T, Vec<(NodeId, RequestId, Request)>) {
+    // Above the two seconds after which a request is resent, and not much, as some tests wait for
+    // it.
     let request_timeout = Duration::from_secs(3);
     with_client_of(ClientOptions { request_timeout, ..ClientOptions::default() }, script, test)
 }
@@ -86,12 +89,14 @@ fn with_client_of<T>(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
+        // Any free port, since tests run at the same time.
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound").to_string();
         let coordinator = tokio::spawn(run_script(listener, script.to_vec()));
         let mut client =
             Client::connect(&address, options).await.expect("the first step accepts the client");
         let result = test(&mut client).await;
+        // First, as the last step of the script ends when the client disconnects.
         drop(client);
         (result, coordinator.await.expect("the script ends"))
     })
@@ -113,6 +118,7 @@ fn first_unacknowledged(request: &Request) -> Option<u32> {
 fn client_numbers_are_drawn_from_64_bits() {
     let n0 = NodeId(0);
     let mut highest = 0;
+    // By chance, a number is below 2^32 once in four billion times; all four never are.
     for _ in 0..4 {
         let (number, _) =
             with_client(&[ScriptStep::AnswerAll(n0, COMMITTED)], async |client| client.number());
@@ -141,6 +147,7 @@ fn request_is_never_resent_to_another_node() {
 fn maximum_timeouts_do_not_overflow() {
     let script = [ScriptStep::AnswerAll(NodeId(0), COMMITTED)];
     let options = ClientOptions {
+        // Both are added to the present time, which must not overflow.
         request_timeout: Duration::MAX,
         resend_after: Duration::MAX,
         ..ClientOptions::default()
@@ -176,6 +183,7 @@ fn sent_request_stays_unknown_when_the_reconnect_is_refused() {
             panic!("the outcome must be unknown")
         };
         client.transact(put()).await.expect("an answer");
+        // Only this answer allows the client to acknowledge the first request.
         client.outcome(first).await.expect("an answer");
         client.transact(put()).await.expect("an answer");
         first

@@ -25,6 +25,7 @@ enum Step {
 
 fn file() -> impl Strategy<Value = FileId> {
     prop_oneof![
+        // Few files, so that the operations of a script meet.
         (0u32..2).prop_map(FileId::Wal),
         (0u32..2).prop_map(FileId::Snapshot),
         Just(FileId::Scratch)

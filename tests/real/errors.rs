@@ -162,6 +162,7 @@ fn damaged_log_prevents_boot_and_a_torn_tail_does_not() {
 
     let wal = dir.0.join("n0/wal.1");
     let whole = fs::read(&wal).expect("a log");
+    // Within the last record: nothing after it proves that it was durable.
     fs::write(&wal, &whole[..whole.len() - 3]).expect("a shorter log");
     let torn = run(&["wal", "verify", &data]);
     assert_eq!(torn.status.code(), Some(5), "{}", stdout_text(&torn));
@@ -268,6 +269,7 @@ fn failed_write_halts_the_node_and_it_restarts() {
     let at = format!("127.0.0.1:{port}");
     let mut committed = 0;
     for value in 0..400 {
+        // A second of patience, since the transaction at which the node halts is never answered.
         let tx =
             run(&["tx", "--at", &at, "--patience-s", "1", &format!("put k{value}={value} @0")]);
         match tx.status.code() {
@@ -282,7 +284,9 @@ fn failed_write_halts_the_node_and_it_restarts() {
         stderr.contains("n0 halted: a disk barrier failed") && stderr.contains("writing wal.1"),
         "{stderr}"
     );
+    // 16 KiB hold some transactions, and not all 400.
     assert!((10..400).contains(&committed), "{committed}");
+    // Without the limit. Every commit that was answered must be there.
     let mut node = serve("0", port, &data, &dir);
     for value in [0, committed - 1] {
         let get = run(&["get", "--at", &at, &format!("k{value}@0")]);

@@ -72,6 +72,7 @@ fn demo_prints_its_steps_and_continues_from_existing_data() {
     let from = super::program::ports(4);
     let data = dir.join("logs");
     let ports = format!("{from}..={}", from + 3);
+    // The second demo runs on the data of the first.
     for incarnation in [1, 2] {
         let demo = run(&["demo", "--data", &data, "--ports", &ports, "--transactions", "4"]);
         let output = stdout_text(&demo);

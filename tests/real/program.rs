@@ -29,6 +29,7 @@ impl TestDir {
     pub(super) fn new(name: &str) -> TestDir {
         let path =
             std::env::temp_dir().join(format!("stormglass-test-{name}-{}", std::process::id()));
+        // A process with the same id may have left it, if it was killed.
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a temporary directory");
         TestDir(path)

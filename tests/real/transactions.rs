@@ -12,6 +12,7 @@ fn exit_code_tells_committed_aborted_or_unknown() {
     let serve = |id: &str| {
         let data = dir.join(&format!("n{id}"));
         let log = dir.0.join(format!("log{id}"));
+        // A short timeout, as a transaction below waits until it is over.
         Node::serve(
             &["--id", id, "--peer", &a, "--peer", &b, "--data", &data, "--vote-timeout-ms", "300"],
             &log,
@@ -66,6 +67,7 @@ fn exit_code_tells_committed_aborted_or_unknown() {
     }
 
     assert_eq!(n1.terminate(), Some(0));
+    // n1 is down, so its vote is missing, and a single attempt ends with the vote timeout.
     let alone = run(&["tx", "--at", &at[0], "--attempts", "1", "put a=1 @0", "put b=1 @1"]);
     assert_eq!(alone.status.code(), Some(3), "{}", stdout_text(&alone));
     assert!(stdout_text(&alone).contains("no vote from n1 in time"), "{}", stdout_text(&alone));

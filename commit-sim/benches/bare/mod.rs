@@ -89,6 +89,7 @@ pub(crate) fn run(nodes: u16, txns: u32, lose: u32, seed: u64) -> u64 {
     assert!(bare_loop.txs.iter().all(|tx| tx.decided), "every transaction is decided");
     let unacked = bare_loop.txs.iter().filter(|tx| !tx.no && tx.acked != tx.yes);
     assert_eq!(unacked.count(), 0, "every commit is acknowledged");
+    // With loss, repeated messages are delivered as well, and their number is open.
     if lose == 0 {
         assert_eq!(delivered, bare_loop.expected_messages(), "messages of presumed abort");
     }
@@ -100,6 +101,7 @@ impl BareLoop {
     fn send(&mut self, message: Message) {
         self.sequence += 1;
         let random = hash(self.key, self.sequence);
+        // The lower half of the number decides about the loss, the upper half about the delay.
         if below(random << 32, 65_536) >= self.lose {
             let delay_us = between(random, 1_000, 10_000);
             self.queue.push(Reverse((
@@ -183,6 +185,8 @@ impl BareLoop {
                     self.send(reply(MessageKind::Abort));
                 } else if !state.decided && state.yes.count_ones() + 1 == u32::from(self.nodes) {
                     state.decided = true;
+                    // All that is left of a commit here. A value of 0 means that nothing has been
+                    // committed.
                     self.values[usize::from(to)] = tx + 1;
                     self.send_all(tx, u64::MAX, MessageKind::Commit);
                     self.schedule_resend(tx, MessageKind::Commit);
@@ -202,6 +206,7 @@ impl BareLoop {
                 self.values[usize::from(to)] = tx + 1;
                 self.send(reply(MessageKind::Ack));
             }
+            // Presumed abort: nobody acknowledges an Abort.
             MessageKind::Abort => {}
             MessageKind::Ack => self.txs[tx as usize].acked |= bit,
         }

@@ -153,6 +153,7 @@ impl Coverage {
         liveness_bound_used_permille: u64,
     ) {
         let aborts = &self.aborts;
+        // All of them, also those at 0: a hunt reports those that no run has raised.
         counters.add("commit", self.commits);
         counters.add("abort: bound violated", aborts.bound);
         counters.add("abort: overflow", aborts.overflow);

@@ -80,6 +80,7 @@ pub(super) fn check_decided(
         let explanation = format!("{node} decided {decision:?} for {tx}, and {other} the opposite");
         return Err(Property::DecisionsAgree.violated(explanation));
     }
+    // Agreement is not enough: all participants could commit what the coordinator never decided.
     if decision == Decision::Committed && !tx_state.is_committed() {
         let explanation = format!("{node} committed {tx}, whose COMMIT was never durable");
         return Err(Property::CommitIsDurableFirst.violated(explanation));

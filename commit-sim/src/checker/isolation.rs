@@ -114,6 +114,7 @@ impl Isolation {
     pub(super) fn on_commit(&mut self, node: NodeId, record: usize, tx: TxId, ops: Vec<Op>) {
         let store = self.store(node);
         store.expect_reads(tx, &ops);
+        // Reads before writes: this one record prepares and performs the coordinator's part.
         store.history.read(record, tx, &ops);
         store.history.write(record, tx, &ops);
         store.values.perform(&ops);
@@ -135,6 +136,8 @@ impl Isolation {
     }
 
     pub(super) fn on_crash(&mut self, node: NodeId) {
+        // How much of the history is lost is known only when the next incarnation has recovered;
+        // that replaces the values, too.
         let NodeStore { held, expected, values: _, history: _ } =
             &mut self.nodes[usize::from(node.0)];
         self.spare_ops.extend(held.drain(..).map(|(_, ops)| ops));
@@ -147,6 +150,8 @@ impl Isolation {
         let store = self.store(node);
         store.history.begin_incarnation(records_kept);
         store.held.clear();
+        // From the recovered state, as the records behind it are lost. Whether it is the right one
+        // is checked with the log (W6).
         store.values.replace(state.values.iter().map(|(key, value)| (*key, *value)));
         store.expected.clear();
         for prepared in &state.prepared {
@@ -169,6 +174,7 @@ impl Isolation {
         ops: &[Op],
     ) -> Result<(), Violation> {
         let held = &self.nodes[usize::from(node.0)].held;
+        // Two reads share a lock: a conflict needs a write.
         let conflicting = held.iter().filter(|(other, _)| *other != tx).find(|(_, held)| {
             held.iter().any(|a| ops.iter().any(|b| a.key == b.key && (a.writes() || b.writes())))
         });
@@ -207,6 +213,8 @@ impl Isolation {
         let ops = model.request(id).map(RequestState::reading_ops).unwrap_or_default();
         let gets = ops.iter().filter(|op| !op.writes());
         for (at, op) in gets.clone().enumerate() {
+            // The client has its reads in the order of its request, a node only those of its own
+            // part.
             let nth = gets.clone().take(at).filter(|other| other.node == op.node).count();
             // No expectation is left of a node that has crashed since: its reads were checked when
             // it voted.

@@ -204,6 +204,7 @@ impl Liveness {
 fn bound_us(timing: &Timing) -> u64 {
     // 1/(1-rho) = 10/9.
     let timers_us = (VOTE_TIMEOUT_US + RETRY_US.1) * 10 / 9;
+    // Only the timers are stretched: they run by the clocks of nodes, all else by true time.
     timing.reboot_us + timers_us + 2 * timing.latency_us.1 + 6 * timing.sync_us.1
 }
 
@@ -240,6 +241,7 @@ pub(super) fn check_forgotten_in_time(
 
 /// L1, AC5: at the end of a run, the coordinator has forgotten a committed transaction.
 pub(super) fn check_forgotten(tx_state: &TxState) -> Result<(), Violation> {
+    // Without subordinates no Ack is awaited, so nothing is left to forget.
     if tx_state.has_ended() || tx_state.subordinates().is_empty() {
         return Ok(());
     }
@@ -277,6 +279,7 @@ pub(super) fn check_logs_bounded(
                 FileId::Scratch => {}
             }
         }
+        // The number of files includes the scratch file, which a quiescent node does not have.
         if log_bytes > model.plan().log_bytes || snapshots > 1 || node_files.len() > 2 {
             let file_names: Vec<String> =
                 node_files.iter().map(|(_, file, _)| file.to_string()).collect();

@@ -259,6 +259,7 @@ impl Model {
         self.decisions += 1;
         let tx_state = self.transactions.get_or_add(tx);
         tx_state.append_commit(self.decisions);
+        // A transaction of one node sends no Prepare: it begins with this record.
         tx_state.begin(at_us);
     }
 

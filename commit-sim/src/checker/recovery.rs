@@ -112,6 +112,8 @@ impl Recovery {
     /// The process has ended and the page cache stays.
     pub(super) fn on_kill(&mut self, node: NodeId) {
         let node_recovery = self.node(node);
+        // After a visible effect an incarnation may have appended records, so the next one may
+        // recover another state.
         if node_recovery.boot_checked {
             node_recovery.recovered_states.forget();
         } else {
@@ -130,6 +132,8 @@ impl Recovery {
         let node_recovery = self.node(node);
         // The next incarnation reads a different disk, so it need not recover the same state.
         node_recovery.recovered_states.forget();
+        // The worst of several crashes counts: a second damage must not hide what the first one
+        // excuses.
         node_recovery.damage = node_recovery.damage.max(Damage::of(entry));
     }
 
@@ -171,6 +175,7 @@ impl Recovery {
     ) -> Result<Option<Recovered>, Violation> {
         let node_recovery = self.node(node);
         let found = node_recovery.recovered_states.take();
+        // What a power cut would leave at this moment, not what the node has read.
         let state = match read_back(node, &disk.durable()) {
             Ok(state) => state,
             Err(error) => {
@@ -208,8 +213,11 @@ impl Recovery {
     /// Returns how many records of the incarnation before it are kept.
     fn check_recovered(&mut self, node: NodeId, found: &State) -> Result<usize, Violation> {
         let node_recovery = self.node(node);
+        // Taken, as it excuses the first recovery after it and no later one.
         let damage = std::mem::take(&mut node_recovery.damage);
         let complete_prefix = node_recovery.log.check_prefix(node, found);
+        // A loss is excused only if its cause looks like a torn tail, and only at the end of the
+        // log.
         if damage != Damage::LooksLikeTornTail
             || complete_prefix.is_ok()
             || !node_recovery.log.is_some_prefix(node, found)

@@ -20,6 +20,7 @@ pub(super) fn check(node: NodeId, file: FileId, disk: &Disk) -> Result<(), Viola
         let explanation = format!("{node} removes {file}, which is not older than {newest}");
         return Err(Property::OnlyFilesBeforeTheSnapshotAreRemoved.violated(explanation));
     }
+    // Its whole length: half of a snapshot replaces nothing.
     if disk.is_durable(newest, disk.len(newest).unwrap_or(0)) {
         return Ok(());
     }

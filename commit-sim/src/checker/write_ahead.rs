@@ -25,6 +25,7 @@ impl WriteAhead {
     }
 
     pub(super) fn on_crash(&mut self, node: NodeId) {
+        // The next incarnation has had no failed barrier of its own.
         self.failed.remove(node);
     }
 
@@ -146,6 +147,7 @@ pub(super) fn check_inquiry_reply(
     reply: InquiryReply,
 ) -> Result<(), Violation> {
     let decision = match reply {
+        // This reply asserts nothing, so it depends on no record.
         InquiryReply::Uncertain => return Ok(()),
         InquiryReply::Committed(_) => Decision::Committed,
         InquiryReply::Aborted(_) => Decision::Aborted,

@@ -65,6 +65,8 @@ impl Encoder<'_> {
     fn unsigned_128(&mut self, value: u128) {
         match u64::try_from(value) {
             Ok(value) => self.unsigned(value),
+            // Only what does not fit into 64 bits: a smaller number is written as if it had that
+            // type.
             Err(_) => {
                 self.byte(254);
                 self.0.extend_from_slice(&value.to_le_bytes());
@@ -348,6 +350,7 @@ mod tests {
 
     #[test]
     fn integer_widths_change_at_the_same_values_as_in_bincode() {
+        // Both sides of every border between two widths, plain and zigzag-encoded.
         let edges =
             [0, 125, 126, 250, 251, 252, 0x7fff, 0x8000, 0xffff, 0x1_0000, 0xffff_ffff, 1 << 32];
         for edge in edges.into_iter().chain([u64::MAX]) {
@@ -356,6 +359,7 @@ mod tests {
                 edge,
                 signed,
                 signed.wrapping_neg(),
+                // One more, so that the greatest of them does not fit into 64 bits.
                 u128::from(edge) + 1,
                 edge as u16,
                 edge as u32,

@@ -47,6 +47,7 @@ impl<N: Node> Outbox<N> {
         // One buffer for all appends of a step: an effect with a buffer of its own would allocate.
         let start = self.bytes.len();
         write(&mut self.bytes);
+        // A range and not a slice: further appends of the step may move the buffer.
         let bytes = Chunk { start: offset(start), end: offset(self.bytes.len()) };
         self.effects.push(Effect::Disk(DiskOp::Append { file, bytes, about }));
     }
@@ -71,6 +72,7 @@ impl<N: Node> Outbox<N> {
 impl<N: Node> Outbox<N> {
     /// Takes the effects out, in order, with the buffer that their appends refer to.
     pub fn drain(&mut self) -> (std::vec::Drain<'_, Effect<N>>, &[u8]) {
+        // The bytes stay until `clear`, since the effects refer to them.
         (self.effects.drain(..), &self.bytes)
     }
 

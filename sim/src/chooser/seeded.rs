@@ -104,6 +104,8 @@ impl Seeded {
 
     fn draw_crash(&self, node: NodeId, nth: u32) -> Crash {
         let key = self.key ^ domain::CRASH;
+        // Each decision about a crash has a key of its own: were it the same, the kind would
+        // determine the rest.
         let crash_id = (u64::from(node.0) << 32) | u64::from(nth);
         // Two of three crashes are power cuts: they have far more outcomes than kills.
         let how = if below(hash(key ^ 1, crash_id), 3) == 0 {
@@ -226,6 +228,8 @@ impl Chooser for Seeded {
         }
         let random =
             hash(self.key ^ domain::MESSAGE, (u64::from(at.link) << 32) | u64::from(at.ordinal));
+        // Rates are in 65,536ths, so 16 bits decide whether there is a fault; the upper ones are
+        // left for what it is.
         let roll = (random & 0xffff) as u32;
         if roll >= total_rate {
             return None;
@@ -324,6 +328,8 @@ impl TimedFaultGenerator<'_> {
     }
 
     fn random_duration_us(&mut self) -> u64 {
+        // From about one message to a third of the phase, so that the cluster also works between
+        // faults.
         between(self.random(), 2_000, self.chooser.fault_phase_us / 3)
     }
 
@@ -435,6 +441,7 @@ impl TimedFaultGenerator<'_> {
         for _ in 0..self.chooser.rates.jumps {
             let at_us = self.random_start_us();
             let node = self.random_node();
+            // From much less than a timeout to many of them.
             let by_us = between(self.random(), 1_000, 5_000_000);
             self.timed_faults.push((at_us, TimedFault::ClockJump { node, by_us }));
         }

@@ -44,6 +44,7 @@ impl Disk {
             self.files.resolve_bytes(ino, &queue, &resolver, &mut kept, &mut report);
         }
         report.appends = report::appends(&queue, |index| kept[index]);
+        // Names after bytes: what survives of a file is drawn by the role of the name that it had.
         self.files.apply_names(&resolve_names(&queue, &resolver));
         (report.names, report.synced_misnamed) = self.files.forget_volatile_names(&synced);
         self.pending.reuse(queue);
@@ -53,6 +54,7 @@ impl Disk {
 
     fn end_incarnation(&mut self) {
         self.pending.end_incarnation();
+        // Whether the disk is still full is for the driver to say; a boot clears it.
         self.first_failure = None;
         self.files.reclaim_unnamed(&self.pending);
     }
@@ -63,6 +65,7 @@ fn resolve_names(queue: &[Entry], resolver: &SurvivalResolver<'_>) -> Vec<Resolv
     let mut changes = Vec::new();
     for (index, entry) in queue.iter().enumerate() {
         if let Change::Name(change) = *entry.change() {
+            // What a failed sync has lost never survives by itself (D7).
             let kept = !entry.is_abandoned() && resolver.keeps(index);
             changes.push(ResolvedNameChange { ino: entry.ino(), change, kept });
         }

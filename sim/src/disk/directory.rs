@@ -89,6 +89,7 @@ impl NameChange {
             NameChange::Create { file } => directory.take(file),
             NameChange::Remove { file } => directory.put(file, ino),
             NameChange::Rename { from, to, replaced } => {
+                // The new name is freed first, for the file that had it before the rename.
                 directory.take(to);
                 if let Some(replaced) = replaced {
                     directory.put(to, replaced);
@@ -145,6 +146,7 @@ fn take_over_name(
     });
     if let Some((last, to, holder)) = moved {
         directory.take(file);
+        // The name that the moved file goes to may be vacated by a lost rename in turn.
         take_over_name(directory, &earlier[..last], to, holder);
     }
     directory.put(file, ino);

@@ -166,6 +166,7 @@ impl Files {
     /// and how many of the files that were `synced` have lost their last name (D4).
     pub(super) fn forget_volatile_names(&mut self, synced: &[bool]) -> (Vec<NameLoss>, u32) {
         let losses = report::name_losses(&self.visible, &self.durable);
+        // Counted before the volatile names are overwritten.
         let misnamed = self
             .visible
             .iter()

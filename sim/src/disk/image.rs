@@ -91,6 +91,8 @@ impl Image {
             OpOutcome::Torn { bytes: some, sized } => {
                 report.torn_sectors += 1;
                 self.write(index, start, &bytes[..some]);
+                // A size beyond the tear leaves bytes that were not written: `fill_holes` decides
+                // what they hold.
                 self.size = self.size.max(if sized { end } else { start + some });
             }
             OpOutcome::PerSector => {
@@ -155,6 +157,7 @@ impl Image {
         let from = start - self.base;
         let to = from + bytes.len();
         if to > self.bytes.len() {
+            // The gap counts as not written, so it is a hole unless a later write fills it.
             self.bytes.resize(to, 0);
             self.written.resize(to, false);
         }

@@ -112,6 +112,8 @@ impl Inode {
         let last = old.iter().zip(bytes).rposition(|(old, new)| old != new)?;
         let range = at + first..at + last + 1;
         self.platter[range.clone()].copy_from_slice(&bytes[first..=last]);
+        // In the cache as well: otherwise the damage would be hidden from an incarnation after a
+        // kill.
         for (to, from) in self.cache.iter_mut().skip(at).zip(bytes) {
             *to = *from;
         }
@@ -197,6 +199,7 @@ impl Inode {
 
     /// After a power cut: the cache holds the contents of `platter`.
     pub(super) fn reset_to_platter(&mut self, base: usize, tail: &[u8]) {
+        // Nothing below `base` was unsynced, so those bytes stay as they are.
         self.platter.truncate(base);
         self.platter.extend_from_slice(tail);
         self.cache.clear();

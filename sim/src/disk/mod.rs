@@ -191,6 +191,7 @@ impl Disk {
         let ino = self.files.find(file).filter(|_| self.name_is_durable(file))?;
         let inode = self.files.at(ino);
         let mut durable_to = inode.durable_len();
+        // A pending truncation may survive a power cut, so what it cuts off is not sure to.
         if inode.has_truncations()
             && let Some(len) = self.pending.shortest_truncation(ino)
         {

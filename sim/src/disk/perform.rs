@@ -46,6 +46,7 @@ impl Disk {
 
     pub(super) fn rename(&mut self, from: FileId, to: FileId) {
         let Some(ino) = self.existing(from) else { return };
+        // As in POSIX, to rename a file to itself succeeds and does nothing.
         if from == to {
             return;
         }
@@ -57,6 +58,8 @@ impl Disk {
         if self.first_failure.is_some() {
             return;
         }
+        // No error without a file: a node may remove one that an earlier incarnation has already
+        // removed.
         if let Some(ino) = self.files.find(file) {
             self.files.unlink(file);
             self.pending.push(ino, Change::Name(NameChange::Remove { file }));

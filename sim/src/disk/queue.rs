@@ -244,6 +244,7 @@ impl Pending {
     /// A barrier completes, with any result. Returns what it covers: the operations with lower
     /// numbers, within its scope.
     pub(super) fn end_barrier(&mut self, op: OpId) -> (u64, BarrierScope) {
+        // Not always the first: barriers complete in any order.
         let at = self.barriers.iter().position(|barrier| barrier.op == op);
         let barrier = self.barriers.remove(at.expect("a completion without a barrier"));
         // The driver performs in order, so operations issued before have left its queue for the
@@ -279,6 +280,7 @@ impl Entry {
     }
 
     fn references(&self, ino: Ino) -> bool {
+        // A replaced file is needed, too: it has its name again if the rename is undone.
         let Change::Name(NameChange::Rename { replaced, .. }) = self.change else {
             return self.ino == ino;
         };

@@ -18,6 +18,7 @@ impl RemovedFiles {
     pub(super) fn add(&mut self, bytes: &mut Vec<u8>) {
         // A file without durable bytes has no blocks that could appear elsewhere.
         if !bytes.is_empty() {
+            // The file that is forgotten leaves its memory for the next one.
             std::mem::swap(&mut self.files[self.added % REMOVED_FILES_KEPT], bytes);
             self.added += 1;
         }

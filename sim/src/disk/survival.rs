@@ -144,6 +144,8 @@ impl<'a> SurvivalResolver<'a> {
             Survival::AllBut(name) | Survival::Torn { at: name, .. } => Some(name),
             Survival::None | Survival::All | Survival::Prefix(_) | Survival::Subset { .. } => None,
         };
+        // Only alike operations are counted, so that a record of another kind does not change the
+        // outcome of those after it.
         let mut label_counts = BTreeMap::new();
         let mut matching = 0;
         let mut index = 0;
@@ -292,6 +294,7 @@ fn torn_sector(tear_random: u64, len: usize) -> SectorOutcome {
     match tear_random % 3 {
         0 if part < len => SectorOutcome::Prefix(part),
         1 if part < len => SectorOutcome::Suffix(part),
+        // A single byte has no part, so it can only become garbage.
         _ => SectorOutcome::Garbage(tear_random),
     }
 }
@@ -327,6 +330,7 @@ fn about_key(about: About) -> u64 {
     match about.subject {
         None => kind,
         Some(Subject::Request(id)) => {
+            // The last part is 1 or more: 0 marks a subject that is a number.
             let client_and_serial = id.client << 32 | u64::from(id.serial);
             hash(hash(kind, client_and_serial), 1 + u64::from(id.attempt))
         }

@@ -64,6 +64,7 @@ impl<'a> Cursor<'a> {
     pub fn peek(&self) -> &'a str {
         let rest = self.text[self.at..].trim_start();
         let end = rest.find(|c: char| c.is_whitespace() || is_sign(c)).unwrap_or(rest.len());
+        // A sign is a word without any spaces around it, as in `c1.1: keeps none, down 20 ms`.
         let word = if end == 0 && !rest.is_empty() && rest.starts_with(is_sign) {
             &rest[..1]
         } else {
@@ -131,6 +132,7 @@ impl<'a> Cursor<'a> {
         expected: &str,
         accepted: impl Fn(&T) -> bool,
     ) -> Result<T, ParseError> {
+        // The word is taken only if it is right, so that an error points at it and not behind it.
         let value = self.peek().parse().ok().filter(accepted);
         let value = value.ok_or_else(|| self.error_here(expected))?;
         self.word(expected)?;
@@ -191,6 +193,8 @@ impl<'a> Cursor<'a> {
     /// If the next words are no duration.
     pub fn time_us(&mut self) -> Result<u64, ParseError> {
         let expected = "a time in ms with at most three decimals";
+        // That the number does not fit its unit is noticed after both are read; the error is the
+        // number's.
         let start = self.clone();
         let number = self.word(expected)?;
         let unit_us = self.one_of(&[("ms", 1_000), ("us", 1), ("s", 1_000_000)])?;
@@ -237,6 +241,8 @@ impl<'a> Cursor<'a> {
     pub fn about(&mut self) -> Result<About, ParseError> {
         let word = self.peek();
         let known = self.limits.kinds;
+        // A protocol that does not list its kinds accepts any word. A typo then shows as a fault
+        // that is not reached.
         let kind = if known.is_empty() {
             let is_word = word.starts_with(char::is_alphabetic)
                 && word.chars().all(|c| c.is_alphanumeric() || c == '_');
@@ -271,6 +277,7 @@ impl<'a> Cursor<'a> {
     /// If the text is no JSON value, or does not deserialize as a `T`.
     pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, ParseError> {
         self.skip_space();
+        // A stream of values, as it stops behind the first: a comment may follow on the line.
         let mut values = serde_json::Deserializer::from_str(&self.text[self.at..]).into_iter();
         match values.next() {
             Some(Ok(value)) => {
@@ -302,6 +309,7 @@ impl<'a> Cursor<'a> {
         let word = self.peek();
         let rest = &self.text[self.at..];
         let column_bytes = self.at + rest.len() - rest.trim_start().len();
+        // Escaped, since a control character of the file must not reach the terminal.
         let cut: String = word.chars().take(FOUND_MAX).flat_map(char::escape_debug).collect();
         let rest = if word.chars().nth(FOUND_MAX).is_some() { "..." } else { "" };
         let found = if word.is_empty() {
@@ -309,6 +317,7 @@ impl<'a> Cursor<'a> {
         } else {
             format!("`{cut}{rest}`")
         };
+        // Characters and not bytes, as editors count columns.
         let column = self.text[..column_bytes].chars().count() + 1;
         ParseError { line: self.line, column, expected: expected.to_string(), found }
     }
@@ -345,6 +354,7 @@ fn whole_us(whole: &str, part: &str, unit_us: u64) -> Option<u64> {
     if !fits {
         return None;
     }
+    // Padded on the right: `.5` is 500,000 millionths, not 5.
     let part_in_millionths = format!("{part:0<6}").parse::<u64>().ok()? * unit_us;
     let us = whole.parse::<u64>().ok()? * unit_us + part_in_millionths / 1_000_000;
     part_in_millionths.is_multiple_of(1_000_000).then_some(us)

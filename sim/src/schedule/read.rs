@@ -62,6 +62,7 @@ pub(super) fn read<P: Protocol>(
         requests: Vec::new(),
         faults: Vec::new(),
     };
+    // The line of the error about a missing `cluster`: even an empty file has a first line.
     let mut last = 1;
     let mut seen_keywords = Vec::new();
     // Some editors begin a file with a byte order mark.
@@ -76,6 +77,7 @@ pub(super) fn read<P: Protocol>(
         if !words.peek().is_empty() {
             check_not_repeated(&mut seen_keywords, &words)?;
             read_line(protocol, &mut schedule, &mut words)?;
+            // A word too many is an error: the author meant something that the reader would ignore.
             words.expect_end()?;
         }
     }
@@ -120,6 +122,7 @@ fn unknown_keyword(keyword: &str, words: &Cursor<'_>) -> ParseError {
 }
 
 fn read_version(words: &mut Cursor<'_>) -> Result<(), ParseError> {
+    // The only other version that files have gets instructions, not just a refusal.
     if words.peek() == "1" {
         let renamed: Vec<_> = RENAMED.iter().map(|(old, new)| format!("{old} -> {new}")).collect();
         let renamed = renamed.join(", ");
@@ -157,6 +160,7 @@ fn read_line<P: Protocol>(
 ) -> Result<(), ParseError> {
     let keyword = words.peek();
     let is_fault = read_fault::VERBS.contains(&keyword);
+    // These lines name nodes and clients, and cannot be checked before their numbers are known.
     if is_fault || keyword == "request" || keyword == "never-restarts" {
         if schedule.plan.nodes == 0 {
             return Err(
@@ -176,6 +180,7 @@ fn read_line<P: Protocol>(
         "expect" => schedule.expectation = read_expectation(protocol, words)?,
         "stormglass" => read_version(words)?,
         "protocol" => {
+            // The words are taken before they are compared, and the error must point at the first.
             let place = words.clone();
             if words.rest() != protocol.name() {
                 return Err(place.error_here(&format!(
@@ -187,6 +192,7 @@ fn read_line<P: Protocol>(
         "request" => {
             let start = words.clone();
             let planned = read_planned_request(words)?;
+            // Faults name requests by their ids, so an id that occurs twice would be ambiguous.
             if schedule.requests.iter().any(|other| other.id == planned.id) {
                 return Err(start.error_here("a request id that no earlier line has"));
             }
@@ -213,6 +219,7 @@ fn read_property_name<P: Protocol>(
 ) -> Result<String, ParseError> {
     let start = words.clone();
     let mut parts = vec![words.word("the name of a property")?];
+    // A name is an id and a word, or, for the properties of every protocol, one word.
     while !words.peek().is_empty() {
         parts.push(words.word("the name of a property")?);
     }
@@ -237,6 +244,7 @@ fn read_planned_request<O: ScheduledRequest>(
 ) -> Result<PlannedRequest<O>, ParseError> {
     let start = words.clone();
     let id = words.request()?;
+    // Attempts are numbered by the client when it retries, and are no part of the plan.
     if id.attempt > 0 {
         return Err(start.error_here("a request without an attempt, like c1.4"));
     }
@@ -253,6 +261,7 @@ fn read_planned_request<O: ScheduledRequest>(
 fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(), ParseError> {
     match keyword {
         "cluster" => {
+            // At most 64, since checkers hold a set of nodes in one 64-bit word.
             plan.nodes = words.number("how many nodes", 1..=64)? as u16;
             words.one_of(&[("nodes", ()), ("node", ())])?;
             words.expect_word(",")?;
@@ -287,6 +296,7 @@ fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(
                 plan.permanently_down.push(words.node()?);
             }
         }
+        // `read_line` has refused every word that is no keyword.
         other => unreachable!("keyword `{other}` has no reader"),
     }
     Ok(())
@@ -309,6 +319,7 @@ fn read_time_range(words: &mut Cursor<'_>) -> Result<(u64, u64), ParseError> {
 
 /// In `0.5 to 5 ms` the first time has no unit of its own.
 fn read_number_before_to(words: &mut Cursor<'_>) -> Option<Result<u64, ParseError>> {
+    // On a copy: if no `to` follows, the words are a time with a unit and are read again as one.
     let mut ahead = words.clone();
     let number = ahead.word("").ok()?;
     if ahead.peek() != "to" {
@@ -317,6 +328,7 @@ fn read_number_before_to(words: &mut Cursor<'_>) -> Option<Result<u64, ParseErro
     let place = words.clone();
     *words = ahead;
     let limits = Limits { nodes: 0, clients: 0, kinds: &[] };
+    // Read with the unit that it lacks, so that the checks of a complete time apply.
     let text = format!("{number} ms");
     Some(Cursor::new(&text, 1, limits).time_us().map_err(|_| place.error_here("a time in ms")))
 }

@@ -45,6 +45,7 @@ pub(super) fn read(words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
             words.expect_word("at")?;
             let start = words.clone();
             let at = read_effect_at(node, incarnation, words)?;
+            // A fault at an operation of the wrong kind could never be reached.
             let is_write = matches!(
                 at.effect_name,
                 EffectName::Append(_)
@@ -76,6 +77,7 @@ pub(super) fn read(words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
             Ok(Fault::Skew { node, incarnation, skew: Skew { offset_us, drift_ppm } })
         }
         _ => {
+            // The only verb that is left is `at`: the caller has checked that it is one.
             let at_us = words.time_us()?;
             Ok(Fault::At(at_us, read_timed_fault(words)?))
         }
@@ -309,6 +311,7 @@ fn read_timed_fault(words: &mut Cursor<'_>) -> Result<TimedFault, ParseError> {
             let to = read_partition_side(words, "for")?;
             TimedFault::Cut { from, to, for_us: read_duration(words)? }
         }
+        // The lines of a swizzle are clogs with a mark, one for each link.
         kind @ (1 | 2) => {
             let from = words.end()?;
             words.expect_word("->")?;
@@ -334,6 +337,7 @@ fn read_timed_fault(words: &mut Cursor<'_>) -> Result<TimedFault, ParseError> {
 
 fn read_partition_side(words: &mut Cursor<'_>, until: &str) -> Result<Vec<Endpoint>, ParseError> {
     let mut ends = Vec::new();
+    // This ends with the line: `end` refuses the empty word there.
     while words.peek() != until {
         ends.push(words.end()?);
     }

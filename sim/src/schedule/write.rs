@@ -58,6 +58,7 @@ fn push_header<O>(name: &str, schedule: &Schedule<O>, text: &mut String) {
     for note in &schedule.note {
         push_line(text, "note", note);
     }
+    // Written even if it is the default: it is the first question about a schedule.
     push_line(text, "expect", &schedule.expectation);
     let nodes = plural(plan.nodes.into(), "node");
     let clients = plural(plan.clients.into(), "client");
@@ -72,6 +73,7 @@ fn push_header<O>(name: &str, schedule: &Schedule<O>, text: &mut String) {
 
 /// Writes only the settings that differ from their defaults.
 fn push_timing(plan: &Plan, text: &mut String) {
+    // The reader begins with the same plan, so a setting that equals it can be left out.
     let base = Plan::base(plan.nodes, plan.clients);
     let timing = &plan.timing;
     if plan.recovery_timeout_us != base.recovery_timeout_us {
@@ -222,6 +224,7 @@ fn crash_text(crash: &Crash) -> (&'static str, String) {
 }
 
 fn append_name_text(at: &AppendName) -> String {
+    // Disks count unsynced appends from 0, and schedules count everything from 1.
     match at.subject {
         Some(subject) => format!("{} {} {subject}", ordinal(at.nth + 1), at.kind),
         None => format!("{} {}", ordinal(at.nth + 1), at.kind),

@@ -31,6 +31,8 @@ impl Clock {
             return Time(base);
         }
         let drift = true_us * u64::from(self.skew.drift_ppm.unsigned_abs()) / MILLION;
+        // The drift is at most a tenth of the true time, so a slow clock still advances and never
+        // falls below its offset.
         Time(if self.skew.drift_ppm > 0 { base + drift } else { base - drift })
     }
 
@@ -43,6 +45,8 @@ impl Clock {
             return elapsed_local_us.max(now_us);
         }
         let rate = MILLION.saturating_add_signed(i64::from(self.skew.drift_ppm));
+        // In 128 bits: a deadline may be at the end of time, and a million times as much does not
+        // fit into 64.
         let at_us =
             u64::try_from(u128::from(elapsed_local_us) * u128::from(MILLION) / u128::from(rate))
                 .unwrap_or(u64::MAX);
@@ -57,9 +61,11 @@ mod tests {
 
     #[test]
     fn a_deadline_is_reached_at_its_true_time_under_any_drift() {
+        // The greatest drift to either side, none, and odd ones, whose products leave a remainder.
         for drift_ppm in [-100_000, -37, 0, 1, 99_999] {
             let mut clock = Clock::new(Skew { offset_us: 12_345, drift_ppm });
             clock.jump(777);
+            // A step that divides nothing, so that the divisions round at most of the deadlines.
             for local in (0..5_000_000).step_by(3_331) {
                 let at_us = clock.true_time_of(Time(local), 5);
                 assert!(clock.local_time(at_us).0 >= local, "{drift_ppm} {local}");

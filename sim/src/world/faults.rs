@@ -49,6 +49,7 @@ impl<C: Chooser> Faults<C> {
         op: &DiskOp,
         point: &EffectPoint<'_, N>,
     ) -> Option<BarrierFault> {
+        // Called for every disk operation, but only a barrier can have such a fault.
         let (DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) = op else { return None };
         if self.classes.barriers { self.chooser.barrier(point) } else { None }
     }
@@ -81,6 +82,7 @@ impl<C: Chooser> Faults<C> {
     /// P3: whether each of `nodes` nodes has a timed crash at the time of this one.
     pub(super) fn is_cluster_power_cut(&self, index: u32, nodes: u16) -> bool {
         let (now, _) = &self.timed[index as usize];
+        // Quadratic in a list of a few faults, and the world only asks at a timed crash of node 0.
         (0..nodes).map(NodeId).all(|id| {
             let mut simultaneous = self.timed.iter().filter(|(at, _)| at == now);
             simultaneous

@@ -132,12 +132,14 @@ impl<N: Node> Host<N> {
         K: Checker<N>,
         C: Chooser,
     {
+        // A power cut of a node that is down queues a second boot: the first one counts.
         if self.is_up()
             || self.boot_refused
             || (!run.timeline.in_fault_phase() && run.plan().permanently_down.contains(&self.id))
         {
             return false;
         }
+        // First, since the observation of the boot names the new incarnation.
         self.begin_incarnation(run);
         self.observe(run, &Fact::Process(ProcessFact::Boot));
         let boot = Boot {
@@ -146,6 +148,7 @@ impl<N: Node> Host<N> {
             entropy: run.plan().timing.entropy(self.id, self.incarnation),
             disk: &self.disk,
         };
+        // A panic between these two calls is one of the node, any other one of the harness.
         run.monitor.begin_step(self.id);
         let booted_node = N::boot(config, boot, outbox);
         run.monitor.end_step();
@@ -168,6 +171,8 @@ impl<N: Node> Host<N> {
         self.last_appended = None;
         self.boot_complete = false;
         self.wake_at_us = u64::MAX;
+        // The chooser learns of a new incarnation by this question, so it is asked in every phase
+        // and whether clocks are skewed or not.
         let skew = run.faults.skew(self.id, self.incarnation);
         self.clock = Clock::new(skew);
         run.monitor.tally().boots += 1;
@@ -205,10 +210,13 @@ impl<N: Node> Host<N> {
     pub(super) fn schedule_wake<K, C>(&mut self, run: &mut Run<K, C>) {
         let Some(deadline) = self.node.as_ref().and_then(Node::deadline) else { return };
         let at_us = self.clock.true_time_of(deadline, run.timeline.now_us());
+        // The queued wake comes early enough: `take_wake` finds the later deadline and queues
+        // another.
         if at_us >= self.wake_at_us {
             return;
         }
         let queued_wake_us = std::mem::replace(&mut self.wake_at_us, at_us);
+        // Only to keep the queue short: a wake that cannot be cancelled is stale, and ignored.
         if queued_wake_us != u64::MAX {
             run.timeline.cancel_wake(queued_wake_us, self.id.0);
         }
@@ -227,6 +235,7 @@ impl<N: Node> Host<N> {
         self.wake_at_us = u64::MAX;
         let now = self.clock.local_time(run.timeline.now_us());
         let deadline = self.node.as_ref()?.deadline();
+        // The node has moved its deadline since this wake was queued: it is woken then.
         if deadline.is_none_or(|deadline| deadline > now) {
             self.schedule_wake(run);
             return None;
@@ -250,6 +259,7 @@ impl<N: Node> Host<N> {
     pub(super) fn pause<K, C>(&mut self, run: &mut Run<K, C>, for_us: u64) {
         if self.is_up() {
             run.monitor.hit(Rule::NodePaused);
+            // Of overlapping pauses the one that ends last counts.
             self.paused_until_us = self.paused_until_us.max(run.timeline.now_us() + for_us);
         }
     }
@@ -260,6 +270,7 @@ impl<N: Node> Host<N> {
         if self.paused_until_us <= run.timeline.now_us() {
             return false;
         }
+        // The wake has moved, and `schedule_wake` must not queue a second one.
         if let Event::Wake { .. } = event {
             self.wake_at_us = self.paused_until_us;
         }
@@ -271,6 +282,7 @@ impl<N: Node> Host<N> {
     pub(super) fn jump_clock<K, C>(&mut self, run: &mut Run<K, C>, by_us: u64) {
         if self.is_up() {
             run.monitor.hit(Rule::ClockJump);
+            // A jump brings the deadline nearer in true time, so the wake is scheduled again.
             self.clock.jump(by_us);
             self.schedule_wake(run);
         }
@@ -329,6 +341,7 @@ impl<N: Node> Host<N> {
         } else {
             None
         };
+        // Before the disk changes: the checker asks what is durable at the moment of the effect.
         self.observe_inline(run, &Fact::Effect(effect, bytes));
         let barrier_fault = run.faults.of_barrier(op, &self.effect_point(ordinal, effect));
         if let Some(fault) = barrier_fault {
@@ -366,6 +379,7 @@ impl<N: Node> Host<N> {
             return None; // D8 is the failure of a write. A barrier fails by D7.
         }
         let still_failing = self.writes_fail_until_us > run.timeline.now_us();
+        // Asked while the disk is full, too, so that a fault of the schedule counts as reached.
         let new_fault = run.faults.of_write(&self.effect_point(ordinal, effect));
         if new_fault.is_none() && !still_failing {
             None
@@ -387,6 +401,8 @@ impl<N: Node> Host<N> {
         if self.disk.first_failure().is_some() {
             return None;
         }
+        // Only a full disk fails for a while. A device that fails reports it once, and the node
+        // halts.
         let error = DiskError::NoSpace;
         let fault = new_fault.unwrap_or(WriteFault { error, keep_permille: 0, lasts_us: 0 });
         let until_us = run.timeline.now_us() + fault.lasts_us;
@@ -407,6 +423,8 @@ impl<N: Node> Host<N> {
     ) {
         let timing = &run.plan().timing;
         let mut duration_us = timing.barrier_us(self.id, self.incarnation, self.barriers);
+        // Each duration depends on the number of its barrier only, so that a fault that is removed
+        // from a schedule re-times no other barrier.
         self.barriers += 1;
         let mut outcome = BarrierOutcome::Done;
         match fault {
@@ -434,6 +452,8 @@ impl<N: Node> Host<N> {
         op: u32,
         outcome: BarrierOutcome,
     ) -> Option<Input<N>> {
+        // The process that issued this barrier has ended, and the disk has dropped the barrier with
+        // it.
         if !self.is_up() || self.incarnation != incarnation {
             return None;
         }
@@ -494,11 +514,13 @@ impl<N: Node> Host<N> {
         if !self.is_up() && self.incarnation > 0 && matches!(crash.how, CrashKind::Kill { .. }) {
             return;
         }
+        // The first boot finds an empty disk, so a crash in it interrupts no recovery.
         if self.is_up() && !self.boot_complete && self.incarnation > 1 {
             run.monitor.hit(Rule::CrashDuringBoot);
         }
         self.node = None;
         self.paused_until_us = 0;
+        // Before the disk handles the crash, as that drops the barriers.
         if self.disk.barrier_pending() {
             run.monitor.hit(Rule::CrashDuringBarrier);
         }
@@ -511,6 +533,7 @@ impl<N: Node> Host<N> {
             }
             CrashKind::PowerCut(survival) => self.cut_power(run, survival),
         }
+        // After the crash: bytes at rest are those that it has left.
         if let Some(damage) = &crash.damage
             && let Some(entry) = self.disk.damage(damage)
         {
@@ -567,6 +590,7 @@ impl<N: Node> Host<N> {
         C: Chooser,
     {
         if self.is_up() && self.disk.first_failure().is_some() {
+            // No power is lost, so all operations that the disk has accepted reach the page cache.
             let how = CrashKind::Kill { keep_permille: 1000 };
             self.crash(run, &Crash { how, down_us: None, damage: None });
         }

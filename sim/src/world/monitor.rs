@@ -75,6 +75,7 @@ impl<K> Monitor<K> {
         K: Checker<N>,
     {
         let Observation { at_us, node, fact, .. } = *observation;
+        // Before the check, so that the violating fact is part of the fingerprint.
         crate::fact_hash::fold_fact(&mut self.fingerprint, at_us, node, fact);
         if self.violation.is_some() {
             return;
@@ -98,6 +99,7 @@ impl<K> Monitor<K> {
     /// Attributes a panic to the node that was running, or to the harness. It replaces a violation
     /// that was found before: after a panic nothing else of the run is reliable.
     pub(super) fn on_panic(&mut self, cause: &(dyn Any + Send)) {
+        // A panic with a literal carries a `&str`, one with arguments a `String`.
         let text = cause.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
         self.violation = Some(match self.stepping {

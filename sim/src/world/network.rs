@@ -103,6 +103,8 @@ impl<N: Node> Network<N> {
         self.endpoint_count = nodes + clients;
         self.nodes = nodes;
         self.links.clear();
+        // A table of all pairs: with at most 64 nodes and 64 clients it is small, and a link is
+        // found without a search.
         self.links.resize(self.endpoint_count * self.endpoint_count, Link::default());
         self.in_flight.clear();
         self.free_slots.clear();
@@ -156,6 +158,8 @@ impl<N: Node> Network<N> {
     /// N8: removes the `victim`th message in flight on a link, counted from 0 in the order of
     /// sending. Its slot is freed by its delivery event, which is still in the queue.
     fn evict(&mut self, from: u16, to: u16, victim: u32) -> Option<Envelope<N>> {
+        // A scan of everything in flight: evictions are rare, and a queue for each link would cost
+        // every message.
         let mut queue = Vec::new();
         for (slot, envelope) in self.in_flight.iter().enumerate() {
             if let Some(envelope) = envelope
@@ -164,6 +168,8 @@ impl<N: Node> Network<N> {
                 queue.push((envelope.ordinal, envelope.is_duplicate, slot));
             }
         }
+        // Slots are reused, so their order is not that of sending. A copy has the ordinal of its
+        // original, and counts as sent after it.
         queue.sort_unstable();
         let &(.., slot) = queue.get(victim as usize)?;
         let link = self.link(from, to);
@@ -190,6 +196,7 @@ impl<N: Node> Network<N> {
     pub(super) fn clog(&mut self, from: Endpoint, to: Endpoint, until_us: u64, swizzle: bool) {
         let link = self.link(self.endpoint_index(from), self.endpoint_index(to));
         let link = &mut self.links[link];
+        // Of overlapping clogs the one that ends last counts.
         if until_us > link.clogged_until_us {
             link.clogged_until_us = until_us;
             link.clogged_by_swizzle = swizzle;
@@ -311,6 +318,8 @@ impl<N: Node> Network<N> {
         } else {
             None
         };
+        // The envelope is built in both branches: in the common one below directly in its slot,
+        // without a copy.
         if is_partitioned || fault.is_some() {
             let envelope = Envelope {
                 from,
@@ -447,10 +456,13 @@ impl<N: Node> Network<N> {
         slot: u32,
     ) -> Option<Delivery<N>> {
         let mut envelope = self.dequeue(slot).expect("its receiver was found");
+        // A partition that began after the message was sent loses it, too.
         if self.links[self.link(envelope.from, envelope.to)].partitions > 0 {
             self.lose(run, hosts, &envelope, LossReason::Partition);
             return None;
         }
+        // Otherwise a message travels as a value: to encode all of them takes time and changes
+        // nothing.
         if run.plan().encode_messages || envelope.flipped_bit.is_some() {
             let Some(payload) = encode_and_decode_payload(run, &envelope) else {
                 self.lose(run, hosts, &envelope, LossReason::Corrupted);
@@ -484,6 +496,7 @@ impl<N: Node> Network<N> {
 fn observer<N>(hosts: &[Host<N>], from: Endpoint, to: Endpoint) -> &Host<N> {
     let id = match (from, to) {
         (Endpoint::Node(node), _) | (Endpoint::Client(_), Endpoint::Node(node)) => node,
+        // Clients have no links with each other, so any node will do.
         (Endpoint::Client(_), Endpoint::Client(_)) => NodeId(0),
     };
     &hosts[usize::from(id.0)]

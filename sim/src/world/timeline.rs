@@ -79,6 +79,7 @@ impl Default for Timeline {
             now_us: 0,
             phase: Phase::Faults,
             queue: EventQueue::default(),
+            // The fault phase is ended by an event, not by a limit.
             last_event_us: u64::MAX,
         }
     }
@@ -134,6 +135,7 @@ impl Timeline {
                 self.now_us = at_us;
                 Next::Event(event)
             }
+            // The event is dropped, as are all after it: the run is over.
             Some(_) => Next::TimeOut,
             None => Next::Quiet,
         }

@@ -89,6 +89,7 @@ impl History {
     /// Begins an incarnation that recovered the first `kept` records of the one before. The
     /// accesses of the other records are dropped.
     pub(super) fn begin_incarnation(&mut self, kept: usize) {
+        // Records ascend within an incarnation, so the kept accesses are the first ones.
         let kept_accesses = self.accesses[self.incarnation_start..]
             .partition_point(|access| (access.record as usize) < kept);
         self.accesses.truncate(self.incarnation_start + kept_accesses);
@@ -139,6 +140,8 @@ struct Version {
 /// Whether a request was answered before another was first asked, but was decided after it. Sorts
 /// `spans` by descending decision number.
 pub(super) fn contradicts_real_time(spans: &mut [RequestSpan]) -> bool {
+    // The last decision first: one pass then compares each request with all that were decided
+    // later.
     spans.sort_unstable_by_key(|span| std::cmp::Reverse(span.decision_number));
     // The earliest answer to a request that was decided later.
     let mut first_answer_us = u64::MAX;
@@ -162,6 +165,7 @@ pub(super) fn cycle(edges: &[Edge], spans: &[RequestSpan]) -> Option<Vec<u32>> {
         .map(|(a, b)| *a.max(b))
         .chain(spans.iter().map(|span| span.decision_number))
         .max()?;
+    // The vertices of answers are numbered after those of decisions.
     let first_answer = max_decision as usize + 1;
     let mut after = vec![Vec::new(); first_answer + answers.len()];
     edges.iter().for_each(|(a, b)| after[*a as usize].push(*b));

@@ -29,6 +29,7 @@ impl Values {
         let mut found = Vec::new();
         for (at, op) in ops.iter().enumerate().filter(|(_, op)| !op.writes()) {
             let mut value = self.get(op.key);
+            // A transaction reads what it has written itself.
             for before in ops[..at].iter().filter(|before| before.key == op.key) {
                 value = after(value, before.action);
             }

@@ -325,6 +325,8 @@ impl TxState {
         for set in [prepared, prepared_durable, outcome, outcome_is_commit, outcome_durable] {
             set.remove(node);
         }
+        // The record is what the next incarnation recovers; that it was durable stays in
+        // `committed`.
         if self.tx.coordinator == node {
             self.commit = RecordStatus::Absent;
         }
@@ -348,6 +350,7 @@ impl TxStates {
     /// # Panics
     /// If the cluster has more than 64 nodes.
     pub(super) fn reset(&mut self, nodes: usize) {
+        // A `NodeSet` has a bit for each node.
         assert!(nodes <= 64, "a cluster has at most 64 nodes");
         let TxStates { states, indices, last_found } = self;
         states.clear();

@@ -31,6 +31,7 @@ pub(super) enum Damage {
 
 impl Damage {
     pub(super) fn of(entry: &DamageRecord) -> Damage {
+        // A snapshot is synced before it gets its name, so no damage to it can be a torn tail.
         if entry.detectable || FileRole::of(entry.file) == FileRole::Snapshot {
             Damage::Detectable
         } else {
@@ -45,6 +46,7 @@ pub(super) fn check_refused(node: NodeId, error: &BootError, disk: &Disk) -> Res
         BootError::Damaged { file, .. } | BootError::Version { file, .. } => {
             disk.damage_records().any(|entry| entry.file == *file)
         }
+        // The simulated disk can be read at every boot.
         BootError::Unreadable { .. } => false,
     };
     if names_damaged_file {

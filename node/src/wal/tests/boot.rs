@@ -187,6 +187,7 @@ fn boot_can_be_interrupted_after_any_operation() {
     rig.append_untracked(20);
     rig.compact();
     rig.perform_all();
+    // Three boots, each interrupted after up to 30 actions in one of three ways.
     for seed in 0..2000 {
         let mut rng = Rng(seed);
         let mut rig = rig.clone();
@@ -262,6 +263,7 @@ fn boot_fails_on_a_missing_snapshot() {
     rig.complete(0, Ok(())).expect("fine");
     rig.perform_all();
     rig.complete(0, Ok(())).expect("ready");
+    // The removals do not happen: the old files are there when the new snapshot is lost.
     rig.queue.clear();
     rig.append_untracked(20);
     rig.perform_all();
@@ -275,6 +277,7 @@ fn boot_fails_on_a_missing_snapshot() {
 #[test]
 fn a_large_state_can_be_read_back() {
     let mut rig = Rig::new();
+    // 20 MB in pieces of 64 bytes would be 300,000 appends.
     rig.options().chunk_bytes_max = 1 << 20;
     rig.boot().expect("fine");
     rig.run_until_idle();

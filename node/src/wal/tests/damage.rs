@@ -23,6 +23,7 @@ fn log() -> Log {
     rig.append_durably(20);
     rig.append_durably(30);
     rig.compact();
+    // Frames of different lengths, also one with an empty value.
     for len in [10, 0, 25, 40] {
         rig.append_untracked(len);
         rig.force();
@@ -83,6 +84,8 @@ fn frames_of_a_refused_log_can_be_scanned() {
     let one = FileId::Wal(1);
     let two = FileId::Wal(2);
     assert_eq!(positions(&rig), [(one, 1), (one, 2), (two, 3), (two, 4), (two, 5), (two, 6)]);
+    // Byte 50 is in the header of the first frame, which begins at 44. Byte 0 is in the file
+    // header.
     rig.disk.edit(one, |bytes| bytes[50] ^= 1);
     rig.disk.edit(two, |bytes| bytes[0] ^= 1);
     assert!(rig.recover().is_err());
@@ -127,6 +130,7 @@ fn other_format_version_is_reported_as_such() {
         assert!(header.is_ok(), "{file} is whole");
         let mut rig = rig.clone();
         rig.disk.edit(file, |bytes| {
+            // The version has a checksum of its own, which must fit: a torn version is damage.
             bytes[4] += 1;
             let preamble = crc32c::crc32c(&bytes[..8]);
             bytes[8..12].copy_from_slice(&preamble.to_le_bytes());
@@ -170,6 +174,7 @@ fn disk_of(files: &[(FileId, Vec<u8>)]) -> Disk {
 }
 
 fn any_file() -> impl Strategy<Value = FileId> {
+    // The greatest number, too, as no file can have the next one.
     let number = prop_oneof![0..4u32, Just(u32::MAX)];
     prop_oneof![
         number.clone().prop_map(FileId::Wal),

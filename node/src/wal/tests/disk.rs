@@ -128,6 +128,7 @@ impl Disk {
             .iter_mut()
             .filter(|write| write.issued_at < issued_at && !write.sync_failed)
         {
+            // It stays in the list: a power cut may keep or lose it, and no later sync writes it.
             write.sync_failed = !success;
             if success {
                 overwrite(&mut inode.durable, write.at, &write.bytes);

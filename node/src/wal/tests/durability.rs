@@ -23,6 +23,7 @@ fn records_forced_during_a_barrier_share_the_next_one() {
         rig.force();
         ticket
     });
+    // A barrier is in flight, so none is issued for these three.
     assert_eq!(syncs(&rig), 0);
     assert_eq!(rig.complete(0, Ok(())), Ok(Progress::Advanced));
     assert!(rig.wal().is_durable(&first));
@@ -30,6 +31,7 @@ fn records_forced_during_a_barrier_share_the_next_one() {
     assert_eq!(syncs(&rig), 1);
     rig.run_until_idle();
     assert!(others.iter().all(|ticket| rig.wal().is_durable(ticket)));
+    // One for the record at the beginning, one for `first`, and one for the three.
     assert_eq!(rig.wal().stats().log_barriers, 3);
 }
 
@@ -71,6 +73,7 @@ fn barrier_covers_every_record_appended_before_it() {
 /// nothing in it is durable yet. In either order.
 #[test]
 fn new_segment_needs_a_durable_name() {
+    // The data become durable first, or the name does.
     for first in [0, 1] {
         let mut rig = Rig::started();
         let ticket = rig.append(20);
@@ -167,6 +170,7 @@ fn compaction_can_be_interrupted_after_any_operation() {
                 1 => cut.power_cut(&mut KeepLengthsOnly),
                 _ => cut.power_cut(&mut KeepUnsynced),
             }
+            // Now records are in the snapshot and in the log; each must count once.
             overlaps +=
                 usize::from(files(&cut).contains("wal.1") && files(&cut).contains("snapshot.2"));
             let ids = cut.ids();
@@ -199,6 +203,7 @@ fn failed_log_stays_failed() {
     rig.compact();
     rig.perform_all();
     assert_eq!(rig.complete(0, Err(DiskError::NoSpace)), Err(DiskError::NoSpace));
+    // A later barrier that succeeds does not revive the log.
     assert_eq!(rig.complete(0, Ok(())), Err(DiskError::NoSpace));
     let late = rig.append(20);
     rig.force();
@@ -220,6 +225,7 @@ fn short_write_is_reported_by_the_next_barrier() {
     rig.append_untracked(20);
     rig.append_untracked(20);
     rig.force();
+    // Less than the 32 bytes of a frame's header: of the record itself nothing is written.
     rig.fail_device(30);
     rig.perform_all();
     assert_eq!(rig.complete(0, Ok(())), Err(DiskError::NoSpace));
@@ -232,6 +238,7 @@ fn short_write_is_reported_by_the_next_barrier() {
 fn long_segment_needs_compaction() {
     let mut rig = Rig::started();
     assert!(!rig.wal().needs_compaction());
+    // Above the 1,000 bytes at which this log is compacted.
     rig.append_durably(2000);
     assert!(rig.wal().needs_compaction());
     rig.compact();

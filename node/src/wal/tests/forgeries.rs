@@ -31,6 +31,7 @@ fn fingerprint_of(rig: &Rig) -> u32 {
 ///    have watermarks. They were made for other offsets.
 #[test]
 fn copy_of_the_log_inside_a_value_raises_no_watermark() {
+    // Every shift puts the copy at another offset, and none of them is that of the original.
     for shift in 0..64 {
         let mut rig = Rig::started();
         rig.append_durably(20);

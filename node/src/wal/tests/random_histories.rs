@@ -43,6 +43,7 @@ impl RandomHistory {
             coverage: Coverage::default(),
         };
         *history.rig.options() = WalOptions {
+            // Two values only, so that incarnations with equal entropy meet.
             entropy: history.rng.below(2) as u64,
             chunk_bytes_max: 1 + history.rng.below(200),
             compact_at: 1 + history.rng.below(4000) as u64,
@@ -86,6 +87,7 @@ impl RandomHistory {
         if self.rig.barriers() == 0 {
             return;
         }
+        // Barriers complete in any order.
         let which = self.rng.below(self.rig.barriers());
         match self.rig.complete(which, result) {
             Ok(Progress::Ready) => self.on_ready(),
@@ -135,6 +137,7 @@ impl RandomHistory {
         self.rig.force();
         assert_eq!(self.rig.queue.len(), queued, "a failed log is silent");
         assert!(self.rig.wal().redeem(ticket).is_err());
+        // A failed log drops the record, so it must leave the state as well.
         self.rig.state.ids.pop();
         if self.rng.one_in(3) { self.power_cut() } else { self.boot() }
     }
@@ -220,5 +223,6 @@ fn random_histories_keep_every_durable_record() {
         total.interrupted_compactions,
         total.interrupted_boots,
     ];
+    // An event that seldom occurs is as good as untested.
     assert!(counts.iter().all(|count| *count > 1000), "some event occurred too rarely: {total:?}");
 }

@@ -46,6 +46,7 @@ impl Rig {
     pub(super) fn new() -> Rig {
         Rig {
             disk: Disk::default(),
+            // Small, so that few records need a compaction and a snapshot has several pieces.
             options: WalOptions { compact_at: 1000, chunk_bytes_max: 64, entropy: 7 },
             wal: None,
             queue: VecDeque::new(),
@@ -89,6 +90,7 @@ impl Rig {
     }
 
     pub(super) fn boot(&mut self) -> Result<(), BootError> {
+        // The process of the earlier incarnation has ended, with whatever it had queued.
         self.kill();
         let recovered = self.recover()?;
         self.state = rebuild_state(&recovered);
@@ -174,6 +176,7 @@ impl Rig {
         let job = self.queue.pop_front()?;
         match &job {
             QueuedOp::Sync { op, file } => {
+                // On a failed device the file may not exist.
                 let inode = (!self.device_failed).then(|| self.disk.inode(*file));
                 self.barriers.push(Barrier { op: *op, inode, issued_at: self.disk.tick() });
             }
@@ -198,6 +201,7 @@ impl Rig {
         if let Some(QueuedOp::Append { file, bytes, .. }) = self.queue.front() {
             let kept = kept.min(bytes.len());
             self.disk.append(*file, &bytes[..kept]);
+            // A part of it is written, and it is not performed again.
             self.queue.pop_front();
         }
         self.device_failed = true;
@@ -225,6 +229,7 @@ impl Rig {
 
     /// Performs and completes operations until none is left.
     pub(super) fn run_until_idle(&mut self) {
+        // A completed barrier may issue further operations.
         loop {
             self.perform_all();
             if self.barriers.is_empty() {

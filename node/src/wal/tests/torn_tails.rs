@@ -13,6 +13,7 @@ fn torn_append_is_dropped() {
     let mut rig = Rig::started();
     rig.append_durably(20);
     let whole = rig.disk.bytes(FileId::Wal(1)).len();
+    // Longer than a sector, so that it is also torn at the border of one.
     rig.append_untracked(700);
     rig.perform_all();
     let torn = rig.disk.bytes(FileId::Wal(1)).len();
@@ -39,6 +40,8 @@ fn new_records_are_not_written_behind_a_torn_tail() {
     rig.perform_all();
     rig.power_cut(&mut LoseBytesFrom(SECTOR));
     assert_eq!(
+        // 44 bytes of file header, 32 of frame header, and a payload of 22: id, length, and 20
+        // bytes.
         rig.recover().expect("legal").torn.expect("it is torn").to_string(),
         "wal.1 torn at 98"
     );
@@ -56,6 +59,7 @@ fn boot_fails_on_damage_before_durable_records() {
     let second = rig.disk.bytes(FileId::Wal(1)).len();
     rig.append_durably(20);
     rig.append_durably(20);
+    // In the payload: the header stays valid, and with it the watermark.
     rig.disk.edit(FileId::Wal(1), |bytes| bytes[second + FRAME_BYTES + 5] ^= 8);
     let Err(BootError::Damaged { file, at, reason }) = rig.boot() else { panic!("boot must fail") };
     assert_eq!((file, at), (FileId::Wal(1), second as u64));
@@ -127,6 +131,7 @@ fn hole_of_zeros_contains_no_record() {
         rig.disk.edit(FileId::Wal(1), |bytes| bytes.resize(bytes.len() + zeros, 0));
         assert_eq!(rig.ids(), [1]);
     }
+    // Without any watermark nothing says that record 1 was durable.
     rig.disk.edit(FileId::Wal(1), |bytes| bytes.fill(0));
     assert_eq!(rig.ids(), [0; 0]);
 }
@@ -136,6 +141,7 @@ fn hole_of_zeros_contains_no_record() {
 fn zeros_are_not_a_frame_under_any_seed() {
     let zeros = [0; 4096];
     for number in 0..5000u32 {
+        // Multiplied, so that the fingerprints are spread over all 32 bits.
         let seed = ChecksumSeed::new(number.wrapping_mul(0x9E37_79B9), number);
         assert!((0..64).all(|at| ParsedFrame::parse(&zeros, at, seed).is_none()));
     }
@@ -151,6 +157,7 @@ fn frame_checksum_covers_the_length() {
     rig.append_untracked(300);
     rig.flush_and_power_cut();
     assert_eq!(rig.ids(), [1, 2]);
+    // A frame has its length in these four bytes.
     for byte in second + 16..second + 20 {
         for flip in 1..=255 {
             let mut rig = rig.clone();

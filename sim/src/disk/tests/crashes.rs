@@ -9,6 +9,7 @@ fn p1_a_kill_keeps_a_prefix_since_the_last_completed_barrier() {
     let mut disk = Disk::default();
     disk.write(LOG, "First", b"first.");
     disk.sync(OpId(1), LOG);
+    // After the barrier was issued, so its completion does not cover this append.
     disk.write(LOG, "Second", b"second.");
     disk.complete(OpId(1), Ok(())).expect("nothing has failed");
     disk.write(SCRATCH, "State", b"state");
@@ -56,6 +57,7 @@ fn p1_operations_that_survive_a_kill_are_not_durable() {
     disk.kill(usize::MAX);
     assert_eq!(disk.in_driver_queue(), 0);
     assert_eq!(disk.text(LOG).as_deref(), Some("old.new."));
+    // Everything has left the driver's queue, so this kill has nothing to cut.
     disk.kill(0);
     assert_eq!(disk.text(LOG).as_deref(), Some("old.new."));
     assert!(disk.in_flight());
@@ -79,6 +81,7 @@ fn p2_operations_that_survive_a_power_cut_are_durable() {
 #[test]
 fn d12_a_crash_during_a_barrier_leaves_any_subset() {
     let mut disk = Disk::with_durable_file(LOG, b"");
+    // Two sectors, so that either can survive alone.
     disk.write(LOG, "New", &[7; 1024]);
     disk.sync(OpId(1), LOG);
     assert!(some_subset(&disk, |disk| disk.len(LOG) == Some(0)));
@@ -99,6 +102,8 @@ fn a_reset_disk_behaves_like_a_new_disk() {
         disk.write(SNAPSHOT, "Old", &[3; 2000]);
         disk.sync_now(SNAPSHOT);
         disk.power_cut(&Survival::None);
+        // So many power cuts that some leave a hole with an old block, which the next assertion
+        // needs.
         for (key, file) in [LOG, OTHER, SCRATCH].into_iter().cycle().take(12).enumerate() {
             disk.write(file, "New", &[8 + key as u8; 1500]);
             disk.sync_now(file);
@@ -119,6 +124,7 @@ fn a_reset_disk_behaves_like_a_new_disk() {
     assert!(first.0 > 0);
     disk.remove(LOG);
     disk.sync_dir_now();
+    // A barrier that is pending at the reset must not be pending after it.
     disk.sync_dir(OpId(9));
     assert!(disk.in_flight(), "a barrier is under way, though it covers nothing");
     disk.reset();

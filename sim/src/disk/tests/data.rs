@@ -9,6 +9,7 @@ use crate::disk::{HEADER_BYTES, SECTOR_BYTES, Tear};
 fn d1_a_later_sector_can_survive_an_earlier_one() {
     let mut disk = Disk::with_durable_file(LOG, b"");
     disk.write(LOG, "New", &[7; 3 * SECTOR_BYTES]);
+    // Byte 1300 lies in the third sector, which begins at 1024.
     assert!(some_subset(&disk, |disk| {
         let bytes = disk.bytes(LOG).expect("synced name");
         bytes.len() == 3 * SECTOR_BYTES
@@ -46,6 +47,7 @@ fn d1_writes_to_one_sector_keep_their_order() {
         outcomes.iter().all(|text| !text.contains("second") || text.starts_with("first")),
         "{outcomes:?}"
     );
+    // In the third one the size of the second append has survived, and its data has not.
     for reachable in ["", "first", "first\0\0\0\0\0\0", "firstsecond"] {
         assert!(
             outcomes.iter().any(|text| text == reachable),
@@ -103,6 +105,8 @@ fn d2_a_subset_tears_inside_a_sector() {
     disk.write(LOG, "New", b"abcdefgh");
     disk.write(LOG, "Next", b"intact");
     let tears = |wanted: &dyn Fn(&str, &[u8]) -> bool| {
+        // More keys than elsewhere: one append is torn in one of three ways, and the other must be
+        // whole.
         (0..2000).any(|key| {
             let survival =
                 Survival::Subset { key, keep_permille: 500, tear: true, holes: Holes::Zeros };
@@ -121,6 +125,7 @@ fn d2_a_subset_tears_inside_a_sector() {
 #[test]
 fn d2_a_synced_byte_in_a_shared_sector_is_never_destroyed() {
     let mut disk = Disk::with_durable_file(LOG, b"synced");
+    // 506 of these bytes share the sector of the synced ones, the others lie in the next.
     disk.write(LOG, "New", &[7; 700]);
     for survival in all_survivals(500) {
         let text = disk.after_power_cut(&survival).text(LOG).expect("synced name");
@@ -274,5 +279,6 @@ fn a_subset_keeps_the_same_operations_when_records_grow() {
         };
         (0..200).map(kept).collect::<Vec<_>>()
     };
+    // Another file number, another offset and other lengths; the kinds and the role are the same.
     assert_eq!(kept_bytes_by_key(LOG, 10, 40), kept_bytes_by_key(FileId::Wal(7), 100, 90));
 }

@@ -14,6 +14,7 @@ fn d7_a_sync_after_a_failed_sync_succeeds_and_writes_nothing() {
     let mut disk = Disk::with_durable_file(LOG, b"old.");
     disk.write(LOG, "Prepared", b"prepared.");
     disk.fail_sync(LOG);
+    // A restart without a power cut, after which the page cache still shows the record.
     disk.kill(usize::MAX);
     assert_eq!(disk.text(LOG).as_deref(), Some("old.prepared."));
     disk.sync(OpId(1), LOG);
@@ -119,6 +120,7 @@ fn d8_the_first_failed_write_is_final() {
     disk.sync(OpId(1), LOG);
     let (op, bytes) = append(LOG, b"second.");
     disk.issue_failing(&op, &bytes, 3, DiskError::NoSpace);
+    // A second failure, with another error: barriers report the first.
     disk.issue_failing(&op, &bytes, 3, DiskError::Io);
     assert_eq!(disk.first_failure(), Some(DiskError::NoSpace));
     let (op, bytes) = append(LOG, b"third.");
@@ -127,6 +129,7 @@ fn d8_the_first_failed_write_is_final() {
     disk.issue(&DiskOp::Remove { file: LOG }, &[]);
     disk.issue(&DiskOp::Truncate { file: LOG, len: 0 }, &[]);
     disk.issue(&DiskOp::SyncDir { op: OpId(2) }, &[]);
+    // This barrier was issued before the failure and fails all the same.
     assert_eq!(disk.complete(OpId(1), Ok(())), Err(DiskError::NoSpace));
     assert_eq!(disk.complete_lying(OpId(2)), Err(DiskError::NoSpace));
     assert_eq!(disk.text(LOG).as_deref(), Some("old.first.sec"));
@@ -157,6 +160,8 @@ fn d10_damage_is_readable_and_recorded_until_the_file_is_removed() {
         DamageKind::NeverWritten,
     ];
     for kind in kinds {
+        // No two sectors are alike and no byte is 0: otherwise a misplaced or zeroed sector would
+        // change nothing.
         let sectors: Vec<u8> = (0..1500_u32).map(|at| 1 + (at / 512) as u8).collect();
         let mut disk = Disk::with_durable_file(LOG, &sectors);
         let damage = Damage { role: FileRole::Wal, nth_newest: 0, at_permille: 500, kind };
@@ -191,6 +196,7 @@ fn d10_damage_in_the_last_synced_group_is_recorded_as_undetectable() {
     assert!(!disk.clone().damage(&damage).expect("damaged").detectable);
     disk.sync_now(LOG);
     assert!(disk.clone().damage(&damage).expect("damaged").detectable);
+    // In the second record, after which nothing is durable.
     let last = Damage { at_permille: 1000, ..damage };
     assert!(!disk.damage(&last).expect("damaged").detectable);
 }

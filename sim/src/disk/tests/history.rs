@@ -76,6 +76,7 @@ impl ModelledDisk {
     }
 
     fn append(&mut self, file: FileId, len: usize) {
+        // Each append has a byte of its own, and none has the zeros of a hole.
         self.model.appended = self.model.appended % 250 + 1;
         let bytes = vec![self.model.appended; len];
         self.disk.write(file, "New", &bytes);
@@ -159,6 +160,8 @@ impl ModelledDisk {
     }
 
     fn restart(&mut self) {
+        // What a kill cuts off is beyond the model: a power cut makes what is left the new
+        // beginning.
         self.disk.power_cut(&Survival::All);
         self.model = ReferenceModel { appended: self.model.appended, ..ReferenceModel::default() };
         for (at, (file, bytes)) in contents(&self.disk).into_iter().enumerate() {
@@ -252,6 +255,7 @@ impl ModelledDisk {
 
 impl ReferenceModel {
     fn touch(&mut self, touched: &[FileId]) {
+        // A change makes every name of its files uncertain, not only the names that it mentions.
         let at: Vec<usize> =
             touched.iter().filter_map(|file| self.names.get(file).copied()).collect();
         let keep = |file: &FileId, ino: &mut usize| !touched.contains(file) && !at.contains(ino);
@@ -286,6 +290,7 @@ fn operations_covered_by_a_barrier_survive_every_small_history() {
         Action::Kill(1),
     ];
     fn explore(modelled: &ModelledDisk, actions: &[Action], depth: usize) -> u32 {
+        // Few keys for each history, as there are thousands of histories.
         modelled.check_every_survival(4);
         if depth == 0 {
             return 1;
@@ -313,6 +318,7 @@ fn actions() -> impl Strategy<Value = Action> {
         2 => files().prop_map(Action::Remove),
         3 => files().prop_map(Action::Sync),
         2 => Just(Action::SyncDir),
+        // Often: without completed barriers there is nothing that has to survive.
         5 => Just(Action::Complete),
         1 => (0_usize..6).prop_map(Action::Kill),
     ]

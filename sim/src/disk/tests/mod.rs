@@ -16,6 +16,7 @@ const OTHER: FileId = FileId::Wal(1);
 const SCRATCH: FileId = FileId::Scratch;
 const SNAPSHOT: FileId = FileId::Snapshot(1);
 
+// No test counts as far, so the shortcuts never meet a barrier of the scenario itself.
 const BARRIER: OpId = OpId(u64::MAX);
 
 /// Shortcuts for scenarios.
@@ -85,6 +86,7 @@ fn subset(key: u64) -> Survival {
 
 /// Whether some of a few hundred subsets leaves a disk that `wanted` accepts.
 fn some_subset(disk: &Disk, wanted: impl Fn(&Disk) -> bool) -> bool {
+    // Every wanted outcome depends on a few decisions with even chances, so some key has it.
     (0..300).any(|key| wanted(&disk.after_power_cut(&subset(key))))
 }
 
@@ -101,6 +103,7 @@ fn all_survivals(keys: u64) -> Vec<Survival> {
     for key in 0..keys {
         let holes =
             [Holes::Zeros, Holes::Garbage, Holes::OldBlocks, Holes::Mixed][key as usize % 4];
+        // Even chances, most lost, and most kept.
         let keep_permille = [500, 100, 900][key as usize % 3];
         all.push(Survival::Subset { key, keep_permille, tear: key & 1 == 0, holes });
     }

@@ -115,6 +115,8 @@ fn d5_only_a_barrier_orders_name_changes() {
     disk.sync_dir_now();
     disk.rename(SCRATCH, SNAPSHOT);
     disk.remove(LOG);
+    // What a compaction must not rely on: the log is removed, and the snapshot that replaces it has
+    // no name.
     let both_gone = |disk: &Disk| disk.len(LOG).is_none() && disk.len(SNAPSHOT).is_none();
     assert!(some_subset(&disk, both_gone), "removed because of a snapshot that was only visible");
 }
@@ -156,6 +158,8 @@ fn d6_a_truncated_tail_can_come_back_until_the_barrier() {
     let report = disk.clone().power_cut(&Survival::None);
     assert_eq!(report.resurrected_tails, 1);
     assert!(some_subset(&disk, |disk| disk.text(LOG).as_deref() == Some("head and old tail")));
+    // The truncation is lost and the append is not: it overwrites the tail from where it was
+    // issued.
     assert!(some_subset(&disk, |disk| disk.text(LOG).as_deref() == Some("head-new old tail")));
     assert!(some_subset(&disk, |disk| disk.text(LOG).as_deref() == Some("head\0\0\0\0")));
     assert!(disk.is_durable(LOG, 4));
