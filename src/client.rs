@@ -65,8 +65,12 @@ impl Default for ClientOptions {
         ClientOptions {
             cluster: "stormglass".to_owned(),
             number: None,
+            // Several times the vote timeout of a coordinator, so that "no answer" is not just a
+            // slow transaction.
             request_timeout: Duration::from_secs(10),
             resend_after: Duration::from_secs(2),
+            // With pauses of up to 64 ms and more between attempts, the default timeout ends them
+            // first.
             attempts: 1_000,
         }
     }
@@ -92,9 +96,11 @@ struct Connection {
     out: OwnedWriteHalf,
 }
 
+// A node that reads nothing for so long is as good as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// First pause before the next attempt.
+// A conflict lasts as long as the other transaction holds its locks, often a few messages.
 const RETRY_PAUSE_MS_MIN: u64 = 1;
 
 /// The longest such pause.
@@ -150,7 +156,9 @@ impl Client {
             self.ensure_connected(deadline).await?;
             let id = RequestId { attempt, ..first };
             let handle = RequestHandle { node: self.node, incarnation: self.incarnation, id };
+            // Before it is sent: from that moment on the node may have executed it.
             self.unanswered.insert(RequestNumber::of(id), handle);
+            // The node may forget everything below the first request without a known outcome.
             let (&seen, _) = self.unanswered.first_key_value().expect("just inserted");
             let request = Request::Transact {
                 incarnation: handle.incarnation,
@@ -170,10 +178,12 @@ impl Client {
                 }
             };
             let TxResult::Aborted { reason, .. } = result else { return Ok(result) };
+            // Jitter, so that two clients that conflict do not meet again at the same moment.
             let pause = Duration::from_millis(pause_ms + entropy() % pause_ms);
             attempt += 1;
             if !is_retryable(reason)
                 || attempt >= self.options.attempts
+                // An attempt that would begin after the deadline cannot be answered in time.
                 || Instant::now() + pause >= deadline
             {
                 return Ok(result);
@@ -255,6 +265,7 @@ impl Client {
             }
         };
         // The outcome may be that of another client's request.
+        // Another client's request may have the same number, but not the same handle.
         if self.unanswered.get(&RequestNumber::of(handle.id)) == Some(&handle) {
             self.unanswered.remove(&RequestNumber::of(handle.id));
         }
@@ -274,13 +285,17 @@ impl Client {
             match self.connect_to_node_of(handle, deadline).await {
                 Ok(()) => {}
                 // The request may have been executed, whether or not the node is reachable now.
+                // From the first send on, "nothing was executed" is not known any more.
                 Err(_) if sent => return Ok(None),
                 Err(error) => return Err(error),
             }
+            // The request may be lost in a connection that looks alive, so it is sent again without
+            // an error.
             let until = deadline.min(after(self.options.resend_after));
             let answered = timeout_at(until, self.send_once(handle.id, request)).await;
             match answered {
                 Ok(Ok(Answer::Response(response))) => {
+                    // The next request must be addressed to the incarnation that will execute it.
                     self.incarnation = self.incarnation.max(response.incarnation);
                     return Ok(Some(response));
                 }
@@ -291,6 +306,8 @@ impl Client {
                     };
                     return Err(ClientError::Rejected { address: self.address.clone(), reason });
                 }
+                // An earlier copy may have been accepted, so the rejection of this one proves
+                // nothing.
                 Ok(Ok(Answer::Rejected(_))) => sleep(Duration::from_millis(50)).await,
                 Ok(Err(error)) => self.drop_connection(&error),
                 Err(_) => {}
@@ -348,6 +365,7 @@ impl Client {
 
     /// Ensures that there is a connection, retrying until `deadline`.
     async fn ensure_connected(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        // A node that restarts is back within milliseconds; the pauses grow for one that is down.
         let mut backoff = Duration::from_millis(10);
         let mut last = "no time was left to try".to_owned();
         while self.connection.is_none() {
@@ -360,6 +378,7 @@ impl Client {
             }
             match timeout(left, self.dial()).await {
                 Ok(Ok(())) => return Ok(()),
+                // A refusal is an answer: the same node would refuse the next attempt, too.
                 Ok(Err(DialError::Refused(reason))) => {
                     return Err(ClientError::Refused { address: self.address.clone(), reason });
                 }
@@ -383,6 +402,8 @@ impl Client {
             None => Err(DialError::Failed(StreamError::UnexpectedEof)),
             Some(Welcome::Refused { reason }) => Err(DialError::Refused(reason)),
             Some(Welcome::Welcome { node, incarnation }) => {
+                // The address may lead to another node than before; requests are checked against
+                // it.
                 self.node = node;
                 self.incarnation = incarnation;
                 self.connection = Some(Connection { frames, out });

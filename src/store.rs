@@ -48,18 +48,24 @@ impl Store {
         let mut blocked = false;
         for op in ops {
             for lock in self.locks_on(op.key) {
+                // Locks of the transaction itself do not conflict, and neither do two readers.
                 if lock.holder == tx || !(lock.exclusive || op.writes()) {
                     continue;
                 }
+                // Wait-die: waiting for an older transaction could close a cycle, so the younger
+                // one is refused.
                 if lock.age <= age {
                     return PrepareResult::Refused(Refusal::Conflict { holder: lock.holder });
                 }
+                // Not returned at once: a later lock may belong to an older transaction, which
+                // means refusal.
                 blocked = true;
             }
         }
         if blocked {
             return PrepareResult::Wait;
         }
+        // Only when no lock conflicts: values under a lock of another transaction may still change.
         if let Some(no) = self.refusal(ops) {
             return PrepareResult::Refused(no);
         }
@@ -73,6 +79,7 @@ impl Store {
             let index =
                 self.locks.binary_search_by_key(&(op.key, tx), |lock| (lock.key, lock.holder));
             match index {
+                // A key that is read and written needs the stronger lock once.
                 Ok(at) => self.locks[at].exclusive |= op.writes(),
                 Err(at) => self
                     .locks
@@ -83,6 +90,7 @@ impl Store {
 
     /// Applies the operations and releases the locks.
     pub fn commit(&mut self, tx: TxId, ops: &[Op]) {
+        // Before the locks are released: no other transaction may see the values before them.
         apply_ops(&mut self.values, ops);
         self.abort(tx, ops);
     }
@@ -109,6 +117,7 @@ impl Store {
     }
 
     fn locks_on(&self, key: Key) -> impl Iterator<Item = &Lock> {
+        // The list is sorted, so the locks on one key are neighbours.
         let from = self.locks.partition_point(|lock| lock.key < key);
         self.locks[from..].iter().take_while(move |lock| lock.key == key)
     }
@@ -123,6 +132,8 @@ impl Store {
                 Action::Get => {}
                 Action::Put(put) => value = Some(put),
                 Action::Delete => value = None,
+                // An overflow makes the value absent here; `refusal` has found it at that operation
+                // before.
                 Action::Add { by, .. } => value = value.unwrap_or(0).checked_add(by),
             }
         }
@@ -144,6 +155,7 @@ impl Store {
     /// The values that the reads among `ops` find. Under locks they do not change, over a restart
     /// included.
     pub fn read(&self, ops: &[Op]) -> Reads {
+        // Most transactions only write: they take no list.
         if ops.iter().all(Op::writes) {
             return Reads::default();
         }
@@ -165,6 +177,8 @@ pub(crate) fn apply_ops(values: &mut BTreeMap<Key, i64>, ops: &[Op]) {
             }
             Action::Add { by, .. } => {
                 let value = values.entry(op.key).or_default();
+                // A participant that voted Yes has checked it, and the lock has kept the value
+                // since.
                 *value = value.checked_add(by).expect("no overflow: checked under the lock");
             }
         }

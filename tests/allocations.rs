@@ -131,6 +131,7 @@ impl Cluster {
         };
         let ops: Arc<[Op]> = (0..NODES).map(op).collect();
         let id = RequestId { client: 1, serial, attempt: 0 };
+        // Ascending, as the times of requests are.
         let age = Age { at: serial.into(), by: id };
         let request = Request::Transact {
             incarnation: Incarnation(1),
@@ -138,6 +139,7 @@ impl Cluster {
             seen: RequestNumber { serial, attempt: 0 },
             ops,
         };
+        // Time moves between transactions only. Wakes are not simulated here.
         self.now = Time(self.now.0 + 10_000);
         let coordinator = NodeId((serial % u32::from(NODES)) as u16);
         self.inputs.push_back((coordinator, Input::Request { id, request }));
@@ -165,6 +167,7 @@ fn warm_step_allocates_less_than_once_in_ten_steps() {
         "{allocations} allocations in {steps} steps; {created:?} created; {:?}",
         cluster.counts
     );
+    // Otherwise a cluster that does nothing would pass.
     assert!(steps > 15 * u64::from(COUNTED), "only {steps} steps");
     assert!(
         allocations * 10 < steps,

@@ -72,6 +72,7 @@ impl Checker<ClockNode> for ClockReadings {
 }
 
 fn readings(faults: &[Fault]) -> (Vec<(u64, u64)>, Tally) {
+    // This node has nothing to recover, so its run may end with the fault phase.
     let plan = Plan { recovery_timeout_us: 1, ..plan(2) };
     let clients = RetryingClients::new(Vec::new(), 1);
     let checker = ClockReadings::default();
@@ -104,10 +105,12 @@ fn c1_clock_offset_does_not_change_the_intervals_between_deadlines() {
 
 #[test]
 fn c2_drifting_clock_reaches_its_deadlines_early_or_late() {
+    // A clock that is a tenth too fast shows 100,000 us after 100,000 / 1.1.
     for (drift_ppm, at_us) in [(100_000, 90_909), (-100_000, 111_111)] {
         let (readings, tally) = readings(&[skewed(0, drift_ppm)]);
         let (at, shown) = readings[1];
         assert!(
+            // Rounding of a clock's time to true time and back.
             at.abs_diff(at_us) <= 3 && shown.abs_diff(100_000) <= 3,
             "{drift_ppm}: {readings:?}"
         );

@@ -46,11 +46,13 @@ fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usiz
     let requests = (0..coordinators).flat_map(|coordinator| {
         let ops: Arc<[Op]> = ops.into();
         let client = u64::from(coordinator) + 1;
+        // More than a client completes in the time, so that it never pauses.
         (1..=5_000).map(move |serial| ClientRequest {
             client,
             serial,
             coordinator: NodeId(coordinator),
             ops: ops.clone(),
+            // The nodes have to boot first.
             think_us: if serial == 1 { 10_000 } else { 0 },
             stubborn: false,
         })
@@ -67,12 +69,14 @@ fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usiz
 }
 
 fn assert_half_throughput(ops: &[Op]) {
+    // Three draws of the latencies, so that the result is not an accident of one.
     for key in 1..=3 {
         let alone: u64 = hammer(1, ops, key).iter().sum();
         let each = hammer(COORDINATORS, ops, key);
         let together: u64 = each.iter().sum();
         println!("alone {alone}, together {together}: {each:?}");
         assert!(together * 2 >= alone, "alone {alone}, together {together}: {each:?}");
+        // A fifth of the fair share, which is a quarter.
         assert!(each.iter().all(|commits| commits * 20 >= together), "a client starves: {each:?}");
     }
 }

@@ -20,6 +20,7 @@ fn a_commit_takes_4n_messages_2n_plus_1_forced_records_and_one_end() {
         assert_eq!(counts.written.into_iter().collect::<Vec<_>>(), records, "{n} subordinates");
         let forced = [("Commit", 1), ("Committed", n), ("Prepared", n)];
         assert_eq!(counts.forced.into_iter().collect::<Vec<_>>(), forced, "{n} subordinates");
+        // Exactly once.
         assert_eq!(counts.answered, ["Committed"]);
     }
 }
@@ -28,6 +29,7 @@ fn a_commit_takes_4n_messages_2n_plus_1_forced_records_and_one_end() {
 #[test]
 fn an_abort_takes_2n_plus_k_messages_and_k_forced_records() {
     for (n, k) in (1..=7).flat_map(|n| (0..n).map(move |k| (n, k))) {
+        // The first k of them, and the last k.
         for yes in [1..=k, n - k + 1..=n] {
             let mut ops = put_on_every_node(n);
             for node in (1..=n).filter(|node| !yes.contains(node)) {

@@ -17,6 +17,7 @@ fn hunt_profile(profile: Profile, jobs: usize) -> HuntReport {
 #[test]
 fn node_violates_no_property_in_any_supported_profile() {
     use Profile::{BitRot, Calm, Crashy, Everything, FaultyDisk, Garbled, Lossy, Skewed, Swarm};
+    // `LyingDisk` is absent: it breaks what the node relies on, and has a test below.
     for profile in [Swarm, Calm, Lossy, Crashy, FaultyDisk, Skewed, Everything, Garbled, BitRot] {
         let report = hunt_profile(profile, 2);
         assert_eq!(report.failures, [], "{profile}");
@@ -53,6 +54,7 @@ fn calm_profile_aborts_only_on_a_no_vote() {
     ] {
         assert_eq!(times(reason), Some(0), "{reason}");
     }
+    // Otherwise a run without any transaction would pass.
     assert!(times("abort: conflict") > Some(0) && times("commit") > Some(10_000));
 }
 
@@ -69,6 +71,7 @@ fn boot_refuses_damage_at_rest_and_most_damaged_runs_are_checked_to_the_end() {
             .find(|counter| counter.0 == counter_name)
             .map_or(0, |counter| counter.1)
     };
+    // Half of the runs at least.
     assert!(times("boot refused: damaged disk") > 500);
     assert!((1..350).contains(&times("damage indistinguishable from a torn tail, checks stopped")));
 }
@@ -77,6 +80,7 @@ fn boot_refuses_damage_at_rest_and_most_damaged_runs_are_checked_to_the_end() {
 #[test]
 fn cluster_of_64_nodes_survives_partitions() {
     for profile in [Profile::Lossy, Profile::Everything] {
+        // Few transactions, since each involves dozens of nodes.
         let setup = Setup { profile, nodes: Some(64), txns: Some(5) };
         let options = HuntOptions { setup, seeds: 0..40, jobs: 2, keep_going: false };
         let report = hunt(&Commit, &options, &Progress::default());

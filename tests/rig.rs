@@ -37,6 +37,7 @@ impl<N: Node> Checker<N> for EffectCounts {
         {
             *self.sent.entry(message.kind()).or_default() += 1;
         }
+        // An input begins the next step.
         if let Fact::Input(_) = observation.fact {
             self.in_step.clear();
         }
@@ -92,12 +93,14 @@ pub(crate) fn run(
     faults: &[Fault],
 ) -> (RunOutcome, EffectCounts) {
     let clients = Clients::new(plan.nodes, plan.clients, requests);
+    // All properties are checked beside the counts.
     let checker = (AtomicCommitChecker::new(&plan), EffectCounts::default());
     let config = Commit.config(&plan);
     let mut world: World<CommitNode, _, _, _> =
         World::new(config, plan, clients, checker, Scripted::new(faults));
     let outcome = world.run();
     let unused: Vec<_> = world.chooser().unused().collect();
+    // A fault at a place that does not exist would make a test of nothing.
     assert!(unused.is_empty(), "not reached: {unused:?}");
     (outcome, world.checker().1.clone())
 }

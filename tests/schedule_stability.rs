@@ -21,6 +21,7 @@ fn every_edit_preserves_the_properties_of_the_node() {
     for edit in Edit::ALL {
         let protocol = EditedProtocol { protocol: Commit, edit };
         let options =
+            // Times seventeen edits.
             HuntOptions { setup: Setup::default(), seeds: 0..150, jobs: 2, keep_going: false };
         assert_eq!(hunt(&protocol, &options, &Progress::default()).failures, [], "{edit}");
     }
@@ -77,6 +78,7 @@ fn schedules_reproduce_violations_after_edits() {
         all.len()
     );
     println!("{} and {} of them about the same request", same_request.0, same_request.1);
+    // Not all of them: an edit can remove the step at which the fault of a schedule strikes.
     assert!(schedules * 100 >= all.len() * 95, "{schedules} of {}", all.len());
     assert!(same_request.0 * 100 >= all.len() * 95, "{} of {}", same_request.0, all.len());
 }

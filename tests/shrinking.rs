@@ -44,9 +44,10 @@ impl<K: Checker<CommitNode> + Clone + Default + Send + 'static> Protocol for Com
     }
 }
 
-/// This many requests without any fault, 100 ms apart, each of a client of its own: `put n1/k1 1`,
-/// `put n1/k2 1`, ...
+/// This many requests without any fault, 100 ms apart, each of a client of its own: `put k1=1 @n1`,
+/// `put k2=1 @n1`, ...
 fn fault_free_schedule(count: u32) -> Schedule<Txn> {
+    // Any seed: its plan only provides the fields that are not set below.
     let (_, recorded) = record(&Commit, &Setup::default(), 0);
     let mut requests = Vec::new();
     for nth in 1..=count {
@@ -97,6 +98,7 @@ struct TwoKeysAtMost {
 
 impl Checker<CommitNode> for TwoKeysAtMost {
     fn check(&mut self, observation: &Observation<'_, CommitNode>) -> Result<(), Violation> {
+        // The final transaction touches every key, and is not meant here.
         self.healed |= matches!(observation.fact, Fact::Healed { .. });
         if let (false, Fact::Asked { request: Request::Transact { ops, .. }, .. }) =
             (self.healed, observation.fact)
@@ -119,6 +121,7 @@ fn two_requests_are_merged_when_neither_can_be_removed() {
     let mut ops: Vec<usize> =
         schedule.requests.iter().map(|planned| planned.request.ops.len()).collect();
     ops.sort_unstable();
+    // Two of the three are merged; merging the third as well is no smaller.
     assert_eq!((ops, one_minimal), (vec![1, 2], true));
 }
 
@@ -174,6 +177,7 @@ fn shrink_stops_when_requested() {
             .expect("the property is violated");
     let stopped_at = stopped_at.expect("there is an entry to remove");
     assert!(
+        // Candidates that were begun, and the replay of the result, still count.
         shrunk.runs <= stopped_at + 5,
         "{} runs, and {stopped_at} when the stop was requested",
         shrunk.runs

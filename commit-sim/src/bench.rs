@@ -42,8 +42,11 @@ struct RoundRobinClient {
 }
 
 /// How long the client waits before it sends a request again, in microseconds.
+// More than a round trip with one repetition, so a commit without a loss never causes a second
+// request.
 const RETRY_AFTER_US: u64 = 400_000;
 /// The share of No votes, in thousandths.
+// For each participant: aborts are part of the measured mix.
 const NO_VOTE_PERMILLE: u64 = 50;
 
 impl RoundRobinClient {
@@ -84,10 +87,12 @@ impl RoundRobinClient {
         self.due_us = now_us + RETRY_AFTER_US;
         self.set_timer(actions);
         let id = RequestId { client: 1, serial: self.serial, attempt: 0 };
+        // Serials start at 1, so the first coordinator is n0.
         let coordinator = NodeId(((self.serial - 1) % u32::from(self.nodes)) as u16);
         let ops: Arc<[Op]> =
             (0..self.nodes).map(|node| self.op_at(NodeId(node), coordinator)).collect();
         let age = Age { at: self.serial.into(), by: id };
+        // There is one request at a time, so all earlier ones are answered.
         let seen = RequestNumber { serial: self.serial, attempt: 0 };
         let request = Request::Transact { incarnation: Incarnation(1), age, seen, ops };
         actions.send_request(id, coordinator, request);
@@ -95,8 +100,11 @@ impl RoundRobinClient {
 
     fn op_at(&self, node: NodeId, coordinator: NodeId) -> Op {
         let turn = self.serial as usize % self.put_keys.len();
+        // A function of serial and node: a repeated request carries the same operations.
         let random = hash(self.key, (u64::from(self.serial) << 16) | u64::from(node.0));
         if node != coordinator && below(random, 1000) < NO_VOTE_PERMILLE {
+            // Below its bound at a key without a value, so the participant always refuses. The
+            // coordinator itself must not: it would answer without any message.
             let action = Action::Add { by: -1, at_least: 0 };
             return Op { node, key: self.empty_keys[turn], action };
         }
@@ -122,11 +130,13 @@ impl<N: TransactionNode> Workload<N> for RoundRobinClient {
                     _ => self.set_timer(actions),
                 }
             }
+            // A late answer to a repetition of an earlier request.
             ClientEvent::Answer { id, .. } if id.serial != self.serial => {}
             ClientEvent::Answer { response, .. } => {
                 match response.outcome {
                     Outcome::Committed { .. } => self.committed += 1,
                     Outcome::Aborted { .. } => self.aborted += 1,
+                    // Still being decided; the timer asks again.
                     Outcome::Unknown => return,
                 }
                 self.last_answer_us = now_us;
@@ -150,6 +160,7 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
     let timing = Timing {
         key: Some(rng.key()),
         latency_us: (1_000, 10_000),
+        // No long tail and no delay of the client: the result measures the protocol, not the links.
         tail_us: 0,
         client_us: (0, 0),
         sync_us: (100, 500),
@@ -163,6 +174,7 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
         timing,
         fault_phase_us,
         recovery_timeout_us: 0,
+        // Large, so that compactions cost little of the measured time.
         log_bytes: 1 << 20,
         permanently_down: Vec::new(),
         encode_messages: false,
@@ -183,6 +195,7 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
             world
         }
         None => {
+            // This client does not send the final transaction over every key.
             let checker = AtomicCommitChecker::new(&plan).without_probe();
             reused_world.insert(World::new(config, plan, clients, checker, chooser))
         }

@@ -27,6 +27,7 @@ use stormglass_sim::workload::PlannedRequest;
 pub struct Commit;
 
 /// How long a coordinator waits for votes in the simulator, in microseconds.
+// Many round trips of the base timing: without a fault, all votes arrive in time.
 pub const VOTE_TIMEOUT_US: u64 = 150_000;
 /// First and longest period between repetitions of a message, in microseconds.
 pub const RETRY_US: (u64, u64) = (50_000, 100_000);
@@ -143,6 +144,7 @@ impl Protocol for Commit {
     }
 
     fn log_checker(&self, plan: &Plan) -> AtomicCommitChecker {
+        // A log of real nodes has no fault events and no final transaction of the simulator.
         AtomicCommitChecker::new(plan).without_probe().with_unknown_faults()
     }
 

@@ -79,11 +79,13 @@ enum Stage {
 }
 
 /// The greatest attempt number of a request: an attempt that was aborted is followed by the next.
+// Bounds a run: under constant contention a request would otherwise be repeated until the heal.
 const ATTEMPTS_MAX: u16 = 12;
 /// Retries of an attempt before a client gives up, once the faults have ended: its coordinator may
 /// be permanently down.
 const RETRIES_AFTER_HEAL_MAX: u32 = 8;
 /// How long a client waits before it retries, in microseconds.
+// A coordinator that misses a vote decides at its own timeout, before the client asks again.
 const RETRY_AFTER_US: u64 = 2 * VOTE_TIMEOUT_US;
 /// The bound of the debit of each transfer.
 const ACCOUNT_MIN: i64 = -60;
@@ -97,10 +99,13 @@ pub(super) fn draw_requests(
     let count = setup.txns.unwrap_or_else(|| u32::try_from(rng.between(16, 56)).expect("small"));
     // Well above the bound of L1, and long enough for clients to exhaust their retries.
     plan.recovery_timeout_us = 4_000_000;
+    // Half of the runs have a key that every client prefers: the other half must find out what
+    // happens without conflicts.
     let hot = rng.chance(1, 2);
     // Each client's requests take about half of the fault phase, retries not counted.
     let pause_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count);
     let requests = (0..count).map(|nth| {
+        // In turn, so that all clients are busy from the beginning to the end of the fault phase.
         let client = u64::from(nth % plan.clients + 1);
         let serial = nth / plan.clients + 1;
         let node = rng.node();
@@ -153,6 +158,7 @@ impl Clients {
 /// A transfer between two accounts, or up to three operations per node of the cluster, each at any
 /// node: puts, deletes, adds and reads.
 fn draw_ops(plan: &Plan, rng: &mut Rng, hot: bool) -> Arc<[Op]> {
+    // Transfers are the only writers of accounts, so the total over all accounts is an invariant.
     if rng.chance(1, 4) {
         let by = i64::try_from(rng.between(1, 30)).expect("small");
         let from = Op {
@@ -168,6 +174,8 @@ fn draw_ops(plan: &Plan, rng: &mut Rng, hot: bool) -> Arc<[Op]> {
         return Arc::from([from, to]);
     }
     let nodes = u64::from(plan.nodes);
+    // Two thirds of them have at least as many operations as there are nodes, so most nodes take
+    // part.
     let least = if rng.chance(1, 3) { 1 } else { nodes };
     let count = rng.between(least, 3 * nodes);
     let reads_only = rng.chance(1, 6);
@@ -217,6 +225,7 @@ pub(super) fn all_keys() -> impl Iterator<Item = Key> {
 /// Whether this client acknowledges the outcomes that it learnt. Every other client does not, so
 /// that coordinators evict its requests by capacity.
 pub(super) fn acknowledges_outcomes(client: u64) -> bool {
+    // By the number, and not drawn: a schedule does not have to mention it.
     client % 2 == 1
 }
 
@@ -360,6 +369,7 @@ impl Clients {
     ) {
         let client = &mut self.clients[number as usize - 1];
         let Some(planned) = client.planned(&self.requests) else { return };
+        // Timers are never cancelled; each stage sets another one.
         if client.due_us > now_us {
             return;
         }
@@ -376,6 +386,7 @@ impl Clients {
                 client.retries += 1;
                 if self.healed && client.retries > RETRIES_AFTER_HEAL_MAX {
                     client.stage = Stage::Done;
+                // Odd retries repeat the request if it is stubborn, even ones if it is not.
                 } else if planned.stubborn == (client.retries % 2 == 1) {
                     client.send(now_us, planned, actions);
                 } else {
@@ -400,8 +411,10 @@ impl Clients {
     ) {
         let client = &mut self.clients[id.client as usize - 1];
         let known = &mut client.incarnations[usize::from(from.0)];
+        // Answers may overtake each other, but incarnations only ascend.
         *known = (*known).max(response.incarnation);
         let Some(planned) = client.planned(&self.requests) else { return };
+        // A duplicate, or an answer to an attempt that is over.
         if client.stage != Stage::Waiting || client.request_id(planned) != id {
             return;
         }
@@ -414,8 +427,11 @@ impl Clients {
             }
             Outcome::Aborted { reason } => {
                 let may_retry =
+                    // An invalid transaction is as invalid the next time.
                     !matches!(reason, AbortReason::Invalid(_)) && client.attempt + 1 < ATTEMPTS_MAX;
                 if may_retry && !self.healed
+                    // A request that a restart aborted was never judged, so even a healed run tries
+                    // it again.
                     || matches!(reason, AbortReason::Restarted) && client.attempt < ATTEMPTS_MAX
                 {
                     client.attempt += 1;
@@ -438,6 +454,7 @@ impl Clients {
             ops.extend(all_keys().map(|key| Op { node, key, action: Action::Put(0) }));
         }
         // The checker recognises the probe by its serial.
+        // Above every serial of a drawn or a written request, for whatever client.
         let serial = self.requests.iter().map(|planned| planned.serial).max().unwrap_or(0) + 1_000;
         let coordinator = NodeId(0);
         self.requests.push(ClientRequest {

@@ -49,6 +49,8 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 /// # Errors
 /// [`CodecError`] if the bytes are not exactly one such value.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    // Bytes after the value are an error: two versions of a type may share a prefix, and the rest
+    // would be ignored silently.
     let (value, used) = decode_prefix(bytes)?;
     if used < bytes.len() { Err(CodecError::Trailing(bytes.len() - used)) } else { Ok(value) }
 }
@@ -98,6 +100,8 @@ impl<'a> FieldReader<'a> {
     pub fn unsigned(&mut self) -> Option<u64> {
         let (&first, remaining) = self.0.split_first()?;
         self.0 = remaining;
+        // Most integers of a record are small, so the one-byte case is inlined into the caller and
+        // the others are not.
         if first < 251 { Some(first.into()) } else { self.multi_byte(first) }
     }
 
@@ -106,6 +110,7 @@ impl<'a> FieldReader<'a> {
             251 => 2,
             252 => 4,
             253 => 8,
+            // 254 would be a 128-bit integer, which no record has; 255 is reserved by the format.
             _ => return None,
         };
         let mut buffer = [0; 8];
@@ -123,12 +128,14 @@ impl<'a> FieldReader<'a> {
     #[inline]
     pub fn signed(&mut self) -> Option<i64> {
         let zigzag = self.unsigned()?;
+        // The lowest bit is the sign: it becomes a mask of all ones or all zeros.
         Some((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
     }
 
     /// That many bytes, unchanged.
     #[inline]
     pub fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        // The length may come from damaged bytes, so it is checked before anything is taken.
         let (taken, remaining) = self.0.split_at_checked(len)?;
         self.0 = remaining;
         Some(taken)

@@ -102,6 +102,7 @@ impl<'a> Boot<'a> {
     /// # Errors
     /// [`BootError::Unreadable`] if one cannot be read.
     pub fn contents(&self) -> Result<Vec<(FileId, &'a [u8])>, BootError> {
+        // A listed file exists, so its content is never `None`.
         let mut contents = Vec::new();
         for file in self.disk.files() {
             let bytes =

@@ -59,6 +59,8 @@ impl Micros {
 impl Add<Micros> for Time {
     type Output = Time;
     fn add(self, rhs: Micros) -> Time {
+        // Saturates instead of wrapping: a deadline at the end of time is never reached, a wrapped
+        // one would be in the past.
         Time(self.0.saturating_add(rhs.0))
     }
 }
@@ -92,6 +94,7 @@ impl fmt::Display for Incarnation {
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "c{}.{}", self.client, self.serial)?;
+        // Most requests have one attempt, so traces stay short.
         if self.attempt > 0 { write!(f, "/{}", self.attempt) } else { Ok(()) }
     }
 }

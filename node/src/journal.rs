@@ -17,6 +17,8 @@ pub struct Entry<W> {
     /// The node whose event this is.
     pub node: NodeId,
     /// The incarnation of that node, numbered by its driver from 1.
+    // The names in the files are those of the first version, so that logs written by it can be
+    // checked.
     #[serde(rename = "life")]
     pub incarnation: u32,
     #[serde(rename = "what")]
@@ -153,6 +155,8 @@ impl Hex {
 
     /// The decoded bytes; `None` if the text is not an even number of hexadecimal digits.
     pub fn bytes(&self) -> Option<Vec<u8>> {
+        // A log is an input like any other: a character that is no digit makes the text invalid,
+        // and not the program panic.
         let digit = |byte: u8| char::from(byte).to_digit(16);
         let pairs = self.0.as_bytes().chunks(2);
         pairs.map(|pair| u8::try_from(digit(pair[0])? << 4 | digit(*pair.get(1)?)?).ok()).collect()
@@ -181,6 +185,7 @@ pub fn body_of_effect<'a, N: Node>(
         Effect::Send { to, message } => EntryBody::Sent { to: *to, message_number, message },
         Effect::Reply { id, response } => EntryBody::Replied { id: *id, response },
         Effect::Report(event) => EntryBody::Reported { event },
+        // As text: the checkers need to know that the node halted, not why.
         Effect::Halt(reason) => EntryBody::Halted { reason: reason.to_string() },
         Effect::Disk(op) => match *op {
             DiskOp::Append { file, about, .. } => EntryBody::Append {

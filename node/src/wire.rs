@@ -16,6 +16,8 @@ use crate::codec::{self, CodecError};
 pub const VERSION: u8 = 1;
 
 /// Bytes before the payload.
+// The length is within the first seven bytes, so a reader knows what to wait for before it can
+// check anything.
 pub const HEADER_BYTES: usize = 11;
 
 const MAGIC: [u8; 2] = *b"SG";
@@ -71,6 +73,7 @@ fn write_header(frame: &mut [u8]) {
     frame[..2].copy_from_slice(&MAGIC);
     frame[2] = VERSION;
     frame[3..7].copy_from_slice(&length.to_le_bytes());
+    // The field of the checksum itself is not covered, so it does not matter what it holds now.
     let sum = checksum(frame);
     frame[7..11].copy_from_slice(&sum.to_le_bytes());
 }
@@ -82,6 +85,7 @@ fn write_header(frame: &mut [u8]) {
 /// # Errors
 /// [`WireError`] if the bytes cannot be the beginning of a frame.
 pub fn frame_len(bytes: &[u8]) -> Result<Option<usize>, WireError> {
+    // As many bytes as there are: a stream may have brought the first one only.
     if !bytes.starts_with(&MAGIC[..bytes.len().min(2)]) {
         return Err(WireError::Magic);
     }

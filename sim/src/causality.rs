@@ -55,10 +55,14 @@ impl CausalTrace {
                 }
             }
         }
+        // A violation without a request, a lock that remains for example, is explained by its whole
+        // past.
         let about = self.about().map(request_key);
         let mut lines = Vec::new();
         for (at, fact) in self.facts.iter().enumerate() {
             let same_request = about.is_none() || fact.about.map(request_key) == about;
+            // The violating fact is always shown. A fault of the same request is, too, even if no
+            // message connects it: a lost message has no effect that could.
             if at == last
                 || in_past[at] && (same_request || fact.fault)
                 || fact.fault && same_request
@@ -80,6 +84,7 @@ impl CausalTrace {
                 (here, self.sent.get(&(*from, observation.node, message.about())).copied())
             }
             Fact::Input(Input::Request { id, .. }) => (here, self.asked.get(id).copied()),
+            // Clients are processes of their own: what one asks follows from what it was answered.
             Fact::Asked { id, .. } => (Endpoint::client_of(*id), None),
             Fact::Answered { id, .. } => (Endpoint::client_of(*id), self.replied.get(id).copied()),
             Fact::Input(Input::DiskDone { .. } | Input::Wake)
@@ -121,6 +126,7 @@ fn request_key(id: RequestId) -> (u64, u32) {
 
 impl<N: Node> Checker<N> for CausalTrace {
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        // A trace of one fact gives exactly the line that `replay` prints.
         let mut trace = Trace::new(Filter::default(), false);
         trace.check(observation)?;
         let line = trace.text().trim_end().to_string();
@@ -137,6 +143,8 @@ impl<N: Node> Checker<N> for CausalTrace {
         );
         let (process, cause) = self.process_and_cause(observation);
         let at = self.facts.len();
+        // The fact before it in the same process is a cause of each fact, by definition of the
+        // causal order.
         let before = self.last.insert(process, at);
         let causes = before.into_iter().chain(cause).collect();
         self.facts.push(RecordedFact { line, about: observation.fact.request(), fault, causes });

@@ -33,6 +33,8 @@ pub struct FaultClasses {
 impl FaultClasses {
     /// Every method is called.
     pub const ALL: FaultClasses =
+        // The default of a chooser, so that a new one is asked about everything until it says
+        // otherwise.
         FaultClasses { messages: true, crashes: true, barriers: true, writes: true };
     /// No method is called: a run or a phase without faults.
     pub const NOTHING: FaultClasses =
@@ -118,6 +120,7 @@ where
                 DiskOp::Remove { .. } => EffectName::Remove(self.after),
                 DiskOp::Truncate { .. } => EffectName::Truncate(self.after),
             },
+            // Coordinates must survive an added log line (see `fault`).
             Effect::Report(_) | Effect::Halt(_) => return None,
         })
     }

@@ -46,6 +46,8 @@ impl Exit {
 
     fn rank(self) -> u8 {
         match self {
+            // By how much a reader has to care: a violation of safety outranks everything, as
+            // others may follow from it.
             Exit::Clean => 0,
             Exit::Interrupted => 1,
             Exit::Usage => 2,
@@ -74,6 +76,7 @@ pub fn replay_line<P: Protocol>(protocol: &P, seed: u64, setup: &Setup) -> Strin
 fn command<P: Protocol>(protocol: &P) -> String {
     match protocol.command() {
         Some(command) => command.to_string(),
+        // The path under which the program was started can be pasted to start it again.
         None => std::env::args().next().unwrap_or_else(|| protocol.name().to_string()),
     }
 }
@@ -116,6 +119,7 @@ pub fn main<P: Protocol>(protocol: &P) -> ExitCode {
 fn parser<P: Protocol>(protocol: &P) -> clap::Command {
     let own_path = command(protocol);
     let mut parser = Args::command();
+    // Collected first: the parser is rebuilt in the loop.
     let names: Vec<_> = parser.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
     for name in names {
         parser = parser.mut_subcommand(name, |sub| {
@@ -132,6 +136,7 @@ fn parser<P: Protocol>(protocol: &P) -> clap::Command {
 /// it would disturb the progress bar, and not once more for each candidate of a shrink. A panic
 /// outside of any run is a bug of this program.
 fn with_panic_hook(one_run: bool, run: impl FnOnce() -> Exit) -> Exit {
+    // Panics of the simulator itself are found by their path; the hook sees no stack.
     let own_path = file!().trim_end_matches("cli.rs");
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| match panic.location() {

@@ -18,6 +18,7 @@ pub struct EventQueue<E> {
 }
 
 /// The greatest length of `near`.
+// A run of the default size has a few dozen pending events; more nodes and clients have more.
 const NEAR_MAX: usize = 64;
 /// Up to this length a linear scan is faster than a binary search.
 const LINEAR_SCAN_MAX: usize = 8;
@@ -42,12 +43,14 @@ impl<E: Copy> EventQueue<E> {
         self.sequence = self.sequence.checked_add(1).expect("a run has fewer than 2^32 events");
         let entry = Entry { at_us, sequence: self.sequence, event };
         let count = self.near.len();
+        // As long as the heap has events, one of them may be earlier than the latest of the list.
         if count >= NEAR_MAX || !self.far.is_empty() {
             return self.push_with_overflow(entry);
         }
         // It is the last of its time so far, so it comes before (later than) all of the same time.
         // Most are among the next few: those are moved one by one.
         self.near.push(entry);
+        // Most events are among the next few: moving those is cheaper than finding the place first.
         let mut index = count;
         let scan_from = count.saturating_sub(LINEAR_SCAN_MAX);
         while index > scan_from && self.near[index - 1].at_us <= at_us {
@@ -66,6 +69,7 @@ impl<E: Copy> EventQueue<E> {
     #[cold]
     fn push_with_overflow(&mut self, entry: Entry<E>) {
         if self.near.len() >= NEAR_MAX {
+            // Half of them, so that the next pushes find room again.
             self.far.extend(self.near.drain(..NEAR_MAX / 2).map(Reverse));
         }
         match self.near.partition_point(|other| other.at_us > entry.at_us) {
@@ -99,6 +103,7 @@ impl<E: Copy> EventQueue<E> {
         let from = self.near.partition_point(|entry| entry.at_us > at_us);
         let same = self.near[from..].iter().take_while(|entry| entry.at_us == at_us);
         let found = same.into_iter().position(|entry| predicate(entry.event));
+        // The last event stays: with an empty list the heap would have to be consulted.
         if let Some(found) = found.filter(|_| self.near.len() > 1) {
             self.near.remove(from + found);
         }
@@ -113,6 +118,7 @@ impl<E: Copy> EventQueue<E> {
     pub fn retime(&mut self, mut new_time: impl FnMut(u64, E) -> Option<u64>) {
         let mut entries: Vec<Entry<E>> = self.near.drain(..).collect();
         entries.extend(self.far.drain().map(|Reverse(entry)| entry));
+        // By sequence among equal times, which `push` numbers anew in this order.
         entries.sort_by_key(Entry::key);
         for entry in entries {
             if let Some(at_us) = new_time(entry.at_us, entry.event) {

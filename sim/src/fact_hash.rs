@@ -18,6 +18,7 @@ pub(crate) fn fold_fact<N: Node>(
     fact: &Fact<'_, N>,
 ) {
     let (tag, value) = hash_fact(fact, fingerprint);
+    // 16 bits for the node: the time keeps 48, almost nine years of microseconds.
     fingerprint.fold((at_us << 16) ^ u64::from(node.0));
     fingerprint.fold(value ^ (u64::from(tag) << 56));
 }
@@ -46,6 +47,7 @@ fn hash_fact<N: Node>(fact: &Fact<'_, N>, fingerprint: &mut Fingerprint) -> (u8,
         Fact::Refused(_) => (11, 0),
         Fact::Killed(report) => (12, report.digest()),
         Fact::PowerCut(report) => (13, report.digest()),
+        // The reason is that of the failed barrier, which has been folded in as an input.
         Fact::Halted(_) => (14, 0),
         Fact::Damaged(_) => (15, 0),
         Fact::MessageFault { from, to, about: of, fault } => (
@@ -127,6 +129,7 @@ fn hash_about(about: About) -> u64 {
         Some(Subject::Request(id)) => hash_request(id),
         Some(Subject::Number(number)) => !number,
     };
+    // The multiplication spreads the subject over all bits; kinds fill the rest.
     hash_kind(about.kind.as_bytes()) ^ subject.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
@@ -135,6 +138,7 @@ fn hash_about(about: About) -> u64 {
 fn hash_kind(bytes: &[u8]) -> u64 {
     let (first, last) = match (bytes.first_chunk(), bytes.last_chunk()) {
         (Some(first), Some(last)) => (u32::from_le_bytes(*first), u32::from_le_bytes(*last)),
+        // Fewer than four letters, as `Ack` and `End` have, fit one number.
         _ => bytes.iter().fold((0, 0), |(_, all), byte| (0, all << 8 | u32::from(*byte))),
     };
     (u64::from(last) << 32 | u64::from(first)).rotate_left(bytes.len() as u32)
@@ -142,5 +146,6 @@ fn hash_kind(bytes: &[u8]) -> u64 {
 
 #[inline]
 fn hash_request(id: RequestId) -> u64 {
+    // Simulated clients are few and make few attempts, so the three do not overlap.
     (id.client << 44) ^ (u64::from(id.serial) << 12) ^ u64::from(id.attempt)
 }

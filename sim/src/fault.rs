@@ -285,6 +285,7 @@ impl fmt::Display for MessageFault {
                 write!(f, "duplicate after {} ms", Micros(*after_us))
             }
             MessageFault::Delay { by_us } => write!(f, "delay by {} ms", Micros(*by_us)),
+            // The trace continues with the message, as in `flip bit 17 of Vote c1.1`.
             MessageFault::Flip { bit } => write!(f, "flip bit {bit} of"),
             MessageFault::Evict { victim } => write!(f, "evict message {victim} of the queue for"),
         }

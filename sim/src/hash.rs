@@ -13,6 +13,7 @@ pub fn hash(key: u64, coordinate: u64) -> u64 {
     let mut z = key
         .wrapping_add(coordinate.wrapping_mul(0x9e37_79b9_7f4a_7c15))
         .wrapping_add(0x9e37_79b9_7f4a_7c15);
+    // Shifts and constants of SplitMix64, unchanged.
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -39,6 +40,7 @@ pub fn exponential(random: u64, mean: u64) -> u64 {
 }
 
 /// `-ln(1 - (i + 1/2) / 32)`, in 256ths.
+// A table, so that every machine computes the same: a logarithm would need floats.
 const QUANTILES: [u16; 32] = [
     4, 12, 21, 30, 39, 48, 58, 68, 79, 90, 102, 114, 127, 141, 155, 170, 186, 203, 222, 242, 263,
     287, 312, 341, 373, 410, 452, 502, 564, 650, 780, 1065,
@@ -50,6 +52,7 @@ pub struct Fingerprint(u64);
 
 impl Default for Fingerprint {
     fn default() -> Self {
+        // The offset basis of FNV-1a, as a well-known number without a meaning of its own.
         Fingerprint(0xcbf2_9ce4_8422_2325)
     }
 }
@@ -64,6 +67,7 @@ impl Fingerprint {
     /// Folds a few bytes in, with their length.
     #[inline]
     pub fn fold_bytes(&mut self, bytes: &[u8]) {
+        // With the length: otherwise two appends could be split differently and look the same.
         self.fold(bytes.len() as u64);
         let mut chunks = bytes.chunks_exact(8);
         for chunk in &mut chunks {

@@ -17,6 +17,8 @@ use crate::tally::Tally;
 use crate::workload::Workload;
 
 /// Seeds in a block.
+// Large enough that threads rarely meet at the lock, small enough that little is run beyond the
+// first failure.
 const BLOCK: u64 = 64;
 
 /// The result of a hunt.
@@ -80,6 +82,8 @@ pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progres
                     });
                     let Ok(first) = taken else { return };
                     let above_lowest_failure =
+                        // Blocks below the failure are still run: the lowest failing seed must not
+                        // depend on the number of threads.
                         !options.keep_going && first > lowest_failure.load(Ordering::Relaxed);
                     if above_lowest_failure || progress.stop.load(Ordering::Relaxed) {
                         return;
@@ -93,6 +97,7 @@ pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progres
     let Shared { block_fingerprints, mut report } =
         shared.into_inner().expect("no worker has panicked");
     report.failures.sort_by_key(|(seed, _)| *seed);
+    // An incomplete hunt has no fingerprint: which blocks it ran depends on the clock.
     if report.seeds == options.seeds.end - options.seeds.start {
         let mut fingerprint = Fingerprint::default();
         for block_fingerprint in block_fingerprints.values() {
@@ -143,6 +148,7 @@ fn run_block<P: Protocol>(
         progress.events.fetch_add(outcome.tally.events, Ordering::Relaxed);
         if let Some(violation) = outcome.violation {
             block_report.failures.push((seed, violation));
+            // Relaxed everywhere: a stale value costs a block that was not needed, and no result.
             lowest_failure.fetch_min(seed, Ordering::Relaxed);
             reused_world = None; // A panic may have left it inconsistent.
             if !options.keep_going {

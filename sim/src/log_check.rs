@@ -71,6 +71,7 @@ where
     let mut merge = merge::LogMerger::<P::Node>::open(paths)?;
     let mut replay =
         replay::LogReplayer::new(protocol, merge.nodes(), merge.empty_incarnations().clone());
+    // One line at a time: the logs of a campaign may be larger than the memory.
     while let Some(next) = merge.next()? {
         if let Err(violation) = replay.on_line(next.line, &next.place)? {
             return Ok(replay.report(&merge, Some((violation, next.place))));

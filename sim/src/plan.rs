@@ -56,6 +56,7 @@ impl fmt::Display for Plan {
 }
 
 /// The default of [`Plan::log_bytes`].
+// A few transactions: small enough for several compactions in a run.
 pub const LOG_BYTES: u64 = 1_500;
 
 impl Plan {
@@ -80,6 +81,7 @@ impl Plan {
         let nodes = u32::from(self.nodes);
         let from = self.endpoint_index(from);
         let to = self.endpoint_index(to);
+        // A table of all pairs, row by row; the diagonal is never used.
         (from * (nodes + self.clients) + to, from.max(to) >= nodes)
     }
 
@@ -133,6 +135,7 @@ impl Timing {
     fn random(&self, stream: u64, ordinal: u32) -> u64 {
         match self.key {
             Some(key) => hash(key ^ (stream << 16), u64::from(ordinal)),
+            // Base timing: `between` of zero is the lower bound.
             None => 0,
         }
     }
@@ -150,6 +153,7 @@ impl Timing {
         let (low, high) = if is_client_link { self.client_us } else { self.latency_us };
         let base = between(random, low, high);
         if faults_active && self.tail_us > 0 && self.key.is_some() {
+            // Other bits of the same hash: the tail must not depend on the base.
             base + exponential(random.rotate_left(32), self.tail_us)
         } else {
             base
@@ -172,6 +176,7 @@ impl Timing {
 
     /// The time from the end of the fault phase, or from a halt, to a node's boot.
     pub fn boot_us(&self, node: NodeId, incarnation: u32) -> u64 {
+        // At least 1: the boot is an event of its own, after the crash.
         1 + below(self.random(BOOT_DOMAIN | u64::from(node.0), incarnation), self.reboot_us)
     }
 

@@ -269,6 +269,7 @@ impl Rng {
 
 /// Draws the plan and the rates of one seed.
 pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
+    // Drawn even if the user gives a number: the draws after it must not shift.
     let nodes = rng.size(2, 8);
     rng.nodes = setup.nodes.unwrap_or(u16::try_from(nodes).expect("a small number"));
     let clients = rng.size(1, 4);
@@ -276,6 +277,7 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
     let timing = Timing {
         key: Some(rng.key()),
         tail_us: 0,
+        // From faster than any message of the base timing to slower than all of them.
         sync_us: (100, *rng.pick(&[500, 2_000, 8_000])),
         ..Timing::default()
     };
@@ -284,6 +286,7 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
         clients,
         timing,
         fault_phase_us,
+        // The default for protocols that do not set their own.
         recovery_timeout_us: 30_000_000,
         // Small enough for a snapshot every other transaction; the default; large enough for long
         // logs when they tear.
@@ -292,6 +295,7 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
         encode_messages: false,
     };
     let mut rates = Rates { down_us_max: 1, ..Rates::default() };
+    // The kinds after the sizes: two profiles with one seed have the same cluster.
     let kinds = FaultKinds::of(setup.profile, rng);
     if kinds.network {
         draw_network_rates(rng, &mut rates, &mut plan);
@@ -339,6 +343,7 @@ fn draw_network_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     rates.lose = rng.size_or_zero(2, 200, 13_000);
     rates.duplicate = rng.size_or_zero(2, 200, 13_000);
     rates.delay = rng.size_or_zero(2, 100, 3_000);
+    // Up to the whole fault phase: a message may arrive when its transaction is long forgotten.
     rates.delay_us_max = if rates.delay > 0 { rng.between(10_000, plan.fault_phase_us) } else { 0 };
     rates.queue_max = rng.size_or_zero(5, 2, 8);
     rates.clogs = rng.size_or_zero(3, 1, 6);
@@ -352,8 +357,10 @@ fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     // reached.
     rates.timed_crashes = rng.size(1, 2);
     rates.cluster_power_cuts = u32::from(rng.chance(1, 4));
+    // Up to 46 % of boots, so that two crashes in a row are common.
     rates.crash_in_boot = rng.size_or_zero(2, 1_000, 30_000);
     rates.down_us_max = *rng.pick(&[5_000, 50_000, 400_000]);
+    // Rare: with a node down the probe and most liveness properties do not apply.
     rates.never_restarts = rng.chance(1, 8);
     if rates.never_restarts {
         plan.permanently_down.push(rng.node());
@@ -364,6 +371,7 @@ fn draw_disk_rates(rng: &mut Rng, rates: &mut Rates) {
     rates.fail_sync = rng.size_or_zero(2, 50, 2_000);
     rates.fail_write = rng.size_or_zero(2, 50, 1_000);
     rates.slow_sync = rng.size_or_zero(2, 200, 13_000);
+    // A node that halts for a failed disk boots again, also in a profile without crashes.
     rates.down_us_max = rates.down_us_max.max(20_000);
 }
 

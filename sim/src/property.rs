@@ -228,6 +228,7 @@ impl Sometimes {
     /// Adds to a counter. Adding 0 is meaningful: it makes a hunt fail in which the counter stays
     /// at 0.
     pub fn add(&mut self, what: &'static str, times: u64) {
+        // In the order of the first mention, which reports keep; there are a few dozen.
         match self.rows.iter_mut().find(|(name, _)| *name == what) {
             Some((_, count)) => *count += times,
             None => self.rows.push((what, times)),
@@ -294,6 +295,7 @@ impl<N: Node> Checker<N> for () {
 
 impl<N: Node, A: Checker<N>, B: Checker<N>> Checker<N> for (A, B) {
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        // The first checker may be an observer, which must see the violating fact.
         self.0.check(observation)?;
         self.1.check(observation)
     }

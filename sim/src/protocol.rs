@@ -160,6 +160,7 @@ pub struct DrawnRun<O> {
 /// Draws a run from its seed.
 pub fn draw_run<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> DrawnRun<P::Request> {
     let mut rng = Rng::new(seed);
+    // The order of these draws is part of the meaning of a seed.
     let (mut plan, rates) = draw_plan(setup, &mut rng);
     let requests = protocol.requests(setup, &mut plan, &mut rng);
     let chooser = Seeded::new(&plan, rates, &mut rng);
@@ -183,5 +184,6 @@ where
     let config = protocol.config(&plan);
     let clients = protocol.clients(&plan, requests);
     let checker = protocol.checker(&plan);
+    // The observer first, so that it sees the fact at which the checker stops the run.
     World::new(config, plan, clients, (observer, checker), wrap(chooser))
 }

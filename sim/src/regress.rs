@@ -58,6 +58,7 @@ pub fn read<P: Protocol>(
 }
 
 /// How many characters of a line are shown before an error in it, and how many after.
+// A line of a schedule fits; one that a program generated may be megabytes long.
 const SHOWN_BEFORE: usize = 120;
 const SHOWN_AFTER: usize = 60;
 
@@ -70,9 +71,10 @@ pub fn file_stem<O>(schedule: &Schedule<O>) -> String {
         }
         Expectation::NoViolation(None) => "no-violation",
     };
-    // A property's id, `W10`, is left out.
+    // Without a property's id, `W10`: ids may be renumbered, and a file keeps its name.
     let words = property.split(' ').filter(|word| !word.chars().any(|c| c.is_ascii_digit()));
     let mut words: Vec<String> = words.map(kebab).collect();
+    // Two tell most regressions apart, and the name stays short.
     let fault_texts: Vec<String> = schedule.faults.iter().take(2).map(fault_words).collect();
     words.extend(if fault_texts.is_empty() {
         vec!["without-faults".to_string()]

@@ -60,6 +60,7 @@ impl<N: Node> Simulation<N> {
 
     /// A simulation of nodes whose configuration depends on the size of the cluster.
     pub fn with_config(config: impl Fn(&Plan) -> N::Config + Send + Sync + 'static) -> Self {
+        // A default for protocols that do not mention it; builder methods override it.
         let setup = Setup { txns: Some(20), ..Setup::default() };
         Simulation {
             config: Box::new(config),
@@ -213,6 +214,7 @@ where
     /// The name of the node's type, without its path.
     fn name(&self) -> &str {
         let name = std::any::type_name::<N>();
+        // The parameters of a generic type may contain paths as well.
         let path = name.split('<').next().unwrap_or(name);
         &name[path.rfind("::").map_or(0, |at| at + 2)..]
     }
@@ -229,6 +231,7 @@ where
     ) -> Vec<PlannedRequest<Json<N::Request>>> {
         let Some(generate_request) = &self.generate_request else { return Vec::new() };
         let count = setup.txns.or(self.setup.txns).unwrap_or(20);
+        // On average a client's requests fill the fault phase.
         let interval_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count.max(1));
         let planned = (0..count).map(|nth| {
             let (node, request) = generate_request(rng);

@@ -211,6 +211,7 @@ impl Tally {
     /// Counts one application of a rule.
     #[inline]
     pub fn hit(&mut self, rule: Rule) {
+        // The discriminants are the positions in `Rule::TABLE`.
         self.rules[rule as usize] += 1;
     }
 

@@ -71,6 +71,7 @@ impl<N: Node> Checker<N> for Trace {
         if self.line.is_empty() {
             return Ok(());
         }
+        // A verb without details is followed by a space.
         self.line.truncate(self.line.trim_end().len());
         let &Observation { at_us, node, incarnation, .. } = observation;
         let written = if self.json {
@@ -101,6 +102,7 @@ impl<N: Node> Checker<N> for Trace {
 /// A line of a machine-readable trace for a fact that only a simulator can observe.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum SimulatorFact {
+    // The name in logs of the first version, which are still read.
     #[serde(rename = "Weather")]
     Observed { text: String },
 }
@@ -191,6 +193,7 @@ fn write_fact<N: Node>(fact: &Fact<'_, N>, abbreviate: bool, line: &mut String) 
 }
 
 /// Longer details are abbreviated.
+// A transaction over many nodes has hundreds of operations; the first few say what it is.
 const DETAIL_MAX: usize = 120;
 
 /// Writes the contents of a message, a request or a response; abbreviated at a comma if it is very
@@ -201,6 +204,7 @@ fn write_detail(of: &impl Label, abbreviate: bool, line: &mut String) -> fmt::Re
     let Some(head) = line.get(from..from + DETAIL_MAX).filter(|_| abbreviate) else {
         return Ok(());
     };
+    // Cut between two items: half of one would be wrong.
     let Some(comma) = head.rfind(", ") else { return Ok(()) };
     let rest = &line[from + comma..];
     let omitted = rest.matches(", ").count();

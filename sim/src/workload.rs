@@ -108,6 +108,7 @@ impl<N: Node> RetryingClients<N> {
         let clients = requests.iter().map(|planned| planned.id.client as usize).max().unwrap_or(0);
         RetryingClients {
             requests,
+            // Clients are counted from 1; the entry of 0 is never used.
             clients: vec![RetryingClient::default(); clients + 1],
             retry_after_us,
             stopped: false,
@@ -123,6 +124,7 @@ impl<N: Node> RetryingClients<N> {
     fn plan_next(&mut self, now_us: u64, client: u64, actions: &mut ClientActions<N>) {
         match self.current(client).map(|planned| planned.after_us) {
             None => {}
+            // At once: a timer of no duration would be an event more.
             Some(0) => self.send_next(now_us, client, actions),
             Some(after_us) => self.set_timer_for(now_us + after_us, client, actions),
         }
@@ -157,6 +159,7 @@ impl<N: Node> Workload<N> for RetryingClients<N> {
                 }
             }
             ClientEvent::Timer { client } => {
+                // Timers cannot be cancelled: one that was set for an answered request rings early.
                 if now_us >= self.clients[client as usize].due_us {
                     self.send_next(now_us, client, actions);
                 }

@@ -25,6 +25,7 @@ pub(super) fn host_and_port(text: &str) -> Result<String, ParseAddressError> {
     let Some((host, port)) = text.rsplit_once(':') else { return Err(no_address) };
     // Without brackets, the last part of an IPv6 address would be taken for a port.
     let bracketed = host.starts_with('[') && host.ends_with(']');
+    // An empty host is no address to connect to.
     let is_host = !host.is_empty() && (bracketed || !host.contains(':'));
     match port.parse::<u16>() {
         Ok(_) if is_host => Ok(text.to_owned()),

@@ -71,6 +71,7 @@ fn ports(text: &str) -> Result<Ports, ParsePortsError> {
 /// Without one of the nodes that existed before, its account is missing from the sum, and its
 /// transactions may stay open. Additional nodes are fine: their accounts are empty.
 fn check_all_nodes_have_ports(demo: &Demo) -> Result<(), CliError> {
+    // The greatest first: the message names how many nodes there were.
     let mut missing = (demo.ports.count..64).rev();
     let Some(last) = missing.find(|node| demo.data.join(NodeId(*node).to_string()).exists()) else {
         return Ok(());
@@ -98,6 +99,7 @@ pub(super) async fn run(demo: &Demo) -> Result<Exit, CliError> {
     )?;
     for (node, running) in &mut cluster.nodes {
         let incarnation = running.ready().await.ok_or_else(|| format!("{node} did not start"))?;
+        // Also shows that the data of an earlier run is continued: the incarnation is not 1 then.
         say!("  {node} {incarnation}")?;
     }
     say!("\ntransactions, coordinators in turn")?;
@@ -147,6 +149,7 @@ impl Cluster {
             );
         }
         // Short, so that the demo does not wait.
+        // The recovering node asks for the outcome after this time.
         let retry_first = Micros::millis(100);
         let config = Config {
             retry_first,
@@ -183,8 +186,11 @@ impl Cluster {
         let add = |node, by| Op {
             node,
             key: Key::new("account").expect("short"),
+            // Low enough that no transfer of the demo is refused; the demo shows crashes, not
+            // bounds.
             action: Action::Add { by, at_least: -1_000_000_000 },
         };
+        // The sum of the amounts is zero, which the end of the demo checks.
         vec![add(from, -2 * amount), add(next(1), amount), add(next(2), amount)]
     }
 
@@ -201,6 +207,7 @@ impl Cluster {
         let coordinator = NodeId(1);
         let victim = NodeId(2 % self.count);
         say!("\n{victim} crashes during a transaction coordinated by {coordinator}")?;
+        // Stopped cleanly and started with an observer: only that can end a node at an exact point.
         self.stop_one(victim).await;
         self.start_node(victim, Some(Box::new(TerminateBeforeCommit { voted: false }))).await?;
         let incarnation = self.nodes.get_mut(&victim).ok_or("just started")?.ready().await;
@@ -209,6 +216,8 @@ impl Cluster {
             "  {victim} is restarted as {incarnation}, which crashes when it receives a decision"
         )?;
         let ops = self.ops(coordinator, 1);
+        // The client is answered although the participant is down: COMMIT is durable at the
+        // coordinator.
         let result = self.client(coordinator).await?.transact(ops.clone()).await?;
         say!("  {}", describe(&result, &ops))?;
         let mut running = self.nodes.remove(&victim).ok_or("just started")?;
@@ -235,6 +244,7 @@ impl Cluster {
 
     async fn until_idle(&self, id: NodeId) -> Result<Status<View>, CliError> {
         let mut client = self.client(id).await?;
+        // Five seconds in steps of 20 ms.
         for _ in 0..250 {
             let status = client.status().await?;
             if status.view.in_doubt.is_empty() && status.view.committing == 0 {
@@ -257,6 +267,7 @@ impl Cluster {
             return Err("the accounts could not be read".into());
         };
         for (id, value) in self.nodes.keys().zip(reads.iter()) {
+            // Before its log is shown: an acknowledgement may still be on its way.
             let status = self.until_idle(*id).await?;
             let value = value.unwrap_or(0);
             total += value;
@@ -321,6 +332,7 @@ impl Observer<CommitNode> for TerminateBeforeCommit {
 
     fn input(&mut self, _: Time, input: &Input<CommitNode>, _: u64) -> io::Result<Continuation> {
         let commit = matches!(input, Input::Message { message: Message::Commit { .. }, .. });
+        // Before the input, so that the decision reaches the process but not its log.
         Ok(if self.voted && commit { Continuation::Terminate } else { Continuation::Proceed })
     }
 
@@ -331,6 +343,7 @@ impl Observer<CommitNode> for TerminateBeforeCommit {
         _: &[u8],
         _: u64,
     ) -> io::Result<Continuation> {
+        // Only a Yes leaves the participant in doubt, which is what the demo shows.
         self.voted |= matches!(
             effect,
             Effect::Send { message: Message::Vote { vote: Vote::Yes { .. }, .. }, .. }
@@ -351,6 +364,7 @@ struct PrintRecovery {
 
 impl Observer<CommitNode> for PrintRecovery {
     fn boot(&mut self, node: NodeId, _: &SurvivingFiles) -> io::Result<()> {
+        // The output may be closed; the demo itself finds that at its next line.
         let _ = say!("  {node} starts again");
         Ok(())
     }

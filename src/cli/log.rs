@@ -19,6 +19,7 @@ pub(super) enum ParseFilterError {
 /// A valid filter. A single word that is not a level would be taken for a module name, and all
 /// other messages would be suppressed.
 pub(super) fn filter(text: &str) -> Result<String, ParseFilterError> {
+    // With `=` or `[` a part names a module or a span; without, only a level makes sense.
     let mut bare_words = text.split(',').filter(|part| !part.contains(['=', '[']));
     if let Some(word) = bare_words.find(|word| word.parse::<LevelFilter>().is_err()) {
         return Err(ParseFilterError::NotALevel(word.to_owned()));
@@ -33,6 +34,7 @@ pub(super) fn start(filter: &str, json: bool) -> Result<(), CliError> {
     let started = if json {
         to_stderr.json().try_init()
     } else {
+        // Standard output is for results. Colours would be bytes in a log file.
         to_stderr.with_target(false).with_ansi(false).try_init()
     };
     started.map_err(|error| format!("cannot log: {error}").into())

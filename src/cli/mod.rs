@@ -131,6 +131,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let exit = outcome.unwrap_or_else(|error| {
         let exit = exit_of(&error);
+        // The reader has gone on purpose, `head` for example, and wants no message.
         if exit != Exit::BrokenPipe {
             print_error(&error);
         }
@@ -143,6 +144,7 @@ fn exit_of(error: &CliError) -> Exit {
     if error.is::<UsageError>() {
         return Exit::Usage;
     }
+    // Errors are boxed, so the kind is found by type and not by text.
     match error.downcast_ref() {
         Some(error) if StdoutError::is_broken_pipe(error) => Exit::BrokenPipe,
         Some(_) | None => Exit::Failed,

@@ -107,8 +107,10 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
     let tethered = serve.tethered;
     let (settings, config, events) = resolve(serve, events)?;
     let node = settings.node;
+    // Without `--events` nothing observes, and the node pays nothing for it.
     let observer =
         events.map(|events| Box::new(Journal::new(&events)) as Box<dyn Observer<CommitNode>>);
+    // Before the node starts, so that no signal is missed.
     // Before the node starts, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -159,6 +161,7 @@ async fn stdin_closed(tethered: bool) -> io::Result<()> {
         return std::future::pending().await;
     }
     let mut input = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    // The parent writes nothing; what it might write is ignored, only the end counts.
     while input.read(&mut [0; 16]).await? > 0 {}
     Ok(())
 }
@@ -192,9 +195,11 @@ fn resolve(
     };
     let listen =
         serve.listen.or(file.listen.map(|Address(listen)| listen)).unwrap_or_else(|| own.clone());
+    // The list of peers is the cluster: a transaction with any other node is refused.
     let mut config = Config::new(peers.keys().copied());
     serve.tuning.merged_over(file.tuning).apply(&mut config)?;
     let patience_s = serve.patience_s.or(file.patience_s).unwrap_or(10);
+    // clap has checked the flag; the file has been checked by nobody.
     if patience_s > PATIENCE_S_MAX {
         return Err(format!(
             "patience_s is {patience_s}; at most a day ({PATIENCE_S_MAX}) is allowed"
@@ -209,6 +214,7 @@ fn resolve(
         data,
         shutdown_timeout: Duration::from_secs(patience_s),
     };
+    // The first frame of a connection, which contains the name, is at most 1 KiB.
     if settings.cluster.len() > 64 {
         return Err("the name of the cluster is longer than 64 bytes".into());
     }
@@ -226,9 +232,12 @@ fn peers_of(
             return Err(format!("{id} appears twice in the list of peers").into());
         }
     }
+    // A flag replaces the line of the file for the same node.
     peers.extend(from_flags);
     let mut at: BTreeMap<&String, NodeId> = BTreeMap::new();
     for (id, address) in &peers {
+        // Two nodes at one address: one of them would never be reached, and the other refuse its
+        // messages.
         if let Some(other) = at.insert(address, *id) {
             return Err(
                 format!("{other} and {id} are both at {address} in the list of peers").into()
@@ -265,9 +274,11 @@ impl Tuning {
         set(&mut config.retry_first, self.retry_first_ms);
         set(&mut config.retry_max, self.retry_max_ms);
         if let Some(kept) = self.requests_kept {
+            // More than a machine can address is no limit either.
             config.requests_kept = usize::try_from(kept).unwrap_or(usize::MAX);
         }
         config.compact_at_bytes = self.compact_at_bytes.unwrap_or(config.compact_at_bytes);
+        // Checked after both are set: one may come from the flags and one from the file.
         if config.retry_max < config.retry_first {
             return Err("the longest retry interval is shorter than the first".into());
         }

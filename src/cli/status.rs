@@ -45,6 +45,7 @@ pub(super) fn table(status: &Status<View>) -> String {
             status.node, status.cluster, view.incarnation, status.up
         ),
     );
+    // KiB: the memory of a node is a few thousand of them.
     row("memory", format!("{} KiB", status.memory_bytes >> 10));
     let undecided = view.collecting + view.deciding;
     row(
@@ -57,6 +58,7 @@ pub(super) fn table(status: &Status<View>) -> String {
     );
     for doubt in view.in_doubt.iter().take(LISTED_MAX) {
         let peers: Vec<String> = doubt.peers.iter().map(ToString::to_string).collect();
+        // The first inquiry goes to the coordinator alone, later ones to all participants.
         let waits = match (doubt.voted, doubt.inquiries) {
             (false, _) => "its own disk".to_owned(),
             (true, 0 | 1) => format!("{}'s decision", doubt.coordinator),

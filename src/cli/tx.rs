@@ -10,6 +10,7 @@ use super::address::host_and_port;
 use super::{CliError, Exit, say};
 
 /// The default name of a cluster.
+// Also the default of `serve`, so that neither side has to name a cluster.
 const CLUSTER: &str = "stormglass";
 
 /// The node to connect to.
@@ -46,6 +47,7 @@ impl TargetArgs {
     fn outcome_command(&self, handle: RequestHandle) -> String {
         let cluster = match &*self.cluster {
             CLUSTER => String::new(),
+            // Quoted: the line is meant to be pasted into a shell.
             other => format!(" --cluster {other:?}"),
         };
         format!("stormglass outcome --at {}{cluster} {handle}", self.at)
@@ -148,6 +150,7 @@ fn show(result: &TxResult, ops: &[Op], at: &TargetArgs) -> Result<Exit, CliError
 /// The values read, one key a line.
 fn found(reads: &Reads, ops: &[Op], indent: &str) -> String {
     let mut lines = Vec::new();
+    // The values come in the order of the reads among the operations.
     for (op, value) in ops.iter().filter(|op| !op.writes()).zip(reads.iter()) {
         let value = value.map_or("-".to_owned(), |value| value.to_string());
         lines.push(format!("{indent}{} @{} = {value}", op.key, op.node.0));

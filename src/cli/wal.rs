@@ -34,6 +34,7 @@ pub(super) fn run(command: &Wal) -> Result<Exit, CliError> {
     let (Wal::Dump(of) | Wal::Verify(of)) = command;
     let surviving = read(&of.directory)?;
     let recovered = wal::recover::<State, Record>(&surviving);
+    // The dump comes first, so that the summary is the last line of both commands.
     if let Wal::Dump(_) = command {
         dump(&surviving, &recovered)?;
     }
@@ -43,6 +44,7 @@ pub(super) fn run(command: &Wal) -> Result<Exit, CliError> {
 fn read(directory: &Path) -> Result<SurvivingFiles, CliError> {
     let surviving = SurvivingFiles::read(directory)?;
     if surviving.files().is_empty() {
+        // An empty directory would count as the disk of a first incarnation, and as intact.
         return Err(format!(
             "there is no log in {}; give the data directory of one node",
             directory.display()
@@ -113,6 +115,7 @@ fn dump(
         .max();
     say!("{:<12} {:>8}  {:>7} {:>7}  record", "file", "byte", "number", "durable")?;
     for record_at in wal::scan_frames(surviving)? {
+        // Its segment waits for its removal; the snapshot contains what it did.
         let old = matches!((record_at.file, newest), (FileId::Wal(k), Some(newest)) if k < newest);
         let lost = torn.is_some_and(|torn| (record_at.file, record_at.at) >= (torn.file, torn.at));
         let note = match (old, lost) {
@@ -133,6 +136,7 @@ fn dump(
 }
 
 fn describe(record_at: &FrameInfo, segment: &[u8]) -> String {
+    // The header of the frame is intact, so position and watermark are shown nevertheless.
     let Some(len) = record_at.payload_bytes else { return "damaged payload".to_owned() };
     let payload =
         usize::try_from(record_at.at).ok().and_then(|at| wal::payload(segment.get(at..)?));

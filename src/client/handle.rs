@@ -17,6 +17,8 @@ pub struct RequestHandle {
 impl std::fmt::Display for RequestHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let RequestId { client, serial, attempt } = self.id;
+        // Always with the attempt, unlike `RequestId`: a handle has one form, which is copied and
+        // parsed.
         write!(f, "{}.{}:c{client}.{serial}/{attempt}", self.node, self.incarnation.0)
     }
 }

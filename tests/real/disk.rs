@@ -32,8 +32,10 @@ fn file() -> impl Strategy<Value = FileId> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    // Up to nearly three sectors, so that appends begin and end within one and cross others.
     let bytes = prop::collection::vec(any::<u8>(), 0..1500);
     prop_oneof![
+        // Weighted as a log behaves: mostly appends, and seldom a restart.
         8 => (file(), bytes).prop_map(|(file, bytes)| Step::Append(file, bytes)),
         2 => (file(), 0u64..=1000).prop_map(|(file, len)| Step::Truncate(file, len)),
         3 => (file(), file()).prop_map(|(from, to)| Step::Rename(from, to)),
@@ -83,6 +85,7 @@ impl DiskPair {
             Step::SyncDir => self.apply_to_both(&DiskOp::SyncDir { op }, &[]),
             Step::Restart => {
                 self.real = DataFiles::open(&self.dir.0).expect("it is still there");
+                // A kill keeps all operations, as the kernel does: only a power cut loses any.
                 self.model.kill(usize::MAX);
             }
         }

@@ -17,6 +17,7 @@ fn full_device() -> File {
 
 /// A pipe without a reader.
 fn closed_pipe() -> Stdio {
+    // The reading end is dropped here.
     let (_, writer) = std::io::pipe().expect("a pipe");
     writer.into()
 }

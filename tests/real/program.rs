@@ -48,8 +48,10 @@ impl Drop for TestDir {
 /// The first of several consecutive unused ports.
 pub(super) fn ports(count: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test binaries run at the same time, and each starts to search elsewhere.
     let begin = u16::try_from(std::process::id() % 200).expect("small") * 20;
     loop {
+        // Above the ports of `cargo tools`, and below those of outgoing connections.
         let from = 27_000 + (begin + NEXT.fetch_add(count, Ordering::Relaxed)) % 5_000;
         if (from..from + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return from;
@@ -71,6 +73,7 @@ impl Node {
     /// Sends SIGTERM; returns the exit code.
     pub(super) fn terminate(&mut self) -> Option<i32> {
         let pid = self.0.id().to_string();
+        // The standard library sends no signal but SIGKILL.
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run");
         assert!(sent.success());
         self.wait_for_exit_code()

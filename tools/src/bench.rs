@@ -166,9 +166,11 @@ async fn measure(
     for client in 0..run.clients {
         let coordinator = client as usize % nodes;
         let options =
+            // Under full load a transaction may wait for many others at the same hot key.
             ClientOptions { request_timeout: Duration::from_secs(30), ..ClientOptions::default() };
         connected.push((coordinator, cluster.client(coordinator, options).await?));
     }
+    // Connections, caches and the size of the groups of a sync have settled by then.
     let begin = Instant::now() + Duration::from_secs(1);
     let end = begin + Duration::from_secs(seconds);
     let mut clients = tokio::task::JoinSet::new();
@@ -185,6 +187,8 @@ async fn measure(
         ));
     }
     tokio::time::sleep_until(begin).await;
+    // Counters of the nodes never decrease while they run, so a difference is what the time in
+    // between cost.
     let before = totals(&read_statuses(&mut status_clients).await?);
     tokio::time::sleep_until(end).await;
     let after = totals(&read_statuses(&mut status_clients).await?);
@@ -233,11 +237,13 @@ impl Tally {
 }
 
 fn percentile(sorted: &[u64], permille: usize) -> u64 {
+    // Nearest rank: always a latency that was measured, never an interpolated one.
     let at = (sorted.len() * permille / 1000).min(sorted.len().saturating_sub(1));
     sorted.get(at).copied().unwrap_or(0)
 }
 
 fn per_commit(count: u64, commits: u64) -> u64 {
+    // Without a commit there is nothing to divide by; the exit code reports that.
     count.checked_div(commits).unwrap_or(0)
 }
 
@@ -291,6 +297,7 @@ async fn run_client(
 /// Takes from a key of the coordinator, and gives to a key of each of `span - 1` other nodes.
 fn transfer(rng: &mut Rng, keys: u32, coordinator: usize, nodes: usize, span: usize) -> Vec<Op> {
     // The nodes after a random one, so that every pair is equally likely.
+    // A random start and not a fixed one spreads the load over the participants.
     let first = rng.below(nodes - 1);
     let others =
         (0..span - 1).map(|other| (coordinator + 1 + (first + other) % (nodes - 1)) % nodes);
@@ -301,6 +308,7 @@ fn transfer(rng: &mut Rng, keys: u32, coordinator: usize, nodes: usize, span: us
 
 fn add(rng: &mut Rng, keys: u32, node: usize, by: i64) -> Op {
     let key = Key::new(&format!("k{}", rng.below(keys as usize))).expect("short");
+    // Without a bound, so that only locks can abort a transaction.
     Op { node: NodeId(node as u16), key, action: Action::Add { by, at_least: i64::MIN } }
 }
 
@@ -309,7 +317,9 @@ fn sync_us(directory: &Path) -> Result<(u64, u64), CliError> {
     let path = directory.join("sync-test");
     let mut file = File::create(&path)?;
     let mut all = Vec::new();
+    // So many that three of them lie above the 99th percentile.
     for _ in 0..300 {
+        // About the size of a record of a small transaction.
         file.write_all(&[7; 100])?;
         let begin = Instant::now();
         file.sync_data()?;

@@ -58,9 +58,11 @@ pub(super) struct Campaign {
 }
 
 /// How long the cluster may take to decide everything after the last kill.
+// Many times the longest retry interval of the nodes: only a real blockage takes as long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(campaign: &Campaign, program: PathBuf) -> Result<Exit, CliError> {
+    // Differs from run to run; the first line of output shows it.
     let seed = campaign.seed.unwrap_or_else(|| u64::from(std::process::id()) << 32 | 0x5747);
     let mut work_dir = WorkDir::new(campaign.data.as_deref(), "campaign")?;
     let mut cluster = start_cluster(campaign, program, &work_dir).await?;
@@ -83,6 +85,7 @@ pub(super) async fn run(campaign: &Campaign, program: PathBuf) -> Result<Exit, C
     let report = checked?;
     match (report.is_clean(), report.committed) {
         (false, _) => Ok(Exit::Violation),
+        // Without a commit there was nothing that a kill could have lost.
         (true, 0) => Err("inconclusive: no transaction committed; increase --kills".into()),
         (true, _) => Ok(Exit::Success),
     }
@@ -200,10 +203,14 @@ async fn kill_nodes(
         sleep(Duration::from_millis(rng.below(2 * pause + 1) as u64)).await;
         let mut victims: Vec<usize> = (0..nodes).collect();
         for at in 0..nodes {
+            // Fisher and Yates: every order is equally likely, so every prefix is a fair choice.
             victims.swap(at, at + rng.below(nodes - at));
         }
         match rng.below(10) {
+            // One round in ten: no node keeps any state in memory, so recovery starts from the logs
+            // alone.
             0 => kill_counts.all_nodes += 1,
+            // Two rounds in ten: a coordinator and its participants at once, for example.
             1 | 2 => {
                 victims.truncate(2 + rng.below(nodes - 1));
                 kill_counts.several_nodes += 1;
@@ -214,6 +221,7 @@ async fn kill_nodes(
             }
         }
         for victim in &victims {
+            // Before the kill: a node that ended by itself has a bug, which the kill would hide.
             if !cluster.is_up(*victim) {
                 return Err(format!(
                     "n{victim} exited unexpectedly: {}",
@@ -225,10 +233,15 @@ async fn kill_nodes(
             kill_counts.kills += 1;
         }
         for victim in victims {
+            // Victims of one round come back one after another, so that the first meets absent
+            // peers.
             sleep(Duration::from_millis(rng.below(60) as u64)).await;
             cluster.start(victim)?;
             // Kills the recovering incarnation, perhaps more than once.
+            // One start in three, and again after that with the same chance.
             while kill_counts.kills < campaign.kills && rng.below(3) == 0 {
+                // A boot takes a few syncs of the disk, so a kill in this range meets all its
+                // steps.
                 sleep(Duration::from_micros(rng.below(25_000) as u64)).await;
                 cluster.kill(victim)?;
                 kill_counts.kills += 1;

@@ -101,6 +101,7 @@ impl Cluster {
 
     /// Sends SIGTERM, and waits for the end.
     pub(super) fn terminate_all(&mut self) -> Result<Vec<ExitStatus>, CliError> {
+        // All signals first: the nodes shut down at the same time.
         for Process { child, .. } in self.nodes.iter().flatten() {
             if let Some(pid) =
                 i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw)
@@ -173,10 +174,12 @@ impl Drop for Cluster {
 /// Ports below those that the system uses for outgoing connections: one of those could take a
 /// node's port while the node is down.
 fn free_ports(count: u16) -> Result<u16, CliError> {
+    // At least as many as a cluster may have nodes.
     const PORTS_PER_CLUSTER: u16 = 64;
     // Processes started together have consecutive ids: each starts to search elsewhere.
     let start = u16::try_from(std::process::id() % 234).expect("less than 234");
     for attempt in 0..234 {
+        // 7 and 234 have no common divisor, so that the attempts visit every range once.
         let from = 12_000 + (start + attempt * 7) % 234 * PORTS_PER_CLUSTER;
         if (from..from + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return Ok(from);
@@ -199,6 +202,8 @@ impl WorkDir {
                 let mut entries = fs::read_dir(path).map_err(|error| {
                     format!("cannot read directory {}: {error}", path.display())
                 })?;
+                // A node would continue from the data of another cluster, and the checks would
+                // blame the campaign for it.
                 if entries.next().is_some() {
                     return Err(
                         format!("{} is not empty; name a new directory", path.display()).into()
@@ -224,6 +229,7 @@ impl WorkDir {
 impl Drop for WorkDir {
     fn drop(&mut self) {
         if self.temporary {
+            // There is nobody to report it to, and the system clears its temporary files itself.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
@@ -248,6 +254,8 @@ impl Rng {
 
     /// A number below `bound`, which is at least 1.
     pub(super) fn below(&mut self, bound: usize) -> usize {
+        // The product's upper half: without the division of a remainder, and nearly without its
+        // bias.
         usize::try_from((u128::from(self.next_u64()) * bound as u128) >> 64).expect("below a usize")
     }
 }

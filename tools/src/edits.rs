@@ -193,6 +193,7 @@ where
     P::Workload: Workload<Edited<P::Node>>,
     P::Checker: Checker<Edited<P::Node>>,
 {
+    // Through the same wrapper, so that only the edit differs.
     let unedited = EditedProtocol { protocol, edit: Edit::None };
     let schedule_end = unedited.replay(schedule);
     let seed_end = unedited.run_seed(seed);

@@ -28,6 +28,7 @@ pub(super) struct FrameFuzzer<'a> {
 }
 
 /// Frames per connection. All but the last are well framed, so that the connection stays open.
+// Frames cost less than handshakes; but only the last frame of a connection is damaged.
 const BURST_FRAMES_MAX: u64 = 200;
 
 impl FrameFuzzer<'_> {
@@ -45,6 +46,8 @@ impl FrameFuzzer<'_> {
         let mut stream = TcpStream::connect(address).await?;
         // Avoids TIME_WAIT on this side: its ports would run out.
         stream.set_zero_linger()?;
+        // Three of sixteen connections fail in the handshake; the others pass it and test what
+        // follows.
         let (sent, bytes) = match next_random() % 16 {
             0 => (1, random_bytes(next_random, 40)),
             1 => (1, self.bad_greeting(next_random)),
@@ -56,6 +59,7 @@ impl FrameFuzzer<'_> {
             ),
             _ => return self.send_undecodable(stream, frames_max, next_random).await,
         };
+        // The target may close the connection before it has read everything.
         let _ = stream.write_all(&bytes).await;
         Ok(sent)
     }
@@ -83,6 +87,7 @@ impl FrameFuzzer<'_> {
             }
             1 => wire::encode_frame(&self.hello(unknown_peer)),
             2 => wire::encode_frame(&self.hello(wrong_target)),
+            // Well formed, but longer than a handshake may be.
             3 => wire::encode_frame(&Hello { cluster: "x".repeat(5_000), caller: Caller::Client }),
             _ => corrupt_frame(wire::encode_frame(&self.peer_hello()), next_random),
         }
@@ -98,6 +103,7 @@ impl FrameFuzzer<'_> {
     ) -> std::io::Result<u64> {
         let is_peer = next_random().is_multiple_of(2);
         let hello = if is_peer { self.peer_hello() } else { self.hello(Caller::Client) };
+        // `Frames` keeps the half that it reads from.
         let (from, mut out) = stream.split();
         if out.write_all(&wire::encode_frame(&hello)).await.is_err() {
             return Ok(0);
@@ -145,6 +151,7 @@ fn corrupt_frame(mut frame: Vec<u8>, next_random: &mut impl FnMut() -> u64) -> V
             let bit = (next_random() % (frame.len() as u64 * 8)) as usize;
             frame[bit / 8] ^= 1 << (bit % 8);
         }
+        // Any other version: the addend is not 0.
         1 => frame[2] = frame[2].wrapping_add(1 + (next_random() % 255) as u8),
         2 => frame[3..7].copy_from_slice(
             &(FRAME_BYTES_MAX as u32 + (next_random() % (1 << 31)) as u32).to_le_bytes(),
@@ -173,6 +180,7 @@ fn undecodable_frame<T: Serialize + serde::de::DeserializeOwned>(
                 }
             }
         }
+        // A mutation may produce another valid value, which the node would rightly accept.
         if stormglass_node::codec::decode::<T>(&payload).is_err() {
             return wire::frame_payload(&payload);
         }

@@ -41,6 +41,7 @@ const ABSENT: u16 = 3;
 
 /// A node's memory may grow by this much: buffers of connections, and memory that the allocator
 /// keeps.
+// A leak of a few bytes a frame exceeds it, as there are ten million frames by default.
 const GROWTH_BYTES_MAX: u64 = 32 << 20;
 
 pub(super) async fn run(fuzz: &Fuzz, program: PathBuf) -> Result<Exit, CliError> {
@@ -51,17 +52,21 @@ pub(super) async fn run(fuzz: &Fuzz, program: PathBuf) -> Result<Exit, CliError>
     }
     let target = cluster.address(0);
     commit_one(&cluster, 1).await?;
+    // After a first transaction: links are connected and the buffers of a usual request are
+    // allocated.
     let before = status(&cluster).await?;
     let began = Instant::now();
     let sent = Arc::new(AtomicU64::new(0));
     let mut senders = tokio::task::JoinSet::new();
     for sender in 0..fuzz.connections {
         let frames =
+            // The remainder is spread over the first senders, so that the sum is exact.
             fuzz.frames / fuzz.connections + u64::from(sender < fuzz.frames % fuzz.connections);
         senders.spawn(send(
             cluster.name.clone(),
             target.clone(),
             frames,
+            // Each sender has frames of its own, and the seed repeats all of them.
             Rng::new(fuzz.seed ^ sender.rotate_left(32)),
             Arc::clone(&sent),
         ));
@@ -74,6 +79,7 @@ pub(super) async fn run(fuzz: &Fuzz, program: PathBuf) -> Result<Exit, CliError>
     let progress = crate::progress();
     // The first transaction at once: a few frames take less than an interval.
     let mut turn = tokio::time::interval(Duration::from_millis(500));
+    // A slow transaction is not followed by a burst of others, which would load the node itself.
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -83,9 +89,11 @@ pub(super) async fn run(fuzz: &Fuzz, program: PathBuf) -> Result<Exit, CliError>
             },
             _ = turn.tick() => {
                 let asked = Instant::now();
+                // n1 and n2 in turn: the target is a participant, reached over either link.
                 commit_one(&cluster, 1 + served % 2).await?;
                 slowest = slowest.max(asked.elapsed());
                 served += 1;
+                // One that ends after the last frame shows nothing about the frames.
                 committed_meanwhile += u32::from(sent.load(Ordering::Relaxed) < fuzz.frames);
                 most_bytes = most_bytes.max(status(&cluster).await?.memory_bytes);
                 let so_far = sent.load(Ordering::Relaxed);
@@ -143,6 +151,7 @@ fn compare_statuses(before: &Status<View>, after: &Status<View>, transactions: u
         ("incarnation", u64::from(before.view.incarnation.0), u64::from(after.view.incarnation.0)),
         ("transactions begun", before.view.begun, after.view.begun),
         ("keys", before.view.keys, after.view.keys),
+        // A participant of a commit writes two records, `Prepared` and `Committed`.
         ("records", before.view.log.appended + 2 * transactions, after.view.log.appended),
         ("peers", connected_peers(before), connected_peers(after)),
     ];
@@ -164,6 +173,7 @@ async fn status(cluster: &Cluster) -> Result<Status<View>, CliError> {
     // The END and Ack of the last transaction follow a moment later.
     for _ in 0..2_000 {
         let status = client.status().await?;
+        // The two peers that run; the third one never connects.
         if status.view.idle && connected_peers(&status) >= 2 {
             return Ok(status);
         }

@@ -129,6 +129,7 @@ where
     F: Future<Output = Result<Exit, CliError>>,
 {
     let program = program::find_or_build(args.program.as_deref())?;
+    // One thread: the work is done by the processes of the nodes, which need the other cores.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(unless_interrupted(run(program)))
 }
@@ -154,6 +155,8 @@ async fn unless_interrupted(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
+        // A command that is done at the same moment as a signal is interrupted: the signal was
+        // first.
         biased;
         _ = interrupt.recv() => Err(Interrupted("SIGINT").into()),
         _ = terminate.recv() => Err(Interrupted("SIGTERM").into()),

@@ -79,6 +79,7 @@ pub(crate) fn run(args: &Mutants) -> Result<Exit, CliError> {
     copy_repository(&copy)?;
     combine::combine(&copy, &mutants)?;
     build(&copy, args.kills.is_some())?;
+    // Before the hunt, which takes far longer.
     check_without_mutant(&copy)?;
     let all_found = match args.kills {
         Some(kills) => kill_all(&copy, &mutants, kills)?,
@@ -88,6 +89,7 @@ pub(crate) fn run(args: &Mutants) -> Result<Exit, CliError> {
 }
 
 /// Seeds that the copy has to pass without a mutant: otherwise finding one shows nothing.
+// Few, next to those of a hunt: a wrong combination changes the behaviour of most runs.
 const CONTROL_SEEDS: u64 = 2_000;
 
 /// # Errors
@@ -141,6 +143,7 @@ fn copy_repository(copy: &Path) -> Result<(), CliError> {
         let to = copy.join(name);
         // Deleted, but not yet committed so.
         let Ok(content) = fs::read(&from) else { continue };
+        // Cargo builds by modification time: an untouched file is not built again.
         if fs::read(&to).is_ok_and(|present| present == content) {
             continue;
         }
@@ -191,6 +194,7 @@ fn hunt_all(copy: &Path, mutants: &[Mutant], args: &Mutants) -> Result<bool, Cli
     let mut totals = Totals { complete: true, ..Totals::default() };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = args.jobs.map_or(cores, usize::from);
+    // A common queue and not a share for each thread: some mutants take far more seeds than others.
     let waiting = Mutex::new(mutants.iter().collect::<VecDeque<_>>());
     let results = std::sync::mpsc::channel();
     std::thread::scope(|scope| -> Result<(), CliError> {
@@ -212,6 +216,7 @@ fn hunt_all(copy: &Path, mutants: &[Mutant], args: &Mutants) -> Result<bool, Cli
             });
         }
         let (sender, receiver) = results;
+        // Each thread has a clone; the loop below ends when the last of them is dropped.
         drop(sender);
         for (mutant, result) in receiver {
             show(mutant, &result, &mut totals)?;
@@ -299,6 +304,7 @@ impl Totals {
 }
 
 /// Fewer failing seeds of the first 1,000 make a mutant rare.
+// One in twenty of the seeds that are counted.
 const RARE_SEEDS: usize = 50;
 
 fn show(
@@ -324,6 +330,7 @@ fn show(
     let took = format!("{} in {seconds}.{ms:03} s", found.runs);
     say!("{:<8} {size:<16} {took:<16} {:<36} {}", found.seed, found.property, mutant.description)?;
     totals.found += 1;
+    // The size that a person understands at a glance.
     totals.small += usize::from(found.after.0 <= 3 && found.after.1 <= 2);
     totals.slowest_ms = totals.slowest_ms.max(found.shrink_ms);
     if !found.minimal {
@@ -349,6 +356,8 @@ fn kill_all(copy: &Path, mutants: &[Mutant], kills: u32) -> Result<bool, CliErro
         let data = directory.path().join("data");
         // Only the result of the checkers counts, not that of the campaign.
         Command::new(program(copy, "stormglass-tools"))
+            // A fixed seed, so that all mutants meet the same kills as far as real processes allow
+            // it.
             .args(["campaign", "--events", "--seed", "1", "--kills", &kills.to_string()])
             .arg("--data")
             .arg(&data)

@@ -45,6 +45,8 @@ impl Encoder<'_> {
     }
 
     fn multi_byte(&mut self, value: u64) {
+        // The shortest width that fits. A longer one would decode to the same number, but the bytes
+        // would differ from bincode's, which the tests compare.
         let (tag, width) = match value {
             0..=0xffff => (251, 2),
             0x1_0000..=0xffff_ffff => (252, 4),
@@ -73,6 +75,8 @@ impl Encoder<'_> {
     #[inline]
     fn length(&mut self, len: Option<usize>) -> Result<(), SerializeError> {
         let Some(len) = len else {
+            // The length comes before the elements, so it must be known when the first one is
+            // written.
             return Err(ser::Error::custom("a sequence that does not know its length"));
         };
         self.unsigned(len as u64);
@@ -104,6 +108,8 @@ impl ser::Serializer for &mut Encoder<'_> {
 
     serialize_integers_as! {
         serialize_bool(value: bool) => self self.byte(value.into());
+        // One byte is never longer than a variable-length integer, so bytes are written as they
+        // are.
         serialize_i8(value: i8) => self self.byte(value.cast_unsigned());
         serialize_i16(value: i16) => self self.signed(value.into());
         serialize_i32(value: i32) => self self.signed(value.into());
@@ -128,6 +134,7 @@ impl ser::Serializer for &mut Encoder<'_> {
     }
 
     #[inline]
+    // The tag is one byte, and the value follows without a length.
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), SerializeError> {
         self.byte(1);
         value.serialize(self)
@@ -182,6 +189,7 @@ impl ser::Serializer for &mut Encoder<'_> {
     }
 
     #[inline]
+    // The reader knows the length of a tuple or struct from its type, so it is not written.
     fn serialize_tuple(self, _len: usize) -> Result<Self, SerializeError> {
         Ok(self)
     }
@@ -226,6 +234,7 @@ impl ser::Serializer for &mut Encoder<'_> {
         Ok(self)
     }
 
+    // Types that have a text form and a compact one choose by this; bincode answers the same.
     fn is_human_readable(&self) -> bool {
         false
     }

@@ -44,6 +44,7 @@ impl<N: Node> Outbox<N> {
 
     /// Appends what `write` adds to the end of its buffer. The earlier contents of the buffer stay.
     pub fn append_with(&mut self, file: FileId, about: About, write: impl FnOnce(&mut Vec<u8>)) {
+        // One buffer for all appends of a step: an effect with a buffer of its own would allocate.
         let start = self.bytes.len();
         write(&mut self.bytes);
         let bytes = Chunk { start: offset(start), end: offset(self.bytes.len()) };
@@ -114,6 +115,8 @@ impl Chunk {
     }
 }
 
+// Half the size of a `usize` range: effects are moved often, and `Append` is their largest disk
+// operation.
 fn offset(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("one step writes less than 4 GiB")
 }

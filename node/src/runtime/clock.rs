@@ -29,6 +29,7 @@ impl Clock {
     /// The instant of a time of this clock, at most a day from now: a node may be woken too early.
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
         let ahead =
+            // The sum of an instant and a very long duration can overflow, which is a panic.
             Duration::from_micros(time.since(self.now()).0).min(Duration::from_secs(86_400));
         tokio::time::Instant::now() + ahead
     }
@@ -43,6 +44,7 @@ pub fn after(duration: Duration) -> tokio::time::Instant {
 /// Microseconds since 1970, for the age of requests. Only fairness depends on it.
 pub fn wall_us() -> u64 {
     let since =
+        // A clock before 1970 makes the request the oldest possible, which is unfair but correct.
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).expect("half a million years")
 }

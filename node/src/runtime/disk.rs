@@ -60,6 +60,8 @@ impl Batch {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         match self.jobs.last_mut() {
+            // The range must end where the new bytes begin: an append to another file in between
+            // has bytes in the same buffer.
             Some(Job::Append { file: last, bytes }) if *last == file && bytes.end == start => {
                 bytes.end = self.bytes.len();
             }
@@ -69,6 +71,7 @@ impl Batch {
 }
 
 /// Batches that may wait for the thread. When the queue is full, the driver takes no inputs.
+// Each batch holds the writes of up to 64 inputs. A full queue is back pressure.
 const BATCHES_MAX: usize = 64;
 
 /// Starts the thread of a data directory. It ends when the sender is dropped and all queued batches
@@ -134,16 +137,21 @@ impl DataFiles {
     }
 
     pub(super) fn perform(&mut self, job: &Job, bytes: &[u8]) -> Option<BarrierCompletion> {
+        // Once an operation has failed, later ones are not even attempted: a write after a gap
+        // could succeed and look like an intact record behind a torn one.
         if self.first_failure.is_none()
             && let Err(error) = self.attempt(job, bytes)
         {
             let full =
+                // Distinguished only for the message: the node halts in either case.
                 matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             self.first_failure = Some(if full { DiskError::NoSpace } else { DiskError::Io });
             self.detail = Some(format!("{} in {}: {error}", job.describe(), self.path.display()));
         }
         let (Job::Sync { op, .. } | Job::SyncDir { op }) = *job else { return None };
         let result = self.first_failure.map_or(Ok(()), Err);
+        // Every barrier is answered, failed ones too (duty 4 of the driver), and the message is
+        // printed once.
         Some(BarrierCompletion { op, result, detail: self.detail.take() })
     }
 
@@ -154,6 +162,8 @@ impl DataFiles {
             }
             Job::Truncate { file, len } => self.open_existing(file)?.set_len(len),
             Job::Rename { from, to } => {
+                // The open handle follows the file to its new name. A handle of a replaced file
+                // would write to a file without a name.
                 fs::rename(self.path_of(from), self.path_of(to))?;
                 self.open.remove(&to);
                 if let Some(open) = self.open.remove(&from) {
@@ -164,10 +174,12 @@ impl DataFiles {
             Job::Remove { file } => {
                 self.open.remove(&file);
                 match fs::remove_file(self.path_of(file)) {
+                    // The contract says that removing a file that does not exist is no error.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                     other => other,
                 }
             }
+            // `fdatasync` is enough: it includes the length, and the log needs no timestamps.
             Job::Sync { file, .. } => self.open_existing(file)?.sync_data(),
             Job::SyncDir { .. } => self.directory.sync_all(),
         }
@@ -190,6 +202,8 @@ impl DataFiles {
             std::collections::btree_map::Entry::Occupied(open) => Ok(open.into_mut()),
             std::collections::btree_map::Entry::Vacant(vacant) => {
                 let open_file = OpenOptions::new()
+                    // In append mode the kernel chooses the offset: no position of this process can
+                    // be wrong after a truncation.
                     .append(true)
                     .create(create)
                     .open(self.path.join(file_name_of(file)))?;

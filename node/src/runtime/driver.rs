@@ -25,10 +25,13 @@ use crate::contract::{DiskOp, Effect, Input, Label, Outbox};
 use crate::id::{Incarnation, NodeId, RequestId, Time};
 
 /// Pending requests at one node: a bound on the memory that clients can make it use.
+// Far above what the clients that may connect have pending with one request each.
 const PENDING_REQUESTS_MAX: usize = 8_192;
 
 /// Inputs that are handled before the disk batch is flushed: their writes share one batch, and
 /// their messages to one peer one write to its socket.
+// Without a bound, the first input of a long burst would wait for the last one before its writes
+// reach the disk thread.
 const INPUT_BATCH_MAX: usize = 64;
 
 /// The state of one incarnation.
@@ -104,9 +107,12 @@ impl<N: ServedNode> Driver<N> {
         thread: DiskThread,
         directory: Directory,
     ) -> Ending {
+        // The effects of the boot are in the outbox already. They come before any input (duty 1 of
+        // the driver).
         self.perform(self.clock.now());
         self.open_if_ready();
         let mut batch = Vec::with_capacity(INPUT_BATCH_MAX);
+        // One timer for the whole run, moved at each turn: a new one would allocate each time.
         let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
         while self.ended.is_none() {
             self.flush().await;
@@ -126,6 +132,7 @@ impl<N: ServedNode> Driver<N> {
             for arrival in batch.drain(..) {
                 self.on_arrival(arrival);
             }
+            // Checked after the inputs, as each may have ended the last piece of work.
             if self.closing.is_some() && self.pending_requests.is_empty() && self.node.is_idle() {
                 self.end(Ending::Stopped { idle: true });
             }
@@ -148,11 +155,15 @@ impl<N: ServedNode> Driver<N> {
     fn set_alarm(&self, alarm: &mut Pin<Box<Sleep>>) {
         let due = self.node.deadline().map(|deadline| self.clock.instant(deadline));
         let due = due.into_iter().chain(self.closing).min();
+        // Without a deadline the alarm still has to be set to something. An hour is harmless: a
+        // wake without a deadline does nothing.
         let far = Instant::now() + Duration::from_secs(3_600);
         alarm.as_mut().reset(due.unwrap_or(far));
     }
 
     fn on_alarm(&mut self) {
+        // The alarm serves two masters, the node's deadline and the end of the shutdown, so it is
+        // not clear which one was due.
         if self.closing.is_some_and(|limit| limit <= Instant::now()) {
             return self.end(Ending::Stopped { idle: false });
         }
@@ -163,6 +174,7 @@ impl<N: ServedNode> Driver<N> {
 
     fn on_stop(&mut self) {
         tracing::info!(node = %self.settings.node, "shutting down: new requests are rejected");
+        // A second signal must not extend the wait.
         self.closing.get_or_insert(after(self.settings.shutdown_timeout));
     }
 
@@ -177,6 +189,7 @@ impl<N: ServedNode> Driver<N> {
     }
 
     fn on_done(&mut self, done: BarrierCompletion) {
+        // A failed barrier made nothing durable, so it does not count.
         self.disk.syncs += u64::from(done.result.is_ok());
         if let Some(detail) = done.detail {
             self.detail = detail;
@@ -206,6 +219,8 @@ impl<N: ServedNode> Driver<N> {
                 queue.put(&ClientReply::<N::Response>::Status { json });
             }
             Arrival::Gone { queue } => {
+                // By identity: a client that reconnected has a new queue, and its requests wait for
+                // that one.
                 self.pending_requests.retain(|_, other| !Arc::ptr_eq(other, &queue))
             }
         }
@@ -213,6 +228,8 @@ impl<N: ServedNode> Driver<N> {
 
     /// `None` if the request is accepted. A repetition of a pending request always is.
     fn rejection(&self, id: RequestId) -> Option<RejectReason> {
+        // A repetition replaces the queue of a pending request and takes no memory, so the limit
+        // does not apply.
         if self.pending_requests.contains_key(&id) {
             None
         } else if self.closing.is_some() {
@@ -227,6 +244,8 @@ impl<N: ServedNode> Driver<N> {
             return;
         }
         let now = self.clock.now();
+        // The observer comes first: an event log must not lack an input whose effects others have
+        // seen.
         let observed =
             self.observer.as_mut().map(|observer| observer.input(now, &input, message_number));
         if self.ends_run(observed) {
@@ -234,6 +253,7 @@ impl<N: ServedNode> Driver<N> {
         }
         self.node.step(now, input, &mut self.outbox);
         self.perform(now);
+        // The step may have handled the last barrier of the boot.
         self.open_if_ready();
     }
 
@@ -253,6 +273,7 @@ impl<N: ServedNode> Driver<N> {
     }
 
     fn end(&mut self, ending: Ending) {
+        // The first reason is the cause; later ones follow from it.
         self.ended.get_or_insert(ending);
     }
 
@@ -261,6 +282,8 @@ impl<N: ServedNode> Driver<N> {
         if self.listener.is_none() {
             return;
         }
+        // Before the incarnation is durable nobody may learn of it: a crash could undo it, and the
+        // next incarnation would have the same number.
         let Some(incarnation) = self.node.incarnation() else { return };
         let Some(listener) = self.listener.take() else { return };
         let identity = link::NodeIdentity {
@@ -269,6 +292,7 @@ impl<N: ServedNode> Driver<N> {
             incarnation,
         };
         for (peer, address) in
+            // A node never sends to itself (duty 7 of the node).
             self.settings.peers.iter().filter(|(peer, _)| **peer != self.settings.node)
         {
             let link = self.links.entry(*peer).or_default();
@@ -283,6 +307,8 @@ impl<N: ServedNode> Driver<N> {
 /// Effects.
 impl<N: ServedNode> Driver<N> {
     fn perform(&mut self, now: Time) {
+        // Taken out, so that the effects can be performed by methods of the driver; its memory is
+        // put back below.
         let mut outbox = std::mem::take(&mut self.outbox);
         let (effects, buffer) = outbox.drain();
         for effect in effects {
@@ -299,6 +325,8 @@ impl<N: ServedNode> Driver<N> {
                     | Effect::Halt(_) => &[],
                 };
                 let continuation =
+                    // The number that the message will get: it is assigned only when the message is
+                    // sent.
                     observer.effect(now, &effect, bytes, self.last_message_number + 1);
                 if self.ends_run(Some(continuation)) {
                     break;
@@ -310,6 +338,8 @@ impl<N: ServedNode> Driver<N> {
                 Effect::Reply { id, response } => self.reply(id, response),
                 Effect::Report(event) => report(self.settings.node, &event),
                 Effect::Halt(reason) => {
+                    // The barrier that failed has left its message here before the node saw the
+                    // failure.
                     let detail = std::mem::take(&mut self.detail);
                     self.end(Ending::Halted { reason, detail });
                 }
@@ -323,6 +353,8 @@ impl<N: ServedNode> Driver<N> {
         self.last_message_number += 1;
         let number = self.last_message_number;
         // A link's queue takes messages before there is a connection, and before the listener runs.
+        // A message to a node that this cluster does not list is dropped, as an unreachable one
+        // would be.
         if self.settings.peers.contains_key(&to) {
             self.links.entry(to).or_default().put(&PeerPacket::Message { number, message });
         }
@@ -349,6 +381,7 @@ impl<N: ServedNode> Driver<N> {
             | DiskOp::Remove { .. }
             | DiskOp::Sync { .. } => {}
         }
+        // Only appends have bytes.
         self.batch.push(Job::of(&op, 0..0));
     }
 
@@ -378,6 +411,8 @@ impl<N: ServedNode> Driver<N> {
     /// leave.
     async fn shut_down(&mut self, thread: DiskThread) {
         if let Some(Ending::Stopped { .. }) = self.ended {
+            // Only an idle node has ended cleanly: with work in progress the checkers must not
+            // expect the end-of-run properties to hold.
             if let (Some(observer), Some(Ending::Stopped { idle: true })) =
                 (&mut self.observer, &self.ended)
                 && let Err(error) = observer.stopped(self.clock.now())
@@ -390,6 +425,8 @@ impl<N: ServedNode> Driver<N> {
         }
         self.tasks.shutdown().await;
         self.links.clear();
+        // The disk thread ends when its last sender is dropped, and a field cannot be moved out of
+        // the driver.
         let (dead_end, _) = mpsc::channel(1);
         drop(std::mem::replace(&mut self.jobs, dead_end));
         // The thread performs all queued operations. A disk that hangs keeps the directory locked,
@@ -399,6 +436,7 @@ impl<N: ServedNode> Driver<N> {
 }
 
 fn report<E: Label>(node: NodeId, event: &E) {
+    // Formatted into a string first: the logger's macro takes no writer.
     let mut detail = String::new();
     if event.detail(&mut detail).is_ok() {
         tracing::info!(%node, event = %event.about(), "{detail}");
@@ -407,6 +445,7 @@ fn report<E: Label>(node: NodeId, event: &E) {
 
 /// Resident memory of this process in bytes, from Linux's `/proc`; 0 where that cannot be read.
 fn memory_bytes() -> u64 {
+    // The second number is the resident set, in pages.
     let pages = fs::read_to_string("/proc/self/statm").ok();
     let resident = pages.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     resident.unwrap_or(0) * rustix::param::page_size() as u64

@@ -13,6 +13,7 @@ use crate::id::NodeId;
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity.json";
+// Raised if the files of a directory change in a way that an older program would misread.
 const FORMAT: u32 = 1;
 
 /// The data directory of one node. This process holds its lock until the value is dropped.
@@ -20,6 +21,8 @@ const FORMAT: u32 = 1;
 pub struct Directory {
     path: PathBuf,
     // Held, not read: closing the file releases the lock.
+    // `flock` belongs to the open file: the system releases it when the process ends, however it
+    // ends.
     _lock: File,
 }
 
@@ -104,6 +107,8 @@ impl Directory {
         refuse_non_data_directory(path)?;
         let lock_path = path.join(LOCK);
         let lock =
+            // Not truncated: until the lock is held the file contains the id of the process that
+            // holds it.
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path);
         let mut lock = lock.map_err(|error| DirectoryError::io("open", &lock_path, error))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -113,6 +118,7 @@ impl Directory {
                 if holder.trim().is_empty() { "?".to_owned() } else { holder.trim().to_owned() };
             return Err(DirectoryError::InUse { path: path.to_path_buf(), holder });
         }
+        // After the lock: two processes that start at once must not both write the identity.
         check_or_write_identity(path, cluster, node)?;
         // Only for the error message of a second process, so a full disk is ignored here.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
@@ -129,6 +135,7 @@ impl Directory {
 /// only once its parent directory is synced: otherwise a power cut could remove the whole directory
 /// of a node that has voted, and the node would start with incarnation 1 again.
 fn create(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    // Listed before they are created; afterwards all of them exist.
     let missing: Vec<&Path> = path.ancestors().take_while(|at| !exists(at)).collect();
     fs::create_dir_all(path)?;
     for made in &missing {
@@ -170,6 +177,7 @@ fn refuse_non_data_directory(path: &Path) -> Result<(), DirectoryError> {
     for entry in fs::read_dir(path).map_err(|error| DirectoryError::io("read", path, error))? {
         let entry = entry.map_err(|error| DirectoryError::io("read", path, error))?;
         let file = entry.file_name().to_string_lossy().into_owned();
+        // Both are left by a start that crashed before its identity was durable.
         if file != LOCK && file != format!("{IDENTITY}.new") {
             return Err(DirectoryError::NotADataDirectory { path: path.to_path_buf(), file });
         }
@@ -213,6 +221,7 @@ fn write_identity(path: &Path, text: &str) -> io::Result<()> {
     let scratch = path.join(format!("{IDENTITY}.new"));
     let mut new = File::create(&scratch)?;
     new.write_all(text.as_bytes())?;
+    // The contents before the name: a crash must not leave an empty identity under the final name.
     new.sync_all()?;
     fs::rename(&scratch, path.join(IDENTITY))?;
     sync(path)
@@ -234,6 +243,7 @@ pub fn file_id_of(name: &str) -> Option<FileId> {
 }
 
 fn number_of(text: &str) -> Option<u32> {
+    // Only the canonical form: `wal.01` is not a file of the node, and must not be read as `wal.1`.
     text.parse().ok().filter(|number: &u32| number.to_string() == text)
 }
 
@@ -256,6 +266,8 @@ impl SurvivingFiles {
         for entry in fs::read_dir(path).map_err(|error| DirectoryError::io(what, path, error))? {
             let entry = entry.map_err(|error| DirectoryError::io(what, path, error))?;
             let Some(file_id) = entry.file_name().to_str().and_then(file_id_of) else { continue };
+            // Whether an unreadable file prevents the boot is for the node to decide: it may not
+            // need it.
             let bytes = fs::read(entry.path()).map_err(|error| {
                 tracing::error!(file = %file_id, %error, "cannot read a file");
                 DiskError::Io

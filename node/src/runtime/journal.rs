@@ -43,11 +43,14 @@ impl Journal {
         let mut last = 0;
         for entry in fs::read_dir(directory).map_err(|error| with_path(error, directory))? {
             let name = entry?.file_name();
+            // Numbered by the driver and not by the node: a boot that crashes before its
+            // incarnation is durable has a log too.
             last = last
                 .max(name.to_str().and_then(|name| incarnation_of(name, self.node)).unwrap_or(0));
         }
         self.incarnation = last + 1;
         let path = self.directory.join(format!("{}.{:05}.jsonl", self.node, self.incarnation));
+        // `create_new`: a log of an earlier incarnation is never continued.
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
         self.file = Some(file.map_err(|error| with_path(error, &path))?);
         Ok(())
@@ -56,6 +59,8 @@ impl Journal {
     fn write<W: Serialize>(&mut self, now: Time, body: W) -> io::Result<()> {
         self.text.clear();
         let entry: Entry<W> = entry(now, self.node, self.incarnation, body);
+        // The whole line first, then one write: a kill leaves a complete line or an incomplete last
+        // one.
         serde_json::to_writer(&mut self.text, &entry)?;
         self.text.push(b'\n');
         let file =
@@ -79,6 +84,7 @@ impl<N: Node> Observer<N> for Journal {
         self.open()?;
         let files = surviving.iter().map(|(file, bytes)| FileSummary::new(file, bytes)).collect();
         let body: EntryBodyRef<'_, N> = EntryBody::Boot { files };
+        // The clock of the incarnation starts after the boot entry.
         self.write(Time(0), body)
     }
 

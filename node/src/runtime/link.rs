@@ -15,9 +15,11 @@ use super::stream::{Frames, HANDSHAKE_BYTES_MAX, SendQueue, StreamError, write, 
 use crate::id::{Incarnation, NodeId};
 
 /// Memory for messages that wait for a peer: 4 MiB, and as much again while they are written.
+// One frame of the maximum length fits; the contract allows losing the rest.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
 
 /// The greatest duration of one write, handshake or answer.
+// Several times the ping interval, so that one lost ping is no reason to reconnect.
 pub(super) const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The interval of pings on a connection.
@@ -82,12 +84,14 @@ impl Link {
                 tracing::warn!(node = %identity.node, %peer, %address, "no connection: {lost}");
                 reported = true;
             }
+            // A connection that lasted was a good one: the next attempt may come soon.
             backoff = if began.elapsed() > BACKOFF_MAX {
                 BACKOFF_MIN
             } else {
                 (backoff * 2).min(BACKOFF_MAX)
             };
             // Jitter by node id: nodes that lost the same peer do not reconnect at the same moment.
+            // 7 and 13 are coprime, so thirteen consecutive node ids get thirteen different pauses.
             let jitter = u64::from(identity.node.0) * 7 % 13;
             sleep(backoff + Duration::from_millis(jitter)).await;
         }
@@ -100,6 +104,8 @@ impl Link {
         address: &str,
         reported: &mut bool,
     ) -> LinkError {
+        // One limit for the whole handshake: a peer that sends one byte at a time must not hold the
+        // link.
         let greeted = timeout(IO_TIMEOUT, handshake(identity, peer, address)).await;
         let (mut frames, mut out) = match greeted {
             Ok(Ok(greeted)) => greeted,
@@ -107,6 +113,7 @@ impl Link {
             Err(_) => return LinkError::Stream(StreamError::TimedOut(IO_TIMEOUT)),
         };
         tracing::info!(node = %identity.node, %peer, %address, "connected");
+        // The next loss is worth a line again.
         *reported = false;
         self.0.connected.store(true, Ordering::Relaxed);
         let mut bytes = Vec::new();
@@ -158,12 +165,16 @@ async fn handshake(
     address: &str,
 ) -> Result<PeerStream, LinkError> {
     let stream = TcpStream::connect(address).await.map_err(LinkError::Dial)?;
+    // Messages are small and answered: without this each would wait for an acknowledgement of the
+    // one before.
     stream.set_nodelay(true).map_err(LinkError::Dial)?;
     let (from, mut out) = stream.into_split();
     let mut frames = Frames::new(from, HANDSHAKE_BYTES_MAX);
     let caller =
         Caller::Peer { node: identity.node, incarnation: identity.incarnation, target: peer };
     exchange_hello(&mut frames, &mut out, &identity.cluster, caller).await.and_then(|(node, _)| {
+        // The address may have been given to another node; messages for this peer must not reach
+        // it.
         if node == peer { Ok((frames, out)) } else { Err(LinkError::WrongNode(node)) }
     })
 }

@@ -28,9 +28,11 @@ use crate::id::{Incarnation, NodeId, RequestId};
 const HANDSHAKES_MAX: usize = 256;
 
 /// Concurrent client connections: with [`FRAME_BYTES_MAX`] a bound on their memory.
+// With the handshakes it leaves room for peers and files below 1,024 descriptors, a usual limit.
 pub(super) const CLIENTS_MAX: usize = 320;
 
 /// Concurrent connections per peer: the current one, and replaced ones that are not closed yet.
+// A peer that reconnects quickly finds its earlier connections not closed yet.
 const CONNECTIONS_PER_PEER_MAX: usize = 4;
 
 /// Memory for answers that a client has not read: 8 MiB, two answers of the maximum length.
@@ -43,6 +45,7 @@ const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Log lines about connections with errors, per second.
+// Enough to see what is wrong; the others are counted.
 const WARNINGS_PER_SECOND_MAX: u32 = 10;
 
 /// An input of the driver from the network.
@@ -119,6 +122,8 @@ impl<N: ServedNode> Listener<N> {
         });
         let mut tasks = JoinSet::new();
         loop {
+            // Finished tasks are collected here, so that the set does not grow with the number of
+            // connections.
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 Some(finished) = tasks.join_next() => {
@@ -131,6 +136,7 @@ impl<N: ServedNode> Listener<N> {
                 Err(error) => {
                     // Most likely out of file descriptors: wait until connections close.
                     tracing::warn!(node = %connections.identity.node, "cannot accept a connection: {error}");
+                    // Without a pause the loop would spin on the same error.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -220,6 +226,8 @@ impl<N: ServedNode> Connections<N> {
         stream.set_nodelay(true).map_err(StreamError::from)?;
         let (from, mut out) = stream.into_split();
         let mut frames = Frames::new(from, HANDSHAKE_BYTES_MAX);
+        // The inner limit is for one read, the outer one for all of them: a byte now and then must
+        // not hold a slot.
         let hello = timeout(IO_TIMEOUT, frames.next::<Hello>(IO_TIMEOUT)).await;
         let Some(hello) = hello.map_err(|_| StreamError::TimedOut(IO_TIMEOUT))?? else {
             return Ok(());
@@ -232,9 +240,11 @@ impl<N: ServedNode> Connections<N> {
                 return Err(refusal.into());
             }
         };
+        // The connection has a slot of its kind now.
         drop(handshake_permit);
         let NodeIdentity { node, incarnation, .. } = self.identity;
         write_value(&mut out, &Welcome::Welcome { node, incarnation }, IO_TIMEOUT).await?;
+        // Only a caller that has been identified may send large frames.
         frames.set_limit(FRAME_BYTES_MAX);
         match hello.caller {
             Caller::Client => self.serve_client(frames, out).await,
@@ -257,6 +267,7 @@ impl<N: ServedNode> Connections<N> {
         if target != this_node {
             return Err(HandshakeRefusal::OtherTarget { caller: node, target, this_node });
         }
+        // A caller that claims to be this node is a copy of its data directory, or misconfigured.
         if node == this_node || !self.peers.contains(&node) {
             return Err(HandshakeRefusal::NotAPeer { caller: node, this_node });
         }
@@ -284,6 +295,8 @@ impl<N: ServedNode> Connections<N> {
         mut frames: Frames<OwnedReadHalf>,
         mut out: OwnedWriteHalf,
     ) -> Result<(), ConnectionError> {
+        // After the welcome, so a refusal here only closes the connection: the caller's next
+        // attempt would be refused again.
         let replaced = self.register(peer, incarnation)?;
         let mut undecodable = 0;
         loop {
@@ -330,6 +343,8 @@ impl<N: ServedNode> Connections<N> {
                     known: *known,
                 });
             }
+            // Stores a permit if the task of that connection does not wait at the moment, so the
+            // signal is not lost.
             notify.notify_one();
         }
         let notify = Arc::new(Notify::new());
@@ -343,6 +358,8 @@ impl<N: ServedNode> Connections<N> {
         out: OwnedWriteHalf,
     ) -> Result<(), ConnectionError> {
         let queue = Arc::new(SendQueue::new(RESPONSE_QUEUE_BYTES_MAX));
+        // Whichever side ends first ends the other: a client that sends and never reads must not
+        // keep its slot.
         let received = tokio::select! {
             received = self.receive_requests(frames, &queue) => received,
             // Ends when the queue is closed; the driver closes it if it is full.

@@ -148,6 +148,7 @@ impl RunningNode {
 }
 
 /// Inputs that may wait for the node, from all connections together.
+// A full queue stops reading from all connections, which is the back pressure of the network side.
 const ARRIVALS_MAX: usize = 1024;
 
 /// Starts a node: locks the directory, listens, boots. Returns when the node has booted; it
@@ -161,8 +162,11 @@ pub async fn start<N: ServedNode>(
     mut observer: Option<Box<dyn Observer<N>>>,
 ) -> Result<RunningNode, StartError> {
     let data = settings.data.display().to_string();
+    // The lock first: everything after it may read or write the files.
     let directory = Directory::open(&settings.data, &settings.cluster, settings.node)?;
     let listen = settings.listen.clone();
+    // Before the boot: a node that cannot listen should not begin an incarnation. Connections wait
+    // in the backlog until the listener runs.
     let listener = TcpListener::bind(&listen).await;
     let listener = listener.map_err(|error| StartError::Listen { listen, error })?;
     let address = listener.local_addr();
@@ -177,6 +181,7 @@ pub async fn start<N: ServedNode>(
     let mut outbox = Outbox::default();
     let booted = N::boot(config, boot, &mut outbox);
     let node = booted.map_err(|error| StartError::Boot { data: data.clone(), error })?;
+    // The whole log is in it, and the node has taken what it needs.
     drop(surviving);
     let disk_thread = disk::start(directory.path().to_path_buf());
     let (jobs, done, thread) = disk_thread.map_err(|error| StartError::Io { data, error })?;

@@ -18,6 +18,7 @@ pub const FRAME_BYTES_MAX: usize = 4 << 20;
 pub(crate) const HANDSHAKE_BYTES_MAX: usize = 1 << 10;
 
 /// Free buffer space before each read.
+// Many small messages in one read, and little memory for an idle connection.
 const READ_BYTES: usize = 16 << 10;
 
 /// Why nothing more can be read from a connection.
@@ -76,12 +77,15 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         limit_per_read: Duration,
     ) -> Result<Option<T>, StreamError> {
         loop {
+            // One read may have brought several frames.
             if let Some(value) = self.buffered()? {
                 return Ok(Some(value));
             }
             self.make_room();
             let read = timeout(limit_per_read, self.from.read_buf(&mut self.buffer)).await;
             if read.map_err(|_| StreamError::TimedOut(limit_per_read))?? == 0 {
+                // An end between two frames is how a connection is closed; an end within one has
+                // lost data.
                 return if self.start == self.buffer.len() {
                     Ok(None)
                 } else {
@@ -99,6 +103,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         loop {
             let unread = &self.buffer[self.start..];
             let Some(len) = wire::frame_len(unread)? else { return Ok(None) };
+            // From the header alone, before there is a buffer for the rest.
             if len > self.limit {
                 return Err(StreamError::Oversized { len, limit: self.limit });
             }
@@ -107,6 +112,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             self.start += len;
             match value {
                 Ok(value) => return Ok(Some(value)),
+                // The frame is intact, so its length is right and the next frame begins behind it.
+                // Any other error leaves that unknown.
                 Err(WireError::Codec(_)) => self.undecodable += 1,
                 Err(error) => return Err(error.into()),
             }
@@ -114,6 +121,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 
     fn make_room(&mut self) {
+        // What is left is at most one incomplete frame, so little is moved.
         self.buffer.drain(..self.start);
         self.start = 0;
         // A large frame must not keep its memory for as long as the connection is open.
@@ -177,12 +185,14 @@ impl SendQueue {
     pub(crate) fn put<T: Serialize>(&self, value: &T) -> bool {
         let mut queued = self.queued();
         let before = queued.bytes.len();
+        // Checked before the value is encoded: a full queue should not cost the work.
         if queued.closed || before >= self.limit {
             queued.dropped += 1;
             return false;
         }
         wire::encode_frame_into(value, &mut queued.bytes);
         let after = queued.bytes.len();
+        // The length is known only after encoding, so what does not fit is taken back.
         if after > self.limit || after - before > FRAME_BYTES_MAX {
             queued.bytes.truncate(before);
             queued.dropped += 1;
@@ -202,6 +212,8 @@ impl SendQueue {
             {
                 let mut queued = self.queued();
                 if !queued.bytes.is_empty() {
+                    // The writer's empty buffer becomes the queue's: neither side allocates once
+                    // both have grown.
                     std::mem::swap(&mut queued.bytes, into);
                     return true;
                 }

@@ -21,6 +21,7 @@ pub const FORMAT_VERSION: u16 = 1;
 /// The length of a header.
 pub(super) const FILE_HEADER_BYTES: usize = 44;
 
+// The same in all versions: a program can name the version of a file that it cannot read.
 const PREAMBLE_BYTES: usize = 12;
 const CHECKSUM_AT: usize = 40;
 
@@ -91,6 +92,7 @@ impl FileHeader {
         bytes[20..24].copy_from_slice(&self.previous_checksum.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.position.to_le_bytes());
         bytes[32..CHECKSUM_AT].copy_from_slice(&self.watermark_or_length.to_le_bytes());
+        // Last, as it covers every field before it.
         let checksum = checksum(&bytes[..CHECKSUM_AT], body);
         bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -108,6 +110,8 @@ impl FileHeader {
     }
 
     fn decode(kind: Kind, file: &[u8], body: &[u8]) -> Result<FileHeader, FileHeaderError> {
+        // The version before the rest: a header of another version has another layout, and is not
+        // damaged.
         check_preamble(kind, file)?;
         let Some(header) = file.get(..FILE_HEADER_BYTES) else {
             return Err(FileHeaderError::Damaged("the header is truncated"));
@@ -126,6 +130,7 @@ impl FileHeader {
 }
 
 fn check_preamble(kind: Kind, file: &[u8]) -> Result<(), FileHeaderError> {
+    // A file can end anywhere: its length survives a power cut separately from its data.
     let Some(preamble) = file.get(..PREAMBLE_BYTES) else {
         return Err(FileHeaderError::Damaged("the header is truncated"));
     };

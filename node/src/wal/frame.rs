@@ -32,7 +32,9 @@ use super::file_header::{u32_at, u64_at};
 /// The length of a frame without its payload.
 pub(super) const FRAME_BYTES: usize = 32;
 
+// 0xF7 and 0xC0 occur in no UTF-8 text, and no byte is zero as in a hole.
 const MAGIC: [u8; 4] = [0xF7, b'r', b'e', 0xC0];
+// The magic is a constant and the checksum cannot cover itself.
 const CHECKSUMMED_FROM: usize = 8;
 
 /// The start value of a segment's checksums: differs by incarnation and by number.
@@ -66,8 +68,10 @@ impl Frame {
     /// Appends the frame around what `encode` adds to `buffer`; returns its checksum.
     pub(super) fn write(self, buffer: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) -> u32 {
         let start = buffer.len();
+        // Room for the header, which needs the length and checksum of the payload behind it.
         buffer.extend_from_slice(&[0; FRAME_BYTES]);
         encode(buffer);
+        // From `start`: the buffer holds the earlier appends of the step.
         let (header, payload) = buffer[start..].split_at_mut(FRAME_BYTES);
         assert!(
             payload.len() <= crate::codec::VALUE_BYTES_MAX,
@@ -83,6 +87,7 @@ impl Frame {
         bytes[20..24].copy_from_slice(&self.lag().to_le_bytes());
         bytes[24..32].copy_from_slice(&self.position.to_le_bytes());
         let checksum = crc32c::crc32c_append(self.seed.at(self.offset), &bytes[CHECKSUMMED_FROM..]);
+        // Last, when everything that it covers is in place.
         bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
         header.copy_from_slice(bytes);
         checksum
@@ -120,12 +125,15 @@ impl<'a> ParsedFrame<'a> {
     ) -> Option<ParsedFrame<'a>> {
         let header = segment.get(at..)?.get(..FRAME_BYTES)?;
         let checksum = u32_at(header, 4);
+        // The magic first: a scan tries every offset, and most fail here without a checksum.
         if header[0..4] != MAGIC
             || checksum != crc32c::crc32c_append(seed.at(at as u64), &header[CHECKSUMMED_FROM..])
         {
             return None;
         }
         let body = &segment[at + FRAME_BYTES..];
+        // The payload of the last frame may have been cut off; the header is valid nevertheless,
+        // and its watermark true.
         let payload = body.get(..u32_at(header, 16) as usize);
         let position = u64_at(header, 24);
         Some(ParsedFrame {
@@ -133,6 +141,8 @@ impl<'a> ParsedFrame<'a> {
             position,
             watermark: position.saturating_sub(u64::from(u32_at(header, 20))),
             checksum,
+            // An intact header with a damaged payload is kept: its watermark is what proves the
+            // damage.
             payload: payload.filter(|payload| crc32c::crc32c(payload) == u32_at(header, 12)),
         })
     }

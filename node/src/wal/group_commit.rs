@@ -80,6 +80,8 @@ impl GroupCommit {
 
     /// Whether a barrier should be issued now.
     pub(super) fn needs_barrier(&self) -> bool {
+        // An unforced record alone causes no barrier: the next forced one makes it durable at no
+        // cost.
         self.barrier.is_none() && self.forced > self.durable
     }
 
@@ -104,6 +106,8 @@ impl GroupCommit {
         if barrier.data_sync.is_some() || barrier.dir_sync.is_some() {
             return Completion::Partial;
         }
+        // Everything that `up_to` names was appended before the barrier was issued, so it is
+        // covered.
         let barrier = self.barrier.take().expect("matched above");
         self.durable = barrier.up_to;
         Completion::Complete(barrier)

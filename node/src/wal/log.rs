@@ -32,6 +32,8 @@ pub struct WalOptions {
 
 impl Default for WalOptions {
     fn default() -> Self {
+        // The node sets `compact_at` from its configuration. 64 KiB bounds one append of a
+        // snapshot.
         WalOptions { compact_at: 1 << 20, chunk_bytes_max: 64 << 10, entropy: 0 }
     }
 }
@@ -149,12 +151,15 @@ impl Wal {
         state: &S,
         out: &mut Outbox<N>,
     ) -> Wal {
+        // Above every file that exists: a number stands for one file for ever.
         let number = resume_point.next_number();
         let encoded_snapshot = EncodedSnapshot::new(state);
         let fingerprint =
             incarnation_fingerprint(&resume_point, options.entropy, encoded_snapshot.body());
         let position = resume_point.position();
         let mut obsolete_files = resume_point.into_files();
+        // The scratch file sorts last. It is removed now and not with the others: the new snapshot
+        // is appended to a file of that name.
         if obsolete_files.last() == Some(&FileId::Scratch) {
             obsolete_files.pop();
             out.disk(DiskOp::Remove { file: FileId::Scratch });
@@ -172,6 +177,8 @@ impl Wal {
             next_op: 0,
             stats: Stats::default(),
         };
+        // Also in the first incarnation, whose state is small: otherwise nothing on the disk would
+        // show that it existed.
         wal.write_snapshot(encoded_snapshot, out);
         wal
     }
@@ -226,6 +233,8 @@ impl Wal {
         if let Phase::Failed(_) = self.phase {
             return Ticket::new(u64::MAX, value); // Nothing will be durable: never redeemable.
         }
+        // With the first record and not before: an incarnation without records leaves no segment
+        // behind.
         if self.segment.bytes == 0 {
             self.append_file_header(out);
         }
@@ -249,12 +258,15 @@ impl Wal {
     pub fn force<N: Node>(&mut self, out: &mut Outbox<N>) {
         self.stats.forced += 1;
         self.group.force();
+        // If a barrier is in flight this does nothing, and the records share the next one.
         self.issue_barrier(out);
     }
 
     /// A ticket for something that was read back at boot: it can be redeemed once the boot snapshot
     /// is durable.
     pub fn recovered_ticket<T>(&self, value: T) -> Ticket<T> {
+        // Every position is at or above 0, so only `ready` matters: the boot snapshot contains what
+        // was read back.
         Ticket::new(0, value)
     }
 
@@ -312,6 +324,7 @@ impl Wal {
         };
         let no_body = [];
         let bytes = header.encode(Kind::Segment, &no_body);
+        // The offsets of all frames depend on it.
         assert!(bytes.len() == FILE_HEADER_BYTES, "encoded header has the wrong length");
         self.append_or_defer(About { kind: "Header", subject: None }, out, |buffer| {
             buffer.extend_from_slice(&bytes)
@@ -331,6 +344,8 @@ impl Wal {
             let result = write(buffer);
             written = Some((result, (buffer.len() - start) as u64));
         };
+        // Until the boot snapshot is durable its segment must not exist: recovery would take it for
+        // damage, as its snapshot is missing.
         if self.phase == Phase::Booting {
             let mut bytes = Vec::new();
             measured(&mut bytes);
@@ -350,12 +365,16 @@ impl Wal {
         if self.phase != Phase::Working || !self.group.needs_barrier() {
             return;
         }
+        // One barrier for one file: records of the previous segment are synced there, those of the
+        // current one by the next barrier.
         let (segment, up_to) = match self.previous {
             Some(previous) => (previous.segment, previous.end),
             None => (self.segment, self.group.appended()),
         };
         let data_sync = self.next_op();
         out.disk(DiskOp::Sync { op: data_sync, file: segment.file() });
+        // Only once for a segment, together with its first data: without the name a power cut would
+        // remove the file.
         let dir_sync = if segment.name_durable { None } else { Some(self.sync_dir(out)) };
         self.group.issue(Barrier::new(segment.number, up_to, data_sync, dir_sync));
         self.stats.log_barriers += 1;
@@ -378,6 +397,8 @@ impl Wal {
             );
             self.segment.name_durable = true;
         }
+        // The snapshot may have waited for exactly these records. Before the next barrier, so that
+        // the two overlap.
         self.rename_snapshot(out);
         self.issue_barrier(out);
         Progress::Advanced
@@ -416,16 +437,21 @@ impl Wal {
         assert!(self.can_compact(), "a second snapshot in the lane");
         let end = self.group.appended();
         self.lane.cover(end);
+        // The current snapshot and segment have the same number; a segment without records has no
+        // file.
         self.lane.replace(FileId::Snapshot(self.segment.number));
         if self.segment.bytes > 0 {
             self.lane.replace(self.segment.file());
         }
         if self.group.durable() < end {
+            // The old segment still needs a barrier, and the lane has one at a time: its remaining
+            // records come first.
             self.previous = Some(PreviousSegment { segment: self.segment, end });
         }
         let number = self.segment.number.checked_add(1).expect("segment number overflows u32");
         self.segment = Segment::new(self.fingerprint, number);
         self.write_snapshot(EncodedSnapshot::new(state), out);
+        // The rename waits for the records up to the switch, so they must not stay unforced.
         self.force(out);
     }
 
@@ -457,6 +483,7 @@ impl Wal {
         for file in self.lane.on_named(op) {
             out.disk(DiskOp::Remove { file });
         }
+        // A boot snapshot ends the boot, any later one a compaction.
         if self.phase == Phase::Working {
             return Progress::Compacted;
         }

@@ -97,18 +97,25 @@ where
     R: Serialize + DeserializeOwned + Label,
 {
     let files = disk.files();
+    // Scratch files have no number: the next incarnation writes its own.
     let number = highest_number(&files)?;
+    // No snapshot and no segment: the first incarnation. A scratch file alone is what its
+    // interrupted boot left.
     let Some(newest) = newest_snapshot(&files)? else {
         let resume_point = ResumePoint { files, number, position: 0, last_checksum: 0 };
         return Ok(Recovered { snapshot: None, records: Vec::new(), torn: None, resume_point });
     };
     let (header, state) = snapshot::read(newest, read_file(disk, FileId::Snapshot(newest))?)?;
     let segments = load_segments(disk, &files)?;
+    // Before any record is read: a missing snapshot would otherwise look like the end of the log.
     check_segment_headers(&header, &segments)?;
     let mut reader = LogReader::starting_at(&header);
+    // Older segments were made obsolete by the snapshot and wait for their removal. They still have
+    // watermarks.
     for segment in segments.iter().filter(|segment| segment.number >= newest) {
         reader.read_segment(segment)?;
     }
+    // All segments count, older and broken ones too: every watermark that was written is true.
     reader.check_reaches_watermark(watermark(&header, &segments))?;
     let resume_point = ResumePoint {
         files,
@@ -147,6 +154,7 @@ fn newest_snapshot(files: &[FileId]) -> Result<Option<u32>, BootError> {
     for file in files {
         match *file {
             FileId::Snapshot(number) => newest = newest.max(Some(number)),
+            // The files are sorted, so the first one is the oldest.
             FileId::Wal(number) => oldest_segment = oldest_segment.or(Some(number)),
             FileId::Scratch => {}
         }
@@ -197,9 +205,12 @@ impl<'a> Segment<'a> {
                 let Some(read) =
                     seeds.iter().find_map(|seed| ParsedFrame::parse(bytes, candidate, *seed))
                 else {
+                    // The magic was part of something else.
                     at = candidate + 1;
                     continue;
                 };
+                // Past an intact payload: a value inside it may look like a frame. A damaged
+                // payload is searched, as its length may be wrong.
                 at = candidate + FRAME_BYTES + read.payload.map_or(0, <[u8]>::len);
                 return Some((candidate, read));
             }
@@ -284,6 +295,7 @@ impl<R: DeserializeOwned> LogReader<R> {
         let seed = ChecksumSeed::new(self.fingerprint, segment.number);
         self.file = segment.file();
         self.at = FILE_HEADER_BYTES as u64;
+        // A segment that continues the log shows that nothing is missing before it.
         self.break_reason = None;
         while self.at < segment.bytes.len() as u64 {
             match self.next_frame(segment.bytes, seed) {
@@ -322,6 +334,8 @@ impl<R: DeserializeOwned> LogReader<R> {
     ) -> Result<&'a [u8], &'static str> {
         let frame =
             ParsedFrame::parse(bytes, self.at as usize, seed).ok_or("no valid frame found")?;
+        // Both: the checksum ties the frame to its predecessor, the position to its place. Either
+        // alone could repeat in an old block.
         if frame.previous_checksum != self.last_checksum || frame.position != self.position + 1 {
             return Err("the frame does not continue the log");
         }
@@ -347,6 +361,8 @@ impl<R: DeserializeOwned> LogReader<R> {
     }
 
     fn check_reaches_watermark(&self, watermark: u64) -> Result<(), BootError> {
+        // Records above the watermark may be missing or not: nobody was promised that they are
+        // durable.
         if self.position >= watermark {
             return Ok(());
         }
@@ -363,6 +379,8 @@ impl<R: DeserializeOwned> LogReader<R> {
         let remaining_segments = segments.iter().filter(|segment| segment.file() >= self.file);
         let dropped_bytes =
             remaining_segments.map(|segment| segment.bytes.len() as u64).sum::<u64>() - self.at;
+        // A segment that is exactly as long as its records has no tail, whatever the reason for the
+        // break.
         (dropped_bytes > 0).then_some(TornTail {
             file: self.file,
             at: self.at,
@@ -394,6 +412,7 @@ fn fingerprints(newest: Option<&FileHeader>, segments: &[Segment<'_>]) -> Vec<u3
     let mut fingerprints =
         newest.map(|header| header.fingerprint).into_iter().chain(headers).collect::<Vec<_>>();
     fingerprints.sort_unstable();
+    // Each one costs a checksum at every candidate of the scan.
     fingerprints.dedup();
     fingerprints
 }

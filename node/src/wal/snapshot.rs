@@ -12,6 +12,7 @@ pub(super) struct EncodedSnapshot(Vec<u8>);
 
 impl EncodedSnapshot {
     pub(super) fn new<S: Serialize>(state: &S) -> EncodedSnapshot {
+        // Room for the header in the same buffer, so that the state is not copied again.
         let mut bytes = vec![0; FILE_HEADER_BYTES];
         codec::encode_into(state, &mut bytes);
         EncodedSnapshot(bytes)
@@ -32,6 +33,8 @@ impl EncodedSnapshot {
         let header = FileHeader { watermark_or_length: self.body().len() as u64, ..header }
             .encode(Kind::Snapshot, self.body());
         self.0[..FILE_HEADER_BYTES].copy_from_slice(&header);
+        // In pieces: one append of a whole state would be one effect, and no crash could fall into
+        // its middle.
         for chunk in self.0.chunks(chunk_bytes_max) {
             out.append(FileId::Scratch, About { kind: "Snapshot", subject: None }, chunk);
         }
@@ -52,12 +55,16 @@ pub(super) fn read<S: DeserializeOwned>(
     };
     let (header, body) =
         FileHeader::of_snapshot(bytes).map_err(|error| error.into_boot_error(file))?;
+    // The header is intact but belongs to another file: a name that was lost and taken by another
+    // snapshot.
     if header.number != number {
         return Err(damaged(
             0,
             &format!("its header has the number of snapshot.{}", header.number),
         ));
     }
+    // The checksum covers the body, so this can only be a bug of the writer; the message is more
+    // precise than the checksum's.
     if header.watermark_or_length != body.len() as u64 {
         return Err(damaged(bytes.len(), "its length differs from the length in its header"));
     }

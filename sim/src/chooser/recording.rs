@@ -44,6 +44,8 @@ impl<C: Chooser> Recording<C> {
         let effect_name = at.effect_name()?;
         let count = self.effect_counts.entry((at.node, at.incarnation, effect_name)).or_insert(0);
         let effect_id = Some((at.node, at.incarnation, at.ordinal));
+        // Counted even if no fault is returned: the count is what makes the coordinate of a later
+        // fault.
         if self.counted != effect_id {
             *count += 1;
             self.counted = effect_id;
@@ -62,9 +64,11 @@ impl<C: Chooser> Chooser for Recording<C> {
     }
 
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault> {
+        // Before the inner chooser answers, for the same reason as above.
         let count = self.message_counts.entry((at.from, at.to, at.about)).or_insert(0);
         *count += 1;
         let nth = *count;
+        // Only faults become entries; a message without one needs no line in a schedule.
         let fault = self.inner.message(at)?;
         let coordinate = MessageAt { from: at.from, to: at.to, about: at.about, nth };
         self.faults.push(Fault::Message(coordinate, fault));
@@ -97,6 +101,7 @@ impl<C: Chooser> Chooser for Recording<C> {
 
     fn skew(&mut self, node: NodeId, incarnation: u32) -> Skew {
         let skew = self.inner.skew(node, incarnation);
+        // A clock without deviation is no fault.
         if skew != Skew::default() {
             self.faults.push(Fault::Skew { node, incarnation, skew });
         }

@@ -52,6 +52,7 @@ impl Scripted {
             return;
         }
         self.counted = effect_id;
+        // A schedule has a few entries, so each is compared; there is no map of them.
         let Some(effect_name) = at.effect_name() else { return };
         for entry in &mut self.entries {
             let Some(coordinate) = entry.fault.effect_name() else { continue };
@@ -69,6 +70,7 @@ impl Scripted {
         at: &EffectPoint<'_, N>,
         answer: impl Fn(&Fault) -> Option<T>,
     ) -> Option<T> {
+        // A run without faults does not even compute the name of the effect.
         if self.entries.is_empty() {
             return None;
         }
@@ -80,6 +82,8 @@ impl Scripted {
                     coordinate.node == at.node
                         && coordinate.incarnation == at.incarnation
                         && coordinate.effect_name == effect_name
+                        // Exactly the nth: an entry that found nothing to do there must not fire at
+                        // a later one.
                         && entry.occurrences == coordinate.nth
                 })
         });
@@ -123,6 +127,8 @@ impl Chooser for Scripted {
                 continue;
             }
             entry.occurrences += 1;
+            // Two entries may have one coordinate; the first one wins, and the other is reported as
+            // not reached.
             if entry.occurrences == coordinate.nth && answer.is_none() {
                 answer = Some(*fault);
                 entry.fired = true;

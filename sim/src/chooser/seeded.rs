@@ -57,6 +57,8 @@ mod domain {
 impl Seeded {
     /// The chooser of a run with this plan and these rates; draws its key from the seed.
     pub fn new(plan: &Plan, rates: Rates, rng: &mut Rng) -> Seeded {
+        // The only draw. Everything after it is a hash of this key and a coordinate, so that
+        // masking one fault leaves the others.
         let key = rng.key();
         let mut crash_countdowns =
             vec![
@@ -65,6 +67,8 @@ impl Seeded {
             ];
         for crash in 0..rates.crashes {
             let node =
+                // Crashes are given to nodes at random: in some runs one node crashes often, in
+                // others each once.
                 below(hash(key ^ domain::CRASH_COUNTDOWN, u64::from(crash)), plan.nodes.into());
             crash_countdowns[node as usize].crashes_left += 1;
         }
@@ -88,6 +92,7 @@ impl Seeded {
         let countdown = &mut self.crash_countdowns[usize::from(node.0)];
         countdown.incarnation = incarnation;
         let crash_this_boot = incarnation > 1
+            // A probability of up to 46 % a boot would keep some node from ever completing one.
             && incarnation < 8
             && below(random, 65_536) < self.rates.crash_in_boot.into();
         if crash_this_boot {
@@ -99,7 +104,9 @@ impl Seeded {
     fn draw_crash(&self, node: NodeId, nth: u32) -> Crash {
         let key = self.key ^ domain::CRASH;
         let crash_id = (u64::from(node.0) << 32) | u64::from(nth);
+        // Two of three crashes are power cuts: they have far more outcomes than kills.
         let how = if below(hash(key ^ 1, crash_id), 3) == 0 {
+            // Both extremes, a half, and "all but the last few".
             CrashKind::Kill { keep_permille: *pick(hash(key ^ 2, crash_id), &[0, 1000, 500, 900]) }
         } else {
             CrashKind::PowerCut(draw_survival(hash(key ^ 3, crash_id), hash(key ^ 4, crash_id)))
@@ -114,6 +121,7 @@ impl Seeded {
     fn count_effect<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<Crash> {
         let countdown = &mut self.crash_countdowns[usize::from(at.node.0)];
         let weight = if at.in_flight() { IN_FLIGHT_WEIGHT } else { 1 };
+        // A countdown per node, not a chance per effect: an effect costs a subtraction and no hash.
         if countdown.remaining > weight {
             countdown.remaining -= weight;
             return None;
@@ -127,12 +135,15 @@ impl Seeded {
 
     fn draw_write<N: Node>(&self, at: &EffectPoint<'_, N>) -> Option<WriteFault> {
         if matches!(at.effect, Effect::Disk(DiskOp::Sync { .. } | DiskOp::SyncDir { .. })) {
+            // A failed write of a barrier would be a failed barrier.
             return None; // A barrier fails by D7.
         }
         let random = self.effect_random(domain::WRITE, at);
         if (random & 0xffff) as u32 >= self.rates.fail_write {
             return None;
         }
+        // A full disk may stay full for a while; a failing device reports one error and is not
+        // asked again.
         let no_space = below(random, 2) == 0;
         let error = if no_space { DiskError::NoSpace } else { DiskError::Io };
         let lasts_us = if no_space { below(random.rotate_left(24), 200_000) } else { 0 };
@@ -158,6 +169,7 @@ fn pick<T>(random: u64, from: &[T]) -> &T {
 
 /// D2: one of the kinds of survival.
 fn draw_survival(random: u64, key: u64) -> Survival {
+    // Half of the power cuts are subsets with torn sectors, which no other kind reaches.
     match below(random, 8) {
         0 => Survival::None,
         1 => Survival::All,
@@ -165,6 +177,7 @@ fn draw_survival(random: u64, key: u64) -> Survival {
         3 => Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Zeros },
         _ => Survival::Subset {
             key,
+            // High values lose a few sectors of many.
             keep_permille: *pick(random.rotate_left(20), &[200, 500, 800, 950]),
             tear: true,
             holes: *pick(random.rotate_left(40), &[Holes::Zeros, Holes::Garbage, Holes::OldBlocks]),
@@ -198,6 +211,7 @@ impl Chooser for Seeded {
 
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault> {
         let rates = &self.rates;
+        // Before the other faults: a full queue is a state of the link, not a chance.
         if rates.queue_max > 0 && at.queued >= rates.queue_max {
             let random = hash(
                 self.key ^ domain::MESSAGE ^ 1,
@@ -219,6 +233,8 @@ impl Chooser for Seeded {
             return Some(MessageFault::Lose);
         }
         if roll < rates.lose + rates.duplicate {
+            // A copy that arrives soon meets the same state; one that arrives late meets a
+            // transaction that is forgotten.
             let is_long = below(random.rotate_left(16), 4) == 0;
             let after_us =
                 between(random, 100, if is_long { self.fault_phase_us / 2 } else { 20_000 });
@@ -226,6 +242,7 @@ impl Chooser for Seeded {
         }
         if roll < rates.lose + rates.duplicate + rates.delay {
             return Some(MessageFault::Delay {
+                // From the greatest usual delay on: a shorter one would be no fault.
                 by_us: between(random, 5_000, rates.delay_us_max.max(5_000)),
             });
         }
@@ -268,6 +285,7 @@ impl Chooser for Seeded {
         let random =
             hash(self.key ^ domain::SKEW, (u64::from(node.0) << 32) | u64::from(incarnation));
         let offset_us = below(random, self.rates.offset_us_max);
+        // By node and not by incarnation: a crystal keeps its drift when the process restarts.
         let drift = hash(self.key ^ domain::SKEW ^ 1, node.0.into());
         let magnitude = below(drift, u64::from(self.rates.drift_ppm_max) + 1) as i32;
         Skew { offset_us, drift_ppm: if drift & 1 == 0 { magnitude } else { -magnitude } }
@@ -299,6 +317,8 @@ impl TimedFaultGenerator<'_> {
     }
 
     fn random_start_us(&mut self) -> u64 {
+        // Not in the last tenth, so that a fault has time to have an effect before everything
+        // heals.
         below(self.random(), self.chooser.fault_phase_us * 9 / 10)
     }
 
@@ -321,6 +341,7 @@ impl TimedFaultGenerator<'_> {
         for _ in 0..self.chooser.rates.partitions {
             let at_us = self.random_start_us();
             let for_us = self.random_duration_us();
+            // One node alone, two random halves, or a bridge: a node that both halves still reach.
             let shape = below(self.random(), 3);
             let isolated = Endpoint::Node(self.random_node());
             let sides = self.random();
@@ -339,6 +360,8 @@ impl TimedFaultGenerator<'_> {
                 };
                 if is_here { here.push(end) } else { there.push(end) }
             }
+            // The cut from `here` to `there` is always made; in two of three cases also the one
+            // back.
             let one_way = below(self.random(), 3) == 0;
             if !one_way {
                 self.timed_faults.push((
@@ -357,6 +380,7 @@ impl TimedFaultGenerator<'_> {
             let for_us = self.random_duration_us();
             let endpoints = self.endpoints();
             let from = *pick(self.random(), &endpoints);
+            // Clients only receive answers, which are delayed by other faults as well.
             let to = Endpoint::Node(self.random_node());
             self.timed_faults.push((at_us, TimedFault::Clog { from, to, for_us, swizzle: false }));
         }
@@ -369,6 +393,8 @@ impl TimedFaultGenerator<'_> {
             let start = self.random_start_us();
             let chosen = self.random();
             for node in (0..self.chooser.nodes).filter(|node| chosen >> node & 1 == 1) {
+                // Each node begins and ends at times of its own: that is what makes a swizzle of
+                // clogs.
                 let from = start + between(self.random(), 0, 30_000);
                 let until = start + between(self.random(), 30_000, 200_000);
                 for other in (0..self.chooser.nodes).filter(|other| *other != node) {
@@ -418,6 +444,8 @@ impl TimedFaultGenerator<'_> {
         for nth in 0..self.chooser.rates.timed_crashes {
             let at_us = self.random_start_us();
             let node = self.random_node();
+            // Numbers of their own, far above those of effect crashes, give these crashes other
+            // hashes.
             let crash = self.chooser.draw_crash(node, 1000 + nth);
             self.timed_faults.push((at_us, TimedFault::Crash { node, crash }));
         }
@@ -425,6 +453,7 @@ impl TimedFaultGenerator<'_> {
             let at_us = self.random_start_us();
             for node in (0..self.chooser.nodes).map(NodeId) {
                 let mut crash = self.chooser.draw_crash(node, 2000 + nth);
+                // A power cut of the whole cluster spares no node.
                 if matches!(crash.how, CrashKind::Kill { .. }) {
                     crash.how = CrashKind::PowerCut(Survival::None);
                 }

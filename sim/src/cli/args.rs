@@ -113,6 +113,7 @@ pub(super) struct Hunt {
 }
 
 /// The greatest length of a run, in milliseconds.
+// Eleven days of virtual time; times a thousand it still fits 64 bits many times over.
 pub(super) const MS_MAX: u64 = 1_000_000_000;
 
 #[derive(Debug, Flags)]
@@ -198,6 +199,7 @@ fn request(text: &str) -> Result<RequestId, ParseRequestError> {
     let (client, serial) = parts.ok_or(ParseRequestError)?;
     Ok(RequestId {
         client: client.parse().map_err(|_| ParseRequestError)?,
+        // No attempt: the filter shows all attempts of a request.
         serial: serial.parse().map_err(|_| ParseRequestError)?,
         attempt: 0,
     })
@@ -229,6 +231,7 @@ struct ParseChanceError;
 
 fn chance(text: &str) -> Result<f64, ParseChanceError> {
     let chance: f64 = text.parse().map_err(|_| ParseChanceError)?;
+    // NaN is in no range, so it is refused as well.
     if (0.0..=0.5).contains(&chance) { Ok(chance) } else { Err(ParseChanceError) }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
         Ok(end) => end,
         Err(exit) => return exit,
     };
+    // The simulator itself computes with integers only.
     let run = BenchRun { nodes: args.nodes, txns: args.txns, lose: (args.loss * 65_536.0) as u32 };
     let Some(mut bench) = protocol.bench(run) else {
         eprintln!("error: {} has no benchmark", protocol.name());
@@ -30,6 +31,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
     let mut committed = 0;
     let mut aborted = 0;
     let mut virtual_us = 0;
+    // After the benchmark is built, so that only runs are measured.
     let began = Instant::now();
     for seed in args.first_seed..end {
         let benched = bench(seed);

@@ -25,6 +25,8 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &CheckDeterminism) -> Exit {
         let second = recorded.run();
         let faults_of_run = recorded.into_chooser().into_faults();
         faults += faults_of_run.len();
+        // The third run draws nothing from the seed's chooser: it shows that the record is
+        // complete.
         let third = world(
             protocol,
             draw_run(protocol, &setup, seed),
@@ -34,6 +36,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &CheckDeterminism) -> Exit {
         .run();
         let fingerprints = [first.fingerprint, second.fingerprint, third.fingerprint];
         bar.inc(1);
+        // The first difference ends the check: later seeds would only repeat it.
         if fingerprints.iter().any(|fingerprint| *fingerprint != fingerprints[0]) {
             bar.finish_and_clear();
             say!(

@@ -11,12 +11,14 @@ use crate::replay::{record, replay_world};
 use crate::trace::{Filter, Trace};
 
 /// How many common lines are shown before the difference, and how many lines of each run after it.
+// Enough lines to see which step led to the difference, few enough for one screen.
 const BEFORE: usize = 5;
 const AFTER: usize = 8;
 
 /// Runs both and shows the first difference, with its context.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &Diff) -> Result<Exit, Exit> {
     let setup = args.run_args.setup();
+    // With one seed among the two the options still apply to that one.
     if [&args.one, &args.other].iter().all(|target| Path::new(target).is_file()) {
         source::reject_options_for_file(&args.one, &setup)?;
     }
@@ -24,6 +26,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Diff) -> Result<Exit, Exit> 
     let other = traced(protocol, &setup, &args.other)?;
     let a: Vec<&str> = one.lines().collect();
     let b: Vec<&str> = other.lines().collect();
+    // Only the first difference is shown: after it two runs have little in common.
     let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
     let mut text = String::new();
     if same == a.len() && same == b.len() {
@@ -46,6 +49,7 @@ fn traced<P: Protocol>(protocol: &P, setup: &Setup, target: &str) -> Result<Stri
         Source::File(schedule) => *schedule,
     };
     let mut world =
+        // Complete lists: two runs may differ in an operation that an abbreviated line leaves out.
         replay_world(protocol, &schedule, Trace::new(Filter::default(), false).unabridged());
     let verdict = world
         .run()

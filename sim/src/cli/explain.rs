@@ -53,6 +53,7 @@ fn faults_needed<P: Protocol>(
     let mut text = String::new();
     for (at, fault) in schedule.faults.iter().enumerate() {
         let mut without = schedule.clone();
+        // One fault at a time: two that are needed only together are each reported as needed.
         without.faults.remove(at);
         let verdict = match replayer.replay(&without).0.violation {
             None => "needed: without it all properties hold".to_string(),

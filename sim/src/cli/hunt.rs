@@ -23,14 +23,17 @@ use crate::profile::{Profile, Setup};
 use crate::protocol::Protocol;
 use crate::tally::Rule;
 
+// Enough for a first look; `--seeds` and `--seconds` ask for more.
 const SEEDS: u64 = 10_000;
 /// A default hunt of this many seeds must raise every `sometimes` counter.
+// In fewer seeds a rare event may be missing by chance.
 const VACUOUS_SEEDS: u64 = 100_000;
 /// The greatest number of failing seeds that are listed.
 const LISTED: usize = 20;
 
 /// Hunts, shows the progress, and reports.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &Hunt) -> Exit {
+    // With a time limit alone, the clock ends the hunt.
     let endless = if args.seconds.is_some() { u64::MAX - args.first_seed } else { SEEDS };
     let count = args.seeds.map_or(endless, u64::from);
     let end = match usage::last_seed(args.first_seed, count) {
@@ -58,6 +61,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Hunt) -> Exit {
     let started = Instant::now();
     let hunt_report = hunt_with_progress(protocol, args, &options, &progress, started);
     let wall = started.elapsed();
+    // Before the shrink: Ctrl-C during a shrink does not make the hunt an interrupted one.
     let status = status(args, &hunt_report, &options, interrupted.load(Ordering::Relaxed));
     let saved = shrink_and_save(protocol, args, &hunt_report, &interrupted);
     let (saved, exit) = saved.map_or_else(|exit| (None, Some(exit)), |saved| (saved, None));
@@ -126,9 +130,11 @@ fn hunt_with_progress<P: Protocol>(
     let hunt_report = std::thread::scope(|scope| {
         let hunter = scope.spawn(|| hunt(protocol, options, progress));
         while !hunter.is_finished() {
+            // Fifty updates of the progress bar a second, and as fine a limit for `--seconds`.
             std::thread::sleep(Duration::from_millis(20));
             let seeds = progress.seeds.load(Ordering::Relaxed);
             let events = progress.events.load(Ordering::Relaxed);
+            // At least 1: the rates below divide by it.
             let ms = started.elapsed().as_millis().max(1) as u64;
             progress_bar.set_position(seeds);
             progress_bar.set_message(format!(
@@ -177,6 +183,8 @@ fn exit_code<P: Protocol>(
             say!("replay the seed with");
             say!("  {}", replay_line(protocol, *seed, &args.run_args.setup()));
         }
+        // Without `--keep-going` the hunt stops soon after the first failure, and others are chance
+        // finds.
         if args.keep_going {
             list_other_failures(hunt_report);
         }
@@ -218,6 +226,7 @@ fn print_saved<P: Protocol>(protocol: &P, saved: &SavedSchedule) {
 }
 
 fn report(hunt_report: &HuntReport, wall: Duration, status: &str) {
+    // A hunt of one seed may take less than a millisecond.
     let ms = wall.as_millis().max(1) as u64;
     let tally = &hunt_report.tally;
     let seeds = if hunt_report.seeds == 1 { "seed" } else { "seeds" };

@@ -50,9 +50,11 @@ fn replay_seed<P: Protocol>(protocol: &P, args: &Replay, seed: u64) -> Result<Ex
         env!("CARGO_PKG_VERSION"),
         drawn.rates
     );
+    // Before the run: a run that does not end can be identified.
     print_header(args, &head);
     let (outcome, trace) =
         traced::<P, _>(world(protocol, drawn, |chooser| chooser, new_trace(args)));
+    // A seed has no expectation; only schedules do.
     let exit = outcome.violation.as_ref().map_or(Exit::Clean, Exit::of);
     print(args, &trace, &outcome, "");
     Ok(exit)
@@ -123,6 +125,7 @@ fn compare_with_expectation(
 }
 
 fn new_trace(args: &Replay) -> Trace {
+    // Both are at most `MS_MAX`, so neither overflows.
     let span_us = Some((args.from_ms * 1000, args.to_ms.saturating_mul(1000)));
     Trace::new(Filter { node: args.node, request: args.request, span_us }, args.json)
 }
@@ -183,6 +186,7 @@ fn replay_directory<P: Protocol>(protocol: &P, path: &Path) -> Result<Exit, Exit
     }
     for file in files {
         count += 1;
+        // A file that cannot be read does not keep the others from being run.
         let schedule = match crate::regress::read(protocol, &file) {
             Ok(schedule) => schedule,
             Err(reason) => {

@@ -19,6 +19,7 @@ pub(super) use say;
 /// Writes the text.
 pub(super) fn text(what: Arguments<'_>) {
     let mut out = std::io::stdout().lock();
+    // Flushed at each line: a trace must be complete up to the point where a run hangs.
     let Err(error) = out.write_fmt(what).and_then(|()| out.flush()) else { return };
     if error.kind() != ErrorKind::BrokenPipe && !OUTPUT_LOST.swap(true, Ordering::Relaxed) {
         eprintln!("error: cannot write to standard output: {error}");

@@ -25,6 +25,7 @@ use crate::schedule::{Expectation, Schedule};
 use crate::shrink::{ScheduleSize, ShrinkControl, ShrinkReport, shrink};
 
 /// The greatest number of runs; a shrink of a default seed takes a few thousand.
+// Reached only by schedules that do not become smaller; the best one so far is kept then.
 const RUNS_MAX: u64 = 200_000;
 
 /// Shrinks a seed or a file, and prints or writes the result.
@@ -87,6 +88,7 @@ fn keep_note<O>(shrunk: &mut ShrinkReport<O>, from: &Schedule<O>, origin: &str) 
             .note
             .push(format!("Found by {origin} of version {}.", env!("CARGO_PKG_VERSION")));
     } else {
+        // A description that a person wrote is worth more than where the schedule came from.
         shrunk.schedule.note.clone_from(&from.note);
     }
     let property = shrunk.violation.property.to_string();
@@ -177,6 +179,7 @@ pub(super) fn shrink_and_save<P: Protocol>(
 fn unused_path(directory: &Path, file_stem: &str, text: &str) -> PathBuf {
     let mut path = directory.join(format!("{file_stem}.schedule"));
     let mut nth = 2_u32;
+    // The same schedule again is no second file.
     while std::fs::read_to_string(&path).is_ok_and(|there| there != text) {
         path = directory.join(format!("{file_stem}-{nth}.schedule"));
         nth += 1;

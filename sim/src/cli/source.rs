@@ -17,6 +17,7 @@ pub(super) enum Source<O> {
 pub(super) fn of<P: Protocol>(protocol: &P, target: &str) -> Result<Source<P::Request>, Exit> {
     let path = Path::new(target);
     match target.parse() {
+        // A file named `7` was created on purpose; the seed can still be named `07`.
         Ok(seed) if !path.exists() => Ok(Source::Seed(seed)),
         _ if path.exists() => read(protocol, path).map(|schedule| Source::File(Box::new(schedule))),
         _ => Err(usage::usage_error(format_args!(

@@ -51,7 +51,9 @@ fn one_line(text: &str) -> String {
     let mut line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
     // The words of the standard library's parser are for programmers.
     line = line.replace("invalid digit found in string", "expected a whole number");
+    // clap prints the bound of an open range.
     line = line.replace("..18446744073709551615", " and up");
+    // The suggestion of a similar flag comes after an empty line, and is the most useful part.
     for tip in text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")) {
         line += "; ";
         line += tip;

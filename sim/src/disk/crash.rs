@@ -18,6 +18,7 @@ impl Disk {
         let kept = keep.min(in_driver_queue);
         let entries = self.pending.entries();
         let mut appends = report::appends(&entries[entries.len() - in_driver_queue..], |at| {
+            // All or nothing; `usize::MAX` is cut to the length of the append below.
             if at < kept { usize::MAX } else { 0 }
         });
         appends.iter_mut().for_each(|outcome| outcome.kept = outcome.kept.min(outcome.bytes));

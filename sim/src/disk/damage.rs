@@ -82,6 +82,7 @@ impl Disk {
         let ino = self.files.damage_target(damage)?;
         let inode = self.files.at_mut(ino);
         let (at, bytes) = apply_to_bytes(inode.platter(), damage)?;
+        // Only the bytes that differ count as damaged: zeroing a sector of zeros changes nothing.
         let range = inode.damage(at, &bytes)?;
         let damaged = DamagedRange { ino, range, kind: damage.kind };
         let record = self.files.damage_record(&damaged);
@@ -112,12 +113,14 @@ fn apply_to_bytes(bytes: &[u8], damage: &Damage) -> Option<(usize, Vec<u8>)> {
     let sector = at / SECTOR_BYTES * SECTOR_BYTES;
     let end = bytes.len().min(sector + SECTOR_BYTES);
     Some(match damage.kind {
+        // Modulo 8: the number comes from a schedule, which a person may have written.
         DamageKind::FlippedBit(bit) => (at, vec![bytes[at] ^ 1 << (bit % 8)]),
         DamageKind::ZeroedSector => (sector, vec![0; end - sector]),
         DamageKind::NeverWritten => (at, vec![0; end - at]),
         DamageKind::WrongPlace { meant_permille } => {
             let intended_sector = offset_at(bytes, meant_permille)? / SECTOR_BYTES * SECTOR_BYTES;
             let other = &bytes[intended_sector..bytes.len().min(intended_sector + SECTOR_BYTES)];
+            // The last sector of a file may be shorter than the one whose data it gets.
             (sector, other[..other.len().min(end - sector)].to_vec())
         }
     })

@@ -36,6 +36,7 @@ pub(super) struct ResolvedNameChange {
 impl Directory {
     #[inline]
     pub(super) fn find(&self, file: FileId) -> Option<Ino> {
+        // A linear search: the directory of a node has fewer than ten names.
         self.entries.iter().find(|(name, _)| *name == file).map(|(_, ino)| *ino)
     }
 
@@ -112,6 +113,8 @@ pub(super) fn apply(directory: &mut Directory, changes: &[ResolvedNameChange]) {
                 take_over_name(directory, earlier, to, resolved.ino);
             }
             NameChange::Remove { file } => {
+                // The name may belong to another file by now; a removal concerns the file that had
+                // it.
                 if directory.find(file) == Some(resolved.ino) {
                     directory.take(file);
                 }

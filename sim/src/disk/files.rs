@@ -68,6 +68,7 @@ impl Files {
 
     /// A new file with this name.
     pub(super) fn create(&mut self, file: FileId) -> Ino {
+        // A free inode keeps the memory of its last file, so that a long run allocates little.
         let free = self.inodes.iter().position(|inode| !inode.is_used()).unwrap_or_else(|| {
             self.inodes.push(Inode::default());
             self.inodes.len() - 1
@@ -112,6 +113,8 @@ impl Files {
             let is_referenced = self.visible.name_of(ino).is_some()
                 || self.durable.name_of(ino).is_some()
                 || pending.references(ino);
+            // A pending removal still refers to its file: the power cut that undoes it must find
+            // the contents.
             if self.inodes[at].is_used() && !is_referenced {
                 self.inodes[at].end_use(&mut self.removed);
                 self.damaged.retain(|damaged| damaged.ino != ino);
@@ -146,6 +149,8 @@ impl Files {
         kept: &mut [usize],
         report: &mut CutReport,
     ) {
+        // The role and not the number enters the random choices: a schedule keeps its meaning when
+        // a node numbers its files differently.
         let role = self.name_of(ino).map_or(0, role);
         let inode = &mut self.inodes[ino.0 as usize];
         let steps = queue::steps(queue, ino, inode.cache());
@@ -167,6 +172,7 @@ impl Files {
             .filter(|(file, ino)| self.durable.find(*file) != Some(*ino))
             .filter(|(_, ino)| synced[ino.0 as usize])
             .count();
+        // Copied and not cloned: the memory of the volatile directory is used again.
         self.visible.copy_from(&self.durable);
         (losses, misnamed as u32)
     }

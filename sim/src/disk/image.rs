@@ -38,6 +38,8 @@ impl Image {
                 StepKind::Write { start, bytes } => {
                     image.append(step.index, *start, bytes, resolver, report)
                 }
+                // In the order of issue: a truncation cuts the appends before it, not those after
+                // it.
                 StepKind::Truncate { len } if resolver.keeps(step.index) => image.truncate(*len),
                 // D6: a truncation that does not survive leaves the tail in place.
                 StepKind::Truncate { len } => {
@@ -45,6 +47,7 @@ impl Image {
                 }
             }
         }
+        // Data beyond the size is lost (D3), and a size beyond the data becomes a hole.
         image.bytes.resize(image.size - image.base, 0);
         image.written.resize(image.size - image.base, false);
         image
@@ -58,6 +61,8 @@ impl Image {
         let low =
             lows.chain(inode.holes().iter().map(|hole| hole.start)).min().unwrap_or(usize::MAX);
         let size = inode.platter().len();
+        // The start of a sector, so that every sector of the image is whole and holes can be filled
+        // sector by sector.
         let base = low.min(size) / SECTOR_BYTES * SECTOR_BYTES;
         let bytes = inode.platter()[base..].to_vec();
         let mut written = vec![true; bytes.len()];
@@ -99,6 +104,7 @@ impl Image {
                         report,
                     );
                 }
+                // The extension of the size is a micro-operation of its own (D1).
                 if resolver.keeps(index) {
                     self.size = self.size.max(end);
                 }
@@ -118,6 +124,7 @@ impl Image {
         report: &mut CutReport,
     ) {
         let sector = at.start / SECTOR_BYTES;
+        // Almost always empty or of one entry, so a list is enough.
         if self.sectors_with_lost_write.contains(&sector) {
             report.lost_sectors += 1;
             return;
@@ -132,6 +139,7 @@ impl Image {
             SectorOutcome::Prefix(n) => self.write(index, at.start, &bytes[..n]),
             SectorOutcome::Suffix(n) => self.write(index, at.end - n, &bytes[bytes.len() - n..]),
             SectorOutcome::Garbage(key) => {
+                // Not recorded as kept: garbage is no byte of the append.
                 self.put(at.start, &garbage(key, at.len()));
             }
         }
@@ -205,6 +213,8 @@ impl Image {
             let Some(block) = hole_contents(
                 resolver.holes(),
                 random,
+                // A sector of which a part was written has its own data; an old block would be in a
+                // free one.
                 old.block(sector, random).filter(|_| never_written),
                 report,
             ) else {

@@ -142,6 +142,7 @@ impl Inode {
 
     /// Makes the bytes of the cache in `range` durable, at the same offset.
     pub(super) fn write_through(&mut self, range: Range<usize>) {
+        // The common case: the log grows at its end, and nothing has to be copied twice.
         if range.start == self.platter.len() {
             self.platter.extend_from_slice(&self.cache[range]);
         } else {
@@ -155,6 +156,7 @@ impl Inode {
     pub(super) fn write(&mut self, start: usize, bytes: &[u8]) {
         let end = start + bytes.len();
         let durable = self.platter.len();
+        // The bytes in between belonged to a failed sync, and were never written.
         if start > durable {
             self.holes.push(durable..start);
         }
@@ -168,6 +170,7 @@ impl Inode {
     /// Makes a truncation durable.
     pub(super) fn truncate(&mut self, len: usize) {
         self.platter.truncate(len);
+        // A file that grows again over the cut has new holes, not the old ones.
         remove_range(&mut self.holes, len..usize::MAX);
         self.damage_detectable_below = self.damage_detectable_below.min(len);
         self.abandoned_from = self.abandoned_from.filter(|from| *from < len);
@@ -210,6 +213,7 @@ fn remove_range(holes: &mut Vec<Range<usize>>, range: Range<usize>) {
     if holes.is_empty() {
         return;
     }
+    // What is left of a hole on both sides of the range; either may be empty.
     let parts = holes.iter().flat_map(|hole| {
         [hole.start..hole.end.min(range.start), hole.start.max(range.end)..hole.end]
     });

@@ -67,6 +67,8 @@ impl Disk {
     pub fn issue(&mut self, op: &DiskOp, bytes: &[u8]) {
         match *op {
             DiskOp::Append { file, about, bytes: chunk } => {
+                // The lengths of traces and reports come from the chunk, the contents of the disk
+                // from `bytes`.
                 assert_eq!(chunk.len(), bytes.len(), "`bytes` must be the bytes of the append");
                 self.append(file, about, bytes);
             }
@@ -84,6 +86,8 @@ impl Disk {
     pub fn issue_failing(&mut self, op: &DiskOp, bytes: &[u8], keep: usize, error: DiskError) {
         match *op {
             DiskOp::Append { file, about, .. } => {
+                // An append of nothing would still create the file, which a write that failed at
+                // once did not.
                 if keep > 0 {
                     self.append(file, about, &bytes[..keep.min(bytes.len())]);
                 }
@@ -94,6 +98,7 @@ impl Disk {
             }
             DiskOp::Sync { .. } | DiskOp::SyncDir { .. } => {
                 self.fail(error);
+                // The barrier is issued nevertheless: the contract promises a completion for each.
                 self.issue(op, bytes);
             }
         }
@@ -118,6 +123,7 @@ impl Disk {
         let (before, scope) = self.pending.end_barrier(op);
         match (result, self.first_failure, scope) {
             (Ok(()), Some(error), _) => return Err(error),
+            // It was issued after a failed write, or for a file that does not exist.
             (_, _, BarrierScope::Nothing) => {}
             (Ok(()), None, BarrierScope::File(ino)) => self.sync_file_now(ino, before),
             (Ok(()), None, BarrierScope::Directory) => self.sync_names_now(before),
@@ -155,6 +161,7 @@ impl Disk {
     /// The unsynced appends in the order of issue, as a [`Survival`] identifies them.
     pub fn unsynced_appends(&self) -> Vec<AppendName> {
         let abouts: Vec<About> = self.pending.entries().iter().filter_map(Entry::about).collect();
+        // Quadratic, but only a shrink asks, and a queue holds a few appends.
         let names = abouts.iter().enumerate().map(|(at, about)| {
             let nth = abouts[..at].iter().filter(|earlier| *earlier == about).count();
             AppendName::new(*about, nth as u32)

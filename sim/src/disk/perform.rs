@@ -15,9 +15,12 @@ impl Disk {
             return;
         }
         let ino = self.files.find(file).unwrap_or_else(|| self.create(file));
+        // The file exists now; an append of nothing is no write that could be lost.
         if bytes.is_empty() {
             return;
         }
+        // Recorded now: only a record appended when bytes were durable has a watermark above them
+        // (D10).
         let durable_len_at_issue = if self.files.find_durable(file) == Some(ino) {
             self.files.at(ino).durable_len()
         } else {
@@ -34,6 +37,7 @@ impl Disk {
         let Some(ino) = self.existing(file) else { return };
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let inode = self.files.at_mut(ino);
+        // Truncating to a greater length changes nothing here: no node extends a file that way.
         if len < inode.cache().len() {
             let tail = inode.cut(len);
             self.pending.push(ino, Change::Truncate { file, len, tail });
@@ -60,6 +64,7 @@ impl Disk {
     }
 
     pub(super) fn sync(&mut self, op: OpId, file: FileId) {
+        // A barrier without a file still completes, with the error of the failed operation.
         let scope = self.existing(file).map_or(BarrierScope::Nothing, BarrierScope::File);
         self.pending.push_barrier(op, scope);
     }
@@ -74,6 +79,7 @@ impl Disk {
     }
 
     pub(super) fn fail(&mut self, error: DiskError) {
+        // The first error is the one that barriers report; later ones follow from it.
         self.first_failure.get_or_insert(error);
     }
 
@@ -115,6 +121,7 @@ impl Disk {
                 inode.detect_damage_below(append.durable_len_at_issue);
             }
         });
+        // Nothing was covered: another barrier has made the same appends durable, or lost them.
         if from < to {
             inode.write_through(from..to);
         }

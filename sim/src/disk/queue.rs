@@ -93,6 +93,7 @@ impl Pending {
     pub(super) fn push(&mut self, ino: Ino, change: Change) {
         self.name_changes += usize::from(matches!(change, Change::Name(_)));
         self.entries.push(Entry { at: self.issued, ino, change, abandoned: false });
+        // Numbers go on over incarnations: `performed_below` compares across a kill.
         self.issued += 1;
     }
 
@@ -103,6 +104,7 @@ impl Pending {
 
     /// The operations that a barrier with this number covers.
     pub(super) fn covered(&self, before: u64) -> &[Entry] {
+        // The numbers ascend, also after entries in the middle have left.
         &self.entries[..self.entries.partition_point(|entry| entry.at < before)]
     }
 
@@ -318,6 +320,7 @@ pub(super) fn steps(queue: &[Entry], ino: Ino, cache: &[u8]) -> Vec<Step> {
         Change::Name(_) => None,
     });
     let Some(base) = lows.min() else { return Vec::new() };
+    // Only the part that some pending operation can have changed.
     let mut image = cache[base..].to_vec();
     let mut steps = Vec::new();
     for (index, entry) in entries_of(queue, ino).rev() {
@@ -338,6 +341,7 @@ pub(super) fn steps(queue: &[Entry], ino: Ino, cache: &[u8]) -> Vec<Step> {
             Change::Name(_) => {}
         }
     }
+    // The walk was from the newest to the oldest; the steps are applied in the order of issue.
     steps.reverse();
     steps
 }

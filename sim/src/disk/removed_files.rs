@@ -3,6 +3,7 @@
 use super::survival::{SECTOR_BYTES, hash};
 
 /// How many removed files are remembered.
+// A compaction removes two files, a snapshot and a segment, so these are those of two compactions.
 const REMOVED_FILES_KEPT: usize = 4;
 
 /// The last files that were removed durably, or whose creation was lost.
@@ -15,6 +16,7 @@ pub(super) struct RemovedFiles {
 impl RemovedFiles {
     /// Takes the bytes of a removed file and returns other memory for them.
     pub(super) fn add(&mut self, bytes: &mut Vec<u8>) {
+        // A file without durable bytes has no blocks that could appear elsewhere.
         if !bytes.is_empty() {
             std::mem::swap(&mut self.files[self.added % REMOVED_FILES_KEPT], bytes);
             self.added += 1;
@@ -38,10 +40,13 @@ impl RemovedFiles {
         let random = hash(random, 3);
         let file = &self.files[(random >> 8) as usize % remembered];
         let blocks = file.len().div_ceil(SECTOR_BYTES);
+        // A frame is only valid at its own offset, so an old block is most like a record at its old
+        // place.
         let same = random & 1 == 0 && sector < blocks;
         let block = if same { sector } else { (random >> 16) as usize % blocks };
         let mut bytes =
             file[block * SECTOR_BYTES..file.len().min((block + 1) * SECTOR_BYTES)].to_vec();
+        // The last block of a file is padded, as it is on a disk.
         bytes.resize(SECTOR_BYTES, 0);
         Some(bytes)
     }

@@ -141,6 +141,8 @@ impl CutReport {
         let mut fingerprint = Fingerprint::default();
         fold_outcomes(&self.appends, &mut fingerprint);
         fingerprint.fold(self.names.len() as u64);
+        // Enough to tell two power cuts apart; the bytes themselves enter the fingerprint when they
+        // are read and acted on.
         for count in
             [self.lost_sectors, self.torn_sectors, self.holes_with_zeros, self.holes_with_garbage]
         {
@@ -223,6 +225,7 @@ pub(super) fn name_losses(visible: &Directory, survived: &Directory) -> Vec<Name
             losses.push(NameLoss::Remove(name));
         }
     }
+    // The order of the two loops is none that a reader would expect.
     losses.sort();
     losses
 }

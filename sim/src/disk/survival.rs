@@ -153,6 +153,7 @@ impl<'a> SurvivalResolver<'a> {
             let count = label_counts.entry(label).or_insert(0);
             let mut position = OpPosition { index, label, nth: *count, selected: false };
             *count += 1;
+            // Abandoned operations are lost in any case, so `Prefix` does not count them.
             index += u32::from(!entry.is_abandoned());
             if let Some(name) = name
                 && let Change::Append(append) = entry.change()
@@ -213,6 +214,8 @@ impl<'a> SurvivalResolver<'a> {
             return SectorOutcome::Kept;
         };
         let random = self.random(&self.positions[index], 1 + sector as u64);
+        // Other bits than those that decided whether the sector is kept: they are not independent
+        // given the outcome.
         let tear_random = hash(random, 1);
         if chance(random, *keep_permille) {
             SectorOutcome::Kept
@@ -267,6 +270,8 @@ impl Tear {
     /// How many of the `len` bytes appended at `start` remain.
     fn kept_len(self, start: usize, len: usize) -> usize {
         match self {
+            // Less than all of it: a tear that keeps the whole append is none. An append has at
+            // least one byte.
             Tear::Header => HEADER_BYTES.min(len - 1),
             Tear::Half => len / 2,
             Tear::LastSectorMissing => {
@@ -282,6 +287,7 @@ fn kept_or_lost(kept: bool) -> OpOutcome {
 
 /// D2: a torn sector of which `len` bytes were being written.
 fn torn_sector(tear_random: u64, len: usize) -> SectorOutcome {
+    // At least one byte, and fewer than all, where there is more than one.
     let part = 1 + (tear_random >> 8) as usize % len.max(2).saturating_sub(1);
     match tear_random % 3 {
         0 if part < len => SectorOutcome::Prefix(part),
@@ -292,6 +298,7 @@ fn torn_sector(tear_random: u64, len: usize) -> SectorOutcome {
 
 /// True with a probability of `permille` in 1000.
 fn chance(random: u64, permille: u16) -> bool {
+    // The upper half, by a multiplication: a remainder would favour small numbers.
     ((random >> 32) * 1000) >> 32 < u64::from(permille)
 }
 

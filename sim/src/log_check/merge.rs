@@ -59,6 +59,8 @@ impl<N: Node> LogMerger<N> {
         let mut files: BTreeMap<NodeId, Vec<(u32, PathBuf)>> = BTreeMap::new();
         let mut empty_incarnations = BTreeSet::new();
         let mut greatest = None;
+        // The first line of each says whose log it is; the name of a file is only used for an empty
+        // one.
         for path in expand(paths)? {
             let Some(first) = Reader::open(&path)?.next::<N>()? else {
                 empty_incarnations.extend(node_and_incarnation_of(&path));
@@ -74,6 +76,7 @@ impl<N: Node> LogMerger<N> {
         let nodes = greatest.ok_or(LogCheckError::NoLogs)?.0.saturating_add(1);
         let mut sources = Vec::new();
         for (node, mut incarnations) in files {
+            // By incarnation, which comes first in the pair.
             incarnations.sort();
             let files = incarnations.into_iter().map(|(_, path)| path).collect();
             sources.push(Source { node, files, reader: None, head: None });
@@ -108,6 +111,7 @@ impl<N: Node> LogMerger<N> {
             if let Some(next) = self.take_ready() {
                 return Ok(Some(next));
             }
+            // This node waits for a message that another node has yet to send.
             self.current = (self.current + 1) % self.sources.len();
         }
         match self.sources.iter().find_map(|source| source.head.as_ref()) {
@@ -191,6 +195,7 @@ impl Reader {
             let mut text = String::new();
             self.lines.read_line(&mut text).map_err(|error| io_error(&self.path, error))?;
             self.number += 1;
+            // Also at the end of the file, where nothing is read.
             if !text.ends_with('\n') {
                 return Ok(None);
             }
@@ -199,6 +204,7 @@ impl Reader {
                 Ok(line) => {
                     return Ok(Some(LocatedLine { line, place, simulated: self.simulated }));
                 }
+                // The head of a simulator's output; all lines after it are of one run.
                 Err(_) if serde_json::from_str::<RunMetadata>(&text).is_ok() => {
                     self.simulated = true
                 }
@@ -250,6 +256,7 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, LogCheckError> {
         }
     }
     files.sort();
+    // A file may be named, and its directory too.
     files.dedup();
     Ok(files)
 }

@@ -52,6 +52,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
         empty_incarnations: BTreeSet<(NodeId, u32)>,
     ) -> LogReplayer<'a, P> {
         let plan = Plan {
+            // There is no fault phase in a log: the checkers must not expect one to end.
             fault_phase_us: 0,
             recovery_timeout_us: 0,
             encode_messages: true,
@@ -79,6 +80,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
         self.report.lines += 1;
         self.host(node).at_us = line.at_us;
         let outcome =
+            // Nothing is used after a panic but the error: the replayer is dropped with it.
             catch_unwind(AssertUnwindSafe(|| self.check_line(node, incarnation, line.body, place)));
         outcome.unwrap_or_else(|_| {
             let what = "event is impossible for a node of this program and version".to_owned();
@@ -112,6 +114,8 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
                 if !host.barriers.remove(&op) {
                     return Err(incomplete(place, "barrier completes but was never issued"));
                 }
+                // A halt does not name its reason in the log; it is that of the first barrier that
+                // failed.
                 host.failed = host.failed.or(result.err());
                 // The simulated disk has no other errors.
                 let result = host.disk.complete(op, result).and(result);
@@ -133,6 +137,8 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
                     .iter()
                     .find(|known| **known == kind)
                     .copied()
+                    // Kinds are `&'static str`, and a log may come from a later version with
+                    // others.
                     .unwrap_or("Append");
                 self.on_append(node, file, About { kind, subject }, &bytes)
             }
@@ -172,6 +178,8 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
         place: &str,
     ) -> LineResult {
         let mut expected_incarnation = self.host(node).incarnation + 1;
+        // A process that was killed before its first line was complete has left a log without an
+        // event.
         while self.empty_incarnations.contains(&(node, expected_incarnation)) {
             expected_incarnation += 1;
         }
@@ -180,6 +188,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
             let what = format!("incarnation {expected_incarnation} of {node} is missing");
             return Err(incomplete(place, &what));
         }
+        // The disk of the replay is empty, so no kill could explain these files.
         if host.incarnation == 0 && !files.is_empty() {
             let what = format!(
                 "{node} starts its first logged incarnation with {}, which no log shows being \
@@ -300,6 +309,7 @@ impl ReplayedNode {
     /// The process died. Its disk becomes what the next incarnation has found, if a kill can leave
     /// that: a prefix of the operations in flight, and perhaps a part of the first append after it.
     fn restart_from<N: Node>(&mut self, found: &[FileSummary]) -> Option<KillReport> {
+        // From the longest prefix on: most kills cut nothing.
         for keep in (0..=self.disk.in_driver_queue()).rev() {
             let mut kept = self.disk.clone();
             let killed = kept.kill(keep);
@@ -308,6 +318,7 @@ impl ReplayedNode {
                 return Some(killed);
             }
             let mut one_more = self.disk.clone();
+            // The operation after the prefix may have been cut in the middle, if it is an append.
             one_more.kill(keep + 1);
             if keep < killed.in_driver_queue
                 && keep_partial_append::<N>(&mut kept, &one_more, found)
@@ -336,6 +347,7 @@ fn keep_partial_append<N: Node>(disk: &mut Disk, more: &Disk, found: &[FileSumma
     let mut outbox = Outbox::<N>::default();
     let op = append(&mut outbox, part.file, About { kind: "Append", subject: None }, piece);
     disk.issue(&op, piece);
+    // The part counts as performed: it was read back at boot.
     disk.kill(usize::MAX);
     matches_files(disk, found)
 }

@@ -62,6 +62,7 @@ fn run_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), RegressionErro
             (false, format!("expected a violation of {property}, but no property was violated"))
         }
     };
+    // After the run: an entry counts as reached when its fault has happened.
     let unreached_entries = schedule.unreached_entries(world.chooser().unused());
     let unreached: String =
         unreached_entries.iter().map(|entry| format!("not reached: {entry}\n")).collect();

@@ -12,6 +12,7 @@ use stormglass_node::{About, NodeId, RequestId, Subject};
 use crate::fault::Endpoint;
 
 /// How many characters of an unexpected word an error message shows.
+// A file that is no schedule may be one word of a megabyte.
 const FOUND_MAX: usize = 60;
 
 /// The first error in the text of a schedule.
@@ -206,6 +207,7 @@ impl<'a> Cursor<'a> {
             return Ok(1);
         }
         let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        // Compared with the written form, so that `1th` is a typo and not the first.
         let nth = number.parse().ok().filter(|nth: &u32| *nth > 0 && word == ordinal(*nth));
         let nth = nth.ok_or_else(|| self.error_here("an ordinal (1st, 2nd, 3rd, ...)"))?;
         self.word("which one")?;
@@ -332,6 +334,7 @@ fn is_all_digits(text: &str) -> bool {
 
 /// `whole.part` units in microseconds, if that is a whole number.
 fn whole_us(whole: &str, part: &str, unit_us: u64) -> Option<u64> {
+    // Nine digits of seconds and six decimals stay below 64 bits of microseconds.
     let fits = whole.len() <= 9
         && !whole.is_empty()
         && part.len() <= 6
@@ -357,6 +360,7 @@ pub(super) fn request(text: &str) -> Option<RequestId> {
 /// Writes an ordinal: `1st`, `2nd`, `3rd`, `4th`, ...
 pub(crate) fn ordinal(nth: u32) -> String {
     let suffix = match (nth % 10, nth % 100) {
+        // 11th, 12th and 13th, and 111th as well.
         (_, 11..=13) => "th",
         (1, _) => "st",
         (2, _) => "nd",
@@ -379,6 +383,7 @@ fn list_alternatives<T: fmt::Display>(words: &[T]) -> String {
 /// here, once each. This is a memory cache and no state: no result depends on its contents.
 fn intern(word: &str) -> &'static str {
     static WORDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    // A panic while it is held leaves the set as it was or with one word more: both are fine.
     let mut words = WORDS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(known) = words.get(word) {
         return known;

@@ -65,10 +65,12 @@ pub(super) fn read<P: Protocol>(
     let mut last = 1;
     let mut seen_keywords = Vec::new();
     // Some editors begin a file with a byte order mark.
+    // Otherwise the first keyword would be unknown, for a reason that no editor shows.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (at, line) in text.lines().enumerate() {
         last = at + 1;
         let plan = &schedule.plan;
+        // Anew for each line: `cluster` sets them.
         let limits = Limits { nodes: plan.nodes, clients: plan.clients, kinds: protocol.kinds() };
         let mut words = Cursor::new(line, at + 1, limits);
         if !words.peek().is_empty() {
@@ -190,6 +192,7 @@ fn read_line<P: Protocol>(
             }
             let before =
                 schedule.requests.iter().rev().find(|other| other.id.client == planned.id.client);
+            // Nodes deduplicate by serial: a request below an earlier one would be refused as old.
             if let Some(before) = before.filter(|before| before.id.serial >= planned.id.serial) {
                 let expected = format!(
                     "a request of c{} with a number above that of {}",

@@ -102,6 +102,7 @@ fn read_message(verb: &str, words: &mut Cursor<'_>) -> Result<Fault, ParseError>
     words.expect_word("to")?;
     let start = words.clone();
     let to = words.end()?;
+    // There is no such link, so the fault could never be reached.
     if from == to || matches!((from, to), (Endpoint::Client(_), Endpoint::Client(_))) {
         return Err(start.error_here("a different end of the link; at least one end is a node"));
     }
@@ -258,6 +259,7 @@ fn read_survival(words: &mut Cursor<'_>) -> Result<Survival, ParseError> {
 fn read_append_name(words: &mut Cursor<'_>) -> Result<AppendName, ParseError> {
     let nth = words.ordinal()?;
     let About { kind, subject } = words.about()?;
+    // From 1 in the text, from 0 in the code; `ordinal` is at least 1.
     Ok(AppendName { kind: Cow::Borrowed(kind), subject, nth: nth - 1 })
 }
 

@@ -47,6 +47,7 @@ pub(super) fn write<P: Protocol>(protocol: &P, schedule: &Schedule<P::Request>) 
 
 fn push_line(text: &mut String, verb: &str, rest: &dyn Display) {
     let line = format!("{verb:<WIDTH$} {rest}");
+    // An empty note would leave spaces at the end of its line.
     text.push_str(line.trim_end());
     text.push('\n');
 }
@@ -62,6 +63,7 @@ fn push_header<O>(name: &str, schedule: &Schedule<O>, text: &mut String) {
     let clients = plural(plan.clients.into(), "client");
     push_line(text, "cluster", &format_args!("{nodes}, {clients}"));
     push_line(text, "fault-phase", &ms(plan.fault_phase_us));
+    // Defaults are left out: a person reads what is special about a run.
     if plan.log_bytes != LOG_BYTES {
         push_line(text, "log-limit", &format_args!("{} B", plan.log_bytes));
     }
@@ -77,6 +79,7 @@ fn push_timing(plan: &Plan, text: &mut String) {
     }
     match timing.key {
         None => push_line(text, "timing", &"base"),
+        // All sixteen digits, so that a key of the same length is easy to recognise.
         Some(key) => push_line(text, "timing", &format_args!("{key:016x}")),
     }
     push_time_range(text, "latency", timing.latency_us, base.timing.latency_us);

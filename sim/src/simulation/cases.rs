@@ -51,6 +51,8 @@ pub fn faults<P: Protocol>(
     if !barriers.is_empty() {
         kinds.push(barrier(barriers).boxed());
     }
+    // A union of no strategies panics, so an empty list is drawn from a strategy that is never
+    // asked.
     let faults_max = if kinds.is_empty() { 0 } else { FAULTS_MAX };
     let any = if kinds.is_empty() {
         unreachable_strategy().boxed()
@@ -65,6 +67,7 @@ fn base_schedule<P: Protocol>(protocol: &P, setup: &Setup) -> Schedule<P::Reques
     let (_, mut schedule) = record(protocol, setup, environment::seed().unwrap_or(0));
     schedule.faults.clear();
     schedule.plan.permanently_down.clear();
+    // Base timing: proptest's faults are the only deviation, and a shrunk case is easy to read.
     schedule.plan.timing.key = None;
     schedule.expectation = Expectation::NoViolation(None);
     schedule
@@ -119,6 +122,8 @@ fn message(at: Vec<MessageAt>) -> impl Strategy<Value = Fault> {
         (1u64..400).prop_map(|ms| MessageFault::Duplicate { after_us: ms * 1_000 }),
         (1u64..400).prop_map(|ms| MessageFault::Delay { by_us: ms * 1_000 }),
     ];
+    // The next one of its name as well: a fault may cause a message that the run without faults
+    // does not have.
     (select(at), 0u32..2, fault).prop_map(|(at, offset, fault)| {
         Fault::Message(MessageAt { nth: at.nth + offset, ..at }, fault)
     })
@@ -130,6 +135,7 @@ fn crash(at: Vec<EffectAt>) -> impl Strategy<Value = Fault> {
         select(vec![Survival::None, Survival::All]).prop_map(CrashKind::PowerCut),
         (0u32..6).prop_map(|first| CrashKind::PowerCut(Survival::Prefix(first))),
     ];
+    // Mostly the incarnation of the run without faults; another one needs a crash before it.
     let incarnation = prop_oneof![4 => Just(0u32), 1 => Just(1)];
     (select(at), incarnation, how, 1u64..100).prop_map(|(at, offset, how, down_ms)| {
         let crash = Crash { how, down_us: Some(down_ms * 1_000), damage: None };

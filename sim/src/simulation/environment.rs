@@ -10,6 +10,7 @@ use std::path::PathBuf;
 /// # Panics
 /// If it is no number: a test must not run something else than requested.
 fn number(name: &str) -> Option<u64> {
+    // Not set, or not text: the test runs what it says itself.
     let text = env::var(name).ok()?;
     Some(text.trim().parse().unwrap_or_else(|_| panic!("{name} is `{text}`, not a number")))
 }

@@ -33,10 +33,12 @@ pub fn check<P: Protocol>(protocol: &P, setup: &Setup, seeds: u64) {
         Some(seed) => seed..seed.saturating_add(1),
         None => 0..environment::seeds().unwrap_or(seeds),
     };
+    // One thread: tests run beside each other already.
     let options = HuntOptions { setup: *setup, seeds: range, jobs: 1, keep_going: false };
     let report = hunt(protocol, &options, &Progress::default());
     let Some((seed, violation)) = report.failures.first() else {
         let never: Vec<_> = report.sometimes.never().collect();
+        // A single seed cannot be expected to observe everything.
         let all = environment::seed().is_none();
         assert!(
             never.is_empty() || !all,
@@ -126,6 +128,7 @@ fn check_expectation<P: Protocol>(
 /// The command that runs the current test.
 pub(super) fn test_command() -> String {
     match std::thread::current().name() {
+        // The test harness names the thread of a test after it.
         Some(name) if name != "main" => format!("cargo test {name}"),
         _ => "cargo test".to_string(),
     }

@@ -60,6 +60,7 @@ impl<'de> Visitor<'de> for PeerTableVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut lines: A) -> Result<Peers, A::Error> {
         let mut peers = BTreeMap::new();
+        // A `BTreeMap` would be read without complaint if `0` and `n0` were both in the table.
         while let Some((NodeKey(id), Address(address))) = lines.next_entry()? {
             if peers.insert(id, address).is_some() {
                 return Err(A::Error::custom(format!("{id} appears twice in the list of peers")));
@@ -73,9 +74,11 @@ pub(super) fn read(path: &Path) -> Result<File, UsageError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     toml::from_str(&text).map_err(|error| {
+        // The parser gives a range of bytes; people look for a line.
         let line = error
             .span()
             .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        // The first line says what is wrong; those after it repeat the text of the file.
         let what = error.message().lines().next().unwrap_or("not understood").to_owned();
         UsageError(format!("{}, line {line}: {what}", path.display()))
     })

@@ -46,6 +46,7 @@ pub(super) async fn run_client(
             let options = ClientOptions {
                 cluster: cluster.clone(),
                 number: Some(next_number),
+                // Far longer than a victim is down.
                 request_timeout: Duration::from_secs(3),
                 resend_after: Duration::from_millis(250),
                 attempts: 50,
@@ -67,6 +68,7 @@ pub(super) async fn run_client(
 fn transfer(client: u32, tx: usize, rng: &mut Rng, nodes: usize) -> (Key, Vec<Op>) {
     let mark = Key::new(&format!("m{client}.{tx}")).expect("short");
     let first = rng.below(nodes);
+    // Two or three nodes: at least one participant besides the first.
     let places = 2 + rng.below((nodes - 1).min(2));
     let amount = 1 + rng.below(30) as i64;
     let mut ops = Vec::new();
@@ -74,7 +76,9 @@ fn transfer(client: u32, tx: usize, rng: &mut Rng, nodes: usize) -> (Key, Vec<Op
         let node = NodeId(((first + place) % nodes) as u16);
         let account = Key::new(&format!("a{}", rng.below(ACCOUNTS))).expect("short");
         let by = if place == 0 { -amount * (places as i64 - 1) } else { amount };
+        // With a bound, so that a participant may vote No.
         ops.push(Op { node, key: account, action: Action::Add { by, at_least: -1_000 } });
+        // Add and not put: a transaction that is applied twice leaves a 2.
         ops.push(Op { node, key: mark, action: Action::Add { by: 1, at_least: 0 } });
     }
     (mark, ops)

@@ -34,6 +34,7 @@ impl CampaignReport {
         self.lost_commits.is_empty()
             && self.disagreements.is_empty()
             && self.blocked.is_empty()
+            // Every transfer adds up to zero, and all keys start without a value.
             && self.total == 0
             && self.logs.is_empty()
             && self.exits.is_empty()
@@ -59,6 +60,7 @@ impl fmt::Display for CampaignReport {
             .chain(&self.blocked)
             .chain(&self.logs)
             .chain(&self.exits);
+        // Enough to see the kind of failure; one lost node can produce thousands.
         for error in all.take(20) {
             write!(f, "\n  {error}")?;
         }
@@ -81,6 +83,7 @@ pub(super) async fn check_cluster(
         clients.push(cluster.client(node, options).await?);
     }
     let transactions = resolve(&mut clients, transactions, &mut report).await?;
+    // The marks of a long campaign would exceed the operations of one request.
     for chunk in transactions.chunks(500) {
         check_marks(&mut clients[0], chunk, &mut report).await?;
     }

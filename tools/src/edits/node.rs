@@ -15,6 +15,7 @@ use stormglass_node::{
 use super::Edit;
 
 /// The period of the additional timer.
+// Not a divisor of the node's own intervals, so the ticks fall between its deadlines.
 const TICK_INTERVAL: Micros = Micros::millis(7);
 
 /// The number of a client that does not exist. The wrapper uses it for its own requests and
@@ -65,6 +66,7 @@ impl<N: CommitLike> Node for Edited<N> {
         let id = boot.id;
         let now = boot.now;
         let other_entropy = *edit == Edit::OtherEntropy;
+        // Any number but 0 changes it.
         let entropy = if other_entropy { boot.entropy ^ 0x5bd1_e995 } else { boot.entropy };
         let mut inner = Outbox::default();
         let node = N::boot(config, Boot { entropy, ..boot }, &mut inner)?;
@@ -101,6 +103,8 @@ impl<N: CommitLike> Node for Edited<N> {
                     self.tick = now + TICK_INTERVAL;
                 }
                 let due = self.node.deadline().is_some_and(|deadline| deadline <= now);
+                // The inner node did not ask for this wake. With `EarlyWakes` it gets it
+                // nevertheless.
                 if ticked && !due && self.edit == Edit::MoreWakes {
                     return;
                 }
@@ -144,10 +148,13 @@ impl<N: CommitLike> Edited<N> {
                     }
                 }
                 Effect::Halt(reason) => out.halt(reason),
+                // Collected above, before this match.
                 Effect::Send { .. } | Effect::Reply { .. } => {}
             }
         }
+        // What follows the last disk operation.
         self.flush_outgoing(&mut outgoing, out);
+        // A report that no property uses.
         if self.edit == Edit::MoreReports {
             out.report(Event::NotReady);
         }
@@ -183,6 +190,7 @@ impl<N: CommitLike> Edited<N> {
                     }
                     out.reply(id, response);
                 }
+                // Never collected.
                 Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => {}
             }
         }
@@ -207,6 +215,7 @@ impl<N: CommitLike> Edited<N> {
             DiskOp::Sync { op, file } => self.barrier(op, Some(file), out),
             DiskOp::SyncDir { op } => {
                 if self.edit == Edit::NeedlessRemovals {
+                    // No log of a run gets as far as that number.
                     out.disk(DiskOp::Remove { file: FileId::Snapshot(u32::MAX) });
                 }
                 self.barrier(op, None, out);
@@ -240,8 +249,10 @@ impl<N: CommitLike> Edited<N> {
         else {
             return false;
         };
+        // The order of the rest does not matter: barriers are found by number.
         let (_, file) = self.awaiting_repeat.swap_remove(at);
         if result.is_ok() {
+            // The odd number after it, which no barrier of the node has, as those are even.
             out.disk(barrier(OpId(op.0 + 1), file));
         }
         result.is_ok()
@@ -264,6 +275,7 @@ impl<N: CommitLike> Edited<N> {
         };
         self.serials_consumed += 1;
         let id = RequestId { client: NO_CLIENT, serial: self.serials_consumed, attempt: 0 };
+        // Refused at a key that has no value: 0 is below the bound.
         let action = Action::Add { by: 0, at_least: 1 };
         let key = Key::new("no-client").expect("short");
         let request = Request::Transact {

@@ -48,12 +48,15 @@ pub(super) struct Found {
 }
 
 /// The greatest number of runs of a shrink.
+// A bound on a shrink that does not converge; then `minimal` is false and the table shows it.
 const RUNS_MAX: u64 = 200_000;
 
 /// Prints a `Found` as JSON, or `null`.
 pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
+    // A mutant may panic in thousands of runs, and each panic is a result and not an error.
     std::panic::set_hook(Box::new(|_| {}));
     let setup = Setup { profile: args.profile, ..Setup::default() };
+    // One job: the tool runs a process for each core.
     let options = HuntOptions { setup, seeds: 0..args.seeds, jobs: 1, keep_going: false };
     let protocol = Commit;
     let report = hunt(&protocol, &options, &Progress::default());
@@ -61,6 +64,7 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
         say!("null")?;
         return Ok(Exit::Success);
     };
+    // Time of this process and not of the wall: other mutants are hunted at the same time.
     let began_ms = cpu_ms();
     let control = ShrinkControl {
         stop: &AtomicBool::new(false),

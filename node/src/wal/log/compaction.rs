@@ -29,7 +29,8 @@ enum State {
 }
 
 impl SnapshotLane {
-    /// The lane of an incarnation whose boot snapshot covers this position and replaces these files.
+    /// The lane of an incarnation whose boot snapshot covers this position and replaces these
+    /// files.
     pub(super) fn new(covered_position: u64, obsolete_files: Vec<FileId>) -> SnapshotLane {
         SnapshotLane { state: State::Idle, covered_position, obsolete_files }
     }
@@ -98,6 +99,7 @@ pub(super) fn incarnation_fingerprint(
     entropy: u64,
     state: &[u8],
 ) -> u32 {
+    // Without the entropy, a client that knows the state could predict the checksums.
     let mut sum = crc32c::crc32c(&entropy.to_le_bytes());
     sum = crc32c::crc32c_append(sum, &resume_point.next_number().to_le_bytes());
     sum = crc32c::crc32c_append(sum, &resume_point.position().to_le_bytes());
