@@ -74,8 +74,8 @@ impl ScheduledRequest for Txn {
         for (at, op) in self.ops.iter().enumerate() {
             if !matches!(op.action, Action::Put(0..10)) {
                 let mut ops = self.ops.to_vec();
-                // One digit: the result is not simplified again. And not the same for neighbours, so
-                // that reads of a trace can be told apart.
+                // One digit, and not the same for neighbours, so that reads of a trace can be
+                // distinguished.
                 ops[at].action = Action::Put(1 + at as i64 % 9);
                 all.push(self.with_ops(ops));
             }

@@ -72,8 +72,7 @@ pub fn file_stem<O>(schedule: &Schedule<O>) -> String {
         }
         Expectation::NoViolation(None) => "no-violation",
     };
-    // A property's id, `W10`, is left out.
-    // Ids may be renumbered, and a file keeps its name.
+    // Without a property's id, `W10`: ids may be renumbered, and a file keeps its name.
     let words = property.split(' ').filter(|word| !word.chars().any(|c| c.is_ascii_digit()));
     let mut words: Vec<String> = words.map(kebab).collect();
     // Two tell most regressions apart, and the name stays short.

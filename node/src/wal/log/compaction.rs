@@ -29,7 +29,8 @@ enum State {
 }
 
 impl SnapshotLane {
-    /// The lane of an incarnation whose boot snapshot covers this position and replaces these files.
+    /// The lane of an incarnation whose boot snapshot covers this position and replaces these
+    /// files.
     pub(super) fn new(covered_position: u64, obsolete_files: Vec<FileId>) -> SnapshotLane {
         SnapshotLane { state: State::Idle, covered_position, obsolete_files }
     }
