@@ -30,6 +30,7 @@ impl Config {
     pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Config {
         Config {
             nodes: nodes.into_iter().collect(),
+            // Both are far above the message delays and syncs that their documentation adds up.
             vote_timeout: Micros::millis(2_000),
             retry_first: Micros::millis(500),
             retry_max: Micros::millis(2_000),

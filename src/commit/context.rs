@@ -150,7 +150,9 @@ impl Context {
 
     /// The interval after the `tries`th attempt: doubling, up to a maximum.
     pub(super) fn backoff(&self, tries: u32) -> Micros {
+        // A shift by 64 would overflow; 30 doublings are beyond any useful maximum.
         let doubled = self.config.retry_first.0.saturating_mul(1 << tries.min(30));
+        // Never 0: such a timer would be due again in the step that sets it, without end.
         Micros(doubled.min(self.config.retry_max.0).max(1))
     }
 
@@ -228,6 +230,7 @@ impl Context {
 
     /// The next record that has become durable, in the order of the log.
     pub(super) fn next_durable(&mut self) -> Option<DurableRecord> {
+        // The log becomes durable in order: if the first ticket cannot be redeemed, none can.
         let durable = match self.pending.front().copied()? {
             PendingRecord::Prepared(ticket) => {
                 DurableRecord::Prepared(self.wal.redeem(ticket).ok()?)
@@ -287,12 +290,15 @@ impl Context {
 
     /// Locks a part that was prepared in an earlier incarnation, and reads.
     pub(super) fn relock_part(&mut self, tx: TxId, age: Age, ops: &[Op]) -> Reads {
+        // Not `prepare`: these locks were granted once, so they conflict with nothing here, and the
+        // Yes was or may be sent, so there is nothing to refuse.
         self.store.lock(tx, age, ops);
         self.store.read(ops)
     }
 
     pub(super) fn commit_part(&mut self, tx: TxId, ops: &[Op]) {
         self.store.commit(tx, ops);
+        // Waiters try again at the end of the step, when neither half is in the middle of a change.
         self.locks_released = true;
     }
 
@@ -314,11 +320,13 @@ impl Context {
     }
 
     pub(super) fn start_waiting(&mut self, waiter: Waiter) {
+        // Sorted by age, as `waiting` promises.
         let at = self.waiting.partition_point(|other| *other < waiter);
         self.waiting.insert(at, waiter);
     }
 
     pub(super) fn stop_waiting(&mut self, waiter: Waiter) {
+        // Absent if the transaction never had to wait.
         if let Ok(at) = self.waiting.binary_search(&waiter) {
             self.waiting.remove(at);
         }

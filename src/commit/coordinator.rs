@@ -100,6 +100,7 @@ impl Coordinator {
             coordinated.insert(tx, recovered);
         }
         let request_log = RequestLog::recovered(clients);
+        // A transaction id contains the incarnation, so serials may begin again.
         Coordinator { serial: 0, coordinated, request_log, last_end_mark: None }
     }
 
@@ -111,7 +112,9 @@ impl Coordinator {
     /// Open transactions that collect votes, whose COMMIT is not durable yet, and that are
     /// committed and not acknowledged by all.
     pub(super) fn count_by_phase(&self) -> (u64, u64, u64) {
-        let (mut collecting, mut deciding, mut committing) = (0, 0, 0);
+        let mut collecting = 0;
+        let mut deciding = 0;
+        let mut committing = 0;
         for (_, coordinated) in self.coordinated.iter() {
             match coordinated.stage {
                 Stage::Collecting(_) => collecting += 1,
@@ -153,6 +156,7 @@ impl Coordinator {
                 self.request_log.forget_seen(id.client, seen);
                 match self.request_log.look_up(id, incarnation, cx.incarnation()) {
                     Lookup::New => self.begin(cx, id, age, ops, out),
+                    // The decision answers both copies of the request.
                     Lookup::Underway => {}
                     Lookup::Answer(outcome) => cx.reply(id, outcome, out),
                 }
@@ -177,34 +181,34 @@ impl Coordinator {
         };
         self.serial += 1;
         let tx = TxId { coordinator: cx.id(), incarnation: cx.incarnation(), serial: self.serial };
+        // Before the own part is tried: if that is refused, the status becomes `Aborted`.
         self.request_log.set_status(request, RequestStatus::Undecided, cx.requests_kept());
         let own = all_parts.of(cx.id());
         let participants = all_parts.participants().clone();
         let vote_deadline = cx.vote_deadline();
         let retransmit_at = cx.now() + cx.backoff(0);
+        // Without operations on own keys there is nothing to lock.
         let own_part_locked = own.ops().is_empty();
-        let waiter = Waiter { age, tx };
         let collecting =
             Collecting { all_parts, ops, own, own_part_locked, reads: Vec::new(), vote_deadline };
-        let stage = Stage::Collecting(Box::new(collecting));
-        let (subordinates, responded, tries) = (participants.subordinates(cx.id()), 0, 0);
-        self.coordinated.insert(
-            tx,
-            Coordinated {
-                request,
-                participants,
-                subordinates,
-                responded,
-                tries,
-                retransmit_at,
-                stage,
-            },
-        );
+        let coordinated = Coordinated {
+            request,
+            subordinates: participants.subordinates(cx.id()),
+            participants,
+            responded: 0,
+            tries: 0,
+            retransmit_at,
+            stage: Stage::Collecting(Box::new(collecting)),
+        };
+        self.coordinated.insert(tx, coordinated);
+        // Before the own part is tried, which may decide: both decisions cancel the timers.
         cx.set_timer(vote_deadline, Timer::VoteTimeout, tx);
         cx.set_timer(retransmit_at, Timer::Retransmit, tx);
         if !own_part_locked && !self.try_own_part(cx, tx, out) {
-            cx.start_waiting(waiter);
+            cx.start_waiting(Waiter { age, tx });
         }
+        // The own part may have been refused, and the transaction aborted: then nobody needs to
+        // hear of it. Or it is the only part, and COMMIT is appended.
         if self
             .coordinated
             .get(tx)
@@ -212,7 +216,6 @@ impl Coordinator {
         {
             self.send_unanswered(cx, tx, out);
         }
-        self.decide_if_complete(cx, tx, out);
     }
 
     fn validate(
@@ -222,9 +225,12 @@ impl Coordinator {
         ops: &Arc<[Op]>,
     ) -> Result<Part, InvalidTransaction> {
         let all_parts = Part::of_all(age, ops)?;
-        let unknown_node = all_parts.participants().iter().find(|node| !cx.is_member(**node));
-        let unknown_node = unknown_node.map(|node| InvalidTransaction::NoSuchNode(*node));
-        unknown_node.map_or(Ok(all_parts), Err)
+        for node in all_parts.participants().iter() {
+            if !cx.is_member(*node) {
+                return Err(InvalidTransaction::NoSuchNode(*node));
+            }
+        }
+        Ok(all_parts)
     }
 
     fn reply_aborted(
@@ -286,12 +292,15 @@ impl Coordinator {
         else {
             return cx.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
         };
+        // After the decision this is a duplicate, or a No that was overtaken: a participant that
+        // refuses keeps no state, and may vote Yes on the resent Prepare.
         let Stage::Collecting(collecting) = &mut coordinated.stage else { return };
         match vote {
             Vote::No(refusal) => {
                 self.abort(cx, tx, AbortReason::Refused { by: from, refusal }, out)
             }
             Vote::Yes { reads, .. } => {
+                // A duplicated Yes must not add its reads again.
                 if coordinated.responded & bit == 0 && !reads.is_empty() {
                     collecting.reads.push((from, reads));
                 }
@@ -318,6 +327,7 @@ impl Coordinator {
         }
         match vote {
             Vote::Yes { .. } => self.send_abort(cx, to, tx, request, out),
+            // It holds no locks and waits for nothing.
             Vote::No(_) => {}
         }
     }
@@ -337,15 +347,18 @@ impl Coordinator {
         if !collecting.own_part_locked || coordinated.responded != coordinated.subordinates {
             return;
         }
-        let (vote_deadline, retransmit_at) = (collecting.vote_deadline, coordinated.retransmit_at);
+        let vote_deadline = collecting.vote_deadline;
+        let retransmit_at = coordinated.retransmit_at;
         let record =
             Record::Commit { tx, request: coordinated.request, part: collecting.own.clone() };
+        // `Recovered` is a placeholder until the box has moved from the one stage to the other.
         let Stage::Collecting(collecting) =
             std::mem::replace(&mut coordinated.stage, Stage::Recovered)
         else {
             return;
         };
         coordinated.stage = Stage::Deciding(collecting);
+        // From here on only the barrier is awaited: no Prepare is resent, and no timeout aborts.
         cx.cancel_timer(vote_deadline, Timer::VoteTimeout, tx);
         cx.cancel_timer(retransmit_at, Timer::Retransmit, tx);
         cx.append_commit(tx, &record, out);
@@ -360,6 +373,7 @@ impl Coordinator {
     ) {
         let Some(coordinated) = self.coordinated.get(tx) else { return };
         let unresponsive = coordinated.subordinates & !coordinated.responded;
+        // If all have voted, it is the own part that waits for locks.
         let missing = coordinated.participants.among(unresponsive).next().unwrap_or(cx.id());
         self.abort(cx, tx, AbortReason::TimedOut { missing }, out);
     }
@@ -376,6 +390,7 @@ impl Coordinator {
         let Some(Coordinated { stage: Stage::Collecting(_), .. }) = self.coordinated.get(tx) else {
             return;
         };
+        // Removed before Abort is sent, so that the end mark in it ends this transaction as well.
         let coordinated = self.coordinated.remove(tx).expect("checked above");
         let Stage::Collecting(collecting) = coordinated.stage else { return };
         cx.cancel_timer(collecting.vote_deadline, Timer::VoteTimeout, tx);
@@ -385,6 +400,8 @@ impl Coordinator {
         } else {
             cx.stop_waiting(Waiter { age: collecting.own.age(), tx });
         }
+        // Before the decision, `responded` are those that voted Yes and hold locks. The others
+        // learn of the abort when they vote or inquire.
         for to in coordinated.participants.among(coordinated.responded) {
             self.send_abort(cx, to, tx, coordinated.request, out);
         }
@@ -421,17 +438,20 @@ impl Coordinator {
         let Stage::Deciding(decided) = stage else {
             panic!("COMMIT became durable in stage {stage:?}")
         };
+        // So far votes were counted, and resends of Prepare; now Acks, and resends of Commit.
         coordinated.responded = 0;
         coordinated.tries = 0;
         let request = coordinated.request;
         let alone = coordinated.subordinates == 0;
         cx.commit_part(tx, decided.own.ops());
         if alone {
+            // There is nobody to acknowledge.
             self.end(cx, tx, request, out);
         } else {
             self.retransmit(cx, tx, out);
         }
         let reads = reads_in_request_order(&decided.ops, &decided.reads);
+        // Not before COMMIT is durable: from here on queries are answered "committed".
         self.request_log.set_status(
             request,
             RequestStatus::Committed(tx, Some(reads.clone())),
@@ -455,10 +475,12 @@ impl Coordinator {
     pub(super) fn retransmit(&mut self, cx: &mut Context, tx: TxId, out: &mut Outbox<CommitNode>) {
         let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
         coordinated.tries += 1;
+        // The first Commit is sent by this function and is followed by the shortest interval. The
+        // first Prepare is sent by `begin`, and the shortest interval has passed already.
         let tries =
             coordinated.tries - u32::from(matches!(coordinated.stage, Stage::Committing(_)));
         let at = cx.now() + cx.backoff(tries);
-        self.coordinated.get_mut(tx).expect("checked above").retransmit_at = at;
+        coordinated.retransmit_at = at;
         cx.set_timer(at, Timer::Retransmit, tx);
         self.send_unanswered(cx, tx, out);
     }
@@ -477,6 +499,7 @@ impl Coordinator {
                     out.send(to, Message { tx, request, body });
                 }
                 Stage::Committing(proof) => send_commit(to, request, *proof, end_mark, out),
+                // No timer runs in these stages. COMMIT is not durable, so nothing may be sent.
                 Stage::Deciding(_) | Stage::Recovered => {}
             }
         }
@@ -493,6 +516,7 @@ impl Coordinator {
         if tx.coordinator != cx.id() {
             return cx.drop_message(from, tx, request, DropReason::ReceiverNotCoordinator, out);
         }
+        // A duplicate, after the Ack of the last participant.
         let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
         let Some(bit) = coordinated.participants.bit(from) else {
             return cx.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
@@ -532,7 +556,11 @@ impl Coordinator {
         let end_mark = self.end_mark(cx);
         match self.coordinated.get(tx).map(|coordinated| &coordinated.stage) {
             Some(Stage::Committing(proof)) => send_commit(from, request, *proof, end_mark, out),
+            // "Aborted" would be wrong if the votes are completed later. The decision will be sent.
             Some(Stage::Collecting(_) | Stage::Deciding(_) | Stage::Recovered) => {}
+            // If it had been committed, the sender's Ack would be missing, and the transaction
+            // known. A late inquiry of a participant that did acknowledge is answered so too; it
+            // ignores the Abort.
             None if self.has_begun(cx, tx) => self.send_abort(cx, from, tx, request, out),
             None => cx.drop_message(from, tx, request, DropReason::NotBegun, out),
         }
@@ -545,12 +573,14 @@ impl Coordinator {
             let tx = proof.get().0;
             let Some(coordinated) = self.coordinated.get_mut(tx) else { continue };
             coordinated.stage = Stage::Committing(proof);
+            // Acks are not recorded, so all participants are asked again.
             self.retransmit(cx, tx, out);
         }
     }
 
     /// The end mark of this node's own transactions.
     fn end_mark(&mut self, cx: &mut Context) -> EndMark {
+        // Sorted, as the mark requires: the map is, and the coordinator of all is this node.
         let open = self.coordinated.iter().map(|(tx, _)| Position::of(tx));
         let end_mark = EndMark::new(self.next_position(cx), open, self.last_end_mark.as_ref());
         self.last_end_mark = Some(end_mark.clone());
@@ -562,15 +592,20 @@ impl Coordinator {
     pub(super) fn add_to(&self, id: NodeId, state: &mut State) {
         state.clients = self.request_log.state();
         for (tx, coordinated) in self.coordinated.iter() {
-            let (request, participants) = (coordinated.request, coordinated.participants.clone());
+            let request = coordinated.request;
             match &coordinated.stage {
+                // It has no record: after a crash it is presumed aborted.
                 Stage::Collecting(_) => continue,
+                // A snapshot covers every record appended, COMMIT included, while the store and the
+                // request log change only when COMMIT is durable.
                 Stage::Deciding(decided) => {
                     apply_ops(&mut state.values, decided.own.ops());
                     state.insert_committed(tx, request);
                 }
                 Stage::Committing(_) | Stage::Recovered => {}
             }
+            let participants = coordinated.participants.clone();
+            // Alone, the transaction has ended with its COMMIT.
             if participants.subordinates(id) != 0 {
                 state.committing.push(Committing { tx, request, participants });
             }
@@ -583,6 +618,7 @@ fn reads_in_request_order(ops: &[Op], found: &[(NodeId, Reads)]) -> Reads {
     if found.is_empty() {
         return Reads::default();
     }
+    // A node returns its reads in the client's order, so each `Get` takes the next one of its node.
     let mut taken = vec![0; found.len()];
     let mut all = Vec::new();
     for op in ops.iter().filter(|op| !op.writes()) {

@@ -59,19 +59,19 @@ impl RequestLog {
 
     /// What a snapshot stores: floors, and the ids of committed requests.
     pub(super) fn state(&self) -> Vec<ClientHistory> {
-        let client = |client_log: &ClientLog| {
-            let committed =
-                client_log.requests.iter().filter_map(|(number, status)| match status {
-                    RequestStatus::Committed(tx, _) => Some((*number, *tx)),
-                    RequestStatus::Undecided | RequestStatus::Aborted(_) => None,
-                });
-            ClientHistory {
-                client: client_log.client,
-                floor: client_log.floor,
-                committed: committed.collect(),
+        let mut histories = Vec::with_capacity(self.clients.len());
+        for ClientLog { client, floor, requests } in &self.clients {
+            let mut committed = Vec::new();
+            for (number, status) in requests {
+                match status {
+                    RequestStatus::Committed(tx, _) => committed.push((*number, *tx)),
+                    // After a restart, an unknown request of an earlier incarnation is aborted.
+                    RequestStatus::Undecided | RequestStatus::Aborted(_) => {}
+                }
             }
-        };
-        self.clients.iter().map(client).collect()
+            histories.push(ClientHistory { client: *client, floor: *floor, committed });
+        }
+        histories
     }
 
     pub(super) fn look_up(
@@ -80,7 +80,8 @@ impl RequestLog {
         addressed: Incarnation,
         incarnation: Incarnation,
     ) -> Lookup {
-        let (number, client_log) = (RequestNumber::of(id), self.client(id.client));
+        let number = RequestNumber::of(id);
+        let client_log = self.client(id.client);
         if let Some(status) = client_log.and_then(|client_log| client_log.find(number)) {
             return match status {
                 RequestStatus::Undecided => Lookup::Underway,
@@ -97,6 +98,7 @@ impl RequestLog {
         {
             Lookup::Answer(Outcome::Unknown)
         } else if addressed < incarnation {
+            // If that incarnation had committed it, the boot would have read it back.
             Lookup::Answer(Outcome::Aborted { reason: AbortReason::Restarted })
         } else {
             Lookup::New
@@ -111,9 +113,11 @@ impl RequestLog {
             Ok(at) => client_log.requests[at].1 = status,
             Err(at) => client_log.requests.insert(at, (number, status)),
         }
+        // At least 1: the request that was just stored is not forgotten at once.
         while client_log.requests.len() > kept.max(1) {
             let oldest = &client_log.requests[0];
             if matches!(oldest.1, RequestStatus::Undecided) {
+                // Its answer is still to come. Later ones stay too: a floor covers all below it.
                 break;
             }
             client_log.floor = client_log.floor.max(oldest.0);

@@ -40,6 +40,7 @@ impl Node for CommitNode {
         for record in recovered.records {
             state.apply(boot.id, record);
         }
+        // Part of the boot snapshot, so that no later incarnation takes the same number.
         state.incarnation = Incarnation(state.incarnation.0 + 1);
         let options = WalOptions {
             compact_at: config.compact_at_bytes,
@@ -55,6 +56,7 @@ impl Node for CommitNode {
         self.context.set_now(now);
         match input {
             Input::DiskDone { op, result } => self.on_disk_done(op, result, out),
+            // A power cut may still remove what was read back: nothing may be answered from it.
             Input::Message { .. } | Input::Request { .. } if !self.context.ready() => {
                 out.report(Event::NotReady)
             }
@@ -64,9 +66,11 @@ impl Node for CommitNode {
             }
             Input::Wake => self.on_wake(out),
         }
+        // After the input: a waiter meets all the locks that the input released, not some of them.
         while self.context.take_locks_released() {
             self.grant_waiters(out);
         }
+        // Last: the snapshot has to contain every record that this step has appended.
         if self.context.needs_compaction() {
             let state = self.state();
             self.context.compact(&state, out);
@@ -126,7 +130,6 @@ impl CommitNode {
         self.participant.resume_outcomes(&mut self.context);
         self.coordinator.resume_coordinated(&mut self.context, out);
         self.participant.resume_participations(&mut self.context, out);
-        self.on_durable(out);
     }
 
     fn on_durable(&mut self, out: &mut Outbox<Self>) {
@@ -153,6 +156,7 @@ impl CommitNode {
             if !from_coordinator {
                 return cx.drop_message(from, tx, request, DropReason::SenderNotCoordinator, out);
             }
+            // Before the message, so that nothing that the mark ends is treated as open.
             participant.on_end_mark(cx, from, end_mark);
         }
         match message.body {
@@ -191,6 +195,7 @@ impl CommitNode {
         let mut at = cx.waiting().len();
         while at > 0 {
             at -= 1;
+            // The list becomes shorter while it is walked.
             let Some(waiter) = cx.waiting().get(at).copied() else { continue };
             let done = if waiter.tx.coordinator == cx.id() {
                 self.coordinator.try_own_part(cx, waiter.tx, out)

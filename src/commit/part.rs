@@ -89,6 +89,7 @@ impl Participants {
 
     /// The bits of all participants.
     pub fn all(&self) -> u64 {
+        // There is at least one participant, so the shift is by less than 64.
         u64::MAX >> (Participants::MAX - self.0.len())
     }
 
@@ -166,8 +167,11 @@ impl Part {
         let ops = self.ops();
         let from = ops.partition_point(|op| op.node < node);
         let to = from + ops[from..].partition_point(|op| op.node == node);
-        let (from, to) = (self.from + index(from), self.from + index(to));
-        Part { transaction: Arc::clone(&self.transaction), from, to }
+        Part {
+            transaction: Arc::clone(&self.transaction),
+            from: self.from + index(from),
+            to: self.from + index(to),
+        }
     }
 
     /// The operations, those of one node in the client's order.

@@ -88,10 +88,12 @@ impl Participant {
             let participation = Participation {
                 request,
                 part,
+                // The boot snapshot, which contains PREPARED, is not durable yet.
                 stage: Stage::Preparing,
                 reads,
                 since: cx.now(),
                 inquiries: 0,
+                // No timer is set before the log is ready.
                 due_at: Time(0),
             };
             participations.insert(tx, participation);
@@ -184,15 +186,19 @@ impl Participant {
         }
         if let Some(known) = self.outcomes.get(tx) {
             match known.decision {
+                // A late copy: it was prepared and voted on before it was committed.
                 Decision::Committed => {}
                 Decision::Aborted => send_vote_no(tx, request, Refusal::Aborted, out),
             }
             return;
         }
+        // A late copy. This node may have committed and forgotten the transaction: to prepare it
+        // again would be to vote Yes on what is over.
         if self.has_ended(tx) {
             return;
         }
         if let Some(participation) = self.participations.get(tx) {
+            // Yes may have been lost. Before PREPARED is durable, it is still to come.
             if let Stage::Prepared(proof) = participation.stage {
                 send_vote_yes(proof, request, participation.reads.clone(), out);
             }
@@ -200,9 +206,15 @@ impl Participant {
         }
         let waiter = Waiter { age: part.age(), tx };
         let due_at = cx.vote_deadline();
-        let (stage, reads, since) = (Stage::Waiting, Reads::default(), cx.now());
-        let participation =
-            Participation { request, part, stage, reads, since, inquiries: 0, due_at };
+        let participation = Participation {
+            request,
+            part,
+            stage: Stage::Waiting,
+            reads: Reads::default(),
+            since: cx.now(),
+            inquiries: 0,
+            due_at,
+        };
         self.participations.insert(tx, participation);
         if !self.try_lock_participation(cx, tx, out) {
             cx.start_waiting(waiter);
@@ -223,14 +235,17 @@ impl Participant {
             return true;
         };
         let grant = cx.prepare_part(tx, participation.part.age(), participation.part.ops());
-        let (request, due_at) = (participation.request, participation.due_at);
+        let request = participation.request;
+        let due_at = participation.due_at;
         match grant {
             PrepareResult::Wait => return false,
+            // A No leaves no record: it promises nothing that a crash could break.
             PrepareResult::Refused(refusal) => {
                 self.participations.remove(tx);
                 send_vote_no(tx, request, refusal, out);
             }
             PrepareResult::Locked(reads) => {
+                // The locks keep these values until the decision, so a repeated Yes has the same.
                 participation.reads = reads;
                 participation.since = cx.now();
                 participation.stage = Stage::Preparing;
@@ -239,6 +254,7 @@ impl Participant {
                 cx.force(out);
             }
         }
+        // It was set only if the transaction had to wait.
         cx.cancel_timer(due_at, Timer::LockTimeout, tx);
         true
     }
@@ -252,6 +268,7 @@ impl Participant {
     ) {
         let tx = proof.get().0;
         let due_at = cx.vote_deadline();
+        // Aborted between append and barrier: the locks are gone, so a Yes would be wrong.
         let Some(participation) = self.participations.get_mut(tx) else { return };
         participation.stage = Stage::Prepared(proof);
         participation.due_at = due_at;
@@ -260,6 +277,7 @@ impl Participant {
     }
 
     pub(super) fn on_lock_timeout(&mut self, cx: &mut Context, tx: TxId) {
+        // Without a vote: the coordinator's timeout is as long and began before Prepare arrived.
         self.discard_waiting(cx, tx);
     }
 
@@ -286,6 +304,7 @@ impl Participant {
         }
         match self.outcomes.get(tx) {
             Some(KnownOutcome { decision: Decision::Committed, proof, .. }) => {
+                // Without a proof, Ack follows once the record is durable.
                 if let Some(proof) = *proof {
                     send_ack(proof, request, out);
                 }
@@ -294,10 +313,13 @@ impl Participant {
                 out.report(Event::Damage { tx, request })
             }
             None => match self.proof_of_end(tx) {
+                // END is not forced. A coordinator that lost it resends Commit until this node
+                // acknowledges once more.
                 Some(proof) => {
                     let body = Body::Ack { proof };
                     out.send(tx.coordinator, Message { tx, request, body });
                 }
+                // It was committed without this node's Yes, or this node has lost its PREPARED.
                 None => out.report(Event::Damage { tx, request }),
             },
         }
@@ -305,6 +327,8 @@ impl Participant {
 
     pub(super) fn on_abort(&mut self, cx: &mut Context, tx: TxId, out: &mut Outbox<CommitNode>) {
         self.discard_waiting(cx, tx);
+        // Otherwise it is ignored and leaves no record. It may be a late presumption about a
+        // transaction that this node has committed.
         if self.participations.get(tx).is_some() {
             self.apply_decision(cx, tx, Decision::Aborted, out);
         }
@@ -327,8 +351,12 @@ impl Participant {
             Decision::Committed => Record::Committed { tx, request },
             Decision::Aborted => Record::Aborted { tx, request },
         };
+        // Appended before the locks are released: the records of the next holder follow it in the
+        // log, so no crash keeps those and loses this one.
         self.record_outcome(cx, tx, request, decision, &record, out);
         match decision {
+            // Ack waits for the barrier; the values need not. COMMIT is durable at the coordinator,
+            // which resends Commit if a crash loses this record.
             Decision::Committed => {
                 cx.force(out);
                 cx.commit_part(tx, participation.part.ops());
@@ -357,6 +385,7 @@ impl Participant {
         out: &mut Outbox<CommitNode>,
     ) {
         let tx = proof.get().0;
+        // An end mark may have removed it since: then no node needs the outcome any more.
         if let Some(known) = self.outcomes.get_mut(tx) {
             known.proof = Some(proof);
             let request = known.request;
@@ -379,8 +408,11 @@ impl Participant {
     pub(super) fn inquire(&mut self, cx: &mut Context, tx: TxId, out: &mut Outbox<CommitNode>) {
         let Some(participation) = self.participations.get_mut(tx) else { return };
         participation.inquiries += 1;
-        let (request, inquiries) = (participation.request, participation.inquiries);
+        let request = participation.request;
+        let inquiries = participation.inquiries;
         out.send(tx.coordinator, Message { tx, request, body: Body::Inquire });
+        // At first the coordinator alone: a peer that has not received its Prepare yet aborts the
+        // transaction when it is asked.
         if inquiries > 1 {
             let me = cx.id();
             for &to in participation
@@ -393,7 +425,7 @@ impl Participant {
             }
         }
         let at = cx.now() + cx.backoff(inquiries - 1);
-        self.participations.get_mut(tx).expect("checked above").due_at = at;
+        participation.due_at = at;
         cx.set_timer(at, Timer::Inquire, tx);
     }
 
@@ -410,15 +442,20 @@ impl Participant {
         if let Some(known) = self.outcomes.get(tx) {
             match (known.proof, known.decision) {
                 (Some(proof), decision) => send_outcome(from, proof, request, decision, out),
+                // The participant will ask again, or hear from its coordinator.
                 (None, Decision::Committed) => {}
                 (None, Decision::Aborted) => self.reply_when_durable(cx, tx, from, out),
             }
             return;
         }
+        // The outcome is forgotten here, so its absence says nothing. A participant that is still
+        // in doubt is answered by its coordinator.
         if self.has_ended(tx) {
             return;
         }
+        // A Prepare that waits for locks has no record, and counts as not received.
         self.discard_waiting(cx, tx);
+        // Also while PREPARED is not durable: Yes will follow.
         if self.participations.get(tx).is_some() {
             let body = Body::InquiryReply(InquiryReply::Uncertain);
             out.send(from, Message { tx, request, body });
@@ -445,6 +482,7 @@ impl Participant {
         if !self.inquirers.contains(&(tx, to)) {
             self.inquirers.push((tx, to));
         }
+        // ABORTED is not forced otherwise.
         cx.force(out);
     }
 
@@ -476,6 +514,7 @@ impl Participant {
     pub(super) fn resume_participations(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
         for proof in cx.take_recovered_prepared() {
             let tx = proof.get().0;
+            // It is there: no message is handled before the log is ready.
             let Some(participation) = self.participations.get_mut(tx) else { continue };
             participation.stage = Stage::Prepared(proof);
             self.inquire(cx, tx, out);
@@ -521,6 +560,8 @@ impl Participant {
         if !self.ended[at].merge(end_mark) {
             return;
         }
+        // What is prepared stays: that a transaction has ended does not say how. If it is in doubt
+        // here, it was aborted, and the coordinator's answer to an inquiry will say so.
         let ended = &self.ended[at];
         self.outcomes
             .retain(|tx, _| tx.coordinator != coordinator || !ended.contains(Position::of(tx)));

@@ -72,6 +72,7 @@ impl RecordHeader {
 
     #[inline]
     fn take(reader: &mut FieldReader<'_>) -> Option<RecordHeader> {
+        // An enum is encoded as the index of its variant.
         let kind = match reader.unsigned()? {
             0 => RecordKind::Prepared,
             1 => RecordKind::Commit,
@@ -89,8 +90,12 @@ impl RecordHeader {
 
 #[inline]
 fn take_request(reader: &mut FieldReader<'_>) -> Option<RequestId> {
-    let (client, serial) = (reader.unsigned()?, reader.unsigned_as()?);
-    Some(RequestId { client, serial, attempt: reader.unsigned_as()? })
+    // The order of the fields is that of the encoding.
+    Some(RequestId {
+        client: reader.unsigned()?,
+        serial: reader.unsigned_as()?,
+        attempt: reader.unsigned_as()?,
+    })
 }
 
 fn not_a_record() -> CodecError {
@@ -142,6 +147,7 @@ fn take_part<'a>(
     let _age_at = reader.unsigned()?;
     let _age_by = take_request(&mut reader)?;
     let count = reader.unsigned_as()?;
+    // A copy that stays at the first participant.
     let nodes = reader;
     for _ in 0..count {
         reader.unsigned_as::<u16>()?;

@@ -105,6 +105,7 @@ impl State {
                 apply_ops(&mut self.values, prepared.part.ops());
                 self.insert_outcome(KnownOutcome { tx, request, decision: Decision::Committed });
             }
+            // Without PREPARED if this node aborted it because another participant inquired.
             Record::Aborted { tx, request } => {
                 self.take_prepared(tx);
                 self.insert_outcome(KnownOutcome { tx, request, decision: Decision::Aborted });
@@ -117,6 +118,7 @@ impl State {
         apply_ops(&mut self.values, part.ops());
         self.insert_committed(tx, request);
         let participants = part.participants().clone();
+        // Alone, the transaction has ended with its COMMIT.
         if participants.subordinates(node) != 0 {
             let at = self.committing.partition_point(|known| known.tx < tx);
             self.committing.insert(at, Committing { tx, request, participants });
@@ -135,6 +137,7 @@ impl State {
         }
         let client = &mut self.clients[at];
         let number = RequestNumber::of(request);
+        // At or below the floor the request was forgotten on purpose, and stays so.
         if number > client.floor {
             let at = client.committed.partition_point(|known| known.0 < number);
             client.committed.insert(at, (number, tx));
@@ -147,6 +150,7 @@ impl State {
     }
 
     fn insert_outcome(&mut self, known: KnownOutcome) {
+        // No participant needs the outcome of a transaction that has ended.
         let ended = self.ended.iter().find(|ended| ended.coordinator == known.tx.coordinator);
         if ended.is_some_and(|ended| ended.contains(Position::of(known.tx))) {
             return;

@@ -32,6 +32,7 @@ impl Timers {
 
     pub(super) fn set(&mut self, at: Time, timer: Timer, tx: TxId) {
         let entry = (at, timer, tx);
+        // Strictly later: at equal times kind and transaction decide the place.
         if self.queue.back().is_none_or(|last| last.0 < at) {
             return self.queue.push_back(entry);
         }

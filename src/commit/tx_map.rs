@@ -18,6 +18,7 @@ impl<T> Default for TxMap<T> {
 impl<T> TxMap<T> {
     fn search(&self, tx: TxId) -> Result<usize, usize> {
         match self.entries.last() {
+            // A new transaction is mostly the last.
             Some((last, _)) if *last < tx => Err(self.entries.len()),
             _ => self.entries.binary_search_by_key(&tx, |entry| entry.0),
         }
