@@ -400,8 +400,8 @@ impl Coordinator {
         } else {
             cx.stop_waiting(Waiter { age: collecting.own.age(), tx });
         }
-        // Before the decision, `responded` are those that voted Yes and hold locks. The others learn
-        // of the abort when they vote or inquire.
+        // Before the decision, `responded` are those that voted Yes and hold locks. The others
+        // learn of the abort when they vote or inquire.
         for to in coordinated.participants.among(coordinated.responded) {
             self.send_abort(cx, to, tx, coordinated.request, out);
         }
@@ -558,9 +558,9 @@ impl Coordinator {
             Some(Stage::Committing(proof)) => send_commit(from, request, *proof, end_mark, out),
             // "Aborted" would be wrong if the votes are completed later. The decision will be sent.
             Some(Stage::Collecting(_) | Stage::Deciding(_) | Stage::Recovered) => {}
-            // If it had been committed, the sender's Ack would be missing, and the transaction known.
-            // A late inquiry of a participant that did acknowledge is answered so too; it ignores
-            // the Abort.
+            // If it had been committed, the sender's Ack would be missing, and the transaction
+            // known. A late inquiry of a participant that did acknowledge is answered so too; it
+            // ignores the Abort.
             None if self.has_begun(cx, tx) => self.send_abort(cx, from, tx, request, out),
             None => cx.drop_message(from, tx, request, DropReason::NotBegun, out),
         }

@@ -129,8 +129,8 @@ impl EndedTransactions {
     fn merge_with_open(&mut self, end_mark: &EndMark) -> bool {
         let known = (self.below, self.open.len());
         self.open.retain(|x| !end_mark.ends(*x));
-        // Below the position known so far, transactions that are not listed here have ended, whatever
-        // the mark lists. Above it only the mark says what has ended.
+        // Below the position known so far, transactions that are not listed here have ended,
+        // whatever the mark lists. Above it only the mark says what has ended.
         let first_new = end_mark.open().partition_point(|x| *x < self.below);
         if end_mark.below > self.below {
             self.open.extend_from_slice(&end_mark.open()[first_new..]);

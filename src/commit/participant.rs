@@ -448,8 +448,8 @@ impl Participant {
             }
             return;
         }
-        // The outcome is forgotten here, so its absence says nothing. A participant that is still in
-        // doubt is answered by its coordinator.
+        // The outcome is forgotten here, so its absence says nothing. A participant that is still
+        // in doubt is answered by its coordinator.
         if self.has_ended(tx) {
             return;
         }
