@@ -10,27 +10,42 @@
 //! no property or a different one. If at most three faults are left, all smaller subsets of the
 //! original faults are tried as well, unless there are too many: then no smaller subset
 //! violates the property in that cluster.
+//!
+//! Each pass is a type of its own. It reads the best schedule so far from the `Search` and offers
+//! candidates to it; only the search adopts one. What passes may cost is in `shrink/budget.rs`.
 
+mod base_timing;
 mod budget;
-mod candidate_faults;
+mod cluster;
 mod coordinates;
 mod ddmin;
 mod minimum;
 mod plan;
 mod rebuild;
+mod removal;
 mod renumber;
+mod requests;
+mod search;
 mod simplify;
-mod timing;
+mod times;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use crate::fault::{Fault, TimedFault};
 use crate::property::Violation;
-use crate::protocol::{Protocol, ScheduledRequest};
-use crate::replay::{Replayer, replay_world};
-use crate::schedule::{Expectation, Schedule, plural};
+use crate::protocol::Protocol;
+use crate::schedule::{Schedule, plural};
+use base_timing::UseBaseTiming;
+use cluster::DropNodesAndClients;
 pub(crate) use coordinates::RunCoordinates;
+use minimum::TrySmallerFaultSets;
+use plan::{ChangeLogLimit, SimplifyPlan};
+use rebuild::Rebuild;
+use removal::{DropFaults, DropIncarnations, DropRequests};
+use requests::{JoinRequests, SimplifyRequests};
+use search::Search;
+use simplify::SimplifyFaults;
+use times::{SendEarlier, ShortenFaultPhase};
 
 pub use minimum::Minimum;
 
@@ -107,229 +122,19 @@ pub fn shrink<P: Protocol>(
     schedule: &Schedule<P::Request>,
     control: ShrinkControl<'_>,
 ) -> Option<ShrinkReport<P::Request>> {
-    let mut replayer = Replayer::new(protocol);
-    let (outcome, reached) = replayer.replay_with_coverage(schedule);
-    let violation = outcome.violation?;
-    let mut best = schedule.clone();
-    best.expectation = Expectation::NoViolation(Some(violation.property.to_string()));
-    let pool = schedule.faults.clone();
-    retain_reached_faults(&mut best, &reached);
-    let mut shrinker = Shrinker {
-        replayer,
-        best,
-        violation,
-        runs: 0,
-        pool,
-        rebuild_runs_left: budget::rebuild_runs(control.runs_max),
-        control,
-    };
-    let (one_minimal, minimum) = shrinker.run();
-    let Shrinker { mut best, violation, runs, .. } = shrinker;
+    let rebuild = Rebuild::new(control.runs_max);
+    let mut search = Search::new(protocol, schedule, control)?;
+    let minimum = minimise(&mut search, rebuild);
+    let (mut best, violation, runs) = search.into_best();
     best.note = vec![end_with_full_stop(&violation.reason)];
     Some(ShrinkReport {
         schedule: best,
         violation,
         before: ScheduleSize::of(schedule),
         runs,
-        one_minimal,
-        minimum,
+        one_minimal: minimum.is_some(),
+        minimum: minimum.unwrap_or(Minimum::Unknown),
     })
-}
-
-struct Shrinker<'a, 'w, P: Protocol> {
-    replayer: Replayer<'a, P>,
-    best: Schedule<P::Request>,
-    violation: Violation,
-    runs: u64,
-    /// Every fault of the original schedule, renumbered for the cluster of `best`.
-    pool: Vec<Fault>,
-    /// Runs that `rebuild` may still use.
-    rebuild_runs_left: u64,
-    control: ShrinkControl<'w>,
-}
-
-impl<P: Protocol> Shrinker<'_, '_, P> {
-    fn run(&mut self) -> (bool, Minimum) {
-        // First, since the cost of every later candidate is proportional to the fault phase.
-        self.shorten_fault_phase();
-        self.change_log_limit();
-        self.drop_faults();
-        self.drop_requests();
-        self.rebuild_from_one_request();
-        loop {
-            while self.run_round() {}
-            if self.is_finished() {
-                return (false, Minimum::Unknown);
-            }
-            if self.rebuild() {
-                continue;
-            }
-            // The last round tried every single removal without success, and nothing has changed
-            // since: `best` is 1-minimal.
-            match self.try_smaller_fault_sets() {
-                Some(minimum) => return (true, minimum),
-                None => continue,
-            }
-        }
-    }
-
-    /// Runs every pass once. Whether any of them helped.
-    fn run_round(&mut self) -> bool {
-        let mut any = self.drop_faults();
-        any |= self.drop_incarnations();
-        any |= self.drop_requests();
-        any |= self.join_requests();
-        any |= self.simplify_plan();
-        any |= self.change_log_limit();
-        any |= self.use_base_timing();
-        any |= self.simplify_faults();
-        any |= self.simplify_requests();
-        any |= self.drop_nodes_and_clients();
-        any |= self.shorten_times();
-        any && !self.is_finished()
-    }
-
-    fn is_finished(&self) -> bool {
-        self.control.stop.load(Ordering::Relaxed) || self.runs >= self.control.runs_max
-    }
-
-    /// Runs a candidate and adopts it as `best` if it violates the same property.
-    fn adopt_if_better(&mut self, candidate: &Schedule<P::Request>) -> bool {
-        if self.is_finished() {
-            return false;
-        }
-        self.runs += 1;
-        let (outcome, reached) = self.replayer.replay_with_coverage(candidate);
-        let Some(violation) = outcome.violation else { return false };
-        if violation.property != self.violation.property {
-            return false;
-        }
-        self.violation = violation;
-        self.best = candidate.clone();
-        retain_reached_faults(&mut self.best, &reached);
-        (self.control.progress)(self.runs, ScheduleSize::of(&self.best));
-        true
-    }
-
-    /// Adopts the first of these that violates the same property.
-    fn adopt_first_better(
-        &mut self,
-        candidates: impl IntoIterator<Item = Schedule<P::Request>>,
-    ) -> bool {
-        candidates.into_iter().any(|candidate| self.adopt_if_better(&candidate))
-    }
-
-    /// The fingerprint of a run of this schedule: equal runs have equal fingerprints.
-    fn fingerprint(&mut self, schedule: &Schedule<P::Request>) -> u64 {
-        self.runs += 1;
-        self.replayer.replay(schedule).0.fingerprint
-    }
-
-    fn drop_faults(&mut self) -> bool {
-        let before = self.best.faults.len();
-        let all = self.best.faults.clone();
-        ddmin::ddmin(&all, |some| {
-            let candidate = Schedule { faults: some.to_vec(), ..self.best.clone() };
-            self.adopt_if_better(&candidate)
-        });
-        self.best.faults.len() < before
-    }
-
-    /// Removes single crashes and moves the faults of later incarnations to the earlier one, which
-    /// then continues.
-    fn drop_incarnations(&mut self) -> bool {
-        let mut any = false;
-        let mut at = 0;
-        while at < self.best.faults.len() {
-            let candidate = match &self.best.faults[at] {
-                Fault::Crash(at, _) => Some((at.node, at.incarnation)),
-                Fault::At(_, TimedFault::Crash { node, .. }) => Some((*node, 1)),
-                Fault::At(..)
-                | Fault::Message(..)
-                | Fault::Barrier(..)
-                | Fault::Write(..)
-                | Fault::Skew { .. } => None,
-            };
-            let dropped = candidate.is_some_and(|(node, incarnation)| {
-                let mut next = self.best.clone();
-                next.faults.remove(at);
-                next.faults.iter_mut().for_each(|fault| {
-                    renumber::shift_to_earlier_incarnation(fault, node, incarnation)
-                });
-                self.adopt_if_better(&next)
-            });
-            any |= dropped;
-            at += usize::from(!dropped);
-        }
-        any
-    }
-
-    fn drop_requests(&mut self) -> bool {
-        let before = self.best.requests.len();
-        let all = self.best.requests.clone();
-        ddmin::ddmin(&all, |some| {
-            let candidate = Schedule { requests: some.to_vec(), ..self.best.clone() };
-            self.adopt_if_better(&candidate)
-        });
-        self.best.requests.len() < before
-    }
-
-    /// Joins two requests into one, if there are few enough to try all pairs.
-    fn join_requests(&mut self) -> bool {
-        let mut any = false;
-        while !self.is_small() && budget::JOINABLE_REQUESTS.contains(&self.best.requests.len()) {
-            let requests = &self.best.requests;
-            let pairs = (0..requests.len())
-                .flat_map(|at| (0..requests.len()).map(move |removed| (at, removed)));
-            let candidates: Vec<_> = pairs
-                .filter(|(at, removed)| at != removed)
-                .filter_map(|(at, removed)| {
-                    let request = requests[at].request.merged(&requests[removed].request)?;
-                    let mut candidate = self.best.clone();
-                    candidate.requests[at].request = request;
-                    candidate.requests.remove(removed);
-                    Some(candidate)
-                })
-                .collect();
-            if !self.adopt_first_better(candidates) {
-                break;
-            }
-            any = true;
-        }
-        any
-    }
-
-    fn simplify_requests(&mut self) -> bool {
-        let mut any = false;
-        for at in 0..self.best.requests.len() {
-            while at < self.best.requests.len() && self.simplify_request(at) {
-                any = true;
-            }
-        }
-        any
-    }
-
-    fn simplify_request(&mut self, at: usize) -> bool {
-        let simpler = self.best.requests[at].request.simplifications();
-        let candidates: Vec<_> = simpler
-            .into_iter()
-            .map(|request| {
-                let mut candidate = self.best.clone();
-                candidate.requests[at].request = request;
-                candidate
-            })
-            .collect();
-        self.adopt_first_better(candidates)
-    }
-
-    /// The coordinates of a run of `best`.
-    fn coordinates(&mut self) -> RunCoordinates {
-        self.runs += 1;
-        let mut world =
-            replay_world(self.replayer.protocol(), &self.best, RunCoordinates::default());
-        world.run();
-        world.checker().0.clone()
-    }
 }
 
 /// The reason of a violation, as the first line of a note.
@@ -337,8 +142,81 @@ fn end_with_full_stop(reason: &str) -> String {
     if reason.ends_with(['.', '?', '!']) { reason.to_string() } else { format!("{reason}.") }
 }
 
-/// Removes the faults that the run did not reach: they change nothing.
-fn retain_reached_faults<O>(schedule: &mut Schedule<O>, reached: &[bool]) {
-    let mut reached = reached.iter();
-    schedule.faults.retain(|_| *reached.next().expect("one entry for each fault"));
+/// One way to make a schedule smaller or simpler.
+trait Pass<P: Protocol> {
+    /// Two or three words, for messages.
+    fn name(&self) -> &'static str;
+    /// Offers candidates to the search. Whether it made progress: the search adopted one of them.
+    fn run(&mut self, search: &mut Search<'_, '_, P>) -> bool;
+}
+
+/// Runs all passes until none of them helps. `None` if the search ended early.
+fn minimise<P: Protocol>(search: &mut Search<'_, '_, P>, mut rebuild: Rebuild) -> Option<Minimum> {
+    let opening: [&mut dyn Pass<P>; 5] = [
+        // First, since the cost of every later candidate is proportional to the fault phase.
+        &mut ShortenFaultPhase,
+        // A shorter log needs fewer requests, so it comes before they are removed.
+        &mut ChangeLogLimit,
+        // A run reaches only a part of its faults, so removing faults is cheap: it comes before
+        // requests, without which their coordinates are not reached.
+        &mut DropFaults,
+        &mut DropRequests,
+        // What is still large now is likely to stay large, and every run of it is expensive.
+        &mut rebuild,
+    ];
+    for pass in opening {
+        run_pass(pass, search);
+    }
+    let mut smaller_sets = TrySmallerFaultSets::default();
+    loop {
+        while run_round(search) {}
+        if search.is_finished() {
+            return None;
+        }
+        // The two last passes are the most expensive: they run only on what the others left.
+        if run_pass(&mut rebuild, search) {
+            continue;
+        }
+        // The last round tried every single removal without success, and nothing has changed
+        // since: the schedule is 1-minimal.
+        if !run_pass(&mut smaller_sets, search) {
+            return Some(smaller_sets.minimum());
+        }
+    }
+}
+
+/// Runs every pass of a round once. Whether any of them helped.
+fn run_round<P: Protocol>(search: &mut Search<'_, '_, P>) -> bool {
+    let round: [&mut dyn Pass<P>; 12] = [
+        // What removes entries comes first: every later pass tries candidates for each entry.
+        &mut DropFaults,
+        &mut DropIncarnations,
+        &mut DropRequests,
+        &mut JoinRequests,
+        // What changes the run as a whole comes before what adapts single entries to it.
+        &mut SimplifyPlan,
+        &mut ChangeLogLimit,
+        &mut UseBaseTiming,
+        &mut SimplifyFaults,
+        &mut SimplifyRequests,
+        // A request that was simplified may no longer need some of the nodes.
+        &mut DropNodesAndClients,
+        // Last, since the needed time depends on everything else.
+        &mut ShortenFaultPhase,
+        &mut SendEarlier,
+    ];
+    let mut any = false;
+    for pass in round {
+        any |= run_pass(pass, search);
+    }
+    any && !search.is_finished()
+}
+
+fn run_pass<P: Protocol>(pass: &mut dyn Pass<P>, search: &mut Search<'_, '_, P>) -> bool {
+    let adopted = search.adopted();
+    let helped = pass.run(search);
+    // A pass that claims progress and makes none would run for ever; one that hides its progress
+    // would end the rounds too early.
+    assert_eq!(helped, search.adopted() > adopted, "the pass `{}`", pass.name());
+    helped
 }

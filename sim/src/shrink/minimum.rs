@@ -1,8 +1,8 @@
-//! Whether fewer faults suffice: tries all smaller sets of faults.
+//! The pass that shows whether fewer faults suffice: it tries all smaller sets of faults.
 
 use std::fmt;
 
-use super::{Shrinker, budget};
+use super::{Pass, Search, budget};
 use crate::fault::Fault;
 use crate::protocol::Protocol;
 use crate::schedule::Schedule;
@@ -36,53 +36,74 @@ impl fmt::Display for Minimum {
     }
 }
 
-impl<P: Protocol> Shrinker<'_, '_, P> {
-    /// Tries every smaller set of the original faults in the cluster of `best`. `None` if one of
-    /// them violates the property and was adopted.
-    pub(super) fn try_smaller_fault_sets(&mut self) -> Option<Minimum> {
-        let count = self.best.faults.len();
+/// Tries every smaller set of the original faults in the cluster of the best schedule.
+#[derive(Default)]
+pub(super) struct TrySmallerFaultSets {
+    /// The sets tried by the last run; `None` if it did not try all.
+    sets_tried: Option<u64>,
+}
+
+impl<P: Protocol> Pass<P> for TrySmallerFaultSets {
+    fn name(&self) -> &'static str {
+        "try smaller fault sets"
+    }
+
+    fn run(&mut self, search: &mut Search<'_, '_, P>) -> bool {
+        self.sets_tried = None;
+        let count = search.best().faults.len();
         // A node that is never restarted counts as a fault, but is in no set.
-        if count > budget::SET_FAULTS_MAX || !self.best.plan.permanently_down.is_empty() {
-            return Some(Minimum::Unknown);
+        if count > budget::SET_FAULTS_MAX || !search.best().plan.permanently_down.is_empty() {
+            return false;
         }
-        let mut all = self.pool.clone();
-        all.extend(self.best.faults.iter().cloned());
+        let mut all = search.pool().to_vec();
+        all.extend(search.best().faults.iter().cloned());
         dedup(&mut all);
         let sets: u64 = (0..count).map(|size| binomial(all.len() as u64, size as u64)).sum();
         if sets > budget::SETS_MAX {
-            return Some(Minimum::Unknown);
+            return false;
         }
         for size in 0..count {
-            if self.adopt_better_subset(&all, size, 0, &mut Vec::new()) {
-                return None;
-            }
-            if self.is_finished() {
-                return Some(Minimum::Unknown);
-            }
-        }
-        Some(Minimum::Exhaustive { sets_tried: sets })
-    }
-
-    fn adopt_better_subset(
-        &mut self,
-        all: &[Fault],
-        size: usize,
-        from: usize,
-        set: &mut Vec<Fault>,
-    ) -> bool {
-        if set.len() == size {
-            let candidate = Schedule { faults: set.clone(), ..self.best.clone() };
-            return self.adopt_if_better(&candidate);
-        }
-        for at in from..all.len() {
-            set.push(all[at].clone());
-            if self.adopt_better_subset(all, size, at + 1, set) {
+            if adopt_better_subset(search, &all, size, &mut Vec::new()) {
                 return true;
             }
-            set.pop();
+            if search.is_finished() {
+                return false;
+            }
         }
+        self.sets_tried = Some(sets);
         false
     }
+}
+
+impl TrySmallerFaultSets {
+    /// What the last run has shown.
+    pub(super) fn minimum(&self) -> Minimum {
+        match self.sets_tried {
+            Some(sets_tried) => Minimum::Exhaustive { sets_tried },
+            None => Minimum::Unknown,
+        }
+    }
+}
+
+/// Tries each set of `size` faults that begins with `set` and continues with some of `rest`.
+fn adopt_better_subset<P: Protocol>(
+    search: &mut Search<'_, '_, P>,
+    rest: &[Fault],
+    size: usize,
+    set: &mut Vec<Fault>,
+) -> bool {
+    if set.len() == size {
+        let candidate = Schedule { faults: set.clone(), ..search.best().clone() };
+        return search.adopt_if_better(&candidate);
+    }
+    for (at, fault) in rest.iter().enumerate() {
+        set.push(fault.clone());
+        if adopt_better_subset(search, &rest[at + 1..], size, set) {
+            return true;
+        }
+        set.pop();
+    }
+    false
 }
 
 fn dedup(faults: &mut Vec<Fault>) {

@@ -1,43 +1,66 @@
-//! Rebuilds a large schedule from one or two of its requests. Runs early, when it saves the most
-//! runs, and again when removing entries no longer helps.
+//! The pass that rebuilds a large schedule from one or two of its requests.
 //!
 //! Removing entries can stop at a local minimum: seventeen requests that delay each other by their
 //! locks stay seventeen, although one request and one delayed vote violate the same property. So
 //! rebuilding searches small candidates: the request that the violation is about, alone or with one
-//! other request, with base timing and with none, one or two candidate
-//! faults. It tries small clusters first: they have fewer candidate faults,
-//! and their runs are cheaper.
+//! other request, with base timing and with none, one or two candidate faults. It tries small
+//! clusters first: they have fewer candidate faults, and their runs are cheaper.
 
+mod candidate_faults;
+mod request_sets;
+
+use std::mem;
 use std::ops::{Range, RangeInclusive};
 
-use stormglass_node::{NodeId, RequestId};
-
-use super::{ScheduleSize, Shrinker, budget};
+use super::{Pass, ScheduleSize, Search, budget};
 use crate::fault::Fault;
 use crate::protocol::{Protocol, ScheduledRequest};
 use crate::schedule::Schedule;
-use crate::workload::PlannedRequest;
+use candidate_faults::{candidate_faults, has_both_kinds};
+use request_sets::{Cluster, RequestSet, request_pairs, single_requests};
 
-/// The requests of a candidate: one or two.
-type RequestSet<O> = Vec<PlannedRequest<O>>;
-
-/// A fault-free schedule, and the faults that can be added to it.
-struct Candidate<O> {
-    schedule: Schedule<O>,
-    /// The shrinker's pool, renumbered for this cluster.
-    pool: Vec<Fault>,
-    candidate_faults: Vec<Fault>,
+/// Rebuilds the schedule if it is large. The first run tries only the smallest candidates; each
+/// later one tries all, within what is left of the budget.
+pub(super) struct Rebuild {
+    /// Runs that this pass may still use.
+    runs_left: u64,
+    next: Effort,
 }
 
-impl<O: Clone> Candidate<O> {
-    fn with_faults(&self, faults: &[&Fault]) -> Schedule<O> {
-        let faults = faults.iter().map(|fault| (*fault).clone()).collect();
-        Schedule { faults, ..self.schedule.clone() }
+#[derive(Clone, Copy)]
+enum Effort {
+    /// One request in its smallest cluster: a success makes all later passes cheap.
+    OneRequest,
+    /// One or two requests in all clusters, with several log limits.
+    Full,
+}
+
+impl Rebuild {
+    /// The pass for a shrink with at most this many runs.
+    pub(super) fn new(runs_max: u64) -> Rebuild {
+        Rebuild { runs_left: budget::rebuild_runs(runs_max), next: Effort::OneRequest }
     }
 }
 
-/// The bounds of one search.
-struct Search<'a, O> {
+impl<P: Protocol> Pass<P> for Rebuild {
+    fn name(&self) -> &'static str {
+        "rebuild"
+    }
+
+    fn run(&mut self, search: &mut Search<'_, '_, P>) -> bool {
+        let effort = mem::replace(&mut self.next, Effort::Full);
+        if budget::is_small(ScheduleSize::of(search.best())) {
+            return false;
+        }
+        match effort {
+            Effort::OneRequest => self.rebuild_from_one(search),
+            Effort::Full => self.rebuild_from_one_or_two(search),
+        }
+    }
+}
+
+/// Which candidates to try, and how many.
+struct Scope<'a, O> {
     request_sets: &'a [RequestSet<O>],
     /// Numbers of candidate faults to add, within 0 to 2.
     faults: RangeInclusive<usize>,
@@ -46,14 +69,14 @@ struct Search<'a, O> {
     runs_max: u64,
 }
 
-impl<'a, O> Search<'a, O> {
+impl<'a, O> Scope<'a, O> {
     fn new(
         request_sets: &'a [RequestSet<O>],
         faults: RangeInclusive<usize>,
         clusters: Range<usize>,
         runs_max: u64,
-    ) -> Search<'a, O> {
-        Search { request_sets, faults, clusters, runs_max }
+    ) -> Scope<'a, O> {
+        Scope { request_sets, faults, clusters, runs_max }
     }
 }
 
@@ -61,279 +84,184 @@ impl<'a, O> Search<'a, O> {
 const SMALLEST_CLUSTER: Range<usize> = 0..1;
 const LARGER_CLUSTERS: Range<usize> = 1..usize::MAX;
 
-impl<P: Protocol> Shrinker<'_, '_, P> {
-    /// Searches the smallest candidates, with one request in its smallest cluster. A success makes
-    /// all later passes cheap.
-    pub(super) fn rebuild_from_one_request(&mut self) {
-        if self.is_small() {
-            return;
-        }
-        let about = self.coordinates().last_request();
-        let request_sets = self.single_requests(about);
-        let _found = self.run_search(&Search {
-            request_sets: &request_sets,
-            faults: 0..=2,
-            clusters: SMALLEST_CLUSTER,
-            runs_max: budget::first_rebuild_runs(self.rebuild_runs_left),
-        });
+impl Rebuild {
+    fn rebuild_from_one<P: Protocol>(&mut self, search: &mut Search<'_, '_, P>) -> bool {
+        let best = search.best().clone();
+        let about = search.coordinates(&best).last_request();
+        let singles = single_requests(&best, about);
+        let runs_max = budget::first_rebuild_runs(self.runs_left);
+        let scope = Scope::new(&singles, 0..=2, SMALLEST_CLUSTER, runs_max);
+        self.adopt_from(search, &scope, best.plan.log_bytes)
     }
 
-    /// Searches small candidates if `best` is large. Whether one was adopted. Tries the default log
-    /// limit, for failures before a compaction, and limits that compact the log after every record
-    /// or two, for failures that otherwise need many requests.
-    pub(super) fn rebuild(&mut self) -> bool {
-        if self.is_small() {
-            return false;
-        }
-        let about = self.coordinates().last_request();
-        let single_requests = self.single_requests(about);
-        let request_pairs = self.request_pairs(about);
+    fn rebuild_from_one_or_two<P: Protocol>(&mut self, search: &mut Search<'_, '_, P>) -> bool {
+        let best = search.best().clone();
+        let about = search.coordinates(&best).last_request();
+        let singles = single_requests(&best, about);
+        let pairs = request_pairs(&best, about);
         // Ordered by their cost and by how often they succeed.
-        let searches = [
-            Search::new(&request_pairs, 0..=1, SMALLEST_CLUSTER, budget::PAIRS_RUNS),
-            Search::new(&request_pairs, 2..=2, SMALLEST_CLUSTER, budget::TWO_FAULTS_RUNS),
-            Search::new(&single_requests, 0..=2, SMALLEST_CLUSTER, budget::SINGLES_RUNS),
-            Search::new(&request_pairs, 0..=1, LARGER_CLUSTERS, budget::LARGER_CLUSTERS_RUNS),
-            Search::new(&single_requests, 0..=2, LARGER_CLUSTERS, budget::LARGER_CLUSTERS_RUNS),
+        let scopes = [
+            Scope::new(&pairs, 0..=1, SMALLEST_CLUSTER, budget::PAIRS_RUNS),
+            Scope::new(&pairs, 2..=2, SMALLEST_CLUSTER, budget::TWO_FAULTS_RUNS),
+            Scope::new(&singles, 0..=2, SMALLEST_CLUSTER, budget::SINGLES_RUNS),
+            Scope::new(&pairs, 0..=1, LARGER_CLUSTERS, budget::LARGER_CLUSTERS_RUNS),
+            Scope::new(&singles, 0..=2, LARGER_CLUSTERS, budget::LARGER_CLUSTERS_RUNS),
         ];
-        let now = self.best.plan.log_bytes;
-        let limits = self.distinct_log_limits();
-        for search in &searches {
+        let limits = distinct_log_limits(search);
+        for scope in &scopes {
             for log_bytes in &limits {
-                self.best.plan.log_bytes = *log_bytes;
-                if self.run_search(search) {
+                if self.adopt_from(search, scope, *log_bytes) {
                     return true;
                 }
-                self.best.plan.log_bytes = now;
             }
         }
         false
     }
 
-    /// The log limits whose fault-free runs differ, out of: the default, the present one,
-    /// compaction after every other record, and after every record. A protocol that does not
-    /// compact has only one.
-    fn distinct_log_limits(&mut self) -> Vec<u64> {
-        let all = budget::rebuild_logs_bytes(self.best.plan.log_bytes);
-        let mut limits = Vec::new();
-        let mut fingerprints = Vec::new();
-        for log_bytes in all {
-            let mut fault_free = Schedule { faults: Vec::new(), ..self.best.clone() };
-            fault_free.plan.log_bytes = log_bytes;
-            let fingerprint = self.fingerprint(&fault_free);
-            if !fingerprints.contains(&fingerprint) {
-                fingerprints.push(fingerprint);
-                limits.push(log_bytes);
+    /// Tries the candidates of a scope and subtracts the runs from the budget. Whether one was
+    /// adopted.
+    fn adopt_from<P: Protocol>(
+        &mut self,
+        search: &mut Search<'_, '_, P>,
+        scope: &Scope<'_, P::Request>,
+        log_bytes: u64,
+    ) -> bool {
+        let from = search.runs();
+        let until = from + scope.runs_max.min(self.runs_left);
+        let adopted = adopt_from_until(search, scope, log_bytes, until);
+        // Every run asks `has_runs` first, so they are at most `runs_left`.
+        self.runs_left -= search.runs() - from;
+        adopted
+    }
+}
+
+/// The log limits whose fault-free runs differ. A protocol that does not compact has only one.
+fn distinct_log_limits<P: Protocol>(search: &mut Search<'_, '_, P>) -> Vec<u64> {
+    let mut fault_free = Schedule { faults: Vec::new(), ..search.best().clone() };
+    let mut limits = Vec::new();
+    let mut fingerprints = Vec::new();
+    for log_bytes in budget::rebuild_logs_bytes(fault_free.plan.log_bytes) {
+        fault_free.plan.log_bytes = log_bytes;
+        let fingerprint = search.fingerprint(&fault_free);
+        if !fingerprints.contains(&fingerprint) {
+            fingerprints.push(fingerprint);
+            limits.push(log_bytes);
+        }
+    }
+    limits
+}
+
+fn adopt_from_until<P: Protocol>(
+    search: &mut Search<'_, '_, P>,
+    scope: &Scope<'_, P::Request>,
+    log_bytes: u64,
+    until: u64,
+) -> bool {
+    let mut clusters = Vec::new();
+    for requests in scope.request_sets {
+        clusters.push(Cluster::for_requests(search.best(), requests));
+    }
+    let most = clusters.iter().map(Vec::len).max().unwrap_or(0);
+    for nth in scope.clusters.start..most.min(scope.clusters.end) {
+        let mut candidates = Vec::new();
+        for cluster in clusters.iter().filter_map(|clusters| clusters.get(nth)) {
+            if has_runs(search, until) {
+                candidates.extend(Candidate::new(search, cluster, log_bytes));
             }
         }
-        limits
-    }
-
-    pub(super) fn is_small(&self) -> bool {
-        budget::is_small(ScheduleSize::of(&self.best))
-    }
-
-    /// Runs one search and subtracts its runs from the budget. Whether a candidate was adopted.
-    fn run_search(&mut self, search: &Search<'_, P::Request>) -> bool {
-        let from = self.runs;
-        let until = from + search.runs_max.min(self.rebuild_runs_left);
-        let reproduces = self.run_search_until(search, until);
-        self.rebuild_runs_left = self.rebuild_runs_left.saturating_sub(self.runs - from);
-        reproduces
-    }
-
-    fn run_search_until(&mut self, search: &Search<'_, P::Request>, until: u64) -> bool {
-        let clusters: Vec<_> =
-            search.request_sets.iter().map(|request_set| self.clusters(request_set)).collect();
-        let end = clusters.iter().map(Vec::len).max().unwrap_or(0).min(search.clusters.end);
-        (search.clusters.start..end).any(|nth| {
-            let fault_free = clusters.iter().filter_map(|clusters| clusters.get(nth));
-            let candidates: Vec<_> = fault_free
-                .filter_map(|(request_set, nodes)| {
-                    self.has_budget(until).then(|| self.candidate(request_set, nodes))?
-                })
-                .collect();
-            search.faults.clone().any(|size| {
-                // Each candidate gets an equal share of the remaining runs, so that no candidate
-                // uses up the runs of those after it.
-                candidates.iter().zip((1..=candidates.len() as u64).rev()).any(
-                    |(candidate, left)| {
-                        let share = until.saturating_sub(self.runs) / left;
-                        self.reproduces(candidate, size, self.runs + share)
-                    },
-                )
-            })
-        })
-    }
-
-    fn has_budget(&self, until: u64) -> bool {
-        self.runs < until && !self.is_finished()
-    }
-
-    /// Whether the candidate violates the property with `size` of its candidate faults; then it is
-    /// adopted.
-    fn reproduces(&mut self, candidate: &Candidate<P::Request>, size: usize, until: u64) -> bool {
-        let Candidate { pool, candidate_faults, .. } = candidate;
-        let found = match size {
-            0 => self.has_budget(until) && self.adopt_if_better(&candidate.with_faults(&[])),
-            1 => candidate_faults.iter().any(|fault| {
-                self.has_budget(until) && self.adopt_if_better(&candidate.with_faults(&[fault]))
-            }),
-            // First the pairs of the same kinds as in the original.
-            _ => [true, false].into_iter().any(|same| {
-                candidate_faults.iter().enumerate().any(|(at, one)| {
-                    let mut others: Vec<_> = candidate_faults[..at].iter().collect();
-                    others.retain(|other| {
-                        self.has_budget(until) && self.original_has_both_kinds(one, other) == same
-                    });
-                    others.into_iter().any(|other| {
-                        self.has_budget(until)
-                            && self.adopt_if_better(&candidate.with_faults(&[other, one]))
-                    })
-                })
-            }),
-        };
-        if found {
-            self.pool.clone_from(pool);
-            self.pool.extend(self.best.faults.iter().cloned());
-        }
-        found
-    }
-
-    /// The request that the violation is about, or each request if it is about none.
-    fn single_requests(&self, about: Option<RequestId>) -> Vec<RequestSet<P::Request>> {
-        let requests = self.sent_at_start();
-        match requests.iter().find(|planned| is_subject(planned, about)) {
-            Some(planned) => vec![vec![planned.clone()]],
-            None => requests.into_iter().map(|planned| vec![planned]).collect(),
-        }
-    }
-
-    /// The request that the violation is about with each other request; all pairs if there are few
-    /// requests or it is about none. Two requests of different clients are tried at the same time
-    /// and one after the other.
-    fn request_pairs(&self, about: Option<RequestId>) -> Vec<RequestSet<P::Request>> {
-        let requests = self.sent_at_start();
-        let few = requests.len() <= budget::FEW_REQUESTS
-            || !requests.iter().any(|planned| is_subject(planned, about));
-        let mut request_pairs = Vec::new();
-        for (at, one) in requests.iter().enumerate() {
-            for other in requests[at + 1..]
-                .iter()
-                .filter(|other| few || is_subject(one, about) || is_subject(other, about))
-            {
-                request_pairs.push(vec![one.clone(), other.clone()]);
-                if one.id.client != other.id.client {
-                    let other_later = sent_after(other, budget::AFTER_FIRST_REQUEST_US);
-                    request_pairs.push(vec![one.clone(), other_later]);
-                    let one_later = sent_after(one, budget::AFTER_FIRST_REQUEST_US);
-                    request_pairs.push(vec![one_later, other.clone()]);
+        // Fewer faults first, in all candidates: a fault more multiplies the runs.
+        for size in scope.faults.clone() {
+            // Each candidate gets an equal share of the remaining runs, so that no candidate uses
+            // up the runs of those after it.
+            for (candidate, left) in candidates.iter().zip((1..=candidates.len() as u64).rev()) {
+                let share = until.saturating_sub(search.runs()) / left;
+                if candidate.adopt_with_faults(search, size, search.runs() + share) {
+                    return true;
                 }
             }
         }
-        request_pairs.sort_by_key(|pair| !pair.iter().any(|planned| is_subject(planned, about)));
-        request_pairs.truncate(budget::PAIRS_MAX);
-        request_pairs
     }
-
-    fn sent_at_start(&self) -> Vec<PlannedRequest<P::Request>> {
-        self.best
-            .requests
-            .iter()
-            .map(|planned| sent_after(planned, budget::AFTER_BOOT_US))
-            .collect()
-    }
-
-    /// The clusters for a request set, the smallest first, with the requests restricted to them:
-    /// the nodes that receive the requests and a few that the requests name; all named nodes; the
-    /// whole cluster.
-    fn clusters(
-        &self,
-        request_set: &[PlannedRequest<P::Request>],
-    ) -> Vec<(RequestSet<P::Request>, Vec<NodeId>)> {
-        let whole: Vec<NodeId> = (0..self.best.plan.nodes).map(NodeId).collect();
-        let addressed: Vec<NodeId> =
-            whole.iter().copied().filter(|id| request_set.iter().any(|w| w.node == *id)).collect();
-        let mut others = self.named_nodes(request_set);
-        others.retain(|id| !addressed.contains(id));
-        let mut clusters: Vec<(RequestSet<P::Request>, Vec<NodeId>)> = Vec::new();
-        if others.len() > budget::OTHER_NODES {
-            let nodes = [&addressed[..], &others[..budget::OTHER_NODES]].concat();
-            clusters.extend(self.restricted_to(request_set, nodes));
-        }
-        // Requests that name no nodes may still need all nodes: then only the whole cluster is
-        // left.
-        if !others.is_empty() {
-            clusters.extend(self.restricted_to(request_set, [addressed, others].concat()));
-        }
-        if clusters.last().is_none_or(|(_, nodes)| nodes.len() < whole.len()) {
-            clusters.push((request_set.to_vec(), whole));
-        }
-        clusters
-    }
-
-    /// The nodes that these requests name, the most frequently named first.
-    fn named_nodes(&self, request_set: &[PlannedRequest<P::Request>]) -> Vec<NodeId> {
-        let named = std::cell::RefCell::new(std::collections::BTreeMap::<NodeId, usize>::new());
-        for planned in request_set {
-            planned.request.renumbered(&|id| {
-                *named.borrow_mut().entry(id).or_default() += 1;
-                Some(id)
-            });
-        }
-        let mut named: Vec<_> = named.into_inner().into_iter().collect();
-        named.retain(|(id, _)| id.0 < self.best.plan.nodes);
-        named.sort_by_key(|(id, times)| (std::cmp::Reverse(*times), *id));
-        named.into_iter().map(|(id, _)| id).collect()
-    }
-
-    /// The requests restricted to operations at these nodes, and the nodes; `None` if one of the
-    /// requests becomes empty.
-    fn restricted_to(
-        &self,
-        request_set: &[PlannedRequest<P::Request>],
-        nodes: Vec<NodeId>,
-    ) -> Option<(RequestSet<P::Request>, Vec<NodeId>)> {
-        let mut restricted = Vec::new();
-        for planned in request_set {
-            // A node outside the cluster (an invalid request) stays in the request.
-            let request = planned.request.renumbered(&|id| {
-                (id.0 >= self.best.plan.nodes || nodes.contains(&id)).then_some(id)
-            })?;
-            restricted.push(PlannedRequest { request, ..planned.clone() });
-        }
-        Some((restricted, nodes))
-    }
-
-    /// A candidate of these requests and nodes with base timing and without faults, except that
-    /// nodes may be never restarted; `None` if a request needs a removed node.
-    fn candidate(
-        &mut self,
-        request_set: &[PlannedRequest<P::Request>],
-        nodes: &[NodeId],
-    ) -> Option<Candidate<P::Request>> {
-        let mut schedule =
-            Schedule { requests: request_set.to_vec(), faults: Vec::new(), ..self.best.clone() };
-        schedule.plan.timing = crate::plan::Timing::default();
-        schedule.plan.fault_phase_us =
-            schedule.plan.fault_phase_us.max(budget::REBUILD_FAULT_PHASE_US_MIN);
-        let mut pool = self.pool.clone();
-        for removed in (0..schedule.plan.nodes).rev().map(NodeId).filter(|id| !nodes.contains(id)) {
-            (schedule, pool) = self.without_node(&schedule, &pool, removed);
-        }
-        if schedule.requests.len() < request_set.len() {
-            return None;
-        }
-        let candidate_faults = self.candidate_faults(&schedule);
-        Some(Candidate { schedule, pool, candidate_faults })
-    }
+    false
 }
 
-/// Whether `about` is an attempt of this request.
-fn is_subject<O>(planned: &PlannedRequest<O>, about: Option<RequestId>) -> bool {
-    about.is_some_and(|id| (id.client, id.serial) == (planned.id.client, planned.id.serial))
+fn has_runs<P: Protocol>(search: &Search<'_, '_, P>, until: u64) -> bool {
+    search.runs() < until && !search.is_finished()
 }
 
-fn sent_after<O: Clone>(planned: &PlannedRequest<O>, after_us: u64) -> PlannedRequest<O> {
-    PlannedRequest { after_us, ..planned.clone() }
+/// A fault-free schedule, and the faults that can be added to it.
+struct Candidate<O> {
+    schedule: Schedule<O>,
+    /// The pool of the search, renumbered for this cluster.
+    pool: Vec<Fault>,
+    faults: Vec<Fault>,
+}
+
+impl<O: ScheduledRequest> Candidate<O> {
+    fn new<P: Protocol<Request = O>>(
+        search: &mut Search<'_, '_, P>,
+        cluster: &Cluster<O>,
+        log_bytes: u64,
+    ) -> Option<Candidate<O>> {
+        let (schedule, pool) = cluster.fault_free(search.best(), search.pool(), log_bytes)?;
+        let coordinates = search.coordinates(&schedule);
+        let faults = candidate_faults(&search.best().faults, &coordinates);
+        Some(Candidate { schedule, pool, faults })
+    }
+
+    /// Adopts the schedule with the first `size` of the faults that violate the property.
+    fn adopt_with_faults<P: Protocol<Request = O>>(
+        &self,
+        search: &mut Search<'_, '_, P>,
+        size: usize,
+        until: u64,
+    ) -> bool {
+        match size {
+            0 => self.adopt_with(search, &[], until),
+            1 => self.faults.iter().any(|fault| self.adopt_with(search, &[fault], until)),
+            // First the pairs of the same kinds as in the original.
+            _ => [true, false].into_iter().any(|same| self.adopt_with_two(search, same, until)),
+        }
+    }
+
+    /// Whether the original has faults of both kinds must be `same` for each pair that is tried.
+    fn adopt_with_two<P: Protocol<Request = O>>(
+        &self,
+        search: &mut Search<'_, '_, P>,
+        same: bool,
+        until: u64,
+    ) -> bool {
+        for (at, one) in self.faults.iter().enumerate() {
+            for other in &self.faults[..at] {
+                // The pairs are many, and comparing their kinds takes time as well.
+                if !has_runs(search, until) {
+                    return false;
+                }
+                if has_both_kinds(&search.best().faults, one, other) == same
+                    && self.adopt_with(search, &[other, one], until)
+                {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn adopt_with<P: Protocol<Request = O>>(
+        &self,
+        search: &mut Search<'_, '_, P>,
+        faults: &[&Fault],
+        until: u64,
+    ) -> bool {
+        if !has_runs(search, until) {
+            return false;
+        }
+        let faults = faults.iter().map(|fault| (*fault).clone()).collect();
+        let schedule = Schedule { faults, ..self.schedule.clone() };
+        let adopted = search.adopt_with_pool(&schedule, &self.pool);
+        if adopted {
+            // They are not of the original, but belong to the sets that may suffice.
+            search.extend_pool(search.best().faults.clone());
+        }
+        adopted
+    }
 }

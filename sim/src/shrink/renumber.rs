@@ -1,4 +1,4 @@
-//! The same fault in a cluster whose nodes, clients and requests have other numbers.
+//! The same schedule, and the same faults, with other numbers for nodes, clients and requests.
 
 use stormglass_node::{About, NodeId, RequestId, Subject};
 
@@ -6,32 +6,111 @@ use crate::disk::{AppendName, Survival};
 use crate::fault::{
     Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, TimedFault,
 };
+use crate::protocol::ScheduledRequest;
+use crate::schedule::Schedule;
 
-/// Maps old numbers to new ones; `None` if the node or client is removed.
-pub(super) struct Renumbering<'a> {
-    pub(super) node: &'a dyn Fn(NodeId) -> Option<NodeId>,
-    pub(super) client: &'a dyn Fn(u32) -> Option<u32>,
-    pub(super) request: &'a dyn Fn(RequestId) -> RequestId,
+/// Maps old numbers to new ones.
+pub(super) struct Renumbering(Change);
+
+enum Change {
+    /// The nodes above it move down by one.
+    NodeRemoved(NodeId),
+    /// The clients above it move down by one.
+    ClientRemoved(u32),
+    /// The requests of each client, here all of them in the schedule, get the serials 1, 2, 3, ...
+    SerialsFromOne(Vec<RequestId>),
 }
 
-/// Adapts a fault to a run without the crash that ended `incarnation` of `node`: the later
-/// incarnations of the node have numbers that are lower by one.
-pub(super) fn shift_to_earlier_incarnation(fault: &mut Fault, node: NodeId, incarnation: u32) {
-    let (fault_node, fault_incarnation) = match fault {
-        Fault::Crash(at, _) | Fault::Barrier(at, _) | Fault::Write(at, _) => {
-            (at.node, &mut at.incarnation)
-        }
-        Fault::Skew { node, incarnation, .. } => (*node, incarnation),
-        Fault::Message(..) | Fault::At(..) => return,
-    };
-    if fault_node == node && *fault_incarnation > incarnation {
-        *fault_incarnation -= 1;
+impl Renumbering {
+    /// Removes a node, its faults and the operations at it.
+    pub(super) fn without_node(removed: NodeId) -> Renumbering {
+        Renumbering(Change::NodeRemoved(removed))
     }
-}
 
-impl Renumbering<'_> {
-    /// The renumbered fault; `None` if it names a removed node or client.
-    pub(super) fn fault(&self, fault: &Fault) -> Option<Fault> {
+    /// Removes a client, which must have no requests, and its faults.
+    pub(super) fn without_client(removed: u32) -> Renumbering {
+        Renumbering(Change::ClientRemoved(removed))
+    }
+
+    /// Numbers the requests of each client 1, 2, 3, ... `None` if they have these numbers already.
+    pub(super) fn serials_from_one<O>(schedule: &Schedule<O>) -> Option<Renumbering> {
+        let ids: Vec<RequestId> = schedule.requests.iter().map(|planned| planned.id).collect();
+        let in_order = ids.iter().all(|id| new_serial(&ids, *id) == Some(id.serial));
+        (!in_order).then_some(Renumbering(Change::SerialsFromOne(ids)))
+    }
+
+    /// The renumbered schedule. A request that needs a removed node is left out.
+    pub(super) fn schedule<O: ScheduledRequest>(&self, schedule: &Schedule<O>) -> Schedule<O> {
+        let mut next = schedule.clone();
+        match &self.0 {
+            Change::NodeRemoved(_) => {
+                next.plan.nodes -= 1;
+                let down = schedule.plan.permanently_down.iter();
+                next.plan.permanently_down = down.filter_map(|node| self.node(*node)).collect();
+                next.requests.clear();
+                for planned in &schedule.requests {
+                    let Some(request) = planned.request.renumbered(&|id| self.node(id)) else {
+                        continue;
+                    };
+                    let mut planned = planned.clone();
+                    planned.request = request;
+                    // Requests to the removed node go to the first one.
+                    planned.node = self.node(planned.node).unwrap_or(NodeId(0));
+                    next.requests.push(planned);
+                }
+            }
+            Change::ClientRemoved(_) => next.plan.clients -= 1,
+            Change::SerialsFromOne(_) => {}
+        }
+        for planned in &mut next.requests {
+            planned.id = self.request(planned.id);
+        }
+        next.faults = self.faults(&schedule.faults);
+        next
+    }
+
+    /// The renumbered faults, without those that name a removed node or client.
+    pub(super) fn faults(&self, faults: &[Fault]) -> Vec<Fault> {
+        faults.iter().filter_map(|fault| self.fault(fault)).collect()
+    }
+
+    fn node(&self, node: NodeId) -> Option<NodeId> {
+        match &self.0 {
+            Change::NodeRemoved(removed) if node == *removed => None,
+            // A node outside the cluster (an invalid request) gets a number that is still outside.
+            Change::NodeRemoved(removed) if node > *removed => Some(NodeId(node.0 - 1)),
+            Change::NodeRemoved(_) | Change::ClientRemoved(_) | Change::SerialsFromOne(_) => {
+                Some(node)
+            }
+        }
+    }
+
+    fn client(&self, client: u32) -> Option<u32> {
+        match &self.0 {
+            Change::ClientRemoved(removed) if client == *removed => None,
+            Change::ClientRemoved(removed) if client > *removed => Some(client - 1),
+            Change::NodeRemoved(_) | Change::ClientRemoved(_) | Change::SerialsFromOne(_) => {
+                Some(client)
+            }
+        }
+    }
+
+    fn request(&self, id: RequestId) -> RequestId {
+        match &self.0 {
+            Change::NodeRemoved(_) => id,
+            Change::ClientRemoved(removed) => {
+                RequestId { client: id.client - u64::from(id.client > u64::from(*removed)), ..id }
+            }
+            Change::SerialsFromOne(ids) => match new_serial(ids, id) {
+                Some(serial) => RequestId { serial, ..id },
+                // The request is no longer in the schedule: a number that no other request gets.
+                None => RequestId { serial: id.serial.saturating_add(1_000_000), ..id },
+            },
+        }
+    }
+
+    /// `None` if it names a removed node or client.
+    fn fault(&self, fault: &Fault) -> Option<Fault> {
         Some(match fault {
             Fault::Message(at, fault) => {
                 let from = self.end(at.from)?;
@@ -43,7 +122,7 @@ impl Renumbering<'_> {
             Fault::Barrier(at, fault) => Fault::Barrier(self.effect_at(at)?, *fault),
             Fault::Write(at, fault) => Fault::Write(self.effect_at(at)?, *fault),
             Fault::Skew { node, incarnation, skew } => {
-                Fault::Skew { node: (self.node)(*node)?, incarnation: *incarnation, skew: *skew }
+                Fault::Skew { node: self.node(*node)?, incarnation: *incarnation, skew: *skew }
             }
             Fault::At(at_us, timed_fault) => Fault::At(*at_us, self.timed_fault(timed_fault)?),
         })
@@ -51,14 +130,14 @@ impl Renumbering<'_> {
 
     fn end(&self, end: Endpoint) -> Option<Endpoint> {
         match end {
-            Endpoint::Node(node) => (self.node)(node).map(Endpoint::Node),
-            Endpoint::Client(client) => (self.client)(client).map(Endpoint::Client),
+            Endpoint::Node(node) => self.node(node).map(Endpoint::Node),
+            Endpoint::Client(client) => self.client(client).map(Endpoint::Client),
         }
     }
 
     fn subject(&self, subject: Option<Subject>) -> Option<Subject> {
         subject.map(|subject| match subject {
-            Subject::Request(id) => Subject::Request((self.request)(id)),
+            Subject::Request(id) => Subject::Request(self.request(id)),
             Subject::Number(number) => Subject::Number(number),
         })
     }
@@ -73,16 +152,16 @@ impl Renumbering<'_> {
 
     fn effect_at(&self, at: &EffectAt) -> Option<EffectAt> {
         let effect_name = match &at.effect_name {
-            EffectName::Send(about, to) => EffectName::Send(self.about(*about), (self.node)(*to)?),
+            EffectName::Send(about, to) => EffectName::Send(self.about(*about), self.node(*to)?),
             EffectName::Append(about) => EffectName::Append(self.about(*about)),
             EffectName::Sync(after) => EffectName::Sync(self.preceding_append(*after)),
             EffectName::SyncDir(after) => EffectName::SyncDir(self.preceding_append(*after)),
             EffectName::Rename(after) => EffectName::Rename(self.preceding_append(*after)),
             EffectName::Remove(after) => EffectName::Remove(self.preceding_append(*after)),
             EffectName::Truncate(after) => EffectName::Truncate(self.preceding_append(*after)),
-            EffectName::Reply(id) => EffectName::Reply((self.request)(*id)),
+            EffectName::Reply(id) => EffectName::Reply(self.request(*id)),
         };
-        Some(EffectAt { node: (self.node)(at.node)?, effect_name, ..*at })
+        Some(EffectAt { node: self.node(at.node)?, effect_name, ..*at })
     }
 
     fn append_name(&self, at: &AppendName) -> AppendName {
@@ -124,14 +203,37 @@ impl Renumbering<'_> {
                 TimedFault::Clog { from, to, for_us: *for_us, swizzle: *swizzle }
             }
             TimedFault::Pause { node, for_us } => {
-                TimedFault::Pause { node: (self.node)(*node)?, for_us: *for_us }
+                TimedFault::Pause { node: self.node(*node)?, for_us: *for_us }
             }
             TimedFault::ClockJump { node, by_us } => {
-                TimedFault::ClockJump { node: (self.node)(*node)?, by_us: *by_us }
+                TimedFault::ClockJump { node: self.node(*node)?, by_us: *by_us }
             }
             TimedFault::Crash { node, crash } => {
-                TimedFault::Crash { node: (self.node)(*node)?, crash: self.crash(crash) }
+                TimedFault::Crash { node: self.node(*node)?, crash: self.crash(crash) }
             }
         })
+    }
+}
+
+/// The position of a request among those of its client, from 1; `None` if it is not one of `ids`.
+fn new_serial(ids: &[RequestId], id: RequestId) -> Option<u32> {
+    let of_client = ids.iter().filter(|other| other.client == id.client);
+    let serials: Vec<u32> = of_client.map(|other| other.serial).collect();
+    let earlier = serials.iter().filter(|serial| **serial <= id.serial);
+    serials.contains(&id.serial).then(|| earlier.count() as u32)
+}
+
+/// Adapts a fault to a run without the crash that ended `incarnation` of `node`: the later
+/// incarnations of the node have numbers that are lower by one.
+pub(super) fn shift_to_earlier_incarnation(fault: &mut Fault, node: NodeId, incarnation: u32) {
+    let (fault_node, fault_incarnation) = match fault {
+        Fault::Crash(at, _) | Fault::Barrier(at, _) | Fault::Write(at, _) => {
+            (at.node, &mut at.incarnation)
+        }
+        Fault::Skew { node, incarnation, .. } => (*node, incarnation),
+        Fault::Message(..) | Fault::At(..) => return,
+    };
+    if fault_node == node && *fault_incarnation > incarnation {
+        *fault_incarnation -= 1;
     }
 }

@@ -1,11 +1,10 @@
-//! Replaces a fault by a simpler one: less severe, with a shorter or rounder duration, or at a
-//! coordinate instead of a time.
+//! The pass that replaces a fault by a simpler one: less severe, with a shorter or rounder
+//! duration, or at a coordinate instead of a time.
 
 use stormglass_node::DiskError;
 
-use super::coordinates::RunCoordinates;
-use super::plan::rounder_times;
-use super::{Shrinker, budget};
+use super::times::rounder_times;
+use super::{Pass, RunCoordinates, Search, budget};
 use crate::disk::{AppendName, Holes, Survival};
 use crate::fault::{
     BarrierFault, Crash, CrashKind, Endpoint, Fault, MessageAt, MessageFault, Skew, TimedFault,
@@ -13,37 +12,48 @@ use crate::fault::{
 };
 use crate::protocol::Protocol;
 
-impl<P: Protocol> Shrinker<'_, '_, P> {
-    /// Replaces each fault by simpler ones until none of them violates the property.
-    pub(super) fn simplify_faults(&mut self) -> bool {
+/// Replaces each fault by simpler ones until none of them violates the property.
+pub(super) struct SimplifyFaults;
+
+impl<P: Protocol> Pass<P> for SimplifyFaults {
+    fn name(&self) -> &'static str {
+        "simplify faults"
+    }
+
+    fn run(&mut self, search: &mut Search<'_, '_, P>) -> bool {
         let mut any = false;
         let mut at = 0;
-        while at < self.best.faults.len() && !self.is_finished() {
-            let coordinates = self.coordinates();
-            let fault = self.best.faults[at].clone();
-            let mut candidates = simpler_faults(&fault, &coordinates);
-            candidates.retain(|candidate| complexity(candidate) < complexity(&fault));
-            candidates.sort_by_key(complexity);
-            let before = self.best.faults.len();
-            let candidates: Vec<_> = candidates
-                .into_iter()
-                .map(|candidate| {
-                    let mut next = self.best.clone();
-                    next.faults[at] = candidate;
-                    next
-                })
-                .collect();
-            if self.adopt_first_better(candidates) {
-                any = true;
-                if self.best.faults.len() < before {
-                    at = 0;
-                }
-            } else {
+        while at < search.best().faults.len() && !search.is_finished() {
+            let best = search.best().clone();
+            // Of the present schedule: a replaced fault changes what the run reaches.
+            let coordinates = search.coordinates(&best);
+            let mut candidates = Vec::new();
+            for simpler in simpler_faults_in_order(&best.faults[at], &coordinates) {
+                let mut candidate = best.clone();
+                candidate.faults[at] = simpler;
+                candidates.push(candidate);
+            }
+            if !search.adopt_first_better(candidates) {
                 at += 1;
+                continue;
+            }
+            any = true;
+            // Some faults are no longer reached and are gone, perhaps those before this one.
+            if search.best().faults.len() < best.faults.len() {
+                at = 0;
             }
         }
         any
     }
+}
+
+/// The faults of less complexity that a fault can be replaced by, the simplest first.
+fn simpler_faults_in_order(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
+    let mut simpler = simpler_faults(fault, coordinates);
+    simpler.retain(|simpler| complexity(simpler) < complexity(fault));
+    // Stable: faults of equal complexity stay in the order in which they are listed.
+    simpler.sort_by_key(complexity);
+    simpler
 }
 
 /// How severe a fault is, and how hard to read. A fault is replaced only by one of less complexity,
@@ -133,7 +143,8 @@ fn shorter_durations(us: u64) -> Vec<u64> {
     budget::COMMON_DURATIONS_US
         .into_iter()
         .filter(|duration| *duration < us)
-        .chain(rounder_times(us).filter(|us| *us > 0))
+        // A duration of zero is no fault: removing it is for another pass.
+        .chain(rounder_times(us).into_iter().filter(|us| *us > 0))
         .collect()
 }
 
@@ -169,8 +180,11 @@ fn simpler_faults(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
         }
         Fault::Skew { node, incarnation, skew } => {
             let mut skews = vec![Skew { offset_us: 0, ..*skew }, Skew { drift_ppm: 0, ..*skew }];
-            skews
-                .extend(rounder_times(skew.offset_us).map(|offset_us| Skew { offset_us, ..*skew }));
+            skews.extend(
+                rounder_times(skew.offset_us)
+                    .into_iter()
+                    .map(|offset_us| Skew { offset_us, ..*skew }),
+            );
             skews.retain(|skew| *skew != Skew::default());
             skews
                 .into_iter()
@@ -182,7 +196,11 @@ fn simpler_faults(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
                 .into_iter()
                 .map(|timed_fault| Fault::At(*at_us, timed_fault))
                 .collect();
-            all.extend(rounder_times(*at_us).map(|at_us| Fault::At(at_us, timed_fault.clone())));
+            all.extend(
+                rounder_times(*at_us)
+                    .into_iter()
+                    .map(|at_us| Fault::At(at_us, timed_fault.clone())),
+            );
             all.extend(equivalent_coordinate_faults(*at_us, timed_fault, coordinates));
             all
         }

@@ -1,0 +1,161 @@
+//! The search for a smaller schedule: what is best so far, and the only way to replace it.
+
+use std::sync::atomic::Ordering;
+
+use super::{RunCoordinates, ScheduleSize, ShrinkControl};
+use crate::fault::Fault;
+use crate::property::Violation;
+use crate::protocol::Protocol;
+use crate::replay::{Replayer, replay_world};
+use crate::schedule::{Expectation, Schedule};
+
+/// The smallest schedule so far. A pass reads [`best`](Self::best), makes candidates from it, and
+/// offers them; the search runs each and adopts it only if it violates the same property. Every run
+/// counts against the limit of the shrink.
+pub(super) struct Search<'a, 'w, P: Protocol> {
+    replayer: Replayer<'a, P>,
+    /// Violates `violation.property`, and its run reaches all its faults.
+    best: Schedule<P::Request>,
+    /// The violation in the run of `best`.
+    violation: Violation,
+    runs: u64,
+    /// The candidates adopted and not undone.
+    adopted: u64,
+    /// Every fault of the original schedule, renumbered for the cluster of `best`.
+    pool: Vec<Fault>,
+    control: ShrinkControl<'w>,
+}
+
+impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
+    /// A search that begins at this schedule. `None` if its run violates no property.
+    pub(super) fn new(
+        protocol: &'a P,
+        schedule: &Schedule<P::Request>,
+        control: ShrinkControl<'w>,
+    ) -> Option<Self> {
+        let mut replayer = Replayer::new(protocol);
+        let (outcome, reached) = replayer.replay_with_coverage(schedule);
+        let violation = outcome.violation?;
+        let mut best = schedule.clone();
+        best.expectation = Expectation::NoViolation(Some(violation.property.to_string()));
+        retain_reached_faults(&mut best, &reached);
+        // The pool keeps the faults that were not reached: in a smaller schedule they may be.
+        let pool = schedule.faults.clone();
+        Some(Search { replayer, best, violation, runs: 0, adopted: 0, pool, control })
+    }
+
+    /// The smallest schedule so far.
+    pub(super) fn best(&self) -> &Schedule<P::Request> {
+        &self.best
+    }
+
+    /// The smallest schedule, the violation that it reproduces, and the number of runs.
+    pub(super) fn into_best(self) -> (Schedule<P::Request>, Violation, u64) {
+        (self.best, self.violation, self.runs)
+    }
+
+    /// The number of runs so far.
+    pub(super) fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    /// The number of candidates adopted so far, apart from those undone.
+    pub(super) fn adopted(&self) -> u64 {
+        self.adopted
+    }
+
+    /// Whether the shrink was stopped or has used all its runs. No candidate is adopted any more.
+    pub(super) fn is_finished(&self) -> bool {
+        self.control.stop.load(Ordering::Relaxed) || self.runs >= self.control.runs_max
+    }
+
+    /// Runs a candidate and adopts it if it violates the same property.
+    pub(super) fn adopt_if_better(&mut self, candidate: &Schedule<P::Request>) -> bool {
+        if self.is_finished() {
+            return false;
+        }
+        self.runs += 1;
+        let (outcome, reached) = self.replayer.replay_with_coverage(candidate);
+        let Some(violation) = outcome.violation else { return false };
+        // A candidate that violates another property has lost the failure that was found.
+        if violation.property != self.violation.property {
+            return false;
+        }
+        self.violation = violation;
+        self.best = candidate.clone();
+        retain_reached_faults(&mut self.best, &reached);
+        self.adopted += 1;
+        (self.control.progress)(self.runs, ScheduleSize::of(&self.best));
+        true
+    }
+
+    /// Adopts the first of these that violates the same property.
+    pub(super) fn adopt_first_better(
+        &mut self,
+        candidates: impl IntoIterator<Item = Schedule<P::Request>>,
+    ) -> bool {
+        candidates.into_iter().any(|candidate| self.adopt_if_better(&candidate))
+    }
+
+    /// The same as [`adopt_if_better`](Self::adopt_if_better) for a candidate with another cluster:
+    /// the pool is replaced as well, since its faults name nodes, clients and requests by number.
+    pub(super) fn adopt_with_pool(
+        &mut self,
+        candidate: &Schedule<P::Request>,
+        pool: &[Fault],
+    ) -> bool {
+        let adopted = self.adopt_if_better(candidate);
+        if adopted {
+            self.pool = pool.to_vec();
+        }
+        adopted
+    }
+
+    /// Does `attempt`, and undoes what it adopted if it returns false: for a step that makes the
+    /// schedule larger first.
+    pub(super) fn undo_unless(&mut self, attempt: impl FnOnce(&mut Self) -> bool) -> bool {
+        let best = self.best.clone();
+        let violation = self.violation.clone();
+        let adopted = self.adopted;
+        let kept = attempt(self);
+        if !kept {
+            self.best = best;
+            self.violation = violation;
+            self.adopted = adopted;
+        }
+        kept
+    }
+
+    /// Every fault of the original schedule and every fault that a pass has added, numbered for the
+    /// cluster of the best schedule.
+    pub(super) fn pool(&self) -> &[Fault] {
+        &self.pool
+    }
+
+    /// Adds faults that are not from the original schedule to the pool.
+    pub(super) fn extend_pool(&mut self, faults: impl IntoIterator<Item = Fault>) {
+        self.pool.extend(faults);
+    }
+
+    /// The coordinates of a run of this schedule.
+    pub(super) fn coordinates(&mut self, schedule: &Schedule<P::Request>) -> RunCoordinates {
+        self.runs += 1;
+        // Not in the memory of the replayer: its worlds have no observer.
+        let protocol = self.replayer.protocol();
+        let mut world = replay_world(protocol, schedule, RunCoordinates::default());
+        world.run();
+        world.checker().0.clone()
+    }
+
+    /// The fingerprint of a run of this schedule: equal runs have equal fingerprints.
+    pub(super) fn fingerprint(&mut self, schedule: &Schedule<P::Request>) -> u64 {
+        self.runs += 1;
+        self.replayer.replay(schedule).0.fingerprint
+    }
+}
+
+/// Removes the faults that the run did not reach: they change nothing.
+fn retain_reached_faults<O>(schedule: &mut Schedule<O>, reached: &[bool]) {
+    let mut reached = reached.iter();
+    schedule.faults.retain(|_| *reached.next().expect("one entry for each fault"));
+}
