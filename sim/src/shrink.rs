@@ -12,7 +12,7 @@
 //! violates the property in that cluster.
 //!
 //! Each pass is a type of its own. It reads the best schedule so far from the `Search` and offers
-//! candidates to it; only the search adopts one. What passes may cost is in `budget`.
+//! candidates to it; only the search adopts one. What passes may cost is in `shrink/budget.rs`.
 
 mod base_timing;
 mod budget;
@@ -155,14 +155,18 @@ trait Pass<P: Protocol> {
 fn minimise<P: Protocol>(search: &mut Search<'_, '_, P>, mut rebuild: Rebuild) -> Option<Minimum> {
     let opening: [&mut dyn Pass<P>; 5] = [
         // First, since the cost of every later candidate is proportional to the fault phase.
+        // Without it here the mutants take 137,360 runs instead of 128,345 (`budget` says how that
+        // was measured).
         &mut ShortenFaultPhase,
-        // A shorter log needs fewer requests, so it comes before they are removed.
+        // A failure that needs a snapshot needs fewer requests with a shorter log, so before these
+        // are removed: without it here, 201,103 runs.
         &mut ChangeLogLimit,
-        // A run reaches only a part of its faults, so removing faults is cheap: it comes before
-        // requests, without which their coordinates are not reached.
+        // Before the requests: the other way round takes 123,916 runs, but ends with 3 faults and 8
+        // requests more.
         &mut DropFaults,
         &mut DropRequests,
-        // What is still large now is likely to stay large, and every run of it is expensive.
+        // Before the rounds, which are expensive in a large schedule. `Rebuild` tries only its
+        // smallest candidates here.
         &mut rebuild,
     ];
     for pass in opening {
@@ -174,7 +178,7 @@ fn minimise<P: Protocol>(search: &mut Search<'_, '_, P>, mut rebuild: Rebuild) -
         if search.is_finished() {
             return None;
         }
-        // The two last passes are the most expensive: they run only on what the others left.
+        // Up to 30,000 runs, and up to 20,000 for the sets below: only on what the others left.
         if run_pass(&mut rebuild, search) {
             continue;
         }
@@ -188,13 +192,15 @@ fn minimise<P: Protocol>(search: &mut Search<'_, '_, P>, mut rebuild: Rebuild) -
 
 /// Runs every pass of a round once. Whether any of them helped.
 fn run_round<P: Protocol>(search: &mut Search<'_, '_, P>) -> bool {
+    // In the opposite order the mutants end with 4 faults more and 2 requests fewer, in 131,523
+    // runs: within a round the order decides little.
     let round: [&mut dyn Pass<P>; 12] = [
         // What removes entries comes first: every later pass tries candidates for each entry.
         &mut DropFaults,
         &mut DropIncarnations,
         &mut DropRequests,
         &mut JoinRequests,
-        // What changes the run as a whole comes before what adapts single entries to it.
+        // What changes the whole run comes before what adapts single entries to it.
         &mut SimplifyPlan,
         &mut ChangeLogLimit,
         &mut UseBaseTiming,
@@ -202,7 +208,7 @@ fn run_round<P: Protocol>(search: &mut Search<'_, '_, P>) -> bool {
         &mut SimplifyRequests,
         // A request that was simplified may no longer need some of the nodes.
         &mut DropNodesAndClients,
-        // Last, since the needed time depends on everything else.
+        // Last: how much time is needed depends on what is left. In front: 128,531 runs.
         &mut ShortenFaultPhase,
         &mut SendEarlier,
     ];

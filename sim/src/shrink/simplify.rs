@@ -1,5 +1,5 @@
-//! The pass that replaces a fault by a simpler one: less severe, with a shorter or rounder duration,
-//! or at a coordinate instead of a time.
+//! The pass that replaces a fault by a simpler one: less severe, with a shorter or rounder
+//! duration, or at a coordinate instead of a time.
 
 use stormglass_node::DiskError;
 

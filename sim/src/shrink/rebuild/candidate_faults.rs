@@ -8,8 +8,8 @@ use crate::fault::{
 };
 use crate::shrink::{RunCoordinates, budget};
 
-/// The faults that can be added to a fault-free schedule whose run has these coordinates, those of a
-/// kind that the original has first.
+/// The faults that can be added to a fault-free schedule whose run has these coordinates, those of
+/// a kind that the original has first.
 pub(super) fn candidate_faults(original: &[Fault], coordinates: &RunCoordinates) -> Vec<Fault> {
     let mut all = Vec::new();
     for (_, at) in coordinates.messages() {
@@ -49,10 +49,17 @@ pub(super) fn candidate_faults(original: &[Fault], coordinates: &RunCoordinates)
 
 /// Whether the original has two different faults of the kinds of `one` and `other`.
 pub(super) fn has_both_kinds(original: &[Fault], one: &Fault, other: &Fault) -> bool {
-    let count = |kind: FaultKind| original.iter().filter(|fault| fault_kind(fault) == kind).count();
     let kind = fault_kind(one);
     let other_kind = fault_kind(other);
-    if kind == other_kind { count(kind) >= 2 } else { count(kind) >= 1 && count(other_kind) >= 1 }
+    if kind == other_kind {
+        count(original, kind) >= 2
+    } else {
+        count(original, kind) >= 1 && count(original, other_kind) >= 1
+    }
+}
+
+fn count(faults: &[Fault], kind: FaultKind) -> usize {
+    faults.iter().filter(|fault| fault_kind(fault) == kind).count()
 }
 
 /// The crashes of the original that can be moved to other coordinates.
@@ -146,9 +153,14 @@ fn fault_kind(fault: &Fault) -> FaultKind {
 
 /// A power cut and a kill with a short down time, and a kill with a long one.
 fn crash_faults(at: EffectAt) -> [Fault; 3] {
-    let kill = |down_us| {
-        let how = CrashKind::Kill { keep_permille: 1000 };
-        Fault::Crash(at, Crash { how, down_us: Some(down_us), damage: None })
-    };
-    [short_power_cut(at, Survival::None), kill(budget::SHORT_DOWN_US), kill(budget::LONG_DOWN_US)]
+    [
+        short_power_cut(at, Survival::None),
+        kill(at, budget::SHORT_DOWN_US),
+        kill(at, budget::LONG_DOWN_US),
+    ]
+}
+
+fn kill(at: EffectAt, down_us: u64) -> Fault {
+    let how = CrashKind::Kill { keep_permille: 1000 };
+    Fault::Crash(at, Crash { how, down_us: Some(down_us), damage: None })
 }

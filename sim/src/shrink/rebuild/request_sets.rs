@@ -159,7 +159,7 @@ fn named_nodes<O: ScheduledRequest>(requests: &[PlannedRequest<O>], nodes: u16) 
     // In a cell: `renumbered` takes a `Fn`, which cannot change a map.
     let times = RefCell::new(BTreeMap::<NodeId, usize>::new());
     for planned in requests {
-        // Only to be told the names: every node keeps its number.
+        // Only to see which nodes it names: each keeps its number.
         planned.request.renumbered(&|id| {
             *times.borrow_mut().entry(id).or_default() += 1;
             Some(id)
