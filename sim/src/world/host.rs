@@ -443,7 +443,7 @@ impl<N: Node> Host<N> {
         );
     }
 
-    /// Handles a barrier event: what the node is to be told, unless the process that issued the
+    /// Handles a barrier event: what the node learns, unless the process that issued the
     /// barrier has ended or is paused.
     pub(super) fn complete_barrier<K, C>(
         &mut self,
