@@ -4,6 +4,7 @@ mod builder;
 mod clocks;
 mod contention;
 mod costs;
+mod data_directory;
 mod determinism;
 mod documented;
 mod hunts;
