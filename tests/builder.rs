@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use stormglass::commit::{Age, CommitNode, Request, RequestNumber};
+use stormglass::commit::{Age, CommitNode, Outcome, Request, RequestNumber, Response};
 use stormglass_commit_sim::Commit;
 use stormglass_node::{Incarnation, NodeId, RequestId};
 use stormglass_sim::profile::{Profile, Rng};
 use stormglass_sim::property::{Observation, Property, PropertyResult, Sometimes};
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::simulation::Simulation;
+use stormglass_sim::workload::{ClientActions, ClientEvent, RetryingClients, Workload};
 
 /// Never violated, with a `sometimes` counter that stays at zero.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,20 @@ impl Property<CommitNode> for UnicornsExist {
 fn simulation() -> Simulation<CommitNode> {
     // Few seeds and no faults, as these tests are about the builder.
     Simulation::with_config(|plan| Commit.config(plan)).seeds(20).profile(Profile::Calm)
+}
+
+/// A faulty node may reply to a client that has asked nothing: that is the node's fault, and no
+/// reason for the harness to panic.
+#[test]
+fn a_response_to_a_client_without_requests_is_ignored() {
+    let mut clients = RetryingClients::<CommitNode>::new(Vec::new(), 1_000);
+    let mut actions = ClientActions::default();
+    let response = Response { incarnation: Incarnation(1), outcome: Outcome::Unknown };
+    let id = RequestId { client: 2, serial: 1, attempt: 0 };
+    clients.on(0, ClientEvent::Answer { from: NodeId(0), id, response: &response }, &mut actions);
+    clients.on(0, ClientEvent::Start, &mut actions);
+    let nothing = ClientActions::<CommitNode>::default();
+    assert_eq!(format!("{actions:?}"), format!("{nothing:?}"));
 }
 
 /// A transaction without operations.

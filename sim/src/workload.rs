@@ -176,10 +176,12 @@ impl<N: Node> RetryingClients<N> {
         }
     }
 
+    /// `None` after the last request of a client, and for one without any.
     fn current(&self, client: ClientId) -> Option<&PlannedRequest<N::Request>> {
+        let answered = self.clients.get(client.index())?.answered;
         let mut client_requests =
             self.requests.iter().filter(|planned| planned.id.client == u64::from(client));
-        client_requests.nth(self.clients[client.index()].answered)
+        client_requests.nth(answered)
     }
 
     fn plan_next(&mut self, now_us: u64, client: ClientId, actions: &mut ClientActions<N>) {
