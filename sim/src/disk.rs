@@ -3,8 +3,7 @@
 //!
 //! The node sees the *volatile* state: what is in the page cache, and what is still in the driver's
 //! queue, as operations of a real node wait for the engine's disk thread (here a counter,
-//! `Pending::performed_below`). A power cut leaves the
-//! *durable* state (platter) plus some of the
+//! `Pending::performed_below`). A power cut leaves the *durable* state (platter) plus some of the
 //! unsynced micro-operations (D1): each 512-byte sector written, each extension of a size, each
 //! truncation, each creation, rename and removal. Completed barriers order them, and writes to one
 //! sector keep their order; nothing else is ordered. Operations are expanded to sectors only when a
@@ -51,9 +50,10 @@ pub struct Disk {
 impl Disk {
     /// Empties the disk and keeps the memory.
     pub fn reset(&mut self) {
-        self.files.clear();
-        self.pending.clear();
-        self.first_failure = None;
+        let Disk { files, pending, first_failure } = self;
+        files.clear();
+        pending.clear();
+        *first_failure = None;
     }
 
     /// Performs an operation on the volatile state, or records a pending barrier, which covers the

@@ -177,6 +177,14 @@ pub struct Rates {
     pub damage: u32,
 }
 
+impl Rates {
+    /// The probability that a message has a fault other than a full queue: these exclude each
+    /// other.
+    pub(crate) fn message_faults(&self) -> u32 {
+        self.lose + self.duplicate + self.delay + self.flip
+    }
+}
+
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rates: [(&str, u64); 24] = [

@@ -129,11 +129,21 @@ where
         chooser: C,
         reset_checker: impl FnOnce(&mut K, &Plan),
     ) {
-        self.config = config;
-        self.workload = workload;
-        self.run.reset(plan, chooser, reset_checker);
-        self.outbox.get_or_insert_default().clear();
-        self.client_actions.clear();
+        // Every field by name; `begin` prepares the network and the hosts.
+        let World {
+            config: old_config,
+            workload: old_workload,
+            run,
+            network: _,
+            hosts: _,
+            outbox,
+            client_actions,
+        } = self;
+        *old_config = config;
+        *old_workload = workload;
+        run.reset(plan, chooser, reset_checker);
+        outbox.get_or_insert_default().clear();
+        client_actions.clear();
         self.begin();
     }
 

@@ -204,7 +204,7 @@ impl Chooser for Seeded {
     fn fault_classes(&self) -> FaultClasses {
         let rates = &self.rates;
         FaultClasses {
-            messages: rates.lose + rates.duplicate + rates.delay + rates.flip + rates.queue_max > 0,
+            messages: rates.message_faults() + rates.queue_max > 0,
             crashes: rates.crash_in_boot > 0
                 || self.crash_countdowns.iter().any(|countdown| countdown.crashes_left > 0),
             barriers: rates.fail_sync + rates.slow_sync + rates.lying_sync > 0,
@@ -222,7 +222,7 @@ impl Chooser for Seeded {
             );
             return Some(MessageFault::Evict { victim: below(random, at.queued.into()) as u32 });
         }
-        let total_rate = rates.lose + rates.duplicate + rates.delay + rates.flip;
+        let total_rate = rates.message_faults();
         if total_rate == 0 {
             return None;
         }

@@ -4,7 +4,7 @@ use stormglass_node::{About, NodeId, RequestId, Subject};
 
 use crate::disk::{AppendName, Survival};
 use crate::fault::{
-    Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, TimedFault,
+    Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault, TimedFault,
 };
 use crate::protocol::ScheduledRequest;
 use crate::schedule::Schedule;
@@ -117,7 +117,15 @@ impl Renumbering {
                 let from = self.end(at.from)?;
                 let to = self.end(at.to)?;
                 let about = self.about(at.about);
-                Fault::Message(MessageAt { from, to, about, nth: at.nth }, *fault)
+                let fault = match fault {
+                    // None names a node, a client or a request.
+                    MessageFault::Lose
+                    | MessageFault::Duplicate { .. }
+                    | MessageFault::Delay { .. }
+                    | MessageFault::Flip { .. }
+                    | MessageFault::Evict { .. } => *fault,
+                };
+                Fault::Message(MessageAt { from, to, about, nth: at.nth }, fault)
             }
             Fault::Crash(at, crash) => Fault::Crash(self.effect_at(at)?, self.crash(crash)),
             Fault::Barrier(at, fault) => Fault::Barrier(self.effect_at(at)?, *fault),
