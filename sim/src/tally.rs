@@ -140,7 +140,7 @@ impl Rule {
         (Rule::ClockJump, "clock jumped forward", "0..=4 a run, 1 ms..=5 s"),
         (
             Rule::UnsyncedSplit,
-            "unsynced writes survived a power cut only in part: sectors and directory entries each on their own",
+            "power cut with unsynced writes: sectors and directory entries each survive on their own",
             "every power cut with unsynced work",
         ),
         (Rule::TornSector, "torn sector", "in half of the power cuts"),

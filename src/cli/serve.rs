@@ -111,7 +111,6 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
     let observer =
         events.map(|events| Box::new(Journal::new(&events)) as Box<dyn Observer<CommitNode>>);
     // Before the node starts, so that no signal is missed.
-    // Before the node starts, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut stdin_closed = std::pin::pin!(stdin_closed(tethered));

@@ -272,7 +272,7 @@ fn boot_fails_on_a_missing_snapshot() {
     assert!(matches!(rig.boot(), Err(BootError::Damaged { file: FileId::Snapshot(2), .. })));
 }
 
-/// A state of ten million small numbers takes a byte for each on the disk, and four when it is
+/// A state of twenty million small numbers takes a byte for each on the disk, and four when it is
 /// read: the next incarnation must be able to read every state that was written.
 #[test]
 fn a_large_state_can_be_read_back() {
