@@ -15,7 +15,7 @@ use stormglass_sim::world::World;
 use crate::rig::plan;
 
 /// How often it reads its clock, by that clock.
-const READ_INTERVAL: Micros = Micros::millis(100);
+const READ_INTERVAL: Micros = Micros::from_millis(100);
 
 /// The time of a clock.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -185,9 +185,9 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
     };
     let rates = Rates { lose: bench.lose, ..Rates::default() };
     let config = Config {
-        vote_timeout: Micros::millis(2_000),
-        retry_first: Micros::millis(50),
-        retry_max: Micros::millis(50),
+        vote_timeout: Micros::from_millis(2_000),
+        retry_first: Micros::from_millis(50),
+        retry_max: Micros::from_millis(50),
         ..Commit.config(&plan)
     };
     let key = rng.key();

@@ -1,7 +1,7 @@
 //! Ids: small, `Copy`, ordered, and short when printed (`n1`, `c1.4`).
 
 use std::fmt;
-use std::ops::{Add, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ pub struct RequestId {
 )]
 pub struct Time(pub u64);
 
-/// A duration in microseconds.
+/// A duration in whole microseconds. Sums and products saturate, and a difference is not negative.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -50,14 +50,25 @@ impl Time {
 }
 
 impl Micros {
+    /// No time at all.
+    pub const ZERO: Micros = Micros(0);
+    /// Longer than any run: as a moment, the end of time.
+    pub const MAX: Micros = Micros(u64::MAX);
+
     /// `n` milliseconds.
-    pub const fn millis(n: u64) -> Micros {
+    pub const fn from_millis(n: u64) -> Micros {
         Micros(n * 1_000)
+    }
+
+    /// `n` seconds.
+    pub const fn from_secs(n: u64) -> Micros {
+        Micros(n * 1_000_000)
     }
 }
 
 impl Add<Micros> for Time {
     type Output = Time;
+    #[inline]
     fn add(self, rhs: Micros) -> Time {
         // Saturates instead of wrapping: a deadline at the end of time is never reached, a wrapped
         // one would be in the past.
@@ -67,16 +78,42 @@ impl Add<Micros> for Time {
 
 impl Add for Micros {
     type Output = Micros;
+    #[inline]
     fn add(self, rhs: Micros) -> Micros {
         Micros(self.0.saturating_add(rhs.0))
     }
 }
 
+impl AddAssign for Micros {
+    #[inline]
+    fn add_assign(&mut self, rhs: Micros) {
+        *self = *self + rhs;
+    }
+}
+
 impl Sub for Micros {
     type Output = Micros;
+    #[inline]
     fn sub(self, rhs: Micros) -> Micros {
         // A duration is not negative.
         Micros(self.0.saturating_sub(rhs.0))
+    }
+}
+
+impl Mul<u64> for Micros {
+    type Output = Micros;
+    #[inline]
+    fn mul(self, rhs: u64) -> Micros {
+        Micros(self.0.saturating_mul(rhs))
+    }
+}
+
+/// Rounds down.
+impl Div<u64> for Micros {
+    type Output = Micros;
+    #[inline]
+    fn div(self, rhs: u64) -> Micros {
+        Micros(self.0 / rhs)
     }
 }
 

@@ -57,7 +57,7 @@ impl<const B: bool> Mirror<B> {
         let missing = self.others.iter().filter(|other| !holders.contains(other));
         missing.for_each(|other| out.send(*other, MirrorMessage::Copy(self.value)));
         // Longer than a round trip and a sync take without faults.
-        self.resend_at = Some(now + Micros::millis(20));
+        self.resend_at = Some(now + Micros::from_millis(20));
     }
 }
 

@@ -150,10 +150,10 @@ impl Cluster {
         }
         // Short, so that the demo does not wait.
         // The recovering node asks for the outcome after this time.
-        let retry_first = Micros::millis(100);
+        let retry_first = Micros::from_millis(100);
         let config = Config {
             retry_first,
-            retry_max: Micros::millis(500),
+            retry_max: Micros::from_millis(500),
             ..Config::new(ids.iter().copied())
         };
         let mut cluster =

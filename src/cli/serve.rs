@@ -266,7 +266,7 @@ impl Tuning {
         }
         let set = |to: &mut Micros, ms: Option<u64>| {
             if let Some(ms) = ms {
-                *to = Micros::millis(ms);
+                *to = Micros::from_millis(ms);
             }
         };
         set(&mut config.vote_timeout, self.vote_timeout_ms);

@@ -31,9 +31,9 @@ impl Config {
         Config {
             nodes: nodes.into_iter().collect(),
             // Both are far above the message delays and syncs that their documentation adds up.
-            vote_timeout: Micros::millis(2_000),
-            retry_first: Micros::millis(500),
-            retry_max: Micros::millis(2_000),
+            vote_timeout: Micros::from_millis(2_000),
+            retry_first: Micros::from_millis(500),
+            retry_max: Micros::from_millis(2_000),
             requests_kept: 1_000,
             compact_at_bytes: 4 << 20,
         }

@@ -16,7 +16,7 @@ use super::Edit;
 
 /// The period of the additional timer.
 // Not a divisor of the node's own intervals, so the ticks fall between its deadlines.
-const TICK_INTERVAL: Micros = Micros::millis(7);
+const TICK_INTERVAL: Micros = Micros::from_millis(7);
 
 /// The number of a client that does not exist. The wrapper uses it for its own requests and
 /// messages.
@@ -118,7 +118,7 @@ impl<N: CommitLike> Node for Edited<N> {
     fn deadline(&self) -> Option<Time> {
         let deadline = self.node.deadline()?;
         let ticks = matches!(self.edit, Edit::MoreWakes | Edit::EarlyWakes);
-        let late = Micros::millis(u64::from(self.edit == Edit::LateWakes));
+        let late = Micros::from_millis(u64::from(self.edit == Edit::LateWakes));
         Some(if ticks { deadline.min(self.tick) } else { deadline + late })
     }
 }
