@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stormglass::commit::{Age, CommitNode, Outcome, Request, RequestNumber, Response};
 use stormglass_commit_sim::Commit;
-use stormglass_node::{Incarnation, NodeId, RequestId};
+use stormglass_node::{Incarnation, Micros, NodeId, RequestId};
 use stormglass_sim::profile::{Profile, Rng};
 use stormglass_sim::property::{Observation, Property, PropertyResult, Sometimes};
 use stormglass_sim::protocol::Protocol;
@@ -36,12 +36,16 @@ fn simulation() -> Simulation<CommitNode> {
 /// reason for the harness to panic.
 #[test]
 fn a_response_to_a_client_without_requests_is_ignored() {
-    let mut clients = RetryingClients::<CommitNode>::new(Vec::new(), 1_000);
+    let mut clients = RetryingClients::<CommitNode>::new(Vec::new(), Micros::from_millis(1));
     let mut actions = ClientActions::default();
     let response = Response { incarnation: Incarnation(1), outcome: Outcome::Unknown };
     let id = RequestId { client: 2, serial: 1, attempt: 0 };
-    clients.on(0, ClientEvent::Answer { from: NodeId(0), id, response: &response }, &mut actions);
-    clients.on(0, ClientEvent::Start, &mut actions);
+    clients.on(
+        Micros::ZERO,
+        ClientEvent::Answer { from: NodeId(0), id, response: &response },
+        &mut actions,
+    );
+    clients.on(Micros::ZERO, ClientEvent::Start, &mut actions);
     let nothing = ClientActions::<CommitNode>::default();
     assert_eq!(format!("{actions:?}"), format!("{nothing:?}"));
 }
@@ -87,7 +91,7 @@ fn simulation_without_seeds_is_rejected() {
 #[test]
 #[should_panic(expected = "at least 1,000 us, not 0")]
 fn too_short_client_retry_interval_is_rejected() {
-    let _simulation = simulation().retry_after(0);
+    let _simulation = simulation().retry_after(Micros::ZERO);
 }
 
 #[test]

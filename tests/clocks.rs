@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use stormglass_node::{
     Boot, BootError, Effect, Input, Label, Micros, Node, NodeId, Outbox, Subject, Time,
 };
+use stormglass_sim::Ppm;
 use stormglass_sim::chooser::Scripted;
 use stormglass_sim::fault::{Fault, Skew, TimedFault};
 use stormglass_sim::plan::Plan;
@@ -65,7 +66,7 @@ impl Checker<ClockNode> for ClockReadings {
         if let Fact::Effect(Effect::Report(ClockReading(shown)), _) = observation.fact
             && observation.node == NodeId(0)
         {
-            self.0.push((observation.at_us, *shown));
+            self.0.push((observation.at.0, *shown));
         }
         Ok(())
     }
@@ -73,9 +74,9 @@ impl Checker<ClockNode> for ClockReadings {
 
 fn readings(faults: &[Fault]) -> (Vec<(u64, u64)>, Tally) {
     // This node has nothing to recover, so its run may end with the fault phase.
-    let plan = Plan { recovery_timeout_us: 1, ..plan(2) };
+    let plan = Plan { recovery_timeout: Micros(1), ..plan(2) };
     // No requests: these nodes do nothing but read their clocks.
-    let clients = RetryingClients::new(Vec::new(), 1);
+    let clients = RetryingClients::new(Vec::new(), Micros(1));
     let checker = ClockReadings::default();
     let mut world: World<ClockNode, _, _, _> =
         World::new((), plan, clients, checker, Scripted::new(faults));
@@ -83,8 +84,8 @@ fn readings(faults: &[Fault]) -> (Vec<(u64, u64)>, Tally) {
     (world.checker().0.clone(), tally)
 }
 
-fn skewed(offset_us: u64, drift_ppm: i32) -> Fault {
-    Fault::Skew { node: NodeId(0), incarnation: 1, skew: Skew { offset_us, drift_ppm } }
+fn skewed(offset: Micros, drift: Ppm) -> Fault {
+    Fault::Skew { node: NodeId(0), incarnation: 1, skew: Skew { offset, drift } }
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn clock_without_faults_shows_true_time() {
 
 #[test]
 fn c1_clock_offset_does_not_change_the_intervals_between_deadlines() {
-    let (readings, tally) = readings(&[skewed(7_000_000, 0)]);
+    let (readings, tally) = readings(&[skewed(Micros::from_secs(7), Ppm::ZERO)]);
     assert_eq!(readings[..3], [(0, 7_000_000), (100_000, 7_100_000), (200_000, 7_200_000)]);
     assert_eq!(tally.hits(Rule::ClockOffset), 1);
 }
@@ -107,13 +108,14 @@ fn c1_clock_offset_does_not_change_the_intervals_between_deadlines() {
 #[test]
 fn c2_drifting_clock_reaches_its_deadlines_early_or_late() {
     // A clock that is a tenth too fast shows 100,000 us after 100,000 / 1.1.
-    for (drift_ppm, at_us) in [(100_000, 90_909), (-100_000, 111_111)] {
-        let (readings, tally) = readings(&[skewed(0, drift_ppm)]);
+    for (drift, expected_us) in [(100_000, 90_909), (-100_000, 111_111)] {
+        let drift = Ppm::new(drift).expect("a tenth");
+        let (readings, tally) = readings(&[skewed(Micros::ZERO, drift)]);
         let (at, shown) = readings[1];
         assert!(
             // Rounding of a clock's time to true time and back.
-            at.abs_diff(at_us) <= 3 && shown.abs_diff(100_000) <= 3,
-            "{drift_ppm}: {readings:?}"
+            at.abs_diff(expected_us) <= 3 && shown.abs_diff(100_000) <= 3,
+            "{drift}: {readings:?}"
         );
         assert_eq!(tally.hits(Rule::ClockDrift), 1);
     }
@@ -121,8 +123,9 @@ fn c2_drifting_clock_reaches_its_deadlines_early_or_late() {
 
 #[test]
 fn c3_clock_jump_moves_the_clock_forward_only() {
-    let jump = |at_us| Fault::At(at_us, TimedFault::ClockJump { node: NodeId(0), by_us: 60_000 });
-    let (readings, tally) = readings(&[jump(150_000)]);
+    let jump =
+        |at| Fault::At(at, TimedFault::ClockJump { node: NodeId(0), by: Micros::from_millis(60) });
+    let (readings, tally) = readings(&[jump(Micros::from_millis(150))]);
     assert_eq!(
         // The jump at 150 ms passes the deadline of 200 ms, so the node is woken at once.
         readings[1..4],

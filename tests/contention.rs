@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stormglass::commit::{Action, CommitNode, Op, Outcome, Response};
 use stormglass_commit_sim::workload::ClientRequest;
 use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
-use stormglass_node::{Node, NodeId};
+use stormglass_node::{Micros, Node, NodeId};
 use stormglass_sim::chooser::NoFaults;
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, RunFact, Violation};
@@ -55,13 +55,13 @@ fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usiz
             coordinator: NodeId(coordinator),
             ops: ops.clone(),
             // The nodes have to boot first.
-            think_us: if serial == 1 { 10_000 } else { 0 },
+            think_time: if serial == 1 { Micros::from_millis(10) } else { Micros::ZERO },
             stubborn: false,
         })
     });
     let timing = Timing { key: Some(key), ..Timing::default() };
-    let fault_phase_us = SECONDS * 1_000_000;
-    let plan = Plan { clients: u32::from(coordinators), timing, fault_phase_us, ..plan(NODES) };
+    let fault_phase = Micros::from_secs(SECONDS);
+    let plan = Plan { clients: u32::from(coordinators), timing, fault_phase, ..plan(NODES) };
     let clients = Clients::new(NODES, plan.clients, requests.collect());
     let checker = (AtomicCommitChecker::new(&plan).without_probe(), Commits::default());
     let mut world: World<CommitNode, _, _, _> =

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use stormglass::commit::{Action, CommitNode};
 use stormglass_commit_sim::workload::ClientRequest;
 use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
-use stormglass_node::{About, DiskError, NodeId, Subject};
+use stormglass_node::{About, DiskError, Micros, NodeId, Subject};
+use stormglass_sim::Permille;
 use stormglass_sim::chooser::{Chooser, Scripted, Seeded, SendPoint};
 use stormglass_sim::disk::Survival;
 use stormglass_sim::fault::{
@@ -70,7 +71,7 @@ fn put_on_every_node() -> Vec<ClientRequest> {
 
 fn trace_run_of(plan: Plan, requests: &[ClientRequest], faults: &[Fault]) -> TracedRun {
     let clients = Clients::new(plan.nodes, plan.clients, requests.to_vec());
-    let filter = Filter { node: None, request: None, span_us: None };
+    let filter = Filter { node: None, request: None, span: None };
     let checker = (Trace::new(filter, false), AtomicCommitChecker::new(&plan));
     let config = Commit.config(&plan);
     let mut world: World<CommitNode, _, _, _> =
@@ -92,7 +93,7 @@ fn prepare(nth: u32, fault: MessageFault) -> Fault {
 
 fn crash_after(incarnation: u32, effect_name: EffectName, how: CrashKind) -> Fault {
     let at = EffectAt { node: NodeId(1), incarnation, effect_name, nth: 1 };
-    Fault::Crash(at, Crash { how, down_us: Some(20_000), damage: None })
+    Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(20)), damage: None })
 }
 
 /// The client's probe.
@@ -113,7 +114,7 @@ fn run_without_faults_hits_no_rule() {
 #[test]
 fn n1_delayed_message_arrives_after_its_retransmission() {
     // Prepare is repeated after about 50 ms, so the repetition overtakes the delayed one.
-    let run = trace_run(&[prepare(1, MessageFault::Delay { by_us: 70_000 })]);
+    let run = trace_run(&[prepare(1, MessageFault::Delay { by: Micros::from_millis(70) })]);
     let sent = run.times(PREPARE_SENT);
     assert_eq!(
         run.times(PREPARE_RECEIVED),
@@ -125,13 +126,18 @@ fn n1_delayed_message_arrives_after_its_retransmission() {
 
 #[test]
 fn n1_latency_tail_ends_with_the_fault_phase() {
-    let tailed = |tail_us| {
+    let tailed = |latency_tail| {
         // A tail needs a key. With equal bounds for the rest, every deviation is the tail's.
-        let timing = Timing { key: Some(1), latency_us: (500, 500), tail_us, ..Timing::default() };
+        let timing = Timing {
+            key: Some(1),
+            latency: (Micros(500), Micros(500)),
+            latency_tail,
+            ..Timing::default()
+        };
         trace_run_of(Plan { timing, ..plan(3) }, &put_on_every_node(), &[])
     };
-    let run = tailed(4_000);
-    let without_tail = tailed(0);
+    let run = tailed(Micros::from_millis(4));
+    let without_tail = tailed(Micros::ZERO);
     assert!(run.first(PREPARE_RECEIVED) > run.first(PREPARE_SENT) + BASE_US);
     assert!(run.tally.hits(Rule::MessageDelayed) > 0);
     assert_eq!(
@@ -150,7 +156,7 @@ fn n2_a_lost_message_never_arrives() {
 
 #[test]
 fn n3_duplicate_message_has_its_own_delay() {
-    let run = trace_run(&[prepare(1, MessageFault::Duplicate { after_us: 40_000 })]);
+    let run = trace_run(&[prepare(1, MessageFault::Duplicate { after: Micros::from_millis(40) })]);
     let sent = run.first(PREPARE_SENT);
     assert_eq!(run.times(PREPARE_SENT).len(), 1, "sent once");
     assert_eq!(run.times(PREPARE_RECEIVED), [sent + BASE_US, sent + 40_000]);
@@ -211,8 +217,13 @@ fn n4_client_retries_after_a_corrupted_request_or_response() {
 #[test]
 fn n5_clogged_link_delivers_its_messages_when_released() {
     // From 5 to 95 ms: Prepare is sent at about 10 ms, repeated 50 ms later, and held both times.
-    let clog = TimedFault::Clog { from: NODE_0, to: NODE_1, for_us: 90_000, swizzle: false };
-    let run = trace_run(&[Fault::At(5_000, clog)]);
+    let clog = TimedFault::Clog {
+        from: NODE_0,
+        to: NODE_1,
+        duration: Micros::from_millis(90),
+        swizzle: false,
+    };
+    let run = trace_run(&[Fault::At(Micros::from_millis(5), clog)]);
     assert_eq!(run.times(PREPARE_SENT).len(), 2);
     assert_eq!(run.times(PREPARE_RECEIVED), [95_000, 95_000], "both when the link is released");
     assert_eq!(
@@ -226,8 +237,9 @@ fn n5_clogged_link_delivers_its_messages_when_released() {
 #[test]
 fn n6_one_way_partition_loses_messages_in_one_direction() {
     // From 5 to 35 ms: the first Prepare is lost, and its repetition after 50 ms is not.
-    let cut = TimedFault::Cut { from: vec![NODE_0], to: vec![NODE_1], for_us: 30_000 };
-    let run = trace_run(&[Fault::At(5_000, cut)]);
+    let cut =
+        TimedFault::Cut { from: vec![NODE_0], to: vec![NODE_1], duration: Micros::from_millis(30) };
+    let run = trace_run(&[Fault::At(Micros::from_millis(5), cut)]);
     let sent = run.times(PREPARE_SENT);
     assert_eq!(
         run.times(PREPARE_RECEIVED),
@@ -237,8 +249,9 @@ fn n6_one_way_partition_loses_messages_in_one_direction() {
     run.assert_hits(&[(Rule::Partitioned, 1)]);
     assert_eq!(run.tally.one_way, 1);
     // In the other direction no message of this transaction is lost before the vote.
-    let back = TimedFault::Cut { from: vec![NODE_1], to: vec![NODE_0], for_us: 30_000 };
-    let run = trace_run(&[Fault::At(5_000, back)]);
+    let back =
+        TimedFault::Cut { from: vec![NODE_1], to: vec![NODE_0], duration: Micros::from_millis(30) };
+    let run = trace_run(&[Fault::At(Micros::from_millis(5), back)]);
     assert_eq!(run.first(PREPARE_RECEIVED), run.first(PREPARE_SENT) + BASE_US);
     // 100 us: the sync of PREPARED with base timing.
     assert_eq!(run.first("n1  -> n0     Vote"), run.first(PREPARE_RECEIVED) + 100);
@@ -249,11 +262,14 @@ fn n6_one_way_partition_loses_messages_in_one_direction() {
 fn n6_partition_cuts_off_clients_and_symmetric_cuts_are_not_one_way() {
     let here = vec![Endpoint::Client(ClientId(1))];
     let there = vec![NODE_0, NODE_1, NODE_2];
-    let for_us = 20_000;
+    let duration = Micros::from_millis(20);
     // Two cuts at the same time, one in each direction, are a symmetric partition.
-    let out = TimedFault::Cut { from: here.clone(), to: there.clone(), for_us };
-    let back = TimedFault::Cut { from: there, to: here, for_us };
-    let run = trace_run(&[Fault::At(5_000, out), Fault::At(5_000, back)]);
+    let out = TimedFault::Cut { from: here.clone(), to: there.clone(), duration };
+    let back = TimedFault::Cut { from: there, to: here, duration };
+    let run = trace_run(&[
+        Fault::At(Micros::from_millis(5), out),
+        Fault::At(Micros::from_millis(5), back),
+    ]);
     // The client asks at 10 ms, within the cut, and again when it has waited for an answer in vain.
     assert!(run.first("n0  <- c1") > 25_000, "its first request was lost");
     assert_eq!((run.tally.hits(Rule::Partitioned), run.tally.one_way), (1, 0));
@@ -262,10 +278,10 @@ fn n6_partition_cuts_off_clients_and_symmetric_cuts_are_not_one_way() {
 #[test]
 fn n7_swizzled_links_are_released_in_another_order() {
     // n1 is clogged from 5 to 45 ms and n2 from 6 to 26 ms: the first one is released last.
-    let clog = |to, for_us| TimedFault::Clog { from: NODE_0, to, for_us, swizzle: true };
+    let clog = |to, duration| TimedFault::Clog { from: NODE_0, to, duration, swizzle: true };
     let run = trace_run(&[
-        Fault::At(5_000, clog(NODE_1, 40_000)),
-        Fault::At(6_000, clog(NODE_2, 20_000)),
+        Fault::At(Micros::from_millis(5), clog(NODE_1, Micros::from_millis(40))),
+        Fault::At(Micros::from_millis(6), clog(NODE_2, Micros::from_millis(20))),
     ]);
     assert_eq!((run.first(PREPARE_RECEIVED), run.first("n2  <- n0     Prepare")), (45_000, 26_000));
     run.assert_hits(&[(Rule::Swizzled, 2)]);
@@ -282,8 +298,8 @@ fn n7_swizzles_affect_some_nodes_and_release_in_both_orders() {
     for seed in 0..200 {
         let rates = Rates { swizzles: 1, ..Rates::default() };
         let timed_faults = Seeded::new(&plan(5), rates, &mut Rng::new(seed)).timed_faults();
-        let span = |(at, timed_fault): &(u64, TimedFault)| match timed_fault {
-            TimedFault::Clog { for_us, swizzle: true, .. } => Some((*at, at + for_us)),
+        let span = |(at, timed_fault): &(Micros, TimedFault)| match timed_fault {
+            TimedFault::Clog { duration, swizzle: true, .. } => Some((*at, *at + *duration)),
             TimedFault::Clog { .. }
             | TimedFault::Cut { .. }
             | TimedFault::Pause { .. }
@@ -291,7 +307,7 @@ fn n7_swizzles_affect_some_nodes_and_release_in_both_orders() {
             TimedFault::Crash { .. } => None,
         };
         // All links of one node have the same span, and no other node's.
-        let mut spans: Vec<(u64, u64)> = timed_faults.iter().filter_map(span).collect();
+        let mut spans: Vec<(Micros, Micros)> = timed_faults.iter().filter_map(span).collect();
         spans.sort_unstable();
         spans.dedup();
         sizes[spans.len()] += 1;
@@ -309,9 +325,17 @@ fn n7_swizzles_affect_some_nodes_and_release_in_both_orders() {
 
 #[test]
 fn n8_a_full_queue_loses_one_of_the_queued_messages() {
-    let clog = TimedFault::Clog { from: NODE_0, to: NODE_1, for_us: 90_000, swizzle: false };
+    let clog = TimedFault::Clog {
+        from: NODE_0,
+        to: NODE_1,
+        duration: Micros::from_millis(90),
+        swizzle: false,
+    };
     // The clog keeps the first Prepare in flight until the second is sent, which evicts it.
-    let run = trace_run(&[Fault::At(5_000, clog), prepare(2, MessageFault::Evict { victim: 0 })]);
+    let run = trace_run(&[
+        Fault::At(Micros::from_millis(5), clog),
+        prepare(2, MessageFault::Evict { victim: 0 }),
+    ]);
     assert_eq!(run.times(PREPARE_SENT).len(), 2);
     assert_eq!(run.times(PREPARE_RECEIVED), [95_000], "one of two");
     run.assert_hits(&[(Rule::LinkClogged, 2), (Rule::QueueOverflow, 1)]);
@@ -338,12 +362,12 @@ fn n8_a_queue_is_full_at_its_limit_and_not_before() {
 /// cache is read back.
 #[test]
 fn p1_process_kill_keeps_a_prefix_of_the_page_cache() {
-    let killed = |keep_permille| {
+    let killed = |keep| {
         let after = EffectName::Sync(Some(about("Prepared")));
-        trace_run(&[crash_after(1, after, CrashKind::Kill { keep_permille })])
+        trace_run(&[crash_after(1, after, CrashKind::Kill { keep })])
     };
-    let none = killed(0);
-    let all = killed(1000);
+    let none = killed(Permille::ZERO);
+    let all = killed(Permille::ALL);
     assert!(
         none.text.contains("Ready incarnation 2, 0 in doubt")
             && all.text.contains("Ready incarnation 2, 1 in doubt")
@@ -374,10 +398,13 @@ fn p2_power_cut_keeps_synced_records() {
 #[test]
 fn p3_cluster_power_cut_hits_every_node_at_once() {
     let cut = |node| {
-        let crash =
-            Crash { how: CrashKind::PowerCut(Survival::None), down_us: Some(5_000), damage: None };
+        let crash = Crash {
+            how: CrashKind::PowerCut(Survival::None),
+            down_for: Some(Micros::from_millis(5)),
+            damage: None,
+        };
         // 1 ms after the request: Prepare has arrived, and nothing is decided.
-        Fault::At(11_000, TimedFault::Crash { node: NodeId(node), crash })
+        Fault::At(Micros::from_millis(11), TimedFault::Crash { node: NodeId(node), crash })
     };
     let run = trace_run(&[cut(0), cut(1), cut(2)]);
     for node in 0..3 {
@@ -390,7 +417,10 @@ fn p3_cluster_power_cut_hits_every_node_at_once() {
 
 #[test]
 fn p4_paused_node_handles_no_input() {
-    let run = trace_run(&[Fault::At(5_000, TimedFault::Pause { node: NodeId(1), for_us: 40_000 })]);
+    let run = trace_run(&[Fault::At(
+        Micros::from_millis(5),
+        TimedFault::Pause { node: NodeId(1), duration: Micros::from_millis(40) },
+    )]);
     // 5 ms and 40 ms: what arrives in the pause is handled at its end.
     assert_eq!(run.first(PREPARE_RECEIVED), 45_000);
     assert_eq!(run.first("n2  <- n0     Prepare"), run.first(PREPARE_SENT) + BASE_US);
@@ -437,7 +467,7 @@ fn d8_failed_rename_halts_the_node_at_the_next_barrier() {
         effect_name: EffectName::Rename(Some(snapshot)),
         nth: 1,
     };
-    let full = WriteFault { error: DiskError::NoSpace, keep_permille: 0, lasts_us: 0 };
+    let full = WriteFault { error: DiskError::NoSpace, keep: Permille::ZERO, lasts: Micros::ZERO };
     let run = trace_run(&[Fault::Write(at, full)]);
     assert_eq!((run.tally.hits(Rule::WriteFailed), run.tally.boots), (1, 4), "{}", run.text);
     assert!(run.first("n1  HALT") < run.times("n1  boot")[1], "{}", run.text);
@@ -452,7 +482,7 @@ fn d9_a_slow_sync_takes_longer_and_succeeds() {
         effect_name: EffectName::Sync(Some(about("Prepared"))),
         nth: 1,
     };
-    let run = trace_run(&[Fault::Barrier(at, BarrierFault::Slow { by_us: 30_000 })]);
+    let run = trace_run(&[Fault::Barrier(at, BarrierFault::Slow { by: Micros::from_millis(30) })]);
     // 30 ms of the fault, and the 100 us of every sync.
     assert_eq!(run.first("n1  -> n0     Vote"), run.first(PREPARE_RECEIVED) + 30_100);
     assert_eq!(
@@ -472,7 +502,7 @@ fn after_every_crash_the_cluster_commits_again() {
     let again = ClientRequest {
         client: ClientId(2),
         serial: 1,
-        think_us: 200_000,
+        think_time: Micros::from_millis(200),
         ..put_on_every_node()[0].clone()
     };
     let ops: Arc<_> = again.ops.clone();

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use stormglass::commit::{Action, CommitNode, Message, Request, Response};
 use stormglass_commit_sim::workload::ClientRequest;
 use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Property};
-use stormglass_node::{Node, NodeId};
+use stormglass_node::{Micros, Node, NodeId};
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, Violation};
@@ -208,8 +208,8 @@ where
         // Longer than the run, so that c1.1 seems to be requested after everything else.
         let is_first_request =
             matches!(seen.fact, Fact::Client(ClientFact::Asked { id: C1_1, .. }));
-        let shift_us = if is_first_request { 10_000_000 } else { 0 };
-        self.0.check(&Observation { at_us: seen.at_us + shift_us, ..*seen })
+        let shift = if is_first_request { Micros::from_secs(10) } else { Micros::ZERO };
+        self.0.check(&Observation { at: seen.at + shift, ..*seen })
     }
 }
 

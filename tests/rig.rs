@@ -7,7 +7,7 @@ use std::sync::Arc;
 use stormglass::commit::{Action, CommitNode, Key, Op};
 use stormglass_commit_sim::workload::ClientRequest;
 use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
-use stormglass_node::{DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
+use stormglass_node::{DiskOp, Effect, Label, Micros, Node, NodeId, RequestId, Subject};
 use stormglass_sim::chooser::Scripted;
 use stormglass_sim::fault::Fault;
 use stormglass_sim::plan::Plan;
@@ -79,7 +79,7 @@ pub(crate) fn client_request(ops: &[Op]) -> ClientRequest {
         coordinator: NodeId(0),
         ops,
         // The nodes have booted by then, and are ready for requests.
-        think_us: 10_000,
+        think_time: Micros::from_millis(10),
         stubborn: false,
     }
 }

@@ -7,9 +7,10 @@ use stormglass::commit::{
 };
 use stormglass_commit_sim::workload::ClientRequest;
 use stormglass_node::{
-    About, Boot, DiskError, DiskOp, Effect, Incarnation, Input, Node, NodeId, Outbox, RequestId,
-    Subject, Time,
+    About, Boot, DiskError, DiskOp, Effect, Incarnation, Input, Micros, Node, NodeId, Outbox,
+    RequestId, Subject, Time,
 };
+use stormglass_sim::Permille;
 use stormglass_sim::disk::{Disk, Survival};
 use stormglass_sim::fault::{
     Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault, WriteFault,
@@ -31,7 +32,11 @@ fn power_cut(node: u16, effect_name: EffectName, survival: Survival) -> Fault {
     let at = EffectAt { node: NodeId(node), incarnation: 1, effect_name, nth: 1 };
     Fault::Crash(
         at,
-        Crash { how: CrashKind::PowerCut(survival), down_us: Some(20_000), damage: None },
+        Crash {
+            how: CrashKind::PowerCut(survival),
+            down_for: Some(Micros::from_millis(20)),
+            damage: None,
+        },
     )
 }
 
@@ -41,13 +46,10 @@ fn lose(from: u16, to: u16, kind: &'static str, nth: u32) -> Fault {
     Fault::Message(MessageAt { from, to, about: about(kind), nth }, MessageFault::Lose)
 }
 
-fn delay(from: u16, to: u16, kind: &'static str, by_us: u64) -> Fault {
+fn delay(from: u16, to: u16, kind: &'static str, by: Micros) -> Fault {
     let from = Endpoint::Node(NodeId(from));
     let to = Endpoint::Node(NodeId(to));
-    Fault::Message(
-        MessageAt { from, to, about: about(kind), nth: 1 },
-        MessageFault::Delay { by_us },
-    )
+    Fault::Message(MessageAt { from, to, about: about(kind), nth: 1 }, MessageFault::Delay { by })
 }
 
 #[test]
@@ -120,7 +122,7 @@ fn a_duplicate_commit_changes_nothing() {
     let from = Endpoint::Node(NodeId(0));
     let to = Endpoint::Node(NodeId(1));
     // Long after the Ack, when the coordinator has forgotten the transaction.
-    let again = MessageFault::Duplicate { after_us: 100_000 };
+    let again = MessageFault::Duplicate { after: Micros::from_millis(100) };
     let fault = Fault::Message(MessageAt { from, to, about: about("Commit"), nth: 1 }, again);
     let counts = run_clean(plan(2), vec![client_request(&[put(0), put(1)])], &[fault]);
     assert_eq!((counts.written["Committed"], counts.sent["Ack"]), (1, 2));
@@ -132,8 +134,11 @@ fn a_duplicate_commit_changes_nothing() {
 /// 3. n2's vote arrives, and all commit.
 #[test]
 fn inquiry_while_votes_are_collected_is_not_answered_with_aborted() {
-    let kill =
-        Crash { how: CrashKind::Kill { keep_permille: 1000 }, down_us: Some(5_000), damage: None };
+    let kill = Crash {
+        how: CrashKind::Kill { keep: Permille::ALL },
+        down_for: Some(Micros::from_millis(5)),
+        damage: None,
+    };
     let voted = EffectAt {
         node: NodeId(1),
         incarnation: 1,
@@ -142,7 +147,7 @@ fn inquiry_while_votes_are_collected_is_not_answered_with_aborted() {
     };
     // n1 is down for 5 ms, so it inquires while the vote of n2 is under way. That takes 40 ms, less
     // than the vote timeout of 150 ms.
-    let faults = [Fault::Crash(voted, kill), delay(2, 0, "Vote", 40_000)];
+    let faults = [Fault::Crash(voted, kill), delay(2, 0, "Vote", Micros::from_millis(40))];
     let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &faults);
     assert_eq!(counts.answered, ["Committed"]);
     assert!(counts.sent["Inquire"] >= 1 && !counts.sent.contains_key("Abort"));
@@ -159,7 +164,10 @@ fn yes_vote_survives_a_second_crash_during_recovery() {
         let scratch = EffectName::Append(About { kind: "Snapshot", subject: None });
         let at = EffectAt { node: NodeId(1), incarnation: 2, effect_name: scratch, nth: 1 };
         let how = CrashKind::PowerCut(survival);
-        [first, Fault::Crash(at, Crash { how, down_us: Some(5_000), damage: None })]
+        [
+            first,
+            Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(5)), damage: None }),
+        ]
     });
     for faults in twice {
         let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &faults);
@@ -180,12 +188,12 @@ fn prepared_record_followed_by_an_unrelated_record_is_recovered() {
         client: ClientId(2),
         coordinator: NodeId(1),
         // 10 ms after c1.1: that is prepared by then, and its Commit is delayed by 60 ms.
-        think_us: 20_000,
+        think_time: Micros::from_millis(20),
         ..client_request(&[other])
     };
     let c2_1 = RequestId { client: 2, serial: 1, attempt: 0 };
     let power_loss = power_cut(1, EffectName::Reply(c2_1), Survival::None);
-    let faults = [delay(0, 1, "Commit", 60_000), power_loss];
+    let faults = [delay(0, 1, "Commit", Micros::from_millis(60)), power_loss];
     let plan = Plan { clients: 2, ..plan(2) };
     let counts = run_clean(plan, vec![client_request(&[put(0), put(1)]), second_request], &faults);
     assert_eq!((counts.answered.as_slice(), counts.written["Committed"]), (&["Committed"][..], 1));
@@ -203,7 +211,11 @@ fn full_disk_aborts_the_transaction_and_the_node_restarts() {
         nth: 1,
     };
     // For 60 ms, so that the disk is still full when the node boots after its halt.
-    let full = WriteFault { error: DiskError::NoSpace, keep_permille: 300, lasts_us: 60_000 };
+    let full = WriteFault {
+        error: DiskError::NoSpace,
+        keep: Permille::new(300).expect("at most 1000"),
+        lasts: Micros::from_millis(60),
+    };
     let counts = run_clean(
         plan(3),
         vec![client_request(&[put(0), put(1), put(2)])],
@@ -219,7 +231,7 @@ fn full_disk_aborts_the_transaction_and_the_node_restarts() {
 fn prepare_after_the_abort_takes_no_locks() {
     // The first Prepare arrives long after the timeout of 150 ms, and the repeated one is lost: n1
     // learns of the transaction when it is over.
-    let faults = [delay(0, 1, "Prepare", 400_000), lose(0, 1, "Prepare", 2)];
+    let faults = [delay(0, 1, "Prepare", Micros::from_millis(400)), lose(0, 1, "Prepare", 2)];
     let counts = run_clean(plan(3), vec![client_request(&[put(0), put(1), put(2)])], &faults);
     assert_eq!(counts.answered, ["Aborted"]);
     assert_eq!(counts.written["Prepared"], 1, "n2's");
@@ -233,13 +245,14 @@ fn duplicate_of_an_old_commit_does_not_overwrite_a_newer_value() {
     let from = Endpoint::Node(NodeId(0));
     let to = Endpoint::Node(NodeId(1));
     // The client sends c1.2 10 ms after the answer to c1.1, so it is long committed by then.
-    let again = MessageFault::Duplicate { after_us: 150_000 };
+    let again = MessageFault::Duplicate { after: Micros::from_millis(150) };
     let copy = Fault::Message(MessageAt { from, to, about: about("Commit"), nth: 1 }, again);
     // The second Ack of c1.1 is the one for the copy.
     let acked = EffectName::Send(about("Ack"), NodeId(0));
     let at = EffectAt { node: NodeId(1), incarnation: 1, effect_name: acked, nth: 2 };
     let how = CrashKind::PowerCut(Survival::None);
-    let power_loss = Fault::Crash(at, Crash { how, down_us: Some(5_000), damage: None });
+    let power_loss =
+        Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(5)), damage: None });
     let eight = [0, 1].map(|node| op(node, Action::Put(8)));
     let second = ClientRequest { serial: 2, ..client_request(&eight) };
     let counts =
@@ -253,7 +266,7 @@ fn duplicate_of_an_old_commit_does_not_overwrite_a_newer_value() {
 #[test]
 fn late_yes_vote_is_answered_with_abort() {
     // Twice the vote timeout of 150 ms.
-    let late = [1, 2].map(|node| delay(node, 0, "Vote", 300_000));
+    let late = [1, 2].map(|node| delay(node, 0, "Vote", Micros::from_millis(300)));
     // The votes for the repeated Prepare would arrive in time.
     let resent = [1, 2].map(|node| lose(node, 0, "Vote", 2));
     let faults = [late, resent].concat();

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 use stormglass::commit::{Action, Key, Op};
-use stormglass_node::{About, DiskError, NodeId, RequestId, Subject};
+use stormglass_node::{About, DiskError, Micros, NodeId, RequestId, Subject};
 
 use stormglass_commit_sim::{Commit, Txn};
 use stormglass_sim::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
@@ -16,6 +16,7 @@ use stormglass_sim::fault::{
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::schedule::{Expectation, Schedule};
 use stormglass_sim::workload::{ClientId, PlannedRequest};
+use stormglass_sim::{Permille, Ppm};
 
 const PROTOCOL: Commit = Commit;
 
@@ -48,13 +49,13 @@ fn end() -> impl Strategy<Value = Endpoint> {
     ]
 }
 
-fn us() -> impl Strategy<Value = u64> {
+fn time() -> impl Strategy<Value = Micros> {
     // Up to 100 s, with any number of decimals.
-    0u64..100_000_000
+    (0u64..100_000_000).prop_map(Micros)
 }
 
-fn permille() -> impl Strategy<Value = u16> {
-    0u16..=1000
+fn permille() -> impl Strategy<Value = Permille> {
+    (0u16..=1000).prop_map(|n| Permille::new(n).expect("at most 1000"))
 }
 
 fn barrier() -> impl Strategy<Value = EffectName> {
@@ -91,8 +92,8 @@ fn at(effect_name: impl Strategy<Value = EffectName>) -> impl Strategy<Value = E
 fn message_fault() -> impl Strategy<Value = MessageFault> {
     prop_oneof![
         Just(MessageFault::Lose),
-        us().prop_map(|after_us| MessageFault::Duplicate { after_us }),
-        us().prop_map(|by_us| MessageFault::Delay { by_us }),
+        time().prop_map(|after| MessageFault::Duplicate { after }),
+        time().prop_map(|by| MessageFault::Delay { by }),
         any::<u32>().prop_map(|bit| MessageFault::Flip { bit }),
         (0u32..9).prop_map(|victim| MessageFault::Evict { victim }),
     ]
@@ -121,43 +122,43 @@ fn survival() -> impl Strategy<Value = Survival> {
             how,
             hole
         }),
-        (any::<u64>(), permille(), any::<bool>(), holes()).prop_map(
-            |(key, keep_permille, tear, holes)| {
-                Survival::Subset { key, keep_permille, tear, holes }
-            }
-        ),
+        (any::<u64>(), permille(), any::<bool>(), holes())
+            .prop_map(|(key, keep, tear, holes)| { Survival::Subset { key, keep, tear, holes } }),
     ]
 }
 
 fn crash() -> impl Strategy<Value = Crash> {
     let how = prop_oneof![
-        permille().prop_map(|keep_permille| CrashKind::Kill { keep_permille }),
+        permille().prop_map(|keep| CrashKind::Kill { keep }),
         survival().prop_map(CrashKind::PowerCut),
     ];
     let kind = prop_oneof![
         (0u8..8).prop_map(DamageKind::FlippedBit),
         Just(DamageKind::ZeroedSector),
-        permille().prop_map(|meant_permille| DamageKind::WrongPlace { meant_permille }),
+        permille().prop_map(|meant| DamageKind::WrongPlace { meant }),
         Just(DamageKind::NeverWritten),
     ];
     let role = prop::sample::select(vec![FileRole::Wal, FileRole::Snapshot, FileRole::Scratch]);
-    let damage =
-        (role, 0u32..3, permille(), kind).prop_map(|(role, nth_newest, at_permille, kind)| {
-            Damage { role, nth_newest, at_permille, kind }
-        });
-    (how, prop::option::of(us()), prop::option::of(damage))
-        .prop_map(|(how, down_us, damage)| Crash { how, down_us, damage })
+    let damage = (role, 0u32..3, permille(), kind)
+        .prop_map(|(role, nth_newest, at, kind)| Damage { role, nth_newest, at, kind });
+    (how, prop::option::of(time()), prop::option::of(damage))
+        .prop_map(|(how, down_for, damage)| Crash { how, down_for, damage })
 }
 
 fn timed_fault() -> impl Strategy<Value = TimedFault> {
     // A side may be empty: all endpoints may be on the other side of a random partition.
     let ends = || prop::collection::vec(end(), 0..4);
     prop_oneof![
-        (ends(), ends(), us()).prop_map(|(from, to, for_us)| TimedFault::Cut { from, to, for_us }),
-        (end(), end(), us(), any::<bool>())
-            .prop_map(|(from, to, for_us, swizzle)| TimedFault::Clog { from, to, for_us, swizzle }),
-        (node(), us()).prop_map(|(node, for_us)| TimedFault::Pause { node, for_us }),
-        (node(), us()).prop_map(|(node, by_us)| TimedFault::ClockJump { node, by_us }),
+        (ends(), ends(), time()).prop_map(|(from, to, duration)| TimedFault::Cut {
+            from,
+            to,
+            duration
+        }),
+        (end(), end(), time(), any::<bool>()).prop_map(|(from, to, duration, swizzle)| {
+            TimedFault::Clog { from, to, duration, swizzle }
+        }),
+        (node(), time()).prop_map(|(node, duration)| TimedFault::Pause { node, duration }),
+        (node(), time()).prop_map(|(node, by)| TimedFault::ClockJump { node, by }),
         (node(), crash()).prop_map(|(node, crash)| TimedFault::Crash { node, crash }),
     ]
 }
@@ -166,7 +167,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     let error = || prop::sample::select(vec![DiskError::Io, DiskError::NoSpace]);
     let barrier_fault = prop_oneof![
         error().prop_map(BarrierFault::Fail),
-        us().prop_map(|by_us| BarrierFault::Slow { by_us }),
+        time().prop_map(|by| BarrierFault::Slow { by }),
         Just(BarrierFault::Lie),
     ];
     prop_oneof![
@@ -178,17 +179,19 @@ fn fault() -> impl Strategy<Value = Fault> {
             }),
         (at(effect_name()), crash()).prop_map(|(at, crash)| Fault::Crash(at, crash)),
         (at(barrier()), barrier_fault).prop_map(|(at, fault)| Fault::Barrier(at, fault)),
-        (at(write()), error(), permille(), us()).prop_map(
-            |(at, error, keep_permille, lasts_us)| {
-                Fault::Write(at, WriteFault { error, keep_permille, lasts_us })
+        (at(write()), error(), permille(), time()).prop_map(|(at, error, keep, lasts)| {
+            Fault::Write(at, WriteFault { error, keep, lasts })
+        }),
+        (node(), 1u32..4, time(), -100_000i32..=100_000).prop_map(
+            |(node, incarnation, offset, drift)| {
+                Fault::Skew {
+                    node,
+                    incarnation,
+                    skew: Skew { offset, drift: Ppm::new(drift).expect("at most a tenth") },
+                }
             }
         ),
-        (node(), 1u32..4, us(), -100_000i32..=100_000).prop_map(
-            |(node, incarnation, offset_us, drift_ppm)| {
-                Fault::Skew { node, incarnation, skew: Skew { offset_us, drift_ppm } }
-            }
-        ),
-        (us(), timed_fault()).prop_map(|(at_us, timed_fault)| Fault::At(at_us, timed_fault)),
+        (time(), timed_fault()).prop_map(|(at, timed_fault)| Fault::At(at, timed_fault)),
     ]
 }
 
@@ -212,8 +215,9 @@ fn schedule() -> impl Strategy<Value = Schedule<Txn>> {
         Just(Expectation::Violation("AC1 DecisionsAgree".into())),
     ];
     let note = prop::collection::vec("([a-z]{1,5} #?){0,5}[a-z.]{1,5}", 0..3);
-    let requests = prop::collection::vec((node(), us(), txn()), 0..4);
-    let timing = (prop::option::of(any::<u64>()), us(), us(), 1..1_000_000u64);
+    let requests = prop::collection::vec((node(), time(), txn()), 0..4);
+    let reboot_time = (1..1_000_000u64).prop_map(Micros);
+    let timing = (prop::option::of(any::<u64>()), time(), time(), reboot_time);
     let faults = prop::collection::vec(fault(), 0..8);
     (
         expectation,
@@ -229,7 +233,7 @@ fn schedule() -> impl Strategy<Value = Schedule<Txn>> {
                 expectation,
                 note,
                 requests,
-                (key, low, more, reboot_us),
+                (key, low, more, reboot_time),
                 permanently_down,
                 encode_messages,
                 faults,
@@ -237,24 +241,24 @@ fn schedule() -> impl Strategy<Value = Schedule<Txn>> {
                 let base = Plan::base(3, 2);
                 let timing = Timing {
                     key,
-                    latency_us: (low, low + more),
-                    tail_us: more,
-                    reboot_us,
+                    latency: (low, low + more),
+                    latency_tail: more,
+                    reboot_time,
                     ..base.timing
                 };
                 let plan = Plan {
                     timing,
                     permanently_down,
                     encode_messages,
-                    fault_phase_us: 1 + low,
-                    log_bytes: 1 + more,
+                    fault_phase: Micros(1) + low,
+                    log_bytes: 1 + more.0,
                     ..base
                 };
-                let planned = |(at, (node, after_us, request))| {
+                let planned = |(at, (node, after, request))| {
                     let at = u32::try_from(at).expect("few");
                     let id =
                         RequestId { client: u64::from(1 + at % 2), serial: 1 + at, attempt: 0 };
-                    PlannedRequest { id, node, after_us, request }
+                    PlannedRequest { id, node, after, request }
                 };
                 let requests = requests.into_iter().enumerate().map(planned).collect();
                 Schedule { note, expectation, plan, requests, faults }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use stormglass::commit::{Action, CommitNode, Config, Key, Op, Request};
 use stormglass_commit_sim::{Clients, Commit, Txn};
-use stormglass_node::{NodeId, RequestId};
+use stormglass_node::{Micros, NodeId, RequestId};
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
 use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, RunFact, Violation};
@@ -56,14 +56,14 @@ fn fault_free_schedule(count: u32) -> Schedule<Txn> {
         requests.push(PlannedRequest {
             id: RequestId { client: nth.into(), serial: 1, attempt: 0 },
             node: NodeId(0),
-            after_us: 100_000 * u64::from(nth),
+            after: Micros::from_millis(100) * u64::from(nth),
             request: Txn { ops: Arc::from([put]), stubborn: false },
         });
     }
     let mut plan = recorded.plan;
     plan.nodes = 2;
     plan.clients = count;
-    plan.fault_phase_us = 1_000_000;
+    plan.fault_phase = Micros::from_secs(1);
     // Base timing and no faults, so that only the requests matter.
     plan.timing = Default::default();
     plan.permanently_down = Vec::new();
@@ -132,8 +132,8 @@ fn two_requests_are_merged_when_neither_can_be_removed() {
 #[derive(Clone, Default)]
 struct FewFastRequests {
     asked: BTreeSet<RequestId>,
-    /// With the time of the request, in microseconds.
-    waiting: Vec<(RequestId, u64)>,
+    /// With the time of the request.
+    waiting: Vec<(RequestId, Micros)>,
 }
 
 impl Checker<CommitNode> for FewFastRequests {
@@ -142,12 +142,13 @@ impl Checker<CommitNode> for FewFastRequests {
             observation.fact
         {
             self.asked.insert(*id);
-            self.waiting.push((*id, observation.at_us));
+            self.waiting.push((*id, observation.at));
         }
         if let Fact::Client(ClientFact::Answered { id, .. }) = observation.fact {
             self.waiting.retain(|(asked, _)| asked != id);
         }
-        let slow = self.waiting.iter().any(|(_, at_us)| observation.at_us > at_us + 100_000);
+        let slow =
+            self.waiting.iter().any(|(_, at)| observation.at > *at + Micros::from_millis(100));
         if self.asked.len() < 6 && !slow {
             Ok(())
         } else {

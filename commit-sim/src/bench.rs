@@ -32,19 +32,19 @@ struct RoundRobinClient {
     put_keys: [Key; 16],
     /// Keys that never have a value, for the No votes.
     empty_keys: [Key; 16],
-    /// When the client sends the present request again; `u64::MAX` once all are decided.
-    due_us: u64,
-    /// Whether a timer is set. One is enough, as it never rings after `due_us`.
+    /// When the client sends the present request again; `Micros::MAX` once all are decided.
+    due_at: Micros,
+    /// Whether a timer is set. One is enough, as it never rings after `due_at`.
     timer_set: bool,
     committed: u64,
     aborted: u64,
-    last_answer_us: u64,
+    last_answer_at: Micros,
 }
 
-/// How long the client waits before it sends a request again, in microseconds.
+/// How long the client waits before it sends a request again.
 // More than a round trip with one repetition, so a commit without a loss never causes a second
 // request.
-const RETRY_AFTER_US: u64 = 400_000;
+const RETRY_AFTER: Micros = Micros::from_millis(400);
 
 /// The only client.
 const CLIENT: ClientId = ClientId(1);
@@ -62,33 +62,33 @@ impl RoundRobinClient {
             key,
             put_keys: keys("k"),
             empty_keys: keys("empty"),
-            due_us: 0,
+            due_at: Micros::ZERO,
             timer_set: false,
             committed: 0,
             aborted: 0,
-            last_answer_us: 0,
+            last_answer_at: Micros::ZERO,
         }
     }
 
-    fn start_next<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
+    fn start_next<N: TransactionNode>(&mut self, now: Micros, actions: &mut ClientActions<N>) {
         let Some(remaining) = self.remaining.checked_sub(1) else {
-            self.due_us = u64::MAX;
+            self.due_at = Micros::MAX;
             return;
         };
         self.remaining = remaining;
         self.serial += 1;
-        self.send_request(now_us, actions);
+        self.send_request(now, actions);
     }
 
     fn set_timer<N: TransactionNode>(&mut self, actions: &mut ClientActions<N>) {
         if !std::mem::replace(&mut self.timer_set, true) {
-            actions.set_timer(self.due_us, CLIENT);
+            actions.set_timer(self.due_at, CLIENT);
         }
     }
 
     /// Sends the present request, perhaps again: the client's links lose messages, too.
-    fn send_request<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
-        self.due_us = now_us + RETRY_AFTER_US;
+    fn send_request<N: TransactionNode>(&mut self, now: Micros, actions: &mut ClientActions<N>) {
+        self.due_at = now + RETRY_AFTER;
         self.set_timer(actions);
         let id = RequestId { client: CLIENT.into(), serial: self.serial, attempt: 0 };
         // Serials start at 1, so the first coordinator is n0.
@@ -121,16 +121,16 @@ fn keys(prefix: &str) -> [Key; 16] {
 }
 
 impl<N: TransactionNode> Workload<N> for RoundRobinClient {
-    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
+    fn on(&mut self, now: Micros, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
         match event {
             // Nodes answer once they have booted, which takes two barriers.
-            ClientEvent::Start => actions.set_timer(5_000, CLIENT),
-            ClientEvent::Timer { .. } if self.serial == 0 => self.start_next(now_us, actions),
+            ClientEvent::Start => actions.set_timer(Micros::from_millis(5), CLIENT),
+            ClientEvent::Timer { .. } if self.serial == 0 => self.start_next(now, actions),
             ClientEvent::Timer { .. } => {
                 self.timer_set = false;
-                match self.due_us {
-                    u64::MAX => {}
-                    due_us if now_us >= due_us => self.send_request(now_us, actions),
+                match self.due_at {
+                    Micros::MAX => {}
+                    due_at if now >= due_at => self.send_request(now, actions),
                     _ => self.set_timer(actions),
                 }
             }
@@ -143,8 +143,8 @@ impl<N: TransactionNode> Workload<N> for RoundRobinClient {
                     // Still being decided; the timer asks again.
                     Outcome::Unknown => return,
                 }
-                self.last_answer_us = now_us;
-                self.start_next(now_us, actions);
+                self.last_answer_at = now;
+                self.start_next(now, actions);
             }
             ClientEvent::Healed | ClientEvent::Probe => {}
         }
@@ -163,21 +163,21 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
     let mut rng = Rng::new(seed);
     let timing = Timing {
         key: Some(rng.key()),
-        latency_us: (1_000, 10_000),
+        latency: (Micros::from_millis(1), Micros::from_millis(10)),
         // No long tail and no delay of the client: the result measures the protocol, not the links.
-        tail_us: 0,
-        client_us: (0, 0),
-        sync_us: (100, 500),
-        reboot_us: 1,
+        latency_tail: Micros::ZERO,
+        client_latency: (Micros::ZERO, Micros::ZERO),
+        sync_time: (Micros(100), Micros(500)),
+        reboot_time: Micros(1),
     };
-    // Long enough for every transaction to time out: 5 s for each, in microseconds.
-    let fault_phase_us = 5_000_000 * u64::from(bench.txns);
+    // Long enough for every transaction to time out: 5 s for each.
+    let fault_phase = Micros::from_secs(5) * u64::from(bench.txns);
     let plan = Plan {
         nodes: bench.nodes,
         clients: 1,
         timing,
-        fault_phase_us,
-        recovery_timeout_us: 0,
+        fault_phase,
+        recovery_timeout: Micros::ZERO,
         // Large, so that compactions cost little of the measured time.
         log_bytes: 1 << 20,
         permanently_down: Vec::new(),
@@ -185,7 +185,7 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
     };
     let rates = Rates { lose: bench.lose, ..Rates::default() };
     let config = Config {
-        vote_timeout: Micros::from_millis(2_000),
+        vote_timeout: Micros::from_secs(2),
         retry_first: Micros::from_millis(50),
         retry_max: Micros::from_millis(50),
         ..Commit.config(&plan)
@@ -210,6 +210,6 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
         outcome,
         committed: clients.committed,
         aborted: clients.aborted,
-        virtual_us: clients.last_answer_us,
+        virtual_time: clients.last_answer_at,
     }
 }

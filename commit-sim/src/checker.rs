@@ -32,7 +32,7 @@ use stormglass::commit::{
     Body, Decision, InquiryReply, Message, Op, Outcome, RecordHeader, RecordKind, RecordView,
     Refusal, Request, Response, TxId, Vote,
 };
-use stormglass_node::{DiskOp, Effect, FileId, Input, NodeId, RequestId, wal};
+use stormglass_node::{DiskOp, Effect, FileId, Input, Micros, NodeId, RequestId, wal};
 
 use self::coverage::Coverage;
 use self::fault_free::FaultFree;
@@ -119,7 +119,7 @@ where
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
         let node = observation.node;
         let disk = observation.disk;
-        let at_us = observation.at_us;
+        let at = observation.at;
         // No property of the protocol can hold once durable records are lost.
         if self.recovery.has_undetectable_loss() {
             return Ok(());
@@ -128,14 +128,14 @@ where
             Fact::Effect(effect, bytes) => match effect {
                 Effect::Disk(op) => {
                     self.write_ahead.check_effect(node)?;
-                    self.on_disk_op(at_us, node, op, bytes, disk)
+                    self.on_disk_op(at, node, op, bytes, disk)
                 }
                 Effect::Send { to, message } => {
                     self.write_ahead.check_effect(node)?;
                     if !self.check_boot(node, disk)? {
                         return Ok(());
                     }
-                    self.on_message_sent(at_us, node, *to, message)
+                    self.on_message_sent(at, node, *to, message)
                 }
                 Effect::Reply { id, response } => {
                     self.write_ahead.check_effect(node)?;
@@ -182,7 +182,7 @@ where
                 Ok(())
             }
             Fact::Run(RunFact::Healed { .. }) => {
-                self.model.heal(at_us);
+                self.model.heal(at);
                 Ok(())
             }
             Fact::Client(ClientFact::Asked { id, request }) => {
@@ -190,19 +190,19 @@ where
                     Request::Transact { ops, .. } => Some(ops),
                     Request::Outcome { .. } => None,
                 };
-                self.model.ask(at_us, *id, ops);
+                self.model.ask(at, *id, ops);
                 Ok(())
             }
             Fact::Client(ClientFact::Answered { id, response }) => {
                 match response.outcome {
                     Outcome::Unknown => self.coverage.on_unknown(),
-                    Outcome::Committed { .. } => self.model.answer_committed(at_us, *id),
+                    Outcome::Committed { .. } => self.model.answer_committed(at, *id),
                     // Only committed requests have a place in the order of real time.
                     Outcome::Aborted { .. } => {}
                 }
                 Ok(())
             }
-            Fact::Run(RunFact::Quiesced { quiet, files }) => self.on_quiesced(at_us, *quiet, files),
+            Fact::Run(RunFact::Quiesced { quiet, files }) => self.on_quiesced(at, *quiet, files),
             Fact::Run(RunFact::Ended) => self.on_ended(),
             Fact::Fault(_) | Fact::Lost { .. } => {
                 self.fault_free.on_fault();
@@ -225,7 +225,7 @@ impl AtomicCommitChecker {
     #[inline]
     fn on_disk_op(
         &mut self,
-        at_us: u64,
+        at: Micros,
         node: NodeId,
         op: &DiskOp,
         bytes: &[u8],
@@ -237,7 +237,7 @@ impl AtomicCommitChecker {
                     // Either the checks have stopped, or the record is a segment's header.
                     return Ok(());
                 }
-                self.on_append(at_us, node, *file, bytes, disk)
+                self.on_append(at, node, *file, bytes, disk)
             }
             DiskOp::Append { file: FileId::Scratch, .. } => {
                 // After the boot check this is a compaction; before, the boot's snapshot.
@@ -264,7 +264,7 @@ impl AtomicCommitChecker {
     /// A record is about to be appended to `file`.
     fn on_append(
         &mut self,
-        at_us: u64,
+        at: Micros,
         node: NodeId,
         file: FileId,
         bytes: &[u8],
@@ -288,16 +288,14 @@ impl AtomicCommitChecker {
             }
             RecordKind::Commit => {
                 let ops = self.read_part(node, &view)?;
-                self.on_commit_record(at_us, node, record, tx, ops)
+                self.on_commit_record(at, node, record, tx, ops)
             }
             RecordKind::Committed => {
-                self.on_outcome_record(at_us, node, record, tx, Decision::Committed)
+                self.on_outcome_record(at, node, record, tx, Decision::Committed)
             }
-            RecordKind::Aborted => {
-                self.on_outcome_record(at_us, node, record, tx, Decision::Aborted)
-            }
+            RecordKind::Aborted => self.on_outcome_record(at, node, record, tx, Decision::Aborted),
             RecordKind::End => {
-                liveness::check_forgotten_in_time(at_us, tx, &self.model)?;
+                liveness::check_forgotten_in_time(at, tx, &self.model)?;
                 write_ahead::check_end(self.model.transaction(tx))?;
                 self.model.append_end(tx);
                 Ok(())
@@ -329,7 +327,7 @@ impl AtomicCommitChecker {
 
     fn on_commit_record(
         &mut self,
-        at_us: u64,
+        at: Micros,
         node: NodeId,
         record: usize,
         tx: TxId,
@@ -342,19 +340,19 @@ impl AtomicCommitChecker {
         write_ahead::check_not_aborted(node, tx_state)?;
         decisions::check_votes(node, tx_state)?;
         self.isolation.on_commit(node, record, tx, ops);
-        self.model.append_commit(at_us, tx);
+        self.model.append_commit(at, tx);
         Ok(())
     }
 
     fn on_outcome_record(
         &mut self,
-        at_us: u64,
+        at: Micros,
         node: NodeId,
         record: usize,
         tx: TxId,
         decision: Decision,
     ) -> Result<(), Violation> {
-        self.liveness.check_decided_in_time(at_us, node, tx, &self.model)?;
+        self.liveness.check_decided_in_time(at, node, tx, &self.model)?;
         decisions::check_outcome_record(node, self.model.transaction(tx), decision)?;
         self.isolation.on_outcome(node, record, tx, decision);
         self.model.append_outcome(node, tx, decision);
@@ -480,7 +478,7 @@ impl AtomicCommitChecker {
 impl AtomicCommitChecker {
     fn on_message_sent(
         &mut self,
-        at_us: u64,
+        at: Micros,
         node: NodeId,
         to: NodeId,
         message: &Message,
@@ -488,7 +486,7 @@ impl AtomicCommitChecker {
         let tx = message.tx;
         match &message.body {
             Body::Prepare { part, .. } => {
-                self.model.send_prepare(at_us, tx, message.request, part.participants());
+                self.model.send_prepare(at, tx, message.request, part.participants());
                 Ok(())
             }
             Body::Vote(Vote::Yes { reads, .. }) => {
@@ -596,11 +594,11 @@ impl AtomicCommitChecker {
 impl AtomicCommitChecker {
     fn on_quiesced(
         &mut self,
-        at_us: u64,
+        at: Micros,
         quiet: bool,
         files: &[(NodeId, FileId, u64)],
     ) -> Result<(), Violation> {
-        let justified = self.liveness.check_quiesced(at_us, quiet, &self.model)?;
+        let justified = self.liveness.check_quiesced(at, quiet, &self.model)?;
         self.coverage.on_justified_blocking(justified);
         // A permanently down node may hold up decisions and answers, and with them half a transfer.
         if quiet && !self.model.has_permanently_down_nodes() {

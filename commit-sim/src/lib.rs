@@ -27,11 +27,11 @@ use stormglass_sim::workload::PlannedRequest;
 #[derive(Clone, Copy, Debug)]
 pub struct Commit;
 
-/// How long a coordinator waits for votes in the simulator, in microseconds.
+/// How long a coordinator waits for votes in the simulator.
 // Many round trips of the base timing: without a fault, all votes arrive in time.
-pub const VOTE_TIMEOUT_US: u64 = 150_000;
-/// First and longest period between repetitions of a message, in microseconds.
-pub const RETRY_US: (u64, u64) = (50_000, 100_000);
+pub const VOTE_TIMEOUT: Micros = Micros::from_millis(150);
+/// First and longest period between repetitions of a message.
+pub const RETRY: (Micros, Micros) = (Micros::from_millis(50), Micros::from_millis(100));
 
 /// How many decided requests of a client a coordinator remembers in the simulator: so few that
 /// every run evicts requests of a client that does not acknowledge outcomes.
@@ -85,9 +85,9 @@ impl Protocol for Commit {
 
     fn config(&self, plan: &Plan) -> Config {
         Config {
-            vote_timeout: Micros(VOTE_TIMEOUT_US),
-            retry_first: Micros(RETRY_US.0),
-            retry_max: Micros(RETRY_US.1),
+            vote_timeout: VOTE_TIMEOUT,
+            retry_first: RETRY.0,
+            retry_max: RETRY.1,
             requests_kept: DEDUP_ENTRIES_KEPT,
             compact_at_bytes: plan.log_bytes,
             ..Config::new((0..plan.nodes).map(NodeId))

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use stormglass::commit::{
     AbortReason, Action, Age, Key, Op, Outcome, Request, RequestNumber, Response,
 };
-use stormglass_node::{Incarnation, Node, NodeId, RequestId};
+use stormglass_node::{Incarnation, Micros, Node, NodeId, RequestId};
 
-use super::VOTE_TIMEOUT_US;
+use super::VOTE_TIMEOUT;
 use super::txn::Txn;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
@@ -31,8 +31,8 @@ pub struct ClientRequest {
     pub coordinator: NodeId,
     /// The operations, in the client's order.
     pub ops: Arc<[Op]>,
-    /// How long the client waits after the end of its previous request, in microseconds.
-    pub think_us: u64,
+    /// How long the client waits after the end of its previous request.
+    pub think_time: Micros,
     /// How the client retries, in turn: if set, it first sends the same request again and then asks
     /// for the outcome. Otherwise it first asks for the outcome.
     pub stubborn: bool,
@@ -61,9 +61,9 @@ struct Client {
     /// The incarnation that the present attempt is addressed to.
     addressed_incarnation: Incarnation,
     /// When the first attempt at the present request began: its age in lock conflicts.
-    first_attempt_us: u64,
+    first_attempt_at: Micros,
     /// When the present stage ends. A timer that rings earlier is stale.
-    due_us: u64,
+    due_at: Micros,
     stage: Stage,
     /// Retries of the present attempt.
     retries: u32,
@@ -84,13 +84,13 @@ const ATTEMPTS_MAX: u16 = 12;
 /// Retries of an attempt before a client gives up, once the faults have ended: its coordinator may
 /// be permanently down.
 const RETRIES_AFTER_HEAL_MAX: u32 = 8;
-/// How long a client waits before it retries, in microseconds.
+/// How long a client waits before it retries.
 // A coordinator that misses a vote decides at its own timeout, before the client asks again.
-const RETRY_AFTER_US: u64 = 2 * VOTE_TIMEOUT_US;
+const RETRY_AFTER: Micros = Micros(2 * VOTE_TIMEOUT.0);
 /// The bound of the debit of each transfer.
 const ACCOUNT_MIN: i64 = -60;
 
-/// Draws the requests of a run and sets `plan.recovery_timeout_us`.
+/// Draws the requests of a run and sets `plan.recovery_timeout`.
 pub(super) fn draw_requests(
     setup: &Setup,
     plan: &mut Plan,
@@ -98,24 +98,24 @@ pub(super) fn draw_requests(
 ) -> Vec<stormglass_sim::workload::PlannedRequest<Txn>> {
     let count = setup.txns.unwrap_or_else(|| u32::try_from(rng.between(16, 56)).expect("small"));
     // Well above the bound of L1, and long enough for clients to exhaust their retries.
-    plan.recovery_timeout_us = 4_000_000;
+    plan.recovery_timeout = Micros::from_secs(4);
     // Half of the runs have a key that every client prefers: the other half must find out what
     // happens without conflicts.
     let hot = rng.chance(1, 2);
     // Each client's requests take about half of the fault phase, retries not counted.
-    let pause_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count);
+    let pause = plan.fault_phase * u64::from(plan.clients) / u64::from(count);
     let requests = (0..count).map(|nth| {
         // In turn, so that all clients are busy from the beginning to the end of the fault phase.
         let client = ClientId(nth % plan.clients + 1);
         let serial = nth / plan.clients + 1;
         let node = rng.node();
         let ops = draw_ops(plan, rng, hot);
-        let after_us = rng.between(0, pause_us);
+        let after = Micros(rng.between(0, pause.0));
         let request = Txn { ops, stubborn: rng.chance(1, 2) };
         stormglass_sim::workload::PlannedRequest {
             id: RequestId { client: client.into(), serial, attempt: 0 },
             node,
-            after_us,
+            after,
             request,
         }
     });
@@ -127,7 +127,7 @@ impl From<stormglass_sim::workload::PlannedRequest<Txn>> for ClientRequest {
         let stormglass_sim::workload::PlannedRequest {
             id,
             node,
-            after_us,
+            after,
             request: Txn { ops, stubborn },
         } = planned;
         ClientRequest {
@@ -135,7 +135,7 @@ impl From<stormglass_sim::workload::PlannedRequest<Txn>> for ClientRequest {
             serial: id.serial,
             coordinator: node,
             ops,
-            think_us: after_us,
+            think_time: after,
             stubborn,
         }
     }
@@ -236,8 +236,8 @@ impl Client {
             attempt: 0,
             incarnations: vec![Incarnation(1); nodes.into()],
             addressed_incarnation: Incarnation(1),
-            first_attempt_us: 0,
-            due_us: 0,
+            first_attempt_at: Micros::ZERO,
+            due_at: Micros::ZERO,
             stage: Stage::Thinking,
             retries: 0,
             was_unknown: false,
@@ -257,27 +257,27 @@ impl Client {
     /// Sends the present attempt for the first time.
     fn start_attempt<N: TransactionNode>(
         &mut self,
-        now_us: u64,
+        now: Micros,
         planned: &ClientRequest,
         actions: &mut ClientActions<N>,
     ) {
         self.addressed_incarnation = self.incarnations[usize::from(planned.coordinator.0)];
         self.retries = 0;
         self.was_unknown = false;
-        self.send(now_us, planned, actions);
+        self.send(now, planned, actions);
     }
 
     /// Sends the present attempt, perhaps again.
     fn send<N: TransactionNode>(
         &mut self,
-        now_us: u64,
+        now: Micros,
         planned: &ClientRequest,
         actions: &mut ClientActions<N>,
     ) {
         let id = self.request_id(planned);
         // All attempts have the same age, so that a request does not stay the youngest.
         let by = RequestId { attempt: 0, ..id };
-        let age = Age { at: self.first_attempt_us, by };
+        let age = Age { at: self.first_attempt_at.0, by };
         let turn = RequestNumber { serial: planned.serial, attempt: self.attempt };
         let seen = if acknowledges_outcomes(id.client) { turn } else { RequestNumber::default() };
         let request = Request::Transact {
@@ -287,46 +287,46 @@ impl Client {
             ops: planned.ops.clone(),
         };
         actions.send_request(id, planned.coordinator, request);
-        self.enter_stage(now_us, RETRY_AFTER_US, planned.client, Stage::Waiting, actions);
+        self.enter_stage(now, RETRY_AFTER, planned.client, Stage::Waiting, actions);
     }
 
     fn enter_stage<N: TransactionNode>(
         &mut self,
-        now_us: u64,
-        for_us: u64,
+        now: Micros,
+        duration: Micros,
         client: ClientId,
         stage: Stage,
         actions: &mut ClientActions<N>,
     ) {
         self.stage = stage;
-        self.due_us = now_us + for_us;
-        actions.set_timer(self.due_us, client);
+        self.due_at = now + duration;
+        actions.set_timer(self.due_at, client);
     }
 
     /// Ends the present request.
     fn next_request<N: TransactionNode>(
         &mut self,
-        now_us: u64,
+        now: Micros,
         requests: &[ClientRequest],
         healed: bool,
         actions: &mut ClientActions<N>,
     ) {
         self.next += 1;
         self.attempt = 0;
-        self.schedule_next(now_us, requests, healed, actions);
+        self.schedule_next(now, requests, healed, actions);
     }
 
     fn schedule_next<N: TransactionNode>(
         &mut self,
-        now_us: u64,
+        now: Micros,
         requests: &[ClientRequest],
         healed: bool,
         actions: &mut ClientActions<N>,
     ) {
         match self.planned(requests) {
             Some(planned) if !healed => self.enter_stage(
-                now_us,
-                planned.think_us + 1,
+                now,
+                planned.think_time + Micros(1),
                 planned.client,
                 Stage::Thinking,
                 actions,
@@ -337,19 +337,19 @@ impl Client {
 }
 
 impl<N: TransactionNode> Workload<N> for Clients {
-    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
+    fn on(&mut self, now: Micros, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
         match event {
             ClientEvent::Start => {
                 for client in &mut self.clients {
-                    client.schedule_next(now_us, &self.requests, false, actions);
+                    client.schedule_next(now, &self.requests, false, actions);
                 }
             }
             ClientEvent::Answer { from, id, response } => {
-                self.on_answer(now_us, from, id, response, actions)
+                self.on_answer(now, from, id, response, actions)
             }
-            ClientEvent::Timer { client } => self.on_timer(now_us, client, actions),
+            ClientEvent::Timer { client } => self.on_timer(now, client, actions),
             ClientEvent::Healed => self.healed = true,
-            ClientEvent::Probe => self.probe(now_us, actions),
+            ClientEvent::Probe => self.probe(now, actions),
         }
     }
 
@@ -361,14 +361,14 @@ impl<N: TransactionNode> Workload<N> for Clients {
 impl Clients {
     fn on_timer<N: TransactionNode>(
         &mut self,
-        now_us: u64,
+        now: Micros,
         id: ClientId,
         actions: &mut ClientActions<N>,
     ) {
         let client = &mut self.clients[id.index()];
         let Some(planned) = client.planned(&self.requests) else { return };
         // Timers are never cancelled; each stage sets another one.
-        if client.due_us > now_us {
+        if client.due_at > now {
             return;
         }
         match client.stage {
@@ -376,9 +376,9 @@ impl Clients {
             Stage::Thinking if self.healed && client.attempt == 0 => client.stage = Stage::Done,
             Stage::Thinking => {
                 if client.attempt == 0 {
-                    client.first_attempt_us = now_us;
+                    client.first_attempt_at = now;
                 }
-                client.start_attempt(now_us, planned, actions);
+                client.start_attempt(now, planned, actions);
             }
             Stage::Waiting => {
                 client.retries += 1;
@@ -386,14 +386,14 @@ impl Clients {
                     client.stage = Stage::Done;
                 // Odd retries repeat the request if it is stubborn, even ones if it is not.
                 } else if planned.stubborn == (client.retries % 2 == 1) {
-                    client.send(now_us, planned, actions);
+                    client.send(now, planned, actions);
                 } else {
                     actions.send_request(
                         client.request_id(planned),
                         planned.coordinator,
                         Request::Outcome { incarnation: client.addressed_incarnation },
                     );
-                    client.enter_stage(now_us, RETRY_AFTER_US, id, Stage::Waiting, actions);
+                    client.enter_stage(now, RETRY_AFTER, id, Stage::Waiting, actions);
                 }
             }
         }
@@ -401,7 +401,7 @@ impl Clients {
 
     fn on_answer<N: TransactionNode>(
         &mut self,
-        now_us: u64,
+        now: Micros,
         from: NodeId,
         id: RequestId,
         response: &Response,
@@ -422,7 +422,7 @@ impl Clients {
         match &response.outcome {
             Outcome::Unknown => client.was_unknown = true,
             Outcome::Committed { .. } => {
-                client.next_request(now_us, &self.requests, self.healed, actions)
+                client.next_request(now, &self.requests, self.healed, actions)
             }
             Outcome::Aborted { reason } => {
                 let may_retry =
@@ -435,18 +435,21 @@ impl Clients {
                 {
                     client.attempt += 1;
                     // Back off from contention; a restart of the coordinator is none.
-                    let pause_us =
-                        if matches!(reason, AbortReason::Restarted) { 1 } else { 20_000 };
-                    client.enter_stage(now_us, pause_us, planned.client, Stage::Thinking, actions);
+                    let pause = if matches!(reason, AbortReason::Restarted) {
+                        Micros(1)
+                    } else {
+                        Micros::from_millis(20)
+                    };
+                    client.enter_stage(now, pause, planned.client, Stage::Thinking, actions);
                 } else {
-                    client.next_request(now_us, &self.requests, self.healed, actions);
+                    client.next_request(now, &self.requests, self.healed, actions);
                 }
             }
         }
     }
 
     /// Sends one transaction over every key of every node: it commits only if no lock remains.
-    fn probe<N: TransactionNode>(&mut self, now_us: u64, actions: &mut ClientActions<N>) {
+    fn probe<N: TransactionNode>(&mut self, now: Micros, actions: &mut ClientActions<N>) {
         let mut ops = Vec::new();
         for node in (0..self.nodes).map(NodeId) {
             ops.extend(all_keys().map(|key| Op { node, key, action: Action::Get }));
@@ -461,15 +464,15 @@ impl Clients {
             serial,
             coordinator,
             ops: ops.into(),
-            think_us: 0,
+            think_time: Micros::ZERO,
             stubborn: false,
         });
         let client = &mut self.clients[0];
         client.own_requests.push(self.requests.len() - 1);
         client.next = client.own_requests.len() - 1;
         client.attempt = 0;
-        client.first_attempt_us = now_us;
+        client.first_attempt_at = now;
         let planned = client.planned(&self.requests).expect("just added").clone();
-        client.start_attempt(now_us, &planned, actions);
+        client.start_attempt(now, &planned, actions);
     }
 }

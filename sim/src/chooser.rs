@@ -9,7 +9,7 @@ pub use recording::Recording;
 pub use scripted::Scripted;
 pub use seeded::Seeded;
 
-use stormglass_node::{About, DiskOp, Effect, Node, NodeId};
+use stormglass_node::{About, DiskOp, Effect, Micros, Node, NodeId};
 
 use crate::disk::Disk;
 use crate::fault::{
@@ -48,9 +48,9 @@ pub trait Chooser {
     fn fault_classes(&self) -> FaultClasses {
         FaultClasses::ALL
     }
-    /// The faults that happen at given times, in microseconds from the beginning. Called once,
-    /// before the first event.
-    fn timed_faults(&mut self) -> Vec<(u64, TimedFault)>;
+    /// The faults that happen at given times from the beginning of the run. Called once, before the
+    /// first event.
+    fn timed_faults(&mut self) -> Vec<(Micros, TimedFault)>;
     /// The fault of a message, when it is sent.
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault>;
     /// The crash right after an effect, if the process ends there.
@@ -134,7 +134,7 @@ impl Chooser for NoFaults {
     fn fault_classes(&self) -> FaultClasses {
         FaultClasses::NOTHING
     }
-    fn timed_faults(&mut self) -> Vec<(u64, TimedFault)> {
+    fn timed_faults(&mut self) -> Vec<(Micros, TimedFault)> {
         Vec::new()
     }
     fn message(&mut self, _at: &SendPoint) -> Option<MessageFault> {

@@ -7,6 +7,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use stormglass_node::Micros;
+
 /// A queue of timed events. Events of the same time come out in the order in which they went in.
 #[derive(Clone, Debug)]
 pub struct EventQueue<E> {
@@ -25,7 +27,7 @@ const LINEAR_SCAN_MAX: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry<E> {
-    at_us: u64,
+    at: Micros,
     sequence: u32,
     event: E,
 }
@@ -37,12 +39,12 @@ impl<E> Default for EventQueue<E> {
 }
 
 impl<E: Copy> EventQueue<E> {
-    /// Schedules `event` at `at_us`.
+    /// Schedules `event` at `at`.
     #[inline]
-    pub fn push(&mut self, at_us: u64, event: E) {
+    pub fn push(&mut self, at: Micros, event: E) {
         // A sequence that wrapped around would silently reorder events of one time.
         self.sequence = self.sequence.checked_add(1).expect("a run has fewer than 2^32 events");
-        let entry = Entry { at_us, sequence: self.sequence, event };
+        let entry = Entry { at, sequence: self.sequence, event };
         let count = self.near.len();
         // As long as the heap has events, one of them may be earlier than the latest of the list.
         if count >= NEAR_MAX || !self.far.is_empty() {
@@ -54,14 +56,14 @@ impl<E: Copy> EventQueue<E> {
         // Most events are among the next few: moving those is cheaper than finding the place first.
         let mut index = count;
         let scan_from = count.saturating_sub(LINEAR_SCAN_MAX);
-        while index > scan_from && self.near[index - 1].at_us <= at_us {
+        while index > scan_from && self.near[index - 1].at <= at {
             self.near[index] = self.near[index - 1];
             index -= 1;
         }
         if index == scan_from && scan_from > 0 {
             // The place is beyond the scanned part: it is searched for, and all events after it
             // move at once.
-            let insert_at = self.near[..scan_from].partition_point(|other| other.at_us > at_us);
+            let insert_at = self.near[..scan_from].partition_point(|other| other.at > at);
             self.near.copy_within(insert_at..scan_from, insert_at + 1);
             index = insert_at;
         }
@@ -75,7 +77,7 @@ impl<E: Copy> EventQueue<E> {
             // Half of them, so that the next pushes find room again.
             self.far.extend(self.near.drain(..NEAR_MAX / 2).map(Reverse));
         }
-        match self.near.partition_point(|other| other.at_us > entry.at_us) {
+        match self.near.partition_point(|other| other.at > entry.at) {
             // Later than the whole list, and perhaps later than some of the heap: only the heap can
             // order it.
             0 if !self.far.is_empty() => self.far.push(Reverse(entry)),
@@ -85,12 +87,12 @@ impl<E: Copy> EventQueue<E> {
 
     /// The next event and its time.
     #[inline]
-    pub fn pop(&mut self) -> Option<(u64, E)> {
+    pub fn pop(&mut self) -> Option<(Micros, E)> {
         let entry = self.near.pop()?;
         if self.near.is_empty() && !self.far.is_empty() {
             self.refill();
         }
-        Some((entry.at_us, entry.event))
+        Some((entry.at, entry.event))
     }
 
     #[cold]
@@ -105,9 +107,9 @@ impl<E: Copy> EventQueue<E> {
     /// obsolete events should not crowd them. Its owner must tolerate an obsolete event all the
     /// same.
     #[inline]
-    pub fn cancel(&mut self, at_us: u64, predicate: impl Fn(E) -> bool) {
-        let from = self.near.partition_point(|entry| entry.at_us > at_us);
-        let same = self.near[from..].iter().take_while(|entry| entry.at_us == at_us);
+    pub fn cancel(&mut self, at: Micros, predicate: impl Fn(E) -> bool) {
+        let from = self.near.partition_point(|entry| entry.at > at);
+        let same = self.near[from..].iter().take_while(|entry| entry.at == at);
         let found = same.into_iter().position(|entry| predicate(entry.event));
         // The last event stays: with an empty list the heap would have to be consulted.
         if let Some(found) = found.filter(|_| self.near.len() > 1) {
@@ -121,14 +123,14 @@ impl<E: Copy> EventQueue<E> {
     }
 
     /// Gives every event another time, or removes it; the order of equal times is kept.
-    pub fn retime(&mut self, mut new_time: impl FnMut(u64, E) -> Option<u64>) {
+    pub fn retime(&mut self, mut new_time: impl FnMut(Micros, E) -> Option<Micros>) {
         let mut entries: Vec<Entry<E>> = self.near.drain(..).collect();
         entries.extend(self.far.drain().map(|Reverse(entry)| entry));
         // By sequence among equal times, which `push` numbers anew in this order.
         entries.sort_by_key(Entry::key);
         for entry in entries {
-            if let Some(at_us) = new_time(entry.at_us, entry.event) {
-                self.push(at_us, entry.event);
+            if let Some(at) = new_time(entry.at, entry.event) {
+                self.push(at, entry.event);
             }
         }
     }
@@ -142,8 +144,8 @@ impl<E: Copy> EventQueue<E> {
 }
 
 impl<E> Entry<E> {
-    fn key(&self) -> (u64, u32) {
-        (self.at_us, self.sequence)
+    fn key(&self) -> (Micros, u32) {
+        (self.at, self.sequence)
     }
 }
 
@@ -179,12 +181,12 @@ mod tests {
         #[test]
         fn events_pop_by_time_then_in_insertion_order(bursts in prop::collection::vec((prop::collection::vec(0u64..50, 0..150), 0usize..150), 1..8)) {
             let mut queue = EventQueue::default();
-            let mut model: Vec<(u64, u32)> = Vec::new();
+            let mut model: Vec<(Micros, u32)> = Vec::new();
             let mut count: u32 = 0;
             for (times, pops) in bursts {
-                for at_us in times {
-                    queue.push(at_us, count);
-                    model.push((at_us, count));
+                for at in times.into_iter().map(Micros) {
+                    queue.push(at, count);
+                    model.push((at, count));
                     count += 1;
                 }
                 model.sort_unstable();
@@ -195,11 +197,11 @@ mod tests {
             }
             // Halved times collide and a third of the events goes: neither may change the order of
             // the rest.
-            queue.retime(|at_us, event| (event % 3 > 0).then_some(at_us / 2));
-            let mut kept: Vec<(u64, u32)> = model.into_iter().filter(|(_, event)| event % 3 > 0).collect();
-            kept.sort_by_key(|(at_us, _)| at_us / 2);
-            for (at_us, event) in kept {
-                prop_assert_eq!(queue.pop(), Some((at_us / 2, event)));
+            queue.retime(|at, event| (event % 3 > 0).then_some(at / 2));
+            let mut kept: Vec<(Micros, u32)> = model.into_iter().filter(|(_, event)| event % 3 > 0).collect();
+            kept.sort_by_key(|(at, _)| *at / 2);
+            for (at, event) in kept {
+                prop_assert_eq!(queue.pop(), Some((at / 2, event)));
             }
             prop_assert_eq!(queue.pop(), None);
         }

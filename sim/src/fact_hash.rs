@@ -2,7 +2,7 @@
 //! that is written. Of a message only the kind: its contents show in the next record or message.
 
 use stormglass_node::{
-    About, DiskError, DiskOp, Effect, Input, Label, Node, NodeId, RequestId, Subject,
+    About, DiskError, DiskOp, Effect, Input, Label, Micros, Node, NodeId, RequestId, Subject,
 };
 
 use crate::fault::{BarrierFault, Endpoint, MessageFault, WriteFault};
@@ -13,13 +13,13 @@ use crate::property::{ClientFact, Fact, FaultFact, ProcessFact, RunFact};
 #[inline(always)]
 pub(crate) fn fold_fact<N: Node>(
     fingerprint: &mut Fingerprint,
-    at_us: u64,
+    at: Micros,
     node: NodeId,
     fact: &Fact<'_, N>,
 ) {
     let (tag, value) = hash_fact(fact, fingerprint);
     // 16 bits for the node: the time keeps 48, almost nine years of microseconds.
-    fingerprint.fold((at_us << 16) ^ u64::from(node.0));
+    fingerprint.fold((at.0 << 16) ^ u64::from(node.0));
     fingerprint.fold(value ^ (u64::from(tag) << 56));
 }
 
@@ -112,8 +112,8 @@ fn hash_message_fault(fault: MessageFault) -> u64 {
     match fault {
         // The kind lies above every time: 2^40 microseconds are twelve days.
         MessageFault::Lose => 1 << 40,
-        MessageFault::Duplicate { after_us } => (2 << 40) ^ after_us,
-        MessageFault::Delay { by_us } => (3 << 40) ^ by_us,
+        MessageFault::Duplicate { after } => (2 << 40) ^ after.0,
+        MessageFault::Delay { by } => (3 << 40) ^ by.0,
         MessageFault::Flip { bit } => (4 << 40) ^ u64::from(bit),
         MessageFault::Evict { victim } => (5 << 40) ^ u64::from(victim),
     }
@@ -122,14 +122,14 @@ fn hash_message_fault(fault: MessageFault) -> u64 {
 fn hash_barrier_fault(fault: BarrierFault) -> u64 {
     match fault {
         BarrierFault::Fail(error) => (1 << 40) ^ hash_disk_error(error),
-        BarrierFault::Slow { by_us } => (2 << 40) ^ by_us,
+        BarrierFault::Slow { by } => (2 << 40) ^ by.0,
         BarrierFault::Lie => 3 << 40,
     }
 }
 
 fn hash_write_fault(fault: WriteFault) -> u64 {
-    let WriteFault { error, keep_permille, lasts_us } = fault;
-    hash_disk_error(error) ^ hash(keep_permille.into(), lasts_us)
+    let WriteFault { error, keep, lasts } = fault;
+    hash_disk_error(error) ^ hash(keep.get().into(), lasts.0)
 }
 
 fn hash_disk_error(error: DiskError) -> u64 {

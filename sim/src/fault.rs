@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use stormglass_node::{About, DiskError, Micros, NodeId, RequestId, Subject};
 
 use crate::disk::{Damage, Survival};
+use crate::ratio::{Permille, Ppm};
 use crate::workload::ClientId;
 
 /// An end of a link.
@@ -84,15 +85,15 @@ pub struct EffectAt {
 pub enum MessageFault {
     /// N2: it is lost.
     Lose,
-    /// N3: a second copy arrives, `after_us` after it was sent.
+    /// N3: a second copy arrives, that long after it was sent.
     Duplicate {
-        /// The delay of the copy, in microseconds.
-        after_us: u64,
+        /// The delay of the copy.
+        after: Micros,
     },
-    /// N1: its delay is `by_us` longer.
+    /// N1: its delay is `by` longer.
     Delay {
-        /// The additional delay, in microseconds.
-        by_us: u64,
+        /// The additional delay.
+        by: Micros,
     },
     /// N4: a bit of its encoding is flipped in transit.
     Flip {
@@ -111,8 +112,8 @@ pub enum MessageFault {
 pub struct Crash {
     /// What the disk keeps.
     pub how: CrashKind,
-    /// Time until it boots again, in microseconds; `None` for never in this fault phase (P6).
-    pub down_us: Option<u64>,
+    /// Time until it boots again; `None` for never in this fault phase (P6).
+    pub down_for: Option<Micros>,
     /// D10: damage to the disk while the node is down.
     pub damage: Option<Damage>,
 }
@@ -121,11 +122,11 @@ pub struct Crash {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum CrashKind {
-    /// P1: the process dies; of the operations that may still be in the driver's queue, the first
-    /// `keep_permille` thousandths did.
+    /// P1: the process dies. Of the operations that may still have been in the driver's queue, the
+    /// first ones are performed.
     Kill {
-        /// 0 to 1000.
-        keep_permille: u16,
+        /// How many of them, as a share of the queue.
+        keep: Permille,
     },
     /// P2: the machine loses power.
     PowerCut(Survival),
@@ -137,10 +138,10 @@ pub enum CrashKind {
 pub enum BarrierFault {
     /// D7: it fails, once, and the pages count as clean.
     Fail(DiskError),
-    /// D9: it takes `by_us` longer.
+    /// D9: it takes `by` longer.
     Slow {
-        /// The additional time, in microseconds.
-        by_us: u64,
+        /// The additional time.
+        by: Micros,
     },
     /// D11: it reports success and does nothing.
     Lie,
@@ -151,10 +152,10 @@ pub enum BarrierFault {
 pub struct WriteFault {
     /// The error that the next barrier reports.
     pub error: DiskError,
-    /// How much of an append is written nevertheless, in thousandths.
-    pub keep_permille: u16,
-    /// For how long every later write of this node fails too, in microseconds; 0 for this one only.
-    pub lasts_us: u64,
+    /// How much of an append is written nevertheless.
+    pub keep: Permille,
+    /// For how long every later write of this node fails too; zero for this one only.
+    pub lasts: Micros,
 }
 
 /// A fault at a time, independent of the actions of the nodes.
@@ -167,8 +168,7 @@ pub enum TimedFault {
         from: Vec<Endpoint>,
         /// Receivers.
         to: Vec<Endpoint>,
-        /// Duration, in microseconds.
-        for_us: u64,
+        duration: Micros,
     },
     /// N5, N7: a link holds all messages, then releases them.
     Clog {
@@ -176,22 +176,17 @@ pub enum TimedFault {
         from: Endpoint,
         /// Receiver.
         to: Endpoint,
-        /// Duration, in microseconds.
-        for_us: u64,
+        duration: Micros,
         /// Whether it is part of a swizzle (N7).
         swizzle: bool,
     },
     /// P4: a node pauses while time passes for the others.
-    Pause {
-        node: NodeId,
-        /// Duration, in microseconds.
-        for_us: u64,
-    },
+    Pause { node: NodeId, duration: Micros },
     /// C3: a clock jumps forward.
     ClockJump {
         node: NodeId,
-        /// By how much, in microseconds.
-        by_us: u64,
+        /// By how much.
+        by: Micros,
     },
     /// P1, P2 between two steps.
     Crash {
@@ -216,17 +211,17 @@ pub enum Fault {
     Write(EffectAt, WriteFault),
     /// C1, C2: the clock of one incarnation deviates.
     Skew { node: NodeId, incarnation: u32, skew: Skew },
-    /// A fault at a time, in microseconds from the beginning.
-    At(u64, TimedFault),
+    /// A fault at a time from the beginning of the run.
+    At(Micros, TimedFault),
 }
 
 /// How the clock of one incarnation differs from true time (C1, C2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skew {
-    /// Its time at true time 0, in microseconds.
-    pub offset_us: u64,
-    /// Its rate: parts per million ahead of (or behind) true time. -100,000 to 100,000.
-    pub drift_ppm: i32,
+    /// Its time at true time 0.
+    pub offset: Micros,
+    /// Its rate: how far ahead of (or behind) true time.
+    pub drift: Ppm,
 }
 
 impl fmt::Display for Endpoint {
@@ -283,10 +278,8 @@ impl fmt::Display for MessageFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MessageFault::Lose => f.write_str("lose"),
-            MessageFault::Duplicate { after_us } => {
-                write!(f, "duplicate after {} ms", Micros(*after_us))
-            }
-            MessageFault::Delay { by_us } => write!(f, "delay by {} ms", Micros(*by_us)),
+            MessageFault::Duplicate { after } => write!(f, "duplicate after {after} ms"),
+            MessageFault::Delay { by } => write!(f, "delay by {by} ms"),
             // The trace continues with the message, as in `flip bit 17 of Vote c1.1`.
             MessageFault::Flip { bit } => write!(f, "flip bit {bit} of"),
             MessageFault::Evict { victim } => write!(f, "evict message {victim} of the queue for"),
@@ -298,7 +291,7 @@ impl fmt::Display for BarrierFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BarrierFault::Fail(error) => write!(f, "sync will fail: {error}"),
-            BarrierFault::Slow { by_us } => write!(f, "sync takes {} ms longer", Micros(*by_us)),
+            BarrierFault::Slow { by } => write!(f, "sync takes {by} ms longer"),
             BarrierFault::Lie => f.write_str("sync will lie"),
         }
     }
@@ -307,23 +300,22 @@ impl fmt::Display for BarrierFault {
 impl fmt::Display for TimedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TimedFault::Cut { from, to, for_us } => {
+            TimedFault::Cut { from, to, duration } => {
                 write!(
                     f,
-                    "cut {{{}}} -> {{{}}} for {} ms",
+                    "cut {{{}}} -> {{{}}} for {duration} ms",
                     endpoint_list(from),
-                    endpoint_list(to),
-                    Micros(*for_us)
+                    endpoint_list(to)
                 )
             }
-            TimedFault::Clog { from, to, for_us, .. } => {
-                write!(f, "clog {from} -> {to} for {} ms", Micros(*for_us))
+            TimedFault::Clog { from, to, duration, .. } => {
+                write!(f, "clog {from} -> {to} for {duration} ms")
             }
-            TimedFault::Pause { node, for_us } => {
-                write!(f, "pause {node} for {} ms", Micros(*for_us))
+            TimedFault::Pause { node, duration } => {
+                write!(f, "pause {node} for {duration} ms")
             }
-            TimedFault::ClockJump { node, by_us } => {
-                write!(f, "clock of {node} jumps by {} ms", Micros(*by_us))
+            TimedFault::ClockJump { node, by } => {
+                write!(f, "clock of {node} jumps by {by} ms")
             }
             TimedFault::Crash { node, .. } => write!(f, "crash {node}"),
         }

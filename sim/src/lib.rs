@@ -21,6 +21,12 @@
 //! | know which faults exist and how often they occur | [`tally::Rule`], [`profile::Profile`] |
 //! | read or write a schedule by hand | [`schedule`] |
 //!
+//! # Units
+//!
+//! A span of time is a [`Micros`], and so is a moment of true time: the span since the beginning of
+//! the run. True time is the simulator's, and no node sees it; a node's own clock, which may be off
+//! (C1 to C3), shows a [`Time`]. A share is a [`Permille`], the drift of a clock a [`Ppm`].
+//!
 //! # Example
 //!
 //! A node that echoes each request, 20 requests per seed, and 50 seeds, each with a random subset
@@ -94,6 +100,7 @@ pub mod plan;
 pub mod profile;
 pub mod property;
 pub mod protocol;
+pub mod ratio;
 pub mod regress;
 pub mod replay;
 pub mod schedule;
@@ -112,6 +119,7 @@ pub use property::{
     Checker, ClientFact, Fact, FaultFact, Observation, ProcessFact, Property, PropertyResult,
     RunFact, Violation,
 };
+pub use ratio::{Permille, Ppm};
 pub use simulation::Simulation;
 pub use stormglass_node::{
     About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Micros,

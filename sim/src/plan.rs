@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use stormglass_node::NodeId;
+use stormglass_node::{Micros, NodeId};
 
 use crate::fault::Endpoint;
 use crate::hash::{below, between, exponential, hash};
@@ -16,10 +16,10 @@ pub struct Plan {
     pub clients: u32,
     /// Delays of messages, barriers and boots.
     pub timing: Timing,
-    /// The length of the fault phase, in microseconds.
-    pub fault_phase_us: u64,
-    /// How long after the fault phase the cluster may take to become quiescent, in microseconds.
-    pub recovery_timeout_us: u64,
+    /// The length of the fault phase.
+    pub fault_phase: Micros,
+    /// How long after the fault phase the cluster may take to become quiescent.
+    pub recovery_timeout: Micros,
     /// The length of a log at which it is compacted, in bytes, 1 or more: for protocols with a log.
     pub log_bytes: u64,
     /// Nodes that are not restarted when the fault phase ends.
@@ -31,23 +31,27 @@ pub struct Plan {
 /// One line with all values and their units.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Timing { latency_us, tail_us, client_us, sync_us, .. } = self.timing;
+        let Timing { latency, latency_tail, client_latency, sync_time, .. } = self.timing;
         write!(
             f,
             "nodes={} clients={} fault_phase_ms={}",
             self.nodes,
             self.clients,
-            self.fault_phase_us / 1000
+            self.fault_phase.0 / 1000
         )?;
         write!(
             f,
             " recovery_timeout_ms={} latency_us={}..{}",
-            self.recovery_timeout_us / 1000,
-            latency_us.0,
-            latency_us.1
+            self.recovery_timeout.0 / 1000,
+            latency.0.0,
+            latency.1.0
         )?;
-        write!(f, " tail_us={tail_us} client_us={}..{}", client_us.0, client_us.1)?;
-        write!(f, " sync_us={}..{} log_bytes={}", sync_us.0, sync_us.1, self.log_bytes)?;
+        write!(
+            f,
+            " tail_us={} client_us={}..{}",
+            latency_tail.0, client_latency.0.0, client_latency.1.0
+        )?;
+        write!(f, " sync_us={}..{} log_bytes={}", sync_time.0.0, sync_time.1.0, self.log_bytes)?;
         for node in &self.permanently_down {
             write!(f, " permanently_down={node}")?;
         }
@@ -67,8 +71,8 @@ impl Plan {
             nodes,
             clients,
             timing: Timing::default(),
-            fault_phase_us: 500_000,
-            recovery_timeout_us: 4_000_000,
+            fault_phase: Micros::from_millis(500),
+            recovery_timeout: Micros::from_secs(4),
             log_bytes: LOG_BYTES,
             permanently_down: Vec::new(),
             encode_messages: false,
@@ -99,17 +103,16 @@ impl Plan {
 pub struct Timing {
     /// The key of all delays; `None` for base timing, each at its least.
     pub key: Option<u64>,
-    /// Least and greatest delay of a message between nodes, in microseconds.
-    pub latency_us: (u64, u64),
-    /// Mean of the exponential tail on top (N1), in microseconds, during the fault phase; 0 for
-    /// none.
-    pub tail_us: u64,
-    /// Least and greatest delay between a client and a node, in microseconds.
-    pub client_us: (u64, u64),
-    /// Least and greatest length of a barrier, in microseconds.
-    pub sync_us: (u64, u64),
-    /// Greatest time from the end of the fault phase, or from a halt, to a boot, in microseconds.
-    pub reboot_us: u64,
+    /// Least and greatest delay of a message between nodes.
+    pub latency: (Micros, Micros),
+    /// Mean of the exponential tail on top (N1), during the fault phase; zero for none.
+    pub latency_tail: Micros,
+    /// Least and greatest delay between a client and a node.
+    pub client_latency: (Micros, Micros),
+    /// Least and greatest length of a barrier.
+    pub sync_time: (Micros, Micros),
+    /// Greatest time from the end of the fault phase, or from a halt, to a boot.
+    pub reboot_time: Micros,
 }
 
 impl Default for Timing {
@@ -117,11 +120,11 @@ impl Default for Timing {
         Timing {
             key: None,
             // A wide range, so that messages on one link overtake each other without any fault.
-            latency_us: (500, 5_000),
-            tail_us: 0,
-            client_us: (100, 1_000),
-            sync_us: (100, 2_000),
-            reboot_us: 50_000,
+            latency: (Micros(500), Micros(5_000)),
+            latency_tail: Micros::ZERO,
+            client_latency: (Micros(100), Micros(1_000)),
+            sync_time: (Micros(100), Micros(2_000)),
+            reboot_time: Micros::from_millis(50),
         }
     }
 }
@@ -143,43 +146,44 @@ impl Timing {
 
     /// The delay of the `ordinal`th message on a link.
     #[inline]
-    pub fn delay_us(
+    pub fn delay(
         &self,
         link: u32,
         ordinal: u32,
         is_client_link: bool,
         faults_active: bool,
-    ) -> u64 {
+    ) -> Micros {
         let random = self.random(u64::from(link), ordinal);
-        let (low, high) = if is_client_link { self.client_us } else { self.latency_us };
-        let base = between(random, low, high);
-        if faults_active && self.tail_us > 0 && self.key.is_some() {
+        let (low, high) = if is_client_link { self.client_latency } else { self.latency };
+        let base = Micros(between(random, low.0, high.0));
+        if faults_active && self.latency_tail > Micros::ZERO && self.key.is_some() {
             // Other bits of the same hash: the tail must not depend on the base.
-            base + exponential(random.rotate_left(32), self.tail_us)
+            base + Micros(exponential(random.rotate_left(32), self.latency_tail.0))
         } else {
             base
         }
     }
 
-    /// The greatest usual delay of a message, in microseconds: without the tail, which is a fault
-    /// (N1).
+    /// The greatest usual delay of a message: without the tail, which is a fault (N1).
     #[inline]
-    pub fn usual_us_max(&self, is_client_link: bool) -> u64 {
-        if is_client_link { self.client_us.1 } else { self.latency_us.1 }
+    pub fn usual_delay_max(&self, is_client_link: bool) -> Micros {
+        if is_client_link { self.client_latency.1 } else { self.latency.1 }
     }
 
     /// The length of the `ordinal`th barrier of an incarnation.
     #[inline]
-    pub fn barrier_us(&self, node: NodeId, incarnation: u32, ordinal: u32) -> u64 {
+    pub fn barrier_time(&self, node: NodeId, incarnation: u32, ordinal: u32) -> Micros {
         // 20 bits for the incarnation: no node boots a million times in a run.
         let stream = BARRIER_DOMAIN | (u64::from(node.0) << 20) | u64::from(incarnation);
-        between(self.random(stream, ordinal), self.sync_us.0, self.sync_us.1)
+        let (low, high) = self.sync_time;
+        Micros(between(self.random(stream, ordinal), low.0, high.0))
     }
 
     /// The time from the end of the fault phase, or from a halt, to a node's boot.
-    pub fn boot_us(&self, node: NodeId, incarnation: u32) -> u64 {
+    pub fn boot_delay(&self, node: NodeId, incarnation: u32) -> Micros {
         // At least 1: the boot is an event of its own, after the crash.
-        1 + below(self.random(BOOT_DOMAIN | u64::from(node.0), incarnation), self.reboot_us)
+        let random = self.random(BOOT_DOMAIN | u64::from(node.0), incarnation);
+        Micros(1 + below(random, self.reboot_time.0))
     }
 
     /// The entropy of an incarnation.

@@ -5,8 +5,10 @@ use std::fmt;
 
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use stormglass_node::Micros;
 
 use crate::plan::{LOG_BYTES, Plan, Timing};
+use crate::ratio::Ppm;
 
 /// A named set of fault kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,8 +135,8 @@ pub struct Rates {
     pub duplicate: u32,
     /// N1: probability that a message takes very long. 0 to 3,000.
     pub delay: u32,
-    /// N1: the longest such delay, in microseconds. Up to the length of the fault phase.
-    pub delay_us_max: u64,
+    /// N1: the longest such delay, up to the length of the fault phase.
+    pub delay_max: Micros,
     /// N4: probability that a bit of a message is flipped. 0 to 6,500.
     pub flip: u32,
     /// N8: messages that a link holds; 0 for no limit.
@@ -155,14 +157,14 @@ pub struct Rates {
     pub crash_in_boot: u32,
     /// P6: whether a node stays down after the fault phase.
     pub never_restarts: bool,
-    /// Greatest time that a crashed node is down, in microseconds.
-    pub down_us_max: u64,
+    /// Greatest time that a crashed node is down.
+    pub down_max: Micros,
     /// P4: pauses. 0 to 4.
     pub pauses: u32,
-    /// C1: greatest offset of a clock, in microseconds.
-    pub offset_us_max: u64,
-    /// C2: greatest drift of a clock, in parts per million. 0 to 100,000.
-    pub drift_ppm_max: u32,
+    /// C1: greatest offset of a clock.
+    pub offset_max: Micros,
+    /// C2: greatest drift of a clock, to either side.
+    pub drift_max: Ppm,
     /// C3: jumps of a clock. 0 to 4.
     pub jumps: u32,
     /// D7: probability that a barrier fails. 0 to 2,000.
@@ -191,7 +193,7 @@ impl fmt::Display for Rates {
             ("lose", self.lose.into()),
             ("duplicate", self.duplicate.into()),
             ("delay", self.delay.into()),
-            ("delay_us_max", self.delay_us_max),
+            ("delay_us_max", self.delay_max.0),
             ("flip", self.flip.into()),
             ("queue_max", self.queue_max.into()),
             ("clogs", self.clogs.into()),
@@ -202,10 +204,10 @@ impl fmt::Display for Rates {
             ("cluster_power_cuts", self.cluster_power_cuts.into()),
             ("crash_in_boot", self.crash_in_boot.into()),
             ("never_restarts", self.never_restarts.into()),
-            ("down_us_max", self.down_us_max),
+            ("down_us_max", self.down_max.0),
             ("pauses", self.pauses.into()),
-            ("offset_us_max", self.offset_us_max),
-            ("drift_ppm_max", self.drift_ppm_max.into()),
+            ("offset_us_max", self.offset_max.0),
+            ("drift_ppm_max", self.drift_max.get().unsigned_abs().into()),
             ("jumps", self.jumps.into()),
             ("fail_sync", self.fail_sync.into()),
             ("fail_write", self.fail_write.into()),
@@ -282,28 +284,28 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
     let nodes = rng.size(2, 8);
     rng.nodes = setup.nodes.unwrap_or(u16::try_from(nodes).expect("a small number"));
     let clients = rng.size(1, 4);
-    let fault_phase_us = rng.between(300_000, 1_500_000);
+    let fault_phase = Micros(rng.between(300_000, 1_500_000));
     let timing = Timing {
         key: Some(rng.key()),
-        tail_us: 0,
+        latency_tail: Micros::ZERO,
         // From faster than any message of the base timing to slower than all of them.
-        sync_us: (100, *rng.pick(&[500, 2_000, 8_000])),
+        sync_time: (Micros(100), Micros(*rng.pick(&[500, 2_000, 8_000]))),
         ..Timing::default()
     };
     let mut plan = Plan {
         nodes: rng.nodes,
         clients,
         timing,
-        fault_phase_us,
+        fault_phase,
         // The default for protocols that do not set their own.
-        recovery_timeout_us: 30_000_000,
+        recovery_timeout: Micros::from_secs(30),
         // Small enough for a snapshot every other transaction; the default; large enough for long
         // logs when they tear.
         log_bytes: *rng.pick(&[400, LOG_BYTES, 5_000]),
         permanently_down: Vec::new(),
         encode_messages: false,
     };
-    let mut rates = Rates { down_us_max: 1, ..Rates::default() };
+    let mut rates = Rates { down_max: Micros(1), ..Rates::default() };
     // The kinds after the sizes: two profiles with one seed have the same cluster.
     let kinds = FaultKinds::of(setup.profile, rng);
     if kinds.network {
@@ -348,12 +350,14 @@ impl FaultKinds {
 }
 
 fn draw_network_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
-    plan.timing.tail_us = u64::from(rng.size_or_zero(2, 500, 20_000));
+    plan.timing.latency_tail = Micros(rng.size_or_zero(2, 500, 20_000).into());
     rates.lose = rng.size_or_zero(2, 200, 13_000);
     rates.duplicate = rng.size_or_zero(2, 200, 13_000);
     rates.delay = rng.size_or_zero(2, 100, 3_000);
     // Up to the whole fault phase: a message may arrive when its transaction is long forgotten.
-    rates.delay_us_max = if rates.delay > 0 { rng.between(10_000, plan.fault_phase_us) } else { 0 };
+    if rates.delay > 0 {
+        rates.delay_max = Micros(rng.between(10_000, plan.fault_phase.0));
+    }
     rates.queue_max = rng.size_or_zero(5, 2, 8);
     rates.clogs = rng.size_or_zero(3, 1, 6);
     rates.partitions = rng.size_or_zero(3, 1, 4);
@@ -368,7 +372,7 @@ fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     rates.cluster_power_cuts = u32::from(rng.chance(1, 4));
     // Up to 46 % of boots, so that two crashes in a row are common.
     rates.crash_in_boot = rng.size_or_zero(2, 1_000, 30_000);
-    rates.down_us_max = *rng.pick(&[5_000, 50_000, 400_000]);
+    rates.down_max = Micros(*rng.pick(&[5_000, 50_000, 400_000]));
     // Rare: with a node down the probe and most liveness properties do not apply.
     rates.never_restarts = rng.chance(1, 8);
     if rates.never_restarts {
@@ -381,15 +385,18 @@ fn draw_disk_rates(rng: &mut Rng, rates: &mut Rates) {
     rates.fail_write = rng.size_or_zero(2, 50, 1_000);
     rates.slow_sync = rng.size_or_zero(2, 200, 13_000);
     // A node that halts for a failed disk boots again, also in a profile without crashes.
-    rates.down_us_max = rates.down_us_max.max(20_000);
+    rates.down_max = rates.down_max.max(Micros::from_millis(20));
 }
 
 fn draw_clock_rates(rng: &mut Rng, rates: &mut Rates) {
     rates.pauses = rng.size(0, 4);
     // Many times every timeout: a node that compared the times of two clocks would be noticed.
-    rates.offset_us_max = if rng.chance(1, 2) { rng.between(1, 10_000_000) } else { 0 };
+    if rng.chance(1, 2) {
+        rates.offset_max = Micros(rng.between(1, 10_000_000));
+    }
     // A tenth: properties with a bound on time may assume that no clock drifts more.
-    rates.drift_ppm_max = rng.size_or_zero(2, 1, 100_000);
+    let drift_max = rng.size_or_zero(2, 1, 100_000);
+    rates.drift_max = Ppm::new(drift_max as i32).expect("a drift of at most a tenth");
     rates.jumps = rng.size(0, 4);
 }
 

@@ -8,8 +8,8 @@
 use std::fmt;
 
 use stormglass_node::{
-    About, BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, NodeId, RequestId,
-    Subject,
+    About, BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Micros, Node, NodeId,
+    RequestId, Subject,
 };
 
 use crate::disk::{CutReport, DamageRecord, Disk, KillReport};
@@ -81,8 +81,8 @@ impl fmt::Display for Violation {
 /// One fact, with its time and place.
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Observation<'a, N: Node> {
-    /// True time since the beginning, in microseconds. No node sees it.
-    pub at_us: u64,
+    /// True time since the beginning of the run. No node sees it.
+    pub at: Micros,
     /// The node of the fact. For facts of the whole world, node 0.
     pub node: NodeId,
     /// The incarnation of that node, counted by the world from 1; 0 before the first.

@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 
 use serde::{Serialize, de::DeserializeOwned};
-use stormglass_node::{Node, NodeId};
+use stormglass_node::{Micros, Node, NodeId};
 
 use crate::chooser::{Chooser, Seeded};
 use crate::plan::Plan;
@@ -49,7 +49,7 @@ pub trait Protocol: Sync {
 
     /// The node's configuration in this cluster.
     fn config(&self, plan: &Plan) -> <Self::Node as Node>::Config;
-    /// The planned requests, drawn from the seed. May adjust the plan (`recovery_timeout_us`, for
+    /// The planned requests, drawn from the seed. May adjust the plan (`recovery_timeout`, for
     /// example).
     fn requests(
         &self,
@@ -140,8 +140,8 @@ pub struct BenchResult {
     pub committed: u64,
     /// Transactions aborted.
     pub aborted: u64,
-    /// Virtual time until the last decision, in microseconds.
-    pub virtual_us: u64,
+    /// Virtual time until the last decision.
+    pub virtual_time: Micros,
 }
 
 /// The world of a protocol with a checker and a chooser.

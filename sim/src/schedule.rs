@@ -97,8 +97,6 @@ mod read;
 mod read_fault;
 mod write;
 
-use stormglass_node::Micros;
-
 pub(crate) use cursor::ordinal;
 pub use cursor::{Cursor, ParseError};
 pub(crate) use write::plural;
@@ -149,12 +147,10 @@ impl<O> Schedule<O> {
     /// The entries that a run did not reach: `unused` faults of its chooser, and those that are
     /// planned for a time after the fault phase.
     pub fn unreached_entries(&self, unused: impl IntoIterator<Item: ToString>) -> Vec<String> {
-        let requests = self
-            .requests
-            .iter()
-            .map(|planned| (format!("request {}", planned.id), Micros(planned.after_us)));
+        let requests =
+            self.requests.iter().map(|planned| (format!("request {}", planned.id), planned.after));
         let timed_faults = self.faults.iter().filter_map(|fault| match fault {
-            Fault::At(at_us, timed_fault) => Some((timed_fault.to_string(), Micros(*at_us))),
+            Fault::At(at, timed_fault) => Some((timed_fault.to_string(), *at)),
             // The chooser itself knows which of these it has not returned: they are in `unused`.
             Fault::Message(..)
             | Fault::Crash(..)
@@ -162,12 +158,12 @@ impl<O> Schedule<O> {
             | Fault::Write(..)
             | Fault::Skew { .. } => None,
         });
-        let end = Micros(self.plan.fault_phase_us);
+        let end = self.plan.fault_phase;
         let late = requests
             .chain(timed_faults)
             // A request waits for the one before it, so an earlier one may be late, too. Listed is
             // only what certainly cannot happen.
-            .filter(|(_, at)| at.0 >= end.0)
+            .filter(|(_, at)| *at >= end)
             .map(|(what, at)| format!("{what} after {at} ms: the fault phase ends at {end} ms"));
         unused.into_iter().map(|fault| fault.to_string()).chain(late).collect()
     }

@@ -31,6 +31,7 @@ mod times;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
+use stormglass_node::Micros;
 
 use crate::property::Violation;
 use crate::protocol::Protocol;
@@ -60,8 +61,8 @@ pub struct ScheduleSize {
     pub nodes: u16,
     /// 1 or more.
     pub clients: u32,
-    /// The length of the fault phase, in microseconds.
-    pub fault_phase_us: u64,
+    /// The length of the fault phase.
+    pub fault_phase: Micros,
 }
 
 impl ScheduleSize {
@@ -73,19 +74,19 @@ impl ScheduleSize {
             requests: schedule.requests.len(),
             nodes: plan.nodes,
             clients: plan.clients,
-            fault_phase_us: plan.fault_phase_us,
+            fault_phase: plan.fault_phase,
         }
     }
 }
 
 impl fmt::Display for ScheduleSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ScheduleSize { faults, requests, nodes, clients, fault_phase_us } = *self;
+        let ScheduleSize { faults, requests, nodes, clients, fault_phase } = *self;
         let faults = plural(faults as u64, "fault");
         let requests = plural(requests as u64, "request");
         let nodes = plural(nodes.into(), "node");
         let clients = plural(clients.into(), "client");
-        write!(f, "{faults}, {requests}, {nodes}, {clients}, {} ms", fault_phase_us / 1000)
+        write!(f, "{faults}, {requests}, {nodes}, {clients}, {} ms", fault_phase.0 / 1000)
     }
 }
 

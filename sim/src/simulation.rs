@@ -20,7 +20,7 @@ mod report;
 
 use std::fmt;
 
-use stormglass_node::{Node, NodeId, RequestId};
+use stormglass_node::{Micros, Node, NodeId, RequestId};
 
 #[cfg(feature = "proptest")]
 pub use cases::{check_faults, faults, proptest_config};
@@ -44,7 +44,7 @@ pub struct Simulation<N: Node, C = ()> {
     config: Configure<N>,
     generate_request: Option<RequestGenerator<N>>,
     setup: Setup,
-    retry_us: u64,
+    retry_after: Micros,
     checker: C,
     seeds: u64,
 }
@@ -68,7 +68,7 @@ impl<N: Node> Simulation<N> {
             setup,
             // Longer than a request with a sync takes without faults, so that clients resend only
             // what was lost or is slow.
-            retry_us: 20_000,
+            retry_after: Micros::from_millis(20),
             checker: (),
             seeds: 500,
         }
@@ -101,16 +101,20 @@ impl<N: Node, C> Simulation<N, C> {
         self
     }
 
-    /// How long a client waits for a response before it resends the request, in microseconds, 1,000
-    /// or more. 20,000 by default.
+    /// How long a client waits for a response before it resends the request: 1 ms or more.
+    /// 20 ms by default.
     ///
     /// # Panics
     /// If it is less: the run would consist of resends.
     #[must_use]
     #[track_caller]
-    pub fn retry_after(mut self, us: u64) -> Self {
-        assert!(us >= 1_000, "the retry interval of a client is at least 1,000 us, not {us}");
-        self.retry_us = us;
+    pub fn retry_after(mut self, interval: Micros) -> Self {
+        assert!(
+            interval >= Micros::from_millis(1),
+            "the retry interval of a client is at least 1,000 us, not {}",
+            interval.0
+        );
+        self.retry_after = interval;
         self
     }
 
@@ -136,12 +140,12 @@ impl<N: Node, C> Simulation<N, C> {
     /// Adds a property.
     #[must_use]
     pub fn property<P: Property<N>>(self, property: P) -> Simulation<N, (C, PropertyChecker<P>)> {
-        let Simulation { config, generate_request, setup, retry_us, checker, seeds } = self;
+        let Simulation { config, generate_request, setup, retry_after, checker, seeds } = self;
         Simulation {
             config,
             generate_request,
             setup,
-            retry_us,
+            retry_after,
             checker: (checker, PropertyChecker(property)),
             seeds,
         }
@@ -234,7 +238,7 @@ where
         let Some(generate_request) = &self.generate_request else { return Vec::new() };
         let count = setup.txns.or(self.setup.txns).unwrap_or(20);
         // On average a client's requests fill the fault phase.
-        let interval_us = plan.fault_phase_us * u64::from(plan.clients) / u64::from(count.max(1));
+        let interval = plan.fault_phase * u64::from(plan.clients) / u64::from(count.max(1));
         let planned = (0..count).map(|nth| {
             let (node, request) = generate_request(rng);
             let id = RequestId {
@@ -246,7 +250,7 @@ where
             PlannedRequest {
                 id,
                 node,
-                after_us: rng.between(0, interval_us),
+                after: Micros(rng.between(0, interval.0)),
                 request: Json(request),
             }
         });
@@ -259,7 +263,7 @@ where
         requests: Vec<PlannedRequest<Json<N::Request>>>,
     ) -> RetryingClients<N> {
         let requests = requests.into_iter().map(|planned| planned.map(|Json(request)| request));
-        RetryingClients::new(requests.collect(), self.retry_us)
+        RetryingClients::new(requests.collect(), self.retry_after)
     }
 
     fn checker(&self, _plan: &Plan) -> C {

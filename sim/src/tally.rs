@@ -1,6 +1,7 @@
 //! Counters: how often each fault rule was applied, and how many events there were.
 
 use std::fmt;
+use stormglass_node::Micros;
 
 /// A rule of the fault model, which `docs/faults.md` describes. The text beside each is what
 /// `cargo sim profiles` prints.
@@ -202,8 +203,8 @@ pub struct Tally {
     pub arrived_after_crash: u64,
     /// Messages lost to a partition that let the other direction through (N6).
     pub one_way: u64,
-    /// Virtual time, in microseconds.
-    pub virtual_us: u64,
+    /// Virtual time.
+    pub virtual_time: Micros,
     /// Boots.
     pub boots: u64,
 }
@@ -231,7 +232,7 @@ impl Tally {
         self.duplicates += other.duplicates;
         self.arrived_after_crash += other.arrived_after_crash;
         self.one_way += other.one_way;
-        self.virtual_us += other.virtual_us;
+        self.virtual_time += other.virtual_time;
         self.boots += other.boots;
     }
 }

@@ -4,7 +4,9 @@ use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
 use stormglass_node::journal::{self, EntryBody, EntryBodyRef, FileSummary};
-use stormglass_node::{DiskOp, Effect, Input, Label, Node, NodeId, ReadDisk, RequestId, Time};
+use stormglass_node::{
+    DiskOp, Effect, Input, Label, Micros, Node, NodeId, ReadDisk, RequestId, Time,
+};
 
 use crate::disk::{CutReport, KillReport};
 use crate::property::{
@@ -18,8 +20,8 @@ pub struct Filter {
     pub node: Option<NodeId>,
     /// Only events that concern this request (any attempt of it).
     pub request: Option<RequestId>,
-    /// Only events in this range of virtual time, in microseconds.
-    pub span_us: Option<(u64, u64)>,
+    /// Only events in this range of virtual time.
+    pub span: Option<(Micros, Micros)>,
 }
 
 /// A checker that is never violated and records what it observes.
@@ -50,8 +52,8 @@ impl Trace {
     }
 
     fn is_wanted<N: Node>(&self, observation: &Observation<'_, N>) -> bool {
-        let Filter { node, request, span_us } = self.filter;
-        let in_span = span_us.is_none_or(|(from, to)| (from..=to).contains(&observation.at_us));
+        let Filter { node, request, span } = self.filter;
+        let in_span = span.is_none_or(|(from, to)| (from..=to).contains(&observation.at));
         let of_node = node.is_none_or(|node| node == observation.node);
         if !in_span || !of_node {
             return false;
@@ -76,9 +78,9 @@ impl<N: Node> Checker<N> for Trace {
         }
         // A verb without details is followed by a space.
         self.line.truncate(self.line.trim_end().len());
-        let &Observation { at_us, node, incarnation, .. } = observation;
+        let &Observation { at, node, incarnation, .. } = observation;
         let written = if self.json {
-            let at = Time(at_us);
+            let at = Time(at.0);
             let line = match journal_entry(observation) {
                 Some(body) => serde_json::to_string(&journal::entry(at, node, incarnation, body)),
                 None => {
@@ -91,8 +93,8 @@ impl<N: Node> Checker<N> for Trace {
             writeln!(
                 self.text,
                 "{:>5}.{:03}  {:<3} {}",
-                at_us / 1000,
-                at_us % 1000,
+                at.0 / 1000,
+                at.0 % 1000,
                 node.to_string(),
                 self.line
             )

@@ -5,14 +5,14 @@ use std::fmt;
 use std::num::TryFromIntError;
 
 use serde::{Deserialize, Serialize};
-use stormglass_node::{Node, NodeId, RequestId};
+use stormglass_node::{Micros, Node, NodeId, RequestId};
 
 use crate::property::Sometimes;
 
 /// The clients of a run.
 pub trait Workload<N: Node>: Clone {
     /// Handles one event; adds requests and timers to `actions`.
-    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>);
+    fn on(&mut self, now: Micros, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>);
     /// Adds the `sometimes` counters of the clients in this run.
     fn sometimes(&self, _rows: &mut Sometimes) {}
 }
@@ -96,7 +96,7 @@ pub enum ClientEvent<'a, N: Node> {
 #[derive(Clone, Debug)]
 pub struct ClientActions<N: Node> {
     pub(crate) requests: Vec<(RequestId, NodeId, N::Request)>,
-    pub(crate) timers: Vec<(u64, ClientId)>,
+    pub(crate) timers: Vec<(Micros, ClientId)>,
 }
 
 impl<N: Node> Default for ClientActions<N> {
@@ -118,8 +118,8 @@ impl<N: Node> ClientActions<N> {
     }
 
     /// Sets a timer for `client`, in true time.
-    pub fn set_timer(&mut self, at_us: u64, client: ClientId) {
-        self.timers.push((at_us, client));
+    pub fn set_timer(&mut self, at: Micros, client: ClientId) {
+        self.timers.push((at, client));
     }
 }
 
@@ -130,9 +130,8 @@ pub struct PlannedRequest<O> {
     pub id: RequestId,
     /// The receiver.
     pub node: NodeId,
-    /// How long the client waits before it sends the request, from the end of its previous one, in
-    /// microseconds.
-    pub after_us: u64,
+    /// How long the client waits before it sends the request, from the end of its previous one.
+    pub after: Micros,
     /// The request itself.
     pub request: O,
 }
@@ -140,8 +139,8 @@ pub struct PlannedRequest<O> {
 impl<O> PlannedRequest<O> {
     /// The same plan for another form of the request.
     pub fn map<T>(self, change: impl FnOnce(O) -> T) -> PlannedRequest<T> {
-        let PlannedRequest { id, node, after_us, request } = self;
-        PlannedRequest { id, node, after_us, request: change(request) }
+        let PlannedRequest { id, node, after, request } = self;
+        PlannedRequest { id, node, after, request: change(request) }
     }
 }
 
@@ -151,7 +150,7 @@ impl<O> PlannedRequest<O> {
 pub struct RetryingClients<N: Node> {
     requests: Vec<PlannedRequest<N::Request>>,
     clients: Vec<RetryingClient>,
-    retry_after_us: u64,
+    retry_after: Micros,
     stopped: bool,
 }
 
@@ -161,17 +160,17 @@ struct RetryingClient {
     /// How many of its requests have been answered.
     answered: usize,
     /// When it sends next.
-    due_us: u64,
+    due_at: Micros,
 }
 
 impl<N: Node> RetryingClients<N> {
-    /// These requests, resent every `retry_after_us` microseconds until answered.
-    pub fn new(requests: Vec<PlannedRequest<N::Request>>, retry_after_us: u64) -> Self {
+    /// These requests, resent every `retry_after` until answered.
+    pub fn new(requests: Vec<PlannedRequest<N::Request>>, retry_after: Micros) -> Self {
         let clients = requests.iter().map(|planned| planned.id.client as usize).max().unwrap_or(0);
         RetryingClients {
             requests,
             clients: vec![RetryingClient::default(); clients],
-            retry_after_us,
+            retry_after,
             stopped: false,
         }
     }
@@ -184,29 +183,29 @@ impl<N: Node> RetryingClients<N> {
         client_requests.nth(answered)
     }
 
-    fn plan_next(&mut self, now_us: u64, client: ClientId, actions: &mut ClientActions<N>) {
-        match self.current(client).map(|planned| planned.after_us) {
+    fn plan_next(&mut self, now: Micros, client: ClientId, actions: &mut ClientActions<N>) {
+        match self.current(client).map(|planned| planned.after) {
             None => {}
             // At once: a timer of no duration would be an event more.
-            Some(0) => self.send_next(now_us, client, actions),
-            Some(after_us) => self.set_timer_for(now_us + after_us, client, actions),
+            Some(Micros::ZERO) => self.send_next(now, client, actions),
+            Some(after) => self.set_timer_for(now + after, client, actions),
         }
     }
 
-    fn send_next(&mut self, now_us: u64, client: ClientId, actions: &mut ClientActions<N>) {
+    fn send_next(&mut self, now: Micros, client: ClientId, actions: &mut ClientActions<N>) {
         let Some(planned) = self.current(client).cloned() else { return };
         actions.send_request(planned.id, planned.node, planned.request);
-        self.set_timer_for(now_us + self.retry_after_us, client, actions);
+        self.set_timer_for(now + self.retry_after, client, actions);
     }
 
-    fn set_timer_for(&mut self, until_us: u64, client: ClientId, actions: &mut ClientActions<N>) {
-        self.clients[client.index()].due_us = until_us;
-        actions.set_timer(until_us, client);
+    fn set_timer_for(&mut self, until: Micros, client: ClientId, actions: &mut ClientActions<N>) {
+        self.clients[client.index()].due_at = until;
+        actions.set_timer(until, client);
     }
 }
 
 impl<N: Node> Workload<N> for RetryingClients<N> {
-    fn on(&mut self, now_us: u64, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
+    fn on(&mut self, now: Micros, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
         // A client that resends for ever would keep the cluster from becoming quiescent.
         if self.stopped {
             return;
@@ -214,7 +213,7 @@ impl<N: Node> Workload<N> for RetryingClients<N> {
         match event {
             ClientEvent::Start => {
                 for client in ClientId::all(self.clients.len() as u32) {
-                    self.plan_next(now_us, client, actions);
+                    self.plan_next(now, client, actions);
                 }
             }
             // Answers come twice and late: only one to the current request counts.
@@ -222,13 +221,13 @@ impl<N: Node> Workload<N> for RetryingClients<N> {
                 let client = ClientId::try_from(id.client).expect("the receiver of the response");
                 if self.current(client).is_some_and(|current| current.id == id) {
                     self.clients[client.index()].answered += 1;
-                    self.plan_next(now_us, client, actions);
+                    self.plan_next(now, client, actions);
                 }
             }
             ClientEvent::Timer { client } => {
                 // Timers cannot be cancelled: one that was set for an answered request rings early.
-                if now_us >= self.clients[client.index()].due_us {
-                    self.send_next(now_us, client, actions);
+                if now >= self.clients[client.index()].due_at {
+                    self.send_next(now, client, actions);
                 }
             }
             ClientEvent::Healed => self.stopped = true,

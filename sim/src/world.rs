@@ -6,14 +6,14 @@
 //! what is not faulty, and the [`Workload`] the requests. The world itself draws no random numbers.
 //!
 //! A run has three phases:
-//! 1. *Faults*: the chooser injects faults, for [`Plan::fault_phase_us`].
+//! 1. *Faults*: the chooser injects faults, for [`Plan::fault_phase`].
 //! 2. *Recovery*: partitions heal, crashed nodes boot, disks have space again, clocks stop jumping,
 //!    pending events get new times without faults, and no new fault happens. It ends when no events
 //!    are pending.
 //! 3. *Probe*: clients may send requests that show that the system still works. Skipped if the
 //!    plan has nodes that never restart.
 //!
-//! Recovery and probe together last at most [`Plan::recovery_timeout_us`]: a run in which events
+//! Recovery and probe together last at most [`Plan::recovery_timeout`]: a run in which events
 //! are still pending then is over, without a probe if it was still in recovery.
 //!
 //! A run ends early at the first violation.
@@ -49,7 +49,7 @@ mod timeline;
 
 use std::panic::{self, AssertUnwindSafe};
 
-use stormglass_node::{Effect, Input, Node, NodeId, Outbox};
+use stormglass_node::{Effect, Input, Micros, Node, NodeId, Outbox};
 
 use crate::chooser::Chooser;
 use crate::disk::Disk;
@@ -167,7 +167,7 @@ where
         if let Err(cause) = outcome {
             self.run.monitor.on_panic(&*cause);
         }
-        self.run.monitor.outcome(self.run.timeline.now_us())
+        self.run.monitor.outcome(self.run.timeline.now())
     }
 
     /// The checker, after the run.
@@ -298,22 +298,22 @@ where
         let timed_fault = self.run.faults.timed(index).clone();
         self.observe_cluster(&Fact::Fault(FaultFact::Timed(&timed_fault)));
         match timed_fault {
-            TimedFault::Cut { from, to, for_us } => {
+            TimedFault::Cut { from, to, duration } => {
                 // Partitions overlap: a link is cut while at least one of them cuts it.
                 self.network.update_partitions(&from, &to, |partitions| partitions + 1);
-                self.run.timeline.push_after(for_us, Event::TimedFaultEnds { index });
+                self.run.timeline.push_after(duration, Event::TimedFaultEnds { index });
             }
             // No event for the end of a clog: a message that finds its link clogged is queued again
             // for the time at which the clog ends.
-            TimedFault::Clog { from, to, for_us, swizzle } => {
-                let until_us = self.run.timeline.now_us() + for_us;
-                self.network.clog(from, to, until_us, swizzle);
+            TimedFault::Clog { from, to, duration, swizzle } => {
+                let until = self.run.timeline.now() + duration;
+                self.network.clog(from, to, until, swizzle);
             }
-            TimedFault::Pause { node, for_us } => {
-                self.hosts[usize::from(node.0)].pause(&mut self.run, for_us);
+            TimedFault::Pause { node, duration } => {
+                self.hosts[usize::from(node.0)].pause(&mut self.run, duration);
             }
-            TimedFault::ClockJump { node, by_us } => {
-                self.hosts[usize::from(node.0)].jump_clock(&mut self.run, by_us);
+            TimedFault::ClockJump { node, by } => {
+                self.hosts[usize::from(node.0)].jump_clock(&mut self.run, by);
             }
             TimedFault::Crash { node, crash } => {
                 let nodes = self.run.plan().nodes;
@@ -341,7 +341,7 @@ where
     fn heal(&mut self) {
         // The phase changes first: from here on no delay has a tail, and the nodes that stay down
         // do not boot.
-        self.run.timeline.begin_recovery(self.run.plan().recovery_timeout_us);
+        self.run.timeline.begin_recovery(self.run.plan().recovery_timeout);
         self.run.faults.end();
         self.network.heal();
         self.hosts.iter_mut().for_each(Host::end_faults);
@@ -364,30 +364,26 @@ where
     /// Re-times every pending event to the bounds of a run without faults, counted from now. Wakes
     /// are scheduled anew.
     fn retime(&mut self) {
-        let now_us = self.run.timeline.now_us();
+        let now = self.run.timeline.now();
         let timing = self.run.plan().timing;
         let network = &self.network;
-        self.run.timeline.retime(|at_us, event| match event {
+        self.run.timeline.retime(|at, event| match event {
             Event::Deliver { slot } => {
                 // A message that was displaced (N8) has no key. Its event only frees the slot, so
                 // any time will do.
                 let (link, ordinal, is_client_link) = network.timing_key(slot).unwrap_or_default();
-                let delay_us = timing.delay_us(link, ordinal, is_client_link, false);
-                Some(at_us.clamp(now_us, now_us + delay_us))
+                let delay = timing.delay(link, ordinal, is_client_link, false);
+                Some(at.clamp(now, now + delay))
             }
             Event::Barrier { node, incarnation, op, outcome } => {
                 // The outcome stays: a failure that was decided in the fault phase is still
                 // reported, and the node halts in recovery.
                 let succeeds = matches!(outcome, BarrierOutcome::Done | BarrierOutcome::Slow);
-                let duration_us = timing.barrier_us(NodeId(node), incarnation, op);
-                Some(if succeeds {
-                    at_us.clamp(now_us, now_us + duration_us)
-                } else {
-                    at_us.min(now_us + duration_us)
-                })
+                let duration = timing.barrier_time(NodeId(node), incarnation, op);
+                Some(if succeeds { at.clamp(now, now + duration) } else { at.min(now + duration) })
             }
             // Clients have true time and no faults, so their timers are not moved.
-            Event::Timer { .. } => Some(at_us.max(now_us)),
+            Event::Timer { .. } => Some(at.max(now)),
             // Wakes are queued anew below, and boots by the caller; timed faults end with their
             // phase.
             Event::Wake { .. } | Event::Boot { .. } | Event::TimedFault { .. } => None,
@@ -556,11 +552,11 @@ where
         // Taken out while its lists are drained, since the hosts and the network are borrowed then;
         // put back at the end with its memory.
         let mut client_actions = std::mem::take(&mut self.client_actions);
-        let now_us = self.run.timeline.now_us();
-        self.workload.on(now_us, event, &mut client_actions);
-        for (at_us, client) in client_actions.timers.drain(..) {
+        let now = self.run.timeline.now();
+        self.workload.on(now, event, &mut client_actions);
+        for (at, client) in client_actions.timers.drain(..) {
             // Not at the same time: a client that sets a timer for now would never let time pass.
-            self.run.timeline.push_at(at_us.max(now_us + 1), Event::Timer { client });
+            self.run.timeline.push_at(at.max(now + Micros(1)), Event::Timer { client });
         }
         for (id, node, request) in client_actions.requests.drain(..) {
             // Checked here, where the request can be named; below, it would be an index out of

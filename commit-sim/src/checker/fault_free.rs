@@ -2,9 +2,9 @@
 //! participant votes No.
 
 use stormglass::commit::{AbortReason, Refusal};
-use stormglass_node::{NodeId, RequestId};
+use stormglass_node::{Micros, NodeId, RequestId};
 
-use crate::VOTE_TIMEOUT_US;
+use crate::VOTE_TIMEOUT;
 use crate::property::Property;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::Violation;
@@ -23,9 +23,10 @@ impl FaultFree {
     /// the longest wait is for the transactions of all other clients, one after the other.
     pub(super) fn new(plan: &Plan) -> FaultFree {
         let timing = &plan.timing;
-        let each_us = 2 * timing.latency_us.1 + 4 * timing.sync_us.1;
+        let each = timing.latency.1 * 2 + timing.sync_time.1 * 4;
         // A tail of the latency (N1) has no greatest delay.
-        let so_far = timing.tail_us == 0 && u64::from(plan.clients) * each_us <= VOTE_TIMEOUT_US;
+        let so_far =
+            timing.latency_tail == Micros::ZERO && each * u64::from(plan.clients) <= VOTE_TIMEOUT;
         FaultFree { so_far }
     }
 

@@ -7,7 +7,7 @@ mod history;
 mod values;
 
 use stormglass::commit::{Decision, Op, Reads, State, TxId};
-use stormglass_node::{NodeId, RequestId};
+use stormglass_node::{Micros, NodeId, RequestId};
 
 use self::history::{History, RequestSpan};
 use self::values::Values;
@@ -254,8 +254,8 @@ impl Isolation {
             self.request_spans.push(RequestSpan::new(
                 request,
                 decision_number,
-                request_state.asked_us(),
-                request_state.answered_us(),
+                request_state.asked_at(),
+                request_state.answered_at(),
             ));
         }
         // Nearly always the order of the decisions explains everything, and no graph is built.
@@ -309,7 +309,7 @@ pub(super) fn check_conflict(
     // A coordinator holds the locks of its own part from the first Prepare until it sends its
     // decision. It has no Prepared record, so `prepared` cannot show these locks.
     let holds_as_coordinator = holder.coordinator == node
-        && holder_state.begun_us() > 0
+        && holder_state.begun_at() > Micros::ZERO
         && !holder_state.is_commit_sent()
         && !holder_state.is_abort_sent();
     if holds_as_coordinator || holder_state.prepared(node) != RecordStatus::Absent {

@@ -3,12 +3,12 @@
 //! AC5 is checked as L1.
 
 use stormglass::commit::{EndedTransactions, Message, Position, TxId};
-use stormglass_node::{FileId, NodeId};
+use stormglass_node::{FileId, Micros, NodeId};
 
 use super::model::{Model, TxState};
 use crate::property::Property;
 use crate::sorted_map::SortedMap;
-use crate::{RETRY_US, VOTE_TIMEOUT_US};
+use crate::{RETRY, VOTE_TIMEOUT};
 use stormglass_sim::plan::Timing;
 use stormglass_sim::property::Violation;
 
@@ -66,7 +66,7 @@ impl Liveness {
     /// A coordinator sends Commit.
     #[inline]
     pub(super) fn on_commit_sent(&mut self, to: NodeId, tx: TxId, model: &Model) {
-        if model.healed_us().is_some() && model.is_never_restarted(to) {
+        if model.healed_at().is_some() && model.is_never_restarted(to) {
             *self.commits_to_down_nodes.get_or_default(tx) += 1;
         }
     }
@@ -95,20 +95,21 @@ impl Liveness {
     #[inline]
     pub(super) fn check_decided_in_time(
         &mut self,
-        at_us: u64,
+        at: Micros,
         node: NodeId,
         tx: TxId,
         model: &Model,
     ) -> Result<(), Violation> {
-        let Some(took) = took_since_heal_us(at_us, tx, model) else { return Ok(()) };
-        let bound = bound_us(&model.plan().timing);
-        self.bound_used_permille = self.bound_used_permille.max(took * 1000 / bound);
+        let Some(took) = took_since_heal(at, tx, model) else { return Ok(()) };
+        let bound = decision_bound(&model.plan().timing);
+        self.bound_used_permille = self.bound_used_permille.max(took.0 * 1000 / bound.0);
         if took <= bound {
             return Ok(());
         }
         let explanation = format!(
-            "{node} learnt the decision of {tx} {took} us after the faults ended; \
-             the bound is {bound} us"
+            "{node} learnt the decision of {tx} {} us after the faults ended; \
+             the bound is {} us",
+            took.0, bound.0
         );
         Err(Property::DecidedInTime.violated(explanation))
     }
@@ -118,7 +119,7 @@ impl Liveness {
     /// often a node is in doubt for that reason.
     pub(super) fn check_quiesced(
         &self,
-        at_us: u64,
+        at: Micros,
         quiet: bool,
         model: &Model,
     ) -> Result<u64, Violation> {
@@ -129,7 +130,7 @@ impl Liveness {
                 "the cluster has not quiesced: a timer is still set long after the faults ended";
             return Err(Property::NodesQuiesce.violated(explanation));
         }
-        self.check_resend_rate(at_us, model)?;
+        self.check_resend_rate(at, model)?;
         let mut justified = 0;
         for tx_state in model.transactions() {
             let in_doubt = tx_state.in_doubt().iter();
@@ -179,11 +180,11 @@ impl Liveness {
 
     /// L2: a transaction that cannot be forgotten, as a participant is permanently down, costs at
     /// most one Commit per retry period and such participant.
-    fn check_resend_rate(&self, at_us: u64, model: &Model) -> Result<(), Violation> {
-        let Some(healed_us) = model.healed_us() else { return Ok(()) };
+    fn check_resend_rate(&self, at: Micros, model: &Model) -> Result<(), Violation> {
+        let Some(healed_at) = model.healed_at() else { return Ok(()) };
         // Clocks run up to a tenth too fast. The first periods are shorter than the longest one,
         // hence the 4.
-        let periods = (at_us - healed_us) * 11 / 10 / RETRY_US.1;
+        let periods = ((at - healed_at) * 11 / 10).0 / RETRY.1.0;
         let most = (periods + 4) * model.plan().permanently_down.len() as u64;
         let mut sent_per_tx = self.commits_to_down_nodes.iter();
         let Some((tx, sent)) = sent_per_tx.find(|(_, sent)| u64::from(**sent) > most) else {
@@ -201,41 +202,43 @@ impl Liveness {
 /// beginning of the transaction, whichever is later. R is the time to reboot, T the vote timeout, r
 /// the longest retry period, rho = 1/10 the greatest clock drift, D the latency and s the time of a
 /// sync.
-fn bound_us(timing: &Timing) -> u64 {
+fn decision_bound(timing: &Timing) -> Micros {
     // 1/(1-rho) = 10/9.
-    let timers_us = (VOTE_TIMEOUT_US + RETRY_US.1) * 10 / 9;
+    let timers = (VOTE_TIMEOUT + RETRY.1) * 10 / 9;
     // Only the timers are stretched: they run by the clocks of nodes, all else by true time.
-    timing.reboot_us + timers_us + 2 * timing.latency_us.1 + 6 * timing.sync_us.1
+    timing.reboot_time + timers + timing.latency.1 * 2 + timing.sync_time.1 * 6
 }
 
 /// The time since the faults ended or the transaction began, whichever is later. `None` if no bound
 /// of L1 holds: the faults have not ended, or a permanently down node may be waited for.
 #[inline]
-fn took_since_heal_us(at_us: u64, tx: TxId, model: &Model) -> Option<u64> {
-    let healed_us = model.healed_us()?;
+fn took_since_heal(at: Micros, tx: TxId, model: &Model) -> Option<Micros> {
+    let healed_at = model.healed_at()?;
     if model.has_permanently_down_nodes() {
         return None;
     }
-    let begun_us = model.known_transaction(tx).map_or(0, TxState::begun_us);
-    Some(at_us.saturating_sub(begun_us.max(healed_us)))
+    let begun_at = model.known_transaction(tx).map_or(Micros::ZERO, TxState::begun_at);
+    Some(at - begun_at.max(healed_at))
 }
 
 /// L1: the coordinator forgets a transaction a further r/(1-rho) + 2D + 4s later, at most.
 #[inline]
 pub(super) fn check_forgotten_in_time(
-    at_us: u64,
+    at: Micros,
     tx: TxId,
     model: &Model,
 ) -> Result<(), Violation> {
-    let Some(took) = took_since_heal_us(at_us, tx, model) else { return Ok(()) };
+    let Some(took) = took_since_heal(at, tx, model) else { return Ok(()) };
     let timing = &model.plan().timing;
-    let further_us = RETRY_US.1 * 10 / 9 + 2 * timing.latency_us.1 + 4 * timing.sync_us.1;
-    let bound = bound_us(timing) + further_us;
+    let further = RETRY.1 * 10 / 9 + timing.latency.1 * 2 + timing.sync_time.1 * 4;
+    let bound = decision_bound(timing) + further;
     if took <= bound {
         return Ok(());
     }
-    let explanation =
-        format!("{tx} was forgotten {took} us after the faults ended; the bound is {bound} us");
+    let explanation = format!(
+        "{tx} was forgotten {} us after the faults ended; the bound is {} us",
+        took.0, bound.0
+    );
     Err(Property::ForgottenInTime.violated(explanation))
 }
 

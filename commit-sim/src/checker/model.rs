@@ -10,7 +10,7 @@ mod tx_state;
 use std::sync::Arc;
 
 use stormglass::commit::{Decision, Op, RecordHeader, RecordKind, State, TxId};
-use stormglass_node::{FileId, NodeId, RequestId};
+use stormglass_node::{FileId, Micros, NodeId, RequestId};
 
 use self::log_tail::LogTail;
 pub(crate) use self::request_state::RequestState;
@@ -32,7 +32,7 @@ pub(super) struct Model {
     /// Nodes that have refused to boot because of damage. They are never booted again.
     refused: NodeSet,
     /// When the faults ended, in true time.
-    healed_us: Option<u64>,
+    healed_at: Option<Micros>,
     /// The number of COMMIT records so far. Their order is the order of the decisions.
     decisions: u32,
 }
@@ -45,7 +45,7 @@ impl Model {
             requests: SortedMap::default(),
             log_tails: Vec::new(),
             refused: NodeSet::default(),
-            healed_us: None,
+            healed_at: None,
             decisions: 0,
         };
         model.reset(plan);
@@ -55,7 +55,7 @@ impl Model {
     /// Makes this the model of another run; allocated memory is kept.
     pub(super) fn reset(&mut self, plan: &Plan) {
         // Every field by name: what another run left behind would make a property lie.
-        let Model { plan: old, transactions, requests, log_tails, refused, healed_us, decisions } =
+        let Model { plan: old, transactions, requests, log_tails, refused, healed_at, decisions } =
             self;
         let nodes = usize::from(plan.nodes);
         old.clone_from(plan);
@@ -64,7 +64,7 @@ impl Model {
         log_tails.iter_mut().for_each(LogTail::clear);
         log_tails.resize_with(nodes, LogTail::default);
         *refused = NodeSet::default();
-        *healed_us = None;
+        *healed_at = None;
         *decisions = 0;
     }
 
@@ -74,8 +74,8 @@ impl Model {
 
     /// When the faults ended, in true time.
     #[inline]
-    pub(super) fn healed_us(&self) -> Option<u64> {
-        self.healed_us
+    pub(super) fn healed_at(&self) -> Option<Micros> {
+        self.healed_at
     }
 
     /// Whether the plan keeps the node down after the faults.
@@ -142,8 +142,8 @@ impl Model {
 
 /// Facts about the cluster and its clients.
 impl Model {
-    pub(super) fn heal(&mut self, at_us: u64) {
-        self.healed_us = Some(at_us);
+    pub(super) fn heal(&mut self, at: Micros) {
+        self.healed_at = Some(at);
     }
 
     /// The node's process has ended: its log is what its next incarnation recovers.
@@ -157,17 +157,17 @@ impl Model {
     }
 
     /// A client asks for a request or, without operations, for its outcome.
-    pub(super) fn ask(&mut self, at_us: u64, id: RequestId, ops: Option<&Arc<[Op]>>) {
+    pub(super) fn ask(&mut self, at: Micros, id: RequestId, ops: Option<&Arc<[Op]>>) {
         let request_state = self.requests.get_or_default(id);
-        request_state.on_asked(self.healed_us.is_some());
+        request_state.on_asked(self.healed_at.is_some());
         if let Some(ops) = ops {
-            request_state.on_transaction_asked(at_us, ops);
+            request_state.on_transaction_asked(at, ops);
         }
     }
 
     /// A client learns that its request is committed.
-    pub(super) fn answer_committed(&mut self, at_us: u64, id: RequestId) {
-        self.requests.get_or_default(id).on_committed_answer(at_us);
+    pub(super) fn answer_committed(&mut self, at: Micros, id: RequestId) {
+        self.requests.get_or_default(id).on_committed_answer(at);
     }
 
     /// A coordinator reports the request as committed to its client.
@@ -195,7 +195,7 @@ impl Model {
     #[inline]
     pub(super) fn send_prepare(
         &mut self,
-        at_us: u64,
+        at: Micros,
         tx: TxId,
         request: RequestId,
         participants: &[NodeId],
@@ -203,7 +203,7 @@ impl Model {
         let tx_state = self.transactions.get_or_add(tx);
         tx_state.set_participants(participants.iter().copied());
         tx_state.set_request(request);
-        tx_state.begin(at_us);
+        tx_state.begin(at);
     }
 
     #[inline]
@@ -255,12 +255,12 @@ impl Model {
     }
 
     #[inline]
-    pub(super) fn append_commit(&mut self, at_us: u64, tx: TxId) {
+    pub(super) fn append_commit(&mut self, at: Micros, tx: TxId) {
         self.decisions += 1;
         let tx_state = self.transactions.get_or_add(tx);
         tx_state.append_commit(self.decisions);
         // A transaction of one node sends no Prepare: it begins with this record.
-        tx_state.begin(at_us);
+        tx_state.begin(at);
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use stormglass_node::{About, Node, NodeId};
+use stormglass_node::{About, Micros, Node, NodeId};
 
 use super::{Chooser, EffectPoint, SendPoint};
 use crate::fault::{
@@ -55,10 +55,10 @@ impl<C: Chooser> Recording<C> {
 }
 
 impl<C: Chooser> Chooser for Recording<C> {
-    fn timed_faults(&mut self) -> Vec<(u64, TimedFault)> {
+    fn timed_faults(&mut self) -> Vec<(Micros, TimedFault)> {
         let timed_faults = self.inner.timed_faults();
         self.faults.extend(
-            timed_faults.iter().map(|(at_us, timed_fault)| Fault::At(*at_us, timed_fault.clone())),
+            timed_faults.iter().map(|(at, timed_fault)| Fault::At(*at, timed_fault.clone())),
         );
         timed_faults
     }

@@ -1,6 +1,6 @@
 //! A chooser that injects a given list of faults.
 
-use stormglass_node::{Node, NodeId};
+use stormglass_node::{Micros, Node, NodeId};
 
 use super::{Chooser, EffectPoint, SendPoint};
 use crate::fault::{
@@ -107,11 +107,11 @@ impl Fault {
 }
 
 impl Chooser for Scripted {
-    fn timed_faults(&mut self) -> Vec<(u64, TimedFault)> {
+    fn timed_faults(&mut self) -> Vec<(Micros, TimedFault)> {
         let mut timed_faults = Vec::new();
         for entry in &mut self.entries {
-            if let Fault::At(at_us, timed_fault) = &entry.fault {
-                timed_faults.push((*at_us, timed_fault.clone()));
+            if let Fault::At(at, timed_fault) = &entry.fault {
+                timed_faults.push((*at, timed_fault.clone()));
                 entry.fired = true;
             }
         }

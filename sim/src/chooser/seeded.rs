@@ -1,6 +1,6 @@
 //! A chooser that draws its faults from the seed, at the rates of a plan.
 
-use stormglass_node::{DiskError, DiskOp, Effect, Node, NodeId};
+use stormglass_node::{DiskError, DiskOp, Effect, Micros, Node, NodeId};
 
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::disk::{Damage, DamageKind, FileRole, Holes, Survival};
@@ -10,6 +10,7 @@ use crate::fault::{
 use crate::hash::{below, between, hash};
 use crate::plan::Plan;
 use crate::profile::{Rates, Rng};
+use crate::ratio::{Permille, Ppm};
 use crate::workload::ClientId;
 
 /// Decides from one key per kind of decision and a hash of key and coordinate, with the rates that
@@ -20,7 +21,7 @@ pub struct Seeded {
     key: u64,
     nodes: u16,
     clients: u32,
-    fault_phase_us: u64,
+    fault_phase: Micros,
     crash_countdowns: Vec<CrashCountdown>,
 }
 
@@ -81,7 +82,7 @@ impl Seeded {
             key,
             nodes: plan.nodes,
             clients: plan.clients,
-            fault_phase_us: plan.fault_phase_us,
+            fault_phase: plan.fault_phase,
             crash_countdowns,
         }
     }
@@ -110,14 +111,15 @@ impl Seeded {
         // Two of three crashes are power cuts: they have far more outcomes than kills.
         let how = if below(hash(key ^ 1, crash_id), 3) == 0 {
             // Both extremes, a half, and "all but the last few".
-            CrashKind::Kill { keep_permille: *pick(hash(key ^ 2, crash_id), &[0, 1000, 500, 900]) }
+            let keep = *pick(hash(key ^ 2, crash_id), &[0, 1000, 500, 900]);
+            CrashKind::Kill { keep: permille(keep) }
         } else {
             CrashKind::PowerCut(draw_survival(hash(key ^ 3, crash_id), hash(key ^ 4, crash_id)))
         };
-        let down_us = Some(1 + below(hash(key ^ 5, crash_id), self.rates.down_us_max));
+        let down_for = Micros(1 + below(hash(key ^ 5, crash_id), self.rates.down_max.0));
         let damage = (below(hash(key ^ 6, crash_id), 65_536) < self.rates.damage.into())
             .then(|| draw_damage(hash(key ^ 7, crash_id)));
-        Crash { how, down_us, damage }
+        Crash { how, down_for: Some(down_for), damage }
     }
 
     /// Counts one effect towards the next crash of this node.
@@ -149,9 +151,10 @@ impl Seeded {
         // asked again.
         let no_space = below(random, 2) == 0;
         let error = if no_space { DiskError::NoSpace } else { DiskError::Io };
-        let lasts_us = if no_space { below(random.rotate_left(24), 200_000) } else { 0 };
-        let keep_permille = *pick(random.rotate_left(40), &[0, 300, 900]);
-        Some(WriteFault { error, keep_permille, lasts_us })
+        let lasts =
+            if no_space { Micros(below(random.rotate_left(24), 200_000)) } else { Micros::ZERO };
+        let keep = permille(*pick(random.rotate_left(40), &[0, 300, 900]));
+        Some(WriteFault { error, keep, lasts })
     }
 
     fn effect_random<N: Node>(&self, domain: u64, at: &EffectPoint<'_, N>) -> u64 {
@@ -166,6 +169,11 @@ fn draw_countdown(key: u64, node: u64, nth: u64) -> u32 {
     1 + below(hash(key ^ domain::CRASH_COUNTDOWN ^ 1, (node << 32) | nth), COUNTDOWN_MAX) as u32
 }
 
+/// A share that is written as a number or drawn below 1000.
+fn permille(n: u16) -> Permille {
+    Permille::new(n).expect("at most 1000")
+}
+
 fn pick<T>(random: u64, from: &[T]) -> &T {
     &from[below(random, from.len() as u64) as usize]
 }
@@ -177,11 +185,11 @@ fn draw_survival(random: u64, key: u64) -> Survival {
         0 => Survival::None,
         1 => Survival::All,
         2 => Survival::Prefix(below(random.rotate_left(20), 12) as u32),
-        3 => Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Zeros },
+        3 => Survival::Subset { key, keep: permille(500), tear: false, holes: Holes::Zeros },
         _ => Survival::Subset {
             key,
             // High values lose a few sectors of many.
-            keep_permille: *pick(random.rotate_left(20), &[200, 500, 800, 950]),
+            keep: permille(*pick(random.rotate_left(20), &[200, 500, 800, 950])),
             tear: true,
             holes: *pick(random.rotate_left(40), &[Holes::Zeros, Holes::Garbage, Holes::OldBlocks]),
         },
@@ -193,11 +201,15 @@ fn draw_damage(random: u64) -> Damage {
     let kind = match below(random, 4) {
         0 => DamageKind::FlippedBit((random & 7) as u8),
         1 => DamageKind::ZeroedSector,
-        2 => DamageKind::WrongPlace { meant_permille: below(random.rotate_left(11), 1000) as u16 },
+        2 => {
+            let meant = permille(below(random.rotate_left(11), 1000) as u16);
+            DamageKind::WrongPlace { meant }
+        }
         _ => DamageKind::NeverWritten,
     };
     let role = *pick(random.rotate_left(23), &[FileRole::Wal, FileRole::Snapshot]);
-    Damage { role, nth_newest: 0, at_permille: below(random.rotate_left(37), 1000) as u16, kind }
+    let at = permille(below(random.rotate_left(37), 1000) as u16);
+    Damage { role, nth_newest: 0, at, kind }
 }
 
 impl Chooser for Seeded {
@@ -241,14 +253,14 @@ impl Chooser for Seeded {
             // A copy that arrives soon meets the same state; one that arrives late meets a
             // transaction that is forgotten.
             let is_long = below(random.rotate_left(16), 4) == 0;
-            let after_us =
-                between(random, 100, if is_long { self.fault_phase_us / 2 } else { 20_000 });
-            return Some(MessageFault::Duplicate { after_us });
+            let after_max = if is_long { self.fault_phase / 2 } else { Micros::from_millis(20) };
+            let after = Micros(between(random, 100, after_max.0));
+            return Some(MessageFault::Duplicate { after });
         }
         if roll < rates.lose + rates.duplicate + rates.delay {
             return Some(MessageFault::Delay {
                 // From the greatest usual delay on: a shorter one would be no fault.
-                by_us: between(random, 5_000, rates.delay_us_max.max(5_000)),
+                by: Micros(between(random, 5_000, rates.delay_max.0.max(5_000))),
             });
         }
         Some(MessageFault::Flip { bit: (random >> 32) as u32 })
@@ -276,7 +288,7 @@ impl Chooser for Seeded {
             return Some(BarrierFault::Fail(DiskError::Io));
         }
         if roll < rates.fail_sync + rates.slow_sync {
-            return Some(BarrierFault::Slow { by_us: between(random, 5_000, 150_000) });
+            return Some(BarrierFault::Slow { by: Micros(between(random, 5_000, 150_000)) });
         }
         (roll < total_rate).then_some(BarrierFault::Lie)
     }
@@ -289,14 +301,17 @@ impl Chooser for Seeded {
         self.on_incarnation(node, incarnation);
         let random =
             hash(self.key ^ domain::SKEW, (u64::from(node.0) << 32) | u64::from(incarnation));
-        let offset_us = below(random, self.rates.offset_us_max);
+        let offset = Micros(below(random, self.rates.offset_max.0));
         // By node and not by incarnation: a crystal keeps its drift when the process restarts.
-        let drift = hash(self.key ^ domain::SKEW ^ 1, node.0.into());
-        let magnitude = below(drift, u64::from(self.rates.drift_ppm_max) + 1) as i32;
-        Skew { offset_us, drift_ppm: if drift & 1 == 0 { magnitude } else { -magnitude } }
+        let random = hash(self.key ^ domain::SKEW ^ 1, node.0.into());
+        let drift_max = self.rates.drift_max.get().unsigned_abs();
+        let magnitude = below(random, u64::from(drift_max) + 1) as i32;
+        let drift = Ppm::new(if random & 1 == 0 { magnitude } else { -magnitude })
+            .expect("at most the maximum to either side");
+        Skew { offset, drift }
     }
 
-    fn timed_faults(&mut self) -> Vec<(u64, TimedFault)> {
+    fn timed_faults(&mut self) -> Vec<(Micros, TimedFault)> {
         let mut generator =
             TimedFaultGenerator { chooser: self, counter: 0, timed_faults: Vec::new() };
         generator.partitions();
@@ -312,7 +327,7 @@ impl Chooser for Seeded {
 struct TimedFaultGenerator<'a> {
     chooser: &'a Seeded,
     counter: u64,
-    timed_faults: Vec<(u64, TimedFault)>,
+    timed_faults: Vec<(Micros, TimedFault)>,
 }
 
 impl TimedFaultGenerator<'_> {
@@ -321,16 +336,16 @@ impl TimedFaultGenerator<'_> {
         hash(self.chooser.key ^ domain::TIMED_FAULT, self.counter)
     }
 
-    fn random_start_us(&mut self) -> u64 {
+    fn random_start(&mut self) -> Micros {
         // Not in the last tenth, so that a fault has time to have an effect before everything
         // heals.
-        below(self.random(), self.chooser.fault_phase_us * 9 / 10)
+        Micros(below(self.random(), (self.chooser.fault_phase * 9 / 10).0))
     }
 
-    fn random_duration_us(&mut self) -> u64 {
+    fn random_duration(&mut self) -> Micros {
         // From about one message to a third of the phase, so that the cluster also works between
         // faults.
-        between(self.random(), 2_000, self.chooser.fault_phase_us / 3)
+        Micros(between(self.random(), 2_000, (self.chooser.fault_phase / 3).0))
     }
 
     fn random_node(&mut self) -> NodeId {
@@ -346,8 +361,8 @@ impl TimedFaultGenerator<'_> {
     /// either side.
     fn partitions(&mut self) {
         for _ in 0..self.chooser.rates.partitions {
-            let at_us = self.random_start_us();
-            let for_us = self.random_duration_us();
+            let at = self.random_start();
+            let duration = self.random_duration();
             // One node alone, two random halves, or a bridge: a node that both halves still reach.
             let shape = below(self.random(), 3);
             let isolated = Endpoint::Node(self.random_node());
@@ -372,24 +387,24 @@ impl TimedFaultGenerator<'_> {
             let one_way = below(self.random(), 3) == 0;
             if !one_way {
                 self.timed_faults.push((
-                    at_us,
-                    TimedFault::Cut { from: there.clone(), to: here.clone(), for_us },
+                    at,
+                    TimedFault::Cut { from: there.clone(), to: here.clone(), duration },
                 ));
             }
-            self.timed_faults.push((at_us, TimedFault::Cut { from: here, to: there, for_us }));
+            self.timed_faults.push((at, TimedFault::Cut { from: here, to: there, duration }));
         }
     }
 
     /// N5.
     fn clogs(&mut self) {
         for _ in 0..self.chooser.rates.clogs {
-            let at_us = self.random_start_us();
-            let for_us = self.random_duration_us();
+            let at = self.random_start();
+            let duration = self.random_duration();
             let endpoints = self.endpoints();
             let from = *pick(self.random(), &endpoints);
             // Clients only receive answers, which are delayed by other faults as well.
             let to = Endpoint::Node(self.random_node());
-            self.timed_faults.push((at_us, TimedFault::Clog { from, to, for_us, swizzle: false }));
+            self.timed_faults.push((at, TimedFault::Clog { from, to, duration, swizzle: false }));
         }
     }
 
@@ -397,22 +412,22 @@ impl TimedFaultGenerator<'_> {
     /// order.
     fn swizzles(&mut self) {
         for _ in 0..self.chooser.rates.swizzles {
-            let start = self.random_start_us();
+            let start = self.random_start();
             let chosen = self.random();
             for node in (0..self.chooser.nodes).filter(|node| chosen >> node & 1 == 1) {
                 // Each node begins and ends at times of its own: that is what makes a swizzle of
                 // clogs.
-                let from = start + between(self.random(), 0, 30_000);
-                let until = start + between(self.random(), 30_000, 200_000);
+                let from = start + Micros(between(self.random(), 0, 30_000));
+                let until = start + Micros(between(self.random(), 30_000, 200_000));
                 for other in (0..self.chooser.nodes).filter(|other| *other != node) {
                     let endpoints = [Endpoint::Node(NodeId(node)), Endpoint::Node(NodeId(other))];
-                    let for_us = until - from;
+                    let duration = until - from;
                     self.timed_faults.push((
                         from,
                         TimedFault::Clog {
                             from: endpoints[0],
                             to: endpoints[1],
-                            for_us,
+                            duration,
                             swizzle: true,
                         },
                     ));
@@ -421,7 +436,7 @@ impl TimedFaultGenerator<'_> {
                         TimedFault::Clog {
                             from: endpoints[1],
                             to: endpoints[0],
-                            for_us,
+                            duration,
                             swizzle: true,
                         },
                     ));
@@ -433,39 +448,39 @@ impl TimedFaultGenerator<'_> {
     /// P4, C3.
     fn pauses_and_jumps(&mut self) {
         for _ in 0..self.chooser.rates.pauses {
-            let at_us = self.random_start_us();
+            let at = self.random_start();
             let node = self.random_node();
-            let for_us = self.random_duration_us();
-            self.timed_faults.push((at_us, TimedFault::Pause { node, for_us }));
+            let duration = self.random_duration();
+            self.timed_faults.push((at, TimedFault::Pause { node, duration }));
         }
         for _ in 0..self.chooser.rates.jumps {
-            let at_us = self.random_start_us();
+            let at = self.random_start();
             let node = self.random_node();
             // From much less than a timeout to many of them.
-            let by_us = between(self.random(), 1_000, 5_000_000);
-            self.timed_faults.push((at_us, TimedFault::ClockJump { node, by_us }));
+            let by = Micros(between(self.random(), 1_000, 5_000_000));
+            self.timed_faults.push((at, TimedFault::ClockJump { node, by }));
         }
     }
 
     /// P1, P2, P3 between two steps.
     fn crashes(&mut self) {
         for nth in 0..self.chooser.rates.timed_crashes {
-            let at_us = self.random_start_us();
+            let at = self.random_start();
             let node = self.random_node();
             // Numbers of their own, far above those of effect crashes, give these crashes other
             // hashes.
             let crash = self.chooser.draw_crash(node, 1000 + nth);
-            self.timed_faults.push((at_us, TimedFault::Crash { node, crash }));
+            self.timed_faults.push((at, TimedFault::Crash { node, crash }));
         }
         for nth in 0..self.chooser.rates.cluster_power_cuts {
-            let at_us = self.random_start_us();
+            let at = self.random_start();
             for node in (0..self.chooser.nodes).map(NodeId) {
                 let mut crash = self.chooser.draw_crash(node, 2000 + nth);
                 // A power cut of the whole cluster spares no node.
                 if matches!(crash.how, CrashKind::Kill { .. }) {
                     crash.how = CrashKind::PowerCut(Survival::None);
                 }
-                self.timed_faults.push((at_us, TimedFault::Crash { node, crash }));
+                self.timed_faults.push((at, TimedFault::Crash { node, crash }));
             }
         }
     }

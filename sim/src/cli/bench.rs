@@ -8,6 +8,7 @@
 #![allow(clippy::float_arithmetic, reason = "rates of a report")]
 
 use std::time::Instant;
+use stormglass_node::Micros;
 
 use super::args::Bench;
 use super::say::say;
@@ -30,7 +31,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
     let mut tally = Tally::default();
     let mut committed = 0;
     let mut aborted = 0;
-    let mut virtual_us = 0;
+    let mut virtual_time = Micros::ZERO;
     // After the benchmark is built, so that only runs are measured.
     let began = Instant::now();
     for seed in args.first_seed..end {
@@ -42,7 +43,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
         tally.merge(&benched.outcome.tally);
         committed += benched.committed;
         aborted += benched.aborted;
-        virtual_us += benched.virtual_us;
+        virtual_time += benched.virtual_time;
     }
     let wall_s = began.elapsed().as_secs_f64();
     let line = serde_json::json!({
@@ -55,7 +56,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
         "wall_s": wall_s,
         "msgs_per_s": per_s(tally.delivered, wall_s),
         "seeds_per_s": per_s(args.seeds, wall_s),
-        "sim_s_per_wall_s": per_s(virtual_us / 1_000_000, wall_s),
+        "sim_s_per_wall_s": per_s(virtual_time.0 / 1_000_000, wall_s),
         "peak_rss_kib": peak_rss_kib(),
     });
     say!("{line}");

@@ -234,8 +234,8 @@ fn report(hunt_report: &HuntReport, wall: Duration, status: &str) {
     say!("  {} seeds/s, {} events/s", hunt_report.seeds * 1000 / ms, tally.events * 1000 / ms);
     say!(
         "  {} s of virtual time, {} times real time",
-        tally.virtual_us / 1_000_000,
-        tally.virtual_us / 1000 / ms
+        tally.virtual_time.0 / 1_000_000,
+        tally.virtual_time.0 / 1000 / ms
     );
     say!(
         "  {} events, {} messages ({} copies, {} after a crash), {} boots",
@@ -297,7 +297,7 @@ fn report_json<P: Protocol>(
         "seeds": hunt_report.seeds,
         "ended": status,
         "wall_ms": wall.as_millis() as u64,
-        "virtual_ms": hunt_report.tally.virtual_us / 1000,
+        "virtual_ms": hunt_report.tally.virtual_time.0 / 1000,
         "events": hunt_report.tally.events,
         "messages": hunt_report.tally.delivered,
         "faults": rules,

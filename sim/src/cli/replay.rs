@@ -1,6 +1,7 @@
 //! The command `replay`: one seed or schedule with its trace, or a directory of schedules.
 
 use std::path::Path;
+use stormglass_node::Micros;
 
 use super::args::{MS_MAX, Replay};
 use super::say::{self, say};
@@ -127,8 +128,8 @@ fn compare_with_expectation(
 
 fn new_trace(args: &Replay) -> Trace {
     // Both are at most `MS_MAX`, so neither overflows.
-    let span_us = Some((args.from_ms * 1000, args.to_ms.saturating_mul(1000)));
-    Trace::new(Filter { node: args.node, request: args.request, span_us }, args.json)
+    let span = Some((Micros(args.from_ms * 1000), Micros(args.to_ms.saturating_mul(1000))));
+    Trace::new(Filter { node: args.node, request: args.request, span }, args.json)
 }
 
 fn traced<P: Protocol, C: Chooser>(

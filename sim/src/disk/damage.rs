@@ -1,6 +1,7 @@
 //! D10: latent damage at rest. Opt-in: a node without replicas cannot repair it and must refuse to
 //! boot.
 
+use crate::ratio::Permille;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -18,8 +19,8 @@ pub struct Damage {
     pub role: FileRole,
     /// Which file of that kind: 0 is the one with the highest number, 1 the one before.
     pub nth_newest: u32,
-    /// The offset, in 1/1000 of the file's durable length.
-    pub at_permille: u16,
+    /// The offset, as a share of the file's durable length.
+    pub at: Permille,
     pub kind: DamageKind,
 }
 
@@ -43,11 +44,10 @@ pub enum DamageKind {
     FlippedBit(u8),
     /// The whole sector holds zeros.
     ZeroedSector,
-    /// The sector holds the data of another one of the file: that at this many 1/1000 of its
-    /// length.
+    /// The sector holds the data of another one of the file: that at this share of its length.
     WrongPlace {
         /// The place of that other sector.
-        meant_permille: u16,
+        meant: Permille,
     },
     /// The last write to the sector, from that byte on, did not happen: it holds zeros.
     NeverWritten,
@@ -109,7 +109,7 @@ impl FileRole {
 
 /// The offset of the damage, and the bytes there afterwards.
 fn apply_to_bytes(bytes: &[u8], damage: &Damage) -> Option<(usize, Vec<u8>)> {
-    let at = offset_at(bytes, damage.at_permille)?;
+    let at = offset_at(bytes, damage.at)?;
     let sector = at / SECTOR_BYTES * SECTOR_BYTES;
     let end = bytes.len().min(sector + SECTOR_BYTES);
     Some(match damage.kind {
@@ -117,8 +117,8 @@ fn apply_to_bytes(bytes: &[u8], damage: &Damage) -> Option<(usize, Vec<u8>)> {
         DamageKind::FlippedBit(bit) => (at, vec![bytes[at] ^ 1 << (bit % 8)]),
         DamageKind::ZeroedSector => (sector, vec![0; end - sector]),
         DamageKind::NeverWritten => (at, vec![0; end - at]),
-        DamageKind::WrongPlace { meant_permille } => {
-            let intended_sector = offset_at(bytes, meant_permille)? / SECTOR_BYTES * SECTOR_BYTES;
+        DamageKind::WrongPlace { meant } => {
+            let intended_sector = offset_at(bytes, meant)? / SECTOR_BYTES * SECTOR_BYTES;
             let other = &bytes[intended_sector..bytes.len().min(intended_sector + SECTOR_BYTES)];
             // The last sector of a file may be shorter than the one whose data it gets.
             (sector, other[..other.len().min(end - sector)].to_vec())
@@ -126,7 +126,7 @@ fn apply_to_bytes(bytes: &[u8], damage: &Damage) -> Option<(usize, Vec<u8>)> {
     })
 }
 
-fn offset_at(bytes: &[u8], permille: u16) -> Option<usize> {
+fn offset_at(bytes: &[u8], share: Permille) -> Option<usize> {
     let last = bytes.len().checked_sub(1)?;
-    Some((bytes.len() * usize::from(permille) / 1000).min(last))
+    Some(share.of(bytes.len()).min(last))
 }

@@ -1,6 +1,7 @@
 //! What survives a power cut, described by *structure* and never by bytes or offsets: a schedule
 //! that makes a node fail has to keep doing so after its records have gained a field.
 
+use crate::ratio::Permille;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -45,8 +46,8 @@ pub enum Survival {
     Subset {
         /// Decides, together with the structural position of each micro-operation.
         key: u64,
-        /// The probability that each survives, in 1/1000.
-        keep_permille: u16,
+        /// The probability that each survives.
+        keep: Permille,
         /// Whether half of the sectors that do not survive are torn instead: a prefix, a suffix, or
         /// garbage.
         tear: bool,
@@ -203,23 +204,21 @@ impl<'a> SurvivalResolver<'a> {
             Survival::None => false,
             Survival::All | Survival::AllBut(_) | Survival::Torn { .. } => true,
             Survival::Prefix(n) => position.index < *n,
-            Survival::Subset { keep_permille, .. } => {
-                chance(self.random(position, 0), *keep_permille)
-            }
+            Survival::Subset { keep, .. } => chance(self.random(position, 0), *keep),
         }
     }
 
     /// D1, D2: the outcome of the `sector`th sector of a split append, of which it wrote `len`
     /// bytes.
     pub(super) fn sector_outcome(&self, index: usize, sector: usize, len: usize) -> SectorOutcome {
-        let Survival::Subset { keep_permille, tear, .. } = self.survival else {
+        let Survival::Subset { keep, tear, .. } = self.survival else {
             return SectorOutcome::Kept;
         };
         let random = self.random(&self.positions[index], 1 + sector as u64);
         // Other bits than those that decided whether the sector is kept: they are not independent
         // given the outcome.
         let tear_random = hash(random, 1);
-        if chance(random, *keep_permille) {
+        if chance(random, *keep) {
             SectorOutcome::Kept
         } else if !tear || tear_random & 1 == 0 {
             SectorOutcome::Lost
@@ -299,10 +298,10 @@ fn torn_sector(tear_random: u64, len: usize) -> SectorOutcome {
     }
 }
 
-/// True with a probability of `permille` in 1000.
-fn chance(random: u64, permille: u16) -> bool {
+/// True with this probability.
+fn chance(random: u64, probability: Permille) -> bool {
     // The upper half, by a multiplication: a remainder would favour small numbers.
-    ((random >> 32) * 1000) >> 32 < u64::from(permille)
+    ((random >> 32) * 1000) >> 32 < u64::from(probability.get())
 }
 
 /// A hash of an operation's kind, the role of its file, and its subject. The numbers of files are

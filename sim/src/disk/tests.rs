@@ -10,6 +10,7 @@ mod names;
 use stormglass_node::{About, DiskError, FileId, OpId, ReadDisk};
 
 use super::{AppendName, Disk, Holes, Survival};
+use crate::ratio::Permille;
 
 const LOG: FileId = FileId::Wal(0);
 const OTHER: FileId = FileId::Wal(1);
@@ -80,8 +81,12 @@ fn contents(disk: &impl ReadDisk) -> Vec<(FileId, Vec<u8>)> {
     disk.files().into_iter().map(read).collect()
 }
 
+fn permille(n: u16) -> Permille {
+    Permille::new(n).expect("at most 1000")
+}
+
 fn subset(key: u64) -> Survival {
-    Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Zeros }
+    Survival::Subset { key, keep: permille(500), tear: false, holes: Holes::Zeros }
 }
 
 /// Whether some of a few hundred subsets leaves a disk that `wanted` accepts.
@@ -104,8 +109,8 @@ fn all_survivals(keys: u64) -> Vec<Survival> {
         let holes =
             [Holes::Zeros, Holes::Garbage, Holes::OldBlocks, Holes::Mixed][key as usize % 4];
         // Even chances, most lost, and most kept.
-        let keep_permille = [500, 100, 900][key as usize % 3];
-        all.push(Survival::Subset { key, keep_permille, tear: key & 1 == 0, holes });
+        let keep = permille([500, 100, 900][key as usize % 3]);
+        all.push(Survival::Subset { key, keep, tear: key & 1 == 0, holes });
     }
     all
 }

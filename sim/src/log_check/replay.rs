@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use stormglass_node::journal::{EntryBody, EntryOf, FileSummary};
 use stormglass_node::{
-    About, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Node, NodeId, OpId, Outbox,
-    ReadDisk,
+    About, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Micros, Node, NodeId, OpId,
+    Outbox, ReadDisk,
 };
 
 use super::merge::LogMerger;
@@ -39,7 +39,7 @@ struct ReplayedNode {
     stopped: bool,
     barriers: BTreeSet<OpId>,
     failed: Option<DiskError>,
-    at_us: u64,
+    at: Micros,
 }
 
 type LineResult = Result<Result<(), Violation>, LogCheckError>;
@@ -53,8 +53,8 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
     ) -> LogReplayer<'a, P> {
         let plan = Plan {
             // There is no fault phase in a log: the checkers must not expect one to end.
-            fault_phase_us: 0,
-            recovery_timeout_us: 0,
+            fault_phase: Micros::ZERO,
+            recovery_timeout: Micros::ZERO,
             encode_messages: true,
             ..Plan::base(nodes, 1)
         };
@@ -78,7 +78,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
             return Err(LogCheckError::Line { place: place.to_owned(), what });
         }
         self.report.lines += 1;
-        self.host(node).at_us = line.at_us;
+        self.host(node).at = Micros(line.at_us);
         let outcome =
             // Nothing is used after a panic but the error: the replayer is dropped with it.
             catch_unwind(AssertUnwindSafe(|| self.check_line(node, incarnation, line.body, place)));
@@ -260,7 +260,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
     fn observe(&mut self, node: NodeId, fact: &Fact<'_, P::Node>) -> Result<(), Violation> {
         let host = &self.hosts[usize::from(node.0)];
         self.checker.check(&Observation {
-            at_us: host.at_us,
+            at: host.at,
             node,
             incarnation: host.incarnation,
             disk: &host.disk,

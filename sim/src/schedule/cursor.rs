@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Mutex;
 
 use serde::de::DeserializeOwned;
-use stormglass_node::{About, NodeId, RequestId, Subject};
+use stormglass_node::{About, Micros, NodeId, RequestId, Subject};
 
 use crate::fault::Endpoint;
 use crate::workload::ClientId;
@@ -187,11 +187,11 @@ impl<'a> Cursor<'a> {
         Ok(Endpoint::Client(client))
     }
 
-    /// Takes a duration, in microseconds: `1.5 ms`, `20 us`, `3 s`.
+    /// Takes a duration: `1.5 ms`, `20 us`, `3 s`.
     ///
     /// # Errors
     /// If the next words are no duration.
-    pub fn time_us(&mut self) -> Result<u64, ParseError> {
+    pub fn time(&mut self) -> Result<Micros, ParseError> {
         let expected = "a time in ms with at most three decimals";
         // That the number does not fit its unit is noticed after both are read; the error is the
         // number's.
@@ -199,7 +199,7 @@ impl<'a> Cursor<'a> {
         let number = self.word(expected)?;
         let unit_us = self.one_of(&[("ms", 1_000), ("us", 1), ("s", 1_000_000)])?;
         let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-        whole_us(whole, part, unit_us).ok_or_else(|| start.error_here(expected))
+        whole_micros(whole, part, unit_us).ok_or_else(|| start.error_here(expected))
     }
 
     /// Takes an ordinal: `1st`, `2nd`, ...; 1 if there is none.
@@ -343,8 +343,8 @@ fn is_all_digits(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `whole.part` units in microseconds, if that is a whole number.
-fn whole_us(whole: &str, part: &str, unit_us: u64) -> Option<u64> {
+/// `whole.part` units, if that is a whole number of microseconds.
+fn whole_micros(whole: &str, part: &str, unit_us: u64) -> Option<Micros> {
     // Nine digits of seconds and six decimals stay below 64 bits of microseconds.
     let fits = whole.len() <= 9
         && !whole.is_empty()
@@ -357,7 +357,7 @@ fn whole_us(whole: &str, part: &str, unit_us: u64) -> Option<u64> {
     // Padded on the right: `.5` is 500,000 millionths, not 5.
     let part_in_millionths = format!("{part:0<6}").parse::<u64>().ok()? * unit_us;
     let us = whole.parse::<u64>().ok()? * unit_us + part_in_millionths / 1_000_000;
-    part_in_millionths.is_multiple_of(1_000_000).then_some(us)
+    part_in_millionths.is_multiple_of(1_000_000).then_some(Micros(us))
 }
 
 /// Parses a request id.

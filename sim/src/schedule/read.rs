@@ -1,5 +1,7 @@
 //! Reads a schedule: every line but those of faults, which `read_fault` reads.
 
+use stormglass_node::Micros;
+
 use super::cursor::{Cursor, Limits, ParseError};
 use super::{Expectation, Schedule, read_fault};
 use crate::plan::Plan;
@@ -253,9 +255,9 @@ fn read_planned_request<O: ScheduledRequest>(
     }
     words.expect_word("to")?;
     let node = words.node()?;
-    let after_us = if words.take("after") { words.time_us()? } else { 0 };
+    let after = if words.take("after") { words.time()? } else { Micros::ZERO };
     words.expect_word(":")?;
-    Ok(PlannedRequest { id, node, after_us, request: O::read(words)? })
+    Ok(PlannedRequest { id, node, after, request: O::read(words)? })
 }
 
 fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(), ParseError> {
@@ -268,12 +270,12 @@ fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(
             plan.clients = words.number("how many clients", 1..=64)? as u32;
             words.one_of(&[("clients", ()), ("client", ())])?;
         }
-        "fault-phase" => plan.fault_phase_us = read_positive_time(words)?,
+        "fault-phase" => plan.fault_phase = read_positive_time(words)?,
         "log-limit" => {
             plan.log_bytes = words.number("how many bytes", 1..=1_000_000_000)?;
             words.expect_word("B")?;
         }
-        "recovery-timeout" => plan.recovery_timeout_us = read_positive_time(words)?,
+        "recovery-timeout" => plan.recovery_timeout = read_positive_time(words)?,
         "timing" => {
             plan.timing.key = if words.take("base") {
                 None
@@ -281,11 +283,11 @@ fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(
                 Some(words.key("`base` or a key of up to 16 hexadecimal digits")?)
             };
         }
-        "latency" => plan.timing.latency_us = read_time_range(words)?,
-        "client-latency" => plan.timing.client_us = read_time_range(words)?,
-        "sync-time" => plan.timing.sync_us = read_time_range(words)?,
-        "latency-tail" => plan.timing.tail_us = words.time_us()?,
-        "reboot-time" => plan.timing.reboot_us = read_positive_time(words)?,
+        "latency" => plan.timing.latency = read_time_range(words)?,
+        "client-latency" => plan.timing.client_latency = read_time_range(words)?,
+        "sync-time" => plan.timing.sync_time = read_time_range(words)?,
+        "latency-tail" => plan.timing.latency_tail = words.time()?,
+        "reboot-time" => plan.timing.reboot_time = read_positive_time(words)?,
         "messages" => {
             words.expect_word("encoded")?;
             plan.encode_messages = true;
@@ -302,23 +304,23 @@ fn read_plan(keyword: &str, plan: &mut Plan, words: &mut Cursor<'_>) -> Result<(
     Ok(())
 }
 
-fn read_positive_time(words: &mut Cursor<'_>) -> Result<u64, ParseError> {
+fn read_positive_time(words: &mut Cursor<'_>) -> Result<Micros, ParseError> {
     let start = words.clone();
-    let us = words.time_us()?;
-    if us == 0 { Err(start.error_here("a time above zero")) } else { Ok(us) }
+    let time = words.time()?;
+    if time == Micros::ZERO { Err(start.error_here("a time above zero")) } else { Ok(time) }
 }
 
-fn read_time_range(words: &mut Cursor<'_>) -> Result<(u64, u64), ParseError> {
+fn read_time_range(words: &mut Cursor<'_>) -> Result<(Micros, Micros), ParseError> {
     let low =
-        if let Some(number) = read_number_before_to(words) { number? } else { words.time_us()? };
+        if let Some(number) = read_number_before_to(words) { number? } else { words.time()? };
     words.expect_word("to")?;
     let start = words.clone();
-    let high = words.time_us()?;
+    let high = words.time()?;
     if high < low { Err(start.error_here("a time not below the first")) } else { Ok((low, high)) }
 }
 
 /// In `0.5 to 5 ms` the first time has no unit of its own.
-fn read_number_before_to(words: &mut Cursor<'_>) -> Option<Result<u64, ParseError>> {
+fn read_number_before_to(words: &mut Cursor<'_>) -> Option<Result<Micros, ParseError>> {
     // On a copy: if no `to` follows, the words are a time with a unit and are read again as one.
     let mut ahead = words.clone();
     let number = ahead.word("").ok()?;
@@ -330,5 +332,5 @@ fn read_number_before_to(words: &mut Cursor<'_>) -> Option<Result<u64, ParseErro
     let limits = Limits { nodes: 0, clients: 0, kinds: &[] };
     // Read with the unit that it lacks, so that the checks of a complete time apply.
     let text = format!("{number} ms");
-    Some(Cursor::new(&text, 1, limits).time_us().map_err(|_| place.error_here("a time in ms")))
+    Some(Cursor::new(&text, 1, limits).time().map_err(|_| place.error_here("a time in ms")))
 }

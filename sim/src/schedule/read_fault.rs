@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use stormglass_node::{About, DiskError, NodeId};
+use stormglass_node::{About, DiskError, Micros, NodeId};
 
 use super::cursor::{Cursor, ParseError};
 use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
@@ -10,6 +10,7 @@ use crate::fault::{
     BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault,
     Skew, TimedFault, WriteFault,
 };
+use crate::ratio::{Permille, Ppm};
 
 /// The keywords that a fault may begin with.
 pub(super) const VERBS: [&str; 13] = [
@@ -67,19 +68,17 @@ pub(super) fn read(words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
             let (node, incarnation) = incarnation(words)?;
             words.expect_word(":")?;
             words.expect_word("offset")?;
-            let offset_us = words.time_us()?;
+            let offset = words.time()?;
             words.expect_word(",")?;
             words.expect_word("drift")?;
-            let drift_ppm = words.parsed("a drift (-100000 to 100000)", |ppm: &i32| {
-                (-100_000..=100_000).contains(ppm)
-            })?;
+            let drift = read_drift(words)?;
             words.expect_word("ppm")?;
-            Ok(Fault::Skew { node, incarnation, skew: Skew { offset_us, drift_ppm } })
+            Ok(Fault::Skew { node, incarnation, skew: Skew { offset, drift } })
         }
         _ => {
             // The only verb that is left is `at`: the caller has checked that it is one.
-            let at_us = words.time_us()?;
-            Ok(Fault::At(at_us, read_timed_fault(words)?))
+            let at = words.time()?;
+            Ok(Fault::At(at, read_timed_fault(words)?))
         }
     }
 }
@@ -113,11 +112,11 @@ fn read_message(verb: &str, words: &mut Cursor<'_>) -> Result<Fault, ParseError>
         "duplicate" => {
             words.expect_word("again")?;
             words.expect_word("after")?;
-            MessageFault::Duplicate { after_us: words.time_us()? }
+            MessageFault::Duplicate { after: words.time()? }
         }
         "delay" => {
             words.expect_word("by")?;
-            MessageFault::Delay { by_us: words.time_us()? }
+            MessageFault::Delay { by: words.time()? }
         }
         "flip" => MessageFault::Flip { bit: number as u32 },
         _ => MessageFault::Evict { victim: number as u32 },
@@ -133,15 +132,15 @@ fn read_disk(verb: &str, at: EffectAt, words: &mut Cursor<'_>) -> Result<Fault, 
     let errors = [("io", DiskError::Io), ("no-space", DiskError::NoSpace)];
     Ok(match verb {
         "sync-fails" => Fault::Barrier(at, BarrierFault::Fail(words.one_of(&errors)?)),
-        "sync-slow" => Fault::Barrier(at, BarrierFault::Slow { by_us: words.time_us()? }),
+        "sync-slow" => Fault::Barrier(at, BarrierFault::Slow { by: words.time()? }),
         _ => {
             let error = words.one_of(&errors)?;
             words.expect_word(",")?;
             words.expect_word("keeps")?;
-            let keep_permille = read_permille(words)?;
+            let keep = read_permille(words)?;
             words.expect_word(",")?;
             words.expect_word("for")?;
-            Fault::Write(at, WriteFault { error, keep_permille, lasts_us: words.time_us()? })
+            Fault::Write(at, WriteFault { error, keep, lasts: words.time()? })
         }
     })
 }
@@ -202,32 +201,39 @@ fn read_preceding_append(words: &mut Cursor<'_>) -> Result<Option<About>, ParseE
     Ok(None)
 }
 
-fn read_permille(words: &mut Cursor<'_>) -> Result<u16, ParseError> {
+fn read_permille(words: &mut Cursor<'_>) -> Result<Permille, ParseError> {
     let expected = "a fraction in thousandths (0/1000 to 1000/1000)";
     let number = words.peek().strip_suffix("/1000").and_then(|number| number.parse().ok());
-    let number =
-        number.filter(|number| *number <= 1000).ok_or_else(|| words.error_here(expected))?;
+    let share = number.and_then(Permille::new).ok_or_else(|| words.error_here(expected))?;
     words.word(expected)?;
-    Ok(number)
+    Ok(share)
+}
+
+fn read_drift(words: &mut Cursor<'_>) -> Result<Ppm, ParseError> {
+    let expected = "a drift (-100000 to 100000)";
+    let number = words.peek().parse().ok();
+    let drift = number.and_then(Ppm::new).ok_or_else(|| words.error_here(expected))?;
+    words.word(expected)?;
+    Ok(drift)
 }
 
 fn read_crash(verb: &str, words: &mut Cursor<'_>) -> Result<Crash, ParseError> {
     words.expect_word("keeps")?;
     let how = if verb == "kill" {
-        CrashKind::Kill { keep_permille: read_permille(words)? }
+        CrashKind::Kill { keep: read_permille(words)? }
     } else {
         CrashKind::PowerCut(read_survival(words)?)
     };
     words.expect_word(",")?;
     words.expect_word("down")?;
-    let down_us = if words.take("for") {
+    let down_for = if words.take("for") {
         words.expect_word("good")?;
         None
     } else {
-        Some(words.time_us()?)
+        Some(words.time()?)
     };
     let damage = if words.take(",") { Some(read_damage(words)?) } else { None };
-    Ok(Crash { how, down_us, damage })
+    Ok(Crash { how, down_for, damage })
 }
 
 fn read_survival(words: &mut Cursor<'_>) -> Result<Survival, ParseError> {
@@ -248,12 +254,12 @@ fn read_survival(words: &mut Cursor<'_>) -> Result<Survival, ParseError> {
             Ok(Survival::Torn { at, how, hole })
         }
         _ => {
-            let keep_permille = read_permille(words)?;
+            let keep = read_permille(words)?;
             words.expect_word("key")?;
             let key = words.key("a key of up to 16 hexadecimal digits")?;
             let tear = words.take("torn");
             words.expect_word("with")?;
-            Ok(Survival::Subset { key, keep_permille, tear, holes: holes(words)? })
+            Ok(Survival::Subset { key, keep, tear, holes: holes(words)? })
         }
     }
 }
@@ -283,15 +289,15 @@ fn read_damage(words: &mut Cursor<'_>) -> Result<Damage, ParseError> {
     ])?;
     let nth_newest = words.number("how many files back", 0..=1_000_000)? as u32;
     words.expect_word("at")?;
-    let at_permille = read_permille(words)?;
+    let at = read_permille(words)?;
     let kind =
         match words.one_of(&[("flips", 0), ("zeroes", 1), ("misplaces", 2), ("unwrites", 3)])? {
             0 => DamageKind::FlippedBit(words.number("which bit", 0..=7)? as u8),
             1 => DamageKind::ZeroedSector,
-            2 => DamageKind::WrongPlace { meant_permille: read_permille(words)? },
+            2 => DamageKind::WrongPlace { meant: read_permille(words)? },
             _ => DamageKind::NeverWritten,
         };
-    Ok(Damage { role, nth_newest, at_permille, kind })
+    Ok(Damage { role, nth_newest, at, kind })
 }
 
 fn read_timed_fault(words: &mut Cursor<'_>) -> Result<TimedFault, ParseError> {
@@ -309,20 +315,20 @@ fn read_timed_fault(words: &mut Cursor<'_>) -> Result<TimedFault, ParseError> {
             let from = read_partition_side(words, "->")?;
             words.expect_word("->")?;
             let to = read_partition_side(words, "for")?;
-            TimedFault::Cut { from, to, for_us: read_duration(words)? }
+            TimedFault::Cut { from, to, duration: read_duration(words)? }
         }
         // The lines of a swizzle are clogs with a mark, one for each link.
         kind @ (1 | 2) => {
             let from = words.end()?;
             words.expect_word("->")?;
             let to = words.end()?;
-            TimedFault::Clog { from, to, for_us: read_duration(words)?, swizzle: kind == 2 }
+            TimedFault::Clog { from, to, duration: read_duration(words)?, swizzle: kind == 2 }
         }
-        3 => TimedFault::Pause { node: words.node()?, for_us: read_duration(words)? },
+        3 => TimedFault::Pause { node: words.node()?, duration: read_duration(words)? },
         4 => {
             let node = words.node()?;
             words.expect_word("by")?;
-            TimedFault::ClockJump { node, by_us: words.time_us()? }
+            TimedFault::ClockJump { node, by: words.time()? }
         }
         kind => {
             let node = words.node()?;
@@ -344,7 +350,7 @@ fn read_partition_side(words: &mut Cursor<'_>, until: &str) -> Result<Vec<Endpoi
     Ok(ends)
 }
 
-fn read_duration(words: &mut Cursor<'_>) -> Result<u64, ParseError> {
+fn read_duration(words: &mut Cursor<'_>) -> Result<Micros, ParseError> {
     words.expect_word("for")?;
-    words.time_us()
+    words.time()
 }

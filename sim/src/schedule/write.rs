@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use stormglass_node::DiskError;
+use stormglass_node::{DiskError, Micros};
 
 use super::{Expectation, Schedule, ordinal};
 use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
@@ -24,9 +24,9 @@ pub(super) fn write<P: Protocol>(protocol: &P, schedule: &Schedule<P::Request>) 
     }
     for planned in &schedule.requests {
         let request = planned.request.write(schedule.plan.nodes);
-        let after = match planned.after_us {
-            0 => String::new(),
-            us => format!(" after {}", ms(us)),
+        let after = match planned.after {
+            Micros::ZERO => String::new(),
+            after => format!(" after {}", ms(after)),
         };
         push_line(
             &mut text,
@@ -63,7 +63,7 @@ fn push_header<O>(name: &str, schedule: &Schedule<O>, text: &mut String) {
     let nodes = plural(plan.nodes.into(), "node");
     let clients = plural(plan.clients.into(), "client");
     push_line(text, "cluster", &format_args!("{nodes}, {clients}"));
-    push_line(text, "fault-phase", &ms(plan.fault_phase_us));
+    push_line(text, "fault-phase", &ms(plan.fault_phase));
     // Defaults are left out: a person reads what is special about a run.
     if plan.log_bytes != LOG_BYTES {
         push_line(text, "log-limit", &format_args!("{} B", plan.log_bytes));
@@ -76,22 +76,22 @@ fn push_timing(plan: &Plan, text: &mut String) {
     // The reader begins with the same plan, so a setting that equals it can be left out.
     let base = Plan::base(plan.nodes, plan.clients);
     let timing = &plan.timing;
-    if plan.recovery_timeout_us != base.recovery_timeout_us {
-        push_line(text, "recovery-timeout", &ms(plan.recovery_timeout_us));
+    if plan.recovery_timeout != base.recovery_timeout {
+        push_line(text, "recovery-timeout", &ms(plan.recovery_timeout));
     }
     match timing.key {
         None => push_line(text, "timing", &"base"),
         // All sixteen digits, so that a key of the same length is easy to recognise.
         Some(key) => push_line(text, "timing", &format_args!("{key:016x}")),
     }
-    push_time_range(text, "latency", timing.latency_us, base.timing.latency_us);
-    push_time_range(text, "client-latency", timing.client_us, base.timing.client_us);
-    push_time_range(text, "sync-time", timing.sync_us, base.timing.sync_us);
-    if timing.tail_us != base.timing.tail_us {
-        push_line(text, "latency-tail", &ms(timing.tail_us));
+    push_time_range(text, "latency", timing.latency, base.timing.latency);
+    push_time_range(text, "client-latency", timing.client_latency, base.timing.client_latency);
+    push_time_range(text, "sync-time", timing.sync_time, base.timing.sync_time);
+    if timing.latency_tail != base.timing.latency_tail {
+        push_line(text, "latency-tail", &ms(timing.latency_tail));
     }
-    if timing.reboot_us != base.timing.reboot_us {
-        push_line(text, "reboot-time", &ms(timing.reboot_us));
+    if timing.reboot_time != base.timing.reboot_time {
+        push_line(text, "reboot-time", &ms(timing.reboot_time));
     }
     if plan.encode_messages {
         push_line(text, "messages", &"encoded");
@@ -103,9 +103,14 @@ fn push_timing(plan: &Plan, text: &mut String) {
     }
 }
 
-fn push_time_range(text: &mut String, verb: &str, range_us: (u64, u64), default_us: (u64, u64)) {
-    if range_us != default_us {
-        push_line(text, verb, &format_args!("{} to {}", ms(range_us.0), ms(range_us.1)));
+fn push_time_range(
+    text: &mut String,
+    verb: &str,
+    range: (Micros, Micros),
+    default: (Micros, Micros),
+) {
+    if range != default {
+        push_line(text, verb, &format_args!("{} to {}", ms(range.0), ms(range.1)));
     }
 }
 
@@ -115,9 +120,9 @@ pub(crate) fn plural(count: u64, what: &str) -> String {
 }
 
 /// A time in milliseconds without trailing zeros.
-pub(super) fn ms(us: u64) -> String {
-    let whole = us / 1000;
-    let part = us % 1000;
+pub(super) fn ms(time: Micros) -> String {
+    let whole = time.0 / 1000;
+    let part = time.0 % 1000;
     if part == 0 {
         return format!("{whole} ms");
     }
@@ -144,27 +149,27 @@ fn fault_text(fault: &Fault) -> String {
                 BarrierFault::Fail(error) => {
                     format!("sync-fails {place}: {}", disk_error_text(*error))
                 }
-                BarrierFault::Slow { by_us } => format!("sync-slow {place}: {}", ms(*by_us)),
+                BarrierFault::Slow { by } => format!("sync-slow {place}: {}", ms(*by)),
                 BarrierFault::Lie => format!("sync-lies {place}"),
             }
         }
-        Fault::Write(at, WriteFault { error, keep_permille, lasts_us }) => format!(
-            "write-fails {} incarnation {} at {}: {}, keeps {keep_permille}/1000, for {}",
+        Fault::Write(at, WriteFault { error, keep, lasts }) => format!(
+            "write-fails {} incarnation {} at {}: {}, keeps {keep}/1000, for {}",
             at.node,
             at.incarnation,
             effect_text(at),
             disk_error_text(*error),
-            ms(*lasts_us)
+            ms(*lasts)
         ),
         Fault::Skew { node, incarnation, skew } => {
             format!(
                 "clock {node} incarnation {incarnation}: offset {}, drift {} ppm",
-                ms(skew.offset_us),
-                skew.drift_ppm
+                ms(skew.offset),
+                skew.drift
             )
         }
-        Fault::At(at_us, timed_fault) => {
-            format!("at {} {}", ms(*at_us), timed_fault_text(timed_fault))
+        Fault::At(at, timed_fault) => {
+            format!("at {} {}", ms(*at), timed_fault_text(timed_fault))
         }
     }
 }
@@ -190,10 +195,10 @@ fn message_fault_text(at: &MessageAt, fault: &MessageFault) -> String {
     let message = format!("{} {about} from {from} to {to}", ordinal(*nth));
     match fault {
         MessageFault::Lose => format!("lose {message}"),
-        MessageFault::Duplicate { after_us } => {
-            format!("duplicate {message} again after {}", ms(*after_us))
+        MessageFault::Duplicate { after } => {
+            format!("duplicate {message} again after {}", ms(*after))
         }
-        MessageFault::Delay { by_us } => format!("delay {message} by {}", ms(*by_us)),
+        MessageFault::Delay { by } => format!("delay {message} by {}", ms(*by)),
         MessageFault::Flip { bit } => format!("flip bit {bit} of {message}"),
         MessageFault::Evict { victim } => format!("evict {victim} for {message}"),
     }
@@ -212,11 +217,11 @@ fn disk_error_text(error: DiskError) -> &'static str {
 
 fn crash_text(crash: &Crash) -> (&'static str, String) {
     let (verb, kept) = match &crash.how {
-        CrashKind::Kill { keep_permille } => ("kill", format!("{keep_permille}/1000")),
+        CrashKind::Kill { keep } => ("kill", format!("{keep}/1000")),
         CrashKind::PowerCut(survival) => ("power-cut", survival_text(survival)),
     };
-    let down = match crash.down_us {
-        Some(us) => ms(us),
+    let down = match crash.down_for {
+        Some(down_for) => ms(down_for),
         None => "for good".to_string(),
     };
     let damage = crash.damage.as_ref().map(damage_text).unwrap_or_default();
@@ -246,9 +251,9 @@ fn survival_text(survival: &Survival) -> String {
             let hole = hole.map(|hole| format!(" with {}", holes_text(hole))).unwrap_or_default();
             format!("torn {} {how}{hole}", append_name_text(at))
         }
-        Survival::Subset { key, keep_permille, tear, holes } => {
+        Survival::Subset { key, keep, tear, holes } => {
             let tear = if *tear { " torn" } else { "" };
-            format!("some {keep_permille}/1000 key {key:x}{tear} with {}", holes_text(*holes))
+            format!("some {keep}/1000 key {key:x}{tear} with {}", holes_text(*holes))
         }
     }
 }
@@ -263,7 +268,7 @@ fn holes_text(holes: Holes) -> &'static str {
 }
 
 fn damage_text(damage: &Damage) -> String {
-    let Damage { role, nth_newest, at_permille, kind } = damage;
+    let Damage { role, nth_newest, at, kind } = damage;
     let role = match role {
         FileRole::Wal => "wal",
         FileRole::Snapshot => "snapshot",
@@ -272,26 +277,26 @@ fn damage_text(damage: &Damage) -> String {
     let kind = match kind {
         DamageKind::FlippedBit(bit) => format!("flips {bit}"),
         DamageKind::ZeroedSector => "zeroes".to_string(),
-        DamageKind::WrongPlace { meant_permille } => format!("misplaces {meant_permille}/1000"),
+        DamageKind::WrongPlace { meant } => format!("misplaces {meant}/1000"),
         DamageKind::NeverWritten => "unwrites".to_string(),
     };
-    format!(", damage {role} {nth_newest} at {at_permille}/1000 {kind}")
+    format!(", damage {role} {nth_newest} at {at}/1000 {kind}")
 }
 
 fn timed_fault_text(timed_fault: &TimedFault) -> String {
     match timed_fault {
-        TimedFault::Cut { from, to, for_us } => {
-            format!("cut {} -> {} for {}", endpoint_list(from), endpoint_list(to), ms(*for_us))
+        TimedFault::Cut { from, to, duration } => {
+            format!("cut {} -> {} for {}", endpoint_list(from), endpoint_list(to), ms(*duration))
         }
-        TimedFault::Clog { from, to, for_us, swizzle } => {
+        TimedFault::Clog { from, to, duration, swizzle } => {
             format!(
                 "{} {from} -> {to} for {}",
                 if *swizzle { "swizzle" } else { "clog" },
-                ms(*for_us)
+                ms(*duration)
             )
         }
-        TimedFault::Pause { node, for_us } => format!("pause {node} for {}", ms(*for_us)),
-        TimedFault::ClockJump { node, by_us } => format!("jump {node} by {}", ms(*by_us)),
+        TimedFault::Pause { node, duration } => format!("pause {node} for {}", ms(*duration)),
+        TimedFault::ClockJump { node, by } => format!("jump {node} by {}", ms(*by)),
         TimedFault::Crash { node, crash } => {
             let (verb, how) = crash_text(crash);
             format!("{verb} {node}: {how}")

@@ -2,6 +2,7 @@
 //! entry for each deviation that matters.
 
 use std::collections::BTreeMap;
+use stormglass_node::Micros;
 
 use super::ddmin::ddmin;
 use super::{Pass, RunCoordinates, Search, budget};
@@ -38,10 +39,10 @@ fn drop_tail<P: Protocol>(search: &mut Search<'_, '_, P>) -> bool {
     let mut candidate = search.best().clone();
     let default_timing = Timing::default();
     let timing = &mut candidate.plan.timing;
-    timing.tail_us = 0;
+    timing.latency_tail = Micros::ZERO;
     if timing.key.is_none() {
-        timing.latency_us.1 = default_timing.latency_us.1.max(timing.latency_us.0);
-        timing.sync_us.1 = default_timing.sync_us.1.max(timing.sync_us.0);
+        timing.latency.1 = default_timing.latency.1.max(timing.latency.0);
+        timing.sync_time.1 = default_timing.sync_time.1.max(timing.sync_time.0);
     }
     // An equal schedule would be adopted in every round, and the rounds would not end.
     candidate.plan != search.best().plan && search.adopt_if_better(&candidate)
@@ -52,8 +53,8 @@ fn drop_tail<P: Protocol>(search: &mut Search<'_, '_, P>) -> bool {
 /// faults stay.
 fn use_base_timing_with_deviations<P: Protocol>(search: &mut Search<'_, '_, P>) -> bool {
     let random = search.best().clone();
-    let [(latency_us, sync_us), ..] = budget::BASE_TIMINGS;
-    let base = with_base_timing(&random, latency_us, sync_us);
+    let [(latency, sync_time), ..] = budget::BASE_TIMINGS;
+    let base = with_base_timing(&random, latency, sync_time);
     let coordinates = search.coordinates(&random);
     let mut deviations = message_delays(&random.plan, &base.plan.timing, &coordinates);
     // The same run again. It costs one run, and the number of runs is a part of the report.
@@ -79,16 +80,16 @@ fn use_base_timing_with_deviations<P: Protocol>(search: &mut Search<'_, '_, P>) 
 
 fn with_base_timing<O: Clone>(
     schedule: &Schedule<O>,
-    latency_us: u64,
-    sync_us: u64,
+    latency: Micros,
+    sync_time: Micros,
 ) -> Schedule<O> {
     let mut candidate = schedule.clone();
     let timing = &mut candidate.plan.timing;
     timing.key = None;
-    timing.tail_us = 0;
+    timing.latency_tail = Micros::ZERO;
     let default_timing = Timing::default();
-    timing.latency_us = (latency_us, default_timing.latency_us.1.max(latency_us));
-    timing.sync_us = (sync_us, default_timing.sync_us.1.max(sync_us));
+    timing.latency = (latency, default_timing.latency.1.max(latency));
+    timing.sync_time = (sync_time, default_timing.sync_time.1.max(sync_time));
     candidate
 }
 
@@ -104,11 +105,11 @@ fn message_delays(plan: &Plan, base: &Timing, coordinates: &RunCoordinates) -> V
         }
         let ordinal = ordinals.entry((at.from, at.to)).or_insert(0);
         let (link, clients) = plan.link(at.from, at.to);
-        let random_us = plan.timing.delay_us(link, *ordinal, clients, true);
-        let by_us = random_us.saturating_sub(base.delay_us(link, *ordinal, clients, true));
+        let random_time = plan.timing.delay(link, *ordinal, clients, true);
+        let by = random_time - base.delay(link, *ordinal, clients, true);
         *ordinal += 1;
-        if by_us > 0 {
-            delays.push(Fault::Message(*at, MessageFault::Delay { by_us }));
+        if by > Micros::ZERO {
+            delays.push(Fault::Message(*at, MessageFault::Delay { by }));
         }
     }
     delays
@@ -120,12 +121,12 @@ fn slow_barriers(random: &Timing, base: &Timing, coordinates: &RunCoordinates) -
     let mut slow = Vec::new();
     for at in coordinates.barriers() {
         let ordinal = ordinals.entry((at.node, at.incarnation)).or_insert(0);
-        let random_us = random.barrier_us(at.node, at.incarnation, *ordinal);
-        let base_us = base.barrier_us(at.node, at.incarnation, *ordinal);
-        let by_us = random_us.saturating_sub(base_us);
+        let random_time = random.barrier_time(at.node, at.incarnation, *ordinal);
+        let base_time = base.barrier_time(at.node, at.incarnation, *ordinal);
+        let by = random_time - base_time;
         *ordinal += 1;
-        if by_us > 0 {
-            slow.push(Fault::Barrier(*at, BarrierFault::Slow { by_us }));
+        if by > Micros::ZERO {
+            slow.push(Fault::Barrier(*at, BarrierFault::Slow { by }));
         }
     }
     slow

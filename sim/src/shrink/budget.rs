@@ -14,6 +14,7 @@
 //! mutant, where the numbers are 197 faults, 258 requests, 191 small and 495,406 runs.
 
 use std::ops::RangeInclusive;
+use stormglass_node::Micros;
 
 use super::ScheduleSize;
 use crate::disk::{Holes, Tear};
@@ -42,9 +43,16 @@ pub(super) fn is_small(size: ScheduleSize) -> bool {
 // Up to 20: 128,763 runs; without joining: 130,665. Both end at the same sizes.
 pub(super) const JOINABLE_REQUESTS: RangeInclusive<usize> = 2..=10;
 
-/// The lengths of the fault phase to try, in microseconds.
+/// The lengths of the fault phase to try.
 // Without any: 136,479 runs, 64 small.
-pub(super) const FAULT_PHASES_US: [u64; 6] = [10_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
+pub(super) const FAULT_PHASES: [Micros; 6] = [
+    Micros::from_millis(10),
+    Micros::from_millis(50),
+    Micros::from_millis(100),
+    Micros::from_millis(200),
+    Micros::from_millis(500),
+    Micros::from_secs(1),
+];
 
 /// Log limits in bytes that compact the log after every record, every other record, and every other
 /// transaction.
@@ -54,22 +62,40 @@ pub(super) const SHORT_LOGS_BYTES: [u64; 3] = [1, 100, 400];
 
 // Simplifying faults and times.
 
-/// Times are rounded down to a multiple of these, in microseconds; the first rounds to zero.
+/// Times are rounded down to a multiple of these; the first rounds to zero.
 // With zero alone: 151,816 runs, 64 small.
-pub(super) const ROUND_STEPS_US: [u64; 5] = [u64::MAX, 100_000, 10_000, 1_000, 100];
+pub(super) const ROUND_STEPS: [Micros; 5] = [
+    Micros::MAX,
+    Micros::from_millis(100),
+    Micros::from_millis(10),
+    Micros::from_millis(1),
+    Micros(100),
+];
 
-/// The durations that every longer one is replaced by, in microseconds.
+/// The durations that every longer one is replaced by.
 // Without them: 151,908 runs, 64 small.
-pub(super) const COMMON_DURATIONS_US: [u64; 6] = [1_000, 10_000, 50_000, 100_000, 200_000, 400_000];
+pub(super) const COMMON_DURATIONS: [Micros; 6] = [
+    Micros::from_millis(1),
+    Micros::from_millis(10),
+    Micros::from_millis(50),
+    Micros::from_millis(100),
+    Micros::from_millis(200),
+    Micros::from_millis(400),
+];
 
-/// The down times that replace "until the end of the fault phase", in microseconds.
+/// The down times that replace "until the end of the fault phase".
 // Without them: no effect.
-pub(super) const DOWN_TIMES_US: [u64; 4] = [1_000, 10_000, 50_000, 100_000];
+pub(super) const DOWN_TIMES: [Micros; 4] = [
+    Micros::from_millis(1),
+    Micros::from_millis(10),
+    Micros::from_millis(50),
+    Micros::from_millis(100),
+];
 
-/// A message that was sent this long before a fault of the network began, in microseconds, may
-/// still have been in flight.
+/// A message that was sent this long before a fault of the network began may still have been in
+/// flight.
 // At 0: no effect.
-pub(super) const IN_FLIGHT_US_MAX: u64 = 30_000;
+pub(super) const IN_FLIGHT_MAX: Micros = Micros::from_millis(30);
 
 /// How an append that a power cut found unsynced is torn.
 // With the first alone: 128,337 runs and the same sizes.
@@ -82,11 +108,17 @@ pub(super) const TORN_HOLES: [Option<Holes>; 4] =
 
 // Base timing.
 
-/// The message delays and barrier times to try, in microseconds. With base timing every message and
-/// every barrier takes the least time of its range.
+/// The message delays and barrier times to try. With base timing every message and every barrier
+/// takes the least time of its range.
 // With the first alone: 141,600 runs, 64 small.
-pub(super) const BASE_TIMINGS: [(u64, u64); 6] =
-    [(500, 100), (500, 2_000), (5_000, 100), (500, 20_000), (20_000, 100), (5_000, 2_000)];
+pub(super) const BASE_TIMINGS: [(Micros, Micros); 6] = [
+    (Micros(500), Micros(100)),
+    (Micros(500), Micros(2_000)),
+    (Micros(5_000), Micros(100)),
+    (Micros(500), Micros(20_000)),
+    (Micros(20_000), Micros(100)),
+    (Micros(5_000), Micros(2_000)),
+];
 
 /// With more entries than this for the deviations from base timing, delta debugging over them is
 /// not tried.
@@ -137,19 +169,19 @@ pub(super) fn rebuild_logs_bytes(present: u64) -> [u64; 4] {
     [LOG_BYTES, present, SHORT_LOGS_BYTES[1], SHORT_LOGS_BYTES[0]]
 }
 
-/// The time of a request, in microseconds. All nodes have booted by then: an earlier request would
+/// The time of a request. All nodes have booted by then: an earlier request would
 /// be lost, and its repetition may come after the fault phase.
 // At 0: 59 small, 19 requests more.
-pub(super) const AFTER_BOOT_US: u64 = 10_000;
+pub(super) const AFTER_BOOT: Micros = Micros::from_millis(10);
 
-/// The time of a second request that is sent after the first one is answered, in microseconds.
+/// The time of a second request that is sent after the first one is answered.
 // At 10 ms, the time of the first one: 152,068 runs, 64 small.
-pub(super) const AFTER_FIRST_REQUEST_US: u64 = 100_000;
+pub(super) const AFTER_FIRST_REQUEST: Micros = Micros::from_millis(100);
 
-/// The least length of the fault phase of a candidate, in microseconds. An earlier pass may have
+/// The least length of the fault phase of a candidate. An earlier pass may have
 /// made it too short for two requests, one after the other.
 // Without it: 151,818 runs, 64 small.
-pub(super) const REBUILD_FAULT_PHASE_US_MIN: u64 = 500_000;
+pub(super) const REBUILD_FAULT_PHASE_MIN: Micros = Micros::from_millis(500);
 
 /// With at most this many requests, all pairs are tried, not only those with the request that the
 /// violation is about.
@@ -174,27 +206,27 @@ pub(super) const TRANSFERABLE_CRASHES_MAX: usize = 3;
 // With the loss alone: 183,182 runs, 63 small.
 pub(super) const MESSAGE_FAULTS: [MessageFault; 4] = [
     MessageFault::Lose,
-    MessageFault::Delay { by_us: 100_000 },
-    MessageFault::Delay { by_us: 400_000 },
-    MessageFault::Duplicate { after_us: 300_000 },
+    MessageFault::Delay { by: Micros::from_millis(100) },
+    MessageFault::Delay { by: Micros::from_millis(400) },
+    MessageFault::Duplicate { after: Micros::from_millis(300) },
 ];
 
-/// The time of a slow barrier after an effect about a request, in microseconds.
+/// The time of a slow barrier after an effect about a request.
 // At 1 s: 127,187 runs and the same sizes.
-pub(super) const SLOW_BARRIER_US: u64 = 200_000;
+pub(super) const SLOW_BARRIER: Micros = Micros::from_millis(200);
 
-/// The time of a slow barrier that follows no append about a request, in microseconds: long enough
+/// The time of a slow barrier that follows no append about a request: long enough
 /// that clients not only repeat their request, but query its outcome.
 // At 200 ms: 158,461 runs, 64 small.
-pub(super) const SLOW_OTHER_BARRIER_US: u64 = 1_000_000;
+pub(super) const SLOW_OTHER_BARRIER: Micros = Micros::from_secs(1);
 
-/// A down time after which waiting nodes and clients are still waiting, in microseconds.
+/// A down time after which waiting nodes and clients are still waiting.
 // At 400 ms: 133,274 runs and the same sizes.
-pub(super) const SHORT_DOWN_US: u64 = 50_000;
+pub(super) const SHORT_DOWN: Micros = Micros::from_millis(50);
 
-/// A down time after which the other nodes have sent each other `Inquire`, in microseconds.
+/// A down time after which the other nodes have sent each other `Inquire`.
 // At 50 ms: 156,032 runs, 64 small.
-pub(super) const LONG_DOWN_US: u64 = 400_000;
+pub(super) const LONG_DOWN: Micros = Micros::from_millis(400);
 
 /// How the record just appended is torn.
 // With the first alone: 137,791 runs, 64 small.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use stormglass_node::{About, DiskOp, Effect, Label, Node, NodeId, RequestId, Subject};
+use stormglass_node::{About, DiskOp, Effect, Label, Micros, Node, NodeId, RequestId, Subject};
 
 use crate::chooser::EffectPoint;
 use crate::disk::AppendName;
@@ -23,8 +23,8 @@ pub(crate) struct RunCoordinates {
     last_effect: BTreeMap<NodeId, EffectAt>,
     /// In the order of their times.
     crashes: Vec<CrashPoint>,
-    /// Every message, with the virtual time of its sending in microseconds.
-    messages: Vec<(u64, MessageAt)>,
+    /// Every message, with the virtual time of its sending.
+    messages: Vec<(Micros, MessageAt)>,
     /// Every barrier of the fault phase, in order.
     barriers: Vec<EffectAt>,
     /// Whether the fault phase is over.
@@ -37,7 +37,7 @@ pub(crate) struct RunCoordinates {
 /// The end of an incarnation by a crash.
 #[derive(Clone, Debug)]
 struct CrashPoint {
-    at_us: u64,
+    at: Micros,
     node: NodeId,
     /// The last effect of the incarnation.
     after: Option<EffectAt>,
@@ -55,8 +55,8 @@ impl RunCoordinates {
         .collect()
     }
 
-    /// Every message in the order of sending, with the virtual time of that in microseconds.
-    pub(crate) fn messages(&self) -> &[(u64, MessageAt)] {
+    /// Every message in the order of sending, with the virtual time of that.
+    pub(crate) fn messages(&self) -> &[(Micros, MessageAt)] {
         &self.messages
     }
 
@@ -74,10 +74,9 @@ impl RunCoordinates {
     pub(super) fn effects_before_crash(
         &self,
         node: NodeId,
-        at_us: u64,
+        at: Micros,
     ) -> impl Iterator<Item = EffectAt> {
-        let here =
-            self.crashes.iter().filter(move |crash| (crash.node, crash.at_us) == (node, at_us));
+        let here = self.crashes.iter().filter(move |crash| (crash.node, crash.at) == (node, at));
         here.filter_map(|crash| crash.after)
     }
 
@@ -93,10 +92,10 @@ impl RunCoordinates {
         self.previous_appends.get(&at).copied()
     }
 
-    fn record_message(&mut self, at_us: u64, from: Endpoint, to: Endpoint, about: About) {
+    fn record_message(&mut self, at: Micros, from: Endpoint, to: Endpoint, about: About) {
         let nth = self.message_counts.entry((from, to, about)).or_default();
         *nth += 1;
-        self.messages.push((at_us, MessageAt { from, to, about, nth: *nth }));
+        self.messages.push((at, MessageAt { from, to, about, nth: *nth }));
     }
 
     fn record_effect<N: Node>(&mut self, observation: &Observation<'_, N>, effect: &Effect<N>) {
@@ -125,11 +124,11 @@ impl RunCoordinates {
         let from = Endpoint::Node(observation.node);
         match effect {
             Effect::Send { to, message } => {
-                self.record_message(observation.at_us, from, Endpoint::Node(*to), message.about())
+                self.record_message(observation.at, from, Endpoint::Node(*to), message.about())
             }
             Effect::Reply { id, response } => {
                 let about = About { kind: response.kind(), subject: Some(Subject::Request(*id)) };
-                self.record_message(observation.at_us, from, Endpoint::client_of(*id), about);
+                self.record_message(observation.at, from, Endpoint::client_of(*id), about);
             }
             Effect::Disk(DiskOp::Append { about, .. }) => {
                 let previous = self.last_appended.insert(observation.node, *about);
@@ -160,7 +159,7 @@ impl<N: Node> Checker<N> for RunCoordinates {
             Fact::Client(ClientFact::Asked { id, request }) => {
                 let about = About { kind: request.kind(), subject: Some(Subject::Request(*id)) };
                 self.record_message(
-                    observation.at_us,
+                    observation.at,
                     Endpoint::client_of(*id),
                     Endpoint::Node(observation.node),
                     about,
@@ -198,7 +197,7 @@ impl RunCoordinates {
     ) {
         let after = self.last_effect.get(&observation.node).copied();
         self.crashes.push(CrashPoint {
-            at_us: observation.at_us,
+            at: observation.at,
             node: observation.node,
             after,
             unsynced,

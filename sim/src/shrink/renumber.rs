@@ -133,7 +133,7 @@ impl Renumbering {
             Fault::Skew { node, incarnation, skew } => {
                 Fault::Skew { node: self.node(*node)?, incarnation: *incarnation, skew: *skew }
             }
-            Fault::At(at_us, timed_fault) => Fault::At(*at_us, self.timed_fault(timed_fault)?),
+            Fault::At(at, timed_fault) => Fault::At(*at, self.timed_fault(timed_fault)?),
         })
     }
 
@@ -201,21 +201,21 @@ impl Renumbering {
 
     fn timed_fault(&self, timed_fault: &TimedFault) -> Option<TimedFault> {
         Some(match timed_fault {
-            TimedFault::Cut { from, to, for_us } => {
+            TimedFault::Cut { from, to, duration } => {
                 let from = self.partition_side(from)?;
                 let to = self.partition_side(to)?;
-                TimedFault::Cut { from, to, for_us: *for_us }
+                TimedFault::Cut { from, to, duration: *duration }
             }
-            TimedFault::Clog { from, to, for_us, swizzle } => {
+            TimedFault::Clog { from, to, duration, swizzle } => {
                 let from = self.end(*from)?;
                 let to = self.end(*to)?;
-                TimedFault::Clog { from, to, for_us: *for_us, swizzle: *swizzle }
+                TimedFault::Clog { from, to, duration: *duration, swizzle: *swizzle }
             }
-            TimedFault::Pause { node, for_us } => {
-                TimedFault::Pause { node: self.node(*node)?, for_us: *for_us }
+            TimedFault::Pause { node, duration } => {
+                TimedFault::Pause { node: self.node(*node)?, duration: *duration }
             }
-            TimedFault::ClockJump { node, by_us } => {
-                TimedFault::ClockJump { node: self.node(*node)?, by_us: *by_us }
+            TimedFault::ClockJump { node, by } => {
+                TimedFault::ClockJump { node: self.node(*node)?, by: *by }
             }
             TimedFault::Crash { node, crash } => {
                 TimedFault::Crash { node: self.node(*node)?, crash: self.crash(crash) }

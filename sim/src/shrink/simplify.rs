@@ -1,7 +1,7 @@
 //! The pass that replaces a fault by a simpler one: less severe, with a shorter or rounder
 //! duration, or at a coordinate instead of a time.
 
-use stormglass_node::DiskError;
+use stormglass_node::{DiskError, Micros};
 
 use super::times::rounder_times;
 use super::{Pass, RunCoordinates, Search, budget};
@@ -11,6 +11,7 @@ use crate::fault::{
     WriteFault,
 };
 use crate::protocol::Protocol;
+use crate::ratio::{Permille, Ppm};
 
 /// Replaces each fault by simpler ones until none of them violates the property.
 pub(super) struct SimplifyFaults;
@@ -62,8 +63,8 @@ fn complexity(fault: &Fault) -> u64 {
     match fault {
         Fault::Message(_, fault) => match fault {
             MessageFault::Lose => 10,
-            MessageFault::Duplicate { after_us } => 20 + duration_complexity(*after_us),
-            MessageFault::Delay { by_us } => 20 + duration_complexity(*by_us),
+            MessageFault::Duplicate { after } => 20 + duration_complexity(*after),
+            MessageFault::Delay { by } => 20 + duration_complexity(*by),
             MessageFault::Flip { .. } => 500,
             MessageFault::Evict { .. } => 600,
         },
@@ -71,44 +72,44 @@ fn complexity(fault: &Fault) -> u64 {
         Fault::Barrier(_, fault) => match fault {
             BarrierFault::Fail(DiskError::Io) => 10,
             BarrierFault::Fail(DiskError::NoSpace) => 11,
-            BarrierFault::Slow { by_us } => 20 + duration_complexity(*by_us),
+            BarrierFault::Slow { by } => 20 + duration_complexity(*by),
             BarrierFault::Lie => 30,
         },
-        Fault::Write(_, WriteFault { error, keep_permille, lasts_us }) => {
+        Fault::Write(_, WriteFault { error, keep, lasts }) => {
             100 + u64::from(*error != DiskError::Io)
-                + 2 * u64::from(*keep_permille > 0)
-                + 4 * u64::from(*lasts_us > 0)
+                + 2 * u64::from(*keep > Permille::ZERO)
+                + 4 * u64::from(*lasts > Micros::ZERO)
         }
         Fault::Skew { skew, .. } => {
-            let drift = u64::from(skew.drift_ppm.unsigned_abs());
-            100 + duration_complexity(skew.offset_us)
-                + duration_complexity(drift)
-                + 50 * u64::from(skew.offset_us > 0 && drift > 0)
+            let drift = u64::from(skew.drift.get().unsigned_abs());
+            100 + duration_complexity(skew.offset)
+                + number_complexity(drift)
+                + 50 * u64::from(skew.offset > Micros::ZERO && drift > 0)
         }
-        Fault::At(at_us, timed_fault) => {
-            1_000 + digits_complexity(*at_us) + timed_fault_complexity(timed_fault)
+        Fault::At(at, timed_fault) => {
+            1_000 + digits_complexity(at.0) + timed_fault_complexity(timed_fault)
         }
     }
 }
 
 fn timed_fault_complexity(timed_fault: &TimedFault) -> u64 {
     match timed_fault {
-        TimedFault::Cut { from, to, for_us } => {
-            1_000 + 10 * (from.len() * to.len()) as u64 + duration_complexity(*for_us)
+        TimedFault::Cut { from, to, duration } => {
+            1_000 + 10 * (from.len() * to.len()) as u64 + duration_complexity(*duration)
         }
-        TimedFault::Clog { for_us, swizzle, .. } => {
-            500 + u64::from(*swizzle) + duration_complexity(*for_us)
+        TimedFault::Clog { duration, swizzle, .. } => {
+            500 + u64::from(*swizzle) + duration_complexity(*duration)
         }
-        TimedFault::Pause { for_us, .. } => 600 + duration_complexity(*for_us),
-        TimedFault::ClockJump { by_us, .. } => 400 + duration_complexity(*by_us),
+        TimedFault::Pause { duration, .. } => 600 + duration_complexity(*duration),
+        TimedFault::ClockJump { by, .. } => 400 + duration_complexity(*by),
         TimedFault::Crash { crash, .. } => crash_complexity(crash),
     }
 }
 
 fn crash_complexity(crash: &Crash) -> u64 {
     let how = match &crash.how {
-        CrashKind::Kill { keep_permille: 1000 } => 0,
-        CrashKind::Kill { keep_permille: 0 } => 1,
+        CrashKind::Kill { keep: Permille::ALL } => 0,
+        CrashKind::Kill { keep: Permille::ZERO } => 1,
         CrashKind::Kill { .. } => 30,
         CrashKind::PowerCut(survival) => match survival {
             Survival::None => 2,
@@ -122,29 +123,34 @@ fn crash_complexity(crash: &Crash) -> u64 {
             }
         },
     };
-    let down = match crash.down_us {
-        Some(us) => duration_complexity(us),
+    let down = match crash.down_for {
+        Some(down_for) => duration_complexity(down_for),
         None => 90,
     };
     10 * how + down + 1_000 * u64::from(crash.damage.is_some())
 }
 
 /// The magnitude of a duration in powers of two of milliseconds, and how round it is: 0 to 83.
-fn duration_complexity(us: u64) -> u64 {
-    4 * u64::from((us / 1_000 + 1).ilog2()).min(20) + digits_complexity(us)
+fn duration_complexity(duration: Micros) -> u64 {
+    number_complexity(duration.0)
 }
 
-fn digits_complexity(us: u64) -> u64 {
-    [10_000, 1_000, 100, 1].iter().position(|step| us.is_multiple_of(*step)).unwrap_or(0) as u64
+/// The same of any number, in its thousands.
+fn number_complexity(number: u64) -> u64 {
+    4 * u64::from((number / 1_000 + 1).ilog2()).min(20) + digits_complexity(number)
+}
+
+fn digits_complexity(number: u64) -> u64 {
+    [10_000, 1_000, 100, 1].iter().position(|step| number.is_multiple_of(*step)).unwrap_or(0) as u64
 }
 
 /// Shorter or rounder durations than this one.
-fn shorter_durations(us: u64) -> Vec<u64> {
-    budget::COMMON_DURATIONS_US
+fn shorter_durations(duration: Micros) -> Vec<Micros> {
+    budget::COMMON_DURATIONS
         .into_iter()
-        .filter(|duration| *duration < us)
+        .filter(|common| *common < duration)
         // A duration of zero is no fault: removing it is for another pass.
-        .chain(rounder_times(us).into_iter().filter(|us| *us > 0))
+        .chain(rounder_times(duration).into_iter().filter(|rounder| *rounder > Micros::ZERO))
         .collect()
 }
 
@@ -160,30 +166,29 @@ fn simpler_faults(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
         }
         Fault::Barrier(at, fault) => {
             let faults = match fault {
-                BarrierFault::Slow { by_us } => shorter_durations(*by_us)
-                    .into_iter()
-                    .map(|by_us| BarrierFault::Slow { by_us })
-                    .collect(),
+                BarrierFault::Slow { by } => {
+                    shorter_durations(*by).into_iter().map(|by| BarrierFault::Slow { by }).collect()
+                }
                 BarrierFault::Fail(_) => vec![BarrierFault::Fail(DiskError::Io)],
                 BarrierFault::Lie => vec![],
             };
             faults.into_iter().map(|fault| Fault::Barrier(*at, fault)).collect()
         }
         Fault::Write(at, fault) => {
-            let plain = WriteFault { error: DiskError::Io, keep_permille: 0, lasts_us: 0 };
+            let plain =
+                WriteFault { error: DiskError::Io, keep: Permille::ZERO, lasts: Micros::ZERO };
             let faults = [
                 plain,
-                WriteFault { keep_permille: fault.keep_permille, ..plain },
-                WriteFault { lasts_us: 0, ..*fault },
+                WriteFault { keep: fault.keep, ..plain },
+                WriteFault { lasts: Micros::ZERO, ..*fault },
             ];
             faults.into_iter().map(|fault| Fault::Write(*at, fault)).collect()
         }
         Fault::Skew { node, incarnation, skew } => {
-            let mut skews = vec![Skew { offset_us: 0, ..*skew }, Skew { drift_ppm: 0, ..*skew }];
+            let mut skews =
+                vec![Skew { offset: Micros::ZERO, ..*skew }, Skew { drift: Ppm::ZERO, ..*skew }];
             skews.extend(
-                rounder_times(skew.offset_us)
-                    .into_iter()
-                    .map(|offset_us| Skew { offset_us, ..*skew }),
+                rounder_times(skew.offset).into_iter().map(|offset| Skew { offset, ..*skew }),
             );
             skews.retain(|skew| *skew != Skew::default());
             skews
@@ -191,17 +196,13 @@ fn simpler_faults(fault: &Fault, coordinates: &RunCoordinates) -> Vec<Fault> {
                 .map(|skew| Fault::Skew { node: *node, incarnation: *incarnation, skew })
                 .collect()
         }
-        Fault::At(at_us, timed_fault) => {
+        Fault::At(at, timed_fault) => {
             let mut all: Vec<Fault> = simpler_timed_faults(timed_fault)
                 .into_iter()
-                .map(|timed_fault| Fault::At(*at_us, timed_fault))
+                .map(|timed_fault| Fault::At(*at, timed_fault))
                 .collect();
-            all.extend(
-                rounder_times(*at_us)
-                    .into_iter()
-                    .map(|at_us| Fault::At(at_us, timed_fault.clone())),
-            );
-            all.extend(equivalent_coordinate_faults(*at_us, timed_fault, coordinates));
+            all.extend(rounder_times(*at).into_iter().map(|at| Fault::At(at, timed_fault.clone())));
+            all.extend(equivalent_coordinate_faults(*at, timed_fault, coordinates));
             all
         }
     }
@@ -211,17 +212,15 @@ fn simpler_message_faults(fault: &MessageFault) -> Vec<MessageFault> {
     let mut all = vec![MessageFault::Lose];
     match fault {
         MessageFault::Lose => return Vec::new(),
-        MessageFault::Duplicate { after_us } => {
+        MessageFault::Duplicate { after } => {
             all.extend(
-                shorter_durations(*after_us)
+                shorter_durations(*after)
                     .into_iter()
-                    .map(|after_us| MessageFault::Duplicate { after_us }),
+                    .map(|after| MessageFault::Duplicate { after }),
             );
         }
-        MessageFault::Delay { by_us } => {
-            all.extend(
-                shorter_durations(*by_us).into_iter().map(|by_us| MessageFault::Delay { by_us }),
-            );
+        MessageFault::Delay { by } => {
+            all.extend(shorter_durations(*by).into_iter().map(|by| MessageFault::Delay { by }));
         }
         MessageFault::Flip { .. } => {}
         MessageFault::Evict { .. } => all.push(MessageFault::Flip { bit: 0 }),
@@ -231,8 +230,8 @@ fn simpler_message_faults(fault: &MessageFault) -> Vec<MessageFault> {
 
 fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
     let mut crash_kinds = vec![
-        CrashKind::Kill { keep_permille: 1000 },
-        CrashKind::Kill { keep_permille: 0 },
+        CrashKind::Kill { keep: Permille::ALL },
+        CrashKind::Kill { keep: Permille::ZERO },
         CrashKind::PowerCut(Survival::None),
         CrashKind::PowerCut(Survival::All),
     ];
@@ -249,11 +248,11 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
                 }
             }
         }
-        if let CrashKind::PowerCut(Survival::Subset { key, keep_permille, .. }) = crash.how {
+        if let CrashKind::PowerCut(Survival::Subset { key, keep, .. }) = crash.how {
             let holes = Holes::Zeros;
             crash_kinds.push(CrashKind::PowerCut(Survival::Subset {
                 key,
-                keep_permille,
+                keep,
                 tear: false,
                 holes,
             }));
@@ -264,52 +263,54 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
         all.push(Crash { damage: None, ..crash.clone() });
     }
     all.extend(crash_kinds.into_iter().map(|how| Crash { how, ..crash.clone() }));
-    let down_times = match crash.down_us {
-        Some(us) => shorter_durations(us),
-        None => budget::DOWN_TIMES_US.to_vec(),
+    let down_times = match crash.down_for {
+        Some(down_for) => shorter_durations(down_for),
+        None => budget::DOWN_TIMES.to_vec(),
     };
-    all.extend(down_times.into_iter().map(|us| Crash { down_us: Some(us), ..crash.clone() }));
+    all.extend(
+        down_times.into_iter().map(|down_for| Crash { down_for: Some(down_for), ..crash.clone() }),
+    );
     all
 }
 
 fn simpler_timed_faults(timed_fault: &TimedFault) -> Vec<TimedFault> {
     match timed_fault {
-        TimedFault::Cut { from, to, for_us } => {
+        TimedFault::Cut { from, to, duration } => {
             let mut all = Vec::new();
             if from.len() > 1 {
                 all.extend((0..from.len()).map(|at| TimedFault::Cut {
                     from: without(from, at),
                     to: to.clone(),
-                    for_us: *for_us,
+                    duration: *duration,
                 }));
             }
             if to.len() > 1 {
                 all.extend((0..to.len()).map(|at| TimedFault::Cut {
                     from: from.clone(),
                     to: without(to, at),
-                    for_us: *for_us,
+                    duration: *duration,
                 }));
             }
-            all.extend(shorter_durations(*for_us).into_iter().map(|for_us| TimedFault::Cut {
+            all.extend(shorter_durations(*duration).into_iter().map(|duration| TimedFault::Cut {
                 from: from.clone(),
                 to: to.clone(),
-                for_us,
+                duration,
             }));
             all
         }
-        TimedFault::Clog { from, to, for_us, .. } => {
-            let durations = shorter_durations(*for_us).into_iter().chain([*for_us]);
+        TimedFault::Clog { from, to, duration, .. } => {
+            let durations = shorter_durations(*duration).into_iter().chain([*duration]);
             durations
-                .map(|for_us| TimedFault::Clog { from: *from, to: *to, for_us, swizzle: false })
+                .map(|duration| TimedFault::Clog { from: *from, to: *to, duration, swizzle: false })
                 .collect()
         }
-        TimedFault::Pause { node, for_us } => shorter_durations(*for_us)
+        TimedFault::Pause { node, duration } => shorter_durations(*duration)
             .into_iter()
-            .map(|for_us| TimedFault::Pause { node: *node, for_us })
+            .map(|duration| TimedFault::Pause { node: *node, duration })
             .collect(),
-        TimedFault::ClockJump { node, by_us } => shorter_durations(*by_us)
+        TimedFault::ClockJump { node, by } => shorter_durations(*by)
             .into_iter()
-            .map(|by_us| TimedFault::ClockJump { node: *node, by_us })
+            .map(|by| TimedFault::ClockJump { node: *node, by })
             .collect(),
         TimedFault::Crash { node, crash } => {
             let crashes = simpler_crashes(crash, &[]);
@@ -326,37 +327,37 @@ fn without(ends: &[Endpoint], removed: usize) -> Vec<Endpoint> {
 /// Faults at coordinates with the effect of a fault at a time: a crash after an effect, one message
 /// lost or delayed.
 fn equivalent_coordinate_faults(
-    at_us: u64,
+    at: Micros,
     timed_fault: &TimedFault,
     coordinates: &RunCoordinates,
 ) -> Vec<Fault> {
     match timed_fault {
         TimedFault::Crash { node, crash } => {
-            let effects = coordinates.effects_before_crash(*node, at_us);
+            let effects = coordinates.effects_before_crash(*node, at);
             effects.map(|at| Fault::Crash(at, crash.clone())).collect()
         }
-        TimedFault::Cut { from, to, for_us } => messages_during(at_us, *for_us, coordinates)
+        TimedFault::Cut { from, to, duration } => messages_during(at, *duration, coordinates)
             .filter(|at| from.contains(&at.from) && to.contains(&at.to))
             .map(|at| Fault::Message(at, MessageFault::Lose))
             .collect(),
-        TimedFault::Clog { from, to, for_us, .. } => messages_during(at_us, *for_us, coordinates)
+        TimedFault::Clog { from, to, duration, .. } => messages_during(at, *duration, coordinates)
             .filter(|at| (at.from, at.to) == (*from, *to))
-            .map(|at| Fault::Message(at, MessageFault::Delay { by_us: *for_us }))
+            .map(|at| Fault::Message(at, MessageFault::Delay { by: *duration }))
             .collect(),
-        TimedFault::Pause { node, for_us } => messages_during(at_us, *for_us, coordinates)
+        TimedFault::Pause { node, duration } => messages_during(at, *duration, coordinates)
             .filter(|at| at.to == Endpoint::Node(*node))
-            .map(|at| Fault::Message(at, MessageFault::Delay { by_us: *for_us }))
+            .map(|at| Fault::Message(at, MessageFault::Delay { by: *duration }))
             .collect(),
         TimedFault::ClockJump { .. } => Vec::new(),
     }
 }
 
 fn messages_during(
-    at_us: u64,
-    for_us: u64,
+    at: Micros,
+    duration: Micros,
     coordinates: &RunCoordinates,
 ) -> impl Iterator<Item = MessageAt> {
-    let span_us = at_us.saturating_sub(budget::IN_FLIGHT_US_MAX)..=at_us + for_us;
-    let sent = coordinates.messages().iter().filter(move |(sent_us, _)| span_us.contains(sent_us));
+    let span = at - budget::IN_FLIGHT_MAX..=at + duration;
+    let sent = coordinates.messages().iter().filter(move |(sent_at, _)| span.contains(sent_at));
     sent.map(|(_, at)| *at)
 }

@@ -1,5 +1,7 @@
 //! Passes over times: the length of the fault phase, the times of the requests.
 
+use stormglass_node::Micros;
+
 use super::{Pass, Search, budget};
 use crate::protocol::Protocol;
 
@@ -12,13 +14,13 @@ impl<P: Protocol> Pass<P> for ShortenFaultPhase {
     }
 
     fn run(&mut self, search: &mut Search<'_, '_, P>) -> bool {
-        let now_us = search.best().plan.fault_phase_us;
-        for fault_phase_us in budget::FAULT_PHASES_US {
-            if fault_phase_us >= now_us {
+        let now = search.best().plan.fault_phase;
+        for fault_phase in budget::FAULT_PHASES {
+            if fault_phase >= now {
                 break;
             }
             let mut candidate = search.best().clone();
-            candidate.plan.fault_phase_us = fault_phase_us;
+            candidate.plan.fault_phase = fault_phase;
             if search.adopt_if_better(&candidate) {
                 return true;
             }
@@ -39,9 +41,9 @@ impl<P: Protocol> Pass<P> for SendEarlier {
         let mut any = false;
         for at in 0..search.best().requests.len() {
             let mut candidates = Vec::new();
-            for after_us in rounder_times(search.best().requests[at].after_us) {
+            for after in rounder_times(search.best().requests[at].after) {
                 let mut candidate = search.best().clone();
-                candidate.requests[at].after_us = after_us;
+                candidate.requests[at].after = after;
                 candidates.push(candidate);
             }
             any |= search.adopt_first_better(candidates);
@@ -51,9 +53,10 @@ impl<P: Protocol> Pass<P> for SendEarlier {
 }
 
 /// Shorter times that are easier to read, the easiest first.
-pub(super) fn rounder_times(us: u64) -> Vec<u64> {
-    let mut rounded: Vec<u64> = budget::ROUND_STEPS_US.map(|step| us / step * step).to_vec();
-    rounded.retain(|rounded| *rounded < us);
+pub(super) fn rounder_times(time: Micros) -> Vec<Micros> {
+    let mut rounded: Vec<Micros> =
+        budget::ROUND_STEPS.map(|step| Micros(time.0 / step.0 * step.0)).to_vec();
+    rounded.retain(|rounded| *rounded < time);
     // Each step rounds to no less than the one before it, so equal times are adjacent.
     rounded.dedup();
     rounded

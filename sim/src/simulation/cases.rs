@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError};
-use stormglass_node::DiskError;
+use stormglass_node::{DiskError, Micros};
 
 use super::environment;
 use super::report::{failure_message, replay_file, test_command};
@@ -16,6 +16,7 @@ use crate::fault::{
 };
 use crate::profile::Setup;
 use crate::protocol::Protocol;
+use crate::ratio::Permille;
 use crate::replay::{record, replay_world};
 use crate::schedule::{Expectation, Schedule};
 use crate::shrink::{RunCoordinates, ScheduleSize, ShrinkControl, shrink};
@@ -119,8 +120,8 @@ pub fn proptest_config(cases: u32, file: &'static str) -> Config {
 fn message(at: Vec<MessageAt>) -> impl Strategy<Value = Fault> {
     let fault = prop_oneof![
         Just(MessageFault::Lose),
-        (1u64..400).prop_map(|ms| MessageFault::Duplicate { after_us: ms * 1_000 }),
-        (1u64..400).prop_map(|ms| MessageFault::Delay { by_us: ms * 1_000 }),
+        (1u64..400).prop_map(|ms| MessageFault::Duplicate { after: Micros::from_millis(ms) }),
+        (1u64..400).prop_map(|ms| MessageFault::Delay { by: Micros::from_millis(ms) }),
     ];
     // The next one of its name as well: a fault may cause a message that the run without faults
     // does not have.
@@ -131,21 +132,22 @@ fn message(at: Vec<MessageAt>) -> impl Strategy<Value = Fault> {
 
 fn crash(at: Vec<EffectAt>) -> impl Strategy<Value = Fault> {
     let how = prop_oneof![
-        select(vec![1000u16, 0, 500]).prop_map(|keep_permille| CrashKind::Kill { keep_permille }),
+        select([1000, 0, 500].map(|keep| Permille::new(keep).expect("at most 1000")).to_vec())
+            .prop_map(|keep| CrashKind::Kill { keep }),
         select(vec![Survival::None, Survival::All]).prop_map(CrashKind::PowerCut),
         (0u32..6).prop_map(|first| CrashKind::PowerCut(Survival::Prefix(first))),
     ];
     // Mostly the incarnation of the run without faults; another one needs a crash before it.
     let incarnation = prop_oneof![4 => Just(0u32), 1 => Just(1)];
     (select(at), incarnation, how, 1u64..100).prop_map(|(at, offset, how, down_ms)| {
-        let crash = Crash { how, down_us: Some(down_ms * 1_000), damage: None };
+        let crash = Crash { how, down_for: Some(Micros::from_millis(down_ms)), damage: None };
         Fault::Crash(EffectAt { incarnation: at.incarnation + offset, ..at }, crash)
     })
 }
 
 fn barrier(at: Vec<EffectAt>) -> impl Strategy<Value = Fault> {
     let fault = prop_oneof![
-        (1u64..200).prop_map(|ms| BarrierFault::Slow { by_us: ms * 1_000 }),
+        (1u64..200).prop_map(|ms| BarrierFault::Slow { by: Micros::from_millis(ms) }),
         Just(BarrierFault::Fail(DiskError::Io)),
     ];
     (select(at), fault).prop_map(|(at, fault)| Fault::Barrier(at, fault))

@@ -143,15 +143,15 @@ pub(super) fn failure_message<P: Protocol>(
     repeat_command: &str,
 ) -> String {
     let mut world = replay_world(protocol, schedule, Trace::new(Filter::default(), false));
-    let ended_us = world.run().tally.virtual_us;
+    let ended_at = world.run().tally.virtual_time;
     let text = schedule.write(protocol);
     let trace = world.checker().0.text();
     let Violation { property, reason, .. } = violation;
     let mut message =
         format!("{} violates {property}\n  {reason}\n\n{sizes}:\n\n", protocol.name());
     text.lines().for_each(|line| writeln!(message, "    {line}").expect("writing to a string"));
-    let ms = ended_us / 1000;
-    let us = ended_us % 1000;
+    let ms = ended_at.0 / 1000;
+    let us = ended_at.0 % 1000;
     write!(message, "\ntrace:\n\n{trace}{ms:>5}.{us:03}      VIOLATED  {property}: {reason}\n")
         .expect("writing to a string");
     if schedule.requests.is_empty() {

@@ -1,57 +1,59 @@
 //! The clocks of nodes: offset, drift and jumps (C1 to C3).
 
-use stormglass_node::Time;
+use stormglass_node::{Micros, Time};
 
 use crate::fault::Skew;
+use crate::ratio::Ppm;
 
 /// The clock of one incarnation of one node, with an offset (C1), a drift (C2) and jumps (C3). It
 /// is monotonic within an incarnation; the next incarnation may begin at an earlier time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Clock {
     skew: Skew,
-    jumped_us: u64,
+    jumped_by: Micros,
 }
 
 const MILLION: u64 = 1_000_000;
 
 impl Clock {
     pub(crate) fn new(skew: Skew) -> Clock {
-        Clock { skew, jumped_us: 0 }
+        Clock { skew, jumped_by: Micros::ZERO }
     }
 
-    pub(crate) fn jump(&mut self, by_us: u64) {
-        self.jumped_us += by_us;
+    pub(crate) fn jump(&mut self, by: Micros) {
+        self.jumped_by += by;
     }
 
     /// The local time at a true time.
     #[inline]
-    pub(crate) fn local_time(&self, true_us: u64) -> Time {
-        let base = self.skew.offset_us + self.jumped_us + true_us;
-        if self.skew.drift_ppm == 0 {
+    pub(crate) fn local_time(&self, true_time: Micros) -> Time {
+        let Skew { offset, drift } = self.skew;
+        let base = (offset + self.jumped_by + true_time).0;
+        if drift == Ppm::ZERO {
             return Time(base);
         }
-        let drift = true_us * u64::from(self.skew.drift_ppm.unsigned_abs()) / MILLION;
+        let drifted = true_time.0 * u64::from(drift.get().unsigned_abs()) / MILLION;
         // The drift is at most a tenth of the true time, so a slow clock still advances and never
         // falls below its offset.
-        Time(if self.skew.drift_ppm > 0 { base + drift } else { base - drift })
+        Time(if drift > Ppm::ZERO { base + drifted } else { base - drifted })
     }
 
-    /// A true time, not before `now_us`, at which the local time is at least `local`, and more than
-    /// a few microseconds later only if `now_us` is.
+    /// A true time, not before `now`, at which the local time is at least `local`, and more than
+    /// a few microseconds later only if `now` is.
     #[inline]
-    pub(crate) fn true_time_of(&self, local: Time, now_us: u64) -> u64 {
-        let elapsed_local_us = local.0.saturating_sub(self.skew.offset_us + self.jumped_us);
-        if self.skew.drift_ppm == 0 {
-            return elapsed_local_us.max(now_us);
+    pub(crate) fn true_time_of(&self, local: Time, now: Micros) -> Micros {
+        let elapsed_local = Micros(local.0) - (self.skew.offset + self.jumped_by);
+        if self.skew.drift == Ppm::ZERO {
+            return elapsed_local.max(now);
         }
-        let rate = MILLION.saturating_add_signed(i64::from(self.skew.drift_ppm));
+        let rate = MILLION.saturating_add_signed(i64::from(self.skew.drift.get()));
         // In 128 bits: a deadline may be at the end of time, and a million times as much does not
         // fit into 64.
-        let at_us =
-            u64::try_from(u128::from(elapsed_local_us) * u128::from(MILLION) / u128::from(rate))
-                .unwrap_or(u64::MAX);
+        let at =
+            u64::try_from(u128::from(elapsed_local.0) * u128::from(MILLION) / u128::from(rate))
+                .map_or(Micros::MAX, Micros);
         // Two divisions round down, here and in `local_time`: one microsecond for each.
-        at_us.saturating_add(2).max(now_us)
+        (at + Micros(2)).max(now)
     }
 }
 
@@ -62,16 +64,17 @@ mod tests {
     #[test]
     fn a_deadline_is_reached_at_its_true_time_under_any_drift() {
         // The greatest drift to either side, none, and odd ones, whose products leave a remainder.
-        for drift_ppm in [-100_000, -37, 0, 1, 99_999] {
-            let mut clock = Clock::new(Skew { offset_us: 12_345, drift_ppm });
-            clock.jump(777);
+        for drift in [-100_000, -37, 0, 1, 99_999] {
+            let drift = Ppm::new(drift).expect("at most a tenth");
+            let mut clock = Clock::new(Skew { offset: Micros(12_345), drift });
+            clock.jump(Micros(777));
             // A step that divides nothing, so that the divisions round at most of the deadlines.
             for local in (0..5_000_000).step_by(3_331) {
-                let at_us = clock.true_time_of(Time(local), 5);
-                assert!(clock.local_time(at_us).0 >= local, "{drift_ppm} {local}");
+                let at = clock.true_time_of(Time(local), Micros(5));
+                assert!(clock.local_time(at).0 >= local, "{drift} {local}");
                 assert!(
-                    at_us <= 7 || clock.local_time(at_us - 5).0 < local + 1,
-                    "{drift_ppm} {local}: not much too late"
+                    at <= Micros(7) || clock.local_time(at - Micros(5)).0 < local + 1,
+                    "{drift} {local}: not much too late"
                 );
             }
         }

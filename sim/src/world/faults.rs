@@ -1,6 +1,6 @@
 //! The faults of a run: what the chooser decides, and what happens at given times.
 
-use stormglass_node::{DiskOp, Node, NodeId};
+use stormglass_node::{DiskOp, Micros, Node, NodeId};
 
 use crate::chooser::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::fault::{BarrierFault, Crash, MessageFault, Skew, TimedFault, WriteFault};
@@ -11,7 +11,7 @@ pub(super) struct Faults<C> {
     chooser: C,
     /// The faults that the chooser decides; none after the fault phase.
     classes: FaultClasses,
-    timed: Vec<(u64, TimedFault)>,
+    timed: Vec<(Micros, TimedFault)>,
 }
 
 impl<C: Chooser> Faults<C> {
@@ -70,9 +70,9 @@ impl<C: Chooser> Faults<C> {
         self.chooser.skew(id, incarnation)
     }
 
-    /// The times of the timed faults, in microseconds, by index.
-    pub(super) fn times(&self) -> impl Iterator<Item = u64> + '_ {
-        self.timed.iter().map(|(at_us, _)| *at_us)
+    /// The times of the timed faults, by index.
+    pub(super) fn times(&self) -> impl Iterator<Item = Micros> + '_ {
+        self.timed.iter().map(|(at, _)| *at)
     }
 
     pub(super) fn timed(&self, index: u32) -> &TimedFault {

@@ -1,8 +1,8 @@
 //! The machine that a node runs on: disk, clock, and the state of its process.
 
 use stormglass_node::{
-    About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Node, NodeId,
-    OpId, Outbox, ReadDisk, Time,
+    About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Micros, Node,
+    NodeId, OpId, Outbox, ReadDisk, Time,
 };
 
 use super::clock::Clock;
@@ -12,6 +12,7 @@ use crate::chooser::{Chooser, EffectPoint};
 use crate::disk::{Disk, Survival};
 use crate::fault::{BarrierFault, Crash, CrashKind, WriteFault};
 use crate::property::{Checker, Fact, FaultFact, Observation, ProcessFact, Violation};
+use crate::ratio::{Permille, Ppm};
 use crate::tally::Rule;
 
 /// A machine; `node` is `None` while its process is down.
@@ -23,12 +24,12 @@ pub(super) struct Host<N> {
     incarnation: u32,
     disk: Disk,
     clock: Clock,
-    /// The time of the queued wake event, in microseconds; `u64::MAX` if there is none.
-    wake_at_us: u64,
+    /// The time of the queued wake event; `Micros::MAX` if there is none.
+    wake_at: Micros,
     /// Events of this node are postponed to this time (P4).
-    paused_until_us: u64,
+    paused_until: Micros,
     /// Every write before this time fails (D8).
-    writes_fail_until_us: u64,
+    writes_fail_until: Micros,
     /// What the last append of this incarnation was about: a coordinate such as "1st sync after
     /// Prepared c1.4" refers to it.
     last_appended: Option<About>,
@@ -62,9 +63,9 @@ impl<N: Node> Host<N> {
             incarnation: 0,
             disk,
             clock: Clock::default(),
-            wake_at_us: u64::MAX,
-            paused_until_us: 0,
-            writes_fail_until_us: 0,
+            wake_at: Micros::MAX,
+            paused_until: Micros::ZERO,
+            writes_fail_until: Micros::ZERO,
             last_appended: None,
             effects_performed: 0,
             barriers: 0,
@@ -109,7 +110,7 @@ impl<N: Node> Host<N> {
         K: Checker<N>,
     {
         run.monitor.observe(&Observation {
-            at_us: run.timeline.now_us(),
+            at: run.timeline.now(),
             node: self.id,
             incarnation: self.incarnation,
             disk: &self.disk,
@@ -144,7 +145,7 @@ impl<N: Node> Host<N> {
         self.observe(run, &Fact::Process(ProcessFact::Boot));
         let boot = Boot {
             id: self.id,
-            now: self.clock.local_time(run.timeline.now_us()),
+            now: self.clock.local_time(run.timeline.now()),
             entropy: run.plan().timing.entropy(self.id, self.incarnation),
             disk: &self.disk,
         };
@@ -170,16 +171,16 @@ impl<N: Node> Host<N> {
         self.barriers = 0;
         self.last_appended = None;
         self.boot_complete = false;
-        self.wake_at_us = u64::MAX;
+        self.wake_at = Micros::MAX;
         // The chooser learns of a new incarnation by this question, so it is asked in every phase
         // and whether clocks are skewed or not.
         let skew = run.faults.skew(self.id, self.incarnation);
         self.clock = Clock::new(skew);
         run.monitor.tally().boots += 1;
-        if skew.offset_us > 0 {
+        if skew.offset > Micros::ZERO {
             run.monitor.hit(Rule::ClockOffset);
         }
-        if skew.drift_ppm != 0 {
+        if skew.drift != Ppm::ZERO {
             run.monitor.hit(Rule::ClockDrift);
         }
     }
@@ -198,7 +199,7 @@ impl<N: Node> Host<N> {
         input: Input<N>,
         outbox: &mut Outbox<N>,
     ) {
-        let now = self.clock.local_time(run.timeline.now_us());
+        let now = self.clock.local_time(run.timeline.now());
         let node = self.node.as_mut().expect("only running nodes are stepped");
         run.monitor.begin_step(self.id);
         node.step(now, input, outbox);
@@ -209,31 +210,31 @@ impl<N: Node> Host<N> {
     #[inline]
     pub(super) fn schedule_wake<K, C>(&mut self, run: &mut Run<K, C>) {
         let Some(deadline) = self.node.as_ref().and_then(Node::deadline) else { return };
-        let at_us = self.clock.true_time_of(deadline, run.timeline.now_us());
+        let at = self.clock.true_time_of(deadline, run.timeline.now());
         // The queued wake comes early enough: `take_wake` finds the later deadline and queues
         // another.
-        if at_us >= self.wake_at_us {
+        if at >= self.wake_at {
             return;
         }
-        let queued_wake_us = std::mem::replace(&mut self.wake_at_us, at_us);
+        let queued_wake = std::mem::replace(&mut self.wake_at, at);
         // Only to keep the queue short: a wake that cannot be cancelled is stale, and ignored.
-        if queued_wake_us != u64::MAX {
-            run.timeline.cancel_wake(queued_wake_us, self.id.0);
+        if queued_wake != Micros::MAX {
+            run.timeline.cancel_wake(queued_wake, self.id.0);
         }
-        run.timeline.push_at(at_us, Event::Wake { node: self.id.0 });
+        run.timeline.push_at(at, Event::Wake { node: self.id.0 });
     }
 
     /// Handles a wake event; the local time at which the node is to be woken, if its deadline has
     /// come.
     pub(super) fn take_wake<K, C>(&mut self, run: &mut Run<K, C>) -> Option<Time> {
-        if self.wake_at_us > run.timeline.now_us() {
+        if self.wake_at > run.timeline.now() {
             return None; // Stale: the deadline or the incarnation has changed since it was queued.
         }
         if self.postpone_if_paused(run, Event::Wake { node: self.id.0 }) {
             return None;
         }
-        self.wake_at_us = u64::MAX;
-        let now = self.clock.local_time(run.timeline.now_us());
+        self.wake_at = Micros::MAX;
+        let now = self.clock.local_time(run.timeline.now());
         let deadline = self.node.as_ref()?.deadline();
         // The node has moved its deadline since this wake was queued: it is woken then.
         if deadline.is_none_or(|deadline| deadline > now) {
@@ -256,34 +257,34 @@ impl<N: Node> Host<N> {
     }
 
     /// P4: the node handles nothing for this long.
-    pub(super) fn pause<K, C>(&mut self, run: &mut Run<K, C>, for_us: u64) {
+    pub(super) fn pause<K, C>(&mut self, run: &mut Run<K, C>, duration: Micros) {
         if self.is_up() {
             run.monitor.hit(Rule::NodePaused);
             // Of overlapping pauses the one that ends last counts.
-            self.paused_until_us = self.paused_until_us.max(run.timeline.now_us() + for_us);
+            self.paused_until = self.paused_until.max(run.timeline.now() + duration);
         }
     }
 
     /// A paused node (P4) handles nothing: its events wait until it resumes.
     #[inline]
     pub(super) fn postpone_if_paused<K, C>(&mut self, run: &mut Run<K, C>, event: Event) -> bool {
-        if self.paused_until_us <= run.timeline.now_us() {
+        if self.paused_until <= run.timeline.now() {
             return false;
         }
         // The wake has moved, and `schedule_wake` must not queue a second one.
         if let Event::Wake { .. } = event {
-            self.wake_at_us = self.paused_until_us;
+            self.wake_at = self.paused_until;
         }
-        run.timeline.push_at(self.paused_until_us, event);
+        run.timeline.push_at(self.paused_until, event);
         true
     }
 
     /// C3: the clock of a running node jumps forward.
-    pub(super) fn jump_clock<K, C>(&mut self, run: &mut Run<K, C>, by_us: u64) {
+    pub(super) fn jump_clock<K, C>(&mut self, run: &mut Run<K, C>, by: Micros) {
         if self.is_up() {
             run.monitor.hit(Rule::ClockJump);
             // A jump brings the deadline nearer in true time, so the wake is scheduled again.
-            self.clock.jump(by_us);
+            self.clock.jump(by);
             self.schedule_wake(run);
         }
     }
@@ -350,7 +351,7 @@ impl<N: Node> Host<N> {
         match write_fault {
             None => self.disk.issue(op, bytes),
             Some(fault) => {
-                let keep = bytes.len() * usize::from(fault.keep_permille) / 1000;
+                let keep = fault.keep.of(bytes.len());
                 self.disk.issue_failing(op, bytes, keep, fault.error);
             }
         }
@@ -378,7 +379,7 @@ impl<N: Node> Host<N> {
         if matches!(op, DiskOp::Sync { .. } | DiskOp::SyncDir { .. }) {
             return None; // D8 is the failure of a write. A barrier fails by D7.
         }
-        let still_failing = self.writes_fail_until_us > run.timeline.now_us();
+        let still_failing = self.writes_fail_until > run.timeline.now();
         // Asked while the disk is full, too, so that a fault of the schedule counts as reached.
         let new_fault = run.faults.of_write(&self.effect_point(ordinal, effect));
         if new_fault.is_none() && !still_failing {
@@ -404,9 +405,10 @@ impl<N: Node> Host<N> {
         // Only a full disk fails for a while. A device that fails reports it once, and the node
         // halts.
         let error = DiskError::NoSpace;
-        let fault = new_fault.unwrap_or(WriteFault { error, keep_permille: 0, lasts_us: 0 });
-        let until_us = run.timeline.now_us() + fault.lasts_us;
-        self.writes_fail_until_us = self.writes_fail_until_us.max(until_us);
+        let fault =
+            new_fault.unwrap_or(WriteFault { error, keep: Permille::ZERO, lasts: Micros::ZERO });
+        let until = run.timeline.now() + fault.lasts;
+        self.writes_fail_until = self.writes_fail_until.max(until);
         run.monitor.hit(Rule::WriteFailed);
         self.observe(run, &Fact::Fault(FaultFact::Write(fault)));
         Some(fault)
@@ -422,7 +424,7 @@ impl<N: Node> Host<N> {
         fault: Option<BarrierFault>,
     ) {
         let timing = &run.plan().timing;
-        let mut duration_us = timing.barrier_us(self.id, self.incarnation, self.barriers);
+        let mut duration = timing.barrier_time(self.id, self.incarnation, self.barriers);
         // Each duration depends on the number of its barrier only, so that a fault that is removed
         // from a schedule re-times no other barrier.
         self.barriers += 1;
@@ -430,15 +432,15 @@ impl<N: Node> Host<N> {
         match fault {
             None => {}
             Some(BarrierFault::Fail(error)) => outcome = BarrierOutcome::Failed(error),
-            Some(BarrierFault::Slow { by_us }) => {
-                duration_us += by_us;
+            Some(BarrierFault::Slow { by }) => {
+                duration += by;
                 outcome = BarrierOutcome::Slow;
             }
             Some(BarrierFault::Lie) => outcome = BarrierOutcome::Lied,
         }
         let op = u32::try_from(op.0).expect("an incarnation has fewer than 2^32 barriers");
         run.timeline.push_after(
-            duration_us,
+            duration,
             Event::Barrier { node: self.id.0, incarnation: self.incarnation, op, outcome },
         );
     }
@@ -519,15 +521,14 @@ impl<N: Node> Host<N> {
             run.monitor.hit(Rule::CrashDuringBoot);
         }
         self.node = None;
-        self.paused_until_us = 0;
+        self.paused_until = Micros::ZERO;
         // Before the disk handles the crash, as that drops the barriers.
         if self.disk.barrier_pending() {
             run.monitor.hit(Rule::CrashDuringBarrier);
         }
         match &crash.how {
-            CrashKind::Kill { keep_permille } => {
-                let keep = self.disk.in_driver_queue() * usize::from(*keep_permille) / 1000;
-                let report = self.disk.kill(keep);
+            CrashKind::Kill { keep } => {
+                let report = self.disk.kill(keep.of(self.disk.in_driver_queue()));
                 run.monitor.hit(Rule::ProcessKilled);
                 self.observe(run, &Fact::Process(ProcessFact::Killed(&report)));
             }
@@ -540,8 +541,8 @@ impl<N: Node> Host<N> {
             run.monitor.hit(Rule::DamageAtRest);
             self.observe(run, &Fact::Process(ProcessFact::Damaged(&entry)));
         }
-        if let Some(down_us) = crash.down_us {
-            run.timeline.push_after(down_us, Event::Boot { node: self.id.0 });
+        if let Some(down_for) = crash.down_for {
+            run.timeline.push_after(down_for, Event::Boot { node: self.id.0 });
         }
     }
 
@@ -555,20 +556,20 @@ impl<N: Node> Host<N> {
     }
 
     fn schedule_boot<K, C: Chooser>(&self, run: &mut Run<K, C>) {
-        let boot_us = run.plan().timing.boot_us(self.id, self.incarnation);
-        run.timeline.push_after(boot_us, Event::Boot { node: self.id.0 });
+        let boot_delay = run.plan().timing.boot_delay(self.id, self.incarnation);
+        run.timeline.push_after(boot_delay, Event::Boot { node: self.id.0 });
     }
 
     /// The fault phase is over: the node is no longer paused, and its disk has space again. Its
     /// wake is queued anew with the other events.
     pub(super) fn end_faults(&mut self) {
-        self.paused_until_us = 0;
-        self.writes_fail_until_us = 0;
+        self.paused_until = Micros::ZERO;
+        self.writes_fail_until = Micros::ZERO;
     }
 
     /// The queue has dropped the wake of this node.
     pub(super) fn forget_wake(&mut self) {
-        self.wake_at_us = u64::MAX;
+        self.wake_at = Micros::MAX;
     }
 
     /// P6: the node goes down for good, and only what was synced survives.
@@ -579,7 +580,7 @@ impl<N: Node> Host<N> {
     {
         run.monitor.hit(Rule::NeverRestarts);
         let how = CrashKind::PowerCut(Survival::None);
-        self.crash(run, &Crash { how, down_us: None, damage: None });
+        self.crash(run, &Crash { how, down_for: None, damage: None });
     }
 
     /// Kills the process if its disk has failed: without a later barrier it would never receive the
@@ -591,8 +592,8 @@ impl<N: Node> Host<N> {
     {
         if self.is_up() && self.disk.first_failure().is_some() {
             // No power is lost, so all operations that the disk has accepted reach the page cache.
-            let how = CrashKind::Kill { keep_permille: 1000 };
-            self.crash(run, &Crash { how, down_us: None, damage: None });
+            let how = CrashKind::Kill { keep: Permille::ALL };
+            self.crash(run, &Crash { how, down_for: None, damage: None });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use stormglass_node::{Node, NodeId};
+use stormglass_node::{Micros, Node, NodeId};
 
 use super::{HARNESS_NEVER_PANICS, RunOutcome};
 use crate::hash::Fingerprint;
@@ -74,9 +74,9 @@ impl<K> Monitor<K> {
         N: Node,
         K: Checker<N>,
     {
-        let Observation { at_us, node, fact, .. } = *observation;
+        let Observation { at, node, fact, .. } = *observation;
         // Before the check, so that the violating fact is part of the fingerprint.
-        crate::fact_hash::fold_fact(&mut self.fingerprint, at_us, node, fact);
+        crate::fact_hash::fold_fact(&mut self.fingerprint, at, node, fact);
         if self.violation.is_some() {
             return;
         }
@@ -112,8 +112,8 @@ impl<K> Monitor<K> {
     }
 
     /// The outcome of a run that ended at this time.
-    pub(super) fn outcome(&mut self, now_us: u64) -> RunOutcome {
-        self.tally.virtual_us = now_us;
+    pub(super) fn outcome(&mut self, now: Micros) -> RunOutcome {
+        self.tally.virtual_time = now;
         RunOutcome {
             violation: self.violation.clone(),
             fingerprint: self.fingerprint.value(),

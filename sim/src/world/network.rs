@@ -1,7 +1,7 @@
 //! The links between nodes and clients: in-flight messages, partitions, message faults (N1 to N8).
 
 use serde::{Serialize, de::DeserializeOwned};
-use stormglass_node::{About, Label, Node, NodeId, RequestId, Subject};
+use stormglass_node::{About, Label, Micros, Node, NodeId, RequestId, Subject};
 
 use super::host::Host;
 use super::run::Run;
@@ -36,7 +36,7 @@ struct Link {
     /// Partitions that cut this link now (N6).
     partitions: u32,
     /// No message is delivered before this time (N5).
-    clogged_until_us: u64,
+    clogged_until: Micros,
     /// Whether the clog is part of a swizzle (N7): several links clogged one by one and released in
     /// another order.
     clogged_by_swizzle: bool,
@@ -193,12 +193,12 @@ impl<N: Node> Network<N> {
         }
     }
 
-    pub(super) fn clog(&mut self, from: Endpoint, to: Endpoint, until_us: u64, swizzle: bool) {
+    pub(super) fn clog(&mut self, from: Endpoint, to: Endpoint, until: Micros, swizzle: bool) {
         let link = self.link(self.endpoint_index(from), self.endpoint_index(to));
         let link = &mut self.links[link];
         // Of overlapping clogs the one that ends last counts.
-        if until_us > link.clogged_until_us {
-            link.clogged_until_us = until_us;
+        if until > link.clogged_until {
+            link.clogged_until = until;
             link.clogged_by_swizzle = swizzle;
         }
     }
@@ -206,11 +206,11 @@ impl<N: Node> Network<N> {
     pub(super) fn heal(&mut self) {
         for link in &mut self.links {
             link.partitions = 0;
-            link.clogged_until_us = 0;
+            link.clogged_until = Micros::ZERO;
         }
     }
 
-    /// The arguments of [`Timing::delay_us`](crate::plan::Timing::delay_us) for a message in flight
+    /// The arguments of [`Timing::delay`](crate::plan::Timing::delay) for a message in flight
     /// that gets a new delay: its link, an ordinal, and whether a client is at one end. The ordinal
     /// is greater than those of all messages sent on the link so far, so the delay differs from
     /// theirs; a message that is sent later may have the same.
@@ -299,8 +299,8 @@ impl<N: Node> Network<N> {
         let is_client_link = usize::from(from.max(to)) >= self.nodes;
         let faults_active = run.timeline.in_fault_phase();
         let timing = &run.plan().timing;
-        let delay_us = timing.delay_us(link as u32, ordinal, is_client_link, faults_active);
-        if faults_active && delay_us > timing.usual_us_max(is_client_link) {
+        let delay = timing.delay(link as u32, ordinal, is_client_link, faults_active);
+        if faults_active && delay > timing.usual_delay_max(is_client_link) {
             run.monitor.hit(Rule::MessageDelayed);
         }
         let incarnations = (incarnation_at(hosts, from), incarnation_at(hosts, to));
@@ -332,7 +332,7 @@ impl<N: Node> Network<N> {
             };
             match fault.filter(|_| !is_partitioned) {
                 None => self.lose(run, hosts, &envelope, LossReason::Partition),
-                Some(fault) => self.apply_fault(run, hosts, envelope, delay_us, fault),
+                Some(fault) => self.apply_fault(run, hosts, envelope, delay, fault),
             }
             return;
         }
@@ -347,7 +347,7 @@ impl<N: Node> Network<N> {
                 flipped_bit: None,
                 payload,
             },
-            delay_us,
+            delay,
         );
     }
 
@@ -356,10 +356,10 @@ impl<N: Node> Network<N> {
         &mut self,
         run: &mut Run<K, C>,
         envelope: Envelope<N>,
-        delay_us: u64,
+        delay: Micros,
     ) {
         let slot = self.enqueue(envelope);
-        run.timeline.push_after(delay_us, Event::Deliver { slot });
+        run.timeline.push_after(delay, Event::Deliver { slot });
     }
 
     /// Applies the chooser's fault to one message: N1 it takes very long, N2 it is lost, N3 a copy
@@ -371,7 +371,7 @@ impl<N: Node> Network<N> {
         run: &mut Run<K, C>,
         hosts: &[Host<N>],
         mut envelope: Envelope<N>,
-        delay_us: u64,
+        delay: Micros,
         fault: MessageFault,
     ) {
         let from = self.endpoint_at(envelope.from);
@@ -381,26 +381,26 @@ impl<N: Node> Network<N> {
             .observe(run, &Fact::Fault(FaultFact::Message { from, to, about, fault }));
         match fault {
             MessageFault::Lose => run.monitor.hit(Rule::MessageLost),
-            MessageFault::Duplicate { after_us } => {
+            MessageFault::Duplicate { after } => {
                 run.monitor.hit(Rule::MessageDuplicated);
                 let copy = Envelope { is_duplicate: true, ..envelope.clone() };
-                self.schedule_delivery(run, copy, after_us);
-                self.schedule_delivery(run, envelope, delay_us);
+                self.schedule_delivery(run, copy, after);
+                self.schedule_delivery(run, envelope, delay);
             }
-            MessageFault::Delay { by_us } => {
+            MessageFault::Delay { by } => {
                 run.monitor.hit(Rule::MessageDelayed);
-                self.schedule_delivery(run, envelope, delay_us + by_us);
+                self.schedule_delivery(run, envelope, delay + by);
             }
             MessageFault::Flip { bit } => {
                 envelope.flipped_bit = Some(bit);
-                self.schedule_delivery(run, envelope, delay_us);
+                self.schedule_delivery(run, envelope, delay);
             }
             MessageFault::Evict { victim } => {
                 if let Some(lost) = self.evict(envelope.from, envelope.to, victim) {
                     run.monitor.hit(Rule::QueueOverflow);
                     self.lose(run, hosts, &lost, LossReason::QueueFull);
                 }
-                self.schedule_delivery(run, envelope, delay_us);
+                self.schedule_delivery(run, envelope, delay);
             }
         }
     }
@@ -434,13 +434,13 @@ impl<N: Node> Network<N> {
             return None;
         };
         let link = &self.links[self.link(envelope.from, envelope.to)];
-        if link.clogged_until_us > run.timeline.now_us() {
+        if link.clogged_until > run.timeline.now() {
             run.monitor.hit(if link.clogged_by_swizzle {
                 Rule::Swizzled
             } else {
                 Rule::LinkClogged
             });
-            run.timeline.push_at(link.clogged_until_us, Event::Deliver { slot });
+            run.timeline.push_at(link.clogged_until, Event::Deliver { slot });
             return None;
         }
         Some(envelope.to.into())

@@ -45,12 +45,12 @@ impl<K, C: Chooser> Run<K, C> {
     }
 
     fn begin(&mut self) {
-        for (index, at_us) in (0..).zip(self.faults.times()) {
-            self.timeline.push_at(at_us, Event::TimedFault { index });
+        for (index, at) in (0..).zip(self.faults.times()) {
+            self.timeline.push_at(at, Event::TimedFault { index });
         }
         // Events of one time keep their order, so a fault at the very end of the phase still
         // happens.
-        self.timeline.push_at(self.plan.fault_phase_us, Event::Heal);
+        self.timeline.push_at(self.plan.fault_phase, Event::Heal);
     }
 
     /// Fixed for the whole run.

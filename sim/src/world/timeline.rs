@@ -1,6 +1,6 @@
 //! The time of a run: true time, the phase, and the queue of future events.
 
-use stormglass_node::DiskError;
+use stormglass_node::{DiskError, Micros};
 
 use crate::event_queue::EventQueue;
 use crate::workload::ClientId;
@@ -63,24 +63,24 @@ pub(super) enum Next {
     Quiet,
 }
 
-/// True time and future events. Times are in microseconds since the beginning of the run.
+/// True time and future events. A moment of true time is the time since the beginning of the run.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
-    now_us: u64,
+    now: Micros,
     phase: Phase,
     queue: EventQueue<Event>,
     /// The time after which no event is handled.
-    last_event_us: u64,
+    last_event_at: Micros,
 }
 
 impl Default for Timeline {
     fn default() -> Timeline {
         Timeline {
-            now_us: 0,
+            now: Micros::ZERO,
             phase: Phase::Faults,
             queue: EventQueue::default(),
             // The fault phase is ended by an event, not by a limit.
-            last_event_us: u64::MAX,
+            last_event_at: Micros::MAX,
         }
     }
 }
@@ -94,8 +94,8 @@ impl Timeline {
     }
 
     #[inline]
-    pub(super) fn now_us(&self) -> u64 {
-        self.now_us
+    pub(super) fn now(&self) -> Micros {
+        self.now
     }
 
     #[inline]
@@ -107,10 +107,10 @@ impl Timeline {
         self.phase == Phase::Probe
     }
 
-    /// Recovery and probe together last at most `timeout_us`.
-    pub(super) fn begin_recovery(&mut self, timeout_us: u64) {
+    /// Recovery and probe together last at most `timeout`.
+    pub(super) fn begin_recovery(&mut self, timeout: Micros) {
         self.phase = Phase::Recovery;
-        self.last_event_us = self.now_us + timeout_us;
+        self.last_event_at = self.now + timeout;
     }
 
     pub(super) fn begin_probe(&mut self) {
@@ -118,21 +118,21 @@ impl Timeline {
     }
 
     #[inline]
-    pub(super) fn push_at(&mut self, at_us: u64, event: Event) {
-        self.queue.push(at_us, event);
+    pub(super) fn push_at(&mut self, at: Micros, event: Event) {
+        self.queue.push(at, event);
     }
 
     #[inline]
-    pub(super) fn push_after(&mut self, delay_us: u64, event: Event) {
-        self.queue.push(self.now_us + delay_us, event);
+    pub(super) fn push_after(&mut self, delay: Micros, event: Event) {
+        self.queue.push(self.now + delay, event);
     }
 
     /// Takes out the next event and advances the time to it.
     #[inline]
     pub(super) fn pop(&mut self) -> Next {
         match self.queue.pop() {
-            Some((at_us, event)) if at_us <= self.last_event_us => {
-                self.now_us = at_us;
+            Some((at, event)) if at <= self.last_event_at => {
+                self.now = at;
                 Next::Event(event)
             }
             // The event is dropped, as are all after it: the run is over.
@@ -145,14 +145,14 @@ impl Timeline {
         self.queue.is_empty()
     }
 
-    /// Removes the wake of a node that is queued at `at_us`, if it is among the next events.
+    /// Removes the wake of a node that is queued at `at`, if it is among the next events.
     #[inline]
-    pub(super) fn cancel_wake(&mut self, at_us: u64, id: u16) {
-        self.queue.cancel(at_us, |event| matches!(event, Event::Wake { node } if node == id));
+    pub(super) fn cancel_wake(&mut self, at: Micros, id: u16) {
+        self.queue.cancel(at, |event| matches!(event, Event::Wake { node } if node == id));
     }
 
     /// Gives every event another time, or removes it; the order of equal times is kept.
-    pub(super) fn retime(&mut self, new_time: impl FnMut(u64, Event) -> Option<u64>) {
+    pub(super) fn retime(&mut self, new_time: impl FnMut(Micros, Event) -> Option<Micros>) {
         self.queue.retime(new_time);
     }
 }

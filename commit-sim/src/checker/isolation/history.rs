@@ -16,7 +16,7 @@
 
 use stormglass::commit::TxId;
 use stormglass::commit::{Action, Key, Op};
-use stormglass_node::RequestId;
+use stormglass_node::{Micros, RequestId};
 
 use crate::sorted_map::SortedMap;
 
@@ -45,9 +45,9 @@ pub(super) type Edge = (u32, u32);
 pub(super) struct RequestSpan {
     request: RequestId,
     decision_number: u32,
-    asked_us: u64,
-    /// `u64::MAX` if it was never answered.
-    answered_us: u64,
+    asked_at: Micros,
+    /// `Micros::MAX` if it was never answered.
+    answered_at: Micros,
 }
 
 impl RequestSpan {
@@ -55,12 +55,12 @@ impl RequestSpan {
     pub(super) fn new(
         request: RequestId,
         decision_number: u32,
-        asked_us: u64,
-        answered_us: Option<u64>,
+        asked_at: Micros,
+        answered_at: Option<Micros>,
     ) -> RequestSpan {
         // A request without an answer precedes none in real time.
-        let answered_us = answered_us.unwrap_or(u64::MAX);
-        RequestSpan { request, decision_number, asked_us, answered_us }
+        let answered_at = answered_at.unwrap_or(Micros::MAX);
+        RequestSpan { request, decision_number, asked_at, answered_at }
     }
 }
 
@@ -144,10 +144,10 @@ pub(super) fn contradicts_real_time(spans: &mut [RequestSpan]) -> bool {
     // later.
     spans.sort_unstable_by_key(|span| std::cmp::Reverse(span.decision_number));
     // The earliest answer to a request that was decided later.
-    let mut first_answer_us = u64::MAX;
+    let mut first_answer_at = Micros::MAX;
     spans.iter().any(|span| {
-        let late = first_answer_us < span.asked_us;
-        first_answer_us = first_answer_us.min(span.answered_us);
+        let late = first_answer_at < span.asked_at;
+        first_answer_at = first_answer_at.min(span.answered_at);
         late
     })
 }
@@ -157,8 +157,8 @@ pub(super) fn contradicts_real_time(spans: &mut [RequestSpan]) -> bool {
 /// each such vertex precedes that of the next answer, and the vertex of the last answer before a
 /// request was first asked precedes that request.
 pub(super) fn cycle(edges: &[Edge], spans: &[RequestSpan]) -> Option<Vec<u32>> {
-    let mut answers: Vec<(u64, u32)> =
-        spans.iter().map(|span| (span.answered_us, span.decision_number)).collect();
+    let mut answers: Vec<(Micros, u32)> =
+        spans.iter().map(|span| (span.answered_at, span.decision_number)).collect();
     answers.sort_unstable();
     let max_decision = edges
         .iter()
@@ -178,7 +178,7 @@ pub(super) fn cycle(edges: &[Edge], spans: &[RequestSpan]) -> Option<Vec<u32>> {
     }
     for span in spans {
         if let Some(at) =
-            answers.partition_point(|(answered_us, _)| *answered_us < span.asked_us).checked_sub(1)
+            answers.partition_point(|(answered_at, _)| *answered_at < span.asked_at).checked_sub(1)
         {
             after[first_answer + at].push(span.decision_number);
         }
@@ -252,8 +252,8 @@ mod tests {
         RequestSpan {
             request: RequestId { client: 1, serial: decision_number, attempt: 0 },
             decision_number,
-            asked_us,
-            answered_us,
+            asked_at: Micros(asked_us),
+            answered_at: Micros(answered_us),
         }
     }
 

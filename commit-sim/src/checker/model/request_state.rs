@@ -1,6 +1,7 @@
 //! The state of each request, as far as effects, records and answers show it.
 
 use std::sync::Arc;
+use stormglass_node::Micros;
 
 use stormglass::commit::{Op, TxId};
 
@@ -15,9 +16,9 @@ pub(crate) struct RequestState {
     /// Its client asked for it, or for its outcome, after the faults ended.
     asked_after_heal: bool,
     /// When it was first asked, in true time; 0 for never.
-    asked_us: u64,
+    asked_at: Micros,
     /// When its client first learnt that it is committed, in true time; 0 for never.
-    answered_us: u64,
+    answered_at: Micros,
     /// Its operations in the client's order, if one of them reads.
     reads: Option<Arc<[Op]>>,
 }
@@ -45,13 +46,13 @@ impl RequestState {
     }
 
     /// When it was first asked, in true time; 0 for never.
-    pub(crate) fn asked_us(&self) -> u64 {
-        self.asked_us
+    pub(crate) fn asked_at(&self) -> Micros {
+        self.asked_at
     }
 
     /// When its client first learnt that it is committed, in true time.
-    pub(crate) fn answered_us(&self) -> Option<u64> {
-        (self.answered_us != 0).then_some(self.answered_us)
+    pub(crate) fn answered_at(&self) -> Option<Micros> {
+        (self.answered_at != Micros::ZERO).then_some(self.answered_at)
     }
 
     /// Its operations in the client's order; none if it does not read.
@@ -63,17 +64,17 @@ impl RequestState {
         self.asked_after_heal |= after_heal;
     }
 
-    pub(super) fn on_transaction_asked(&mut self, at_us: u64, ops: &Arc<[Op]>) {
+    pub(super) fn on_transaction_asked(&mut self, at: Micros, ops: &Arc<[Op]>) {
         // Repetitions have the same operations. The first one counts for the order in real time.
-        if self.asked_us == 0 {
-            self.asked_us = at_us;
+        if self.asked_at == Micros::ZERO {
+            self.asked_at = at;
             self.reads = (!ops.iter().all(Op::writes)).then(|| ops.clone());
         }
     }
 
-    pub(super) fn on_committed_answer(&mut self, at_us: u64) {
-        if self.answered_us == 0 {
-            self.answered_us = at_us;
+    pub(super) fn on_committed_answer(&mut self, at: Micros) {
+        if self.answered_at == Micros::ZERO {
+            self.answered_at = at;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use stormglass::commit::{Decision, TxId};
-use stormglass_node::{Incarnation, NodeId, RequestId};
+use stormglass_node::{Incarnation, Micros, NodeId, RequestId};
 
 use crate::checker::node_set::NodeSet;
 
@@ -62,7 +62,7 @@ pub(crate) struct TxState {
     /// The coordinator has sent Abort to a participant.
     abort_sent: bool,
     /// When the first Prepare was sent or COMMIT appended, in true time; 0 for never.
-    begun_us: u64,
+    begun_at: Micros,
     /// The number of its COMMIT in the order of all COMMIT records, from 1; 0 if there is none.
     decision_number: u32,
     records: Records,
@@ -127,8 +127,8 @@ impl TxState {
 
     /// When the first Prepare was sent or COMMIT appended, in true time; 0 for never.
     #[inline]
-    pub(crate) fn begun_us(&self) -> u64 {
-        self.begun_us
+    pub(crate) fn begun_at(&self) -> Micros {
+        self.begun_at
     }
 
     /// The number of its COMMIT in the order of all COMMIT records, from 1; 0 if there is none.
@@ -207,7 +207,7 @@ impl TxState {
             ended: false,
             commit_sent: false,
             abort_sent: false,
-            begun_us: 0,
+            begun_at: Micros::ZERO,
             decision_number: 0,
             records: Records::default(),
         }
@@ -232,9 +232,9 @@ impl TxState {
 
     /// Notes the time of the first Prepare or of COMMIT; the first call counts.
     #[inline]
-    pub(super) fn begin(&mut self, at_us: u64) {
-        if self.begun_us == 0 {
-            self.begun_us = at_us;
+    pub(super) fn begin(&mut self, at: Micros) {
+        if self.begun_at == Micros::ZERO {
+            self.begun_at = at;
         }
     }
 

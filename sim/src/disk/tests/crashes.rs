@@ -110,7 +110,7 @@ fn a_reset_disk_behaves_like_a_new_disk() {
             disk.write(file, "Next", &[28 + key as u8; 1500]);
             let survival = Survival::Subset {
                 key: key as u64,
-                keep_permille: 500,
+                keep: permille(500),
                 tear: true,
                 holes: Holes::OldBlocks,
             };

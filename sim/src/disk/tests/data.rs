@@ -109,7 +109,7 @@ fn d2_a_subset_tears_inside_a_sector() {
         // whole.
         (0..2000).any(|key| {
             let survival =
-                Survival::Subset { key, keep_permille: 500, tear: true, holes: Holes::Zeros };
+                Survival::Subset { key, keep: permille(500), tear: true, holes: Holes::Zeros };
             let bytes = disk.after_power_cut(&survival).bytes(LOG).expect("synced name");
             bytes.len() == 14 && wanted(&String::from_utf8_lossy(&bytes[..8]), &bytes[8..])
         })
@@ -141,7 +141,7 @@ fn d3_a_size_can_survive_without_its_data() {
     assert!(some_subset(&disk, |disk| disk.bytes(LOG).as_deref() == Some(b"old.\0\0\0\0")));
     assert!((0..300).any(|key| {
         let survival =
-            Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Garbage };
+            Survival::Subset { key, keep: permille(500), tear: false, holes: Holes::Garbage };
         let bytes = disk.after_power_cut(&survival).bytes(LOG).expect("synced name");
         bytes.len() == 8 && &bytes[4..] != b"abcd" && &bytes[4..] != b"\0\0\0\0"
     }));
@@ -201,7 +201,7 @@ fn shows_old_block(disk: &mut Disk) -> bool {
     disk.write(OTHER, "New", &[4; 2 * SECTOR_BYTES]);
     (0..300).any(|key| {
         let survival =
-            Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::OldBlocks };
+            Survival::Subset { key, keep: permille(500), tear: false, holes: Holes::OldBlocks };
         let mut disk = disk.clone();
         let report = disk.power_cut(&survival);
         let bytes = disk.bytes(OTHER).unwrap_or_default();

@@ -4,6 +4,7 @@ use stormglass_node::{DiskOp, Effect, Node, Outbox};
 
 use super::*;
 use crate::disk::{Damage, DamageKind, FileRole};
+use crate::ratio::Permille;
 
 /// D7. A restart after a failed sync acts as a retry of the sync:
 /// 1. a record is appended, its sync fails, the node halts;
@@ -156,7 +157,7 @@ fn d10_damage_is_readable_and_recorded_until_the_file_is_removed() {
     let kinds = [
         DamageKind::FlippedBit(3),
         DamageKind::ZeroedSector,
-        DamageKind::WrongPlace { meant_permille: 0 },
+        DamageKind::WrongPlace { meant: Permille::ZERO },
         DamageKind::NeverWritten,
     ];
     for kind in kinds {
@@ -164,7 +165,7 @@ fn d10_damage_is_readable_and_recorded_until_the_file_is_removed() {
         // change nothing.
         let sectors: Vec<u8> = (0..1500_u32).map(|at| 1 + (at / 512) as u8).collect();
         let mut disk = Disk::with_durable_file(LOG, &sectors);
-        let damage = Damage { role: FileRole::Wal, nth_newest: 0, at_permille: 500, kind };
+        let damage = Damage { role: FileRole::Wal, nth_newest: 0, at: permille(500), kind };
         let record = disk.damage(&damage).expect("there is something to damage");
         for disk in [disk.clone(), disk.after_power_cut(&Survival::None)] {
             let read = disk.bytes(LOG).expect("it exists");
@@ -188,7 +189,7 @@ fn d10_damage_in_the_last_synced_group_is_recorded_as_undetectable() {
     let damage = Damage {
         role: FileRole::Wal,
         nth_newest: 0,
-        at_permille: 0,
+        at: Permille::ZERO,
         kind: DamageKind::FlippedBit(0),
     };
     assert!(!disk.clone().damage(&damage).expect("damaged").detectable);
@@ -197,7 +198,7 @@ fn d10_damage_in_the_last_synced_group_is_recorded_as_undetectable() {
     disk.sync_now(LOG);
     assert!(disk.clone().damage(&damage).expect("damaged").detectable);
     // In the second record, after which nothing is durable.
-    let last = Damage { at_permille: 1000, ..damage };
+    let last = Damage { at: Permille::ALL, ..damage };
     assert!(!disk.damage(&last).expect("damaged").detectable);
 }
 

@@ -183,7 +183,7 @@ fn d6_a_cut_tail_does_not_show_in_a_later_hole() {
     disk.write(LOG, "New", b"-new");
     assert!((0..300).any(|key| {
         let survival =
-            Survival::Subset { key, keep_permille: 500, tear: false, holes: Holes::Garbage };
+            Survival::Subset { key, keep: permille(500), tear: false, holes: Holes::Garbage };
         let bytes = disk.after_power_cut(&survival).bytes(LOG).expect("synced name");
         bytes.len() == 8 && &bytes[4..] != b"-new" && bytes[4..] != [0; 4]
     }));

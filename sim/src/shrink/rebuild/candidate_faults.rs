@@ -1,11 +1,12 @@
 //! The faults that `rebuild` adds to a fault-free candidate.
 
-use stormglass_node::{About, DiskError};
+use stormglass_node::{About, DiskError, Micros};
 
 use crate::disk::{AppendName, Survival};
 use crate::fault::{
     BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageFault, TimedFault,
 };
+use crate::ratio::Permille;
 use crate::shrink::{RunCoordinates, budget};
 
 /// The faults that can be added to a fault-free schedule whose run has these coordinates, those of
@@ -17,12 +18,12 @@ pub(super) fn candidate_faults(original: &[Fault], coordinates: &RunCoordinates)
     }
     for at in coordinates.barriers() {
         if at.effect_name.subject().is_some() {
-            let by_us = budget::SLOW_BARRIER_US;
-            all.push(Fault::Barrier(*at, BarrierFault::Slow { by_us }));
+            let by = budget::SLOW_BARRIER;
+            all.push(Fault::Barrier(*at, BarrierFault::Slow { by }));
             all.push(Fault::Barrier(*at, BarrierFault::Fail(DiskError::Io)));
         } else {
-            let by_us = budget::SLOW_OTHER_BARRIER_US;
-            all.push(Fault::Barrier(*at, BarrierFault::Slow { by_us }));
+            let by = budget::SLOW_OTHER_BARRIER;
+            all.push(Fault::Barrier(*at, BarrierFault::Slow { by }));
         }
     }
     let transferable = transferable_crashes(original);
@@ -109,7 +110,7 @@ fn previous_append_lost(at: EffectAt, previous: About) -> Fault {
 
 fn short_power_cut(at: EffectAt, survival: Survival) -> Fault {
     let how = CrashKind::PowerCut(survival);
-    Fault::Crash(at, Crash { how, down_us: Some(budget::SHORT_DOWN_US), damage: None })
+    Fault::Crash(at, Crash { how, down_for: Some(budget::SHORT_DOWN), damage: None })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -153,14 +154,10 @@ fn fault_kind(fault: &Fault) -> FaultKind {
 
 /// A power cut and a kill with a short down time, and a kill with a long one.
 fn crash_faults(at: EffectAt) -> [Fault; 3] {
-    [
-        short_power_cut(at, Survival::None),
-        kill(at, budget::SHORT_DOWN_US),
-        kill(at, budget::LONG_DOWN_US),
-    ]
+    [short_power_cut(at, Survival::None), kill(at, budget::SHORT_DOWN), kill(at, budget::LONG_DOWN)]
 }
 
-fn kill(at: EffectAt, down_us: u64) -> Fault {
-    let how = CrashKind::Kill { keep_permille: 1000 };
-    Fault::Crash(at, Crash { how, down_us: Some(down_us), damage: None })
+fn kill(at: EffectAt, down_for: Micros) -> Fault {
+    let how = CrashKind::Kill { keep: Permille::ALL };
+    Fault::Crash(at, Crash { how, down_for: Some(down_for), damage: None })
 }

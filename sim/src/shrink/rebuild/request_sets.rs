@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use stormglass_node::{NodeId, RequestId};
+use stormglass_node::{Micros, NodeId, RequestId};
 
 use crate::fault::Fault;
 use crate::plan::Timing;
@@ -48,9 +48,9 @@ pub(super) fn request_pairs<O: Clone>(
             pairs.push(vec![one.clone(), other.clone()]);
             // A client sends its second request after its first one is answered anyway.
             if one.id.client != other.id.client {
-                let other_later = sent_after(other, budget::AFTER_FIRST_REQUEST_US);
+                let other_later = sent_after(other, budget::AFTER_FIRST_REQUEST);
                 pairs.push(vec![one.clone(), other_later]);
-                let one_later = sent_after(one, budget::AFTER_FIRST_REQUEST_US);
+                let one_later = sent_after(one, budget::AFTER_FIRST_REQUEST);
                 pairs.push(vec![one_later, other.clone()]);
             }
         }
@@ -63,11 +63,11 @@ pub(super) fn request_pairs<O: Clone>(
 
 fn sent_at_start<O: Clone>(schedule: &Schedule<O>) -> Vec<PlannedRequest<O>> {
     let requests = schedule.requests.iter();
-    requests.map(|planned| sent_after(planned, budget::AFTER_BOOT_US)).collect()
+    requests.map(|planned| sent_after(planned, budget::AFTER_BOOT)).collect()
 }
 
-fn sent_after<O: Clone>(planned: &PlannedRequest<O>, after_us: u64) -> PlannedRequest<O> {
-    PlannedRequest { after_us, ..planned.clone() }
+fn sent_after<O: Clone>(planned: &PlannedRequest<O>, after: Micros) -> PlannedRequest<O> {
+    PlannedRequest { after, ..planned.clone() }
 }
 
 /// Whether `about` is an attempt of this request.
@@ -139,7 +139,7 @@ impl<O: ScheduledRequest> Cluster<O> {
         let mut next =
             Schedule { requests: self.requests.clone(), faults: Vec::new(), ..schedule.clone() };
         next.plan.timing = Timing::default();
-        next.plan.fault_phase_us = next.plan.fault_phase_us.max(budget::REBUILD_FAULT_PHASE_US_MIN);
+        next.plan.fault_phase = next.plan.fault_phase.max(budget::REBUILD_FAULT_PHASE_MIN);
         next.plan.log_bytes = log_bytes;
         let mut pool = pool.to_vec();
         // From the highest number to the lowest: a removal does not renumber those still to come.
