@@ -298,13 +298,9 @@ fn n7_swizzles_affect_some_nodes_and_release_in_both_orders() {
     for seed in 0..200 {
         let rates = Rates { swizzles: 1, ..Rates::default() };
         let timed_faults = Seeded::new(&plan(5), rates, &mut Rng::new(seed)).timed_faults();
-        let span = |(at, timed_fault): &(Micros, TimedFault)| match timed_fault {
-            TimedFault::Clog { duration, swizzle: true, .. } => Some((*at, *at + *duration)),
-            TimedFault::Clog { .. }
-            | TimedFault::Cut { .. }
-            | TimedFault::Pause { .. }
-            | TimedFault::ClockJump { .. } => None,
-            TimedFault::Crash { .. } => None,
+        let span = |(at, timed_fault): &(Micros, TimedFault)| {
+            let TimedFault::Clog { duration, swizzle: true, .. } = timed_fault else { return None };
+            Some((*at, *at + *duration))
         };
         // All links of one node have the same span, and no other node's.
         let mut spans: Vec<(Micros, Micros)> = timed_faults.iter().filter_map(span).collect();

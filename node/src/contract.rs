@@ -292,7 +292,8 @@ impl Label for u64 {
     }
 }
 
-/// Why a disk operation failed.
+/// Why a disk operation failed. Exhaustive, as [`Input`], [`Effect`] and [`Subject`] are: every
+/// driver and every checker has to know all cases of the contract, so a new one is a new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum DiskError {
     /// The device failed.

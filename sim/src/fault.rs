@@ -161,6 +161,7 @@ pub struct WriteFault {
 /// A fault at a time, independent of the actions of the nodes.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
 pub enum TimedFault {
     /// N6: messages from `from` to `to` are lost. One-way; a symmetric partition is two of these.
     Cut {

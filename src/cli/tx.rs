@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use stormglass::client::{Client, ClientOptions, RequestHandle, TxResult, UnknownReason};
+use stormglass::client::{Client, ClientOptions, RequestHandle, TxResult};
 use stormglass::commit::{Action, KeyAtNode, Op, Reads};
 
 use super::address::host_and_port;
@@ -125,24 +125,10 @@ fn show(result: &TxResult, ops: &[Op], at: &TargetArgs) -> Result<Exit, CliError
         TxResult::Aborted { handle, reason } => {
             (format!("aborted {handle}: {reason}"), Exit::Aborted)
         }
-        TxResult::Unknown { handle, reason } => {
-            let reason = match reason {
-                UnknownReason::NoAnswer => "no answer in time".to_owned(),
-                UnknownReason::NotKnown => {
-                    format!(
-                        "{} has no outcome for it: undecided, forgotten or never received",
-                        handle.node
-                    )
-                }
-            };
-            (
-                format!(
-                    "unknown {handle}: {reason}; ask again with `{}`",
-                    at.outcome_command(*handle)
-                ),
-                Exit::Unknown,
-            )
-        }
+        TxResult::Unknown { handle, reason } => (
+            format!("unknown {handle}: {reason}; ask again with `{}`", at.outcome_command(*handle)),
+            Exit::Unknown,
+        ),
     };
     say::result(&text, exit)
 }

@@ -33,11 +33,14 @@ pub enum TxResult {
 }
 
 /// Why an outcome is unknown: the remedies differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UnknownReason {
     /// No answer arrived in time; the request may not have arrived either.
+    #[error("no answer in time")]
     NoAnswer,
     /// The node has answered that it does not know: undecided, forgotten, or never received.
+    #[error("the node has no outcome for it: undecided, forgotten or never received")]
     NotKnown,
 }
 

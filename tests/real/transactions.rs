@@ -51,7 +51,11 @@ fn exit_code_tells_committed_aborted_or_unknown() {
     assert_eq!(never.status.code(), Some(4), "{}", stdout_text(&never));
     let hint = format!("`stormglass outcome --at {} n0.1:c1.99/0`", at[0]);
     assert!(stdout_text(&never).contains(&hint), "{}", stdout_text(&never));
-    assert!(stdout_text(&never).contains("n0 has no outcome for it"), "{}", stdout_text(&never));
+    assert!(
+        stdout_text(&never).contains("the node has no outcome for it"),
+        "{}",
+        stdout_text(&never)
+    );
     let usage = run(&["tx", "--at", &at[0], "steal a @0"]);
     assert_eq!(usage.status.code(), Some(2));
 

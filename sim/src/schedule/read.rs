@@ -117,7 +117,8 @@ fn unknown_keyword(keyword: &str, words: &Cursor<'_>) -> ParseError {
             words.error_here(&format!("`{new}`, which replaces `{old}` of format 1"))
         }
         None => {
-            let all = [&KEYWORDS[..], &read_fault::VERBS].concat().join(", ");
+            let all: Vec<_> = KEYWORDS.into_iter().chain(read_fault::keywords()).collect();
+            let all = all.join(", ");
             words.error_here(&format!("a line that begins with one of {all}"))
         }
     }
@@ -161,7 +162,7 @@ fn read_line<P: Protocol>(
     words: &mut Cursor<'_>,
 ) -> Result<(), ParseError> {
     let keyword = words.peek();
-    let is_fault = read_fault::VERBS.contains(&keyword);
+    let is_fault = read_fault::keywords().any(|fault| fault == keyword);
     // These lines name nodes and clients, and cannot be checked before their numbers are known.
     if is_fault || keyword == "request" || keyword == "never-restarts" {
         if schedule.plan.nodes == 0 {

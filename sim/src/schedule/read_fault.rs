@@ -12,59 +12,80 @@ use crate::fault::{
 };
 use crate::ratio::{Permille, Ppm};
 
-/// The keywords that a fault may begin with.
-pub(super) const VERBS: [&str; 13] = [
-    "lose",
-    "duplicate",
-    "delay",
-    "flip",
-    "evict",
-    "kill",
-    "power-cut",
-    "sync-fails",
-    "sync-slow",
-    "sync-lies",
-    "write-fails",
-    "clock",
-    "at",
+/// What a line of a fault begins with.
+#[derive(Clone, Copy)]
+enum Verb {
+    Message(MessageVerb),
+    Crash(CrashVerb),
+    Disk(DiskVerb),
+    Clock,
+    At,
+}
+
+#[derive(Clone, Copy)]
+enum MessageVerb {
+    Lose,
+    Duplicate,
+    Delay,
+    Flip,
+    Evict,
+}
+
+#[derive(Clone, Copy)]
+enum CrashVerb {
+    Kill,
+    PowerCut,
+}
+
+#[derive(Clone, Copy)]
+enum DiskVerb {
+    SyncFails,
+    SyncSlow,
+    SyncLies,
+    WriteFails,
+}
+
+const VERBS: [(&str, Verb); 13] = [
+    ("lose", Verb::Message(MessageVerb::Lose)),
+    ("duplicate", Verb::Message(MessageVerb::Duplicate)),
+    ("delay", Verb::Message(MessageVerb::Delay)),
+    ("flip", Verb::Message(MessageVerb::Flip)),
+    ("evict", Verb::Message(MessageVerb::Evict)),
+    ("kill", Verb::Crash(CrashVerb::Kill)),
+    ("power-cut", Verb::Crash(CrashVerb::PowerCut)),
+    ("sync-fails", Verb::Disk(DiskVerb::SyncFails)),
+    ("sync-slow", Verb::Disk(DiskVerb::SyncSlow)),
+    ("sync-lies", Verb::Disk(DiskVerb::SyncLies)),
+    ("write-fails", Verb::Disk(DiskVerb::WriteFails)),
+    ("clock", Verb::Clock),
+    ("at", Verb::At),
 ];
+
+/// The keywords that a fault may begin with.
+pub(super) fn keywords() -> impl Iterator<Item = &'static str> {
+    VERBS.iter().map(|(word, _)| *word)
+}
 
 /// Reads one fault.
 pub(super) fn read(words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
-    let verb = words.word("a fault")?;
-    match verb {
-        "lose" | "duplicate" | "delay" | "flip" | "evict" => read_message(verb, words),
-        "kill" | "power-cut" => {
+    match words.one_of(&VERBS)? {
+        Verb::Message(verb) => read_message(verb, words),
+        Verb::Crash(verb) => {
             let (node, incarnation) = incarnation(words)?;
             words.expect_word("after")?;
             let at = read_effect_at(node, incarnation, words)?;
             words.expect_word(":")?;
             Ok(Fault::Crash(at, read_crash(verb, words)?))
         }
-        "sync-fails" | "sync-slow" | "sync-lies" | "write-fails" => {
+        Verb::Disk(verb) => {
             let (node, incarnation) = incarnation(words)?;
             words.expect_word("at")?;
             let start = words.clone();
             let at = read_effect_at(node, incarnation, words)?;
-            // A fault at an operation of the wrong kind could never be reached.
-            let is_write = matches!(
-                at.effect_name,
-                EffectName::Append(_)
-                    | EffectName::Rename(_)
-                    | EffectName::Remove(_)
-                    | EffectName::Truncate(_)
-            );
-            if verb == "write-fails" && !is_write {
-                return Err(start.error_here("an `append`, `rename`, `remove` or `truncate`"));
-            }
-            if verb != "write-fails"
-                && !matches!(at.effect_name, EffectName::Sync(_) | EffectName::SyncDir(_))
-            {
-                return Err(start.error_here("a `sync` or `sync-dir`"));
-            }
+            check_operation(verb, &at.effect_name, &start)?;
             read_disk(verb, at, words)
         }
-        "clock" => {
+        Verb::Clock => {
             let (node, incarnation) = incarnation(words)?;
             words.expect_word(":")?;
             words.expect_word("offset")?;
@@ -75,26 +96,54 @@ pub(super) fn read(words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
             words.expect_word("ppm")?;
             Ok(Fault::Skew { node, incarnation, skew: Skew { offset, drift } })
         }
-        _ => {
-            // The only verb that is left is `at`: the caller has checked that it is one.
+        Verb::At => {
             let at = words.time()?;
             Ok(Fault::At(at, read_timed_fault(words)?))
         }
     }
 }
 
-fn read_message(verb: &str, words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
-    let number = if verb == "flip" {
-        words.expect_word("bit")?;
-        let bit = words.number("which bit", 0..=u32::MAX.into())?;
-        words.expect_word("of")?;
-        bit
-    } else if verb == "evict" {
-        let victim = words.number("which message of the queue", 0..=1_000_000)?;
-        words.expect_word("for")?;
-        victim
-    } else {
-        0
+/// A fault at an operation of the wrong kind could never be reached.
+fn check_operation(
+    verb: DiskVerb,
+    effect_name: &EffectName,
+    start: &Cursor<'_>,
+) -> Result<(), ParseError> {
+    let is_barrier = matches!(effect_name, EffectName::Sync(_) | EffectName::SyncDir(_));
+    let is_write = matches!(
+        effect_name,
+        EffectName::Append(_)
+            | EffectName::Rename(_)
+            | EffectName::Remove(_)
+            | EffectName::Truncate(_)
+    );
+    match verb {
+        DiskVerb::WriteFails if !is_write => {
+            Err(start.error_here("an `append`, `rename`, `remove` or `truncate`"))
+        }
+        DiskVerb::SyncFails | DiskVerb::SyncSlow | DiskVerb::SyncLies if !is_barrier => {
+            Err(start.error_here("a `sync` or `sync-dir`"))
+        }
+        DiskVerb::WriteFails | DiskVerb::SyncFails | DiskVerb::SyncSlow | DiskVerb::SyncLies => {
+            Ok(())
+        }
+    }
+}
+
+fn read_message(verb: MessageVerb, words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
+    let number = match verb {
+        MessageVerb::Flip => {
+            words.expect_word("bit")?;
+            let bit = words.number("which bit", 0..=u32::MAX.into())?;
+            words.expect_word("of")?;
+            bit
+        }
+        MessageVerb::Evict => {
+            let victim = words.number("which message of the queue", 0..=1_000_000)?;
+            words.expect_word("for")?;
+            victim
+        }
+        MessageVerb::Lose | MessageVerb::Duplicate | MessageVerb::Delay => 0,
     };
     let nth = words.ordinal()?;
     let about = words.about()?;
@@ -108,32 +157,36 @@ fn read_message(verb: &str, words: &mut Cursor<'_>) -> Result<Fault, ParseError>
         return Err(start.error_here("a different end of the link; at least one end is a node"));
     }
     let fault = match verb {
-        "lose" => MessageFault::Lose,
-        "duplicate" => {
+        MessageVerb::Lose => MessageFault::Lose,
+        MessageVerb::Duplicate => {
             words.expect_word("again")?;
             words.expect_word("after")?;
             MessageFault::Duplicate { after: words.time()? }
         }
-        "delay" => {
+        MessageVerb::Delay => {
             words.expect_word("by")?;
             MessageFault::Delay { by: words.time()? }
         }
-        "flip" => MessageFault::Flip { bit: number as u32 },
-        _ => MessageFault::Evict { victim: number as u32 },
+        MessageVerb::Flip => MessageFault::Flip { bit: number as u32 },
+        MessageVerb::Evict => MessageFault::Evict { victim: number as u32 },
     };
     Ok(Fault::Message(MessageAt { from, to, about, nth }, fault))
 }
 
-fn read_disk(verb: &str, at: EffectAt, words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
-    if verb == "sync-lies" {
-        return Ok(Fault::Barrier(at, BarrierFault::Lie));
-    }
-    words.expect_word(":")?;
+fn read_disk(verb: DiskVerb, at: EffectAt, words: &mut Cursor<'_>) -> Result<Fault, ParseError> {
     let errors = [("io", DiskError::Io), ("no-space", DiskError::NoSpace)];
     Ok(match verb {
-        "sync-fails" => Fault::Barrier(at, BarrierFault::Fail(words.one_of(&errors)?)),
-        "sync-slow" => Fault::Barrier(at, BarrierFault::Slow { by: words.time()? }),
-        _ => {
+        DiskVerb::SyncLies => Fault::Barrier(at, BarrierFault::Lie),
+        DiskVerb::SyncFails => {
+            words.expect_word(":")?;
+            Fault::Barrier(at, BarrierFault::Fail(words.one_of(&errors)?))
+        }
+        DiskVerb::SyncSlow => {
+            words.expect_word(":")?;
+            Fault::Barrier(at, BarrierFault::Slow { by: words.time()? })
+        }
+        DiskVerb::WriteFails => {
+            words.expect_word(":")?;
             let error = words.one_of(&errors)?;
             words.expect_word(",")?;
             words.expect_word("keeps")?;
@@ -157,36 +210,48 @@ fn incarnation(words: &mut Cursor<'_>) -> Result<(NodeId, u32), ParseError> {
     Ok((node, incarnation))
 }
 
+#[derive(Clone, Copy)]
+enum Operation {
+    Send,
+    Append,
+    Sync,
+    SyncDir,
+    Rename,
+    Remove,
+    Truncate,
+    Reply,
+}
+
+const OPERATIONS: [(&str, Operation); 8] = [
+    ("send", Operation::Send),
+    ("append", Operation::Append),
+    ("sync", Operation::Sync),
+    ("sync-dir", Operation::SyncDir),
+    ("rename", Operation::Rename),
+    ("remove", Operation::Remove),
+    ("truncate", Operation::Truncate),
+    ("reply", Operation::Reply),
+];
+
 fn read_effect_at(
     node: NodeId,
     incarnation: u32,
     words: &mut Cursor<'_>,
 ) -> Result<EffectAt, ParseError> {
     let nth = words.ordinal()?;
-    let verbs = [
-        ("send", 0),
-        ("append", 1),
-        ("sync", 2),
-        ("sync-dir", 3),
-        ("rename", 4),
-        ("remove", 5),
-        ("truncate", 6),
-        ("reply", 7),
-    ];
-    let verb = words.one_of(&verbs)?;
-    let effect_name = match verb {
-        0 => {
+    let effect_name = match words.one_of(&OPERATIONS)? {
+        Operation::Send => {
             let about = words.about()?;
             words.expect_word("to")?;
             EffectName::Send(about, words.node()?)
         }
-        1 => EffectName::Append(words.about()?),
-        2 => EffectName::Sync(read_preceding_append(words)?),
-        3 => EffectName::SyncDir(read_preceding_append(words)?),
-        4 => EffectName::Rename(read_preceding_append(words)?),
-        5 => EffectName::Remove(read_preceding_append(words)?),
-        6 => EffectName::Truncate(read_preceding_append(words)?),
-        _ => EffectName::Reply(words.request()?),
+        Operation::Append => EffectName::Append(words.about()?),
+        Operation::Sync => EffectName::Sync(read_preceding_append(words)?),
+        Operation::SyncDir => EffectName::SyncDir(read_preceding_append(words)?),
+        Operation::Rename => EffectName::Rename(read_preceding_append(words)?),
+        Operation::Remove => EffectName::Remove(read_preceding_append(words)?),
+        Operation::Truncate => EffectName::Truncate(read_preceding_append(words)?),
+        Operation::Reply => EffectName::Reply(words.request()?),
     };
     Ok(EffectAt { node, incarnation, effect_name, nth })
 }
@@ -217,12 +282,11 @@ fn read_drift(words: &mut Cursor<'_>) -> Result<Ppm, ParseError> {
     Ok(drift)
 }
 
-fn read_crash(verb: &str, words: &mut Cursor<'_>) -> Result<Crash, ParseError> {
+fn read_crash(verb: CrashVerb, words: &mut Cursor<'_>) -> Result<Crash, ParseError> {
     words.expect_word("keeps")?;
-    let how = if verb == "kill" {
-        CrashKind::Kill { keep: read_permille(words)? }
-    } else {
-        CrashKind::PowerCut(read_survival(words)?)
+    let how = match verb {
+        CrashVerb::Kill => CrashKind::Kill { keep: read_permille(words)? },
+        CrashVerb::PowerCut => CrashKind::PowerCut(read_survival(words)?),
     };
     words.expect_word(",")?;
     words.expect_word("down")?;
@@ -236,13 +300,33 @@ fn read_crash(verb: &str, words: &mut Cursor<'_>) -> Result<Crash, ParseError> {
     Ok(Crash { how, down_for, damage })
 }
 
+/// What a power cut leaves, by the word that its description begins with.
+#[derive(Clone, Copy)]
+enum SurvivalWord {
+    None,
+    All,
+    First,
+    Torn,
+    Some,
+}
+
+const SURVIVAL_WORDS: [(&str, SurvivalWord); 5] = [
+    ("none", SurvivalWord::None),
+    ("all", SurvivalWord::All),
+    ("first", SurvivalWord::First),
+    ("torn", SurvivalWord::Torn),
+    ("some", SurvivalWord::Some),
+];
+
 fn read_survival(words: &mut Cursor<'_>) -> Result<Survival, ParseError> {
-    match words.one_of(&[("none", 0), ("all", 1), ("first", 2), ("torn", 3), ("some", 4)])? {
-        0 => Ok(Survival::None),
-        1 if words.take("but") => Ok(Survival::AllBut(read_append_name(words)?)),
-        1 => Ok(Survival::All),
-        2 => Ok(Survival::Prefix(words.number("how many operations", 0..=1_000_000)? as u32)),
-        3 => {
+    match words.one_of(&SURVIVAL_WORDS)? {
+        SurvivalWord::None => Ok(Survival::None),
+        SurvivalWord::All if words.take("but") => Ok(Survival::AllBut(read_append_name(words)?)),
+        SurvivalWord::All => Ok(Survival::All),
+        SurvivalWord::First => {
+            Ok(Survival::Prefix(words.number("how many operations", 0..=1_000_000)? as u32))
+        }
+        SurvivalWord::Torn => {
             let at = read_append_name(words)?;
             let tears = [
                 ("header", Tear::Header),
@@ -253,7 +337,7 @@ fn read_survival(words: &mut Cursor<'_>) -> Result<Survival, ParseError> {
             let hole = if words.take("with") { Some(holes(words)?) } else { None };
             Ok(Survival::Torn { at, how, hole })
         }
-        _ => {
+        SurvivalWord::Some => {
             let keep = read_permille(words)?;
             words.expect_word("key")?;
             let key = words.key("a key of up to 16 hexadecimal digits")?;
@@ -280,6 +364,21 @@ fn holes(words: &mut Cursor<'_>) -> Result<Holes, ParseError> {
     ])
 }
 
+#[derive(Clone, Copy)]
+enum DamageVerb {
+    Flips,
+    Zeroes,
+    Misplaces,
+    Unwrites,
+}
+
+const DAMAGE_VERBS: [(&str, DamageVerb); 4] = [
+    ("flips", DamageVerb::Flips),
+    ("zeroes", DamageVerb::Zeroes),
+    ("misplaces", DamageVerb::Misplaces),
+    ("unwrites", DamageVerb::Unwrites),
+];
+
 fn read_damage(words: &mut Cursor<'_>) -> Result<Damage, ParseError> {
     words.expect_word("damage")?;
     let role = words.one_of(&[
@@ -290,55 +389,67 @@ fn read_damage(words: &mut Cursor<'_>) -> Result<Damage, ParseError> {
     let nth_newest = words.number("how many files back", 0..=1_000_000)? as u32;
     words.expect_word("at")?;
     let at = read_permille(words)?;
-    let kind =
-        match words.one_of(&[("flips", 0), ("zeroes", 1), ("misplaces", 2), ("unwrites", 3)])? {
-            0 => DamageKind::FlippedBit(words.number("which bit", 0..=7)? as u8),
-            1 => DamageKind::ZeroedSector,
-            2 => DamageKind::WrongPlace { meant: read_permille(words)? },
-            _ => DamageKind::NeverWritten,
-        };
+    let kind = match words.one_of(&DAMAGE_VERBS)? {
+        DamageVerb::Flips => DamageKind::FlippedBit(words.number("which bit", 0..=7)? as u8),
+        DamageVerb::Zeroes => DamageKind::ZeroedSector,
+        DamageVerb::Misplaces => DamageKind::WrongPlace { meant: read_permille(words)? },
+        DamageVerb::Unwrites => DamageKind::NeverWritten,
+    };
     Ok(Damage { role, nth_newest, at, kind })
 }
 
+#[derive(Clone, Copy)]
+enum TimedVerb {
+    Cut,
+    Clog,
+    Swizzle,
+    Pause,
+    Jump,
+    Crash(CrashVerb),
+}
+
+const TIMED_VERBS: [(&str, TimedVerb); 7] = [
+    ("cut", TimedVerb::Cut),
+    ("clog", TimedVerb::Clog),
+    ("swizzle", TimedVerb::Swizzle),
+    ("pause", TimedVerb::Pause),
+    ("jump", TimedVerb::Jump),
+    ("kill", TimedVerb::Crash(CrashVerb::Kill)),
+    ("power-cut", TimedVerb::Crash(CrashVerb::PowerCut)),
+];
+
 fn read_timed_fault(words: &mut Cursor<'_>) -> Result<TimedFault, ParseError> {
-    let verbs = [
-        ("cut", 0),
-        ("clog", 1),
-        ("swizzle", 2),
-        ("pause", 3),
-        ("jump", 4),
-        ("kill", 5),
-        ("power-cut", 6),
-    ];
-    Ok(match words.one_of(&verbs)? {
-        0 => {
+    Ok(match words.one_of(&TIMED_VERBS)? {
+        TimedVerb::Cut => {
             let from = read_partition_side(words, "->")?;
             words.expect_word("->")?;
             let to = read_partition_side(words, "for")?;
             TimedFault::Cut { from, to, duration: read_duration(words)? }
         }
+        TimedVerb::Clog => read_clog(words, false)?,
         // The lines of a swizzle are clogs with a mark, one for each link.
-        kind @ (1 | 2) => {
-            let from = words.end()?;
-            words.expect_word("->")?;
-            let to = words.end()?;
-            TimedFault::Clog { from, to, duration: read_duration(words)?, swizzle: kind == 2 }
+        TimedVerb::Swizzle => read_clog(words, true)?,
+        TimedVerb::Pause => {
+            TimedFault::Pause { node: words.node()?, duration: read_duration(words)? }
         }
-        3 => TimedFault::Pause { node: words.node()?, duration: read_duration(words)? },
-        4 => {
+        TimedVerb::Jump => {
             let node = words.node()?;
             words.expect_word("by")?;
             TimedFault::ClockJump { node, by: words.time()? }
         }
-        kind => {
+        TimedVerb::Crash(verb) => {
             let node = words.node()?;
             words.expect_word(":")?;
-            TimedFault::Crash {
-                node,
-                crash: read_crash(if kind == 5 { "kill" } else { "power-cut" }, words)?,
-            }
+            TimedFault::Crash { node, crash: read_crash(verb, words)? }
         }
     })
+}
+
+fn read_clog(words: &mut Cursor<'_>, swizzle: bool) -> Result<TimedFault, ParseError> {
+    let from = words.end()?;
+    words.expect_word("->")?;
+    let to = words.end()?;
+    Ok(TimedFault::Clog { from, to, duration: read_duration(words)?, swizzle })
 }
 
 fn read_partition_side(words: &mut Cursor<'_>, until: &str) -> Result<Vec<Endpoint>, ParseError> {
