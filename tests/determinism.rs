@@ -53,8 +53,7 @@ fn schedule_written_from_a_seed_has_the_fingerprint_of_the_seed() {
 /// machines must print the same.
 #[test]
 fn fingerprint_of_a_thousand_seeds_is_the_same_on_every_machine() {
-    let options =
-        HuntOptions { setup: Setup::default(), seeds: 0..1_000, jobs: 2, keep_going: false };
+    let options = HuntOptions { jobs: 2, ..HuntOptions::new(Setup::default(), 0..=999) };
     let fingerprint = hunt(&Commit, &options, &Progress::default()).fingerprint.expect("clean");
     assert_eq!(format!("{fingerprint:016x}"), "517b1ec6b3535b12");
 }

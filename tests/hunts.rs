@@ -7,11 +7,7 @@ use stormglass_sim::tally::Rule;
 
 fn hunt_profile(profile: Profile, jobs: usize) -> HuntReport {
     let setup = Setup { profile, ..Setup::default() };
-    hunt(
-        &Commit,
-        &HuntOptions { setup, seeds: 0..1_000, jobs, keep_going: false },
-        &Progress::default(),
-    )
+    hunt(&Commit, &HuntOptions { jobs, ..HuntOptions::new(setup, 0..=999) }, &Progress::default())
 }
 
 #[test]
@@ -27,8 +23,7 @@ fn node_violates_no_property_in_any_supported_profile() {
 
 #[test]
 fn swarm_profile_reaches_every_sometimes_counter() {
-    let options =
-        HuntOptions { setup: Setup::default(), seeds: 0..5_000, jobs: 2, keep_going: false };
+    let options = HuntOptions { jobs: 2, ..HuntOptions::new(Setup::default(), 0..=4_999) };
     let never_counted: Vec<_> =
         hunt(&Commit, &options, &Progress::default()).sometimes.never().collect();
     assert_eq!(never_counted, [""; 0], "never counted in 5,000 runs");
@@ -83,7 +78,7 @@ fn cluster_of_64_nodes_survives_partitions() {
     for profile in [Profile::Lossy, Profile::Everything] {
         // Few transactions, since each involves dozens of nodes.
         let setup = Setup { profile, nodes: Some(64), txns: Some(5) };
-        let options = HuntOptions { setup, seeds: 0..40, jobs: 2, keep_going: false };
+        let options = HuntOptions { jobs: 2, ..HuntOptions::new(setup, 0..=39) };
         let report = hunt(&Commit, &options, &Progress::default());
         assert_eq!(report.failures, [], "{profile}");
         assert!(report.tally.hits(Rule::Partitioned) > 0, "{profile}");
@@ -95,7 +90,7 @@ fn every_seed_of_the_crashy_profile_has_a_crash() {
     let setup = Setup { profile: Profile::Crashy, ..Setup::default() };
     // Each seed by itself: all of them together would have a crash in any case.
     for seed in 0..300 {
-        let options = HuntOptions { setup, seeds: seed..seed + 1, jobs: 1, keep_going: false };
+        let options = HuntOptions::new(setup, seed..=seed);
         let tally = hunt(&Commit, &options, &Progress::default()).tally;
         assert!(tally.hits(Rule::ProcessKilled) + tally.hits(Rule::PowerCut) > 0, "seed {seed}");
     }

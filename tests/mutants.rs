@@ -151,7 +151,7 @@ fn violations(
     keep_going: bool,
 ) -> Vec<(u64, &'static str)> {
     let setup = Setup { profile, ..Setup::default() };
-    let options = HuntOptions { setup, seeds: 0..seeds, jobs: 2, keep_going };
+    let options = HuntOptions { jobs: 2, keep_going, ..HuntOptions::new(setup, 0..=seeds - 1) };
     let report = hunt(&MutantProtocol(mutant), &options, &Progress::default());
     report.failures.iter().map(|(seed, violation)| (*seed, violation.property)).collect()
 }

@@ -3,14 +3,12 @@
 //! same for the seed that found the mutant. `cargo tools mutants --stability` measures the same
 //! over the mutants inside the node.
 
-use std::sync::atomic::AtomicBool;
-
 use stormglass_commit_sim::{Commit, Txn};
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::Setup;
 use stormglass_sim::replay::record;
 use stormglass_sim::schedule::Schedule;
-use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, shrink};
+use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, ShrinkScope, shrink};
 use stormglass_tools::edits::{Edit, EditResult, EditedProtocol, Reproduction, try_edits};
 
 use crate::mutants::{Mutant, MutantProtocol, first_violation};
@@ -22,18 +20,14 @@ fn every_edit_preserves_the_properties_of_the_node() {
         let protocol = EditedProtocol { protocol: Commit, edit };
         let options =
             // Times seventeen edits.
-            HuntOptions { setup: Setup::default(), seeds: 0..150, jobs: 2, keep_going: false };
+            HuntOptions { jobs: 2, ..HuntOptions::new(Setup::default(), 0..=149) };
         assert_eq!(hunt(&protocol, &options, &Progress::default()).failures, [], "{edit}");
     }
 }
 
 fn shrunk(mutant: Mutant, seed: u64) -> Schedule<Txn> {
     let (_, schedule) = record(&MutantProtocol(mutant), &Setup::default(), seed);
-    let control = ShrinkControl {
-        stop: &AtomicBool::new(false),
-        runs_max: 100_000,
-        progress: &mut |_, _| {},
-    };
+    let control = ShrinkControl { runs_max: 100_000, ..ShrinkControl::new(ShrinkScope::any()) };
     let shrunk =
         shrink(&MutantProtocol(mutant), &schedule, control).expect("the seed violates a property");
     let size = ScheduleSize::of(&shrunk.schedule);

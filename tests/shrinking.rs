@@ -15,7 +15,7 @@ use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, RunFact, 
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::replay::{record, replay_world};
 use stormglass_sim::schedule::{Expectation, Schedule};
-use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, ShrinkReport, shrink};
+use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, ShrinkReport, ShrinkScope, shrink};
 use stormglass_sim::workload::PlannedRequest;
 
 /// Two-phase commit with another property.
@@ -80,8 +80,7 @@ fn fault_free_schedule(count: u32) -> Schedule<Txn> {
 fn shrunk<K: Checker<CommitNode> + Clone + Default + Send + 'static>(
     schedule: &Schedule<Txn>,
 ) -> ShrinkReport<Txn> {
-    let control =
-        ShrinkControl { stop: &AtomicBool::new(false), runs_max: 20_000, progress: &mut |_, _| {} };
+    let control = ShrinkControl::new(ShrinkScope::any());
     let shrunk =
         shrink(&CommitCheckedBy::<K>(PhantomData), schedule, control).expect("a violated property");
     // The result is run once more, as the search must not report what it has not seen.
@@ -171,14 +170,17 @@ fn long_schedule_is_rebuilt_as_a_short_one() {
 /// Ctrl-C keeps the best schedule so far, and no further candidate is tried.
 #[test]
 fn shrink_stops_when_requested() {
-    let stop = AtomicBool::new(false);
+    let stop = Arc::new(AtomicBool::new(false));
     let mut stopped_at = None;
-    let mut progress = |runs, _| {
-        stop.store(true, Ordering::Relaxed);
-        // Only the first call: a candidate that was begun may still be adopted after the stop.
-        stopped_at.get_or_insert(runs);
+    let control = ShrinkControl {
+        stop: Arc::clone(&stop),
+        progress: Box::new(|runs, _| {
+            stop.store(true, Ordering::Relaxed);
+            // Only the first call: a candidate that was begun may still be adopted after the stop.
+            stopped_at.get_or_insert(runs);
+        }),
+        ..ShrinkControl::new(ShrinkScope::any())
     };
-    let control = ShrinkControl { stop: &stop, runs_max: 20_000, progress: &mut progress };
     let shrunk =
         shrink(&CommitCheckedBy::<FewFastRequests>(PhantomData), &fault_free_schedule(8), control)
             .expect("the property is violated");

@@ -41,10 +41,11 @@ use self::liveness::Liveness;
 use self::model::Model;
 use self::recovery::{Recovered, Recovery};
 use self::write_ahead::WriteAhead;
+use crate::Property;
 use stormglass_sim::disk::Disk;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::{
-    Checker, ClientFact, Fact, Observation, ProcessFact, RunFact, Sometimes, Violation,
+    Checker, ClientFact, Fact, JudgedUntil, Observation, ProcessFact, RunFact, Sometimes, Violation,
 };
 
 /// Checks all properties of atomic commitment in one pass over the facts of a run.
@@ -57,6 +58,8 @@ pub struct AtomicCommitChecker {
     isolation: Isolation,
     liveness: Liveness,
     coverage: Coverage,
+    /// When the checks stopped, after damage that no node can detect.
+    stopped_at: Option<Micros>,
 }
 
 impl AtomicCommitChecker {
@@ -71,6 +74,7 @@ impl AtomicCommitChecker {
             isolation: Isolation::new(nodes),
             liveness: Liveness::new(nodes),
             coverage: Coverage::default(),
+            stopped_at: None,
         }
     }
 
@@ -84,6 +88,7 @@ impl AtomicCommitChecker {
             isolation,
             liveness,
             coverage,
+            stopped_at,
         } = self;
         let nodes = usize::from(plan.nodes);
         model.reset(plan);
@@ -93,6 +98,7 @@ impl AtomicCommitChecker {
         isolation.reset(nodes);
         liveness.reset(nodes);
         *coverage = Coverage::default();
+        *stopped_at = None;
     }
 
     /// For workloads that do not probe at the end, over nodes that are configured differently from
@@ -121,7 +127,8 @@ where
         let disk = observation.disk;
         let at = observation.at;
         // No property of the protocol can hold once durable records are lost.
-        if self.recovery.has_undetectable_loss() {
+        if self.recovery.undetectable_loss().is_some() {
+            self.stopped_at.get_or_insert(at);
             return Ok(());
         }
         match observation.fact {
@@ -214,9 +221,22 @@ where
     fn sometimes(&self, counters: &mut Sometimes) {
         self.coverage.report(
             counters,
-            self.recovery.has_undetectable_loss(),
+            self.recovery.undetectable_loss().is_some(),
             self.liveness.bound_used_permille(),
         );
+    }
+
+    fn judged_until(&self) -> Option<JudgedUntil> {
+        let node = self.recovery.undetectable_loss()?;
+        let reason = format!(
+            "damage at rest removed durable records of {node} as a torn tail would, which no node \
+             can detect"
+        );
+        Some(JudgedUntil { at: self.stopped_at?, reason })
+    }
+
+    fn properties(&self) -> usize {
+        Property::ALL.len()
     }
 }
 

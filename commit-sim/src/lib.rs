@@ -111,6 +111,10 @@ impl Protocol for Commit {
         AtomicCommitChecker::new(plan).without_probe().with_unknown_faults()
     }
 
+    fn checks_logs(&self) -> bool {
+        true
+    }
+
     fn reset_checker(&self, checker: &mut AtomicCommitChecker, plan: &Plan) {
         checker.reset(plan);
     }

@@ -41,8 +41,7 @@ fn wrong_usage_gets_a_one_line_error() {
         ("hunt --txns 0", "1..=1000000"),
         ("hunt --profile windy", "possible values: swarm, calm"),
         ("hunt --moon full", "'--moon'"),
-        // The range of seeds excludes its end, so the greatest number of 64 bits is no seed.
-        ("hunt --first-seed 18446744073709551615", "seeds go up to 18446744073709551614"),
+        ("hunt --first-seed 18446744073709551615 --seeds 2", "seeds go up to 18446744073709551615"),
         ("hunt --first-seed 18446744073709551616", "'--first-seed <FIRST_SEED>'"),
         // A near miss is answered with the flag that was meant.
         ("hunt --seed 7", "'--seeds'"),
@@ -92,10 +91,10 @@ fn help_and_version_exit_with_0() {
 /// A hunt ends at the greatest seed and does not wrap around to 0.
 #[test]
 fn hunt_ends_at_the_last_seed() {
-    // Fifteen seeds before the end, and so much time that it is not the limit.
+    // Sixteen seeds up to the end, and so much time that it is not the limit.
     let output = sim("hunt --first-seed 18446744073709551600 --seconds 60");
     let output_text = text(&output.stdout);
-    assert!(output_text.starts_with("15 seeds in "), "{output_text}");
+    assert!(output_text.starts_with("16 seeds in "), "{output_text}");
     assert_eq!(output.status.code(), Some(0), "{output_text}");
 }
 

@@ -8,19 +8,22 @@ mod check_logs;
 mod diff;
 mod explain;
 mod hunt;
+mod interrupt;
+mod progress;
 mod replay;
 mod say;
 mod shrink;
 mod source;
 mod usage;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::profile::{Profile, Setup};
 use crate::property::Violation;
-use crate::protocol::Protocol;
+use crate::protocol::{BenchRun, Protocol};
 use crate::tally::Rule;
 use crate::world::HARNESS_NEVER_PANICS;
 use args::{Args, Command};
@@ -70,7 +73,7 @@ impl Exit {
 
 /// The command that runs a seed again: `cargo sim replay 7 --profile crashy`.
 pub fn replay_line<P: Protocol>(protocol: &P, seed: u64, setup: &Setup) -> String {
-    format!("{} replay {seed}{}", command(protocol), setup.as_args())
+    format!("{} replay {seed}{}", command(protocol), setup.as_args(&protocol.setup()))
 }
 
 /// The command of this protocol, without arguments.
@@ -86,28 +89,34 @@ fn command<P: Protocol>(protocol: &P) -> String {
 /// was violated, 11 a liveness property was violated, 12 not deterministic, 130 interrupted without
 /// a failure, 1 other.
 pub fn main<P: Protocol>(protocol: &P) -> ExitCode {
-    let parsed =
-        parser(protocol).try_get_matches().and_then(|found| Args::from_arg_matches(&found));
+    #[allow(clippy::disallowed_methods, reason = "the arguments say what is run")]
+    main_from(protocol, std::env::args_os())
+}
+
+/// [`main`] with these arguments instead of those of the process; the first is the name of the
+/// program.
+pub fn main_from<P, A>(protocol: &P, args: impl IntoIterator<Item = A>) -> ExitCode
+where
+    P: Protocol,
+    A: Into<OsString> + Clone,
+{
+    let parsed = parser(protocol)
+        .try_get_matches_from(args)
+        .and_then(|found| Args::from_arg_matches(&found));
     let args = match parsed {
         Ok(args) => args,
         Err(error) => return usage::report_parse_error(&error),
     };
     let exit = match args.command {
-        Command::Hunt(hunt) => with_panic_hook(false, || hunt::run(protocol, &hunt)),
-        Command::Replay(replay) => {
-            with_panic_hook(true, || replay::run(protocol, &replay).unwrap_or_else(|exit| exit))
-        }
-        Command::Shrink(shrink) => {
-            with_panic_hook(false, || shrink::run(protocol, &shrink).unwrap_or_else(|exit| exit))
-        }
-        Command::Diff(diff) => {
-            with_panic_hook(false, || diff::run(protocol, &diff).unwrap_or_else(|exit| exit))
-        }
+        Command::Hunt(hunt) => hunt::run(protocol, &hunt),
+        Command::Replay(replay) => replay::run(protocol, &replay).unwrap_or_else(|exit| exit),
+        Command::Shrink(shrink) => shrink::run(protocol, &shrink).unwrap_or_else(|exit| exit),
+        Command::Diff(diff) => diff::run(protocol, &diff).unwrap_or_else(|exit| exit),
         Command::CheckDeterminism(check_determinism) => {
-            with_panic_hook(false, || check_determinism::run(protocol, &check_determinism))
+            check_determinism::run(protocol, &check_determinism)
         }
         Command::Bench(bench) => bench::run(protocol, &bench),
-        Command::CheckLogs(logs) => with_panic_hook(false, || check_logs::run(protocol, &logs)),
+        Command::CheckLogs(logs) => check_logs::run(protocol, &logs),
         Command::Profiles => {
             profiles();
             Exit::Clean
@@ -123,7 +132,13 @@ fn parser<P: Protocol>(protocol: &P) -> clap::Command {
     // Collected first: the parser is rebuilt in the loop.
     let names: Vec<_> = parser.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
     for name in names {
+        let is_offered = match name.as_str() {
+            "bench" => protocol.bench(BenchRun { nodes: 1, txns: 1, lose: 0 }).is_some(),
+            "check-logs" => protocol.checks_logs(),
+            _ => true,
+        };
         parser = parser.mut_subcommand(name, |sub| {
+            let sub = sub.hide(!is_offered);
             match sub.get_after_help().map(ToString::to_string) {
                 Some(examples) => sub.after_help(examples.replace("cargo sim", &own_path)),
                 None => sub,
@@ -133,20 +148,8 @@ fn parser<P: Protocol>(protocol: &P) -> clap::Command {
     parser
 }
 
-/// The world reports a panic as a violation. Its place is worth one line, but not in a hunt, where
-/// it would disturb the progress bar, and not once more for each candidate of a shrink. A panic
-/// outside of any run is a bug of this program.
-fn with_panic_hook(one_run: bool, run: impl FnOnce() -> Exit) -> Exit {
-    // Panics of the simulator itself are found by their path; the hook sees no stack.
-    let own_path = file!().trim_end_matches("cli.rs");
-    let default_hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| match panic.location() {
-        Some(place) if place.file().starts_with(own_path) => default_hook(panic),
-        Some(place) if one_run => eprintln!("panicked at {place}"),
-        Some(_) | None => {}
-    }));
-    run()
-}
+/// The column of the ranges in the list of faults.
+const MEANING_WIDTH: usize = 56;
 
 fn profiles() {
     say!("profiles (--profile NAME):");
@@ -154,7 +157,8 @@ fn profiles() {
         say!("  {profile:<12} {}", profile.meaning());
     }
     say!("\nfaults, and the ranges from which a seed draws:");
+    // Aligned, apart from the few meanings that would push every range off the screen.
     for (rule, meaning, range) in Rule::TABLE {
-        say!("  {rule:<4} {meaning}: {range}");
+        say!("  {rule:<4} {meaning:<MEANING_WIDTH$} {range}");
     }
 }

@@ -1,8 +1,9 @@
 //! The part of a fact that enters the fingerprint: time, node, kind, subject, fault, and every byte
-//! that is written. Of a message only the kind: its contents show in the next record or message.
+//! that is written. Of a message only the kind: its contents show in the next record or message,
+//! and [`ContentHash`] has them for runs that are compared.
 
 use stormglass_node::{
-    About, DiskError, DiskOp, Effect, Input, Label, Micros, Node, NodeId, RequestId, Subject,
+    About, DiskError, DiskOp, Effect, Input, Label, Micros, Node, NodeId, RequestId, Subject, codec,
 };
 
 use crate::fault::{BarrierFault, Endpoint, MessageFault, WriteFault};
@@ -21,6 +22,54 @@ pub(crate) fn fold_fact<N: Node>(
     // 16 bits for the node: the time keeps 48, almost nine years of microseconds.
     fingerprint.fold((at.0 << 16) ^ u64::from(node.0));
     fingerprint.fold(value ^ (u64::from(tag) << 56));
+}
+
+/// The contents of facts that [`fold_fact`] reduces to their kind. Two runs of one seed differ here
+/// also where a node says another thing at the same time: the time of day, in a response.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ContentHash {
+    fingerprint: Fingerprint,
+    buffer: Vec<u8>,
+}
+
+impl ContentHash {
+    /// Folds in what this fact says, as it would be on a wire.
+    // Cold: only the few runs that are compared are hashed like this.
+    #[cold]
+    pub(crate) fn fold<N: Node>(&mut self, fact: &Fact<'_, N>) {
+        let ContentHash { fingerprint, buffer } = self;
+        buffer.clear();
+        match fact {
+            Fact::Input(Input::Message { message, .. })
+            | Fact::Effect(Effect::Send { message, .. }, _) => codec::encode_into(message, buffer),
+            Fact::Input(Input::Request { request, .. }) => codec::encode_into(request, buffer),
+            Fact::Client(ClientFact::Asked { request, .. }) => codec::encode_into(request, buffer),
+            Fact::Effect(Effect::Reply { response, .. }, _) => codec::encode_into(response, buffer),
+            Fact::Client(ClientFact::Answered { response, .. }) => {
+                codec::encode_into(response, buffer);
+            }
+            Fact::Effect(Effect::Report(event), _) => codec::encode_into(event, buffer),
+            // The bytes of an append are part of the fingerprint.
+            Fact::Effect(Effect::Disk(_) | Effect::Halt(_), _)
+            | Fact::Input(Input::DiskDone { .. } | Input::Wake)
+            | Fact::Fault(_)
+            | Fact::Lost { .. }
+            | Fact::Run(_) => return,
+            Fact::Process(fact) => match fact {
+                ProcessFact::Refused(error) => buffer.extend(error.to_string().bytes()),
+                ProcessFact::Halted(reason) => buffer.extend(reason.to_string().bytes()),
+                ProcessFact::Boot
+                | ProcessFact::Killed(_)
+                | ProcessFact::PowerCut(_)
+                | ProcessFact::Damaged(_) => return,
+            },
+        }
+        fingerprint.fold_bytes(buffer);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.fingerprint.value()
+    }
 }
 
 /// A tag and a number for a fact. Long contents are folded into `fingerprint` directly.

@@ -3,23 +3,41 @@
 //! Workers take blocks of consecutive seeds. Once a seed has failed, blocks above it are skipped
 //! and those below are finished: the *lowest* failing seed is reported, and the fingerprint is
 //! folded block by block in the order of the seeds.
+//!
+//! A share of the seeds is run twice, to find nodes that are not deterministic. The calling thread
+//! watches the workers: it ends the hunt when its time is over, and names the seed of a run that
+//! does not end (module `watchdog`).
+
+mod in_progress;
+mod watchdog;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::Mutex;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use crate::chooser::Seeded;
+use crate::determinism::{Nondeterminism, are_different, explain_seed};
 use crate::hash::Fingerprint;
+use crate::limits::RunLimits;
 use crate::profile::Setup;
-use crate::property::{Checker, Sometimes, Violation};
-use crate::protocol::{Protocol, draw_run, world};
+use crate::property::{Checker, JudgedUntil, Sometimes, Violation};
+use crate::protocol::{Protocol, WorldOf, draw_run, world};
 use crate::tally::Tally;
 use crate::workload::Workload;
+use crate::world::{RunOutcome, panics};
+use in_progress::SeedInProgress;
+use watchdog::Watchdog;
 
 /// Seeds in a block.
 // Large enough that threads rarely meet at the lock, small enough that little is run beyond the
 // first failure.
 const BLOCK: u64 = 64;
+
+/// Of so many seeds one is run twice, the first of the hunt among them.
+// With 1 in 32, and the contents of messages hashed in both runs, a hunt takes 4 % longer.
+const RUN_TWICE_EACH: u64 = 32;
 
 /// The result of a hunt.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +50,24 @@ pub struct HuntReport {
     pub sometimes: Sometimes,
     /// Failing seeds, the lowest first.
     pub failures: Vec<(u64, Violation)>,
+    /// The seeds in which no property was violated, but whose runs were judged only in part.
+    pub judged_in_part: u64,
+    /// The lowest of these.
+    pub first_judged_in_part: Option<(u64, JudgedUntil)>,
+    /// How many seeds were run twice and compared.
+    pub compared: u64,
+    /// The lowest of them whose runs differed. Then the other results mean little.
+    pub nondeterminism: Option<Nondeterminism>,
     /// Over all seeds, if all were run.
     pub fingerprint: Option<u64>,
+}
+
+impl HuntReport {
+    /// Whether clients sent requests, and none of them was ever answered: no property can have
+    /// looked at an answer.
+    pub fn has_no_answers(&self) -> bool {
+        self.tally.requests > 0 && self.tally.answers == 0
+    }
 }
 
 /// The options of a hunt.
@@ -41,12 +75,53 @@ pub struct HuntReport {
 pub struct HuntOptions {
     /// Profile and sizes.
     pub setup: Setup,
-    /// Which seeds.
-    pub seeds: Range<u64>,
+    /// Which seeds. Never empty.
+    pub seeds: RangeInclusive<u64>,
     /// How many threads, at least 1.
     pub jobs: usize,
     /// Whether to continue after a failure.
     pub keep_going: bool,
+    /// What a run may cost.
+    pub limits: RunLimits,
+    /// After this wall time the hunt ends, with the seeds run until then.
+    pub wall_max: Option<Duration>,
+    /// The command that runs a seed again, with `SEED` for its number: for messages about seeds
+    /// that do not end.
+    pub seed_command: String,
+}
+
+impl HuntOptions {
+    /// A hunt on one thread, to the first failure.
+    ///
+    /// # Panics
+    /// If the range is empty: a hunt that runs nothing finds nothing.
+    pub fn new(setup: Setup, seeds: RangeInclusive<u64>) -> HuntOptions {
+        assert!(!seeds.is_empty(), "a hunt needs at least one seed");
+        HuntOptions {
+            setup,
+            seeds,
+            jobs: 1,
+            keep_going: false,
+            limits: RunLimits::default(),
+            wall_max: None,
+            seed_command: "STORMGLASS_SEED=SEED cargo test".to_string(),
+        }
+    }
+
+    fn last_block(&self) -> u64 {
+        (self.seeds.end() - self.seeds.start()) / BLOCK
+    }
+
+    /// The seeds of a block.
+    fn block(&self, block: u64) -> RangeInclusive<u64> {
+        // Neither overflows: the first seed of a block is at most the last of the hunt.
+        let first = self.seeds.start() + block * BLOCK;
+        first..=first.saturating_add(BLOCK - 1).min(*self.seeds.end())
+    }
+
+    fn is_run_twice(&self, seed: u64) -> bool {
+        (seed - self.seeds.start()).is_multiple_of(RUN_TWICE_EACH)
+    }
 }
 
 /// The state of a running hunt, for other threads.
@@ -56,51 +131,72 @@ pub struct Progress {
     pub seeds: AtomicU64,
     /// Events handled so far.
     pub events: AtomicU64,
-    /// Set to end the hunt after the current blocks.
-    pub stop: AtomicBool,
+    /// Set to end the hunt, in the middle of its runs.
+    pub stop: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
 struct Shared {
-    /// By the first seed of the block.
+    /// By the number of the block.
     block_fingerprints: BTreeMap<u64, u64>,
     report: HuntReport,
+    /// Of the seeds that were run twice with different results.
+    lowest_nondeterministic: Option<u64>,
 }
 
-/// Runs the hunt until all seeds are run, one has failed, or `stop` is set.
+/// The world of one seed.
+type SeedWorld<P> = WorldOf<P, ((), <P as Protocol>::Checker), Seeded>;
+
+/// What the workers of a hunt share.
+struct Hunt<'a, P> {
+    protocol: &'a P,
+    options: &'a HuntOptions,
+    progress: &'a Progress,
+    next_block: AtomicU64,
+    /// Blocks after this one are skipped: a seed of it has failed.
+    last_useful_block: AtomicU64,
+    shared: Mutex<Shared>,
+}
+
+/// Runs the hunt until all seeds are run, one has failed, its time is over, or `stop` is set.
+///
+/// A run that does not end ends the process, with exit code 11 and a message on standard error that
+/// names the seed ([`RunLimits`]).
 pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progress) -> HuntReport {
-    let next = AtomicU64::new(options.seeds.start);
-    let lowest_failure = AtomicU64::new(u64::MAX);
-    let shared = Mutex::new(Shared::default());
+    in_progress::report_earlier_deaths();
+    let hunt = Hunt {
+        protocol,
+        options,
+        progress,
+        next_block: AtomicU64::new(0),
+        last_useful_block: AtomicU64::new(u64::MAX),
+        shared: Mutex::default(),
+    };
+    let jobs = options.jobs.max(1);
     std::thread::scope(|scope| {
-        for _ in 0..options.jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let end = options.seeds.end;
-                    // Not an addition, which would wrap around to seed 0 at the end of the range of
-                    // seeds.
-                    let taken = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
-                        (first < end).then(|| block_end(first, end))
+        let mut watchdog = Watchdog::new(jobs);
+        for watched in watchdog.workers() {
+            let hunt = &hunt;
+            scope.spawn(move || {
+                let mut in_progress = SeedInProgress::new(&options.seed_command);
+                while let Some(block) = hunt.take_block() {
+                    hunt.run_block(block, |seed| {
+                        watched.begin(seed);
+                        in_progress.begin(seed);
                     });
-                    let Ok(first) = taken else { return };
-                    let above_lowest_failure =
-                        // Blocks below the failure are still run: the lowest failing seed must not
-                        // depend on the number of threads.
-                        !options.keep_going && first > lowest_failure.load(Ordering::Relaxed);
-                    if above_lowest_failure || progress.stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let seeds = first..block_end(first, end);
-                    run_block(protocol, options, seeds, &lowest_failure, &shared, progress);
                 }
+                watched.end();
             });
         }
+        watchdog.watch(options, progress);
     });
-    let Shared { block_fingerprints, mut report } =
-        shared.into_inner().expect("no worker has panicked");
+    let Shared { block_fingerprints, mut report, lowest_nondeterministic } =
+        hunt.shared.into_inner().expect("no worker has panicked");
     report.failures.sort_by_key(|(seed, _)| *seed);
+    report.nondeterminism =
+        lowest_nondeterministic.map(|seed| explain_seed(protocol, &options.setup, seed));
     // An incomplete hunt has no fingerprint: which blocks it ran depends on the clock.
-    if report.seeds == options.seeds.end - options.seeds.start {
+    if report.seeds > 0 && report.seeds - 1 == options.seeds.end() - options.seeds.start() {
         let mut fingerprint = Fingerprint::default();
         for block_fingerprint in block_fingerprints.values() {
             fingerprint.fold(*block_fingerprint);
@@ -110,60 +206,126 @@ pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progres
     report
 }
 
-fn block_end(first: u64, end: u64) -> u64 {
-    first.saturating_add(BLOCK).min(end)
-}
+impl<P: Protocol> Hunt<'_, P> {
+    /// The next block, unless the hunt is over.
+    fn take_block(&self) -> Option<u64> {
+        let block = self.next_block.fetch_add(1, Ordering::Relaxed);
+        // Blocks below a failure are still run: the lowest failing seed must not depend on the
+        // number of threads.
+        let is_useful = block <= self.options.last_block()
+            && block <= self.last_useful_block.load(Ordering::Relaxed);
+        (is_useful && !self.progress.stop.load(Ordering::Relaxed)).then_some(block)
+    }
 
-fn run_block<P: Protocol>(
-    protocol: &P,
-    options: &HuntOptions,
-    seeds: Range<u64>,
-    lowest_failure: &AtomicU64,
-    shared: &Mutex<Shared>,
-    progress: &Progress,
-) {
-    let mut fingerprint = Fingerprint::default();
-    let mut block_report = HuntReport::default();
-    let first = seeds.start;
-    // One world for all seeds of the block, since a world in used memory allocates little.
-    let mut reused_world = None;
-    for seed in seeds {
-        let drawn = draw_run(protocol, &options.setup, seed);
-        let config = protocol.config(&drawn.plan);
-        let world = match &mut reused_world {
-            None => reused_world.insert(world(protocol, drawn, |chooser| chooser, ())),
+    fn run_block(&self, block: u64, mut begin: impl FnMut(u64)) {
+        let mut fingerprint = Fingerprint::default();
+        let mut report = HuntReport::default();
+        let mut lowest_nondeterministic = None;
+        // One world for all seeds of the block, since a world in used memory allocates little.
+        let mut reused_world = None;
+        for seed in self.options.block(block) {
+            begin(seed);
+            let twice = self.options.is_run_twice(seed);
+            let prepared = panics::catch(|| self.prepare(&mut reused_world, seed, twice));
+            let (outcome, world) = match prepared {
+                Ok(world) => (world.run(), Some(world)),
+                Err(panic) => (RunOutcome::not_begun(&panic), None),
+            };
+            if outcome.interrupted {
+                break;
+            }
+            fingerprint.fold(outcome.fingerprint);
+            report.seeds += 1;
+            report.tally.merge(&outcome.tally);
+            if let Some(world) = world {
+                world.checker().sometimes(&mut report.sometimes);
+                world.workload().sometimes(&mut report.sometimes);
+            }
+            self.protocol.sometimes(&outcome.tally, &mut report.sometimes);
+            self.progress.seeds.fetch_add(1, Ordering::Relaxed);
+            self.progress.events.fetch_add(outcome.tally.events, Ordering::Relaxed);
+            if outcome.violation.is_some() {
+                reused_world = None; // A panic may have left it inconsistent.
+            }
+            if twice && outcome.contents.is_some() {
+                report.compared += 1;
+                let again = self.prepare(&mut reused_world, seed, twice).run();
+                if again.interrupted {
+                    break;
+                }
+                if are_different(&outcome, &again) {
+                    lowest_nondeterministic.get_or_insert(seed);
+                }
+            }
+            note_verdict(seed, outcome, &mut report);
+            let failed = !report.failures.is_empty() || lowest_nondeterministic.is_some();
+            if failed && !self.options.keep_going {
+                // Relaxed everywhere: a stale value costs a block that was not needed, and no
+                // result.
+                self.last_useful_block.fetch_min(block, Ordering::Relaxed);
+                break;
+            }
+        }
+        // Once for each block and not for each seed, so that threads seldom wait for each other.
+        let mut shared = self.shared.lock().expect("no worker has panicked");
+        shared.block_fingerprints.insert(block, fingerprint.value());
+        shared.lowest_nondeterministic =
+            [shared.lowest_nondeterministic, lowest_nondeterministic].into_iter().flatten().min();
+        shared.report.merge(report);
+    }
+
+    /// The world of a seed, in the memory of the seed before it.
+    fn prepare<'w>(
+        &self,
+        reused: &'w mut Option<SeedWorld<P>>,
+        seed: u64,
+        hash_contents: bool,
+    ) -> &'w mut SeedWorld<P> {
+        let drawn = draw_run(self.protocol, &self.options.setup, seed);
+        let world = match reused {
+            None => {
+                let world = world(self.protocol, drawn, |chooser| chooser, ());
+                let world = reused.insert(world.with_limits(self.options.limits));
+                world.stop_when(&self.progress.stop);
+                world
+            }
             Some(world) => {
-                let clients = protocol.clients(&drawn.plan, drawn.requests);
+                let config = self.protocol.config(&drawn.plan);
+                let clients = self.protocol.clients(&drawn.plan, drawn.requests);
                 world.reset(config, drawn.plan, clients, drawn.chooser, |checker, plan| {
-                    protocol.reset_checker(&mut checker.1, plan)
+                    self.protocol.reset_checker(&mut checker.1, plan)
                 });
                 world
             }
         };
-        let outcome = world.run();
-        fingerprint.fold(outcome.fingerprint);
-        block_report.seeds += 1;
-        block_report.tally.merge(&outcome.tally);
-        world.checker().sometimes(&mut block_report.sometimes);
-        world.workload().sometimes(&mut block_report.sometimes);
-        protocol.sometimes(&outcome.tally, &mut block_report.sometimes);
-        progress.seeds.fetch_add(1, Ordering::Relaxed);
-        progress.events.fetch_add(outcome.tally.events, Ordering::Relaxed);
-        if let Some(violation) = outcome.violation {
-            block_report.failures.push((seed, violation));
-            // Relaxed everywhere: a stale value costs a block that was not needed, and no result.
-            lowest_failure.fetch_min(seed, Ordering::Relaxed);
-            reused_world = None; // A panic may have left it inconsistent.
-            if !options.keep_going {
-                break;
-            }
+        if hash_contents {
+            world.hash_contents();
         }
+        world
     }
-    // Once for each block and not for each seed, so that threads seldom wait for each other.
-    let mut shared = shared.lock().expect("no worker has panicked");
-    shared.block_fingerprints.insert(first, fingerprint.value());
-    shared.report.seeds += block_report.seeds;
-    shared.report.tally.merge(&block_report.tally);
-    shared.report.sometimes.merge(&block_report.sometimes);
-    shared.report.failures.extend(block_report.failures);
+}
+
+fn note_verdict(seed: u64, outcome: RunOutcome, report: &mut HuntReport) {
+    match (outcome.violation, outcome.judged_until) {
+        (Some(violation), _) => report.failures.push((seed, violation)),
+        (None, Some(until)) => {
+            report.judged_in_part += 1;
+            report.first_judged_in_part.get_or_insert((seed, until));
+        }
+        (None, None) => {}
+    }
+}
+
+impl HuntReport {
+    /// Adds the seeds of a block.
+    fn merge(&mut self, block: HuntReport) {
+        self.seeds += block.seeds;
+        self.tally.merge(&block.tally);
+        self.sometimes.merge(&block.sometimes);
+        self.failures.extend(block.failures);
+        self.judged_in_part += block.judged_in_part;
+        self.compared += block.compared;
+        let first = [self.first_judged_in_part.take(), block.first_judged_in_part];
+        self.first_judged_in_part = first.into_iter().flatten().min_by_key(|(seed, _)| *seed);
+    }
 }

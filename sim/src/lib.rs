@@ -84,6 +84,7 @@
 pub mod chooser;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod determinism;
 pub mod disk;
 mod fact_hash;
 pub mod fault;
@@ -95,6 +96,7 @@ mod causality;
 pub mod event_queue;
 pub mod hash;
 pub mod hunt;
+pub mod limits;
 pub mod log_check;
 pub mod plan;
 pub mod profile;
@@ -116,8 +118,8 @@ pub mod world;
 pub use stormglass_node as node;
 
 pub use property::{
-    Checker, ClientFact, Fact, FaultFact, Observation, ProcessFact, Property, PropertyResult,
-    RunFact, Violation,
+    Checker, ClientFact, Fact, FaultFact, JudgedUntil, Observation, ProcessFact, Property,
+    PropertyResult, RunFact, Violation,
 };
 pub use ratio::{Permille, Ppm};
 pub use simulation::Simulation;

@@ -110,16 +110,17 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The settings that are not default, as arguments of a command: ` --profile crashy --nodes 3`.
-    pub fn as_args(&self) -> String {
+    /// The settings that differ from those of a protocol, as arguments of a command: ` --profile
+    /// crashy --nodes 3`.
+    pub fn as_args(&self, of_protocol: &Setup) -> String {
         let mut typed = String::new();
-        if self.profile != Profile::Swarm {
+        if self.profile != of_protocol.profile {
             typed += &format!(" --profile {}", self.profile);
         }
-        if let Some(nodes) = self.nodes {
+        if let Some(nodes) = self.nodes.filter(|_| self.nodes != of_protocol.nodes) {
             typed += &format!(" --nodes {nodes}");
         }
-        if let Some(txns) = self.txns {
+        if let Some(txns) = self.txns.filter(|_| self.txns != of_protocol.txns) {
             typed += &format!(" --txns {txns}");
         }
         typed

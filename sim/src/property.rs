@@ -32,6 +32,11 @@ pub trait Property<N: Node>: Clone {
     fn on(&mut self, observation: &Observation<'_, N>) -> PropertyResult;
     /// Adds the counters that all runs of a hunt together must raise above zero.
     fn sometimes(&self, _tally: &mut Sometimes) {}
+    /// From where on the property no longer judges this run; `None` by default, as it judges all of
+    /// it. See [`JudgedUntil`].
+    fn judged_until(&self) -> Option<JudgedUntil> {
+        None
+    }
 }
 
 /// One or more properties, as the world checks them. [`PropertyChecker`] makes one of a
@@ -44,6 +49,31 @@ pub trait Checker<N: Node>: Clone {
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation>;
     /// Adds the `sometimes` counters of this run.
     fn sometimes(&self, _tally: &mut Sometimes) {}
+    /// From where on this run is not judged; `None` by default, as all of it is.
+    fn judged_until(&self) -> Option<JudgedUntil> {
+        None
+    }
+    /// How many properties there are. With 0, as `()` has, a test would check nothing and fails.
+    fn properties(&self) -> usize {
+        1
+    }
+}
+
+/// The place in a run from which on its checkers cannot judge it, since a fault excuses whatever
+/// follows. Such a run is not clean: nobody knows whether it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JudgedUntil {
+    /// True time since the beginning.
+    pub at: Micros,
+    /// Why, as a clause: `damage at rest removed durable records of n1`.
+    pub reason: String,
+}
+
+impl fmt::Display for JudgedUntil {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let JudgedUntil { at, reason } = self;
+        write!(f, "{at} ms: {reason}")
+    }
 }
 
 /// A violated property.
@@ -306,11 +336,19 @@ impl<N: Node, O: Property<N>> Checker<N> for PropertyChecker<O> {
     fn sometimes(&self, tally: &mut Sometimes) {
         self.0.sometimes(tally);
     }
+
+    fn judged_until(&self) -> Option<JudgedUntil> {
+        self.0.judged_until()
+    }
 }
 
 impl<N: Node> Checker<N> for () {
     fn check(&mut self, _seen: &Observation<'_, N>) -> Result<(), Violation> {
         Ok(())
+    }
+
+    fn properties(&self) -> usize {
+        0
     }
 }
 
@@ -324,5 +362,14 @@ impl<N: Node, A: Checker<N>, B: Checker<N>> Checker<N> for (A, B) {
     fn sometimes(&self, tally: &mut Sometimes) {
         self.0.sometimes(tally);
         self.1.sometimes(tally);
+    }
+
+    fn judged_until(&self) -> Option<JudgedUntil> {
+        let judged_until = [self.0.judged_until(), self.1.judged_until()];
+        judged_until.into_iter().flatten().min_by_key(|until| until.at)
+    }
+
+    fn properties(&self) -> usize {
+        self.0.properties() + self.1.properties()
     }
 }

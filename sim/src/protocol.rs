@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use stormglass_node::{Micros, Node, NodeId};
 
 use crate::chooser::{Chooser, Seeded};
+use crate::limits::RunLimits;
 use crate::plan::Plan;
 use crate::profile::{Rates, Rng, Setup, draw_plan};
 use crate::property::{Checker, Sometimes};
@@ -47,6 +48,15 @@ pub trait Protocol: Sync {
         &[]
     }
 
+    /// Profile and sizes where neither a test nor the command line says otherwise.
+    fn setup(&self) -> Setup {
+        Setup::default()
+    }
+    /// What a run may cost.
+    fn limits(&self) -> RunLimits {
+        RunLimits::default()
+    }
+
     /// The node's configuration in this cluster.
     fn config(&self, plan: &Plan) -> <Self::Node as Node>::Config;
     /// The planned requests, drawn from the seed. May adjust the plan (`recovery_timeout`, for
@@ -64,6 +74,11 @@ pub trait Protocol: Sync {
     /// The checkers for event logs of real nodes. There was no end of a fault phase, and no probe.
     fn log_checker(&self, plan: &Plan) -> Self::Checker {
         self.checker(plan)
+    }
+    /// Whether [`log_checker`](Self::log_checker) is made for event logs of real nodes: then the
+    /// command line offers `check-logs`.
+    fn checks_logs(&self) -> bool {
+        false
     }
     /// Adds the `sometimes` counters that depend on injected faults, besides those of checkers and
     /// clients.
@@ -186,4 +201,5 @@ where
     let checker = protocol.checker(&plan);
     // The observer first, so that it sees the fact at which the checker stops the run.
     World::new(config, plan, clients, (observer, checker), wrap(chooser))
+        .with_limits(protocol.limits())
 }

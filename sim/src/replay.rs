@@ -1,15 +1,18 @@
 //! Runs schedules, and records a seed as a schedule.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use stormglass_node::Node;
 
-use crate::chooser::{Recording, Scripted};
+use crate::chooser::{Recording, Scripted, Seeded};
 use crate::fault::Fault;
 use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::property::Checker;
 use crate::protocol::{Protocol, WorldOf, draw_run, world};
 use crate::schedule::{Expectation, Schedule};
-use crate::world::{RunOutcome, World};
+use crate::world::{RunOutcome, World, panics};
 
 /// The world in which a schedule runs.
 pub type ReplayWorld<P, T> = WorldOf<P, (T, <P as Protocol>::Checker), Scripted>;
@@ -22,7 +25,17 @@ pub fn replay_world<P: Protocol, T: Checker<P::Node>>(
 ) -> ReplayWorld<P, T> {
     let (config, clients, plan, chooser) = world_parts(protocol, schedule);
     let checker = protocol.checker(&plan);
-    World::new(config, plan, clients, (observer, checker), chooser)
+    World::new(config, plan, clients, (observer, checker), chooser).with_limits(protocol.limits())
+}
+
+/// A world that is ready to run this seed, observed by `observer`.
+pub fn seed_world<P: Protocol, T: Checker<P::Node>>(
+    protocol: &P,
+    setup: &Setup,
+    seed: u64,
+    observer: T,
+) -> WorldOf<P, (T, P::Checker), Seeded> {
+    world(protocol, draw_run(protocol, setup, seed), |chooser| chooser, observer)
 }
 
 type WorldParts<P> =
@@ -38,12 +51,20 @@ fn world_parts<P: Protocol>(protocol: &P, schedule: &Schedule<P::Request>) -> Wo
 pub struct Replayer<'a, P: Protocol> {
     protocol: &'a P,
     world: Option<ReplayWorld<P, ()>>,
+    /// Set by another thread to end a run.
+    stop: Arc<AtomicBool>,
 }
 
 impl<'a, P: Protocol> Replayer<'a, P> {
     /// A replayer of this protocol.
     pub fn new(protocol: &'a P) -> Self {
-        Replayer { protocol, world: None }
+        Replayer { protocol, world: None, stop: Arc::default() }
+    }
+
+    /// Runs end once `stop` is set, in their middle.
+    #[must_use]
+    pub fn stop_when(self, stop: &Arc<AtomicBool>) -> Self {
+        Replayer { stop: Arc::clone(stop), ..self }
     }
 
     /// The protocol.
@@ -63,14 +84,13 @@ impl<'a, P: Protocol> Replayer<'a, P> {
         &mut self,
         schedule: &Schedule<P::Request>,
     ) -> (RunOutcome, Vec<bool>) {
-        let mut world = match self.world.take() {
-            None => replay_world(self.protocol, schedule, ()),
-            Some(mut world) => {
-                let (config, clients, plan, chooser) = world_parts(self.protocol, schedule);
-                world.reset(config, plan, clients, chooser, |checker, plan| {
-                    self.protocol.reset_checker(&mut checker.1, plan)
-                });
-                world
+        let world = panics::catch(|| self.prepare(schedule));
+        let mut world = match world {
+            Ok(world) => world,
+            // Another number of nodes, which a shrink tries, may be none that a configuration
+            // expects.
+            Err(panic) => {
+                return (RunOutcome::not_begun(&panic), vec![false; schedule.faults.len()]);
             }
         };
         let outcome = world.run();
@@ -81,6 +101,24 @@ impl<'a, P: Protocol> Replayer<'a, P> {
             self.world = Some(world);
         }
         (outcome, reached)
+    }
+
+    /// The world of a schedule, in the memory of the run before.
+    fn prepare(&mut self, schedule: &Schedule<P::Request>) -> ReplayWorld<P, ()> {
+        match self.world.take() {
+            None => {
+                let mut world = replay_world(self.protocol, schedule, ());
+                world.stop_when(&self.stop);
+                world
+            }
+            Some(mut world) => {
+                let (config, clients, plan, chooser) = world_parts(self.protocol, schedule);
+                world.reset(config, plan, clients, chooser, |checker, plan| {
+                    self.protocol.reset_checker(&mut checker.1, plan)
+                });
+                world
+            }
+        }
     }
 }
 

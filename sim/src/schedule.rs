@@ -101,6 +101,8 @@ pub(crate) use cursor::ordinal;
 pub use cursor::{Cursor, ParseError};
 pub(crate) use write::plural;
 
+use stormglass_node::Micros;
+
 use crate::fault::Fault;
 use crate::plan::Plan;
 use crate::protocol::Protocol;
@@ -144,13 +146,11 @@ impl<O> Schedule<O> {
         read::read(protocol, text)
     }
 
-    /// The entries that a run did not reach: `unused` faults of its chooser, and those that are
+    /// The faults that a run did not reach: those that its chooser has not used, and those that are
     /// planned for a time after the fault phase.
-    pub fn unreached_entries(&self, unused: impl IntoIterator<Item: ToString>) -> Vec<String> {
-        let requests =
-            self.requests.iter().map(|planned| (format!("request {}", planned.id), planned.after));
+    pub fn unreached_faults(&self, unused: impl IntoIterator<Item: ToString>) -> Vec<String> {
         let timed_faults = self.faults.iter().filter_map(|fault| match fault {
-            Fault::At(at, timed_fault) => Some((timed_fault.to_string(), *at)),
+            Fault::At(at, timed_fault) => self.after_phase(timed_fault.to_string(), *at),
             // The chooser itself knows which of these it has not returned: they are in `unused`.
             Fault::Message(..)
             | Fault::Crash(..)
@@ -158,14 +158,24 @@ impl<O> Schedule<O> {
             | Fault::Write(..)
             | Fault::Skew { .. } => None,
         });
-        let end = self.plan.fault_phase;
-        let late = requests
-            .chain(timed_faults)
+        unused.into_iter().map(|fault| fault.to_string()).chain(timed_faults).collect()
+    }
+
+    /// The entries that a run did not reach: faults, and requests that are planned for a time after
+    /// the fault phase.
+    pub fn unreached_entries(&self, unused: impl IntoIterator<Item: ToString>) -> Vec<String> {
+        let mut unreached = self.unreached_faults(unused);
+        unreached.extend(self.requests.iter().filter_map(|planned| {
             // A request waits for the one before it, so an earlier one may be late, too. Listed is
             // only what certainly cannot happen.
-            .filter(|(_, at)| *at >= end)
-            .map(|(what, at)| format!("{what} after {at} ms: the fault phase ends at {end} ms"));
-        unused.into_iter().map(|fault| fault.to_string()).chain(late).collect()
+            self.after_phase(format!("request {}", planned.id), planned.after)
+        }));
+        unreached
+    }
+
+    fn after_phase(&self, what: String, at: Micros) -> Option<String> {
+        let end = self.plan.fault_phase;
+        (at >= end).then(|| format!("{what} after {at} ms: the fault phase ends at {end} ms"))
     }
 
     /// Writes the schedule as text. [`read`](Self::read) returns an equal schedule.

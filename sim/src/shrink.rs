@@ -19,18 +19,23 @@ mod budget;
 mod cluster;
 mod coordinates;
 mod ddmin;
+mod deadline;
 mod minimum;
 mod plan;
 mod rebuild;
 mod removal;
 mod renumber;
 mod requests;
+mod scope;
 mod search;
 mod simplify;
 mod times;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
 use stormglass_node::Micros;
 
 use crate::property::Violation;
@@ -49,6 +54,7 @@ use simplify::SimplifyFaults;
 use times::{SendEarlier, ShortenFaultPhase};
 
 pub use minimum::Minimum;
+pub use scope::ShrinkScope;
 
 /// How large a schedule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +99,28 @@ impl fmt::Display for ScheduleSize {
 /// The limits of a shrink, and its progress.
 pub struct ShrinkControl<'a> {
     /// Once set, the shrink ends with the smallest schedule so far.
-    pub stop: &'a AtomicBool,
+    pub stop: Arc<AtomicBool>,
     /// The shrink ends after this many runs, with the smallest schedule so far.
     pub runs_max: u64,
+    /// The shrink ends after this wall time, with the smallest schedule so far.
+    pub time_max: Option<Duration>,
+    /// Which schedules it may try.
+    pub scope: ShrinkScope,
     /// Called for every candidate that is adopted, with the number of runs so far and its size.
-    pub progress: &'a mut dyn FnMut(u64, ScheduleSize),
+    pub progress: Box<dyn FnMut(u64, ScheduleSize) + 'a>,
+}
+
+impl ShrinkControl<'_> {
+    /// A shrink within this scope, with 20,000 runs and as much time as they take.
+    pub fn new(scope: ShrinkScope) -> Self {
+        ShrinkControl {
+            stop: Arc::default(),
+            runs_max: 20_000,
+            time_max: None,
+            scope,
+            progress: Box::new(|_, _| {}),
+        }
+    }
 }
 
 /// The result of a shrink.
@@ -107,6 +130,11 @@ pub struct ShrinkReport<O> {
     pub schedule: Schedule<O>,
     /// The violation that `schedule` reproduces.
     pub violation: Violation,
+    /// The violation of the original schedule.
+    pub original: Violation,
+    /// Whether both have the same cause, as far as their reasons and the request that the runs end
+    /// with tell.
+    pub same_cause: bool,
     /// The size of the original schedule.
     pub before: ScheduleSize,
     /// The number of runs.
@@ -115,6 +143,21 @@ pub struct ShrinkReport<O> {
     pub one_minimal: bool,
     /// Whether fewer faults suffice.
     pub minimum: Minimum,
+}
+
+impl<O> ShrinkReport<O> {
+    /// The sizes before and after, and whether the violation is still the original one.
+    pub fn summary(&self) -> String {
+        let ShrinkReport { schedule, original, same_cause, before, .. } = self;
+        let mut text = format!("({before}) shrunk to {}", ScheduleSize::of(schedule));
+        if !same_cause {
+            text += &format!(
+                "; the same property, but perhaps for another cause: before, {}",
+                original.reason
+            );
+        }
+        text
+    }
 }
 
 /// Shrinks a schedule. `None` if its run violates no property.
@@ -126,12 +169,19 @@ pub fn shrink<P: Protocol>(
     let rebuild = Rebuild::new(control.runs_max);
     let mut search = Search::new(protocol, schedule, control)?;
     let minimum = minimise(&mut search, rebuild);
-    let (mut best, violation, runs) = search.into_best();
+    let same_cause = search.has_original_cause();
+    let (mut best, violation, original, runs) = search.into_best();
     // A note of the original described the original run.
     best.note = vec![end_with_full_stop(&violation.reason)];
+    if !same_cause {
+        let reason = end_with_full_stop(&original.reason);
+        best.note.push(format!("Before shrinking, the violation was another one: {reason}"));
+    }
     Some(ShrinkReport {
         schedule: best,
         violation,
+        original,
+        same_cause,
         before: ScheduleSize::of(schedule),
         runs,
         one_minimal: minimum.is_some(),

@@ -2,12 +2,13 @@
 //!
 //! [`Simulation`] runs many seeds; the first that violates a property is shrunk, and the panic
 //! message holds the property, the schedule, the trace, and the commands that run it again and save
-//! it. Four environment variables change that:
+//! it. Five environment variables change that:
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `STORMGLASS_SEED=17` | this seed only |
 //! | `STORMGLASS_SEEDS=100000` | this many seeds instead of the test's number |
+//! | `STORMGLASS_SECONDS=60` | no further seed after this wall time |
 //! | `STORMGLASS_REPLAY=FILE` | this schedule instead of any seed |
 //! | `STORMGLASS_SAVE=DIR` | write the schedule of a failure there |
 //!
@@ -26,6 +27,7 @@ use stormglass_node::{Micros, Node, NodeId, RequestId};
 pub use cases::{check_faults, faults, proptest_config};
 pub use report::{check, replay};
 
+use crate::limits::RunLimits;
 use crate::plan::Plan;
 use crate::profile::{Profile, Rng, Setup};
 use crate::property::{Checker, Property, PropertyChecker};
@@ -47,6 +49,7 @@ pub struct Simulation<N: Node, C = ()> {
     retry_after: Micros,
     checker: C,
     seeds: u64,
+    limits: RunLimits,
 }
 
 impl<N: Node> Simulation<N> {
@@ -70,7 +73,9 @@ impl<N: Node> Simulation<N> {
             // what was lost or is slow.
             retry_after: Micros::from_millis(20),
             checker: (),
-            seeds: 500,
+            // A tenth of a second for most protocols. Rare bugs need more: `STORMGLASS_SEEDS`.
+            seeds: 1_000,
+            limits: RunLimits::default(),
         }
     }
 }
@@ -125,7 +130,7 @@ impl<N: Node, C> Simulation<N, C> {
         self
     }
 
-    /// How many seeds [`check`](Self::check) runs, 1 or more; 500 by default.
+    /// How many seeds [`check`](Self::check) runs, 1 or more; 1,000 by default.
     ///
     /// # Panics
     /// If it is 0: a test that runs nothing must not pass.
@@ -137,10 +142,18 @@ impl<N: Node, C> Simulation<N, C> {
         self
     }
 
+    /// What a run may cost; [`RunLimits::default`] by default.
+    #[must_use]
+    pub fn limits(mut self, limits: RunLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Adds a property.
     #[must_use]
     pub fn property<P: Property<N>>(self, property: P) -> Simulation<N, (C, PropertyChecker<P>)> {
-        let Simulation { config, generate_request, setup, retry_after, checker, seeds } = self;
+        let Simulation { config, generate_request, setup, retry_after, checker, seeds, limits } =
+            self;
         Simulation {
             config,
             generate_request,
@@ -148,6 +161,7 @@ impl<N: Node, C> Simulation<N, C> {
             retry_after,
             checker: (checker, PropertyChecker(property)),
             seeds,
+            limits,
         }
     }
 }
@@ -162,9 +176,11 @@ where
     ///
     /// # Panics
     /// If one violates a property: with the property, the shrunk schedule, its trace, and the
-    /// commands that run it again and save it. Also if the test would check nothing: there are no
-    /// requests ([`requests`](Self::requests), with 0 for a protocol without clients), or a
-    /// [`sometimes`](Property::sometimes) counter stays at 0.
+    /// commands that run it again and save it. Instead of that, if two runs of one seed differ:
+    /// with the first fact that differs. Also if the test would check nothing: there are no
+    /// requests ([`requests`](Self::requests), with 0 for a protocol without clients), none of them
+    /// is ever answered, there is no property, or a [`sometimes`](Property::sometimes) counter
+    /// stays at 0.
     #[track_caller]
     pub fn check(&self) {
         assert!(
@@ -223,6 +239,14 @@ where
         // The parameters of a generic type may contain paths as well.
         let path = name.split('<').next().unwrap_or(name);
         &name[path.rfind("::").map_or(0, |at| at + 2)..]
+    }
+
+    fn setup(&self) -> Setup {
+        self.setup
+    }
+
+    fn limits(&self) -> RunLimits {
+        self.limits
     }
 
     fn config(&self, plan: &Plan) -> N::Config {

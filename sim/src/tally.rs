@@ -207,6 +207,10 @@ pub struct Tally {
     pub virtual_time: Micros,
     /// Boots.
     pub boots: u64,
+    /// Requests sent by clients, repetitions included.
+    pub requests: u64,
+    /// Responses that reached a client.
+    pub answers: u64,
 }
 
 impl Tally {
@@ -234,5 +238,7 @@ impl Tally {
         self.one_way += other.one_way;
         self.virtual_time += other.virtual_time;
         self.boots += other.boots;
+        self.requests += other.requests;
+        self.answers += other.answers;
     }
 }

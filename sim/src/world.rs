@@ -44,22 +44,26 @@ mod faults;
 mod host;
 mod monitor;
 mod network;
+pub(crate) mod panics;
 mod run;
 mod timeline;
 
-use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use stormglass_node::{Effect, Input, Micros, Node, NodeId, Outbox};
 
 use crate::chooser::Chooser;
 use crate::disk::Disk;
 use crate::fault::TimedFault;
+use crate::limits::RunLimits;
 use crate::plan::Plan;
-use crate::property::{Checker, ClientFact, Fact, FaultFact, RunFact, Violation};
+use crate::property::{Checker, ClientFact, Fact, FaultFact, JudgedUntil, RunFact, Violation};
 use crate::tally::{Rule, Tally};
 use crate::workload::{ClientActions, ClientEvent, Workload};
 use host::Host;
 use network::{Delivery, Network};
+use panics::CaughtPanic;
 use run::Run;
 use timeline::{BarrierOutcome, Event, Next};
 
@@ -76,15 +80,37 @@ pub struct World<N: Node, W, K, C> {
     /// nothing.
     outbox: Option<Box<Outbox<N>>>,
     client_actions: ClientActions<N>,
+    events_max: u64,
+    /// Set by another thread to end the run.
+    stop: Arc<AtomicBool>,
 }
 
-/// A panic outside any node: a defect of a property, of the workload or of the simulator. The run
-/// says nothing about the node.
+/// How many events a run handles between two looks at its limits.
+// Some 50 microseconds: soon enough for a person who waits, too seldom to cost anything.
+const EVENTS_BETWEEN_CHECKS: u64 = 256;
+
+/// A panic of the workload or of the simulator. The run says nothing about the node.
 pub const HARNESS_NEVER_PANICS: &str = "HarnessNeverPanics";
+/// A panic of a property while it looks at a fact: the node did what the property cannot handle, a
+/// sum that overflows for example, or the property is wrong.
+pub const PROPERTY_NEVER_PANICS: &str = "PropertyNeverPanics";
+pub(crate) const NODE_NEVER_PANICS: &str = "NodeNeverPanics";
+/// A node sends only to other nodes of its cluster, and asks the disk for nothing that is
+/// impossible.
+pub(crate) const NODE_KEEPS_ITS_CONTRACT: &str = "NodeKeepsItsContract";
+pub(crate) const WAKE_MOVES_THE_DEADLINE: &str = "WakeMovesTheDeadline";
+/// A run handles no more events than its [`RunLimits`] allow.
+pub(crate) const RUN_ENDS_WITHIN_LIMITS: &str = "RunEndsWithinLimits";
 
 /// The properties that the world itself checks, for every protocol.
-pub(crate) const WORLD_PROPERTIES: &[&str] =
-    &["NodeNeverPanics", "WakeMovesTheDeadline", HARNESS_NEVER_PANICS];
+pub(crate) const WORLD_PROPERTIES: &[&str] = &[
+    NODE_NEVER_PANICS,
+    NODE_KEEPS_ITS_CONTRACT,
+    WAKE_MOVES_THE_DEADLINE,
+    RUN_ENDS_WITHIN_LIMITS,
+    PROPERTY_NEVER_PANICS,
+    HARNESS_NEVER_PANICS,
+];
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -94,8 +120,31 @@ pub struct RunOutcome {
     /// A hash of the time, place and kind of every fact and of every byte written. Of the contents
     /// of a message it includes the kind and subject only.
     pub fingerprint: u64,
+    /// A hash of the contents of every message, request, response and report, if it was asked for
+    /// ([`World::hash_contents`]).
+    pub contents: Option<u64>,
+    /// From where on the checkers did not judge the run; `None` if they judged all of it.
+    pub judged_until: Option<JudgedUntil>,
+    /// Whether the run was stopped before its end ([`World::stop_when`]).
+    pub interrupted: bool,
     /// How often each fault happened, and how much else.
     pub tally: Tally,
+}
+
+impl RunOutcome {
+    /// The outcome of a run that did not begin: its configuration, its requests or its clients
+    /// could not be made.
+    #[cold]
+    pub(crate) fn not_begun(panic: &CaughtPanic) -> RunOutcome {
+        RunOutcome {
+            violation: Some(monitor::harness_violation(panic)),
+            fingerprint: 0,
+            contents: None,
+            judged_until: None,
+            interrupted: false,
+            tally: Tally::default(),
+        }
+    }
 }
 
 impl<N, W, K, C> World<N, W, K, C>
@@ -115,9 +164,28 @@ where
             hosts: Vec::new(),
             outbox: None,
             client_actions: ClientActions::default(),
+            events_max: RunLimits::default().events_max,
+            stop: Arc::default(),
         };
         world.begin();
         world
+    }
+
+    /// Sets the limit of events, for this run and those after a [`reset`](Self::reset).
+    #[must_use]
+    pub fn with_limits(self, limits: RunLimits) -> Self {
+        World { events_max: limits.events_max, ..self }
+    }
+
+    /// The run ends soon after `stop` is set, and its outcome is
+    /// [`interrupted`](RunOutcome::interrupted); so do those after a [`reset`](Self::reset).
+    pub fn stop_when(&mut self, stop: &Arc<AtomicBool>) {
+        self.stop = Arc::clone(stop);
+    }
+
+    /// The outcome of the next run includes its [`contents`](RunOutcome::contents).
+    pub fn hash_contents(&mut self) {
+        self.run.monitor.hash_contents();
     }
 
     /// Prepares another run in the same memory. `reset_checker` prepares the checker for it.
@@ -138,6 +206,8 @@ where
             hosts: _,
             outbox,
             client_actions,
+            events_max: _,
+            stop: _,
         } = self;
         *old_config = config;
         *old_workload = workload;
@@ -158,16 +228,13 @@ where
         }
     }
 
-    /// Runs to the end or to the first violation. A panic of a node is the violation
-    /// `NodeNeverPanics`.
+    /// Runs to the end or to the first violation. A panic is a violation, of `NodeNeverPanics` for
+    /// example, and prints nothing.
     pub fn run(&mut self) -> RunOutcome {
-        // After a panic only the monitor is read, and no caller runs this world again, so it does
-        // not matter what the unwinding has left half done.
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.run_events()));
-        if let Err(cause) = outcome {
-            self.run.monitor.on_panic(&*cause);
+        if let Err(panic) = panics::catch(|| self.run_events()) {
+            self.run.monitor.on_panic(&panic);
         }
-        self.run.monitor.outcome(self.run.timeline.now())
+        self.run.monitor.outcome::<N>(self.run.timeline.now())
     }
 
     /// The checker, after the run.
@@ -218,7 +285,11 @@ where
         while !self.run.monitor.is_violated() {
             match self.run.timeline.pop() {
                 Next::Event(event) => {
-                    self.run.monitor.tally().events += 1;
+                    let events = &mut self.run.monitor.tally().events;
+                    *events += 1;
+                    if events.is_multiple_of(EVENTS_BETWEEN_CHECKS) && self.is_over() {
+                        return;
+                    }
                     self.handle_event(event);
                 }
                 Next::TimeOut => {
@@ -242,6 +313,23 @@ where
                 }
             }
         }
+    }
+
+    /// Whether the run ends early: it was stopped, or exceeds its limit.
+    #[cold]
+    fn is_over(&mut self) -> bool {
+        let monitor = &mut self.run.monitor;
+        if self.stop.load(Ordering::Relaxed) {
+            monitor.interrupt();
+            return true;
+        }
+        let events = monitor.tally().events;
+        if events < self.events_max {
+            return false;
+        }
+        let reason = format!("the run goes on after {events} events");
+        monitor.violate(Violation::liveness(RUN_ENDS_WITHIN_LIMITS, reason));
+        true
     }
 
     fn has_permanently_down_nodes(&self) -> bool {
@@ -410,17 +498,22 @@ where
         if host.boot(&mut self.run, &self.config, &mut outbox) {
             self.perform(id, &mut outbox);
             self.hosts[usize::from(id.0)].schedule_wake(&mut self.run);
+            self.run.monitor.end_step();
         }
         outbox.clear();
         self.outbox = Some(outbox);
     }
 
     fn wake(&mut self, id: NodeId) {
+        // The deadline is the node's code as well.
+        self.run.monitor.begin_step(id);
         let host = &mut self.hosts[usize::from(id.0)];
         if let Some(now) = host.take_wake(&mut self.run) {
             self.step(id, Input::Wake);
+            self.run.monitor.begin_step(id);
             self.hosts[usize::from(id.0)].check_deadline_moved(&mut self.run, now);
         }
+        self.run.monitor.end_step();
     }
 
     fn complete_barrier(&mut self, id: NodeId, incarnation: u32, op: u32, outcome: BarrierOutcome) {
@@ -450,6 +543,7 @@ where
                 self.step(to, Input::Request { id, request });
             }
             Some(Delivery::Response { from, id, response }) => {
+                self.run.monitor.tally().answers += 1;
                 let host = &self.hosts[usize::from(from.0)];
                 host.observe(
                     &mut self.run,
@@ -476,11 +570,13 @@ where
         outbox.clear();
         self.outbox = Some(outbox);
         self.hosts[usize::from(id.0)].schedule_wake(&mut self.run);
+        self.run.monitor.end_step();
     }
 
     /// Performs the effects of a step, in order. A crash may follow any of them; the effects after
     /// it are discarded.
     fn perform(&mut self, id: NodeId, outbox: &mut Outbox<N>) {
+        self.run.monitor.begin_effects(id);
         let (effects, bytes) = outbox.drain();
         for effect in effects {
             let alive = match effect {
@@ -566,6 +662,7 @@ where
                 node.0 < nodes,
                 "request {id} is addressed to {node}, but this cluster has {nodes} nodes"
             );
+            self.run.monitor.tally().requests += 1;
             let host = &self.hosts[usize::from(node.0)];
             host.observe(&mut self.run, &Fact::Client(ClientFact::Asked { id, request: &request }));
             self.network.send_request(&mut self.run, &self.hosts, node, id, request);

@@ -103,7 +103,7 @@ pub(super) fn run(args: &Stability) -> Result<Exit, CliError> {
 fn failing_seeds(property: &str) -> usize {
     let options =
         // One job, as this runs within a hunt that already uses every core.
-        HuntOptions { setup: Setup::default(), seeds: 0..SEEDS, jobs: 1, keep_going: true };
+        HuntOptions { keep_going: true, ..HuntOptions::new(Setup::default(), 0..=SEEDS - 1) };
     let report = hunt(&Commit, &options, &Progress::default());
     report.failures.iter().filter(|(_, violation)| violation.property == property).count()
 }

@@ -23,7 +23,7 @@ use stormglass_sim::property::Violation;
 pub(super) struct Recovery {
     nodes: Vec<NodeRecovery>,
     /// Damage (D10) removed durable records in a way that no node can detect.
-    undetectable_loss: bool,
+    undetectable_loss: Option<NodeId>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -71,17 +71,17 @@ impl Recovery {
         let Recovery { nodes: node_recoveries, undetectable_loss } = self;
         node_recoveries.resize_with(nodes, NodeRecovery::default);
         node_recoveries.iter_mut().for_each(NodeRecovery::reset);
-        *undetectable_loss = false;
+        *undetectable_loss = None;
     }
 
     fn node(&mut self, node: NodeId) -> &mut NodeRecovery {
         &mut self.nodes[usize::from(node.0)]
     }
 
-    /// Whether damage removed durable records in a way that no node can detect. No property of the
-    /// protocol can hold from there on.
+    /// The node from whose log damage removed durable records in a way that no node can detect. No
+    /// property of the protocol can hold from there on.
     #[inline]
-    pub(super) fn has_undetectable_loss(&self) -> bool {
+    pub(super) fn undetectable_loss(&self) -> Option<NodeId> {
         self.undetectable_loss
     }
 
@@ -198,7 +198,7 @@ impl Recovery {
         }
         let records_kept = self.check_recovered(node, &state)?;
         check_same_state(node, found.as_ref(), &state)?;
-        Ok((!self.undetectable_loss).then_some(Recovered { state, records_kept }))
+        Ok(self.undetectable_loss.is_none().then_some(Recovered { state, records_kept }))
     }
 
     /// The incarnation that recovered this state may produce visible effects.
@@ -224,7 +224,7 @@ impl Recovery {
         {
             return complete_prefix;
         }
-        self.undetectable_loss = true;
+        self.undetectable_loss = Some(node);
         Ok(0)
     }
 }

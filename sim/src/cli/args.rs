@@ -1,11 +1,14 @@
 //! The commands and their flags.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as Flags, Parser, Subcommand};
 use stormglass_node::{NodeId, RequestId};
 
+use crate::limits::RunLimits;
 use crate::profile::{Profile, Setup};
+use crate::protocol::Protocol;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -62,9 +65,9 @@ pub(super) enum Command {
 
 #[derive(Clone, Copy, Debug, Flags)]
 pub(super) struct RunArgs {
-    /// Fault profile; `profiles` lists them
-    #[arg(long, value_enum, default_value_t = Profile::Swarm)]
-    pub profile: Profile,
+    /// Fault profile; `profiles` lists them [default: that of the protocol, mostly swarm]
+    #[arg(long, value_enum)]
+    pub profile: Option<Profile>,
     /// Nodes, 1 to 64; each seed draws its own number if not given
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub nodes: Option<u16>,
@@ -74,8 +77,49 @@ pub(super) struct RunArgs {
 }
 
 impl RunArgs {
-    pub(super) fn setup(&self) -> Setup {
-        Setup { profile: self.profile, nodes: self.nodes, txns: self.txns }
+    /// What is given here, and otherwise what the protocol sets.
+    pub(super) fn setup<P: Protocol>(&self, protocol: &P) -> Setup {
+        let of_protocol = protocol.setup();
+        Setup {
+            profile: self.profile.unwrap_or(of_protocol.profile),
+            nodes: self.nodes.or(of_protocol.nodes),
+            txns: self.txns.or(of_protocol.txns),
+        }
+    }
+
+    /// Whether any of them is given.
+    pub(super) fn are_given(&self) -> bool {
+        self.profile.is_some() || self.nodes.is_some() || self.txns.is_some()
+    }
+}
+
+/// What a run may cost, where it is not what the protocol sets.
+#[derive(Clone, Copy, Debug, Flags)]
+pub(super) struct LimitArgs {
+    /// A run with more events is a finding [default: that of the protocol, mostly 2,000,000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub run_events: Option<u64>,
+    /// A run that takes more wall time ends the hunt, which names its seed [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub run_seconds: Option<u32>,
+    /// A process with more memory ends the hunt, which names its seeds [default: 2048]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub memory: Option<u64>,
+}
+
+impl LimitArgs {
+    pub(super) fn limits<P: Protocol>(&self, protocol: &P) -> RunLimits {
+        let mut limits = protocol.limits();
+        if let Some(events) = self.run_events {
+            limits = limits.events_max(events);
+        }
+        if let Some(seconds) = self.run_seconds {
+            limits = limits.wall_max(Duration::from_secs(seconds.into()));
+        }
+        if let Some(mib) = self.memory {
+            limits = limits.memory_max_mib(mib);
+        }
+        limits
     }
 }
 
@@ -108,6 +152,10 @@ pub(super) struct Hunt {
     /// Do not shrink a failing seed, and write no schedule
     #[arg(long)]
     pub no_shrink: bool,
+    #[command(flatten)]
+    pub shrink_args: ShrinkArgs,
+    #[command(flatten)]
+    pub limit_args: LimitArgs,
     #[command(flatten)]
     pub run_args: RunArgs,
 }
@@ -143,6 +191,17 @@ pub(super) struct Replay {
     pub run_args: RunArgs,
 }
 
+/// How far a shrink goes.
+#[derive(Clone, Copy, Debug, Flags)]
+pub(super) struct ShrinkArgs {
+    /// For how many seconds at most a schedule is shrunk
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub shrink_seconds: u32,
+    /// Shrink also to fewer nodes and to other faults than the settings allow
+    #[arg(long)]
+    pub shrink_to_any: bool,
+}
+
 #[derive(Debug, Flags)]
 pub(super) struct Shrink {
     /// A seed or a schedule (`.schedule`)
@@ -151,6 +210,8 @@ pub(super) struct Shrink {
     /// Where to write the schedule; printed if not given
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub shrink_args: ShrinkArgs,
     #[command(flatten)]
     pub run_args: RunArgs,
 }

@@ -18,8 +18,8 @@ use crate::tally::Tally;
 
 /// Runs the benchmark on one thread and prints one line of JSON.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
-    let end = match usage::last_seed(args.first_seed, args.seeds) {
-        Ok(end) => end,
+    let last = match usage::last_seed(args.first_seed, args.seeds) {
+        Ok(last) => last,
         Err(exit) => return exit,
     };
     // The simulator itself computes with integers only.
@@ -34,7 +34,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Bench) -> Exit {
     let mut virtual_time = Micros::ZERO;
     // After the benchmark is built, so that only runs are measured.
     let began = Instant::now();
-    for seed in args.first_seed..end {
+    for seed in args.first_seed..=last {
         let benched = bench(seed);
         if let Some(violation) = benched.outcome.violation {
             eprintln!("error: seed {seed}: {violation}");

@@ -1,55 +1,49 @@
-//! The command `check-determinism`: runs seeds twice and compares fingerprints.
-
-use std::io::IsTerminal;
-
-use indicatif::ProgressBar;
+//! The command `check-determinism`: runs seeds again and compares the runs, contents included.
 
 use super::args::CheckDeterminism;
+use super::progress::ProgressDisplay;
 use super::say::say;
 use super::{Exit, usage};
 use crate::chooser::{Recording, Scripted};
+use crate::determinism::compare_seed;
 use crate::protocol::{Protocol, draw_run, world};
 
-/// Runs each seed twice, and once more from its recorded faults.
+/// Runs each seed twice, and twice more: once recorded, and once from its recorded faults.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &CheckDeterminism) -> Exit {
-    let end = match usage::last_seed(args.first_seed, args.seeds) {
-        Ok(end) => end,
+    let last = match usage::last_seed(args.first_seed, args.seeds) {
+        Ok(last) => last,
         Err(exit) => return exit,
     };
-    let setup = args.run_args.setup();
+    let setup = args.run_args.setup(protocol);
     let mut faults = 0;
-    let bar = progress(args.seeds);
-    for seed in args.first_seed..end {
-        let first = world(protocol, draw_run(protocol, &setup, seed), |chooser| chooser, ()).run();
+    let mut display = ProgressDisplay::new(Some(args.seeds));
+    for seed in args.first_seed..=last {
+        // The first difference ends the check: later seeds would only repeat it.
+        if let Some(nondeterminism) = compare_seed(protocol, &setup, seed) {
+            display.finish();
+            say!("{nondeterminism}");
+            return Exit::Nondeterministic;
+        }
         let mut recorded = world(protocol, draw_run(protocol, &setup, seed), Recording::new, ());
-        let second = recorded.run();
+        let first = recorded.run().fingerprint;
         let faults_of_run = recorded.into_chooser().into_faults();
         faults += faults_of_run.len();
-        // The third run draws nothing from the seed's chooser: it shows that the record is
-        // complete.
-        let third = world(
-            protocol,
-            draw_run(protocol, &setup, seed),
-            |_| Scripted::new(&faults_of_run),
-            (),
-        )
-        .run();
-        let fingerprints = [first.fingerprint, second.fingerprint, third.fingerprint];
-        bar.inc(1);
-        // The first difference ends the check: later seeds would only repeat it.
-        if fingerprints.iter().any(|fingerprint| *fingerprint != fingerprints[0]) {
-            bar.finish_and_clear();
+        // This run draws nothing from the seed's chooser: it shows that the record is complete.
+        let drawn = draw_run(protocol, &setup, seed);
+        let mut replayed = world(protocol, drawn, |_| Scripted::new(&faults_of_run), ());
+        let second = replayed.run().fingerprint;
+        if first != second {
+            display.finish();
             say!(
-                "seed {seed}: fingerprints {fingerprints:016x?} of two runs and the replayed record differ"
+                "seed {seed}: the fingerprints {first:016x} of the run and {second:016x} of its \
+                 record differ"
             );
             return Exit::Nondeterministic;
         }
+        let done = seed - args.first_seed + 1;
+        display.update(done, format!("{done} of {} seeds", args.seeds));
     }
-    bar.finish_and_clear();
-    say!("{} seeds, {faults} recorded faults: all fingerprints agree", args.seeds);
+    display.finish();
+    say!("{} seeds, {faults} recorded faults: all fingerprints and contents agree", args.seeds);
     Exit::Clean
-}
-
-fn progress(seeds: u64) -> ProgressBar {
-    if std::io::stderr().is_terminal() { ProgressBar::new(seeds) } else { ProgressBar::hidden() }
 }

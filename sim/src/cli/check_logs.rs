@@ -1,13 +1,17 @@
 //! The command `check-logs`: the checkers over the event logs of real nodes.
 
-use super::Exit;
 use super::args::CheckLogsArgs;
 use super::say::say;
+use super::{Exit, usage};
 use crate::log_check::{LogCheckReport, check_logs};
 use crate::protocol::Protocol;
 
 /// Runs the protocol's checkers over event logs.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &CheckLogsArgs) -> Exit {
+    if !protocol.checks_logs() {
+        let name = protocol.name();
+        return usage::usage_error(format_args!("{name} has no checker for event logs"));
+    }
     let report = match check_logs(protocol, &args.files) {
         Ok(report) => report,
         Err(error) => {

@@ -17,10 +17,10 @@ const AFTER: usize = 8;
 
 /// Runs both and shows the first difference, with its context.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &Diff) -> Result<Exit, Exit> {
-    let setup = args.run_args.setup();
+    let setup = args.run_args.setup(protocol);
     // With one seed among the two the options still apply to that one.
     if [&args.one, &args.other].iter().all(|target| Path::new(target).is_file()) {
-        source::reject_options_for_file(&args.one, &setup)?;
+        source::reject_options_for_file(&args.one, &args.run_args)?;
     }
     let one = traced(protocol, &setup, &args.one)?;
     let other = traced(protocol, &setup, &args.other)?;

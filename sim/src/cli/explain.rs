@@ -13,7 +13,7 @@ use crate::schedule::{Expectation, Schedule};
 /// and for each fault whether the property holds without it.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit> {
     let schedule = match source::of(protocol, &args.target)? {
-        Source::Seed(seed) => record(protocol, &args.run_args.setup(), seed).1,
+        Source::Seed(seed) => record(protocol, &args.run_args.setup(protocol), seed).1,
         Source::File(schedule) => *schedule,
     };
     let mut world = replay_world(protocol, &schedule, CausalTrace::default());

@@ -9,7 +9,6 @@ use super::source::{self, Source};
 use super::{Exit, explain, usage};
 use crate::chooser::Chooser;
 use crate::plan::Plan;
-use crate::profile::Setup;
 use crate::property::Checker;
 use crate::protocol::{Protocol, WorldOf, draw_run, world};
 use crate::replay::{Replayer, replay_world};
@@ -21,7 +20,7 @@ use crate::world::RunOutcome;
 /// Runs one seed or schedule with the trace on, or every schedule of a directory without.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit> {
     let path = Path::new(&args.target);
-    let flags = args.run_args.setup() != Setup::default();
+    let flags = args.run_args.are_given();
     if path.is_dir() {
         let has_filter = args.node.is_some() || args.request.is_some();
         let has_time_range = args.from_ms > 0 || args.to_ms < MS_MAX;
@@ -31,7 +30,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit
         return replay_directory(protocol, path);
     }
     if path.is_file() && flags {
-        source::reject_options_for_file(&args.target, &args.run_args.setup())?;
+        source::reject_options_for_file(&args.target, &args.run_args)?;
     }
     if args.explain {
         return explain::run(protocol, args);
@@ -43,10 +42,11 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit
 }
 
 fn replay_seed<P: Protocol>(protocol: &P, args: &Replay, seed: u64) -> Result<Exit, Exit> {
-    let drawn = draw_run(protocol, &args.run_args.setup(), seed);
+    let setup = args.run_args.setup(protocol);
+    let drawn = draw_run(protocol, &setup, seed);
     let plan = &drawn.plan;
     check_filter(args, &format!("seed {seed}"), plan)?;
-    let flags = args.run_args.setup().as_args();
+    let flags = setup.as_args(&protocol.setup());
     let head = format!(
         "stormglass {} seed {seed}{flags}\n{plan}\n{}\n",
         env!("CARGO_PKG_VERSION"),
@@ -100,11 +100,17 @@ fn replay_schedule<P: Protocol>(
     let mut world = replay_world(protocol, schedule, new_trace(args));
     let outcome = world.run();
     let mut notes = String::new();
-    for unreached_entries in schedule.unreached_entries(world.chooser().unused()) {
-        notes += &format!("not reached: {unreached_entries}\n");
+    for entry in schedule.unreached_entries(world.chooser().unused()) {
+        notes += &format!("not reached: {entry}\n");
     }
-    let (exit, note) = compare_with_expectation(&schedule.expectation, &outcome);
+    let (mut exit, note) = compare_with_expectation(&schedule.expectation, &outcome);
     notes += &note.map(|note| note + "\n").unwrap_or_default();
+    let unreached_faults = schedule.unreached_faults(world.chooser().unused());
+    let has_faults = !schedule.faults.is_empty();
+    if exit == Exit::Clean && has_faults && unreached_faults.len() == schedule.faults.len() {
+        notes += "no fault of the schedule came up: the run tests nothing of it\n";
+        exit = Exit::Other;
+    }
     print(args, world.checker().0.text(), &outcome, &notes);
     Ok(exit)
 }
@@ -158,10 +164,11 @@ fn print(args: &Replay, trace: &str, outcome: &RunOutcome, notes: &str) {
     if trace.is_empty() {
         eprintln!("no line of the trace matches the filters");
     }
-    let verdict = outcome
-        .violation
-        .as_ref()
-        .map_or("clean".to_string(), |violation| format!("VIOLATED {violation}"));
+    let verdict = match (&outcome.violation, &outcome.judged_until) {
+        (Some(violation), _) => format!("VIOLATED {violation}"),
+        (None, Some(until)) => format!("no violation, but judged only until {until}"),
+        (None, None) => "clean".to_string(),
+    };
     let print = format!("{:016x}", outcome.fingerprint);
     let text = if args.json {
         let notes: Vec<_> = notes.lines().collect();
@@ -199,16 +206,23 @@ fn replay_directory<P: Protocol>(protocol: &P, path: &Path) -> Result<Exit, Exit
         };
         let (outcome, unreached) = replayer.replay(&schedule);
         let (exit, note) = compare_with_expectation(&schedule.expectation, &outcome);
-        let as_expected = matches!(schedule.expectation, Expectation::Violation(_))
+        let unreached = schedule.unreached_entries(unreached);
+        let ended_as_expected = matches!(schedule.expectation, Expectation::Violation(_))
             && note.is_none()
             || exit == Exit::Clean;
+        // A kept schedule whose faults do not happen tests nothing any more.
+        let as_expected = ended_as_expected && unreached.is_empty();
+        let exit = if exit == Exit::Clean { Exit::Other } else { exit };
         let verdict = match (&outcome.violation, note) {
-            (None, None) => "no violation".to_string(),
+            (None, None) => match &outcome.judged_until {
+                Some(until) => format!("no violation, but judged only until {until}"),
+                None => "no violation".to_string(),
+            },
             (_, Some(note)) => note,
             (Some(violation), None) => format!("violates {violation}"),
         };
         say!("{} {}: {verdict}", if as_expected { "ok    " } else { "FAILED" }, file.display());
-        for entry in schedule.unreached_entries(unreached) {
+        for entry in unreached {
             say!("         not reached: {entry}");
         }
         if !as_expected {

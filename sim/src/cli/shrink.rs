@@ -6,23 +6,23 @@
     reason = "a report says how long it took"
 )]
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
-
-use super::args::Shrink;
+use super::args::{Shrink, ShrinkArgs};
+use super::progress::ProgressDisplay;
 use super::say::{self, say};
 use super::source::{self, Source};
-use super::{Exit, command, usage};
+use super::{Exit, command, interrupt, usage};
+use crate::determinism::{Nondeterminism, compare_schedule, compare_seed};
+use crate::profile::Setup;
 use crate::protocol::Protocol;
 use crate::regress::file_stem;
 use crate::replay::record;
 use crate::schedule::{Expectation, Schedule};
-use crate::shrink::{ScheduleSize, ShrinkControl, ShrinkReport, shrink};
+use crate::shrink::{ScheduleSize, ShrinkControl, ShrinkReport, ShrinkScope, shrink};
 
 /// The greatest number of runs; a shrink of a default seed takes a few thousand.
 // Reached only by schedules that do not become smaller; the best one so far is kept then.
@@ -30,13 +30,20 @@ const RUNS_MAX: u64 = 200_000;
 
 /// Shrinks a seed or a file, and prints or writes the result.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &Shrink) -> Result<Exit, Exit> {
+    let setup = args.run_args.setup(protocol);
     let (schedule, origin) = match source::of(protocol, &args.target)? {
-        Source::Seed(seed) => (
-            record(protocol, &args.run_args.setup(), seed).1,
-            format!("seed {seed}{}", args.run_args.setup().as_args()),
-        ),
+        Source::Seed(seed) => {
+            if let Some(nondeterminism) = compare_seed(protocol, &setup, seed) {
+                return Err(report_nondeterminism(&nondeterminism));
+            }
+            let flags = setup.as_args(&protocol.setup());
+            (record(protocol, &setup, seed).1, format!("seed {seed}{flags}"))
+        }
         Source::File(schedule) => {
-            source::reject_options_for_file(&args.target, &args.run_args.setup())?;
+            source::reject_options_for_file(&args.target, &args.run_args)?;
+            if let Some(nondeterminism) = compare_schedule(protocol, &schedule, &args.target) {
+                return Err(report_nondeterminism(&nondeterminism));
+            }
             (*schedule, args.target.clone())
         }
     };
@@ -47,11 +54,10 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Shrink) -> Result<Exit, Exit
             path.display()
         )));
     }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let on_interrupt = Arc::clone(&interrupted);
-    // Without a handler Ctrl-C ends the process and only the best schedule so far is lost.
-    let _handler = ctrlc::set_handler(move || on_interrupt.store(true, Ordering::Relaxed));
-    let Some((shrunk, elapsed)) = shrink_with_progress(protocol, &schedule, &interrupted) else {
+    let interrupted = interrupt::flag(&Arc::default());
+    let scope = scope(args.shrink_args, &setup);
+    let shrunk = shrink_with_progress(protocol, &schedule, args.shrink_args, scope, &interrupted);
+    let Some((shrunk, elapsed)) = shrunk else {
         say!("{origin} violates no property: there is nothing to shrink");
         return Ok(Exit::Clean);
     };
@@ -98,28 +104,38 @@ fn keep_note<O>(shrunk: &mut ShrinkReport<O>, from: &Schedule<O>, origin: &str) 
     };
 }
 
+/// The story of a node whose runs differ would be that of some other run.
+fn report_nondeterminism(nondeterminism: &Nondeterminism) -> Exit {
+    say!("{nondeterminism}");
+    eprintln!("error: not shrunk: no run of it tells what the next one does");
+    Exit::Nondeterministic
+}
+
+fn scope(args: ShrinkArgs, setup: &Setup) -> ShrinkScope {
+    if args.shrink_to_any { ShrinkScope::any() } else { ShrinkScope::of(setup) }
+}
+
 /// Shrinks, and shows the progress; `None` if no property is violated.
 fn shrink_with_progress<P: Protocol>(
     protocol: &P,
     schedule: &Schedule<P::Request>,
-    interrupted: &AtomicBool,
+    args: ShrinkArgs,
+    scope: ShrinkScope,
+    interrupted: &Arc<AtomicBool>,
 ) -> Option<(ShrinkReport<P::Request>, Duration)> {
-    let bar = if std::io::stderr().is_terminal() {
-        ProgressBar::new_spinner()
-    } else {
-        ProgressBar::hidden()
-    };
+    let mut display = ProgressDisplay::new(None);
     let started = Instant::now();
     let control = ShrinkControl {
-        stop: interrupted,
+        stop: Arc::clone(interrupted),
         runs_max: RUNS_MAX,
-        progress: &mut |runs, size| {
-            bar.set_message(format!("{runs} runs: {size} (Ctrl-C keeps the best so far)"));
-            bar.tick();
-        },
+        time_max: Some(Duration::from_secs(args.shrink_seconds.into())),
+        scope,
+        progress: Box::new(|runs, size| {
+            display.update(runs, format!("{runs} runs: {size} (Ctrl-C keeps the best so far)"));
+        }),
     };
     let shrunk = shrink(protocol, schedule, control);
-    bar.finish_and_clear();
+    display.finish();
     shrunk.map(|shrunk| (shrunk, started.elapsed()))
 }
 
@@ -130,8 +146,13 @@ fn summary<O>(shrunk: &ShrinkReport<O>, elapsed: Duration) -> String {
     } else {
         "stopped early: some entries may not be needed"
     };
+    let cause = if shrunk.same_cause {
+        String::new()
+    } else {
+        format!("  perhaps another cause; before: {}\n", shrunk.original.reason)
+    };
     format!(
-        "  before  {}\n  after   {after}\n  {minimal}; {}\n  {} runs in {}.{:03} s",
+        "  before  {}\n  after   {after}\n{cause}  {minimal}; {}\n  {} runs in {}.{:03} s",
         shrunk.before,
         shrunk.minimum,
         shrunk.runs,
@@ -150,29 +171,28 @@ pub(super) struct SavedSchedule {
 /// Shrinks the seed that a hunt has found, and saves the schedule in the directory `save`.
 pub(super) fn shrink_and_save<P: Protocol>(
     protocol: &P,
-    setup: &crate::profile::Setup,
+    setup: &Setup,
     seed: u64,
     save: Option<&Path>,
-    interrupted: &AtomicBool,
-) -> Result<Option<SavedSchedule>, Exit> {
+    args: ShrinkArgs,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<SavedSchedule, Exit> {
     let (_, schedule) = record(protocol, setup, seed);
-    let Some((mut shrunk, elapsed)) = shrink_with_progress(protocol, &schedule, interrupted) else {
-        let check = format!(
-            "{} check-determinism --first-seed {seed} --seeds 1{}",
-            command(protocol),
-            setup.as_args()
-        );
+    let scope = scope(args, setup);
+    let shrunk = shrink_with_progress(protocol, &schedule, args, scope, interrupted);
+    let Some((mut shrunk, elapsed)) = shrunk else {
         eprintln!(
-            "error: seed {seed} does not fail again when it is recorded: the run is not deterministic; see\n  {check}"
+            "error: seed {seed} does not fail again when it is recorded: it is not deterministic"
         );
         return Err(Exit::Nondeterministic);
     };
-    keep_note(&mut shrunk, &schedule, &format!("seed {seed}{}", setup.as_args()));
+    let flags = setup.as_args(&protocol.setup());
+    keep_note(&mut shrunk, &schedule, &format!("seed {seed}{flags}"));
     let text = shrunk.schedule.write(protocol);
     let file = save.map(|directory| unused_path(directory, &file_stem(&shrunk.schedule), &text));
     // The result is printed even if it cannot be written.
     let file = file.filter(|file| source::write(file, &text).is_ok());
-    Ok(Some(SavedSchedule { file, text, summary: summary(&shrunk, elapsed) }))
+    Ok(SavedSchedule { file, text, summary: summary(&shrunk, elapsed) })
 }
 
 /// `file_stem.schedule`, or `file_stem-2.schedule` if there is another file of that name.

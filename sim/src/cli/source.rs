@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::args::RunArgs;
 use super::{Exit, usage};
-use crate::profile::Setup;
 use crate::protocol::Protocol;
 use crate::schedule::Schedule;
 
@@ -27,8 +27,8 @@ pub(super) fn of<P: Protocol>(protocol: &P, target: &str) -> Result<Source<P::Re
 }
 
 /// Refuses options that apply to seeds only.
-pub(super) fn reject_options_for_file(file: &str, setup: &Setup) -> Result<(), Exit> {
-    if *setup == Setup::default() {
+pub(super) fn reject_options_for_file(file: &str, run_args: &RunArgs) -> Result<(), Exit> {
+    if !run_args.are_given() {
         return Ok(());
     }
     Err(usage::usage_error(format_args!(

@@ -34,12 +34,12 @@ pub(super) fn usage_error(reason: Arguments<'_>) -> Exit {
     Exit::Usage
 }
 
-/// One more than the last of `count` seeds.
+/// The last of `count` seeds, of which there is at least one.
 pub(super) fn last_seed(first: u64, count: u64) -> Result<u64, Exit> {
-    first.checked_add(count).ok_or_else(|| {
+    first.checked_add(count - 1).ok_or_else(|| {
         usage_error(format_args!(
             "seeds go up to {}: there are fewer than {count} from --first-seed {first} on",
-            u64::MAX - 1
+            u64::MAX
         ))
     })
 }

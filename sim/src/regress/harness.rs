@@ -27,6 +27,10 @@ where
             return ExitCode::FAILURE;
         }
     };
+    if paths.is_empty() {
+        eprintln!("error: there is no schedule (`.schedule`) in {}", directory.display());
+        return ExitCode::FAILURE;
+    }
     let trials = paths.into_iter().map(|path| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Trial::test(name, move || run_file(&protocol, &path).map_err(Failed::from))

@@ -22,28 +22,19 @@ impl<P: Protocol> Pass<P> for DropNodesAndClients {
         // tried.
         for removed in (0..search.best().plan.nodes).rev().map(NodeId) {
             if search.best().plan.nodes > 1 {
-                any |= adopt_renumbered(search, &Renumbering::without_node(removed));
+                any |= search.adopt_renumbered(&Renumbering::without_node(removed));
             }
         }
         for removed in ClientId::all(search.best().plan.clients).rev() {
             let mut requests = search.best().requests.iter();
             let has_requests = requests.any(|planned| planned.id.client == u64::from(removed));
             if !has_requests && search.best().plan.clients > 1 {
-                any |= adopt_renumbered(search, &Renumbering::without_client(removed));
+                any |= search.adopt_renumbered(&Renumbering::without_client(removed));
             }
         }
         if let Some(renumbering) = Renumbering::serials_from_one(search.best()) {
-            any |= adopt_renumbered(search, &renumbering);
+            any |= search.adopt_renumbered(&renumbering);
         }
         any
     }
-}
-
-fn adopt_renumbered<P: Protocol>(
-    search: &mut Search<'_, '_, P>,
-    renumbering: &Renumbering,
-) -> bool {
-    let candidate = renumbering.schedule(search.best());
-    let pool = renumbering.faults(search.pool());
-    search.adopt_with_pool(&candidate, &pool)
 }

@@ -96,7 +96,7 @@ impl Renumbering {
         }
     }
 
-    fn request(&self, id: RequestId) -> RequestId {
+    pub(super) fn request(&self, id: RequestId) -> RequestId {
         match &self.0 {
             Change::NodeRemoved(_) => id,
             Change::ClientRemoved(removed) => {

@@ -2,6 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use stormglass_node::RequestId;
+
+use super::deadline::Deadline;
+use super::renumber::Renumbering;
+use super::scope::Bounds;
 use super::{RunCoordinates, ScheduleSize, ShrinkControl};
 use crate::fault::Fault;
 use crate::property::Violation;
@@ -18,6 +23,12 @@ pub(super) struct Search<'a, 'w, P: Protocol> {
     best: Schedule<P::Request>,
     /// The violation in the run of `best`.
     violation: Violation,
+    /// The violation in the run of the original.
+    original: Violation,
+    /// The request with which the run of the original ended, renumbered for the cluster of `best`.
+    original_request: Option<RequestId>,
+    bounds: Bounds,
+    deadline: Deadline,
     runs: u64,
     /// The candidates adopted and not undone.
     adopted: u64,
@@ -33,7 +44,9 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
         schedule: &Schedule<P::Request>,
         control: ShrinkControl<'w>,
     ) -> Option<Self> {
-        let mut replayer = Replayer::new(protocol);
+        let bounds = Bounds::new(control.scope, schedule);
+        let deadline = Deadline::after(control.time_max);
+        let mut replayer = Replayer::new(protocol).stop_when(&control.stop);
         let (outcome, reached) = replayer.replay_with_coverage(schedule);
         let violation = outcome.violation?;
         let mut best = schedule.clone();
@@ -41,7 +54,21 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
         retain_reached_faults(&mut best, &reached);
         // The pool keeps the faults that were not reached: in a smaller schedule they may be.
         let pool = schedule.faults.clone();
-        Some(Search { replayer, best, violation, runs: 0, adopted: 0, pool, control })
+        let mut search = Search {
+            replayer,
+            best,
+            original: violation.clone(),
+            violation,
+            original_request: None,
+            bounds,
+            deadline,
+            runs: 0,
+            adopted: 0,
+            pool,
+            control,
+        };
+        search.original_request = search.coordinates(schedule).last_request();
+        Some(search)
     }
 
     /// The smallest schedule so far.
@@ -49,9 +76,19 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
         &self.best
     }
 
-    /// The smallest schedule, the violation that it reproduces, and the number of runs.
-    pub(super) fn into_best(self) -> (Schedule<P::Request>, Violation, u64) {
-        (self.best, self.violation, self.runs)
+    /// The smallest schedule, the violation that it reproduces, that of the original, and the
+    /// number of runs.
+    pub(super) fn into_best(self) -> (Schedule<P::Request>, Violation, Violation, u64) {
+        (self.best, self.violation, self.original, self.runs)
+    }
+
+    /// Whether the violation of the smallest schedule has the cause of the original: the same
+    /// reason, but for numbers, and the same request at the end of the run.
+    pub(super) fn has_original_cause(&mut self) -> bool {
+        let best = self.best.clone();
+        let request = self.coordinates(&best).last_request();
+        without_numbers(&self.violation.reason) == without_numbers(&self.original.reason)
+            && request.map(without_attempt) == self.original_request.map(without_attempt)
     }
 
     /// The number of runs so far.
@@ -66,12 +103,14 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
 
     /// Whether the shrink was stopped or has used all its runs. No candidate is adopted any more.
     pub(super) fn is_finished(&self) -> bool {
-        self.control.stop.load(Ordering::Relaxed) || self.runs >= self.control.runs_max
+        self.control.stop.load(Ordering::Relaxed)
+            || self.runs >= self.control.runs_max
+            || self.deadline.is_over()
     }
 
     /// Runs a candidate and adopts it if it violates the same property.
     pub(super) fn adopt_if_better(&mut self, candidate: &Schedule<P::Request>) -> bool {
-        if self.is_finished() {
+        if self.is_finished() || !self.bounds.include(candidate) {
             return false;
         }
         self.runs += 1;
@@ -111,16 +150,30 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
         adopted
     }
 
+    /// The same as [`adopt_if_better`](Self::adopt_if_better) for the best schedule with other
+    /// numbers.
+    pub(super) fn adopt_renumbered(&mut self, renumbering: &Renumbering) -> bool {
+        let candidate = renumbering.schedule(&self.best);
+        let pool = renumbering.faults(&self.pool);
+        let adopted = self.adopt_with_pool(&candidate, &pool);
+        if adopted {
+            self.original_request = self.original_request.map(|id| renumbering.request(id));
+        }
+        adopted
+    }
+
     /// Does `attempt`, and undoes what it adopted if it returns false: for a step that makes the
     /// schedule larger first.
     pub(super) fn undo_unless(&mut self, attempt: impl FnOnce(&mut Self) -> bool) -> bool {
         let best = self.best.clone();
         let violation = self.violation.clone();
+        let original_request = self.original_request;
         let adopted = self.adopted;
         let kept = attempt(self);
         if !kept {
             self.best = best;
             self.violation = violation;
+            self.original_request = original_request;
             self.adopted = adopted;
         }
         kept
@@ -158,4 +211,14 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
 fn retain_reached_faults<O>(schedule: &mut Schedule<O>, reached: &[bool]) {
     let mut reached = reached.iter();
     schedule.faults.retain(|_| *reached.next().expect("one entry for each fault"));
+}
+
+/// A reason without the numbers of nodes, requests and bytes, which differ from run to run.
+fn without_numbers(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+/// A repetition is the same request.
+fn without_attempt(id: RequestId) -> (u64, u32) {
+    (id.client, id.serial)
 }

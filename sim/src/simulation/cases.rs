@@ -1,7 +1,5 @@
 //! Faults for proptest: flat lists over the coordinates that a run without faults reaches.
 
-use std::sync::atomic::AtomicBool;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -9,17 +7,15 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError};
 use stormglass_node::{DiskError, Micros};
 
 use super::environment;
-use super::report::{failure_message, replay_file, test_command};
+use super::report::{failure_message, replay_file, require_properties, test_command};
 use crate::disk::Survival;
-use crate::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageAt, MessageFault,
-};
+use crate::fault::{BarrierFault, Crash, CrashKind, EffectAt, Fault, MessageAt, MessageFault};
 use crate::profile::Setup;
 use crate::protocol::Protocol;
 use crate::ratio::Permille;
 use crate::replay::{record, replay_world};
 use crate::schedule::{Expectation, Schedule};
-use crate::shrink::{RunCoordinates, ScheduleSize, ShrinkControl, shrink};
+use crate::shrink::{RunCoordinates, ShrinkControl, ShrinkScope, shrink};
 
 /// The greatest number of runs to shrink one failing case: proptest tries many.
 const RUNS_MAX: u64 = 1_500;
@@ -35,8 +31,9 @@ pub fn faults<P: Protocol>(
     protocol: &P,
     setup: &Setup,
 ) -> impl Strategy<Value = Vec<Fault>> + use<P> {
-    let mut world =
-        replay_world(protocol, &base_schedule(protocol, setup), RunCoordinates::default());
+    let base = base_schedule(protocol, setup);
+    require_properties(protocol, &base.plan);
+    let mut world = replay_world(protocol, &base, RunCoordinates::default());
     world.run();
     let coordinates = &world.checker().0;
     let messages: Vec<MessageAt> = coordinates.messages().iter().map(|(_, at)| *at).collect();
@@ -52,15 +49,12 @@ pub fn faults<P: Protocol>(
     if !barriers.is_empty() {
         kinds.push(barrier(barriers).boxed());
     }
-    // A union of no strategies panics, so an empty list is drawn from a strategy that is never
-    // asked.
-    let faults_max = if kinds.is_empty() { 0 } else { FAULTS_MAX };
-    let any = if kinds.is_empty() {
-        unreachable_strategy().boxed()
-    } else {
-        proptest::strategy::Union::new(kinds).boxed()
-    };
-    vec(any, 0..=faults_max)
+    // Without any effect there is nothing to disturb: a property over no faults would always hold.
+    assert!(
+        !kinds.is_empty(),
+        "the run without faults has no message, effect or barrier: there is no fault to draw"
+    );
+    vec(proptest::strategy::Union::new(kinds), 0..=FAULTS_MAX)
 }
 
 /// The first seed (or `STORMGLASS_SEED`) without its faults, with base timing.
@@ -92,15 +86,11 @@ pub fn check_faults<P: Protocol>(
     }
     let schedule = Schedule { faults: faults.to_vec(), ..base_schedule(protocol, setup) };
     // Proptest removes faults; it cannot shrink requests, nodes and times.
-    let control = ShrinkControl {
-        stop: &AtomicBool::new(false),
-        runs_max: RUNS_MAX,
-        progress: &mut |_, _| {},
-    };
+    let control =
+        ShrinkControl { runs_max: RUNS_MAX, ..ShrinkControl::new(ShrinkScope::of(setup)) };
     let Some(mut shrunk) = shrink(protocol, &schedule, control) else { return Ok(()) };
     shrunk.schedule.note.push("Found by proptest.".to_string());
-    let sizes =
-        format!("the case ({}) shrunk to {}", shrunk.before, ScheduleSize::of(&shrunk.schedule));
+    let sizes = format!("the case {}", shrunk.summary());
     Err(TestCaseError::fail(failure_message(
         protocol,
         &shrunk.schedule,
@@ -112,7 +102,11 @@ pub fn check_faults<P: Protocol>(
 
 /// The configuration of a property over faults: the number of cases, and the file in which failed
 /// cases are kept, best one of `regressions/proptest/`.
+///
+/// # Panics
+/// If there are no cases: a property that is never tried would hold.
 pub fn proptest_config(cases: u32, file: &'static str) -> Config {
+    assert!(cases > 0, "a property needs at least one case");
     let failure_persistence = Some(Box::new(FileFailurePersistence::Direct(file)) as Box<_>);
     Config { failure_persistence, ..Config::with_cases(cases) }
 }
@@ -151,15 +145,4 @@ fn barrier(at: Vec<EffectAt>) -> impl Strategy<Value = Fault> {
         Just(BarrierFault::Fail(DiskError::Io)),
     ];
     (select(at), fault).prop_map(|(at, fault)| Fault::Barrier(at, fault))
-}
-
-/// For a protocol in which nothing happens; never drawn from.
-fn unreachable_strategy() -> impl Strategy<Value = Fault> {
-    let at = EffectAt {
-        node: stormglass_node::NodeId(0),
-        incarnation: 1,
-        effect_name: EffectName::Sync(None),
-        nth: 1,
-    };
-    Just(Fault::Barrier(at, BarrierFault::Lie))
 }

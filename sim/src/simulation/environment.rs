@@ -4,14 +4,15 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A number in an environment variable.
 ///
 /// # Panics
 /// If it is no number: a test must not run something else than requested.
 fn number(name: &str) -> Option<u64> {
-    // Not set, or not text: the test runs what it says itself.
-    let text = env::var(name).ok()?;
+    let text = env::var_os(name)?;
+    let text = text.to_string_lossy();
     Some(text.trim().parse().unwrap_or_else(|_| panic!("{name} is `{text}`, not a number")))
 }
 
@@ -28,6 +29,16 @@ pub(super) fn seeds() -> Option<u64> {
     let seeds = number("STORMGLASS_SEEDS");
     assert!(seeds != Some(0), "STORMGLASS_SEEDS is 0: a check needs at least one seed");
     seeds
+}
+
+/// The wall time after which a test runs no further seeds.
+///
+/// # Panics
+/// If it is 0: a test that runs nothing must not pass.
+pub(super) fn wall_max() -> Option<Duration> {
+    let seconds = number("STORMGLASS_SECONDS");
+    assert!(seconds != Some(0), "STORMGLASS_SECONDS is 0: a check needs some time");
+    seconds.map(Duration::from_secs)
 }
 
 /// The requested schedule.

@@ -1,69 +1,125 @@
 //! The message of a failing test, with everything that is needed next.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::environment;
-use crate::hunt::{HuntOptions, Progress, hunt};
+use crate::determinism::compare_seed;
+use crate::hunt::{HuntOptions, HuntReport, Progress, hunt};
+use crate::plan::Plan;
 use crate::profile::Setup;
-use crate::property::Violation;
-use crate::protocol::Protocol;
+use crate::property::{Checker, Violation};
+use crate::protocol::{Protocol, draw_run};
 use crate::regress::{self, ReadScheduleError};
 use crate::replay::{record, replay_world};
-use crate::schedule::{Expectation, Schedule};
-use crate::shrink::{ScheduleSize, ShrinkControl, shrink};
+use crate::schedule::{Expectation, Schedule, plural};
+use crate::shrink::{ShrinkControl, ShrinkScope, shrink};
 use crate::trace::{Filter, Trace};
 use crate::world::HARNESS_NEVER_PANICS;
 
-/// The greatest number of runs of a shrink within a test.
+/// The greatest number of runs of a shrink within a test, and its greatest wall time.
 const RUNS_MAX: u64 = 20_000;
+pub(super) const SHRINK_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Runs many seeds, or those that the environment requests;
 /// [`Simulation::check`](super::Simulation::check) for any protocol.
 ///
 /// # Panics
-/// If a property is violated, or a `sometimes` counter stays at 0 in all seeds.
+/// If a property is violated; if a run is not deterministic; if the test would check nothing: there
+/// is no property, no request is ever answered, or a `sometimes` counter stays at 0 in all seeds.
 #[track_caller]
 pub fn check<P: Protocol>(protocol: &P, setup: &Setup, seeds: u64) {
     if let Some(path) = environment::replay() {
         return replay_file(protocol, &path).unwrap_or_else(|reason| panic!("{reason}"));
     }
-    let range = match environment::seed() {
-        Some(seed) => seed..seed.saturating_add(1),
-        None => 0..environment::seeds().unwrap_or(seeds),
+    let only_seed = environment::seed();
+    let range = match only_seed {
+        Some(seed) => seed..=seed,
+        None => 0..=environment::seeds().unwrap_or(seeds).checked_sub(1).expect("at least one"),
     };
+    require_properties(protocol, &draw_run(protocol, setup, *range.start()).plan);
     // One thread: tests run beside each other already.
-    let options = HuntOptions { setup: *setup, seeds: range, jobs: 1, keep_going: false };
+    let options = HuntOptions {
+        limits: protocol.limits(),
+        wall_max: environment::wall_max(),
+        seed_command: format!("STORMGLASS_SEED=SEED {}", test_command()),
+        ..HuntOptions::new(*setup, range)
+    };
     let report = hunt(protocol, &options, &Progress::default());
-    let Some((seed, violation)) = report.failures.first() else {
-        let never: Vec<_> = report.sometimes.never().collect();
-        // A single seed cannot be expected to observe everything.
-        let all = environment::seed().is_none();
+    if let Some(nondeterminism) = &report.nondeterminism {
+        panic!("{}: {nondeterminism}", protocol.name());
+    }
+    if let Some((seed, violation)) = report.failures.first() {
+        fail(protocol, setup, *seed, violation);
+    }
+    assert!(report.seeds > 0, "STORMGLASS_SECONDS was over before the first seed was");
+    // A single seed cannot be expected to observe everything.
+    if only_seed.is_none() {
         assert!(
-            never.is_empty() || !all,
-            "never observed in {} seeds: {}",
-            report.seeds,
-            never.join("; ")
+            !report.has_no_answers(),
+            "in {} no request was ever answered ({} sent), so no property has looked at an answer",
+            plural(report.seeds, "seed"),
+            report.tally.requests
         );
-        return;
-    };
-    // Not the node's fault: the message, and that of the panic itself, are all there is to report.
+        let never: Vec<_> = report.sometimes.never().collect();
+        assert!(never.is_empty(), "never observed in {} seeds: {}", report.seeds, never.join("; "));
+    }
+    println!("{}: {}", protocol.name(), verdict(&report));
+}
+
+/// How a hunt without a failure ended, with the number of seeds that were run.
+fn verdict(report: &HuntReport) -> String {
+    let seeds = plural(report.seeds, "seed");
+    match &report.first_judged_in_part {
+        None => format!("{seeds}, no violation"),
+        Some((seed, until)) => format!(
+            "{seeds}, no violation, but {} judged only in part (seed {seed} until {until})",
+            report.judged_in_part
+        ),
+    }
+}
+
+/// A test without properties would pass whatever the node does.
+#[track_caller]
+pub(super) fn require_properties<P: Protocol>(protocol: &P, plan: &Plan) {
+    assert!(
+        protocol.checker(plan).properties() > 0,
+        "the simulation has no property: add one with `.property(...)`"
+    );
+}
+
+/// Panics with the shrunk schedule of a failing seed.
+#[track_caller]
+fn fail<P: Protocol>(protocol: &P, setup: &Setup, seed: u64, violation: &Violation) -> ! {
+    // Not the node's fault: the message is all there is to report.
     assert!(violation.property != HARNESS_NEVER_PANICS, "seed {seed}: {violation}");
-    let (_, schedule) = record(protocol, setup, *seed);
+    // Otherwise a shrink would tell the story of some other run.
+    if let Some(nondeterminism) = compare_seed(protocol, setup, seed) {
+        panic!("seed {seed} violated {violation}\nbut {nondeterminism}");
+    }
+    // Before the shrink, which may take a while; not `eprintln!`, whose text the test harness keeps
+    // until the test ends.
+    let _closed = writeln!(
+        std::io::stderr(),
+        "seed {seed} violates {violation}\nshrinking it (at most {} s)",
+        SHRINK_TIME_MAX.as_secs()
+    );
+    let (_, schedule) = record(protocol, setup, seed);
     let control = ShrinkControl {
-        stop: &AtomicBool::new(false),
         runs_max: RUNS_MAX,
-        progress: &mut |_, _| {},
+        time_max: Some(SHRINK_TIME_MAX),
+        ..ShrinkControl::new(ShrinkScope::of(setup))
     };
-    let Some(mut shrunk) = shrink(protocol, &schedule, control) else {
+    let mut shrunk = shrink(protocol, &schedule, control).unwrap_or_else(|| {
         panic!(
-            "seed {seed} violated {violation}\nbut not when it was run again: the run is not deterministic"
-        );
-    };
+            "seed {seed} violated {violation}\nbut its recorded schedule does not: the run is not \
+             deterministic"
+        )
+    });
     shrunk.schedule.note.push(format!("Found by seed {seed}."));
-    let after = ScheduleSize::of(&shrunk.schedule);
-    let sizes = format!("seed {seed} ({}) shrunk to {after}", shrunk.before);
+    let sizes = format!("seed {seed} {}", shrunk.summary());
     let repeat_command = format!("STORMGLASS_SEED={seed} {}", test_command());
     panic!(
         "{}",
@@ -74,7 +130,7 @@ pub fn check<P: Protocol>(protocol: &P, setup: &Setup, seeds: u64) {
 /// Runs a schedule; [`Simulation::replay`](super::Simulation::replay) for any protocol.
 ///
 /// # Panics
-/// If it cannot be read, or the run does not end as it expects.
+/// If it cannot be read, the run does not end as it expects, or a fault of it is not reached.
 #[track_caller]
 pub fn replay<P: Protocol>(protocol: &P, text: &str) {
     let schedule = Schedule::read(protocol, text).unwrap_or_else(|error| panic!("{error}"));
@@ -88,6 +144,12 @@ pub(super) enum ReplayError {
     Unreadable(#[from] ReadScheduleError),
     #[error("expected a violation of {property}, but no property was violated")]
     NotViolated { property: String },
+    #[error(
+        "the run ended as expected, but without {} of the faults of the schedule:\n{}",
+        entries.len(),
+        entries.join("\n")
+    )]
+    Unreached { entries: Vec<String> },
     /// The message of a failing test.
     #[error("{0}")]
     Violated(String),
@@ -103,15 +165,19 @@ fn check_expectation<P: Protocol>(
     protocol: &P,
     schedule: &Schedule<P::Request>,
 ) -> Result<(), ReplayError> {
-    let violation = replay_world(protocol, schedule, ()).run().violation;
+    require_properties(protocol, &schedule.plan);
+    let mut world = replay_world(protocol, schedule, ());
+    let violation = world.run().violation;
+    // After the run: an entry counts as reached when its fault has happened.
+    let unreached = schedule.unreached_entries(world.chooser().unused());
     match (&schedule.expectation, violation) {
-        (Expectation::NoViolation(_), None) => Ok(()),
-        (Expectation::Violation(property), Some(violation)) if violation.property == property => {
-            Ok(())
-        }
         (Expectation::Violation(property), None) => {
             Err(ReplayError::NotViolated { property: property.clone() })
         }
+        (Expectation::Violation(expected), Some(violation)) if violation.property == expected => {
+            all_reached(unreached)
+        }
+        (Expectation::NoViolation(_), None) => all_reached(unreached),
         (Expectation::NoViolation(_) | Expectation::Violation(_), Some(violation)) => {
             let repeat_command = test_command();
             Err(ReplayError::Violated(failure_message(
@@ -123,6 +189,11 @@ fn check_expectation<P: Protocol>(
             )))
         }
     }
+}
+
+/// A schedule whose faults do not happen tests nothing.
+fn all_reached(unreached: Vec<String>) -> Result<(), ReplayError> {
+    if unreached.is_empty() { Ok(()) } else { Err(ReplayError::Unreached { entries: unreached }) }
 }
 
 /// The command that runs the current test.
@@ -143,7 +214,8 @@ pub(super) fn failure_message<P: Protocol>(
     repeat_command: &str,
 ) -> String {
     let mut world = replay_world(protocol, schedule, Trace::new(Filter::default(), false));
-    let ended_at = world.run().tally.virtual_time;
+    let outcome = world.run();
+    let ended_at = outcome.tally.virtual_time;
     let text = schedule.write(protocol);
     let trace = world.checker().0.text();
     let Violation { property, reason, .. } = violation;
@@ -152,8 +224,17 @@ pub(super) fn failure_message<P: Protocol>(
     text.lines().for_each(|line| writeln!(message, "    {line}").expect("writing to a string"));
     let ms = ended_at.0 / 1000;
     let us = ended_at.0 % 1000;
-    write!(message, "\ntrace:\n\n{trace}{ms:>5}.{us:03}      VIOLATED  {property}: {reason}\n")
+    // What this run showed, which is what the reader sees above it.
+    let end = match &outcome.violation {
+        Some(shown) => format!("VIOLATED  {shown}"),
+        None => "END       without a violation".to_string(),
+    };
+    write!(message, "\ntrace:\n\n{trace}{ms:>5}.{us:03}      {end}\n")
         .expect("writing to a string");
+    if outcome.violation.as_ref() != Some(violation) {
+        message += "\nthe run of this trace did not end as the one before it: the node is not \
+                    deterministic\n";
+    }
     if schedule.requests.is_empty() {
         message += "\nviolated without any request\n";
     }

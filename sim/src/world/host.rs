@@ -5,6 +5,7 @@ use stormglass_node::{
     NodeId, OpId, Outbox, ReadDisk, Time,
 };
 
+use super::WAKE_MOVES_THE_DEADLINE;
 use super::clock::Clock;
 use super::run::Run;
 use super::timeline::{BarrierOutcome, Event};
@@ -149,16 +150,17 @@ impl<N: Node> Host<N> {
             entropy: run.plan().timing.entropy(self.id, self.incarnation),
             disk: &self.disk,
         };
-        // A panic between these two calls is one of the node, any other one of the harness.
+        // A panic between these two calls is one of the node.
         run.monitor.begin_step(self.id);
         let booted_node = N::boot(config, boot, outbox);
-        run.monitor.end_step();
+        run.monitor.begin_effects(self.id);
         match booted_node {
             Ok(node) => {
                 self.node = Some(node);
                 true
             }
             Err(error) => {
+                run.monitor.end_step();
                 self.refuse_boot(run, &error);
                 false
             }
@@ -203,7 +205,6 @@ impl<N: Node> Host<N> {
         let node = self.node.as_mut().expect("only running nodes are stepped");
         run.monitor.begin_step(self.id);
         node.step(now, input, outbox);
-        run.monitor.end_step();
     }
 
     /// Queues a wake for the node's deadline, unless an earlier or equal one is queued.
@@ -252,7 +253,7 @@ impl<N: Node> Host<N> {
             let id = self.id;
             let reason =
                 format!("{id} was woken at {woken_at}, but its deadline is still {stale_deadline}");
-            run.monitor.violate(Violation::liveness("WakeMovesTheDeadline", reason));
+            run.monitor.violate(Violation::liveness(WAKE_MOVES_THE_DEADLINE, reason));
         }
     }
 

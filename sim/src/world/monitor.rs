@@ -1,12 +1,15 @@
 //! What is seen of a run: the checker, the fingerprint, the counters and the first violation.
 
-use std::any::Any;
-
 use stormglass_node::{Micros, Node, NodeId};
 
-use super::{HARNESS_NEVER_PANICS, RunOutcome};
+use super::panics::CaughtPanic;
+use super::{
+    HARNESS_NEVER_PANICS, NODE_KEEPS_ITS_CONTRACT, NODE_NEVER_PANICS, PROPERTY_NEVER_PANICS,
+    RunOutcome,
+};
+use crate::fact_hash::ContentHash;
 use crate::hash::Fingerprint;
-use crate::property::{Checker, Observation, Violation};
+use crate::property::{Checker, Fact, Observation, Violation};
 use crate::tally::{Rule, Tally};
 
 /// Sees every fact, in order, until the first violation.
@@ -14,10 +17,28 @@ use crate::tally::{Rule, Tally};
 pub(super) struct Monitor<K> {
     checker: K,
     fingerprint: Fingerprint,
+    /// Of what is said and written, where it is compared.
+    contents: Option<ContentHash>,
     tally: Tally,
     violation: Option<Violation>,
-    /// The node that is being booted or stepped: a panic now is attributed to it.
-    stepping: Option<NodeId>,
+    /// Whether facts are not just checked: `violation` or `contents` is some.
+    needs_care: bool,
+    interrupted: bool,
+    /// Whose code runs, apart from checkers: a panic now is attributed to it.
+    actor: Actor,
+    /// The node whose fact the checkers are looking at.
+    checking: Option<NodeId>,
+}
+
+/// Whose code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Actor {
+    /// The simulator or the workload.
+    Harness,
+    /// This node boots or handles an input.
+    Node(NodeId),
+    /// The simulator performs what this node has asked for.
+    EffectsOf(NodeId),
 }
 
 impl<K> Monitor<K> {
@@ -25,20 +46,38 @@ impl<K> Monitor<K> {
         Monitor {
             checker,
             fingerprint: Fingerprint::default(),
+            contents: None,
             tally: Tally::default(),
             violation: None,
-            stepping: None,
+            needs_care: false,
+            interrupted: false,
+            actor: Actor::Harness,
+            checking: None,
         }
     }
 
     /// Prepares for another run with the same checker, which `reset_checker` prepares.
     pub(super) fn reset(&mut self, reset_checker: impl FnOnce(&mut K)) {
-        let Monitor { checker, fingerprint, tally, violation, stepping } = self;
+        let Monitor {
+            checker,
+            fingerprint,
+            contents,
+            tally,
+            violation,
+            needs_care,
+            interrupted,
+            actor,
+            checking,
+        } = self;
         reset_checker(checker);
         *fingerprint = Fingerprint::default();
+        *contents = None;
+        *interrupted = false;
         *tally = Tally::default();
         *violation = None;
-        *stepping = None;
+        *needs_care = false;
+        *actor = Actor::Harness;
+        *checking = None;
     }
 
     pub(super) fn checker(&self) -> &K {
@@ -52,8 +91,20 @@ impl<K> Monitor<K> {
     }
 
     /// Notes a violation; only the first one counts.
+    #[cold]
     pub(super) fn violate(&mut self, violation: Violation) {
         self.violation.get_or_insert(violation);
+        self.needs_care = true;
+    }
+
+    /// Notes that the run was stopped before its end.
+    pub(super) fn interrupt(&mut self) {
+        self.interrupted = true;
+    }
+
+    pub(super) fn hash_contents(&mut self) {
+        self.contents = Some(ContentHash::default());
+        self.needs_care = true;
     }
 
     /// Counts an application of a fault rule.
@@ -77,47 +128,98 @@ impl<K> Monitor<K> {
         let Observation { at, node, fact, .. } = *observation;
         // Before the check, so that the violating fact is part of the fingerprint.
         crate::fact_hash::fold_fact(&mut self.fingerprint, at, node, fact);
-        if self.violation.is_some() {
+        // One question for both: of most runs neither is true of any fact.
+        if self.needs_care && self.hash_or_ignore(fact) {
             return;
         }
-        if let Err(violation) = self.checker.check(observation) {
-            self.violation = Some(violation);
+        self.checking = Some(node);
+        let verdict = self.checker.check(observation);
+        self.checking = None;
+        if let Err(violation) = verdict {
+            self.violate(violation);
         }
     }
 
-    /// A panic until [`Monitor::end_step`] is a panic of this node.
+    /// Hashes the contents of a fact, if this is wanted. Whether the fact is not checked, since a
+    /// property is violated already.
+    #[cold]
+    fn hash_or_ignore<N: Node>(&mut self, fact: &Fact<'_, N>) -> bool {
+        if let Some(contents) = &mut self.contents {
+            contents.fold(fact);
+        }
+        self.violation.is_some()
+    }
+
+    /// A panic until [`Monitor::begin_effects`] or [`Monitor::end_step`] is a panic of this node.
     #[inline]
     pub(super) fn begin_step(&mut self, node: NodeId) {
-        self.stepping = Some(node);
+        self.actor = Actor::Node(node);
+    }
+
+    /// What the simulator refuses until [`Monitor::end_step`], this node must not have asked for.
+    #[inline]
+    pub(super) fn begin_effects(&mut self, node: NodeId) {
+        self.actor = Actor::EffectsOf(node);
     }
 
     #[inline]
     pub(super) fn end_step(&mut self) {
-        self.stepping = None;
+        self.actor = Actor::Harness;
     }
 
-    /// Attributes a panic to the node that was running, or to the harness. It replaces a violation
-    /// that was found before: after a panic nothing else of the run is reliable.
-    pub(super) fn on_panic(&mut self, cause: &(dyn Any + Send)) {
-        // A panic with a literal carries a `&str`, one with arguments a `String`.
-        let text = cause.downcast_ref::<&str>().map(ToString::to_string);
-        let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
-        self.violation = Some(match self.stepping {
-            Some(node) => Violation::safety("NodeNeverPanics", format!("{node} panicked: {text}")),
-            None => Violation::safety(
-                HARNESS_NEVER_PANICS,
-                format!("a property, the workload or the simulator panicked: {text}"),
+    /// The node has asked for what its contract excludes.
+    #[cold]
+    pub(super) fn breaks_contract(&mut self, reason: String) {
+        self.violate(Violation::safety(NODE_KEEPS_ITS_CONTRACT, reason));
+    }
+
+    /// Attributes a panic to the code that was running. It replaces a violation that was found
+    /// before: after a panic nothing else of the run is reliable.
+    pub(super) fn on_panic(&mut self, panic: &CaughtPanic) {
+        let message = &panic.message;
+        let at = at_place(panic);
+        // Checkers run while a node's effects are performed, so they come first.
+        self.violation = Some(match (self.checking, self.actor) {
+            (Some(node), _) => Violation::safety(
+                PROPERTY_NEVER_PANICS,
+                format!("a property panicked{at} at a fact of {node}: {message}"),
             ),
+            (None, Actor::Node(node)) => {
+                Violation::safety(NODE_NEVER_PANICS, format!("{node} panicked{at}: {message}"))
+            }
+            (None, Actor::EffectsOf(node)) => Violation::safety(
+                NODE_KEEPS_ITS_CONTRACT,
+                format!("the simulator cannot perform an effect of {node}{at}: {message}"),
+            ),
+            (None, Actor::Harness) => harness_violation(panic),
         });
     }
 
     /// The outcome of a run that ended at this time.
-    pub(super) fn outcome(&mut self, now: Micros) -> RunOutcome {
+    pub(super) fn outcome<N>(&mut self, now: Micros) -> RunOutcome
+    where
+        N: Node,
+        K: Checker<N>,
+    {
         self.tally.virtual_time = now;
         RunOutcome {
             violation: self.violation.clone(),
             fingerprint: self.fingerprint.value(),
+            contents: self.contents.as_ref().map(ContentHash::value),
+            judged_until: self.checker.judged_until(),
+            interrupted: self.interrupted,
             tally: self.tally.clone(),
         }
     }
+}
+
+/// Nobody but the harness was running.
+pub(super) fn harness_violation(panic: &CaughtPanic) -> Violation {
+    let at = at_place(panic);
+    let reason = format!("the workload or the simulator panicked{at}: {}", panic.message);
+    Violation::safety(HARNESS_NEVER_PANICS, reason)
+}
+
+fn at_place(panic: &CaughtPanic) -> String {
+    if panic.place.is_empty() { String::new() } else { format!(" at {}", panic.place) }
 }

@@ -2,7 +2,6 @@
 //! shrinks the first violation.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,7 @@ use stormglass_commit_sim::Commit;
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::replay::record;
-use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, shrink};
+use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, ShrinkScope, shrink};
 
 use crate::stability::{Survived, count_survived};
 use crate::{CliError, Exit, say};
@@ -53,11 +52,9 @@ const RUNS_MAX: u64 = 200_000;
 
 /// Prints a `Found` as JSON, or `null`.
 pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
-    // A mutant may panic in thousands of runs, and each panic is a result and not an error.
-    std::panic::set_hook(Box::new(|_| {}));
     let setup = Setup { profile: args.profile, ..Setup::default() };
     // One job: the tool runs a process for each core.
-    let options = HuntOptions { setup, seeds: 0..args.seeds, jobs: 1, keep_going: false };
+    let options = HuntOptions::new(setup, 0..=args.seeds - 1);
     let protocol = Commit;
     let report = hunt(&protocol, &options, &Progress::default());
     let Some((seed, violation)) = report.failures.first().cloned() else {
@@ -66,11 +63,8 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
     };
     // Time of this process and not of the wall: other mutants are hunted at the same time.
     let began_ms = cpu_ms();
-    let control = ShrinkControl {
-        stop: &AtomicBool::new(false),
-        runs_max: RUNS_MAX,
-        progress: &mut |_, _| {},
-    };
+    let control =
+        ShrinkControl { runs_max: RUNS_MAX, ..ShrinkControl::new(ShrinkScope::of(&setup)) };
     let recorded = record(&protocol, &setup, seed).1;
     let shrunk = shrink(&protocol, &recorded, control).ok_or("the seed does not fail again")?;
     if shrunk.violation.property != violation.property {

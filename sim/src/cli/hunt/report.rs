@@ -1,0 +1,216 @@
+//! The report of a hunt, for people and as JSON. What matters comes first: a failure before any
+//! counter.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::print_saved;
+use crate::cli::args::Hunt;
+use crate::cli::replay_line;
+use crate::cli::say::say;
+use crate::cli::shrink::SavedSchedule;
+use crate::determinism::Nondeterminism;
+use crate::hunt::{HuntOptions, HuntReport};
+use crate::protocol::Protocol;
+use crate::schedule::plural;
+use crate::tally::Rule;
+
+/// The greatest number of failing seeds that are listed.
+const LISTED: usize = 20;
+
+/// A hunt that is over.
+pub(super) struct FinishedHunt<'a, P> {
+    pub protocol: &'a P,
+    pub args: &'a Hunt,
+    pub options: &'a HuntOptions,
+    pub report: HuntReport,
+    pub wall: Duration,
+    pub interrupted: bool,
+    pub saved: Option<SavedSchedule>,
+    pub nondeterminism: Option<Nondeterminism>,
+}
+
+/// The number of seeds in a range; of the whole range one fewer.
+pub(super) fn count(seeds: &RangeInclusive<u64>) -> u64 {
+    (seeds.end() - seeds.start()).saturating_add(1)
+}
+
+impl<P: Protocol> FinishedHunt<'_, P> {
+    /// Names the lowest failing seed, before it is shrunk.
+    pub(super) fn announce_failure(&self) {
+        let Some((seed, violation)) = self.report.failures.first() else { return };
+        if self.report.nondeterminism.is_some() {
+            return;
+        }
+        let text = format!("seed {seed} violates {}\n  {}", violation.property, violation.reason);
+        if self.args.json {
+            eprintln!("{text}")
+        } else {
+            say!("{text}")
+        }
+        if !self.args.no_shrink && !self.interrupted {
+            let seconds = self.args.shrink_args.shrink_seconds;
+            eprintln!("shrinking it (at most {seconds} s; Ctrl-C keeps the best so far)");
+        }
+    }
+
+    /// Prints all that is known.
+    pub(super) fn print(&self) {
+        if self.args.json {
+            self.print_json();
+            return;
+        }
+        if let Some(nondeterminism) = &self.nondeterminism {
+            say!("{nondeterminism}");
+        }
+        if let Some(saved) = &self.saved {
+            print_saved(self.protocol, saved);
+        }
+        self.print_summary();
+        if self.report.failures.is_empty() && self.nondeterminism.is_none() {
+            self.print_counters();
+        }
+        // Without `--keep-going` the hunt stops soon after the first failure, and others are chance
+        // finds.
+        if self.args.keep_going {
+            self.list_other_failures();
+        }
+        if let Some(print) = self.report.fingerprint {
+            say!("fingerprint {print:016x}");
+        }
+        // Last, where it is found without scrolling.
+        if let Some((seed, _)) = self.report.failures.first() {
+            say!("replay the seed with");
+            say!("  {}", replay_line(self.protocol, *seed, &self.options.setup));
+        }
+    }
+
+    /// How the hunt ended, in a few words.
+    fn status(&self) -> String {
+        let verdict = if self.nondeterminism.is_some() {
+            "NOT DETERMINISTIC".to_string()
+        } else if !self.report.failures.is_empty() {
+            "VIOLATED".to_string()
+        } else if self.report.judged_in_part > 0 {
+            format!("no violation, {} judged only in part", self.report.judged_in_part)
+        } else {
+            "clean".to_string()
+        };
+        if !self.interrupted {
+            return verdict;
+        }
+        let all = match (self.args.seeds, self.args.seconds) {
+            (None, Some(seconds)) => format!("{seconds} s"),
+            _ => count(&self.options.seeds).to_string(),
+        };
+        format!("{verdict} so far, interrupted ({all} requested)")
+    }
+
+    fn print_summary(&self) {
+        let HuntReport { seeds, tally, .. } = &self.report;
+        // A hunt of one seed may take less than a millisecond.
+        let ms = self.wall.as_millis().max(1) as u64;
+        let status = self.status();
+        say!("{} in {}.{:03} s: {status}", plural(*seeds, "seed"), ms / 1000, ms % 1000);
+        if let Some((seed, until)) = &self.report.first_judged_in_part {
+            say!("  seed {seed}, for example, until {until}");
+        }
+        say!("  {} seeds/s, {} events/s", seeds * 1000 / ms, tally.events * 1000 / ms);
+    }
+
+    fn print_counters(&self) {
+        let HuntReport { tally, sometimes, .. } = &self.report;
+        let ms = self.wall.as_millis().max(1) as u64;
+        say!(
+            "  {} s of virtual time, {} times real time",
+            tally.virtual_time.0 / 1_000_000,
+            tally.virtual_time.0 / 1000 / ms
+        );
+        say!(
+            "  {} events, {} messages ({} copies, {} after a crash), {} boots",
+            tally.events,
+            tally.delivered,
+            tally.duplicates,
+            tally.arrived_after_crash,
+            tally.boots
+        );
+        say!("  {} requests, {} answers", tally.requests, tally.answers);
+        let compared = plural(self.report.compared, "seed");
+        say!("  {compared} run twice, with equal results");
+        say!("faults");
+        for (rule, meaning, _) in Rule::TABLE {
+            say!("  {:>9}  {rule:<4} {meaning}", tally.hits(rule));
+        }
+        say!("sometimes");
+        for (what, times) in sometimes.rows() {
+            let times = if *times == 0 { "never".to_string() } else { times.to_string() };
+            say!("  {times:>9}  {what}");
+        }
+        for (what, measure) in sometimes.peaks() {
+            say!("  {measure:>9}  at most: {what}");
+        }
+    }
+
+    fn list_other_failures(&self) {
+        let failures = &self.report.failures;
+        for (seed, violation) in failures.iter().skip(1).take(LISTED) {
+            eprintln!("also seed {seed}: {violation}");
+        }
+        let more = failures.len().saturating_sub(1 + LISTED);
+        if more > 0 {
+            eprintln!("and {more} more");
+        }
+    }
+
+    fn print_json(&self) {
+        let FinishedHunt { protocol, options, report, saved, nondeterminism, .. } = self;
+        let HuntReport { tally, sometimes, .. } = report;
+        let rules: serde_json::Map<_, _> = Rule::TABLE
+            .iter()
+            .map(|(rule, ..)| (rule.to_string(), tally.hits(*rule).into()))
+            .collect();
+        let times: serde_json::Map<_, _> = sometimes
+            .rows()
+            .iter()
+            .map(|(what, times)| ((*what).to_string(), (*times).into()))
+            .collect();
+        let peaks: serde_json::Map<_, _> = sometimes
+            .peaks()
+            .iter()
+            .map(|(what, most)| ((*what).to_string(), (*most).into()))
+            .collect();
+        let mut failures = Vec::new();
+        for (seed, violation) in report.failures.iter().take(LISTED) {
+            failures.push(serde_json::json!({
+                "seed": seed,
+                "property": violation.property,
+                "reason": violation.reason,
+                "liveness": violation.liveness,
+                "replay": replay_line(*protocol, *seed, &options.setup),
+            }));
+        }
+        let text = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "seeds": report.seeds,
+            "ended": self.status(),
+            "wall_ms": self.wall.as_millis() as u64,
+            "virtual_ms": tally.virtual_time.0 / 1000,
+            "events": tally.events,
+            "messages": tally.delivered,
+            "requests": tally.requests,
+            "answers": tally.answers,
+            "run_twice": report.compared,
+            "nondeterminism": nondeterminism.as_ref().map(ToString::to_string),
+            "judged_in_part": report.judged_in_part,
+            "faults": rules,
+            "sometimes": times,
+            "at_most": peaks,
+            "failed_seeds": report.failures.len(),
+            "failures": failures,
+            "schedule": saved.as_ref().map(|saved| saved.text.as_str()),
+            "saved": saved.as_ref().and_then(|saved| saved.file.as_ref()),
+            "fingerprint": report.fingerprint.map(|print| format!("{print:016x}")),
+        });
+        say!("{text}");
+    }
+}
