@@ -20,3 +20,4 @@ mod schedule_stability;
 mod shrinking;
 mod tidy;
 mod traces;
+mod verdicts;

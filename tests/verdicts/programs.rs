@@ -1,0 +1,263 @@
+//! Tests and command lines as processes of their own: what they print, their exit codes, and how
+//! they end when something never does.
+
+#![allow(clippy::disallowed_methods, reason = "processes take real time, and have an environment")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use stormglass_sim::cli;
+use stormglass_sim::limits::RunLimits;
+
+use super::flawed::{Flaw, Wrong, simulation};
+use super::schedules;
+
+/// What a child process does: a flaw, and the arguments of a command line or `check`.
+const CASE: &str = "STORMGLASS_VERDICTS_CASE";
+
+/// This binary again, for one case.
+fn command(flaw: Flaw, args: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a running program has a path"));
+    command.args(["--exact", "verdicts::programs::child", "--ignored", "--nocapture"]);
+    command.env(CASE, format!("{flaw:?} {args}")).env("RUST_BACKTRACE", "0");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(flaw: Flaw, args: &str) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command(flaw, args).output().expect("it runs");
+    let code = status.code().expect("it was not killed");
+    (code, String::from_utf8_lossy(&stdout).into(), String::from_utf8_lossy(&stderr).into())
+}
+
+const FLAWS: [Flaw; 9] = [
+    Flaw::None,
+    Flaw::DrawsRandomNumber,
+    Flaw::IteratesHashMap,
+    Flaw::ReadsClock,
+    Flaw::NeverAnswers,
+    Flaw::LoopsForEver,
+    Flaw::AllocatesForEver,
+    Flaw::WakesForEver,
+    Flaw::Panics,
+];
+
+/// The body of every child process.
+#[test]
+#[ignore = "a child process of the other tests"]
+fn child() {
+    let Ok(case) = std::env::var(CASE) else { return };
+    let (flaw, args) = case.split_once(' ').expect("a flaw and arguments");
+    let flaw = *FLAWS.iter().find(|other| format!("{other:?}") == flaw).expect("a flaw");
+    let limits = RunLimits::default().wall_max(Duration::from_secs(1)).memory_max_mib(300);
+    let test = simulation(flaw, Wrong::Large).nodes(3).limits(limits);
+    if args == "check" {
+        test.check();
+        return;
+    }
+    let args = std::iter::once("flawed").chain(args.split(' '));
+    // Directly: the test harness knows only success and failure.
+    let code = format!("{:?}", cli::main_from(&test, args));
+    let code: String = code.chars().filter(char::is_ascii_digit).collect();
+    std::process::exit(code.parse().expect("an exit code"));
+}
+
+#[test]
+fn hunt_exits_with_12_when_runs_differ() {
+    for flaw in super::HIDDEN_INPUTS {
+        let (code, out, _) = run(flaw, "hunt --seeds 10");
+        assert_eq!(code, 12, "{flaw:?}: {out}");
+        assert!(out.contains("seed 0 is not deterministic: two runs of it differ at "), "{out}");
+    }
+    let (code, out, errors) = run(Flaw::ReadsClock, "shrink 0");
+    assert_eq!(code, 12, "{out}");
+    assert!(errors.contains("not shrunk"), "{errors}");
+    let (code, out, _) = run(Flaw::ReadsClock, "check-determinism --seeds 1");
+    assert_eq!(code, 12, "{out}");
+}
+
+#[test]
+fn test_prints_how_many_seeds_it_ran() {
+    let (code, out, _) = run(Flaw::None, "check");
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("Flawed: 1000 seeds, no violation"), "{out}");
+}
+
+#[test]
+fn environment_selects_seeds_and_never_none() {
+    for (name, value, code, text) in [
+        ("STORMGLASS_SEED", "18446744073709551615", 0, "1 seed, no violation"),
+        ("STORMGLASS_SEEDS", "18446744073709551615", 0, "no violation"),
+        ("STORMGLASS_SEEDS", "0", 101, "a check needs at least one seed"),
+        ("STORMGLASS_SECONDS", "0", 101, "a check needs some time"),
+        ("STORMGLASS_SEED", "", 101, "STORMGLASS_SEED is ``, not a number"),
+        ("STORMGLASS_REPLAY", "", 101, "cannot read"),
+    ] {
+        let mut command = command(Flaw::None, "check");
+        command.env(name, value);
+        if value.len() > 10 {
+            command.env("STORMGLASS_SECONDS", "1");
+        }
+        let Output { status, stdout, stderr } = command.output().expect("it runs");
+        let all = [stdout, stderr].concat();
+        let all = String::from_utf8_lossy(&all);
+        assert_eq!(status.code(), Some(code), "{name}={value}: {all}");
+        assert!(all.contains(text), "{name}={value}: {all}");
+    }
+}
+
+#[test]
+fn last_seed_is_hunted_and_one_more_is_refused() {
+    let last = u64::MAX;
+    let (code, out, _) = run(Flaw::None, &format!("hunt --first-seed {last} --seeds 1"));
+    assert!(code == 0 && out.contains("1 seed in "), "{out}");
+    let (code, _, errors) = run(Flaw::None, &format!("hunt --first-seed {last} --seeds 2"));
+    assert!(code == 2 && errors.contains("seeds go up to"), "{errors}");
+}
+
+#[test]
+fn hunt_without_any_answer_is_no_success() {
+    let (code, _, errors) = run(Flaw::NeverAnswers, "hunt --seeds 10");
+    assert!(code == 1 && errors.contains("no request was ever answered"), "{errors}");
+}
+
+/// The test sets three nodes; so does its command line.
+#[test]
+fn command_line_runs_what_the_test_runs() {
+    let (_, out, _) = run(Flaw::None, "replay 5");
+    assert!(out.contains("nodes=3 "), "{out}");
+    assert!(!out.contains("--nodes"), "it is not a flag that somebody has to repeat: {out}");
+    let (_, out, _) = run(Flaw::None, "replay 5 --nodes 2");
+    assert!(out.contains("--nodes 2") && out.contains("nodes=2 "), "{out}");
+}
+
+#[test]
+fn schedule_is_replayed_only_with_its_faults() {
+    let (reached, unreached) = schedules();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("unreached.schedule");
+    std::fs::write(&path, unreached).expect("it is written");
+    let (code, out, _) = run(Flaw::None, &format!("replay {}", path.display()));
+    assert!(code == 1 && out.contains("no fault of the schedule came up"), "{out}");
+    // A directory holds kept schedules: each has to come up completely.
+    std::fs::write(directory.path().join("reached.schedule"), reached).expect("it is written");
+    let (code, out, _) = run(Flaw::None, &format!("replay {}", directory.path().display()));
+    assert!(code == 1 && out.contains("not reached: "), "{out}");
+    assert_eq!((out.matches("ok  ").count(), out.matches("FAILED ").count()), (1, 1), "{out}");
+}
+
+/// A step that never returns: nothing but another thread can notice.
+#[test]
+fn watchdog_names_the_seed_of_an_endless_loop() {
+    for args in ["check", "hunt --jobs 1"] {
+        let (code, _, errors) = run(Flaw::LoopsForEver, args);
+        assert_eq!(code, 11, "{errors}");
+        assert!(errors.contains("seed 0 has not ended after 1 s"), "{args}: {errors}");
+        assert!(errors.contains("run the seed again with\n"), "{args}: {errors}");
+    }
+}
+
+#[test]
+fn watchdog_names_the_seed_that_uses_up_the_memory() {
+    let (code, _, errors) = run(Flaw::AllocatesForEver, "hunt --jobs 1");
+    assert_eq!(code, 11, "{errors}");
+    assert!(errors.contains("error: seed 0 ") && errors.contains(" MiB of memory"), "{errors}");
+}
+
+#[test]
+fn endless_run_of_small_steps_is_a_finding() {
+    let (code, out, _) = run(Flaw::WakesForEver, "hunt --seeds 1 --run-events 5000 --no-shrink");
+    assert_eq!(code, 11, "{out}");
+    assert!(out.contains("seed 0 violates RunEndsWithinLimits"), "{out}");
+}
+
+/// Starts a hunt that never ends, and returns once it runs.
+fn endless(flaw: Flaw) -> Child {
+    let args = "hunt --jobs 1 --run-seconds 100 --run-events 1000000000000";
+    let child = command(flaw, args).spawn().expect("it starts");
+    sleep(Duration::from_millis(500));
+    child
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+/// Out of memory, the system kills the process. The next one says which seed it was.
+#[test]
+fn seed_of_a_killed_process_is_known() {
+    let mut child = endless(Flaw::LoopsForEver);
+    let killed = child.id();
+    signal(&child, "KILL");
+    child.wait().expect("it has ended");
+    let (_, _, errors) = run(Flaw::None, "hunt --seeds 1");
+    // Another test's hunt may have been the next one: then the file is gone.
+    let file = std::env::temp_dir().join(format!("stormglass-seed-in-progress.{killed}.0"));
+    assert!(!file.exists(), "it is reported once");
+    let _shown = writeln!(std::io::stdout(), "{errors}");
+}
+
+#[test]
+fn first_interrupt_ends_a_run_in_its_middle_and_the_second_the_process() {
+    let mut child = endless(Flaw::WakesForEver);
+    signal(&child, "INT");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "after one run of many");
+    let mut child = endless(Flaw::LoopsForEver);
+    signal(&child, "INT");
+    sleep(Duration::from_millis(200));
+    signal(&child, "INT");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "in an endless step");
+}
+
+#[test]
+fn seconds_end_a_run_in_its_middle() {
+    let args = "hunt --seconds 1 --run-events 1000000000000 --run-seconds 100";
+    let (_, _, errors) = run(Flaw::WakesForEver, args);
+    assert!(errors.contains("the time was over before the first seed was"), "{errors}");
+}
+
+/// Thousands of runs panic while such a seed is hunted and shrunk.
+#[test]
+fn panics_of_a_node_are_not_printed() {
+    let (code, out, errors) = run(Flaw::Panics, "hunt --seeds 100 --save /nonexistent");
+    assert_eq!(code, 10, "{out}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    assert!(out.contains("n0 panicked at tests/verdicts/flawed.rs:"), "{out}");
+    let (_, _, errors) = run(Flaw::Panics, "check");
+    // That of the test itself.
+    assert_eq!(errors.matches("thread '").count(), 1, "{errors}");
+}
+
+#[test]
+fn failure_is_printed_first() {
+    let (_, out, _) = run(Flaw::Panics, "hunt --seeds 100 --no-shrink");
+    let lines: Vec<&str> = out.lines().skip_while(|line| !line.starts_with("seed ")).collect();
+    assert!(lines[0].starts_with("seed 0 violates NodeNeverPanics"), "{out}");
+    assert!(!out.contains("faults\n") && lines.len() < 10, "no table of zeros: {out}");
+}
+
+/// The seed is named while the shrink is still to come.
+#[test]
+fn failing_seed_is_named_before_it_is_shrunk() {
+    let mut child = command(Flaw::Panics, "hunt --seeds 100 --save /nonexistent");
+    let mut child = child.spawn().expect("it starts");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let lines: Vec<String> = lines.map_while(Result::ok).collect();
+    child.wait().expect("it ends");
+    let at = |text: &str| lines.iter().position(|line| line.starts_with(text)).expect(text);
+    assert!(at("seed 0 violates") < at("shrunk to"), "{lines:#?}");
+}
+
+#[test]
+fn commands_that_do_not_apply_are_not_offered() {
+    let (_, out, _) = run(Flaw::None, "--help");
+    assert!(
+        out.contains("  hunt ") && !out.contains("  bench ") && !out.contains("check-logs"),
+        "{out}"
+    );
+    let (code, _, errors) = run(Flaw::None, "check-logs x");
+    assert!(code == 2 && errors.contains("has no checker for event logs"), "{errors}");
+}
