@@ -12,9 +12,10 @@ use stormglass_sim::hunt::{HuntOptions, HuntReport, Progress, hunt};
 use stormglass_sim::limits::RunLimits;
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::protocol::{Json, Protocol};
-use stormglass_sim::replay::record;
+use stormglass_sim::replay::{record, seed_world};
 use stormglass_sim::schedule::Schedule;
 use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, ShrinkScope, shrink};
+use stormglass_sim::trace::{Filter, Trace};
 
 use flawed::{Flaw, FlawedSimulation, Wrong, simulation, without_property};
 
@@ -126,6 +127,27 @@ fn run_that_is_judged_in_part_is_not_clean() {
     // Other profiles damage nothing at rest.
     let swarm = hunt(&Commit, &HuntOptions::new(Setup::default(), 0..=299), &Progress::default());
     assert_eq!(swarm.judged_in_part, 0);
+}
+
+/// A node that rightly refuses to start is clean, and nobody waits for it.
+#[test]
+fn node_that_refuses_to_boot_is_down_for_good() {
+    let setup = Setup { profile: Profile::BitRot, ..Setup::default() };
+    let mut refusals = 0;
+    for seed in 0..60 {
+        let trace = Trace::new(Filter::default(), false);
+        let mut world = seed_world(&Commit, &setup, seed, trace);
+        assert_eq!(world.run().violation, None, "seed {seed}");
+        let text = world.checker().0.text();
+        let healed = text.find("HEALED").expect("the fault phase ends");
+        let line = text[healed..].lines().next().expect("a line");
+        for refused in text[..healed].lines().filter(|line| line.contains("REFUSED")) {
+            let node = refused.split_whitespace().nth(1).expect("a node");
+            assert!(line.contains("permanently down: ") && line.contains(node), "{line}");
+            refusals += 1;
+        }
+    }
+    assert!(refusals > 10, "{refusals} refusals");
 }
 
 /// The shrunk schedule of the first failing seed.

@@ -195,7 +195,9 @@ pub enum ClientFact<'a, N: Node> {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum RunFact<'a> {
-    /// The fault phase is over: no new faults, every node boots except the permanently down ones.
+    /// The fault phase is over: no new faults, every node boots except the permanently down ones:
+    /// those that the plan keeps down, and those that have refused to boot by now. A node that
+    /// refuses later, as [`ProcessFact::Refused`] says, stays down, too.
     Healed { permanently_down: &'a [NodeId] },
     /// No event is pending (`quiet`), or the recovery timeout is over.
     Quiesced {

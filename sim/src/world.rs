@@ -332,8 +332,9 @@ where
         true
     }
 
+    /// Whether a node is down for good: by plan, or because it has refused to boot.
     fn has_permanently_down_nodes(&self) -> bool {
-        !self.run.plan().permanently_down.is_empty()
+        !self.run.plan().permanently_down.is_empty() || self.hosts.iter().any(Host::boot_refused)
     }
 
     fn finish_phase(&mut self, quiet: bool) {
@@ -445,7 +446,14 @@ where
         for host in &self.hosts {
             host.restart_if_down(&mut self.run);
         }
-        self.observe_cluster(&Fact::Run(RunFact::Healed { permanently_down: &permanently_down }));
+        // A node that has refused to boot stays down as well: nobody waits for it.
+        let mut down_for_good = permanently_down;
+        for (id, host) in (0..).map(NodeId).zip(&self.hosts) {
+            if host.boot_refused() && !down_for_good.contains(&id) {
+                down_for_good.push(id);
+            }
+        }
+        self.observe_cluster(&Fact::Run(RunFact::Healed { permanently_down: &down_for_good }));
         self.notify_clients(ClientEvent::Healed);
     }
 

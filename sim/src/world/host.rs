@@ -80,6 +80,11 @@ impl<N: Node> Host<N> {
         self.node.is_some()
     }
 
+    /// Whether the node has refused to boot; then it never boots again.
+    pub(super) fn boot_refused(&self) -> bool {
+        self.boot_refused
+    }
+
     #[inline]
     pub(super) fn incarnation(&self) -> u32 {
         self.incarnation
