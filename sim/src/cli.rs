@@ -157,8 +157,13 @@ fn profiles() {
         say!("  {profile:<12} {}", profile.meaning());
     }
     say!("\nfaults, and the ranges from which a seed draws:");
-    // Aligned, apart from the few meanings that would push every range off the screen.
     for (rule, meaning, range) in Rule::TABLE {
-        say!("  {rule:<4} {meaning:<MEANING_WIDTH$} {range}");
+        if meaning.len() > MEANING_WIDTH {
+            // One column for all ranges, on the next line where the meaning is too long.
+            say!("  {rule:<4} {meaning}");
+            say!("       {:<MEANING_WIDTH$} {range}", "");
+        } else {
+            say!("  {rule:<4} {meaning:<MEANING_WIDTH$} {range}");
+        }
     }
 }
