@@ -135,6 +135,19 @@ fn dump(
     Ok(())
 }
 
+/// The text without control characters: a key may hold any, and must not steer the terminal.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
+}
+
 fn describe(record_at: &FrameInfo, segment: &[u8]) -> String {
     // The header of the frame is intact, so position and watermark are shown nevertheless.
     let Some(len) = record_at.payload_bytes else { return "damaged payload".to_owned() };
@@ -145,9 +158,19 @@ fn describe(record_at: &FrameInfo, segment: &[u8]) -> String {
         Some(Ok(record)) => {
             let mut text = format!("{} {} ", record.about(), record.header().tx);
             record.detail(&mut text).expect("writing to a string");
-            text.trim_end().to_owned()
+            printable(text.trim_end())
         }
         Some(Err(error)) => format!("not a record: {error}"),
         None => "damaged payload".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_of_a_key_are_escaped() {
+        assert_eq!(printable("a\u{1b}[31mé\n"), "a\\u{1b}[31mé\\n");
     }
 }

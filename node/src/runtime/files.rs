@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{DiskError, FileId, ReadDisk};
@@ -14,6 +16,7 @@ use crate::id::NodeId;
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity.json";
+const IDENTITY_SCRATCH: &str = "identity.json.new";
 // Raised if the files of a directory change in a way that an older program would misread.
 const FORMAT: u32 = 1;
 
@@ -21,10 +24,18 @@ const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    // Held, not read: closing the file releases the lock.
-    // `flock` belongs to the open file: the system releases it when the process ends, however it
-    // ends.
-    _lock: File,
+    // Held, not read: closing a file releases its lock, and the system closes it when the process
+    // ends, however it ends.
+    _locks: Locks,
+}
+
+/// The locks of a data directory.
+#[derive(Debug)]
+struct Locks {
+    /// On the directory itself: whoever removes the lock file lets no second process in.
+    _directory: File,
+    /// On the lock file, which earlier versions lock, and which names the process.
+    file: File,
 }
 
 /// The node that owns the directory: written once, checked at every start.
@@ -42,12 +53,12 @@ struct Identity {
 pub enum DirectoryError {
     /// Another process has locked it.
     #[error(
-        "data directory {path} is in use by process {holder}; stop that one first, or choose another --data"
+        "data directory {path} is in use by {holder}; stop that one first, or choose another --data"
     )]
     #[allow(missing_docs, reason = "the names say it")]
     InUse {
         path: PathBuf,
-        /// The process id in the lock file, or `?`.
+        /// `process 1234`, from the lock file, or `another process`.
         holder: String,
     },
     /// It belongs to another node.
@@ -106,29 +117,48 @@ impl Directory {
         create(path, sync)
             .map_err(|error| DirectoryError::io("create data directory", path, error))?;
         refuse_non_data_directory(path)?;
-        let lock_path = path.join(LOCK);
-        let lock =
-            // Not truncated: until the lock is held the file contains the id of the process that
-            // holds it.
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path);
-        let mut lock = lock.map_err(|error| DirectoryError::io("open", &lock_path, error))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut holder = String::new();
-            let _ = lock.read_to_string(&mut holder);
-            let holder =
-                if holder.trim().is_empty() { "?".to_owned() } else { holder.trim().to_owned() };
-            return Err(DirectoryError::InUse { path: path.to_path_buf(), holder });
-        }
+        let mut locks = lock(path)?;
         // After the lock: two processes that start at once must not both write the identity.
         check_or_write_identity(path, cluster, node)?;
         // Only for the error message of a second process, so a full disk is ignored here.
-        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(Directory { path: path.to_path_buf(), _lock: lock })
+        let file = &mut locks.file;
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Directory { path: path.to_path_buf(), _locks: locks })
     }
 
     /// The path that it was opened with.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Locks a data directory for this process.
+fn lock(path: &Path) -> Result<Locks, DirectoryError> {
+    let directory = File::open(path).map_err(|error| DirectoryError::io("open", path, error))?;
+    lock_file(&directory, path, path)?;
+    let lock_path = path.join(LOCK);
+    // Not truncated: until the lock is held the file contains the id of the process that holds it.
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path);
+    let file = file.map_err(|error| DirectoryError::io("open", &lock_path, error))?;
+    lock_file(&file, &lock_path, path)?;
+    Ok(Locks { _directory: directory, file })
+}
+
+/// Locks an open file or directory at `at`, which protects the data directory `path`.
+fn lock_file(file: &File, at: &Path, path: &Path) -> Result<(), DirectoryError> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => {
+            let id = fs::read_to_string(path.join(LOCK)).unwrap_or_default();
+            let holder = match id.trim().parse::<u32>() {
+                Ok(id) => format!("process {id}"),
+                Err(_) => "another process".to_owned(),
+            };
+            Err(DirectoryError::InUse { path: path.to_path_buf(), holder })
+        }
+        // No lock is held: the file system has no locks, for example (ENOLCK).
+        Err(error) => Err(DirectoryError::io("lock", at, error.into())),
     }
 }
 
@@ -178,8 +208,9 @@ fn refuse_non_data_directory(path: &Path) -> Result<(), DirectoryError> {
     for entry in fs::read_dir(path).map_err(|error| DirectoryError::io("read", path, error))? {
         let entry = entry.map_err(|error| DirectoryError::io("read", path, error))?;
         let file = entry.file_name().to_string_lossy().into_owned();
-        // Both are left by a start that crashed before its identity was durable.
-        if file != LOCK && file != format!("{IDENTITY}.new") {
+        // Two are left by a start that crashed before its identity was durable; the third is in
+        // the top directory of every new ext4 file system.
+        if ![LOCK, IDENTITY_SCRATCH, "lost+found"].contains(&file.as_str()) {
             return Err(DirectoryError::NotADataDirectory { path: path.to_path_buf(), file });
         }
     }
@@ -219,7 +250,7 @@ fn check_or_write_identity(path: &Path, cluster: &str, node: NodeId) -> Result<(
 }
 
 fn write_identity(path: &Path, text: &str) -> io::Result<()> {
-    let scratch = path.join(format!("{IDENTITY}.new"));
+    let scratch = path.join(IDENTITY_SCRATCH);
     let mut new = File::create(&scratch)?;
     new.write_all(text.as_bytes())?;
     // The contents before the name: a crash must not leave an empty identity under the final name.
@@ -248,15 +279,45 @@ fn number_of(text: &str) -> Option<u32> {
     text.parse().ok().filter(|number: &u32| number.to_string() == text)
 }
 
-/// The files of a data directory, read into memory: the disk that a node boots from. Reading
-/// changes nothing, so the offline tools use it too.
+/// The files of a data directory: the disk that a node boots from. Reading changes nothing, so the
+/// offline tools use it too.
 #[derive(Debug, Default)]
 pub struct SurvivingFiles {
-    files: BTreeMap<FileId, Result<Vec<u8>, DiskError>>,
+    files: BTreeMap<FileId, SurvivingFile>,
+}
+
+/// A file, read into memory when it is first asked for: a scratch file of gigabytes is removed at
+/// boot, and nobody reads it.
+#[derive(Debug)]
+struct SurvivingFile {
+    path: PathBuf,
+    bytes: OnceLock<Result<Vec<u8>, DiskError>>,
+}
+
+impl SurvivingFile {
+    fn read(&self) -> Result<&[u8], DiskError> {
+        let bytes = self.bytes.get_or_init(|| {
+            // Whether an unreadable file prevents the boot is for the node to decide: it may not
+            // need it.
+            read_regular_file(&self.path).map_err(|error| {
+                tracing::error!(file = %self.path.display(), %error, "cannot read a file");
+                DiskError::Io
+            })
+        });
+        bytes.as_deref().map_err(|error| *error)
+    }
+}
+
+/// Reads a file that is no pipe and no device, which may have no end or never begin.
+fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    fs::read(path)
 }
 
 impl SurvivingFiles {
-    /// Reads all files that have a [`FileId`].
+    /// Finds all files that have a [`FileId`].
     ///
     /// # Errors
     /// [`DirectoryError::Io`] if the directory cannot be listed. A file that cannot be read is no
@@ -267,20 +328,14 @@ impl SurvivingFiles {
         for entry in fs::read_dir(path).map_err(|error| DirectoryError::io(what, path, error))? {
             let entry = entry.map_err(|error| DirectoryError::io(what, path, error))?;
             let Some(file_id) = entry.file_name().to_str().and_then(file_id_of) else { continue };
-            // Whether an unreadable file prevents the boot is for the node to decide: it may not
-            // need it.
-            let bytes = fs::read(entry.path()).map_err(|error| {
-                tracing::error!(file = %file_id, %error, "cannot read a file");
-                DiskError::Io
-            });
-            files.insert(file_id, bytes);
+            files.insert(file_id, SurvivingFile { path: entry.path(), bytes: OnceLock::new() });
         }
         Ok(SurvivingFiles { files })
     }
 
     /// Each readable file with its bytes, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (FileId, &[u8])> {
-        self.files.iter().filter_map(|(file, bytes)| Some((*file, bytes.as_deref().ok()?)))
+        self.files.iter().filter_map(|(file, surviving)| Some((*file, surviving.read().ok()?)))
     }
 }
 
@@ -290,11 +345,7 @@ impl ReadDisk for SurvivingFiles {
     }
 
     fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
-        match self.files.get(&file) {
-            None => Ok(None),
-            Some(Ok(bytes)) => Ok(Some(bytes)),
-            Some(Err(error)) => Err(*error),
-        }
+        self.files.get(&file).map(SurvivingFile::read).transpose()
     }
 }
 
@@ -337,6 +388,57 @@ mod tests {
         // The directory exists: its parent may belong to the administrator.
         assert!(create(&root, fails).is_ok());
         fs::remove_dir_all(&root).expect("it was there");
+    }
+
+    /// A directory for one test, removed at its end.
+    struct TestDirectory(PathBuf);
+
+    impl TestDirectory {
+        fn new(name: &str) -> TestDirectory {
+            let name = format!("stormglass-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).expect("a temporary directory");
+            TestDirectory(path)
+        }
+    }
+
+    impl Drop for TestDirectory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn removed_lock_file_lets_no_second_process_in() {
+        let directory = TestDirectory::new("lock");
+        let open = || Directory::open(&directory.0, "test", NodeId(0));
+        let first = open().expect("nobody uses it");
+        let error = open().expect_err("it is in use").to_string();
+        assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");
+        fs::remove_file(directory.0.join(LOCK)).expect("it exists");
+        let error = open().expect_err("it is still in use").to_string();
+        assert!(error.contains("in use by another process"), "{error}");
+        drop(first);
+        open().expect("nobody uses it any more");
+    }
+
+    #[test]
+    fn new_file_system_is_an_empty_directory() {
+        let directory = TestDirectory::new("mount");
+        fs::create_dir(directory.0.join("lost+found")).expect("a directory");
+        Directory::open(&directory.0, "test", NodeId(0)).expect("it may be used");
+    }
+
+    #[test]
+    fn file_that_is_none_is_unreadable_and_blocks_nobody() {
+        let directory = TestDirectory::new("fifo");
+        let path = directory.0.join("wal.0");
+        let mode = rustix::fs::Mode::from(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).expect("a pipe");
+        let surviving = SurvivingFiles::read(&directory.0).expect("it can be listed");
+        assert_eq!(surviving.read(FileId::Wal(0)), Err(DiskError::Io));
+        assert_eq!(surviving.read(FileId::Wal(1)), Ok(None));
     }
 
     #[test]
