@@ -1,10 +1,11 @@
 //! What a simulation says of tests that test nothing, of nodes that are not deterministic, and of
-//! runs that do not end. Each test fails if the simulator falls silent about it.
+//! runs that do not end. Each test fails if the simulator does not report it.
 
 mod flawed;
 mod programs;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use stormglass_commit_sim::Commit;
 use stormglass_sim::fault::{Fault, TimedFault};
@@ -13,7 +14,7 @@ use stormglass_sim::limits::RunLimits;
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::protocol::{Json, Protocol};
 use stormglass_sim::replay::{record, seed_world};
-use stormglass_sim::schedule::Schedule;
+use stormglass_sim::schedule::{Expectation, Schedule};
 use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, ShrinkScope, shrink};
 use stormglass_sim::trace::{Filter, Trace};
 
@@ -39,7 +40,7 @@ fn hidden_nondeterminism_is_named_by_a_test() {
         let message = panic_message(|| simulation(flaw, Wrong::Large).check());
         assert!(message.contains("seed 0 is not deterministic"), "{flaw:?}: {message}");
         assert!(message.contains(" ms, after "), "the time of the difference: {message}");
-        assert!(message.contains("  the other  n"), "both lines: {message}");
+        assert!(message.contains("\n  the other  "), "both lines: {message}");
     }
 }
 
@@ -54,7 +55,7 @@ fn hidden_nondeterminism_is_named_by_a_hunt() {
     assert_eq!((report.nondeterminism, report.compared), (None, 1));
 }
 
-/// A violation in one of two runs is no violation to tell a story about.
+/// A violation in one of two runs has no schedule.
 #[test]
 fn violation_of_a_nondeterministic_node_is_not_shrunk() {
     let test = simulation(Flaw::AnswersAtRandom, Wrong::Large);
@@ -75,29 +76,73 @@ fn test_without_a_property_fails() {
     assert!(message.contains("the simulation has no property"), "{message}");
 }
 
-/// The schedule of a violation, and the same with a fault that no run reaches.
-fn schedules() -> (String, String) {
-    let protocol = simulation(Flaw::None, Wrong::Large);
-    let (_, mut schedule) = record(&protocol, &protocol.setup(), 3);
-    schedule.faults.retain(|fault| matches!(fault, Fault::Message(..)));
-    assert!(!schedule.faults.is_empty(), "seed 3 has a fault of a message");
+/// A schedule with faults of messages, the same without any of them within reach, and with one.
+struct Schedules {
+    reached: String,
+    unreached: String,
+    reached_in_part: String,
+}
+
+fn schedules() -> Schedules {
+    let protocol = simulation(Flaw::None, Wrong::Large).profile(Profile::Lossy);
+    let mut schedule = schedule_with_message_faults(&protocol);
+    schedule.faults.truncate(2);
     let reached = schedule.write(&protocol);
-    for fault in &mut schedule.faults {
-        if let Fault::Message(at, _) = fault {
-            at.nth += 1_000_000;
+    move_out_of_reach(&mut schedule.faults[1]);
+    let reached_in_part = schedule.write(&protocol);
+    move_out_of_reach(&mut schedule.faults[0]);
+    Schedules { reached, unreached: schedule.write(&protocol), reached_in_part }
+}
+
+/// The schedule of the first seed with two faults of messages, and no others.
+fn schedule_with_message_faults(protocol: &FlawedSimulation) -> Schedule<Json<u64>> {
+    for seed in 0..100 {
+        let (_, mut schedule) = record(protocol, &protocol.setup(), seed);
+        schedule.faults.retain(|fault| matches!(fault, Fault::Message(..)));
+        if schedule.faults.len() >= 2 {
+            return schedule;
         }
     }
-    (reached, schedule.write(&protocol))
+    panic!("no seed of this profile has two faults of messages");
+}
+
+fn move_out_of_reach(fault: &mut Fault) {
+    if let Fault::Message(at, _) = fault {
+        at.nth += 1_000_000;
+    }
 }
 
 #[test]
 fn schedule_whose_faults_do_not_come_up_fails() {
-    let (reached, unreached) = schedules();
+    let Schedules { reached, unreached, reached_in_part } = schedules();
     let test = simulation(Flaw::None, Wrong::Large);
     test.replay(&reached);
     let message = panic_message(|| test.replay(&unreached));
-    assert!(message.contains("of the faults of the schedule"), "{message}");
-    assert!(message.contains("1000001st") || message.contains("100000"), "names them: {message}");
+    assert!(message.contains("did not reach 2 entries of the schedule:\n  "), "{message}");
+    // A kept schedule has to come up completely.
+    let message = panic_message(|| test.replay(&reached_in_part));
+    assert!(message.contains("did not reach one entry of the schedule:\n  "), "{message}");
+}
+
+/// The message tells what the run of its own trace showed.
+#[test]
+fn report_shows_what_its_own_run_showed() {
+    let test = simulation(Flaw::AnswersAtRandom, Wrong::Large);
+    let (_, mut schedule) = record(&test, &test.setup(), 3);
+    schedule.expectation = Expectation::NoViolation(None);
+    schedule.faults.clear();
+    schedule.requests.truncate(1);
+    let text = schedule.write(&test);
+    let mut shown = [0, 0];
+    for _ in 0..40 {
+        // With one request, half of the runs violate nothing.
+        let Err(cause) = catch_unwind(AssertUnwindSafe(|| test.replay(&text))) else { continue };
+        let message = cause.downcast_ref::<String>().expect("a message");
+        let has_violation = message.contains("VIOLATED  ");
+        assert_eq!(has_violation, !message.contains("and now no property"), "{message}");
+        shown[usize::from(has_violation)] += 1;
+    }
+    assert!(shown[0] > 0 && shown[1] > 0, "{shown:?}");
 }
 
 #[test]
@@ -217,14 +262,50 @@ fn run_with_too_many_events_is_a_finding() {
     let (seed, violation) = report.failures.first().expect("the run is a finding");
     assert_eq!((*seed, violation.property), (0, "RunEndsWithinLimits"));
     assert!(violation.liveness);
+    assert_eq!(report.tally.events, 5_001, "the first event too many");
 }
 
 #[test]
 fn stopped_hunt_ends_in_the_middle_of_a_run() {
-    let test = simulation(Flaw::WakesForEver, Wrong::Large);
-    let progress = Progress::default();
-    let stop = std::sync::Arc::clone(&progress.stop);
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    let report = hunt(&test, &HuntOptions::new(test.setup(), 0..=0), &progress);
+    let limits = RunLimits::default().events_max(u64::MAX);
+    let test = simulation(Flaw::WakesForEver, Wrong::Large).limits(limits);
+    let options = HuntOptions {
+        wall_max: Some(Duration::from_millis(200)),
+        ..HuntOptions::new(test.setup(), 0..=0)
+    };
+    let report = hunt(&test, &options, &Progress::default());
     assert_eq!((report.seeds, report.failures.len()), (0, 0));
+}
+
+#[test]
+fn shrink_ends_with_its_time() {
+    let test = simulation(Flaw::None, Wrong::Any);
+    let (_, schedule) = record(&test, &test.setup(), 3);
+    let control =
+        ShrinkControl { time_max: Some(Duration::ZERO), ..ShrinkControl::new(ShrinkScope::any()) };
+    let shrunk = shrink(&test, &schedule, control).expect("a violation");
+    assert!(!shrunk.one_minimal);
+}
+
+/// The answer of the seed comes later than that of the smallest schedule: another reason of the
+/// same property, which may be another bug.
+#[test]
+fn shrink_says_when_the_cause_is_another_one() {
+    let test = simulation(Flaw::None, Wrong::Any).nodes(2);
+    let (_, schedule) = record(&test, &test.setup(), late_seed(&test));
+    let control = ShrinkControl::new(ShrinkScope::any());
+    let shrunk = shrink(&test, &schedule, control).expect("a violation");
+    assert!(shrunk.violation.reason.ends_with("at once"), "{}", shrunk.violation);
+    assert!(!shrunk.same_cause && shrunk.summary().contains("perhaps for another cause"));
+    assert!(shrunk.schedule.note.iter().any(|line| line.contains("perhaps for another cause")));
+    assert_eq!(shrunk.schedule.plan.nodes, 1, "asked for, a cluster may become smaller");
+}
+
+/// A seed whose first answer comes late.
+fn late_seed(test: &FlawedSimulation) -> u64 {
+    let is_late = |seed: &u64| {
+        let (outcome, _) = record(test, &test.setup(), *seed);
+        outcome.violation.is_some_and(|violation| violation.reason.ends_with("later"))
+    };
+    (0..1_000).find(is_late).expect("some first request is sent late")
 }

@@ -16,13 +16,16 @@ pub const VALUE_BYTES_MAX: usize = 64 << 20;
 const CONFIG: Configuration<LittleEndian, Varint, Limit<VALUE_BYTES_MAX>> =
     bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
 
-/// Why bytes do not decode.
+/// Why bytes do not decode, or a value does not encode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
     /// The bytes do not decode as the requested type.
     #[error("not decodable: {0}")]
     Malformed(String),
+    /// The value cannot be encoded.
+    #[error("not encodable: {0}")]
+    Unencodable(String),
     /// The value ends before the bytes do.
     #[error("{0} bytes left over")]
     Trailing(usize),
@@ -35,6 +38,19 @@ pub enum CodecError {
 #[inline]
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) {
     value.serialize(&mut Encoder(into)).expect("Serialize of a value of this crate does not fail");
+}
+
+/// Appends the encoding of `value` to `into`, for values of types that this crate does not know.
+///
+/// # Errors
+/// [`CodecError::Unencodable`] if the value's own `Serialize` fails, or needs a format that
+/// describes itself. Then a part of the encoding may have been appended.
+pub fn try_encode_into<T: Serialize + ?Sized>(
+    value: &T,
+    into: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    let encoded = value.serialize(&mut Encoder(into));
+    encoded.map_err(|error| CodecError::Unencodable(error.to_string()))
 }
 
 /// The encoding of `value`.

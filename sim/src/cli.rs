@@ -148,7 +148,8 @@ fn parser<P: Protocol>(protocol: &P) -> clap::Command {
     parser
 }
 
-/// The column of the ranges in the list of faults.
+/// The width of the meanings in the list of faults.
+// Most of them fit, and a line with its range fits a wide terminal.
 const MEANING_WIDTH: usize = 56;
 
 fn profiles() {

@@ -8,9 +8,10 @@ use std::fmt;
 
 use stormglass_node::{Micros, Node};
 
+use crate::chooser::Chooser;
 use crate::profile::Setup;
 use crate::property::{Checker, Observation, Violation};
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, WorldOf};
 use crate::replay::{replay_world, seed_world};
 use crate::schedule::Schedule;
 use crate::trace::{Filter, Trace};
@@ -67,12 +68,19 @@ impl fmt::Display for Nondeterminism {
 
 /// Runs a seed twice. `None` if the runs are equal.
 pub fn compare_seed<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> Option<Nondeterminism> {
-    let run = || {
-        let mut world = seed_world(protocol, setup, seed, ());
-        world.hash_contents();
-        world.run()
-    };
-    are_different(&run(), &run()).then(|| explain_seed(protocol, setup, seed))
+    run_seed_twice(protocol, setup, seed).1
+}
+
+/// Runs a seed twice: the outcome of the first run, and the difference if there is one.
+pub(crate) fn run_seed_twice<P: Protocol>(
+    protocol: &P,
+    setup: &Setup,
+    seed: u64,
+) -> (RunOutcome, Option<Nondeterminism>) {
+    let first = run_with_contents::<P, _>(seed_world(protocol, setup, seed, ()));
+    let second = run_with_contents::<P, _>(seed_world(protocol, setup, seed, ()));
+    let differ = are_different(&first, &second);
+    (first, differ.then(|| explain_seed(protocol, setup, seed)))
 }
 
 /// Runs a schedule twice. `None` if the runs are equal.
@@ -81,18 +89,22 @@ pub fn compare_schedule<P: Protocol>(
     schedule: &Schedule<P::Request>,
     origin: &str,
 ) -> Option<Nondeterminism> {
-    let run = || {
-        let mut world = replay_world(protocol, schedule, ());
-        world.hash_contents();
-        world.run()
-    };
-    are_different(&run(), &run()).then(|| {
+    let first = run_with_contents::<P, _>(replay_world(protocol, schedule, ()));
+    let second = run_with_contents::<P, _>(replay_world(protocol, schedule, ()));
+    are_different(&first, &second).then(|| {
         explain(origin.to_string(), || {
             let mut world = replay_world(protocol, schedule, FactLog::default());
             world.run();
             world.checker().0.clone()
         })
     })
+}
+
+fn run_with_contents<P: Protocol, C: Chooser>(
+    mut world: WorldOf<P, ((), P::Checker), C>,
+) -> RunOutcome {
+    world.hash_contents();
+    world.run()
 }
 
 /// Whether two runs of one seed differ.
@@ -113,15 +125,23 @@ pub(crate) fn explain_seed<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) 
 
 fn explain(origin: String, mut run: impl FnMut() -> FactLog) -> Nondeterminism {
     // Not with the runs that differed, as these were not recorded.
-    let first = (0..PAIRS_MAX).find_map(|_| first_difference(&run(), &run()));
-    Nondeterminism { origin, first }
+    for _ in 0..PAIRS_MAX {
+        let one = run();
+        let other = run();
+        let first = first_difference(&one, &other);
+        if first.is_some() {
+            return Nondeterminism { origin, first };
+        }
+    }
+    Nondeterminism { origin, first: None }
 }
 
 fn first_difference(one: &FactLog, other: &FactLog) -> Option<Difference> {
     let same = one.facts.iter().zip(&other.facts).take_while(|(one, other)| one == other).count();
-    let (one, other) = (one.facts.get(same), other.facts.get(same));
-    let at = [one, other].into_iter().flatten().map(|fact| fact.at).min()?;
-    let by_line = one.map(|fact| &fact.line) != other.map(|fact| &fact.line);
+    let one = one.facts.get(same);
+    let other = other.facts.get(same);
+    let at = one.into_iter().chain(other).map(|fact| fact.at).min()?;
+    let by_line = one.map(RecordedFact::line_and_time) != other.map(RecordedFact::line_and_time);
     let one = one.map(|fact| fact.show(by_line));
     let other = other.map(|fact| fact.show(by_line));
     Some(Difference { at, same, one, other })
@@ -143,9 +163,14 @@ struct RecordedFact {
 }
 
 impl RecordedFact {
+    fn line_and_time(&self) -> (Micros, &str) {
+        (self.at, &self.line)
+    }
+
     /// Its line, or all of it if the line does not tell two facts apart.
     fn show(&self, by_line: bool) -> String {
-        if by_line { self.line.clone() } else { self.contents.clone() }
+        let text = if by_line { &self.line } else { &self.contents };
+        format!("{} ms  {text}", self.at)
     }
 }
 

@@ -2,6 +2,9 @@
 //! that is written. Of a message only the kind: its contents show in the next record or message,
 //! and [`ContentHash`] has them for runs that are compared.
 
+use std::fmt::Debug;
+
+use serde::Serialize;
 use stormglass_node::{
     About, DiskError, DiskOp, Effect, Input, Label, Micros, Node, NodeId, RequestId, Subject, codec,
 };
@@ -41,24 +44,25 @@ impl ContentHash {
         buffer.clear();
         match fact {
             Fact::Input(Input::Message { message, .. })
-            | Fact::Effect(Effect::Send { message, .. }, _) => codec::encode_into(message, buffer),
-            Fact::Input(Input::Request { request, .. }) => codec::encode_into(request, buffer),
-            Fact::Client(ClientFact::Asked { request, .. }) => codec::encode_into(request, buffer),
-            Fact::Effect(Effect::Reply { response, .. }, _) => codec::encode_into(response, buffer),
+            | Fact::Effect(Effect::Send { message, .. }, _) => append_contents(message, buffer),
+            Fact::Input(Input::Request { request, .. }) => append_contents(request, buffer),
+            Fact::Client(ClientFact::Asked { request, .. }) => append_contents(*request, buffer),
+            Fact::Effect(Effect::Reply { response, .. }, _) => append_contents(response, buffer),
             Fact::Client(ClientFact::Answered { response, .. }) => {
-                codec::encode_into(response, buffer);
+                append_contents(*response, buffer);
             }
-            Fact::Effect(Effect::Report(event), _) => codec::encode_into(event, buffer),
-            // The bytes of an append are part of the fingerprint.
-            Fact::Effect(Effect::Disk(_) | Effect::Halt(_), _)
-            | Fact::Input(Input::DiskDone { .. } | Input::Wake)
+            Fact::Effect(Effect::Report(event), _) => append_contents(event, buffer),
+            // The bytes of an append are part of the fingerprint, the names of files are not.
+            Fact::Effect(Effect::Disk(op), _) => buffer.extend(format!("{op:?}").bytes()),
+            Fact::Effect(Effect::Halt(reason), _) => buffer.extend(reason.to_string().bytes()),
+            Fact::Input(Input::DiskDone { .. } | Input::Wake)
             | Fact::Fault(_)
             | Fact::Lost { .. }
             | Fact::Run(_) => return,
             Fact::Process(fact) => match fact {
                 ProcessFact::Refused(error) => buffer.extend(error.to_string().bytes()),
-                ProcessFact::Halted(reason) => buffer.extend(reason.to_string().bytes()),
                 ProcessFact::Boot
+                | ProcessFact::Halted(_)
                 | ProcessFact::Killed(_)
                 | ProcessFact::PowerCut(_)
                 | ProcessFact::Damaged(_) => return,
@@ -69,6 +73,13 @@ impl ContentHash {
 
     pub(crate) fn value(&self) -> u64 {
         self.fingerprint.value()
+    }
+}
+
+/// The encoding of a value; its `Debug` text, if its type cannot be encoded.
+fn append_contents<T: Serialize + Debug>(value: &T, buffer: &mut Vec<u8>) {
+    if codec::try_encode_into(value, buffer).is_err() {
+        buffer.extend(format!("{value:?}").bytes());
     }
 }
 

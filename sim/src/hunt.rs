@@ -8,8 +8,8 @@
 //! watches the workers: it ends the hunt when its time is over, and names the seed of a run that
 //! does not end (module `watchdog`).
 
-mod in_progress;
-mod watchdog;
+pub(crate) mod in_progress;
+pub(crate) mod watchdog;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -26,16 +26,15 @@ use crate::property::{Checker, JudgedUntil, Sometimes, Violation};
 use crate::protocol::{Protocol, WorldOf, draw_run, world};
 use crate::tally::Tally;
 use crate::workload::Workload;
-use crate::world::{RunOutcome, panics};
-use in_progress::SeedInProgress;
-use watchdog::Watchdog;
+use crate::world::{PANICS, RunOutcome, panics};
+use watchdog::{Watch, Watchdog};
 
 /// Seeds in a block.
 // Large enough that threads rarely meet at the lock, small enough that little is run beyond the
 // first failure.
 const BLOCK: u64 = 64;
 
-/// Of so many seeds one is run twice, the first of the hunt among them.
+/// One seed in this many is run twice, the first of the hunt among them.
 // With 1 in 32, and the contents of messages hashed in both runs, a hunt takes 4 % longer.
 const RUN_TWICE_EACH: u64 = 32;
 
@@ -54,7 +53,7 @@ pub struct HuntReport {
     pub judged_in_part: u64,
     /// The lowest of these.
     pub first_judged_in_part: Option<(u64, JudgedUntil)>,
-    /// How many seeds were run twice and compared.
+    /// How many seeds were run twice and compared to the end.
     pub compared: u64,
     /// The lowest of them whose runs differed. Then the other results mean little.
     pub nondeterminism: Option<Nondeterminism>,
@@ -81,11 +80,12 @@ pub struct HuntOptions {
     pub jobs: usize,
     /// Whether to continue after a failure.
     pub keep_going: bool,
-    /// What a run may cost.
+    /// What a run may cost in wall time and memory. The limit of events is that of the protocol,
+    /// with which a replay of the seed ends as the hunt did.
     pub limits: RunLimits,
     /// After this wall time the hunt ends, with the seeds run until then.
     pub wall_max: Option<Duration>,
-    /// The command that runs a seed again, with `SEED` for its number: for messages about seeds
+    /// The command that runs a seed again, with `{seed}` for its number: for messages about runs
     /// that do not end.
     pub seed_command: String,
 }
@@ -104,7 +104,7 @@ impl HuntOptions {
             keep_going: false,
             limits: RunLimits::default(),
             wall_max: None,
-            seed_command: "STORMGLASS_SEED=SEED cargo test".to_string(),
+            seed_command: "STORMGLASS_SEED={seed} cargo test".to_string(),
         }
     }
 
@@ -153,8 +153,8 @@ struct Hunt<'a, P> {
     options: &'a HuntOptions,
     progress: &'a Progress,
     next_block: AtomicU64,
-    /// Blocks after this one are skipped: a seed of it has failed.
-    last_useful_block: AtomicU64,
+    /// The first block with a seed that failed or whose runs differ: later ones are skipped.
+    first_failed_block: AtomicU64,
     shared: Mutex<Shared>,
 }
 
@@ -169,26 +169,25 @@ pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progres
         options,
         progress,
         next_block: AtomicU64::new(0),
-        last_useful_block: AtomicU64::new(u64::MAX),
+        first_failed_block: AtomicU64::new(u64::MAX),
         shared: Mutex::default(),
     };
     let jobs = options.jobs.max(1);
     std::thread::scope(|scope| {
-        let mut watchdog = Watchdog::new(jobs);
-        for watched in watchdog.workers() {
+        let mut watchdog = Watchdog::new(jobs, &options.seed_command);
+        for mut handle in watchdog.take_handles() {
             let hunt = &hunt;
             scope.spawn(move || {
-                let mut in_progress = SeedInProgress::new(&options.seed_command);
                 while let Some(block) = hunt.take_block() {
-                    hunt.run_block(block, |seed| {
-                        watched.begin(seed);
-                        in_progress.begin(seed);
-                    });
+                    hunt.run_block(block, |seed| handle.begin(seed));
                 }
-                watched.end();
             });
         }
-        watchdog.watch(options, progress);
+        watchdog.watch(&Watch::new(options.limits, &options.seed_command).hunt(
+            options.wall_max,
+            &progress.stop,
+            &|| hunt.failures_so_far(),
+        ));
     });
     let Shared { block_fingerprints, mut report, lowest_nondeterministic } =
         hunt.shared.into_inner().expect("no worker has panicked");
@@ -207,13 +206,22 @@ pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progres
 }
 
 impl<P: Protocol> Hunt<'_, P> {
+    /// The failures of all finished blocks.
+    fn failures_so_far(&self) -> Vec<(u64, Violation)> {
+        // Without waiting: a worker that does not end may hold the lock.
+        match self.shared.try_lock() {
+            Ok(shared) => shared.report.failures.clone(),
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// The next block, unless the hunt is over.
     fn take_block(&self) -> Option<u64> {
         let block = self.next_block.fetch_add(1, Ordering::Relaxed);
         // Blocks below a failure are still run: the lowest failing seed must not depend on the
         // number of threads.
         let is_useful = block <= self.options.last_block()
-            && block <= self.last_useful_block.load(Ordering::Relaxed);
+            && block <= self.first_failed_block.load(Ordering::Relaxed);
         (is_useful && !self.progress.stop.load(Ordering::Relaxed)).then_some(block)
     }
 
@@ -237,7 +245,8 @@ impl<P: Protocol> Hunt<'_, P> {
             fingerprint.fold(outcome.fingerprint);
             report.seeds += 1;
             report.tally.merge(&outcome.tally);
-            if let Some(world) = world {
+            // After a panic, nothing of the world is asked any more.
+            if let Some(world) = world.filter(|_| !is_panic(&outcome)) {
                 world.checker().sometimes(&mut report.sometimes);
                 world.workload().sometimes(&mut report.sometimes);
             }
@@ -247,22 +256,23 @@ impl<P: Protocol> Hunt<'_, P> {
             if outcome.violation.is_some() {
                 reused_world = None; // A panic may have left it inconsistent.
             }
+            note_verdict(seed, &outcome, &mut report);
             if twice && outcome.contents.is_some() {
-                report.compared += 1;
-                let again = self.prepare(&mut reused_world, seed, twice).run();
+                let again = panics::catch(|| self.prepare(&mut reused_world, seed, twice).run());
+                let again = again.unwrap_or_else(|panic| RunOutcome::not_begun(&panic));
                 if again.interrupted {
                     break;
                 }
+                report.compared += 1;
                 if are_different(&outcome, &again) {
                     lowest_nondeterministic.get_or_insert(seed);
                 }
             }
-            note_verdict(seed, outcome, &mut report);
             let failed = !report.failures.is_empty() || lowest_nondeterministic.is_some();
             if failed && !self.options.keep_going {
                 // Relaxed everywhere: a stale value costs a block that was not needed, and no
                 // result.
-                self.last_useful_block.fetch_min(block, Ordering::Relaxed);
+                self.first_failed_block.fetch_min(block, Ordering::Relaxed);
                 break;
             }
         }
@@ -285,7 +295,7 @@ impl<P: Protocol> Hunt<'_, P> {
         let world = match reused {
             None => {
                 let world = world(self.protocol, drawn, |chooser| chooser, ());
-                let world = reused.insert(world.with_limits(self.options.limits));
+                let world = reused.insert(world);
                 world.stop_when(&self.progress.stop);
                 world
             }
@@ -305,12 +315,16 @@ impl<P: Protocol> Hunt<'_, P> {
     }
 }
 
-fn note_verdict(seed: u64, outcome: RunOutcome, report: &mut HuntReport) {
-    match (outcome.violation, outcome.judged_until) {
-        (Some(violation), _) => report.failures.push((seed, violation)),
+fn is_panic(outcome: &RunOutcome) -> bool {
+    outcome.violation.as_ref().is_some_and(|violation| PANICS.contains(&violation.property))
+}
+
+fn note_verdict(seed: u64, outcome: &RunOutcome, report: &mut HuntReport) {
+    match (&outcome.violation, &outcome.judged_until) {
+        (Some(violation), _) => report.failures.push((seed, violation.clone())),
         (None, Some(until)) => {
             report.judged_in_part += 1;
-            report.first_judged_in_part.get_or_insert((seed, until));
+            report.first_judged_in_part.get_or_insert((seed, until.clone()));
         }
         (None, None) => {}
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 /// is as useless as one that crashes.
 ///
 /// The number of events is the same on every machine, so a run that exceeds it violates
-/// `RunEndsWithinLimits` and is shrunk and replayed like any other. Time and memory depend on the
-/// machine: [`hunt`](crate::hunt::hunt) watches them from another thread, names the seed, and ends
-/// the process, since nothing else ends an endless loop within a step.
+/// `RunEndsWithinLimits` and can be replayed. Time and memory depend on the machine:
+/// [`hunt`](crate::hunt::hunt) watches them from another thread, names the seeds that are running,
+/// and ends the process, since nothing else ends an endless loop within a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunLimits {
@@ -34,21 +34,36 @@ impl Default for RunLimits {
 }
 
 impl RunLimits {
-    /// These limits with another number of events, 1 or more.
+    /// These limits with another number of events.
+    ///
+    /// # Panics
+    /// If it is 0: every run would be a finding.
     #[must_use]
+    #[track_caller]
     pub fn events_max(self, events_max: u64) -> Self {
-        RunLimits { events_max: events_max.max(1), ..self }
+        assert!(events_max > 0, "a run needs at least one event");
+        RunLimits { events_max, ..self }
     }
 
     /// These limits with another wall time.
+    ///
+    /// # Panics
+    /// If it is 0: every run would be a finding.
     #[must_use]
+    #[track_caller]
     pub fn wall_max(self, wall_max: Duration) -> Self {
+        assert!(!wall_max.is_zero(), "a run needs some wall time");
         RunLimits { wall_max, ..self }
     }
 
     /// These limits with another size of the process, in MiB.
+    ///
+    /// # Panics
+    /// If it is 0: every run would be a finding.
     #[must_use]
+    #[track_caller]
     pub fn memory_max_mib(self, memory_max_mib: u64) -> Self {
+        assert!(memory_max_mib > 0, "a process needs some memory");
         RunLimits { memory_max_mib, ..self }
     }
 }

@@ -325,6 +325,37 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
     (plan, rates)
 }
 
+/// The faults among which profiles choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultClass {
+    Network,
+    Crashes,
+    Disk,
+    Clocks,
+    /// The opt-in faults, each of one profile.
+    FlippedBits,
+    Damage,
+    LyingDisk,
+}
+
+impl Profile {
+    /// The faults that a run of this profile may have.
+    pub(crate) fn fault_classes(self) -> &'static [FaultClass] {
+        use FaultClass::{Clocks, Crashes, Damage, Disk, FlippedBits, LyingDisk, Network};
+        match self {
+            Profile::Swarm | Profile::Everything => &[Network, Crashes, Disk, Clocks],
+            Profile::Calm => &[],
+            Profile::Lossy => &[Network],
+            Profile::Crashy => &[Crashes],
+            Profile::FaultyDisk => &[Crashes, Disk],
+            Profile::Skewed => &[Clocks],
+            Profile::Garbled => &[Network, FlippedBits],
+            Profile::BitRot => &[Crashes, Damage],
+            Profile::LyingDisk => &[Crashes, LyingDisk],
+        }
+    }
+}
+
 /// The enabled kinds of faults.
 struct FaultKinds {
     network: bool,
@@ -335,18 +366,24 @@ struct FaultKinds {
 
 impl FaultKinds {
     fn of(profile: Profile, rng: &mut Rng) -> FaultKinds {
-        let (network, crashes, disk, clocks) = match profile {
-            Profile::Swarm => {
-                (rng.chance(2, 3), rng.chance(2, 3), rng.chance(1, 3), rng.chance(1, 3))
-            }
-            Profile::Calm => (false, false, false, false),
-            Profile::Lossy | Profile::Garbled => (true, false, false, false),
-            Profile::Crashy | Profile::BitRot | Profile::LyingDisk => (false, true, false, false),
-            Profile::FaultyDisk => (false, rng.chance(1, 2), true, false),
-            Profile::Skewed => (false, false, false, true),
-            Profile::Everything => (true, true, true, true),
+        let classes = profile.fault_classes();
+        let mut kinds = FaultKinds {
+            network: classes.contains(&FaultClass::Network),
+            crashes: classes.contains(&FaultClass::Crashes),
+            disk: classes.contains(&FaultClass::Disk),
+            clocks: classes.contains(&FaultClass::Clocks),
         };
-        FaultKinds { network, crashes, disk, clocks }
+        // The order of these draws is part of the meaning of a seed.
+        if profile == Profile::Swarm {
+            kinds.network = rng.chance(2, 3);
+            kinds.crashes = rng.chance(2, 3);
+            kinds.disk = rng.chance(1, 3);
+            kinds.clocks = rng.chance(1, 3);
+        }
+        if profile == Profile::FaultyDisk {
+            kinds.crashes = rng.chance(1, 2);
+        }
+        kinds
     }
 }
 

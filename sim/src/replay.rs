@@ -95,8 +95,8 @@ impl<'a, P: Protocol> Replayer<'a, P> {
         };
         let outcome = world.run();
         let reached = world.chooser().reached().collect();
-        // After a panic of a node the memory is not reused.
-        // A violation may be a panic in the middle of a step.
+        // The memory is reused only without a violation, which may be a panic in the middle of a
+        // step.
         if outcome.violation.is_none() {
             self.world = Some(world);
         }

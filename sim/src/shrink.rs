@@ -106,7 +106,7 @@ pub struct ShrinkControl<'a> {
     pub time_max: Option<Duration>,
     /// Which schedules it may try.
     pub scope: ShrinkScope,
-    /// Called for every candidate that is adopted, with the number of runs so far and its size.
+    /// Called before every run, with the number of runs and the size of the best schedule so far.
     pub progress: Box<dyn FnMut(u64, ScheduleSize) + 'a>,
 }
 
@@ -175,7 +175,7 @@ pub fn shrink<P: Protocol>(
     best.note = vec![end_with_full_stop(&violation.reason)];
     if !same_cause {
         let reason = end_with_full_stop(&original.reason);
-        best.note.push(format!("Before shrinking, the violation was another one: {reason}"));
+        best.note.push(format!("Before shrinking, perhaps for another cause: {reason}"));
     }
     Some(ShrinkReport {
         schedule: best,

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `STORMGLASS_SEED=17` | this seed only |
 //! | `STORMGLASS_SEEDS=100000` | this many seeds instead of the test's number |
-//! | `STORMGLASS_SECONDS=60` | no further seed after this wall time |
+//! | `STORMGLASS_SECONDS=60` | the seeds that are finished in this wall time |
 //! | `STORMGLASS_REPLAY=FILE` | this schedule instead of any seed |
 //! | `STORMGLASS_SAVE=DIR` | write the schedule of a failure there |
 //!
@@ -73,7 +73,7 @@ impl<N: Node> Simulation<N> {
             // what was lost or is slow.
             retry_after: Micros::from_millis(20),
             checker: (),
-            // A tenth of a second for most protocols. Rare bugs need more: `STORMGLASS_SEEDS`.
+            // Some tenths of a second for most protocols. Rare bugs need more: `STORMGLASS_SEEDS`.
             seeds: 1_000,
             limits: RunLimits::default(),
         }
@@ -193,7 +193,8 @@ where
     /// Runs a schedule.
     ///
     /// # Panics
-    /// If it cannot be read, or the run does not end as the schedule expects.
+    /// If it cannot be read, the run does not end as the schedule expects, or an entry of the
+    /// schedule is not reached.
     #[track_caller]
     pub fn replay(&self, text: &str) {
         replay(self, text);

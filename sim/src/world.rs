@@ -81,13 +81,15 @@ pub struct World<N: Node, W, K, C> {
     outbox: Option<Box<Outbox<N>>>,
     client_actions: ClientActions<N>,
     events_max: u64,
+    /// The number of events at which the run looks at `events_max` and `stop`.
+    next_look: u64,
     /// Set by another thread to end the run.
     stop: Arc<AtomicBool>,
 }
 
 /// How many events a run handles between two looks at its limits.
 // Some 50 microseconds: soon enough for a person who waits, too seldom to cost anything.
-const EVENTS_BETWEEN_CHECKS: u64 = 256;
+const EVENTS_BETWEEN_LOOKS: u64 = 256;
 
 /// A panic of the workload or of the simulator. The run says nothing about the node.
 pub const HARNESS_NEVER_PANICS: &str = "HarnessNeverPanics";
@@ -101,6 +103,10 @@ pub(crate) const NODE_KEEPS_ITS_CONTRACT: &str = "NodeKeepsItsContract";
 pub(crate) const WAKE_MOVES_THE_DEADLINE: &str = "WakeMovesTheDeadline";
 /// A run handles no more events than its [`RunLimits`] allow.
 pub(crate) const RUN_ENDS_WITHIN_LIMITS: &str = "RunEndsWithinLimits";
+
+/// The properties that a panic violates.
+pub(crate) const PANICS: [&str; 4] =
+    [NODE_NEVER_PANICS, NODE_KEEPS_ITS_CONTRACT, PROPERTY_NEVER_PANICS, HARNESS_NEVER_PANICS];
 
 /// The properties that the world itself checks, for every protocol.
 pub(crate) const WORLD_PROPERTIES: &[&str] = &[
@@ -165,6 +171,7 @@ where
             outbox: None,
             client_actions: ClientActions::default(),
             events_max: RunLimits::default().events_max,
+            next_look: 0,
             stop: Arc::default(),
         };
         world.begin();
@@ -207,6 +214,7 @@ where
             outbox,
             client_actions,
             events_max: _,
+            next_look: _,
             stop: _,
         } = self;
         *old_config = config;
@@ -218,6 +226,7 @@ where
     }
 
     fn begin(&mut self) {
+        self.next_look = 0;
         let plan = self.run.plan();
         self.network.reset(usize::from(plan.nodes), plan.clients as usize);
         self.hosts.truncate(usize::from(plan.nodes));
@@ -231,10 +240,15 @@ where
     /// Runs to the end or to the first violation. A panic is a violation, of `NodeNeverPanics` for
     /// example, and prints nothing.
     pub fn run(&mut self) -> RunOutcome {
-        if let Err(panic) = panics::catch(|| self.run_events()) {
+        let judged_until = panics::catch(|| {
+            self.run_events();
+            self.run.monitor.checker().judged_until()
+        });
+        let judged_until = judged_until.unwrap_or_else(|panic| {
             self.run.monitor.on_panic(&panic);
-        }
-        self.run.monitor.outcome::<N>(self.run.timeline.now())
+            None
+        });
+        self.run.monitor.outcome(self.run.timeline.now(), judged_until)
     }
 
     /// The checker, after the run.
@@ -287,7 +301,7 @@ where
                 Next::Event(event) => {
                     let events = &mut self.run.monitor.tally().events;
                     *events += 1;
-                    if events.is_multiple_of(EVENTS_BETWEEN_CHECKS) && self.is_over() {
+                    if *events > self.next_look && self.is_over() {
                         return;
                     }
                     self.handle_event(event);
@@ -324,10 +338,11 @@ where
             return true;
         }
         let events = monitor.tally().events;
-        if events < self.events_max {
+        if events <= self.events_max {
+            self.next_look = self.events_max.min(events + EVENTS_BETWEEN_LOOKS);
             return false;
         }
-        let reason = format!("the run goes on after {events} events");
+        let reason = format!("the run goes on after {} events", self.events_max);
         monitor.violate(Violation::liveness(RUN_ENDS_WITHIN_LIMITS, reason));
         true
     }

@@ -27,6 +27,8 @@ pub(super) enum Flaw {
     ReadsClock,
     /// Gives a wrong answer to a random request.
     AnswersAtRandom,
+    /// The same, in one of sixteen seeds.
+    AnswersAtRandomInFewSeeds,
     NeverAnswers,
     /// Gives a wrong answer once a message has arrived twice, or when its clock is far ahead.
     TrustsClocks,
@@ -59,6 +61,7 @@ pub(super) struct Flawed {
     nodes: u16,
     pings: u64,
     echoes: u64,
+    entropy: u64,
     wake_at: Option<Time>,
     hoard: Vec<Vec<u64>>,
 }
@@ -82,6 +85,13 @@ impl Flawed {
                 return since.ok().map(|since| since.as_nanos() as u64 % 1_000);
             }
             Flaw::AnswersAtRandom => return Some(rand::random_range(0..2) * 1_000_000),
+            Flaw::AnswersAtRandomInFewSeeds => {
+                return Some(if self.entropy % 16 == 5 {
+                    rand::random_range(0..2) * 1_000_000
+                } else {
+                    1
+                });
+            }
             Flaw::NeverAnswers => return None,
             Flaw::TrustsClocks => {
                 let is_duplicated = self.echoes > self.pings;
@@ -122,7 +132,17 @@ impl Node for Flawed {
         _out: &mut Outbox<Self>,
     ) -> Result<Self, BootError> {
         let (id, flaw, nodes) = (boot.id, *flaw, *nodes);
-        Ok(Flawed { id, flaw, nodes, pings: 0, echoes: 0, wake_at: None, hoard: Vec::new() })
+        let entropy = boot.entropy;
+        Ok(Flawed {
+            id,
+            flaw,
+            nodes,
+            pings: 0,
+            echoes: 0,
+            entropy,
+            wake_at: None,
+            hoard: Vec::new(),
+        })
     }
 
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
@@ -203,6 +223,11 @@ impl Property<Flawed> for AnswersAreRight {
                 false
             }
         };
-        if is_wrong { Err(format!("{} answers {response}", observation.node)) } else { Ok(()) }
+        if !is_wrong {
+            return Ok(());
+        }
+        // Two reasons that differ in more than numbers.
+        let when = if observation.at < Micros::from_millis(15) { "at once" } else { "later" };
+        Err(format!("{} answers {response} {when}", observation.node))
     }
 }

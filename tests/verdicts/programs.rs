@@ -3,40 +3,56 @@
 
 #![allow(clippy::disallowed_methods, reason = "processes take real time, and have an environment")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use stormglass_sim::cli;
 use stormglass_sim::limits::RunLimits;
+use stormglass_sim::profile::Profile;
+use stormglass_sim::protocol::Protocol;
+use stormglass_sim::replay::record;
+use tempfile::TempDir;
 
 use super::flawed::{Flaw, Wrong, simulation};
-use super::schedules;
+use super::{Schedules, schedules};
 
 /// What a child process does: a flaw, and the arguments of a command line or `check`.
 const CASE: &str = "STORMGLASS_VERDICTS_CASE";
 
-/// This binary again, for one case.
-fn command(flaw: Flaw, args: &str) -> Command {
+/// This binary again, for one case. Its temporary files are apart from those of other programs,
+/// since a hunt reports what killed processes have left there.
+fn command(flaw: Flaw, args: &str, temporary: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a running program has a path"));
     command.args(["--exact", "verdicts::programs::child", "--ignored", "--nocapture"]);
     command.env(CASE, format!("{flaw:?} {args}")).env("RUST_BACKTRACE", "0");
+    command.env("TMPDIR", temporary);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
+fn temporary_directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
 fn run(flaw: Flaw, args: &str) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command(flaw, args).output().expect("it runs");
+    let temporary = temporary_directory();
+    let child = command(flaw, args, temporary.path()).output();
+    let left = std::fs::read_dir(temporary.path()).expect("the directory").count();
+    assert_eq!(left, 0, "{args}: a process that ends by itself leaves no file");
+    let Output { status, stdout, stderr } = child.expect("it runs");
     let code = status.code().expect("it was not killed");
     (code, String::from_utf8_lossy(&stdout).into(), String::from_utf8_lossy(&stderr).into())
 }
 
-const FLAWS: [Flaw; 9] = [
+const FLAWS: [Flaw; 10] = [
     Flaw::None,
     Flaw::DrawsRandomNumber,
     Flaw::IteratesHashMap,
     Flaw::ReadsClock,
+    Flaw::AnswersAtRandomInFewSeeds,
     Flaw::NeverAnswers,
     Flaw::LoopsForEver,
     Flaw::AllocatesForEver,
@@ -51,8 +67,14 @@ fn child() {
     let Ok(case) = std::env::var(CASE) else { return };
     let (flaw, args) = case.split_once(' ').expect("a flaw and arguments");
     let flaw = *FLAWS.iter().find(|other| format!("{other:?}") == flaw).expect("a flaw");
-    let limits = RunLimits::default().wall_max(Duration::from_secs(1)).memory_max_mib(300);
-    let test = simulation(flaw, Wrong::Large).nodes(3).limits(limits);
+    // Without an end, if the process itself is what a test ends.
+    let events_max = if args.contains("--run-seconds 100") { u64::MAX } else { 5_000 };
+    let limits = RunLimits::default()
+        .events_max(events_max)
+        .wall_max(Duration::from_secs(1))
+        .memory_max_mib(300);
+    let test =
+        simulation(flaw, Wrong::Large).nodes(3).profile(Profile::Lossy).limits(limits).seeds(300);
     if args == "check" {
         test.check();
         return;
@@ -71,6 +93,10 @@ fn hunt_exits_with_12_when_runs_differ() {
         assert_eq!(code, 12, "{flaw:?}: {out}");
         assert!(out.contains("seed 0 is not deterministic: two runs of it differ at "), "{out}");
     }
+    // In a seed that is not run twice, a violation is: before it is shrunk.
+    let (code, out, _) = run(Flaw::AnswersAtRandomInFewSeeds, "hunt --seeds 300 --first-seed 1");
+    assert_eq!(code, 12, "{out}");
+    assert!(out.contains(" violates AnswersAreRight") && !out.contains("shrunk to"), "{out}");
     let (code, out, errors) = run(Flaw::ReadsClock, "shrink 0");
     assert_eq!(code, 12, "{out}");
     assert!(errors.contains("not shrunk"), "{errors}");
@@ -82,7 +108,7 @@ fn hunt_exits_with_12_when_runs_differ() {
 fn test_prints_how_many_seeds_it_ran() {
     let (code, out, _) = run(Flaw::None, "check");
     assert_eq!(code, 0, "{out}");
-    assert!(out.contains("Flawed: 1000 seeds, no violation"), "{out}");
+    assert!(out.contains("Flawed: 300 seeds, no violation"), "{out}");
 }
 
 #[test]
@@ -95,7 +121,8 @@ fn environment_selects_seeds_and_never_none() {
         ("STORMGLASS_SEED", "", 101, "STORMGLASS_SEED is ``, not a number"),
         ("STORMGLASS_REPLAY", "", 101, "cannot read"),
     ] {
-        let mut command = command(Flaw::None, "check");
+        let temporary = temporary_directory();
+        let mut command = command(Flaw::None, "check", temporary.path());
         command.env(name, value);
         if value.len() > 10 {
             command.env("STORMGLASS_SECONDS", "1");
@@ -119,64 +146,93 @@ fn last_seed_is_hunted_and_one_more_is_refused() {
 
 #[test]
 fn hunt_without_any_answer_is_no_success() {
-    let (code, _, errors) = run(Flaw::NeverAnswers, "hunt --seeds 10");
+    let (code, out, errors) = run(Flaw::NeverAnswers, "hunt --seeds 10");
     assert!(code == 1 && errors.contains("no request was ever answered"), "{errors}");
+    assert!(!out.contains("clean"), "{out}");
 }
 
-/// The test sets three nodes; so does its command line.
+/// The test sets three nodes and faults of the network; so does its command line.
 #[test]
 fn command_line_runs_what_the_test_runs() {
     let (_, out, _) = run(Flaw::None, "replay 5");
-    assert!(out.contains("nodes=3 "), "{out}");
+    assert!(out.contains("nodes=3 ") && !out.contains("crashes="), "{out}");
     assert!(!out.contains("--nodes"), "it is not a flag that somebody has to repeat: {out}");
-    let (_, out, _) = run(Flaw::None, "replay 5 --nodes 2");
-    assert!(out.contains("--nodes 2") && out.contains("nodes=2 "), "{out}");
+    let test = simulation(Flaw::None, Wrong::Large).nodes(3).profile(Profile::Lossy);
+    let (outcome, _) = record(&test, &test.setup(), 5);
+    assert!(out.contains(&format!("fingerprint {:016x}", outcome.fingerprint)), "{out}");
+    let (_, out, _) = run(Flaw::None, "replay 5 --nodes 2 --profile calm");
+    assert!(out.contains("--profile calm --nodes 2") && out.contains("nodes=2 "), "{out}");
 }
 
 #[test]
 fn schedule_is_replayed_only_with_its_faults() {
-    let (reached, unreached) = schedules();
-    let directory = tempfile::tempdir().expect("a directory");
+    let Schedules { reached, unreached, reached_in_part } = schedules();
+    let directory = temporary_directory();
     let path = directory.path().join("unreached.schedule");
     std::fs::write(&path, unreached).expect("it is written");
     let (code, out, _) = run(Flaw::None, &format!("replay {}", path.display()));
     assert!(code == 1 && out.contains("no fault of the schedule came up"), "{out}");
+    // One by one it is enough to name the others.
+    let path = directory.path().join("in-part.schedule");
+    std::fs::write(&path, reached_in_part).expect("it is written");
+    let (code, out, _) = run(Flaw::None, &format!("replay {}", path.display()));
+    assert!(code == 0 && out.matches("not reached: ").count() == 1, "{out}");
     // A directory holds kept schedules: each has to come up completely.
     std::fs::write(directory.path().join("reached.schedule"), reached).expect("it is written");
     let (code, out, _) = run(Flaw::None, &format!("replay {}", directory.path().display()));
     assert!(code == 1 && out.contains("not reached: "), "{out}");
-    assert_eq!((out.matches("ok  ").count(), out.matches("FAILED ").count()), (1, 1), "{out}");
+    assert_eq!((out.matches("ok  ").count(), out.matches("FAILED ").count()), (1, 2), "{out}");
 }
 
-/// A step that never returns: nothing but another thread can notice.
+/// A step that never returns: nothing but another thread can notice. Three of the four threads have
+/// no seed, and are not blamed.
 #[test]
 fn watchdog_names_the_seed_of_an_endless_loop() {
-    for args in ["check", "hunt --jobs 1"] {
-        let (code, _, errors) = run(Flaw::LoopsForEver, args);
-        assert_eq!(code, 11, "{errors}");
-        assert!(errors.contains("seed 0 has not ended after 1 s"), "{args}: {errors}");
-        assert!(errors.contains("run the seed again with\n"), "{args}: {errors}");
-    }
+    let (code, _, errors) = run(Flaw::LoopsForEver, "hunt --jobs 4 --seeds 10 --first-seed 41");
+    assert_eq!(code, 11, "{errors}");
+    assert!(errors.contains("a run has not ended after 1 s"), "{errors}");
+    assert!(
+        errors.contains("seed 41, running for ") && errors.contains(" replay 41\n"),
+        "{errors}"
+    );
+    assert_eq!(errors.matches("running for ").count(), 1, "{errors}");
+    let (code, _, errors) = run(Flaw::LoopsForEver, "check");
+    assert_eq!(code, 11, "{errors}");
+    let command = "  STORMGLASS_SEED=0 cargo test verdicts::programs::child\n";
+    assert!(errors.contains(command), "{errors}");
+    // To run the seed again takes no longer.
+    let (code, _, errors) = run(Flaw::LoopsForEver, "replay 41");
+    assert!(code == 11 && errors.contains("seed 41, running for "), "{errors}");
+}
+
+#[test]
+fn limit_of_wall_time_is_that_of_the_flag() {
+    let args = "hunt --jobs 1 --run-seconds 2";
+    let (code, _, errors) = run(Flaw::LoopsForEver, args);
+    assert!(code == 11 && errors.contains("a run has not ended after 2 s"), "{errors}");
 }
 
 #[test]
 fn watchdog_names_the_seed_that_uses_up_the_memory() {
-    let (code, _, errors) = run(Flaw::AllocatesForEver, "hunt --jobs 1");
+    let (code, _, errors) = run(Flaw::AllocatesForEver, "hunt --jobs 1 --memory 200");
     assert_eq!(code, 11, "{errors}");
-    assert!(errors.contains("error: seed 0 ") && errors.contains(" MiB of memory"), "{errors}");
+    assert!(errors.contains(" MiB of memory") && errors.contains("seed 0, running"), "{errors}");
 }
 
 #[test]
 fn endless_run_of_small_steps_is_a_finding() {
-    let (code, out, _) = run(Flaw::WakesForEver, "hunt --seeds 1 --run-events 5000 --no-shrink");
+    let (code, out, _) = run(Flaw::WakesForEver, "hunt --seeds 1 --no-shrink");
     assert_eq!(code, 11, "{out}");
     assert!(out.contains("seed 0 violates RunEndsWithinLimits"), "{out}");
+    let (code, _, errors) = run(Flaw::WakesForEver, "check");
+    assert_eq!(code, 101, "{errors}");
+    assert!(errors.contains("lines are omitted"), "the trace is short: {errors}");
 }
 
 /// Starts a hunt that never ends, and returns once it runs.
-fn endless(flaw: Flaw) -> Child {
-    let args = "hunt --jobs 1 --run-seconds 100 --run-events 1000000000000";
-    let child = command(flaw, args).spawn().expect("it starts");
+fn endless(flaw: Flaw, temporary: &Path) -> Child {
+    let args = "hunt --jobs 1 --first-seed 41 --run-seconds 100";
+    let child = command(flaw, args, temporary).spawn().expect("it starts");
     sleep(Duration::from_millis(500));
     child
 }
@@ -186,37 +242,41 @@ fn signal(child: &Child, name: &str) {
     assert!(status.expect("kill runs").success());
 }
 
-/// Out of memory, the system kills the process. The next one says which seed it was.
+/// Out of memory, the system kills the process. The next one says which seed it was, once.
 #[test]
 fn seed_of_a_killed_process_is_known() {
-    let mut child = endless(Flaw::LoopsForEver);
-    let killed = child.id();
+    let temporary = temporary_directory();
+    let mut child = endless(Flaw::LoopsForEver, temporary.path());
     signal(&child, "KILL");
     child.wait().expect("it has ended");
-    let (_, _, errors) = run(Flaw::None, "hunt --seeds 1");
-    // Another test's hunt may have been the next one: then the file is gone.
-    let file = std::env::temp_dir().join(format!("stormglass-seed-in-progress.{killed}.0"));
-    assert!(!file.exists(), "it is reported once");
-    let _shown = writeln!(std::io::stdout(), "{errors}");
+    let next = || command(Flaw::None, "hunt --seeds 1", temporary.path()).output();
+    let errors = String::from_utf8_lossy(&next().expect("it runs").stderr).into_owned();
+    assert!(errors.contains("while it ran seed 41; run the seed again with\n"), "{errors}");
+    assert!(errors.contains(" replay 41\n"), "{errors}");
+    let errors = String::from_utf8_lossy(&next().expect("it runs").stderr).into_owned();
+    assert!(!errors.contains("seed 41"), "{errors}");
 }
 
 #[test]
 fn first_interrupt_ends_a_run_in_its_middle_and_the_second_the_process() {
-    let mut child = endless(Flaw::WakesForEver);
+    let temporary = temporary_directory();
+    let mut child = endless(Flaw::WakesForEver, temporary.path());
     signal(&child, "INT");
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "after one run of many");
-    let mut child = endless(Flaw::LoopsForEver);
+    let mut child = endless(Flaw::LoopsForEver, temporary.path());
     signal(&child, "INT");
     sleep(Duration::from_millis(200));
     signal(&child, "INT");
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "in an endless step");
+    let left = std::fs::read_dir(temporary.path()).expect("the directory").count();
+    assert_eq!(left, 0, "neither was killed, so neither is reported as such");
 }
 
 #[test]
 fn seconds_end_a_run_in_its_middle() {
-    let args = "hunt --seconds 1 --run-events 1000000000000 --run-seconds 100";
-    let (_, _, errors) = run(Flaw::WakesForEver, args);
-    assert!(errors.contains("the time was over before the first seed was"), "{errors}");
+    let (code, out, errors) = run(Flaw::WakesForEver, "hunt --seconds 1 --run-seconds 100");
+    assert!(code == 1 && errors.contains("no seed was finished in the time"), "{errors}");
+    assert!(!out.contains("clean"), "{out}");
 }
 
 /// Thousands of runs panic while such a seed is hunted and shrunk.
@@ -242,8 +302,10 @@ fn failure_is_printed_first() {
 /// The seed is named while the shrink is still to come.
 #[test]
 fn failing_seed_is_named_before_it_is_shrunk() {
-    let mut child = command(Flaw::Panics, "hunt --seeds 100 --save /nonexistent");
-    let mut child = child.spawn().expect("it starts");
+    let temporary = temporary_directory();
+    let mut command =
+        command(Flaw::Panics, "hunt --seeds 100 --save /nonexistent", temporary.path());
+    let mut child = command.spawn().expect("it starts");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let lines: Vec<String> = lines.map_while(Result::ok).collect();
     child.wait().expect("it ends");

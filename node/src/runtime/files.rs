@@ -32,7 +32,7 @@ pub struct Directory {
 /// The locks of a data directory.
 #[derive(Debug)]
 struct Locks {
-    /// On the directory itself: whoever removes the lock file lets no second process in.
+    /// On the directory itself: a second process is refused even if the lock file was removed.
     _directory: File,
     /// On the lock file, which earlier versions lock, and which names the process.
     file: File,

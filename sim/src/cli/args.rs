@@ -93,16 +93,16 @@ impl RunArgs {
     }
 }
 
-/// What a run may cost, where it is not what the protocol sets.
+/// What a run may cost, where it is not what the protocol sets. Not the number of events: a seed
+/// must end in a replay as it did in the hunt.
 #[derive(Clone, Copy, Debug, Flags)]
 pub(super) struct LimitArgs {
-    /// A run with more events is a finding [default: that of the protocol, mostly 2,000,000]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub run_events: Option<u64>,
-    /// A run that takes more wall time ends the hunt, which names its seed [default: 60]
+    /// A run that takes more wall time ends the hunt, which names its seed [default: that of the
+    /// protocol, mostly 60]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub run_seconds: Option<u32>,
-    /// A process with more memory ends the hunt, which names its seeds [default: 2048]
+    /// A process with more memory ends the hunt, which names the seeds that are running [default:
+    /// that of the protocol, mostly 2048]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub memory: Option<u64>,
 }
@@ -110,9 +110,6 @@ pub(super) struct LimitArgs {
 impl LimitArgs {
     pub(super) fn limits<P: Protocol>(&self, protocol: &P) -> RunLimits {
         let mut limits = protocol.limits();
-        if let Some(events) = self.run_events {
-            limits = limits.events_max(events);
-        }
         if let Some(seconds) = self.run_seconds {
             limits = limits.wall_max(Duration::from_secs(seconds.into()));
         }

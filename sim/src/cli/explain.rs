@@ -17,8 +17,12 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit
         Source::File(schedule) => *schedule,
     };
     let mut world = replay_world(protocol, &schedule, CausalTrace::default());
-    let Some(violation) = world.run().violation else {
+    let outcome = world.run();
+    let Some(violation) = outcome.violation else {
         say!("{}: no property is violated: there is nothing to explain", args.target);
+        if let Some(until) = outcome.judged_until {
+            say!("but the run is judged only until {until}");
+        }
         let Expectation::Violation(property) = &schedule.expectation else {
             return Ok(Exit::Clean);
         };

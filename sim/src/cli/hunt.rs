@@ -19,11 +19,12 @@ use super::say::say;
 use super::shrink::{self, SavedSchedule};
 use super::{Exit, command, interrupt, usage};
 use crate::determinism::{Nondeterminism, compare_seed};
+use crate::hunt::watchdog::{WorkerHandle, watched};
 use crate::hunt::{HuntOptions, HuntReport, Progress, hunt};
 use crate::profile::Profile;
-use crate::property::Checker;
+use crate::property::{Checker, Violation};
 use crate::protocol::{Protocol, draw_run};
-use crate::world::HARNESS_NEVER_PANICS;
+use crate::world::{HARNESS_NEVER_PANICS, panics};
 use report::FinishedHunt;
 
 // Enough for a first look; `--seeds` and `--seconds` ask for more.
@@ -42,33 +43,54 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Hunt) -> Exit {
     let interrupted = interrupt::flag(&progress.stop);
     let started = Instant::now();
     let report = hunt_with_progress(protocol, args, &options, &progress, started);
-    let mut finished = FinishedHunt {
+    let wall = started.elapsed();
+    // Before the shrink: Ctrl-C during a shrink does not make the hunt an interrupted one.
+    let was_interrupted = interrupted.load(Ordering::Relaxed);
+    // Before the shrink, which may take a while.
+    announce_failure(args, &report, was_interrupted);
+    let verdict = watched(options.limits, &options.seed_command, |watched| {
+        verdict(protocol, args, &report, &interrupted, watched)
+    });
+    let exit = verdict.exit(was_interrupted);
+    let finished = FinishedHunt {
         protocol,
         args,
         options: &options,
         report,
-        wall: started.elapsed(),
-        // Before the shrink: Ctrl-C during a shrink does not make the hunt an interrupted one.
-        interrupted: interrupted.load(Ordering::Relaxed),
-        saved: None,
-        nondeterminism: None,
-    };
-    // Before the shrink, which may take a while.
-    finished.announce_failure();
-    let exit = match examine_failure(protocol, args, &finished.report, &interrupted) {
-        Ok(Examined::Clean) => exit_without_failure(protocol, args, &finished),
-        Ok(Examined::NotDeterministic(nondeterminism)) => {
-            finished.nondeterminism = Some(nondeterminism);
-            Exit::Nondeterministic
-        }
-        Ok(Examined::Failure(exit, saved)) => {
-            finished.saved = saved;
-            exit
-        }
-        Err(exit) => exit,
+        wall,
+        interrupted: was_interrupted,
+        verdict,
     };
     finished.print();
     exit
+}
+
+/// The result of a hunt.
+enum Verdict {
+    Clean,
+    /// No violation, but some seeds are judged only in part.
+    JudgedInPart,
+    /// A seed has failed: its exit code, and its shrunk schedule.
+    Violated(Exit, Option<SavedSchedule>),
+    /// Two runs of a seed differ, so no failure of it means anything. `None` if the difference
+    /// showed in the recording only.
+    NotDeterministic(Option<Nondeterminism>),
+    /// No violation, but the hunt says little: no seed was finished, for example.
+    Inconclusive(&'static str),
+}
+
+impl Verdict {
+    fn exit(&self, interrupted: bool) -> Exit {
+        match self {
+            Verdict::Violated(exit, _) => *exit,
+            Verdict::NotDeterministic(_) => Exit::Nondeterministic,
+            Verdict::Clean | Verdict::JudgedInPart | Verdict::Inconclusive(_) if interrupted => {
+                Exit::Interrupted
+            }
+            Verdict::Inconclusive(_) => Exit::Other,
+            Verdict::Clean | Verdict::JudgedInPart => Exit::Clean,
+        }
+    }
 }
 
 fn options<P: Protocol>(protocol: &P, args: &Hunt) -> Result<HuntOptions, Exit> {
@@ -83,7 +105,11 @@ fn options<P: Protocol>(protocol: &P, args: &Hunt) -> Result<HuntOptions, Exit> 
         Some(jobs) => usize::from(jobs),
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    if protocol.checker(&draw_run(protocol, &setup, args.first_seed).plan).properties() == 0 {
+    // A panic of the protocol's own code is left to the hunt, which names the seed.
+    let properties = panics::catch(|| {
+        protocol.checker(&draw_run(protocol, &setup, args.first_seed).plan).properties()
+    });
+    if properties == Ok(0) {
         let name = protocol.name();
         return Err(usage::usage_error(format_args!("{name} has no property: nothing is checked")));
     }
@@ -93,7 +119,7 @@ fn options<P: Protocol>(protocol: &P, args: &Hunt) -> Result<HuntOptions, Exit> 
         keep_going: args.keep_going,
         limits: args.limit_args.limits(protocol),
         wall_max: args.seconds.map(|seconds| Duration::from_secs(seconds.into())),
-        seed_command: format!("{} replay SEED{flags}", command(protocol)),
+        seed_command: format!("{} replay {{seed}}{flags}", command(protocol)),
         ..HuntOptions::new(setup, args.first_seed..=last)
     })
 }
@@ -131,66 +157,87 @@ fn hunt_with_progress<P: Protocol>(
     report
 }
 
-/// What is behind the lowest failing seed.
-enum Examined {
-    /// No seed has failed.
-    Clean,
-    /// Its exit code, and its shrunk schedule.
-    Failure(Exit, Option<SavedSchedule>),
-    /// Two runs of a seed differ, so no failure of it means anything.
-    NotDeterministic(Nondeterminism),
+/// Names the lowest failing seed.
+fn announce_failure(args: &Hunt, report: &HuntReport, interrupted: bool) {
+    let Some((seed, violation)) = report.failures.first() else { return };
+    if report.nondeterminism.is_some() {
+        return;
+    }
+    let text = format!("seed {seed} violates {}\n  {}", violation.property, violation.reason);
+    if args.json {
+        eprintln!("{text}");
+    } else {
+        say!("{text}");
+    }
+    if is_shrunk(args, violation) && !interrupted {
+        let seconds = args.shrink_args.shrink_seconds;
+        eprintln!("shrinking it (at most {seconds} s; Ctrl-C keeps the best so far)");
+    }
 }
 
-/// Shrinks the lowest failing seed and saves its schedule, unless `--no-shrink` is given, the hunt
-/// was interrupted, or the node is not to blame.
-fn examine_failure<P: Protocol>(
+/// Whether the schedule of this violation is shrunk: not if only the harness is to blame.
+fn is_shrunk(args: &Hunt, violation: &Violation) -> bool {
+    !args.no_shrink && violation.property != HARNESS_NEVER_PANICS
+}
+
+/// The verdict on a hunt. Shrinks the lowest failing seed and saves its schedule, unless
+/// `--no-shrink` is given, the hunt was interrupted, or the node is not to blame.
+fn verdict<P: Protocol>(
     protocol: &P,
     args: &Hunt,
     report: &HuntReport,
     interrupted: &Arc<AtomicBool>,
-) -> Result<Examined, Exit> {
+    watched: &mut WorkerHandle,
+) -> Verdict {
     if let Some(nondeterminism) = &report.nondeterminism {
-        return Ok(Examined::NotDeterministic(nondeterminism.clone()));
+        return Verdict::NotDeterministic(Some(nondeterminism.clone()));
     }
-    let Some((seed, violation)) = report.failures.first() else { return Ok(Examined::Clean) };
+    let Some((seed, violation)) = report.failures.first() else {
+        return verdict_without_failure(protocol, args, report);
+    };
     let setup = args.run_args.setup(protocol);
+    watched.begin(*seed);
     if violation.property != HARNESS_NEVER_PANICS
         && let Some(nondeterminism) = compare_seed(protocol, &setup, *seed)
     {
-        return Ok(Examined::NotDeterministic(nondeterminism));
+        return Verdict::NotDeterministic(Some(nondeterminism));
     }
     let exit = Exit::of(violation);
-    let is_shrunk = !args.no_shrink && violation.property != HARNESS_NEVER_PANICS;
-    if !is_shrunk || interrupted.load(Ordering::Relaxed) {
-        return Ok(Examined::Failure(exit, None));
+    if !is_shrunk(args, violation) || interrupted.load(Ordering::Relaxed) {
+        return Verdict::Violated(exit, None);
     }
     // A lying drive is outside the guarantees of the node: its violations are no regressions.
     let default_directory = (setup.profile != Profile::LyingDisk).then(|| Path::new("regressions"));
     let directory = args.save.as_deref().or(default_directory);
-    let saved =
-        shrink::shrink_and_save(protocol, &setup, *seed, directory, args.shrink_args, interrupted)?;
-    Ok(Examined::Failure(exit, Some(saved)))
+    let saved = shrink::shrink_and_save(
+        protocol,
+        &setup,
+        *seed,
+        directory,
+        args.shrink_args,
+        interrupted,
+        watched,
+    );
+    match saved {
+        Ok(saved) => Verdict::Violated(exit, Some(saved)),
+        Err(_) => Verdict::NotDeterministic(None),
+    }
 }
 
-/// The exit code of a hunt in which no seed has failed: a hunt that has looked at nothing is no
-/// success.
-fn exit_without_failure<P: Protocol>(
-    protocol: &P,
-    args: &Hunt,
-    finished: &FinishedHunt<'_, P>,
-) -> Exit {
-    let report = &finished.report;
-    if report.seeds == 0 && !finished.interrupted {
-        eprintln!("error: the time was over before the first seed was");
-        return Exit::Other;
+/// The verdict on a hunt in which no seed has failed: one that has looked at nothing is no success.
+fn verdict_without_failure<P: Protocol>(protocol: &P, args: &Hunt, report: &HuntReport) -> Verdict {
+    if report.seeds == 0 {
+        eprintln!("error: no seed was finished in the time that was given; raise --seconds");
+        return Verdict::Inconclusive("no seed was finished");
     }
     // One seed may have lost its only request.
     if report.seeds > 1 && report.has_no_answers() {
         eprintln!(
-            "error: no request was ever answered ({} sent), so no property has looked at an answer",
+            "error: no request was ever answered ({} sent), so no property has looked at an \
+             answer; does the node reply, and does it get ready?",
             report.tally.requests
         );
-        return Exit::Other;
+        return Verdict::Inconclusive("no violation, but no request was ever answered");
     }
     let never: Vec<_> = report.sometimes.never().collect();
     let is_large_hunt = report.seeds >= VACUOUS_SEEDS;
@@ -199,10 +246,10 @@ fn exit_without_failure<P: Protocol>(
         // A hunt without faults sees no power cut; a hunt of everything that sees none has tested
         // nothing.
         if args.require_sometimes || args.run_args.setup(protocol) == protocol.setup() {
-            return Exit::Other;
+            return Verdict::Inconclusive("no violation, but `sometimes` counters stayed at zero");
         }
     }
-    if finished.interrupted { Exit::Interrupted } else { Exit::Clean }
+    if report.judged_in_part > 0 { Verdict::JudgedInPart } else { Verdict::Clean }
 }
 
 /// Prints the schedule of a failure.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Exit;
+use crate::hunt::in_progress::remove_files_of_this_process;
 
 /// A flag that the first Ctrl-C sets, together with `stop`.
 pub(super) fn flag(stop: &Arc<AtomicBool>) -> Arc<AtomicBool> {
@@ -14,6 +15,7 @@ pub(super) fn flag(stop: &Arc<AtomicBool>) -> Arc<AtomicBool> {
     let _handler = ctrlc::set_handler(move || {
         stop.store(true, Ordering::Relaxed);
         if set.swap(true, Ordering::Relaxed) {
+            remove_files_of_this_process();
             std::process::exit(Exit::Interrupted as i32);
         }
     });

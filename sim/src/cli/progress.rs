@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// The time between two lines where there is no terminal.
-// Rare enough for a log file; soon enough that nobody takes the command for dead.
+// Rare enough for a log file; soon enough that nobody thinks that the command hangs.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shows progress on standard error.

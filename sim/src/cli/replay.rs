@@ -6,8 +6,9 @@ use stormglass_node::Micros;
 use super::args::{MS_MAX, Replay};
 use super::say::{self, say};
 use super::source::{self, Source};
-use super::{Exit, explain, usage};
+use super::{Exit, command, explain, usage};
 use crate::chooser::Chooser;
+use crate::hunt::watchdog::watched;
 use crate::plan::Plan;
 use crate::property::Checker;
 use crate::protocol::{Protocol, WorldOf, draw_run, world};
@@ -54,8 +55,11 @@ fn replay_seed<P: Protocol>(protocol: &P, args: &Replay, seed: u64) -> Result<Ex
     );
     // Before the run: a run that does not end can be identified.
     print_header(args, &head);
-    let (outcome, trace) =
-        traced::<P, _>(world(protocol, drawn, |chooser| chooser, new_trace(args)));
+    let seed_command = format!("{} replay {{seed}}{flags}", command(protocol));
+    let (outcome, trace) = watched(protocol.limits(), &seed_command, |watched| {
+        watched.begin(seed);
+        traced::<P, _>(world(protocol, drawn, |chooser| chooser, new_trace(args)))
+    });
     // A seed has no expectation; only schedules do.
     let exit = outcome.violation.as_ref().map_or(Exit::Clean, Exit::of);
     print(args, &trace, &outcome, "");
@@ -98,7 +102,11 @@ fn replay_schedule<P: Protocol>(
         &format!("stormglass {} schedule {}\n", env!("CARGO_PKG_VERSION"), args.target),
     );
     let mut world = replay_world(protocol, schedule, new_trace(args));
-    let outcome = world.run();
+    let file_command = format!("{} replay {}", command(protocol), args.target);
+    let outcome = watched(protocol.limits(), &file_command, |watched| {
+        watched.begin(0);
+        world.run()
+    });
     let mut notes = String::new();
     for entry in schedule.unreached_entries(world.chooser().unused()) {
         notes += &format!("not reached: {entry}\n");
@@ -207,12 +215,14 @@ fn replay_directory<P: Protocol>(protocol: &P, path: &Path) -> Result<Exit, Exit
         let (outcome, unreached) = replayer.replay(&schedule);
         let (exit, note) = compare_with_expectation(&schedule.expectation, &outcome);
         let unreached = schedule.unreached_entries(unreached);
-        let ended_as_expected = matches!(schedule.expectation, Expectation::Violation(_))
-            && note.is_none()
-            || exit == Exit::Clean;
-        // A kept schedule whose faults do not happen tests nothing any more.
-        let as_expected = ended_as_expected && unreached.is_empty();
-        let exit = if exit == Exit::Clean { Exit::Other } else { exit };
+        let is_expected_violation =
+            matches!(schedule.expectation, Expectation::Violation(_)) && note.is_none();
+        let ended_as_expected = is_expected_violation || exit == Exit::Clean;
+        // A kept schedule whose faults do not happen, or that is judged only in part, tests nothing
+        // any more.
+        let is_judged = outcome.violation.is_some() || outcome.judged_until.is_none();
+        let as_expected = ended_as_expected && unreached.is_empty() && is_judged;
+        let exit = if ended_as_expected { Exit::Other } else { exit };
         let verdict = match (&outcome.violation, note) {
             (None, None) => match &outcome.judged_until {
                 Some(until) => format!("no violation, but judged only until {until}"),

@@ -17,6 +17,7 @@ use super::say::{self, say};
 use super::source::{self, Source};
 use super::{Exit, command, interrupt, usage};
 use crate::determinism::{Nondeterminism, compare_schedule, compare_seed};
+use crate::hunt::watchdog::{WorkerHandle, watched};
 use crate::profile::Setup;
 use crate::protocol::Protocol;
 use crate::regress::file_stem;
@@ -56,12 +57,15 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Shrink) -> Result<Exit, Exit
     }
     let interrupted = interrupt::flag(&Arc::default());
     let scope = scope(args.shrink_args, &setup);
-    let shrunk = shrink_with_progress(protocol, &schedule, args.shrink_args, scope, &interrupted);
-    let Some((shrunk, elapsed)) = shrunk else {
+    let again = format!("{} replay {}", command(protocol), args.target);
+    let shrunk = watched(protocol.limits(), &again, |watched| {
+        let args = args.shrink_args;
+        shrink_with_progress(protocol, &schedule, args, scope, &interrupted, || watched.begin(0))
+    });
+    let Some((mut shrunk, elapsed)) = shrunk else {
         say!("{origin} violates no property: there is nothing to shrink");
         return Ok(Exit::Clean);
     };
-    let mut shrunk = shrunk;
     keep_note(&mut shrunk, &schedule, &origin);
     let text = shrunk.schedule.write(protocol);
     let written = args.output.as_deref().map(|path| (path, source::write(path, &text)));
@@ -104,10 +108,10 @@ fn keep_note<O>(shrunk: &mut ShrinkReport<O>, from: &Schedule<O>, origin: &str) 
     };
 }
 
-/// The story of a node whose runs differ would be that of some other run.
+/// The shrunk schedule of a node whose runs differ would be that of some other run.
 fn report_nondeterminism(nondeterminism: &Nondeterminism) -> Exit {
     say!("{nondeterminism}");
-    eprintln!("error: not shrunk: no run of it tells what the next one does");
+    eprintln!("error: {} is not shrunk, since its runs differ", nondeterminism.origin);
     Exit::Nondeterministic
 }
 
@@ -122,7 +126,9 @@ fn shrink_with_progress<P: Protocol>(
     args: ShrinkArgs,
     scope: ShrinkScope,
     interrupted: &Arc<AtomicBool>,
+    mut begin_run: impl FnMut(),
 ) -> Option<(ShrinkReport<P::Request>, Duration)> {
+    begin_run();
     let mut display = ProgressDisplay::new(None);
     let started = Instant::now();
     let control = ShrinkControl {
@@ -131,6 +137,7 @@ fn shrink_with_progress<P: Protocol>(
         time_max: Some(Duration::from_secs(args.shrink_seconds.into())),
         scope,
         progress: Box::new(|runs, size| {
+            begin_run();
             display.update(runs, format!("{runs} runs: {size} (Ctrl-C keeps the best so far)"));
         }),
     };
@@ -176,17 +183,23 @@ pub(super) fn shrink_and_save<P: Protocol>(
     save: Option<&Path>,
     args: ShrinkArgs,
     interrupted: &Arc<AtomicBool>,
+    watched: &mut WorkerHandle,
 ) -> Result<SavedSchedule, Exit> {
+    watched.begin(seed);
     let (_, schedule) = record(protocol, setup, seed);
     let scope = scope(args, setup);
-    let shrunk = shrink_with_progress(protocol, &schedule, args, scope, interrupted);
+    let shrunk = shrink_with_progress(protocol, &schedule, args, scope, interrupted, || {
+        watched.begin(seed);
+    });
+    let flags = setup.as_args(&protocol.setup());
     let Some((mut shrunk, elapsed)) = shrunk else {
         eprintln!(
-            "error: seed {seed} does not fail again when it is recorded: it is not deterministic"
+            "error: seed {seed} does not fail again when it is recorded: it is not deterministic; \
+             see\n  {} check-determinism --first-seed {seed} --seeds 1{flags}",
+            command(protocol)
         );
         return Err(Exit::Nondeterministic);
     };
-    let flags = setup.as_args(&protocol.setup());
     keep_note(&mut shrunk, &schedule, &format!("seed {seed}{flags}"));
     let text = shrunk.schedule.write(protocol);
     let file = save.map(|directory| unused_path(directory, &file_stem(&shrunk.schedule), &text));

@@ -19,8 +19,7 @@ pub(super) fn report_parse_error(error: &clap::Error) -> ExitCode {
         kind,
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
     ) {
-        let commands =
-            "hunt, replay, shrink, diff, check-determinism, check-logs, bench or profiles";
+        let commands = "hunt, replay, shrink, diff, check-determinism or profiles";
         eprintln!("error: a command is missing: {commands} (see --help)");
     } else {
         eprintln!("{}", one_line(&error.render().to_string()));

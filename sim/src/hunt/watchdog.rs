@@ -1,4 +1,5 @@
-//! The end of a hunt whose time is over, or in which a run does not end.
+//! Watches runs from another thread: ends a hunt whose time is over, and names the seed of a run
+//! that does not end.
 
 #![allow(
     clippy::disallowed_types,
@@ -8,57 +9,121 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::{HuntOptions, Progress};
+use super::in_progress::{self, SeedInProgress, seed_command_for};
 use crate::limits::RunLimits;
+use crate::property::Violation;
 
-/// How often the workers are looked at.
+/// How often the runs are looked at.
 // A hunt ends at most so much later than it should.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// After this time a run that was stopped and goes on counts as one that never ends.
-// A step takes microseconds, and a run looks at the flag every few hundred events.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The exit code of a process in which a run does not end: a violated liveness property.
-const EXIT_CODE: i32 = 11;
+/// After this time without a sign of progress, a run that was stopped counts as one that never
+/// ends.
+// A run looks at the flag every few hundred events, and a step takes microseconds: a step of ten
+// milliseconds is still waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A longer interval between two looks means that the whole process did not run.
+const SUSPENDED: Duration = Duration::from_secs(1);
+/// The exit code of a process in which a run does not end: that of a violated liveness property.
+const EXIT_LIVENESS: i32 = 11;
+/// The exit code of such a process that has found a violation of safety before.
+const EXIT_SAFETY: i32 = 10;
 
-/// Watches the workers of a hunt.
-pub(super) struct Watchdog {
-    workers: Vec<Arc<Worker>>,
-    /// Disconnected once all workers have ended.
-    ended: Receiver<()>,
-    sender: Option<Sender<()>>,
+/// What the watchdog watches for, and what it says.
+pub(crate) struct Watch<'a> {
+    limits: RunLimits,
+    /// The command that runs a seed again, with `{seed}` for its number.
+    seed_command: &'a str,
+    hunt: Option<WatchedHunt<'a>>,
 }
 
-/// What a worker says of itself.
+/// A hunt that ends before its last seed if its time is over.
+struct WatchedHunt<'a> {
+    /// After this wall time `stop` is set.
+    wall_max: Option<Duration>,
+    stop: &'a AtomicBool,
+    /// The violations so far, which are lost if the process ends.
+    found: &'a (dyn Fn() -> Vec<(u64, Violation)> + Sync),
+}
+
+impl<'a> Watch<'a> {
+    /// Watches for runs that exceed these limits.
+    pub(crate) fn new(limits: RunLimits, seed_command: &'a str) -> Watch<'a> {
+        Watch { limits, seed_command, hunt: None }
+    }
+
+    /// Watches a hunt as well: sets `stop` after `wall_max`, and reports what was `found` before it
+    /// ends the process.
+    pub(crate) fn hunt(
+        self,
+        wall_max: Option<Duration>,
+        stop: &'a AtomicBool,
+        found: &'a (dyn Fn() -> Vec<(u64, Violation)> + Sync),
+    ) -> Watch<'a> {
+        Watch { hunt: Some(WatchedHunt { wall_max, stop, found }), ..self }
+    }
+}
+
+/// Watches the threads that run seeds.
+pub(crate) struct Watchdog {
+    workers: Vec<Arc<Worker>>,
+    /// Disconnected once all of them have ended.
+    ended: Receiver<()>,
+    handles: Vec<WorkerHandle>,
+}
+
+/// The state of a thread that runs seeds.
 #[derive(Debug, Default)]
 struct Worker {
+    is_running: AtomicBool,
     /// Runs begun; 0 before the first.
     runs: AtomicU64,
     /// The seed of the last.
     seed: AtomicU64,
 }
 
-/// The worker's end of a watchdog.
-pub(super) struct Watched {
+/// With this a thread tells the watchdog what it runs.
+pub(crate) struct WorkerHandle {
     worker: Arc<Worker>,
-    sender: Sender<()>,
+    in_progress: SeedInProgress,
+    /// Dropped with the handle: so the watchdog learns of the end.
+    _sender: Sender<()>,
 }
 
-impl Watched {
-    /// The worker begins with this seed.
-    pub(super) fn begin(&self, seed: u64) {
+impl WorkerHandle {
+    /// A run of this seed begins.
+    pub(crate) fn begin(&mut self, seed: u64) {
+        self.in_progress.begin(seed);
         self.worker.seed.store(seed, Ordering::Relaxed);
+        self.worker.is_running.store(true, Ordering::Relaxed);
         // After the seed, which is read when the number of runs has stayed the same.
         self.worker.runs.fetch_add(1, Ordering::Release);
     }
+}
 
-    /// The worker has ended.
-    pub(super) fn end(self) {
-        drop(self.sender);
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        self.worker.is_running.store(false, Ordering::Relaxed);
     }
+}
+
+/// Does `work`, which runs seeds on this thread, under the eyes of a watchdog.
+pub(crate) fn watched<T>(
+    limits: RunLimits,
+    seed_command: &str,
+    work: impl FnOnce(&mut WorkerHandle) -> T,
+) -> T {
+    std::thread::scope(|scope| {
+        let mut watchdog = Watchdog::new(1, seed_command);
+        let mut handle = watchdog.take_handles().pop().expect("one for each worker");
+        scope.spawn(move || {
+            watchdog.watch(&Watch::new(limits, seed_command));
+        });
+        work(&mut handle)
+    })
 }
 
 /// Why the process ends.
@@ -68,28 +133,38 @@ enum Stall {
     Stopped,
 }
 
+/// A run that goes on.
+struct RunningSeed {
+    seed: u64,
+    since: Instant,
+}
+
 impl Watchdog {
-    pub(super) fn new(workers: usize) -> Watchdog {
+    pub(crate) fn new(workers: usize, seed_command: &str) -> Watchdog {
         let (sender, ended) = channel();
-        let workers = (0..workers).map(|_| Arc::default()).collect();
-        Watchdog { workers, ended, sender: Some(sender) }
+        let mut watchdog = Watchdog { workers: Vec::new(), ended, handles: Vec::new() };
+        for _ in 0..workers {
+            let worker = Arc::new(Worker::default());
+            watchdog.handles.push(WorkerHandle {
+                worker: Arc::clone(&worker),
+                in_progress: SeedInProgress::new(seed_command),
+                _sender: sender.clone(),
+            });
+            watchdog.workers.push(worker);
+        }
+        watchdog
     }
 
-    /// The end of each worker.
-    pub(super) fn workers(&mut self) -> Vec<Watched> {
-        // Taken, so that the channel is disconnected when the last worker ends.
-        let sender = self.sender.take().expect("asked for once");
-        let mut watched = Vec::new();
-        for worker in &self.workers {
-            watched.push(Watched { worker: Arc::clone(worker), sender: sender.clone() });
-        }
-        watched
+    /// One handle for each worker, once.
+    pub(crate) fn take_handles(&mut self) -> Vec<WorkerHandle> {
+        std::mem::take(&mut self.handles)
     }
 
     /// Watches until all workers have ended.
-    pub(super) fn watch(&self, options: &HuntOptions, progress: &Progress) {
+    pub(crate) fn watch(&self, watch: &Watch<'_>) {
         let begun = Instant::now();
-        let mut stopped = None;
+        let mut last_look = begun;
+        let mut stopped: Option<Instant> = None;
         let mut seen: Vec<(u64, Instant)> = vec![(0, begun); self.workers.len()];
         loop {
             match self.ended.recv_timeout(INTERVAL) {
@@ -97,28 +172,48 @@ impl Watchdog {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
             }
             let now = Instant::now();
-            if options.wall_max.is_some_and(|wall_max| now - begun >= wall_max) {
-                progress.stop.store(true, Ordering::Relaxed);
+            if now - last_look > SUSPENDED {
+                // The process was suspended: the runs have not had this time either.
+                seen.iter_mut().for_each(|(_, since)| *since = now);
             }
-            if stopped.is_none() && progress.stop.load(Ordering::Relaxed) {
-                stopped = Some(now);
-            }
-            for (worker, (runs, since)) in self.workers.iter().zip(&mut seen) {
-                let runs_now = worker.runs.load(Ordering::Acquire);
-                if *runs != runs_now {
-                    (*runs, *since) = (runs_now, now);
+            last_look = now;
+            if let Some(WatchedHunt { wall_max, stop, .. }) = &watch.hunt {
+                if wall_max.is_some_and(|wall_max| now - begun >= wall_max) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                if stopped.is_none() && stop.load(Ordering::Relaxed) {
+                    stopped = Some(now);
                 }
             }
-            // Of several the one that has run for the longest time is the cause.
-            let oldest = seen.iter().zip(&self.workers).min_by_key(|((_, since), _)| *since);
-            let ((_, since), worker) = oldest.expect("a hunt has a worker");
-            if let Some(stall) = stall(&options.limits, now, *since, stopped) {
-                let seed = worker.seed.load(Ordering::Relaxed);
-                report(&stall, seed, now - *since, &options.seed_command);
+            let mut running = self.running(&mut seen, now);
+            // Of several the one that has run for the longest time is the likely cause.
+            running.sort_by_key(|run| run.since);
+            let Some(oldest) = running.first() else { continue };
+            if let Some(stall) = stall(&watch.limits, now, oldest.since, stopped) {
+                report(&stall, &running, now, watch.seed_command);
                 // Nothing else ends a thread that is in an endless loop.
-                std::process::exit(EXIT_CODE);
+                let found = watch.hunt.as_ref().map(|hunt| (hunt.found)());
+                end_process(&found.unwrap_or_default());
             }
         }
+    }
+
+    /// The seeds that are being run. `seen` has the number of runs of each worker, and since when
+    /// it is this number.
+    fn running(&self, seen: &mut [(u64, Instant)], now: Instant) -> Vec<RunningSeed> {
+        let mut running = Vec::new();
+        for (worker, (runs, since)) in self.workers.iter().zip(seen) {
+            let runs_now = worker.runs.load(Ordering::Acquire);
+            if *runs != runs_now {
+                *runs = runs_now;
+                *since = now;
+            }
+            if worker.is_running.load(Ordering::Relaxed) {
+                running
+                    .push(RunningSeed { seed: worker.seed.load(Ordering::Relaxed), since: *since });
+            }
+        }
+        running
     }
 }
 
@@ -131,32 +226,42 @@ fn stall(
     if now - since >= limits.wall_max {
         return Some(Stall::Wall(limits.wall_max));
     }
-    if stopped.is_some_and(|stopped| now - stopped >= PATIENCE) {
+    if stopped.is_some_and(|stopped| now - stopped.max(since) >= PATIENCE) {
         return Some(Stall::Stopped);
     }
     let mib = resident_mib().filter(|mib| *mib > limits.memory_max_mib)?;
     Some(Stall::Memory { mib })
 }
 
-fn report(stall: &Stall, seed: u64, after: Duration, seed_command: &str) {
-    let ms = after.as_millis();
+fn report(stall: &Stall, running: &[RunningSeed], now: Instant, seed_command: &str) {
     let reason = match stall {
         Stall::Wall(wall_max) => {
             format!("has not ended after {} s: a step may loop for ever", wall_max.as_secs_f32())
         }
         Stall::Memory { mib } => {
-            format!("runs since {ms} ms, and the process has grown to {mib} MiB of memory")
+            format!("is running, and the process has grown to {mib} MiB of memory")
         }
-        Stall::Stopped => {
-            format!("runs since {ms} ms, and does not stop although the hunt is over")
-        }
+        Stall::Stopped => "does not end although the hunt is over".to_string(),
     };
-    let command = seed_command.replace("SEED", &seed.to_string());
+    let mut text = format!("\nerror: a run {reason}\n");
+    for run in running {
+        let ms = (now - run.since).as_millis();
+        let command = seed_command_for(seed_command, run.seed);
+        text +=
+            &format!("seed {}, running for {ms} ms; run it again with\n  {command}\n", run.seed);
+    }
     // Not `eprintln!`, whose text the test harness keeps to itself.
-    let _closed = writeln!(
-        io::stderr(),
-        "\nerror: seed {seed} {reason}; run the seed again with\n  {command}"
-    );
+    let _closed = io::stderr().write_all(text.as_bytes());
+}
+
+/// Ends the process, after the violations that nobody else will report.
+fn end_process(found: &[(u64, Violation)]) -> ! {
+    for (seed, violation) in found {
+        let _closed = writeln!(io::stderr(), "found before: seed {seed} violates {violation}");
+    }
+    in_progress::remove_files_of_this_process();
+    let has_safety = found.iter().any(|(_, violation)| !violation.liveness);
+    std::process::exit(if has_safety { EXIT_SAFETY } else { EXIT_LIVENESS })
 }
 
 /// The resident memory of this process; `None` where there is no `/proc`.

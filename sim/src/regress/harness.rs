@@ -10,6 +10,7 @@ use crate::protocol::Protocol;
 use crate::replay::replay_world;
 use crate::schedule::Expectation;
 use crate::trace::{Filter, Trace};
+use crate::world::RunOutcome;
 
 /// The `main` of a test target with `harness = false`: one test for each schedule of `directory`. A
 /// run must end as its schedule expects, and every fault must be reached, since a schedule whose
@@ -53,9 +54,12 @@ enum RegressionError {
 fn run_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), RegressionError> {
     let schedule = read(protocol, path)?;
     let mut world = replay_world(protocol, &schedule, Trace::new(Filter::default(), false));
-    let violation = world.run().violation;
+    let RunOutcome { violation, judged_until, .. } = world.run();
     let (as_expected, outcome) = match (&schedule.expectation, &violation) {
-        (Expectation::NoViolation(_), None) => (true, String::new()),
+        (Expectation::NoViolation(_), None) => match judged_until {
+            None => (true, String::new()),
+            Some(until) => (false, format!("the run is judged only until {until}")),
+        },
         (Expectation::NoViolation(_), Some(violation)) => {
             (false, format!("the run violates {violation}"))
         }

@@ -203,8 +203,12 @@ impl<O: ScheduledRequest> Candidate<O> {
         log_bytes: u64,
     ) -> Option<Candidate<O>> {
         let (schedule, pool) = cluster.fault_free(search.best(), search.pool(), log_bytes)?;
+        if !search.includes(schedule.plan.nodes, &schedule.faults) {
+            return None;
+        }
         let coordinates = search.coordinates(&schedule);
-        let faults = candidate_faults(&search.best().faults, &coordinates);
+        let mut faults = candidate_faults(&search.best().faults, &coordinates);
+        faults.retain(|fault| search.includes(schedule.plan.nodes, [fault]));
         Some(Candidate { schedule, pool, faults })
     }
 

@@ -1,7 +1,9 @@
 //! The sizes and faults that a smaller schedule may have.
 
-use crate::fault::{Fault, TimedFault};
-use crate::profile::{Profile, Setup};
+use stormglass_node::Micros;
+
+use crate::fault::{BarrierFault, Crash, Fault, MessageFault, TimedFault};
+use crate::profile::{FaultClass, Profile, Setup};
 use crate::schedule::Schedule;
 
 /// What candidates of a shrink may differ in. A test of two nodes and of clocks that are wrong asks
@@ -27,68 +29,67 @@ impl ShrinkScope {
     }
 }
 
-/// The kinds of faults, as profiles choose among them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct FaultClasses {
-    network: bool,
-    crashes: bool,
-    disk: bool,
-    clocks: bool,
-}
-
-impl FaultClasses {
-    fn of_profile(profile: Profile) -> FaultClasses {
-        let none = FaultClasses::default();
-        match profile {
-            Profile::Swarm | Profile::Everything => {
-                FaultClasses { network: true, crashes: true, disk: true, clocks: true }
-            }
-            Profile::Calm => none,
-            Profile::Lossy | Profile::Garbled => FaultClasses { network: true, ..none },
-            Profile::Crashy | Profile::BitRot | Profile::LyingDisk => {
-                FaultClasses { crashes: true, ..none }
-            }
-            Profile::FaultyDisk => FaultClasses { crashes: true, disk: true, ..none },
-            Profile::Skewed => FaultClasses { clocks: true, ..none },
-        }
-    }
-
-    fn class_of(&mut self, fault: &Fault) -> &mut bool {
-        match fault {
-            Fault::Message(..) | Fault::At(_, TimedFault::Cut { .. } | TimedFault::Clog { .. }) => {
-                &mut self.network
-            }
-            Fault::Crash(..) | Fault::At(_, TimedFault::Crash { .. }) => &mut self.crashes,
-            Fault::Barrier(..) | Fault::Write(..) => &mut self.disk,
-            Fault::Skew { .. }
-            | Fault::At(_, TimedFault::Pause { .. } | TimedFault::ClockJump { .. }) => {
-                &mut self.clocks
-            }
-        }
-    }
-}
-
 /// The scope of one shrink: what its settings allow, and what its original schedule has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Bounds {
     nodes_min: u16,
-    classes: FaultClasses,
+    classes: Vec<FaultClass>,
 }
 
 impl Bounds {
     pub(super) fn new<O>(scope: ShrinkScope, original: &Schedule<O>) -> Bounds {
         let nodes_min = if scope.keep_nodes { original.plan.nodes } else { 1 };
-        let mut classes = FaultClasses::of_profile(scope.profile);
-        for fault in &original.faults {
-            *classes.class_of(fault) = true;
-        }
+        let mut classes = scope.profile.fault_classes().to_vec();
+        classes.extend(original.faults.iter().flat_map(classes_of));
         Bounds { nodes_min, classes }
     }
 
-    /// Whether a schedule is within the scope.
-    pub(super) fn include<O>(self, schedule: &Schedule<O>) -> bool {
-        let mut classes = self.classes;
-        schedule.plan.nodes >= self.nodes_min
-            && schedule.faults.iter().all(|fault| *classes.class_of(fault))
+    /// Whether a cluster of this size and these faults are within the scope.
+    pub(super) fn include<'f>(
+        &self,
+        nodes: u16,
+        faults: impl IntoIterator<Item = &'f Fault>,
+    ) -> bool {
+        nodes >= self.nodes_min && faults.into_iter().all(|fault| self.allow(fault))
     }
+
+    fn allow(&self, fault: &Fault) -> bool {
+        // An entry for a delay that random timing could have drawn replaces this timing, and is no
+        // fault.
+        if let Fault::Message(_, MessageFault::Delay { by })
+        | Fault::Barrier(_, BarrierFault::Slow { by }) = fault
+            && *by < TIMING_MAX
+        {
+            return true;
+        }
+        classes_of(fault).all(|class| self.classes.contains(&class))
+    }
+}
+
+/// Random timing draws delays up to this.
+// The greatest mean of a tail is 20 ms, and a delay is at most five means. The faults of the
+// network that rebuilding adds begin here.
+const TIMING_MAX: Micros = Micros::from_millis(100);
+
+/// The classes of a fault: one, and for damage after a crash two.
+fn classes_of(fault: &Fault) -> impl Iterator<Item = FaultClass> {
+    let class = match fault {
+        Fault::Message(_, MessageFault::Flip { .. }) => FaultClass::FlippedBits,
+        Fault::Message(..) | Fault::At(_, TimedFault::Cut { .. } | TimedFault::Clog { .. }) => {
+            FaultClass::Network
+        }
+        Fault::Crash(..) | Fault::At(_, TimedFault::Crash { .. }) => FaultClass::Crashes,
+        Fault::Barrier(_, BarrierFault::Lie) => FaultClass::LyingDisk,
+        Fault::Barrier(..) | Fault::Write(..) => FaultClass::Disk,
+        Fault::Skew { .. }
+        | Fault::At(_, TimedFault::Pause { .. } | TimedFault::ClockJump { .. }) => {
+            FaultClass::Clocks
+        }
+    };
+    let has_damage = matches!(
+        fault,
+        Fault::Crash(_, Crash { damage: Some(_), .. })
+            | Fault::At(_, TimedFault::Crash { crash: Crash { damage: Some(_), .. }, .. })
+    );
+    std::iter::once(class).chain(has_damage.then_some(FaultClass::Damage))
 }

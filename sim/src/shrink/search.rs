@@ -13,6 +13,7 @@ use crate::property::Violation;
 use crate::protocol::Protocol;
 use crate::replay::{Replayer, replay_world};
 use crate::schedule::{Expectation, Schedule};
+use crate::world::{PANICS, panics};
 
 /// The smallest schedule so far. A pass reads [`best`](Self::best), makes candidates from it, and
 /// offers them; the search runs each and adopts it only if it violates the same property. Every run
@@ -46,7 +47,8 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
     ) -> Option<Self> {
         let bounds = Bounds::new(control.scope, schedule);
         let deadline = Deadline::after(control.time_max);
-        let mut replayer = Replayer::new(protocol).stop_when(&control.stop);
+        let mut replayer = Replayer::new(protocol);
+        // Whether or not it is stopped, the result is about a schedule that was run to its end.
         let (outcome, reached) = replayer.replay_with_coverage(schedule);
         let violation = outcome.violation?;
         let mut best = schedule.clone();
@@ -55,7 +57,7 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
         // The pool keeps the faults that were not reached: in a smaller schedule they may be.
         let pool = schedule.faults.clone();
         let mut search = Search {
-            replayer,
+            replayer: replayer.stop_when(&control.stop),
             best,
             original: violation.clone(),
             violation,
@@ -87,8 +89,30 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
     pub(super) fn has_original_cause(&mut self) -> bool {
         let best = self.best.clone();
         let request = self.coordinates(&best).last_request();
-        without_numbers(&self.violation.reason) == without_numbers(&self.original.reason)
-            && request.map(without_attempt) == self.original_request.map(without_attempt)
+        // Where it panicked tells two panics apart, and its line is a number.
+        let same_reason = if PANICS.contains(&self.original.property) {
+            self.violation.reason == self.original.reason
+        } else {
+            without_numbers(&self.violation.reason) == without_numbers(&self.original.reason)
+        };
+        // What was due and did not happen is seen at the end, after facts about any request.
+        let same_request = self.original.liveness
+            || request.map(without_attempt) == self.original_request.map(without_attempt);
+        same_reason && same_request
+    }
+
+    /// Whether the scope of the shrink includes a schedule of this cluster with these faults.
+    pub(super) fn includes<'f>(
+        &self,
+        nodes: u16,
+        faults: impl IntoIterator<Item = &'f Fault>,
+    ) -> bool {
+        self.bounds.include(nodes, faults)
+    }
+
+    fn begin_run(&mut self) {
+        self.runs += 1;
+        (self.control.progress)(self.runs, ScheduleSize::of(&self.best));
     }
 
     /// The number of runs so far.
@@ -110,10 +134,10 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
 
     /// Runs a candidate and adopts it if it violates the same property.
     pub(super) fn adopt_if_better(&mut self, candidate: &Schedule<P::Request>) -> bool {
-        if self.is_finished() || !self.bounds.include(candidate) {
+        if self.is_finished() || !self.includes(candidate.plan.nodes, &candidate.faults) {
             return false;
         }
-        self.runs += 1;
+        self.begin_run();
         let (outcome, reached) = self.replayer.replay_with_coverage(candidate);
         let Some(violation) = outcome.violation else { return false };
         // A candidate that violates another property has lost the failure that was found.
@@ -124,7 +148,6 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
         self.best = candidate.clone();
         retain_reached_faults(&mut self.best, &reached);
         self.adopted += 1;
-        (self.control.progress)(self.runs, ScheduleSize::of(&self.best));
         true
     }
 
@@ -192,17 +215,21 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
 
     /// The coordinates of a run of this schedule.
     pub(super) fn coordinates(&mut self, schedule: &Schedule<P::Request>) -> RunCoordinates {
-        self.runs += 1;
+        self.begin_run();
         // Not in the memory of the replayer: its worlds have no observer.
         let protocol = self.replayer.protocol();
-        let mut world = replay_world(protocol, schedule, RunCoordinates::default());
-        world.run();
-        world.checker().0.clone()
+        let coordinates = panics::catch(|| {
+            let mut world = replay_world(protocol, schedule, RunCoordinates::default());
+            world.run();
+            world.checker().0.clone()
+        });
+        // A cluster for which there is no configuration has no coordinates.
+        coordinates.unwrap_or_default()
     }
 
     /// The fingerprint of a run of this schedule: equal runs have equal fingerprints.
     pub(super) fn fingerprint(&mut self, schedule: &Schedule<P::Request>) -> u64 {
-        self.runs += 1;
+        self.begin_run();
         self.replayer.replay(schedule).0.fingerprint
     }
 }

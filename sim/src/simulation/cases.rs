@@ -7,7 +7,10 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError};
 use stormglass_node::{DiskError, Micros};
 
 use super::environment;
-use super::report::{failure_message, replay_file, require_properties, test_command};
+use super::report::{
+    SHRINK_TIME_MAX, failure_message, replay_file, require_properties, test_command,
+};
+use crate::determinism::compare_schedule;
 use crate::disk::Survival;
 use crate::fault::{BarrierFault, Crash, CrashKind, EffectAt, Fault, MessageAt, MessageFault};
 use crate::profile::Setup;
@@ -86,9 +89,18 @@ pub fn check_faults<P: Protocol>(
     }
     let schedule = Schedule { faults: faults.to_vec(), ..base_schedule(protocol, setup) };
     // Proptest removes faults; it cannot shrink requests, nodes and times.
-    let control =
-        ShrinkControl { runs_max: RUNS_MAX, ..ShrinkControl::new(ShrinkScope::of(setup)) };
+    let control = ShrinkControl {
+        runs_max: RUNS_MAX,
+        time_max: Some(SHRINK_TIME_MAX),
+        ..ShrinkControl::new(ShrinkScope::of(setup))
+    };
     let Some(mut shrunk) = shrink(protocol, &schedule, control) else { return Ok(()) };
+    if let Some(nondeterminism) = compare_schedule(protocol, &schedule, "the case") {
+        return Err(TestCaseError::fail(format!(
+            "the case violated {}\nbut {nondeterminism}",
+            shrunk.original
+        )));
+    }
     shrunk.schedule.note.push("Found by proptest.".to_string());
     let sizes = format!("the case {}", shrunk.summary());
     Err(TestCaseError::fail(failure_message(

@@ -31,7 +31,7 @@ pub(super) fn seeds() -> Option<u64> {
     seeds
 }
 
-/// The wall time after which a test runs no further seeds.
+/// The wall time after which a test ends, in the middle of a run.
 ///
 /// # Panics
 /// If it is 0: a test that runs nothing must not pass.

@@ -7,21 +7,28 @@ use std::time::Duration;
 
 use super::environment;
 use crate::determinism::compare_seed;
+use crate::hunt::watchdog::{WorkerHandle, watched};
 use crate::hunt::{HuntOptions, HuntReport, Progress, hunt};
 use crate::plan::Plan;
 use crate::profile::Setup;
-use crate::property::{Checker, Violation};
+use crate::property::{Checker, JudgedUntil, Violation};
 use crate::protocol::{Protocol, draw_run};
 use crate::regress::{self, ReadScheduleError};
 use crate::replay::{record, replay_world};
 use crate::schedule::{Expectation, Schedule, plural};
 use crate::shrink::{ShrinkControl, ShrinkScope, shrink};
 use crate::trace::{Filter, Trace};
-use crate::world::HARNESS_NEVER_PANICS;
+use crate::world::{HARNESS_NEVER_PANICS, RunOutcome};
 
-/// The greatest number of runs of a shrink within a test, and its greatest wall time.
+/// The greatest number of runs of a shrink within a test.
+// A failing test waits for them: some seconds for most protocols. The command line takes longer.
 const RUNS_MAX: u64 = 20_000;
+/// The greatest wall time of a shrink within a test.
+// For protocols with long runs; people wait so long for a test that has failed.
 pub(super) const SHRINK_TIME_MAX: Duration = Duration::from_secs(30);
+/// The lines of a trace in the message of a failing test: more of the end than of the beginning.
+const TRACE_HEAD_LINES: usize = 50;
+const TRACE_TAIL_LINES: usize = 950;
 
 /// Runs many seeds, or those that the environment requests;
 /// [`Simulation::check`](super::Simulation::check) for any protocol.
@@ -44,7 +51,7 @@ pub fn check<P: Protocol>(protocol: &P, setup: &Setup, seeds: u64) {
     let options = HuntOptions {
         limits: protocol.limits(),
         wall_max: environment::wall_max(),
-        seed_command: format!("STORMGLASS_SEED=SEED {}", test_command()),
+        seed_command: format!("STORMGLASS_SEED={{seed}} {}", test_command()),
         ..HuntOptions::new(*setup, range)
     };
     let report = hunt(protocol, &options, &Progress::default());
@@ -59,7 +66,9 @@ pub fn check<P: Protocol>(protocol: &P, setup: &Setup, seeds: u64) {
     if only_seed.is_none() {
         assert!(
             !report.has_no_answers(),
-            "in {} no request was ever answered ({} sent), so no property has looked at an answer",
+            "{}: in {} no request was ever answered ({} sent), so no property has looked at an \
+             answer; does the node reply, and does it get ready?",
+            protocol.name(),
             plural(report.seeds, "seed"),
             report.tally.requests
         );
@@ -94,10 +103,31 @@ pub(super) fn require_properties<P: Protocol>(protocol: &P, plan: &Plan) {
 #[track_caller]
 fn fail<P: Protocol>(protocol: &P, setup: &Setup, seed: u64, violation: &Violation) -> ! {
     // Not the node's fault: the message is all there is to report.
-    assert!(violation.property != HARNESS_NEVER_PANICS, "seed {seed}: {violation}");
-    // Otherwise a shrink would tell the story of some other run.
+    assert!(
+        violation.property != HARNESS_NEVER_PANICS,
+        "seed {seed}: {violation}\nrun it again with\n  STORMGLASS_SEED={seed} {}",
+        test_command()
+    );
+    let limits = protocol.limits();
+    let seed_command = format!("STORMGLASS_SEED={{seed}} {}", test_command());
+    let message = watched(limits, &seed_command, |watched| {
+        explain_failure(protocol, setup, seed, violation, watched)
+    });
+    panic!("{message}");
+}
+
+/// The message about a failing seed, with its shrunk schedule.
+fn explain_failure<P: Protocol>(
+    protocol: &P,
+    setup: &Setup,
+    seed: u64,
+    violation: &Violation,
+    watched: &mut WorkerHandle,
+) -> String {
+    watched.begin(seed);
+    // Otherwise the shrunk schedule would be that of some other run.
     if let Some(nondeterminism) = compare_seed(protocol, setup, seed) {
-        panic!("seed {seed} violated {violation}\nbut {nondeterminism}");
+        return format!("seed {seed} violated {violation}\nbut {nondeterminism}");
     }
     // Before the shrink, which may take a while; not `eprintln!`, whose text the test harness keeps
     // until the test ends.
@@ -106,25 +136,24 @@ fn fail<P: Protocol>(protocol: &P, setup: &Setup, seed: u64, violation: &Violati
         "seed {seed} violates {violation}\nshrinking it (at most {} s)",
         SHRINK_TIME_MAX.as_secs()
     );
+    watched.begin(seed);
     let (_, schedule) = record(protocol, setup, seed);
     let control = ShrinkControl {
         runs_max: RUNS_MAX,
         time_max: Some(SHRINK_TIME_MAX),
+        progress: Box::new(|_, _| watched.begin(seed)),
         ..ShrinkControl::new(ShrinkScope::of(setup))
     };
-    let mut shrunk = shrink(protocol, &schedule, control).unwrap_or_else(|| {
-        panic!(
+    let Some(mut shrunk) = shrink(protocol, &schedule, control) else {
+        return format!(
             "seed {seed} violated {violation}\nbut its recorded schedule does not: the run is not \
              deterministic"
-        )
-    });
+        );
+    };
     shrunk.schedule.note.push(format!("Found by seed {seed}."));
     let sizes = format!("seed {seed} {}", shrunk.summary());
     let repeat_command = format!("STORMGLASS_SEED={seed} {}", test_command());
-    panic!(
-        "{}",
-        failure_message(protocol, &shrunk.schedule, &shrunk.violation, &sizes, &repeat_command)
-    );
+    failure_message(protocol, &shrunk.schedule, &shrunk.violation, &sizes, &repeat_command)
 }
 
 /// Runs a schedule; [`Simulation::replay`](super::Simulation::replay) for any protocol.
@@ -144,10 +173,12 @@ pub(super) enum ReplayError {
     Unreadable(#[from] ReadScheduleError),
     #[error("expected a violation of {property}, but no property was violated")]
     NotViolated { property: String },
+    #[error("no property was violated, but the run is judged only until {0}")]
+    JudgedInPart(JudgedUntil),
     #[error(
-        "the run ended as expected, but without {} of the faults of the schedule:\n{}",
-        entries.len(),
-        entries.join("\n")
+        "the run ended as expected, but did not reach {} of the schedule:\n  {}",
+        count_entries(entries.len()),
+        entries.join("\n  ")
     )]
     Unreached { entries: Vec<String> },
     /// The message of a failing test.
@@ -167,7 +198,7 @@ fn check_expectation<P: Protocol>(
 ) -> Result<(), ReplayError> {
     require_properties(protocol, &schedule.plan);
     let mut world = replay_world(protocol, schedule, ());
-    let violation = world.run().violation;
+    let RunOutcome { violation, judged_until, .. } = world.run();
     // After the run: an entry counts as reached when its fault has happened.
     let unreached = schedule.unreached_entries(world.chooser().unused());
     match (&schedule.expectation, violation) {
@@ -177,7 +208,10 @@ fn check_expectation<P: Protocol>(
         (Expectation::Violation(expected), Some(violation)) if violation.property == expected => {
             all_reached(unreached)
         }
-        (Expectation::NoViolation(_), None) => all_reached(unreached),
+        (Expectation::NoViolation(_), None) => match judged_until {
+            Some(until) => Err(ReplayError::JudgedInPart(until)),
+            None => all_reached(unreached),
+        },
         (Expectation::NoViolation(_) | Expectation::Violation(_), Some(violation)) => {
             let repeat_command = test_command();
             Err(ReplayError::Violated(failure_message(
@@ -189,6 +223,10 @@ fn check_expectation<P: Protocol>(
             )))
         }
     }
+}
+
+fn count_entries(count: usize) -> String {
+    if count == 1 { "one entry".to_string() } else { format!("{count} entries") }
 }
 
 /// A schedule whose faults do not happen tests nothing.
@@ -219,27 +257,45 @@ pub(super) fn failure_message<P: Protocol>(
     let text = schedule.write(protocol);
     let trace = world.checker().0.text();
     let Violation { property, reason, .. } = violation;
-    let mut message =
-        format!("{} violates {property}\n  {reason}\n\n{sizes}:\n\n", protocol.name());
+    let name = protocol.name();
+    let headline = match &outcome.violation {
+        Some(shown) if shown == violation => format!("{name} violates {property}\n  {reason}"),
+        // What this run showed, since its trace follows.
+        Some(shown) => format!(
+            "{name} is not deterministic: it has violated {violation}\n  and now violates {shown}"
+        ),
+        None => format!(
+            "{name} is not deterministic: it has violated {violation}\n  and now no property"
+        ),
+    };
+    let mut message = format!("{headline}\n\n{sizes}:\n\n");
     text.lines().for_each(|line| writeln!(message, "    {line}").expect("writing to a string"));
     let ms = ended_at.0 / 1000;
     let us = ended_at.0 % 1000;
-    // What this run showed, which is what the reader sees above it.
+    let trace = shorten_trace(trace);
     let end = match &outcome.violation {
         Some(shown) => format!("VIOLATED  {shown}"),
         None => "END       without a violation".to_string(),
     };
     write!(message, "\ntrace:\n\n{trace}{ms:>5}.{us:03}      {end}\n")
         .expect("writing to a string");
-    if outcome.violation.as_ref() != Some(violation) {
-        message += "\nthe run of this trace did not end as the one before it: the node is not \
-                    deterministic\n";
-    }
     if schedule.requests.is_empty() {
         message += "\nviolated without any request\n";
     }
     write!(message, "\nrun it again with\n  {repeat_command}\n").expect("writing to a string");
     message + &save_or_explain(protocol, schedule, &text)
+}
+
+/// The beginning and the end of a very long trace.
+fn shorten_trace(trace: &str) -> String {
+    let lines: Vec<&str> = trace.lines().collect();
+    let omitted = lines.len().saturating_sub(TRACE_HEAD_LINES + TRACE_TAIL_LINES);
+    if omitted == 0 {
+        return trace.to_string();
+    }
+    let head = lines[..TRACE_HEAD_LINES].join("\n");
+    let tail = lines[TRACE_HEAD_LINES + omitted..].join("\n");
+    format!("{head}\n... {omitted} lines are omitted ...\n{tail}\n")
 }
 
 /// Saves the schedule where the environment says, or explains how; and how to run it.

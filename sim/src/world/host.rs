@@ -215,7 +215,9 @@ impl<N: Node> Host<N> {
     /// Queues a wake for the node's deadline, unless an earlier or equal one is queued.
     #[inline]
     pub(super) fn schedule_wake<K, C>(&mut self, run: &mut Run<K, C>) {
-        let Some(deadline) = self.node.as_ref().and_then(Node::deadline) else { return };
+        let node = self.node.as_ref();
+        let deadline = run.monitor.attribute(self.id, || node.and_then(Node::deadline));
+        let Some(deadline) = deadline else { return };
         let at = self.clock.true_time_of(deadline, run.timeline.now());
         // The queued wake comes early enough: `take_wake` finds the later deadline and queues
         // another.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::fact_hash::ContentHash;
 use crate::hash::Fingerprint;
-use crate::property::{Checker, Fact, Observation, Violation};
+use crate::property::{Checker, Fact, JudgedUntil, Observation, Violation};
 use crate::tally::{Rule, Tally};
 
 /// Sees every fact, in order, until the first violation.
@@ -22,7 +22,7 @@ pub(super) struct Monitor<K> {
     tally: Tally,
     violation: Option<Violation>,
     /// Whether facts are not just checked: `violation` or `contents` is some.
-    needs_care: bool,
+    has_violation_or_contents: bool,
     interrupted: bool,
     /// Whose code runs, apart from checkers: a panic now is attributed to it.
     actor: Actor,
@@ -49,7 +49,7 @@ impl<K> Monitor<K> {
             contents: None,
             tally: Tally::default(),
             violation: None,
-            needs_care: false,
+            has_violation_or_contents: false,
             interrupted: false,
             actor: Actor::Harness,
             checking: None,
@@ -64,7 +64,7 @@ impl<K> Monitor<K> {
             contents,
             tally,
             violation,
-            needs_care,
+            has_violation_or_contents,
             interrupted,
             actor,
             checking,
@@ -75,7 +75,7 @@ impl<K> Monitor<K> {
         *interrupted = false;
         *tally = Tally::default();
         *violation = None;
-        *needs_care = false;
+        *has_violation_or_contents = false;
         *actor = Actor::Harness;
         *checking = None;
     }
@@ -94,7 +94,7 @@ impl<K> Monitor<K> {
     #[cold]
     pub(super) fn violate(&mut self, violation: Violation) {
         self.violation.get_or_insert(violation);
-        self.needs_care = true;
+        self.has_violation_or_contents = true;
     }
 
     /// Notes that the run was stopped before its end.
@@ -104,7 +104,7 @@ impl<K> Monitor<K> {
 
     pub(super) fn hash_contents(&mut self) {
         self.contents = Some(ContentHash::default());
-        self.needs_care = true;
+        self.has_violation_or_contents = true;
     }
 
     /// Counts an application of a fault rule.
@@ -128,9 +128,12 @@ impl<K> Monitor<K> {
         let Observation { at, node, fact, .. } = *observation;
         // Before the check, so that the violating fact is part of the fingerprint.
         crate::fact_hash::fold_fact(&mut self.fingerprint, at, node, fact);
-        // One question for both: of most runs neither is true of any fact.
-        if self.needs_care && self.hash_or_ignore(fact) {
-            return;
+        // False in most runs: nothing is hashed, and nothing is violated.
+        if self.has_violation_or_contents {
+            self.hash_contents_of(fact);
+            if self.violation.is_some() {
+                return;
+            }
         }
         self.checking = Some(node);
         let verdict = self.checker.check(observation);
@@ -140,20 +143,27 @@ impl<K> Monitor<K> {
         }
     }
 
-    /// Hashes the contents of a fact, if this is wanted. Whether the fact is not checked, since a
-    /// property is violated already.
+    /// Hashes the contents of a fact, if this is wanted.
     #[cold]
-    fn hash_or_ignore<N: Node>(&mut self, fact: &Fact<'_, N>) -> bool {
+    fn hash_contents_of<N: Node>(&mut self, fact: &Fact<'_, N>) {
         if let Some(contents) = &mut self.contents {
             contents.fold(fact);
         }
-        self.violation.is_some()
     }
 
     /// A panic until [`Monitor::begin_effects`] or [`Monitor::end_step`] is a panic of this node.
     #[inline]
     pub(super) fn begin_step(&mut self, node: NodeId) {
         self.actor = Actor::Node(node);
+    }
+
+    /// Calls other code of this node, a panic of which is a panic of the node.
+    #[inline]
+    pub(super) fn attribute<T>(&mut self, node: NodeId, call: impl FnOnce() -> T) -> T {
+        let actor = std::mem::replace(&mut self.actor, Actor::Node(node));
+        let result = call();
+        self.actor = actor;
+        result
     }
 
     /// What the simulator refuses until [`Monitor::end_step`], this node must not have asked for.
@@ -196,17 +206,13 @@ impl<K> Monitor<K> {
     }
 
     /// The outcome of a run that ended at this time.
-    pub(super) fn outcome<N>(&mut self, now: Micros) -> RunOutcome
-    where
-        N: Node,
-        K: Checker<N>,
-    {
+    pub(super) fn outcome(&mut self, now: Micros, judged_until: Option<JudgedUntil>) -> RunOutcome {
         self.tally.virtual_time = now;
         RunOutcome {
             violation: self.violation.clone(),
             fingerprint: self.fingerprint.value(),
             contents: self.contents.as_ref().map(ContentHash::value),
-            judged_until: self.checker.judged_until(),
+            judged_until,
             interrupted: self.interrupted,
             tally: self.tally.clone(),
         }

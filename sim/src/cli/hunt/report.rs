@@ -4,12 +4,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::print_saved;
+use super::{Verdict, print_saved};
 use crate::cli::args::Hunt;
 use crate::cli::replay_line;
 use crate::cli::say::say;
-use crate::cli::shrink::SavedSchedule;
-use crate::determinism::Nondeterminism;
 use crate::hunt::{HuntOptions, HuntReport};
 use crate::protocol::Protocol;
 use crate::schedule::plural;
@@ -26,8 +24,7 @@ pub(super) struct FinishedHunt<'a, P> {
     pub report: HuntReport,
     pub wall: Duration,
     pub interrupted: bool,
-    pub saved: Option<SavedSchedule>,
-    pub nondeterminism: Option<Nondeterminism>,
+    pub verdict: Verdict,
 }
 
 /// The number of seeds in a range; of the whole range one fewer.
@@ -36,38 +33,23 @@ pub(super) fn count(seeds: &RangeInclusive<u64>) -> u64 {
 }
 
 impl<P: Protocol> FinishedHunt<'_, P> {
-    /// Names the lowest failing seed, before it is shrunk.
-    pub(super) fn announce_failure(&self) {
-        let Some((seed, violation)) = self.report.failures.first() else { return };
-        if self.report.nondeterminism.is_some() {
-            return;
-        }
-        let text = format!("seed {seed} violates {}\n  {}", violation.property, violation.reason);
-        if self.args.json {
-            eprintln!("{text}")
-        } else {
-            say!("{text}")
-        }
-        if !self.args.no_shrink && !self.interrupted {
-            let seconds = self.args.shrink_args.shrink_seconds;
-            eprintln!("shrinking it (at most {seconds} s; Ctrl-C keeps the best so far)");
-        }
-    }
-
     /// Prints all that is known.
     pub(super) fn print(&self) {
         if self.args.json {
             self.print_json();
             return;
         }
-        if let Some(nondeterminism) = &self.nondeterminism {
-            say!("{nondeterminism}");
-        }
-        if let Some(saved) = &self.saved {
-            print_saved(self.protocol, saved);
+        match &self.verdict {
+            Verdict::Violated(_, Some(saved)) => print_saved(self.protocol, saved),
+            Verdict::NotDeterministic(Some(nondeterminism)) => say!("{nondeterminism}"),
+            Verdict::Violated(_, None)
+            | Verdict::NotDeterministic(None)
+            | Verdict::Clean
+            | Verdict::JudgedInPart
+            | Verdict::Inconclusive(_) => {}
         }
         self.print_summary();
-        if self.report.failures.is_empty() && self.nondeterminism.is_none() {
+        if matches!(self.verdict, Verdict::Clean | Verdict::JudgedInPart) {
             self.print_counters();
         }
         // Without `--keep-going` the hunt stops soon after the first failure, and others are chance
@@ -87,14 +69,14 @@ impl<P: Protocol> FinishedHunt<'_, P> {
 
     /// How the hunt ended, in a few words.
     fn status(&self) -> String {
-        let verdict = if self.nondeterminism.is_some() {
-            "NOT DETERMINISTIC".to_string()
-        } else if !self.report.failures.is_empty() {
-            "VIOLATED".to_string()
-        } else if self.report.judged_in_part > 0 {
-            format!("no violation, {} judged only in part", self.report.judged_in_part)
-        } else {
-            "clean".to_string()
+        let verdict = match &self.verdict {
+            Verdict::Clean => "clean".to_string(),
+            Verdict::JudgedInPart => {
+                format!("no violation, {} judged only in part", self.report.judged_in_part)
+            }
+            Verdict::Violated(..) => "VIOLATED".to_string(),
+            Verdict::NotDeterministic(_) => "NOT DETERMINISTIC".to_string(),
+            Verdict::Inconclusive(why) => (*why).to_string(),
         };
         if !self.interrupted {
             return verdict;
@@ -163,7 +145,10 @@ impl<P: Protocol> FinishedHunt<'_, P> {
     }
 
     fn print_json(&self) {
-        let FinishedHunt { protocol, options, report, saved, nondeterminism, .. } = self;
+        let FinishedHunt { protocol, options, report, verdict, .. } = self;
+        let saved = if let Verdict::Violated(_, saved) = verdict { saved.as_ref() } else { None };
+        let nondeterminism =
+            if let Verdict::NotDeterministic(found) = verdict { found.as_ref() } else { None };
         let HuntReport { tally, sometimes, .. } = report;
         let rules: serde_json::Map<_, _> = Rule::TABLE
             .iter()
@@ -200,15 +185,18 @@ impl<P: Protocol> FinishedHunt<'_, P> {
             "requests": tally.requests,
             "answers": tally.answers,
             "run_twice": report.compared,
-            "nondeterminism": nondeterminism.as_ref().map(ToString::to_string),
+            "nondeterminism": nondeterminism.map(ToString::to_string),
             "judged_in_part": report.judged_in_part,
+            "first_judged_in_part": report.first_judged_in_part.as_ref().map(|(seed, until)| {
+                serde_json::json!({"seed": seed, "until": until.to_string()})
+            }),
             "faults": rules,
             "sometimes": times,
             "at_most": peaks,
             "failed_seeds": report.failures.len(),
             "failures": failures,
-            "schedule": saved.as_ref().map(|saved| saved.text.as_str()),
-            "saved": saved.as_ref().and_then(|saved| saved.file.as_ref()),
+            "schedule": saved.map(|saved| saved.text.as_str()),
+            "saved": saved.and_then(|saved| saved.file.as_ref()),
             "fingerprint": report.fingerprint.map(|print| format!("{print:016x}")),
         });
         say!("{text}");
