@@ -2,9 +2,10 @@
 //!
 //! Every candidate is run, and is adopted only if it violates the *same property*. The passes
 //! remove faults (delta debugging), replace the rest by simpler ones, remove requests, operations,
-//! clients and nodes, replace random timing by base timing, and shorten times. A schedule that is
-//! still large is rebuilt from one or two of its requests (module `rebuild`). All passes repeat
-//! until none of them helps.
+//! clients and nodes, replace random timing by base timing, and shorten times. Early and late, the
+//! schedule is tried in a cluster of a few nodes, with several timings. A schedule that is still
+//! large gets other timing or is rebuilt from one or two of its requests (module `rebuild`). All
+//! passes repeat until none of them helps.
 //!
 //! The result is 1-minimal: without any one of its faults, requests or operations, the run violates
 //! no property or a different one. If at most three faults are left, all smaller subsets of the
@@ -21,6 +22,7 @@ mod coordinates;
 mod ddmin;
 mod deadline;
 mod minimum;
+mod other_timing;
 mod plan;
 mod rebuild;
 mod removal;
@@ -42,12 +44,13 @@ use crate::property::Violation;
 use crate::protocol::Protocol;
 use crate::schedule::{Schedule, plural};
 use base_timing::UseBaseTiming;
-use cluster::DropNodesAndClients;
+use cluster::{DropNodesAndClients, UseSmallCluster};
 pub(crate) use coordinates::RunCoordinates;
 use minimum::TrySmallerFaultSets;
+use other_timing::UseOtherTiming;
 use plan::{ChangeLogLimit, SimplifyPlan};
 use rebuild::Rebuild;
-use removal::{DropFaults, DropIncarnations, DropRequests};
+use removal::{DropFaults, DropIncarnations, DropRequests, ReplaceRequestsByDelays};
 use requests::{JoinRequests, SimplifyRequests};
 use search::Search;
 use simplify::SimplifyFaults;
@@ -204,7 +207,7 @@ trait Pass<P: Protocol> {
 
 /// Runs all passes until none of them helps. `None` if the search ended early.
 fn minimise<P: Protocol>(search: &mut Search<'_, '_, P>, mut rebuild: Rebuild) -> Option<Minimum> {
-    let opening: [&mut dyn Pass<P>; 5] = [
+    let opening: [&mut dyn Pass<P>; 7] = [
         // First, since the cost of every later candidate is proportional to the fault phase.
         // Without it here the mutants take 137,360 runs instead of 128,345 (`budget` says how that
         // was measured).
@@ -212,10 +215,15 @@ fn minimise<P: Protocol>(search: &mut Search<'_, '_, P>, mut rebuild: Rebuild) -
         // A failure that needs a snapshot needs fewer requests with a shorter log, so before these
         // are removed: without it here, 201,103 runs.
         &mut ChangeLogLimit,
+        // While there are many faults and requests: the more there are, the more likely some of
+        // them violate the property in another cluster as well. With clusters that lack some of the
+        // requests, the mutants end with 5 faults and 4 requests more.
+        &mut UseSmallCluster::for_all_requests(),
         // Before the requests: the other way round takes 123,916 runs, but ends with 3 faults and 8
         // requests more.
         &mut DropFaults,
         &mut DropRequests,
+        &mut UseSmallCluster::for_some_requests(),
         // Before the rounds, which are expensive in a large schedule. `Rebuild` tries only its
         // smallest candidates here.
         &mut rebuild,
@@ -228,6 +236,16 @@ fn minimise<P: Protocol>(search: &mut Search<'_, '_, P>, mut rebuild: Rebuild) -
         while run_round(search) {}
         if search.is_finished() {
             return None;
+        }
+        // Again, with faults that are fewer and simpler now.
+        if run_pass(&mut UseSmallCluster::for_some_requests(), search) {
+            continue;
+        }
+        // A few hundred runs, so before the next one. The mutants do not need it; of 12 shrinks of
+        // a Raft node that serves stale reads, three keep 5 to 9 requests without it and without
+        // `ReplaceRequestsByDelays`.
+        if run_pass(&mut UseOtherTiming, search) {
+            continue;
         }
         // Up to 30,000 runs, and up to 20,000 for the sets below: only on what the others left.
         if run_pass(&mut rebuild, search) {
@@ -245,11 +263,13 @@ fn minimise<P: Protocol>(search: &mut Search<'_, '_, P>, mut rebuild: Rebuild) -
 fn run_round<P: Protocol>(search: &mut Search<'_, '_, P>) -> bool {
     // In the opposite order the mutants end with 4 faults more and 2 requests fewer, in 131,523
     // runs: within a round the order decides little.
-    let round: [&mut dyn Pass<P>; 12] = [
+    let round: [&mut dyn Pass<P>; 13] = [
         // What removes entries comes first: every later pass tries candidates for each entry.
         &mut DropFaults,
         &mut DropIncarnations,
         &mut DropRequests,
+        // Without it: 129,630 runs instead of 104,334, 65 small, 2 requests more.
+        &mut ReplaceRequestsByDelays,
         &mut JoinRequests,
         // What changes the whole run comes before what adapts single entries to it.
         &mut SimplifyPlan,

@@ -78,7 +78,8 @@ fn use_base_timing_with_deviations<P: Protocol>(search: &mut Search<'_, '_, P>) 
     kept
 }
 
-fn with_base_timing<O: Clone>(
+/// The schedule with base timing in which a message takes `latency` and a barrier `sync_time`.
+pub(super) fn with_base_timing<O: Clone>(
     schedule: &Schedule<O>,
     latency: Micros,
     sync_time: Micros,

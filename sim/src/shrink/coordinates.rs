@@ -60,6 +60,18 @@ impl RunCoordinates {
         &self.messages
     }
 
+    /// When the client sent this request first; `None` if it did not during the fault phase.
+    pub(super) fn request_sent_at(&self, id: RequestId) -> Option<Micros> {
+        let first = self.messages.iter().find(|(_, message)| match message.about.subject {
+            Some(Subject::Request(other)) => {
+                matches!(message.from, Endpoint::Client(_))
+                    && (other.client, other.serial) == (id.client, id.serial)
+            }
+            Some(Subject::Number(_)) | None => false,
+        });
+        first.map(|(at, _)| *at)
+    }
+
     /// Every barrier in the order of issue.
     pub(crate) fn barriers(&self) -> &[EffectAt] {
         &self.barriers

@@ -22,7 +22,7 @@ use request_sets::{Cluster, RequestSet, request_pairs, single_requests};
 /// Rebuilds the schedule if it is large. The first run tries only the smallest candidates; each
 /// later one tries all, within what is left of the budget.
 pub(super) struct Rebuild {
-    /// Runs that this pass may still use.
+    /// Runs that this pass may still use, weighed as [`Search::work`] does.
     runs_left: u64,
     next: Effort,
 }
@@ -49,7 +49,8 @@ impl<P: Protocol> Pass<P> for Rebuild {
 
     fn run(&mut self, search: &mut Search<'_, '_, P>) -> bool {
         let effort = mem::replace(&mut self.next, Effort::Full);
-        if budget::is_small(ScheduleSize::of(search.best())) {
+        let size = ScheduleSize::of(search.best());
+        if budget::is_small(size) && budget::has_small_cluster(size) {
             return false;
         }
         match effort {
@@ -126,11 +127,11 @@ impl Rebuild {
         scope: &Scope<'_, P::Request>,
         log_bytes: u64,
     ) -> bool {
-        let from = search.runs();
+        let from = search.work();
         let until = from + scope.runs_max.min(self.runs_left);
         let adopted = adopt_from_until(search, scope, log_bytes, until);
-        // Every run asks `has_runs` first, so they are at most `runs_left`.
-        self.runs_left -= search.runs() - from;
+        // Every run asks `has_runs` first, but the last one may count as several.
+        self.runs_left = self.runs_left.saturating_sub(search.work() - from);
         adopted
     }
 }
@@ -161,6 +162,18 @@ fn adopt_from_until<P: Protocol>(
     for requests in scope.request_sets {
         clusters.push(Cluster::for_requests(search.best(), requests));
     }
+    // In a small schedule only the cluster is too large: a candidate with as many nodes would be no
+    // progress.
+    let nodes_max = if budget::is_small(ScheduleSize::of(search.best())) {
+        budget::SMALL_CLUSTER_NODES_MAX
+    } else {
+        usize::MAX
+    };
+    for clusters in &mut clusters {
+        clusters.retain(|cluster| {
+            (usize::from(search.nodes_min())..=nodes_max).contains(&cluster.len())
+        });
+    }
     let most = clusters.iter().map(Vec::len).max().unwrap_or(0);
     for nth in scope.clusters.start..most.min(scope.clusters.end) {
         let mut candidates = Vec::new();
@@ -174,8 +187,8 @@ fn adopt_from_until<P: Protocol>(
             // Each candidate gets an equal share of the remaining runs, so that no candidate uses
             // up the runs of those after it.
             for (candidate, left) in candidates.iter().zip((1..=candidates.len() as u64).rev()) {
-                let share = until.saturating_sub(search.runs()) / left;
-                if candidate.adopt_with_faults(search, size, search.runs() + share) {
+                let share = until.saturating_sub(search.work()) / left;
+                if candidate.adopt_with_faults(search, size, search.work() + share) {
                     return true;
                 }
             }
@@ -185,7 +198,7 @@ fn adopt_from_until<P: Protocol>(
 }
 
 fn has_runs<P: Protocol>(search: &Search<'_, '_, P>, until: u64) -> bool {
-    search.runs() < until && !search.is_finished()
+    search.work() < until && !search.is_finished()
 }
 
 /// A fault-free schedule, and the faults that can be added to it.

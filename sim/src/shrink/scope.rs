@@ -44,6 +44,11 @@ impl Bounds {
         Bounds { nodes_min, classes }
     }
 
+    /// The least number of nodes.
+    pub(super) fn nodes_min(&self) -> u16 {
+        self.nodes_min
+    }
+
     /// Whether a cluster of this size and these faults are within the scope.
     pub(super) fn include<'f>(
         &self,

@@ -7,13 +7,13 @@ use stormglass_node::RequestId;
 use super::deadline::Deadline;
 use super::renumber::Renumbering;
 use super::scope::Bounds;
-use super::{RunCoordinates, ScheduleSize, ShrinkControl};
+use super::{RunCoordinates, ScheduleSize, ShrinkControl, budget};
 use crate::fault::Fault;
 use crate::property::Violation;
 use crate::protocol::Protocol;
 use crate::replay::{Replayer, replay_world};
 use crate::schedule::{Expectation, Schedule};
-use crate::world::{PANICS, panics};
+use crate::world::{PANICS, RunOutcome, panics};
 
 /// The smallest schedule so far. A pass reads [`best`](Self::best), makes candidates from it, and
 /// offers them; the search runs each and adopts it only if it violates the same property. Every run
@@ -31,6 +31,8 @@ pub(super) struct Search<'a, 'w, P: Protocol> {
     bounds: Bounds,
     deadline: Deadline,
     runs: u64,
+    /// The runs, each weighed by its events.
+    work: u64,
     /// The candidates adopted and not undone.
     adopted: u64,
     /// Every fault of the original schedule, renumbered for the cluster of `best`.
@@ -65,6 +67,7 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
             bounds,
             deadline,
             runs: 0,
+            work: 0,
             adopted: 0,
             pool,
             control,
@@ -115,9 +118,16 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
         (self.control.progress)(self.runs, ScheduleSize::of(&self.best));
     }
 
-    /// The number of runs so far.
-    pub(super) fn runs(&self) -> u64 {
-        self.runs
+    /// The fewest nodes that a candidate may have. One with fewer is not even run, so a pass that
+    /// is limited by its runs has to leave it out itself.
+    pub(super) fn nodes_min(&self) -> u16 {
+        self.bounds.nodes_min()
+    }
+
+    /// The runs so far, where a long one counts as several: what a budget of one pass is counted
+    /// in.
+    pub(super) fn work(&self) -> u64 {
+        self.work
     }
 
     /// The number of candidates adopted so far, apart from those undone.
@@ -134,20 +144,50 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
 
     /// Runs a candidate and adopts it if it violates the same property.
     pub(super) fn adopt_if_better(&mut self, candidate: &Schedule<P::Request>) -> bool {
+        let Some(failure) = self.run_candidate(candidate) else { return false };
+        self.adopt(candidate, failure);
+        true
+    }
+
+    /// Runs a candidate. `None` if it does not violate the same property.
+    fn run_candidate(&mut self, candidate: &Schedule<P::Request>) -> Option<Failure> {
         if self.is_finished() || !self.includes(candidate.plan.nodes, &candidate.faults) {
-            return false;
+            return None;
         }
         self.begin_run();
         let (outcome, reached) = self.replayer.replay_with_coverage(candidate);
-        let Some(violation) = outcome.violation else { return false };
+        self.count_work(&outcome);
+        let violation = outcome.violation?;
         // A candidate that violates another property has lost the failure that was found.
-        if violation.property != self.violation.property {
-            return false;
-        }
-        self.violation = violation;
+        let same_property = violation.property == self.violation.property;
+        same_property.then_some(Failure { violation, reached, events: outcome.tally.events })
+    }
+
+    fn adopt(&mut self, candidate: &Schedule<P::Request>, failure: Failure) {
+        self.violation = failure.violation;
         self.best = candidate.clone();
-        retain_reached_faults(&mut self.best, &reached);
+        retain_reached_faults(&mut self.best, &failure.reached);
         self.adopted += 1;
+    }
+
+    /// Runs all of these, whose cluster has the faults `pool`, and adopts the one that violates the
+    /// same property after the fewest events: the less has happened, the less can be needed.
+    pub(super) fn adopt_shortest_with_pool(
+        &mut self,
+        candidates: Vec<Schedule<P::Request>>,
+        pool: &[Fault],
+    ) -> bool {
+        let mut shortest: Option<(Schedule<P::Request>, Failure)> = None;
+        for candidate in candidates {
+            let Some(failure) = self.run_candidate(&candidate) else { continue };
+            let events_max = shortest.as_ref().map_or(u64::MAX, |(_, failure)| failure.events);
+            if failure.events < events_max {
+                shortest = Some((candidate, failure));
+            }
+        }
+        let Some((candidate, failure)) = shortest else { return false };
+        self.adopt(&candidate, failure);
+        self.pool = pool.to_vec();
         true
     }
 
@@ -218,20 +258,37 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
         self.begin_run();
         // Not in the memory of the replayer: its worlds have no observer.
         let protocol = self.replayer.protocol();
-        let coordinates = panics::catch(|| {
+        let run = panics::catch(|| {
             let mut world = replay_world(protocol, schedule, RunCoordinates::default());
-            world.run();
-            world.checker().0.clone()
+            let outcome = world.run();
+            (outcome, world.checker().0.clone())
         });
         // A cluster for which there is no configuration has no coordinates.
-        coordinates.unwrap_or_default()
+        let Ok((outcome, coordinates)) = run else { return RunCoordinates::default() };
+        self.count_work(&outcome);
+        coordinates
     }
 
     /// The fingerprint of a run of this schedule: equal runs have equal fingerprints.
     pub(super) fn fingerprint(&mut self, schedule: &Schedule<P::Request>) -> u64 {
         self.begin_run();
-        self.replayer.replay(schedule).0.fingerprint
+        let (outcome, _) = self.replayer.replay(schedule);
+        self.count_work(&outcome);
+        outcome.fingerprint
     }
+
+    fn count_work(&mut self, outcome: &RunOutcome) {
+        self.work += budget::work_of_run(outcome.tally.events);
+    }
+}
+
+/// The run of a candidate that violates the property.
+struct Failure {
+    violation: Violation,
+    /// For each fault of the candidate, whether the run reached it.
+    reached: Vec<bool>,
+    /// Up to the violation.
+    events: u64,
 }
 
 /// Removes the faults that the run did not reach: they change nothing.

@@ -14,9 +14,15 @@ use crate::shrink::{RunCoordinates, budget};
 pub(super) fn candidate_faults(original: &[Fault], coordinates: &RunCoordinates) -> Vec<Fault> {
     let mut all = Vec::new();
     for (_, at) in coordinates.messages() {
+        if at.nth > budget::OCCURRENCES_MAX {
+            continue;
+        }
         all.extend(budget::MESSAGE_FAULTS.map(|fault| Fault::Message(*at, fault)));
     }
     for at in coordinates.barriers() {
+        if at.nth > budget::OCCURRENCES_MAX {
+            continue;
+        }
         if at.effect_name.subject().is_some() {
             let by = budget::SLOW_BARRIER;
             all.push(Fault::Barrier(*at, BarrierFault::Slow { by }));
@@ -29,7 +35,7 @@ pub(super) fn candidate_faults(original: &[Fault], coordinates: &RunCoordinates)
     let transferable = transferable_crashes(original);
     for at in coordinates.effects() {
         // Only effects about a request: the effects of a boot are the same in every candidate.
-        if at.effect_name.subject().is_none() {
+        if at.effect_name.subject().is_none() || at.nth > budget::OCCURRENCES_MAX {
             continue;
         }
         all.extend(crash_faults(at));

@@ -23,6 +23,10 @@ pub(super) fn single_requests<O: Clone>(
     about: Option<RequestId>,
 ) -> Vec<RequestSet<O>> {
     let requests = sent_at_start(schedule);
+    if requests.is_empty() {
+        // Faults alone may violate the property.
+        return vec![Vec::new()];
+    }
     match requests.iter().find(|planned| is_subject(planned, about)) {
         Some(planned) => vec![vec![planned.clone()]],
         None => requests.into_iter().map(|planned| vec![planned]).collect(),
@@ -98,16 +102,23 @@ impl<O: ScheduledRequest> Cluster<O> {
             let nodes = [&addressed[..], &others[..budget::OTHER_NODES]].concat();
             clusters.extend(Cluster::restricted(schedule, requests, nodes));
         }
-        // Requests that name no nodes may still need all nodes: then only the whole cluster is
-        // left.
-        if !others.is_empty() {
-            let nodes = [addressed, others].concat();
-            clusters.extend(Cluster::restricted(schedule, requests, nodes));
+        if others.is_empty() {
+            // Requests that name no nodes need others all the same, whichever these are.
+            others = whole.clone();
+            others.retain(|id| !addressed.contains(id));
+            others.truncate(budget::OTHER_NODES);
         }
+        let nodes = [addressed, others].concat();
+        clusters.extend(Cluster::restricted(schedule, requests, nodes));
         if clusters.last().is_none_or(|cluster| cluster.nodes.len() < whole.len()) {
             clusters.push(Cluster { requests: requests.to_vec(), nodes: whole });
         }
         clusters
+    }
+
+    /// How many nodes it has.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
     }
 
     /// `None` if one of the requests becomes empty.
