@@ -26,7 +26,8 @@ pub(super) struct Search<'a, 'w, P: Protocol> {
     violation: Violation,
     /// The violation in the run of the original.
     original: Violation,
-    /// The request with which the run of the original ended, renumbered for the cluster of `best`.
+    /// The request that the reason of the original violation names, renumbered for the cluster of
+    /// `best`; `None` if it names none.
     original_request: Option<RequestId>,
     bounds: Bounds,
     deadline: Deadline,
@@ -72,7 +73,9 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
             pool,
             control,
         };
-        search.original_request = search.coordinates(schedule).last_request();
+        let last_request = search.coordinates(schedule).last_request();
+        search.original_request =
+            last_request.filter(|id| search.original.reason.contains(&without_attempt(*id)));
         Some(search)
     }
 
@@ -88,20 +91,16 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
     }
 
     /// Whether the violation of the smallest schedule has the cause of the original: the same
-    /// reason, but for numbers, and the same request at the end of the run.
-    pub(super) fn has_original_cause(&mut self) -> bool {
-        let best = self.best.clone();
-        let request = self.coordinates(&best).last_request();
+    /// reason, but for numbers, about the same request if it names one.
+    pub(super) fn has_original_cause(&self) -> bool {
         // Where it panicked tells two panics apart, and its line is a number.
         let same_reason = if PANICS.contains(&self.original.property) {
             self.violation.reason == self.original.reason
         } else {
             without_numbers(&self.violation.reason) == without_numbers(&self.original.reason)
         };
-        // What was due and did not happen is seen at the end, after facts about any request.
-        let same_request = self.original.liveness
-            || request.map(without_attempt) == self.original_request.map(without_attempt);
-        same_reason && same_request
+        let request = self.original_request.map(without_attempt);
+        same_reason && request.is_none_or(|request| self.violation.reason.contains(&request))
     }
 
     /// Whether the scope of the shrink includes a schedule of this cluster with these faults.
@@ -302,7 +301,7 @@ fn without_numbers(reason: &str) -> String {
     reason.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
-/// A repetition is the same request.
-fn without_attempt(id: RequestId) -> (u64, u32) {
-    (id.client, id.serial)
+/// A request as reasons name it; a repetition is the same request.
+fn without_attempt(id: RequestId) -> String {
+    RequestId { attempt: 0, ..id }.to_string()
 }
