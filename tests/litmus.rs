@@ -93,7 +93,7 @@ fn prepare(nth: u32, fault: MessageFault) -> Fault {
 
 fn crash_after(incarnation: u32, effect_name: EffectName, how: CrashKind) -> Fault {
     let at = EffectAt { node: NodeId(1), incarnation, effect_name, nth: 1 };
-    Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(20)), damage: None })
+    Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(20)), at_rest: None })
 }
 
 /// The client's probe.
@@ -397,7 +397,7 @@ fn p3_cluster_power_cut_hits_every_node_at_once() {
         let crash = Crash {
             how: CrashKind::PowerCut(Survival::None),
             down_for: Some(Micros::from_millis(5)),
-            damage: None,
+            at_rest: None,
         };
         // 1 ms after the request: Prepare has arrived, and nothing is decided.
         Fault::At(Micros::from_millis(11), TimedFault::Crash { node: NodeId(node), crash })

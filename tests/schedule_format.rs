@@ -10,8 +10,8 @@ use stormglass_commit_sim::{Commit, Txn};
 use stormglass_sim::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
 use stormglass_sim::fault::Fault;
 use stormglass_sim::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, MessageAt, MessageFault, Skew,
-    TimedFault, WriteFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, MessageAt,
+    MessageFault, Skew, TimedFault, WriteFault,
 };
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::schedule::{Expectation, Schedule};
@@ -141,8 +141,10 @@ fn crash() -> impl Strategy<Value = Crash> {
     let role = prop::sample::select(vec![FileRole::Wal, FileRole::Snapshot, FileRole::Scratch]);
     let damage = (role, 0u32..3, permille(), kind)
         .prop_map(|(role, nth_newest, at, kind)| Damage { role, nth_newest, at, kind });
-    (how, prop::option::of(time()), prop::option::of(damage))
-        .prop_map(|(how, down_for, damage)| Crash { how, down_for, damage })
+    (how, prop::option::of(time()), prop::option::of(damage)).prop_map(|(how, down_for, damage)| {
+        let at_rest = damage.map(AtRestFault::Damaged);
+        Crash { how, down_for, at_rest }
+    })
 }
 
 fn timed_fault() -> impl Strategy<Value = TimedFault> {

@@ -114,8 +114,16 @@ pub struct Crash {
     pub how: CrashKind,
     /// Time until it boots again; `None` for never in this fault phase (P6).
     pub down_for: Option<Micros>,
-    /// D10: damage to the disk while the node is down.
-    pub damage: Option<Damage>,
+    /// What happens to the disk while the node is down.
+    pub at_rest: Option<AtRestFault>,
+}
+
+/// A fault of the disk of a node that is down. The next incarnation finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtRestFault {
+    /// D10: bytes of a file are damaged.
+    Damaged(Damage),
 }
 
 /// What the disk keeps after a crash.

@@ -5,7 +5,8 @@ use stormglass_node::{DiskError, DiskOp, Effect, Micros, Node, NodeId};
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::disk::{Damage, DamageKind, FileRole, Holes, Survival};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, Endpoint, MessageFault, Skew, TimedFault, WriteFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, Endpoint, MessageFault, Skew, TimedFault,
+    WriteFault,
 };
 use crate::hash::{below, between, hash};
 use crate::plan::Plan;
@@ -117,9 +118,9 @@ impl Seeded {
             CrashKind::PowerCut(draw_survival(hash(key ^ 3, crash_id), hash(key ^ 4, crash_id)))
         };
         let down_for = Micros(1 + below(hash(key ^ 5, crash_id), self.rates.down_max.0));
-        let damage = (below(hash(key ^ 6, crash_id), 65_536) < self.rates.damage.into())
-            .then(|| draw_damage(hash(key ^ 7, crash_id)));
-        Crash { how, down_for: Some(down_for), damage }
+        let at_rest = (below(hash(key ^ 6, crash_id), 65_536) < self.rates.damage.into())
+            .then(|| AtRestFault::Damaged(draw_damage(hash(key ^ 7, crash_id))));
+        Crash { how, down_for: Some(down_for), at_rest }
     }
 
     /// Counts one effect towards the next crash of this node.

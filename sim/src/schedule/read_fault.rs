@@ -7,8 +7,8 @@ use stormglass_node::{About, DiskError, Micros, NodeId};
 use super::cursor::{Cursor, ParseError};
 use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault,
-    Skew, TimedFault, WriteFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt,
+    MessageFault, Skew, TimedFault, WriteFault,
 };
 use crate::ratio::{Permille, Ppm};
 
@@ -296,8 +296,9 @@ fn read_crash(verb: CrashVerb, words: &mut Cursor<'_>) -> Result<Crash, ParseErr
     } else {
         Some(words.time()?)
     };
-    let damage = if words.take(",") { Some(read_damage(words)?) } else { None };
-    Ok(Crash { how, down_for, damage })
+    let at_rest =
+        if words.take(",") { Some(AtRestFault::Damaged(read_damage(words)?)) } else { None };
+    Ok(Crash { how, down_for, at_rest })
 }
 
 /// What a power cut leaves, by the word that its description begins with.

@@ -7,8 +7,8 @@ use stormglass_node::{DiskError, Micros};
 use super::{Expectation, Schedule, ordinal};
 use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, Fault, MessageAt, MessageFault, TimedFault,
-    WriteFault, endpoint_list,
+    AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, Fault, MessageAt, MessageFault,
+    TimedFault, WriteFault, endpoint_list,
 };
 use crate::plan::{LOG_BYTES, Plan};
 use crate::protocol::{Protocol, ScheduledRequest};
@@ -224,8 +224,11 @@ fn crash_text(crash: &Crash) -> (&'static str, String) {
         Some(down_for) => ms(down_for),
         None => "for good".to_string(),
     };
-    let damage = crash.damage.as_ref().map(damage_text).unwrap_or_default();
-    (verb, format!("keeps {kept}, down {down}{damage}"))
+    let at_rest = match &crash.at_rest {
+        Some(AtRestFault::Damaged(damage)) => format!(", {}", damage_text(damage)),
+        None => String::new(),
+    };
+    (verb, format!("keeps {kept}, down {down}{at_rest}"))
 }
 
 fn append_name_text(at: &AppendName) -> String {
@@ -280,7 +283,7 @@ fn damage_text(damage: &Damage) -> String {
         DamageKind::WrongPlace { meant } => format!("misplaces {meant}/1000"),
         DamageKind::NeverWritten => "unwrites".to_string(),
     };
-    format!(", damage {role} {nth_newest} at {at}/1000 {kind}")
+    format!("damage {role} {nth_newest} at {at}/1000 {kind}")
 }
 
 fn timed_fault_text(timed_fault: &TimedFault) -> String {

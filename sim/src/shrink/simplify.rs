@@ -127,7 +127,7 @@ fn crash_complexity(crash: &Crash) -> u64 {
         Some(down_for) => duration_complexity(down_for),
         None => 90,
     };
-    10 * how + down + 1_000 * u64::from(crash.damage.is_some())
+    10 * how + down + 1_000 * u64::from(crash.at_rest.is_some())
 }
 
 /// The magnitude of a duration in powers of two of milliseconds, and how round it is: 0 to 83.
@@ -259,8 +259,8 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
         }
     }
     let mut all = Vec::new();
-    if crash.damage.is_some() {
-        all.push(Crash { damage: None, ..crash.clone() });
+    if crash.at_rest.is_some() {
+        all.push(Crash { at_rest: None, ..crash.clone() });
     }
     all.extend(crash_kinds.into_iter().map(|how| Crash { how, ..crash.clone() }));
     let down_times = match crash.down_for {

@@ -11,7 +11,7 @@ use super::run::Run;
 use super::timeline::{BarrierOutcome, Event};
 use crate::chooser::{Chooser, EffectPoint};
 use crate::disk::{Disk, Survival};
-use crate::fault::{BarrierFault, Crash, CrashKind, WriteFault};
+use crate::fault::{AtRestFault, BarrierFault, Crash, CrashKind, WriteFault};
 use crate::property::{Checker, Fact, FaultFact, Observation, ProcessFact, Violation};
 use crate::ratio::{Permille, Ppm};
 use crate::tally::Rule;
@@ -512,7 +512,7 @@ impl<N: Node> Host<N> {
     }
 
     /// Kills the process (P1) or cuts the power (P2), possibly before its boot is complete (P5) or
-    /// with a barrier pending (D12), and damages data at rest (D10).
+    /// with a barrier pending (D12), and changes the disk while the node is down (D10).
     pub(super) fn crash<K, C>(&mut self, run: &mut Run<K, C>, crash: &Crash)
     where
         K: Checker<N>,
@@ -541,14 +541,24 @@ impl<N: Node> Host<N> {
             CrashKind::PowerCut(survival) => self.cut_power(run, survival),
         }
         // After the crash: bytes at rest are those that it has left.
-        if let Some(damage) = &crash.damage
-            && let Some(entry) = self.disk.damage(damage)
-        {
-            run.monitor.hit(Rule::DamageAtRest);
-            self.observe(run, &Fact::Process(ProcessFact::Damaged(&entry)));
+        if let Some(fault) = &crash.at_rest {
+            self.change_at_rest(run, fault);
         }
         if let Some(down_for) = crash.down_for {
             run.timeline.push_after(down_for, Event::Boot { node: self.id.0 });
+        }
+    }
+
+    /// D10: what happens to the disk while the node is down.
+    #[cold]
+    fn change_at_rest<K: Checker<N>, C>(&mut self, run: &mut Run<K, C>, fault: &AtRestFault) {
+        match fault {
+            AtRestFault::Damaged(damage) => {
+                if let Some(entry) = self.disk.damage(damage) {
+                    run.monitor.hit(Rule::DamageAtRest);
+                    self.observe(run, &Fact::Process(ProcessFact::Damaged(&entry)));
+                }
+            }
         }
     }
 
@@ -586,7 +596,7 @@ impl<N: Node> Host<N> {
     {
         run.monitor.hit(Rule::NeverRestarts);
         let how = CrashKind::PowerCut(Survival::None);
-        self.crash(run, &Crash { how, down_for: None, damage: None });
+        self.crash(run, &Crash { how, down_for: None, at_rest: None });
     }
 
     /// Kills the process if its disk has failed: without a later barrier it would never receive the
@@ -599,7 +609,7 @@ impl<N: Node> Host<N> {
         if self.is_up() && self.disk.first_failure().is_some() {
             // No power is lost, so all operations that the disk has accepted reach the page cache.
             let how = CrashKind::Kill { keep: Permille::ALL };
-            self.crash(run, &Crash { how, down_for: None, damage: None });
+            self.crash(run, &Crash { how, down_for: None, at_rest: None });
         }
     }
 

@@ -110,7 +110,7 @@ fn previous_append_lost(at: EffectAt, previous: About) -> Fault {
 
 fn short_power_cut(at: EffectAt, survival: Survival) -> Fault {
     let how = CrashKind::PowerCut(survival);
-    Fault::Crash(at, Crash { how, down_for: Some(budget::SHORT_DOWN), damage: None })
+    Fault::Crash(at, Crash { how, down_for: Some(budget::SHORT_DOWN), at_rest: None })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -159,5 +159,5 @@ fn crash_faults(at: EffectAt) -> [Fault; 3] {
 
 fn kill(at: EffectAt, down_for: Micros) -> Fault {
     let how = CrashKind::Kill { keep: Permille::ALL };
-    Fault::Crash(at, Crash { how, down_for: Some(down_for), damage: None })
+    Fault::Crash(at, Crash { how, down_for: Some(down_for), at_rest: None })
 }
