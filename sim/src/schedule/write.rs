@@ -5,7 +5,9 @@ use std::fmt::{self, Display};
 use stormglass_node::{DiskError, Micros};
 
 use super::{Expectation, Schedule, ordinal};
-use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
+use crate::disk::{
+    AppendName, CutPlace, Damage, DamageKind, FileChoice, FileLoss, FileRole, Holes, Survival, Tear,
+};
 use crate::fault::{
     AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, Fault, MessageAt, MessageFault,
     TimedFault, WriteFault, endpoint_list,
@@ -225,7 +227,7 @@ fn crash_text(crash: &Crash) -> (&'static str, String) {
         None => "for good".to_string(),
     };
     let at_rest = match &crash.at_rest {
-        Some(AtRestFault::Damaged(damage)) => format!(", {}", damage_text(damage)),
+        Some(fault) => format!(", {}", at_rest_text(fault)),
         None => String::new(),
     };
     (verb, format!("keeps {kept}, down {down}{at_rest}"))
@@ -270,13 +272,43 @@ fn holes_text(holes: Holes) -> &'static str {
     }
 }
 
-fn damage_text(damage: &Damage) -> String {
-    let Damage { role, nth_newest, at, kind } = damage;
-    let role = match role {
+fn at_rest_text(fault: &AtRestFault) -> String {
+    match fault {
+        AtRestFault::Damaged(damage) => damage_text(damage),
+        AtRestFault::Restored { incarnations_back } => {
+            format!("disk {} old", plural(u64::from(*incarnations_back), "incarnation"))
+        }
+        AtRestFault::OfNode(node) => format!("disk of {node}"),
+        AtRestFault::Emptied => "disk empty".to_string(),
+        AtRestFault::Lost(loss) => match loss {
+            FileLoss::Tail { file, from: CutPlace::Byte(at) } => {
+                format!("cut {} at {at}/1000", file_text(file))
+            }
+            FileLoss::Tail { file, from: CutPlace::Frame(at) } => {
+                format!("cut {} at frame {at}/1000", file_text(file))
+            }
+            FileLoss::File(file) => format!("lose {}", file_text(file)),
+            FileLoss::Generation { nth_newest } => format!("lose generation {nth_newest}"),
+        },
+        AtRestFault::Unreadable(file) => format!("unreadable {}", file_text(file)),
+    }
+}
+
+fn file_text(file: &FileChoice) -> String {
+    format!("{} {}", role_text(file.role), file.nth_newest)
+}
+
+fn role_text(role: FileRole) -> &'static str {
+    match role {
         FileRole::Wal => "wal",
         FileRole::Snapshot => "snapshot",
         FileRole::Scratch => "scratch",
-    };
+    }
+}
+
+fn damage_text(damage: &Damage) -> String {
+    let Damage { role, nth_newest, at, kind } = damage;
+    let role = role_text(*role);
     let kind = match kind {
         DamageKind::FlippedBit(bit) => format!("flips {bit}"),
         DamageKind::ZeroedSector => "zeroes".to_string(),

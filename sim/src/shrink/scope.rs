@@ -45,9 +45,11 @@ impl FaultClasses {
             }
             Profile::Calm => none,
             Profile::Lossy | Profile::Garbled => FaultClasses { network: true, ..none },
-            Profile::Crashy | Profile::BitRot | Profile::LyingDisk => {
-                FaultClasses { crashes: true, ..none }
-            }
+            Profile::Crashy
+            | Profile::BitRot
+            | Profile::LyingDisk
+            | Profile::ReplacedDisk
+            | Profile::UnreadableDisk => FaultClasses { crashes: true, ..none },
             Profile::FaultyDisk => FaultClasses { crashes: true, disk: true, ..none },
             Profile::Skewed => FaultClasses { clocks: true, ..none },
         }

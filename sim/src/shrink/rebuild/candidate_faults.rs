@@ -4,7 +4,8 @@ use stormglass_node::{About, DiskError, Micros};
 
 use crate::disk::{AppendName, Survival};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageFault, TimedFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageFault,
+    TimedFault,
 };
 use crate::ratio::Permille;
 use crate::shrink::{RunCoordinates, budget};
@@ -70,10 +71,11 @@ fn transferable_crashes(original: &[Fault]) -> Vec<Crash> {
         let (Fault::Crash(_, crash) | Fault::At(_, TimedFault::Crash { crash, .. })) = fault else {
             continue;
         };
-        // The names of appends differ between schedules.
+        // The names of appends and the numbers of nodes differ between schedules.
         let names_append =
             matches!(crash.how, CrashKind::PowerCut(Survival::AllBut(_) | Survival::Torn { .. }));
-        if !names_append && !transferable.contains(crash) {
+        let names_node = matches!(crash.at_rest, Some(AtRestFault::OfNode(_)));
+        if !names_append && !names_node && !transferable.contains(crash) {
             transferable.push(crash.clone());
         }
     }
