@@ -10,13 +10,14 @@ use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit};
 use stormglass_node::{About, DiskError, Micros, NodeId, Subject};
 use stormglass_sim::Permille;
 use stormglass_sim::chooser::{Chooser, Scripted, Seeded, SendPoint};
-use stormglass_sim::disk::Survival;
+use stormglass_sim::disk::{CutPlace, FileChoice, FileLoss, FileRole, Survival};
 use stormglass_sim::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault,
-    TimedFault, WriteFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt,
+    MessageFault, TimedFault, WriteFault,
 };
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::profile::{Rates, Rng};
+use stormglass_sim::property::Violation;
 use stormglass_sim::protocol::Protocol;
 use stormglass_sim::tally::{Rule, Tally};
 use stormglass_sim::trace::{Filter, Trace};
@@ -25,6 +26,8 @@ use stormglass_sim::world::World;
 
 use crate::rig::{C1_1, client_request, op, plan};
 
+/// The newest log segment.
+const NEWEST_LOG: FileChoice = FileChoice { role: FileRole::Wal, nth_newest: 0 };
 const NODE_0: Endpoint = Endpoint::Node(NodeId(0));
 const NODE_1: Endpoint = Endpoint::Node(NodeId(1));
 const NODE_2: Endpoint = Endpoint::Node(NodeId(2));
@@ -70,6 +73,17 @@ fn put_on_every_node() -> Vec<ClientRequest> {
 }
 
 fn trace_run_of(plan: Plan, requests: &[ClientRequest], faults: &[Fault]) -> TracedRun {
+    let (run, violation) = trace_any_run(plan, requests, faults);
+    assert_eq!(violation, None, "{}", run.text);
+    run
+}
+
+/// The same for a run that may violate a property.
+fn trace_any_run(
+    plan: Plan,
+    requests: &[ClientRequest],
+    faults: &[Fault],
+) -> (TracedRun, Option<Violation>) {
     let clients = Clients::new(plan.nodes, plan.clients, requests.to_vec());
     let filter = Filter { node: None, request: None, span: None };
     let checker = (Trace::new(filter, false), AtomicCommitChecker::new(&plan));
@@ -78,9 +92,8 @@ fn trace_run_of(plan: Plan, requests: &[ClientRequest], faults: &[Fault]) -> Tra
         World::new(config, plan, clients, checker, Scripted::new(faults));
     let outcome = world.run();
     let text = world.checker().0.text().to_string();
-    assert_eq!(outcome.violation, None, "{text}");
     assert_eq!(world.chooser().unused().next(), None, "{text}");
-    TracedRun { text, tally: outcome.tally }
+    (TracedRun { text, tally: outcome.tally }, outcome.violation)
 }
 
 fn about(kind: &'static str) -> About {
@@ -93,7 +106,14 @@ fn prepare(nth: u32, fault: MessageFault) -> Fault {
 
 fn crash_after(incarnation: u32, effect_name: EffectName, how: CrashKind) -> Fault {
     let at = EffectAt { node: NodeId(1), incarnation, effect_name, nth: 1 };
-    Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(20)), damage: None })
+    Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(20)), at_rest: None })
+}
+
+fn kill_and_change_disk(incarnation: u32, effect_name: EffectName, at_rest: AtRestFault) -> Fault {
+    let at = EffectAt { node: NodeId(1), incarnation, effect_name, nth: 1 };
+    let how = CrashKind::Kill { keep: Permille::ALL };
+    let down_for = Some(Micros::from_millis(20));
+    Fault::Crash(at, Crash { how, down_for, at_rest: Some(at_rest) })
 }
 
 /// The client's probe.
@@ -397,7 +417,7 @@ fn p3_cluster_power_cut_hits_every_node_at_once() {
         let crash = Crash {
             how: CrashKind::PowerCut(Survival::None),
             down_for: Some(Micros::from_millis(5)),
-            damage: None,
+            at_rest: None,
         };
         // 1 ms after the request: Prepare has arrived, and nothing is decided.
         Fault::At(Micros::from_millis(11), TimedFault::Crash { node: NodeId(node), crash })
@@ -507,4 +527,115 @@ fn after_every_crash_the_cluster_commits_again() {
         crash_after(1, EffectName::Append(about("Prepared")), CrashKind::PowerCut(Survival::All));
     let run = trace_run_of(Plan { clients: 2, ..plan(3) }, &requests, &[cut]);
     assert_eq!(run.times("n0  -> c2     Committed c2.1").len(), 1, "{}", run.text);
+}
+
+/// The boot of an incarnation has written something, and has had no visible effect yet.
+fn boot_snapshot_appended() -> EffectName {
+    EffectName::Append(About { kind: "Snapshot", subject: None })
+}
+
+/// 1. n1 votes and is killed.
+/// 2. It is killed again during its second boot, and the disk is replaced by the backup of before.
+/// 3. It boots from what the second boot had found, in doubt. Nothing durable is missing.
+#[test]
+fn d13_restored_disk_has_the_files_of_an_earlier_boot() {
+    let voted = EffectName::Send(about("Vote"), NodeId(0));
+    let killed = crash_after(1, voted, CrashKind::Kill { keep: Permille::ALL });
+    let restored = |incarnations_back| {
+        let at_rest = AtRestFault::Restored { incarnations_back };
+        let restored = kill_and_change_disk(2, boot_snapshot_appended(), at_rest);
+        trace_run(&[killed.clone(), restored])
+    };
+    let run = restored(1);
+    let change = "n1  DISK      the files are those that incarnation 2 found at its boot";
+    assert_eq!(run.times(change).len(), 1, "{}", run.text);
+    assert!(run.text.contains("Ready incarnation 2, 1 in doubt"), "{}", run.text);
+    assert_eq!((run.tally.hits(Rule::DiskReplaced), run.tally.boots), (1, 5));
+    // The first boot found no files, which is another rule, and there is none before.
+    assert_eq!(restored(2).tally.hits(Rule::DiskReplaced), 0);
+    assert_eq!(restored(9).tally.hits(Rule::DiskReplaced), 0);
+}
+
+/// n1 has committed and is killed, and boots with the disk of the coordinator.
+#[test]
+fn d13_disk_of_another_node_has_its_files() {
+    let acked = EffectName::Send(about("Ack"), NodeId(0));
+    let fault = kill_and_change_disk(1, acked, AtRestFault::OfNode(NodeId(0)));
+    let (run, violation) = trace_any_run(plan(3), &put_on_every_node(), &[fault]);
+    assert_eq!(run.times("n1  DISK      the files are those of n0").len(), 1, "{}", run.text);
+    assert_eq!(run.tally.hits(Rule::DiskReplaced), 1);
+    // It serves with the records of n0.
+    let property = violation.map(|violation| violation.property);
+    assert_eq!(property, Some("W6 RecoveredStateIsALogPrefix"), "{}", run.text);
+}
+
+#[test]
+fn d13_backups_are_made_only_in_runs_that_can_need_them() {
+    let seeded = |rates| Seeded::new(&plan(3), rates, &mut Rng::new(1)).fault_classes().backups;
+    assert!(!seeded(Rates { damage: 65_536, empty_disk: 65_536, ..Rates::default() }));
+    assert!(seeded(Rates { replace_disk: 1, ..Rates::default() }));
+    let scripted = |at_rest| {
+        let fault = kill_and_change_disk(1, boot_snapshot_appended(), at_rest);
+        Scripted::new(&[fault]).fault_classes().backups
+    };
+    assert!(!scripted(AtRestFault::Emptied));
+    assert!(scripted(AtRestFault::Restored { incarnations_back: 1 }));
+}
+
+/// n1 is killed during its first boot and loses what it has written: it boots as if for the first
+/// time.
+#[test]
+fn d14_node_with_an_emptied_disk_boots_without_files() {
+    let run = trace_run(&[kill_and_change_disk(1, boot_snapshot_appended(), AtRestFault::Emptied)]);
+    assert_eq!(run.times("n1  DISK      all files are gone").len(), 1, "{}", run.text);
+    assert_eq!((run.tally.hits(Rule::DiskEmptied), run.tally.boots), (1, 4));
+    assert!(run.text.contains("Ready incarnation 1, 0 in doubt"), "{}", run.text);
+}
+
+/// n1 votes, is killed, and loses its snapshot: it refuses to boot, and stays down.
+#[test]
+fn d15_node_without_its_snapshot_refuses_to_boot() {
+    let voted = EffectName::Send(about("Vote"), NodeId(0));
+    let snapshot = FileChoice { role: FileRole::Snapshot, nth_newest: 0 };
+    let at_rest = AtRestFault::Lost(FileLoss::File(snapshot));
+    let run = trace_run(&[kill_and_change_disk(1, voted, at_rest)]);
+    assert_eq!(run.times("n1  DISK      gone: snapshot.1").len(), 1, "{}", run.text);
+    assert_eq!(run.times("n1  REFUSED").len(), 1, "{}", run.text);
+    assert_eq!((run.tally.hits(Rule::FileLost), run.tally.boots), (1, 4));
+}
+
+/// n1 votes and is killed, and its log is cut where its last record begins: the vote is gone, and
+/// nothing in the file shows it. A cut at a byte leaves a part of the record.
+#[test]
+fn d15_log_cut_at_a_frame_lacks_whole_records() {
+    for (from, lost) in [
+        (CutPlace::Frame(Permille::ALL), " B are gone"),
+        (CutPlace::Byte(Permille::ALL), " 1 B are gone"),
+    ] {
+        let voted = EffectName::Send(about("Vote"), NodeId(0));
+        let at_rest = AtRestFault::Lost(FileLoss::Tail { file: NEWEST_LOG, from });
+        let fault = kill_and_change_disk(1, voted, at_rest);
+        let (run, violation) = trace_any_run(plan(3), &put_on_every_node(), &[fault]);
+        // The node does not notice it, and runs without its vote.
+        let violation = violation.expect("a durable record is missing");
+        assert_eq!(violation.property, "W6 RecoveredStateIsALogPrefix", "{}", run.text);
+        assert!(run.first("n1  DISK      wal.1 ends at byte ") > 0);
+        assert!(run.text.contains(lost), "{}", run.text);
+        assert_eq!(run.tally.hits(Rule::FileLost), 1);
+    }
+}
+
+/// n1 votes, is killed, and cannot read its log at the next boot. It refuses that boot; the one
+/// after it finds the vote.
+#[test]
+fn d16_node_boots_once_its_log_can_be_read() {
+    let voted = EffectName::Send(about("Vote"), NodeId(0));
+    let at_rest = AtRestFault::Unreadable(NEWEST_LOG);
+    let run = trace_run(&[kill_and_change_disk(1, voted, at_rest)]);
+    assert_eq!(run.times("n1  DISK      wal.1 cannot be read").len(), 1, "{}", run.text);
+    let refused = run.first("n1  REFUSED   to start: wal.1 cannot be read: input/output error");
+    let boots = run.times("n1  boot");
+    assert!(boots.len() == 3 && boots[1] == refused && boots[2] > refused, "{}", run.text);
+    assert!(run.text.contains("Ready incarnation 2, 1 in doubt"), "{}", run.text);
+    assert_eq!(run.tally.hits(Rule::FileUnreadable), 1);
 }

@@ -48,6 +48,8 @@ pub(crate) enum Mutant {
     RefusesIntactDisk,
     /// The log is ignored at boot.
     IgnoresLogAtBoot,
+    /// A file that cannot be read counts as empty.
+    ReadsUnreadableAsEmpty,
     /// A segment after the snapshot is removed.
     RemovesUncoveredLog,
     /// A segment is removed before the name of the snapshot is durable.
@@ -95,7 +97,7 @@ pub(crate) enum Mutant {
 }
 
 /// Each mutant, the profile in which it is hunted, and the property that it violates first.
-const MUTANTS: [(Mutant, Profile, &str); 35] = [
+const MUTANTS: [(Mutant, Profile, &str); 36] = [
     (Mutant::TreatsCommitAsAbort, Profile::Swarm, "AC1 DecisionsAgree"),
     (Mutant::YesAfterAbort, Profile::Swarm, "AC2 DecisionsAreFinal"),
     (Mutant::CountsOneVoteForAll, Profile::Swarm, "AC3 CommitNeedsEveryYes"),
@@ -109,6 +111,7 @@ const MUTANTS: [(Mutant, Profile, &str); 35] = [
     (Mutant::ParticipantSendsAbort, Profile::Swarm, "W5 OnlyTheCoordinatorPresumesAbort"),
     (Mutant::RefusesIntactDisk, Profile::Swarm, "W6 OnlyDamagePreventsBoot"),
     (Mutant::IgnoresLogAtBoot, Profile::Crashy, "W6 RecoveredStateIsALogPrefix"),
+    (Mutant::ReadsUnreadableAsEmpty, Profile::UnreadableDisk, "W6 RecoveredStateIsALogPrefix"),
     (Mutant::RemovesUncoveredLog, Profile::Swarm, "W8 OnlyFilesBeforeTheSnapshotAreRemoved"),
     (Mutant::RemovesLogEarly, Profile::Swarm, "W8 SnapshotIsDurableBeforeRemoval"),
     (Mutant::KeepsScratchFile, Profile::Crashy, "W9 RecoveryIsIdempotent"),
@@ -134,10 +137,12 @@ const MUTANTS: [(Mutant, Profile, &str); 35] = [
 ];
 
 /// Mutants that may violate another property first.
-const NOT_FIRST: [Mutant; 2] = [
+const NOT_FIRST: [Mutant; 3] = [
     // Without faults no transaction should be aborted, which is a property, too.
     Mutant::ReportsCommitAsAbort,
     Mutant::IgnoresLogAtBoot,
+    // An empty snapshot looks damaged: the node refuses to boot, for a wrong reason.
+    Mutant::ReadsUnreadableAsEmpty,
 ];
 
 /// Violated by tests below, and not by a mutant of the table.

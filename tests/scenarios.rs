@@ -35,7 +35,7 @@ fn power_cut(node: u16, effect_name: EffectName, survival: Survival) -> Fault {
         Crash {
             how: CrashKind::PowerCut(survival),
             down_for: Some(Micros::from_millis(20)),
-            damage: None,
+            at_rest: None,
         },
     )
 }
@@ -137,7 +137,7 @@ fn inquiry_while_votes_are_collected_is_not_answered_with_aborted() {
     let kill = Crash {
         how: CrashKind::Kill { keep: Permille::ALL },
         down_for: Some(Micros::from_millis(5)),
-        damage: None,
+        at_rest: None,
     };
     let voted = EffectAt {
         node: NodeId(1),
@@ -166,7 +166,7 @@ fn yes_vote_survives_a_second_crash_during_recovery() {
         let how = CrashKind::PowerCut(survival);
         [
             first,
-            Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(5)), damage: None }),
+            Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(5)), at_rest: None }),
         ]
     });
     for faults in twice {
@@ -252,7 +252,7 @@ fn duplicate_of_an_old_commit_does_not_overwrite_a_newer_value() {
     let at = EffectAt { node: NodeId(1), incarnation: 1, effect_name: acked, nth: 2 };
     let how = CrashKind::PowerCut(Survival::None);
     let power_loss =
-        Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(5)), damage: None });
+        Fault::Crash(at, Crash { how, down_for: Some(Micros::from_millis(5)), at_rest: None });
     let eight = [0, 1].map(|node| op(node, Action::Put(8)));
     let second = ClientRequest { serial: 2, ..client_request(&eight) };
     let counts =

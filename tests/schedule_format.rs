@@ -7,11 +7,13 @@ use stormglass::commit::{Action, Key, Op};
 use stormglass_node::{About, DiskError, Micros, NodeId, RequestId, Subject};
 
 use stormglass_commit_sim::{Commit, Txn};
-use stormglass_sim::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
+use stormglass_sim::disk::{
+    AppendName, CutPlace, Damage, DamageKind, FileChoice, FileLoss, FileRole, Holes, Survival, Tear,
+};
 use stormglass_sim::fault::Fault;
 use stormglass_sim::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, MessageAt, MessageFault, Skew,
-    TimedFault, WriteFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, MessageAt,
+    MessageFault, Skew, TimedFault, WriteFault,
 };
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::schedule::{Expectation, Schedule};
@@ -127,22 +129,50 @@ fn survival() -> impl Strategy<Value = Survival> {
     ]
 }
 
-fn crash() -> impl Strategy<Value = Crash> {
-    let how = prop_oneof![
-        permille().prop_map(|keep| CrashKind::Kill { keep }),
-        survival().prop_map(CrashKind::PowerCut),
-    ];
+fn role() -> impl Strategy<Value = FileRole> {
+    prop::sample::select(vec![FileRole::Wal, FileRole::Snapshot, FileRole::Scratch])
+}
+
+fn file_choice() -> impl Strategy<Value = FileChoice> {
+    (role(), 0u32..3).prop_map(|(role, nth_newest)| FileChoice { role, nth_newest })
+}
+
+fn file_loss() -> impl Strategy<Value = FileLoss> {
+    let from =
+        prop_oneof![permille().prop_map(CutPlace::Byte), permille().prop_map(CutPlace::Frame)];
+    prop_oneof![
+        (file_choice(), from).prop_map(|(file, from)| FileLoss::Tail { file, from }),
+        file_choice().prop_map(FileLoss::File),
+        (0u32..3).prop_map(|nth_newest| FileLoss::Generation { nth_newest }),
+    ]
+}
+
+fn at_rest_fault() -> impl Strategy<Value = AtRestFault> {
     let kind = prop_oneof![
         (0u8..8).prop_map(DamageKind::FlippedBit),
         Just(DamageKind::ZeroedSector),
         permille().prop_map(|meant| DamageKind::WrongPlace { meant }),
         Just(DamageKind::NeverWritten),
     ];
-    let role = prop::sample::select(vec![FileRole::Wal, FileRole::Snapshot, FileRole::Scratch]);
-    let damage = (role, 0u32..3, permille(), kind)
+    let damage = (role(), 0u32..3, permille(), kind)
         .prop_map(|(role, nth_newest, at, kind)| Damage { role, nth_newest, at, kind });
-    (how, prop::option::of(time()), prop::option::of(damage))
-        .prop_map(|(how, down_for, damage)| Crash { how, down_for, damage })
+    prop_oneof![
+        damage.prop_map(AtRestFault::Damaged),
+        (1u32..5).prop_map(|incarnations_back| AtRestFault::Restored { incarnations_back }),
+        node().prop_map(AtRestFault::OfNode),
+        Just(AtRestFault::Emptied),
+        file_loss().prop_map(AtRestFault::Lost),
+        file_choice().prop_map(AtRestFault::Unreadable),
+    ]
+}
+
+fn crash() -> impl Strategy<Value = Crash> {
+    let how = prop_oneof![
+        permille().prop_map(|keep| CrashKind::Kill { keep }),
+        survival().prop_map(CrashKind::PowerCut),
+    ];
+    (how, prop::option::of(time()), prop::option::of(at_rest_fault()))
+        .prop_map(|(how, down_for, at_rest)| Crash { how, down_for, at_rest })
 }
 
 fn timed_fault() -> impl Strategy<Value = TimedFault> {
@@ -293,7 +323,7 @@ const CLUSTER: &str = "cluster 2 nodes, 1 client";
 #[test]
 fn parse_error_has_line_column_and_expectation() {
     // The empty line counts, so the line under test is the third.
-    let of = |line| error_text(&[CLUSTER, "", line]);
+    let of = |line: &str| error_text(&[CLUSTER, "", line]);
     assert_eq!(
         of("lose 1st Voet c1.1 from n1 to n0").split(", found").next(),
         Some(
@@ -320,6 +350,21 @@ fn parse_error_has_line_column_and_expectation() {
     assert_eq!(
         of("kill n1 after append Prepared c1.1: keeps 1001/1000, down 1 ms"),
         "line 3, column 43: expected a fraction in thousandths (0/1000 to 1000/1000), found `1001/1000`"
+    );
+    let at_rest = |fault: &str| {
+        of(&format!("kill n1 after append Prepared c1.1: keeps 0/1000, down 1 ms, {fault}"))
+    };
+    assert_eq!(
+        at_rest("empty"),
+        "line 3, column 62: expected `damage`, `disk`, `cut`, `lose` or `unreadable`, found `empty`"
+    );
+    assert_eq!(
+        at_rest("disk old"),
+        "line 3, column 67: expected `empty`, `of` a node, or the age in incarnations (1 to 1000000), found `old`"
+    );
+    assert_eq!(
+        at_rest("cut generation 0"),
+        "line 3, column 66: expected `wal`, `snapshot` or `scratch`, found `generation`"
     );
     assert_eq!(
         of("delay Vote c1.1 from n1 to n0 by 1.0005 ms"),

@@ -9,7 +9,7 @@
 //! | `decisions` | AC1, AC2, AC3: decisions agree |
 //! | `fault_free` | AC4: runs without faults commit |
 //! | `write_ahead` | W1-W5, W10: records are durable before the effects that depend on them |
-//! | `recovery` | W6, W7, W9, W10: what an incarnation recovers; damage at rest (D10) |
+//! | `recovery` | W6, W7, W9, W10: what an incarnation recovers; disks that change at rest (D10, D13-D16) |
 //! | `removal` | W8: which files are removed, and when |
 //! | `permanence` | W11: commits are permanent, exactly once |
 //! | `isolation` | I1-I5, and the conflicts of AC4: locks, reads, serialisability |
@@ -32,7 +32,7 @@ use stormglass::commit::{
     Body, Decision, InquiryReply, Message, Op, Outcome, RecordHeader, RecordKind, RecordView,
     Refusal, Request, Response, TxId, Vote,
 };
-use stormglass_node::{DiskOp, Effect, FileId, Input, Micros, NodeId, RequestId, wal};
+use stormglass_node::{BootError, DiskOp, Effect, FileId, Input, Micros, NodeId, RequestId, wal};
 
 use self::coverage::Coverage;
 use self::fault_free::FaultFree;
@@ -163,13 +163,20 @@ where
             }
             // A request is known since its client asked, and a boot is judged at its first visible
             // effect.
-            Fact::Input(Input::Request { .. } | Input::Wake) | Fact::Process(ProcessFact::Boot) => {
+            Fact::Input(Input::Request { .. } | Input::Wake) => Ok(()),
+            Fact::Process(ProcessFact::Boot) => {
+                self.recovery.on_boot(node);
                 Ok(())
             }
             Fact::Process(ProcessFact::Refused(error)) => {
                 self.recovery.check_refused(node, error, disk)?;
-                self.model.refuse_to_boot(node);
-                self.coverage.on_refused();
+                if let BootError::Unreadable { .. } = error {
+                    // The node is booted again, and can read the file then.
+                    self.coverage.on_refused_unreadable();
+                } else {
+                    self.model.refuse_to_boot(node);
+                    self.coverage.on_refused();
+                }
                 Ok(())
             }
             // A node that halts keeps its page cache, like one that is killed.
@@ -186,6 +193,14 @@ where
             }
             Fact::Process(ProcessFact::Damaged(entry)) => {
                 self.recovery.on_damaged(node, entry);
+                Ok(())
+            }
+            Fact::Process(ProcessFact::DiskChanged(change)) => {
+                self.recovery.on_disk_changed(node, change);
+                Ok(())
+            }
+            Fact::Process(ProcessFact::Unreadable(file)) => {
+                self.recovery.on_unreadable(node, *file);
                 Ok(())
             }
             Fact::Run(RunFact::Healed { .. }) => {
@@ -209,8 +224,14 @@ where
                 }
                 Ok(())
             }
-            Fact::Run(RunFact::Quiesced { quiet, files }) => self.on_quiesced(at, *quiet, files),
-            Fact::Run(RunFact::Ended) => self.on_ended(),
+            Fact::Run(RunFact::Quiesced { quiet, files }) => {
+                let verdict = self.on_quiesced(at, *quiet, files);
+                verdict.map_err(|violation| self.cause_of(violation))
+            }
+            Fact::Run(RunFact::Ended) => {
+                let verdict = self.on_ended();
+                verdict.map_err(|violation| self.cause_of(violation))
+            }
             Fact::Fault(_) | Fact::Lost { .. } => {
                 self.fault_free.on_fault();
                 Ok(())
@@ -612,6 +633,13 @@ impl AtomicCommitChecker {
 
 /// The end of a run.
 impl AtomicCommitChecker {
+    /// What is wrong at the end of a run may be the consequence of records that a node has lost and
+    /// not noticed.
+    #[cold]
+    fn cause_of(&mut self, violation: Violation) -> Violation {
+        self.recovery.loss_without_effects().unwrap_or(violation)
+    }
+
     fn on_quiesced(
         &mut self,
         at: Micros,

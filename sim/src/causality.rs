@@ -133,6 +133,8 @@ impl<N: Node> Checker<N> for CausalTrace {
                         | ProcessFact::PowerCut(_)
                         | ProcessFact::Halted(_)
                         | ProcessFact::Damaged(_)
+                        | ProcessFact::DiskChanged(_)
+                        | ProcessFact::Unreadable(_)
                 )
         );
         let (process, cause) = self.process_and_cause(observation);

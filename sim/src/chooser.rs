@@ -12,12 +12,14 @@ pub use seeded::Seeded;
 use stormglass_node::{About, DiskOp, Effect, Micros, Node, NodeId};
 
 use crate::disk::Disk;
+#[cfg(doc)]
+use crate::fault::AtRestFault;
 use crate::fault::{
     BarrierFault, Crash, EffectName, Endpoint, MessageFault, Skew, TimedFault, WriteFault,
 };
 
-/// The methods of a [`Chooser`] that the world calls in one run. For the others it does not even
-/// build the point.
+/// The methods of a [`Chooser`] that the world calls in one run, and what it keeps for their
+/// answers. For the other methods it does not even build the point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultClasses {
     /// [`Chooser::message`].
@@ -28,6 +30,9 @@ pub struct FaultClasses {
     pub barriers: bool,
     /// [`Chooser::write`].
     pub writes: bool,
+    /// No method: whether a crash may be followed by [`AtRestFault::Restored`] (D13). Only then
+    /// does the world copy every disk at every boot.
+    pub backups: bool,
 }
 
 impl FaultClasses {
@@ -35,10 +40,21 @@ impl FaultClasses {
     pub const ALL: FaultClasses =
         // The default of a chooser, so that a new one is asked about everything until it says
         // otherwise.
-        FaultClasses { messages: true, crashes: true, barriers: true, writes: true };
+        FaultClasses {
+            messages: true,
+            crashes: true,
+            barriers: true,
+            writes: true,
+            backups: true,
+        };
     /// No method is called: a run or a phase without faults.
-    pub const NOTHING: FaultClasses =
-        FaultClasses { messages: false, crashes: false, barriers: false, writes: false };
+    pub const NOTHING: FaultClasses = FaultClasses {
+        messages: false,
+        crashes: false,
+        barriers: false,
+        writes: false,
+        backups: false,
+    };
 }
 
 /// Decides which faults happen, and where.

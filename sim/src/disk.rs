@@ -1,4 +1,4 @@
-//! The disk of one node and its fault model. The rules D1 to D12 are described in `docs/faults.md`
+//! The disk of one node and its fault model. The rules D1 to D16 are described in `docs/faults.md`
 //! and documented at the code that implements them; `cargo sim profiles` lists them.
 //!
 //! The node sees the *volatile* state: what is in the page cache, and what is still in the driver's
@@ -13,6 +13,7 @@
 //! completes and how (D7, D11; D9, a slow disk, is only a matter of time), which write fails (D8),
 //! and what survives a crash.
 
+mod at_rest;
 mod crash;
 mod damage;
 mod directory;
@@ -29,6 +30,7 @@ mod tests;
 
 use stormglass_node::{About, DiskError, DiskOp, FileId, OpId, ReadDisk};
 
+pub use self::at_rest::{CutPlace, DiskChange, FileChoice, FileLoss};
 pub use self::damage::{Damage, DamageKind, DamageRecord, FileRole};
 pub use self::report::{AppendOutcome, CutReport, FileOutcome, KillReport, NameLoss};
 pub use self::survival::{AppendName, HEADER_BYTES, Holes, SECTOR_BYTES, Survival, Tear};

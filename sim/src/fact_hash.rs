@@ -65,7 +65,9 @@ impl ContentHash {
                 | ProcessFact::Halted(_)
                 | ProcessFact::Killed(_)
                 | ProcessFact::PowerCut(_)
-                | ProcessFact::Damaged(_) => return,
+                | ProcessFact::Damaged(_)
+                | ProcessFact::DiskChanged(_)
+                | ProcessFact::Unreadable(_) => return,
             },
         }
         fingerprint.fold_bytes(buffer);
@@ -134,6 +136,8 @@ fn hash_process_fact(fact: &ProcessFact<'_>) -> (u8, u64) {
         // The reason is that of the failed barrier, which has been folded in as an input.
         ProcessFact::Halted(_) => (14, 0),
         ProcessFact::Damaged(_) => (15, 0),
+        ProcessFact::DiskChanged(change) => (26, change.digest()),
+        ProcessFact::Unreadable(_) => (27, 0),
     }
 }
 

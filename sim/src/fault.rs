@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use stormglass_node::{About, DiskError, Micros, NodeId, RequestId, Subject};
 
-use crate::disk::{Damage, Survival};
+use crate::disk::{Damage, FileChoice, FileLoss, Survival};
 use crate::ratio::{Permille, Ppm};
 use crate::workload::ClientId;
 
@@ -114,8 +114,30 @@ pub struct Crash {
     pub how: CrashKind,
     /// Time until it boots again; `None` for never in this fault phase (P6).
     pub down_for: Option<Micros>,
-    /// D10: damage to the disk while the node is down.
-    pub damage: Option<Damage>,
+    /// What happens to the disk while the node is down.
+    pub at_rest: Option<AtRestFault>,
+}
+
+/// A fault of the disk of a node that is down. The next incarnation finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtRestFault {
+    /// D10: bytes of a file are damaged.
+    Damaged(Damage),
+    /// D13: the disk is replaced by a copy of itself, made when an earlier incarnation booted.
+    Restored {
+        /// Which one: 1 is the incarnation that has ended last, 2 the one before. There is no copy
+        /// from before the first.
+        incarnations_back: u32,
+    },
+    /// D13: the disk is replaced by a copy of that of another node, as it is at that time.
+    OfNode(NodeId),
+    /// D14: all files are gone.
+    Emptied,
+    /// D15: files are cut short or gone.
+    Lost(FileLoss),
+    /// D16: at the next boot, and only then, this file cannot be read.
+    Unreadable(FileChoice),
 }
 
 /// What the disk keeps after a crash.

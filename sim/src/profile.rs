@@ -39,11 +39,17 @@ pub enum Profile {
     /// Crashy, with drives that lie about syncs (D11): outside the guarantees of a node; shows that
     /// checkers detect it.
     LyingDisk,
+    /// Crashy, with disks that are replaced (by an older copy, or another node's) or emptied, and
+    /// with files that are cut short or gone (D13-D15): a node must refuse to boot, never go on
+    /// silently.
+    ReplacedDisk,
+    /// Crashy, with files that one boot cannot read (D16): a node must refuse that boot.
+    UnreadableDisk,
 }
 
 impl Profile {
     /// Every profile, in the order of the help.
-    pub const ALL: [Profile; 10] = [
+    pub const ALL: [Profile; 12] = [
         Profile::Swarm,
         Profile::Calm,
         Profile::Lossy,
@@ -54,6 +60,8 @@ impl Profile {
         Profile::Garbled,
         Profile::BitRot,
         Profile::LyingDisk,
+        Profile::ReplacedDisk,
+        Profile::UnreadableDisk,
     ];
 
     /// A short description.
@@ -71,12 +79,16 @@ impl Profile {
             }
             Profile::FaultyDisk => "failed syncs, full disks, slow disks, and crashes",
             Profile::Skewed => "clock offset, drift and jumps; pauses",
-            Profile::Everything => "all faults at once, except the three opt-in profiles below",
+            Profile::Everything => "all faults at once, except the opt-in profiles below",
             Profile::Garbled => "lossy, with flipped bits in encoded messages (opt-in)",
             Profile::BitRot => "crashy, with corruption of data at rest (opt-in)",
             Profile::LyingDisk => {
                 "crashy, with drives that report success for a sync they did not do (opt-in; outside the fault model that the protocol tolerates)"
             }
+            Profile::ReplacedDisk => {
+                "crashy, with disks replaced by an older copy or another node's, emptied, or lacking files (opt-in; the node does not detect all of that yet)"
+            }
+            Profile::UnreadableDisk => "crashy, with files that one boot cannot read (opt-in)",
         }
     }
 }
@@ -94,6 +106,8 @@ impl fmt::Display for Profile {
             Profile::Garbled => "garbled",
             Profile::BitRot => "bit-rot",
             Profile::LyingDisk => "lying-disk",
+            Profile::ReplacedDisk => "replaced-disk",
+            Profile::UnreadableDisk => "unreadable-disk",
         })
     }
 }
@@ -178,6 +192,14 @@ pub struct Rates {
     pub lying_sync: u32,
     /// D10: probability that a crash is followed by damage.
     pub damage: u32,
+    /// D13: probability that a crash is followed by another disk. 0 to 65,536.
+    pub replace_disk: u32,
+    /// D14: probability that a crash is followed by the loss of all files. 0 to 65,536.
+    pub empty_disk: u32,
+    /// D15: probability that a crash is followed by the loss of a file or its end. 0 to 65,536.
+    pub lose_file: u32,
+    /// D16: probability that a file cannot be read at the boot after a crash. 0 to 65,536.
+    pub unreadable_file: u32,
 }
 
 impl Rates {
@@ -190,7 +212,7 @@ impl Rates {
 
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rates: [(&str, u64); 24] = [
+        let rates: [(&str, u64); 28] = [
             ("lose", self.lose.into()),
             ("duplicate", self.duplicate.into()),
             ("delay", self.delay.into()),
@@ -215,6 +237,10 @@ impl fmt::Display for Rates {
             ("slow_sync", self.slow_sync.into()),
             ("lying_sync", self.lying_sync.into()),
             ("damage", self.damage.into()),
+            ("replace_disk", self.replace_disk.into()),
+            ("empty_disk", self.empty_disk.into()),
+            ("lose_file", self.lose_file.into()),
+            ("unreadable_file", self.unreadable_file.into()),
         ];
         let mut separator = "";
         for (name, rate) in rates.into_iter().filter(|(_, rate)| *rate > 0) {
@@ -334,14 +360,16 @@ pub(crate) enum FaultClass {
     Clocks,
     /// The opt-in faults, each of one profile.
     FlippedBits,
-    Damage,
     LyingDisk,
+    Damage,
+    ReplacedDisk,
+    UnreadableDisk,
 }
 
 impl Profile {
     /// The faults that a run of this profile may have.
     pub(crate) fn fault_classes(self) -> &'static [FaultClass] {
-        use FaultClass::{Clocks, Crashes, Damage, Disk, FlippedBits, LyingDisk, Network};
+        use FaultClass::{Clocks, Crashes, Disk, Network};
         match self {
             Profile::Swarm | Profile::Everything => &[Network, Crashes, Disk, Clocks],
             Profile::Calm => &[],
@@ -349,9 +377,11 @@ impl Profile {
             Profile::Crashy => &[Crashes],
             Profile::FaultyDisk => &[Crashes, Disk],
             Profile::Skewed => &[Clocks],
-            Profile::Garbled => &[Network, FlippedBits],
-            Profile::BitRot => &[Crashes, Damage],
-            Profile::LyingDisk => &[Crashes, LyingDisk],
+            Profile::Garbled => &[Network, FaultClass::FlippedBits],
+            Profile::BitRot => &[Crashes, FaultClass::Damage],
+            Profile::LyingDisk => &[Crashes, FaultClass::LyingDisk],
+            Profile::ReplacedDisk => &[Crashes, FaultClass::ReplacedDisk],
+            Profile::UnreadableDisk => &[Crashes, FaultClass::UnreadableDisk],
         }
     }
 }
@@ -450,5 +480,23 @@ fn draw_opt_in_rates(profile: Profile, rng: &mut Rng, rates: &mut Rates, plan: &
     }
     if profile == Profile::LyingDisk {
         rates.lying_sync = rng.size(1_000, 13_000);
+    }
+    if profile == Profile::ReplacedDisk {
+        let rate = rng.size(10_000, 65_535);
+        // One rule alone in three of four seeds: all of them are violations of one property, and a
+        // run ends at the first.
+        match rng.between(0, 3) {
+            0 => rates.replace_disk = rate,
+            1 => rates.empty_disk = rate,
+            2 => rates.lose_file = rate,
+            _ => {
+                rates.replace_disk = rate / 3;
+                rates.empty_disk = rate / 3;
+                rates.lose_file = rate / 3;
+            }
+        }
+    }
+    if profile == Profile::UnreadableDisk {
+        rates.unreadable_file = rng.size(10_000, 65_535);
     }
 }

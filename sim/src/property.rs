@@ -12,7 +12,7 @@ use stormglass_node::{
     RequestId, Subject,
 };
 
-use crate::disk::{CutReport, DamageRecord, Disk, KillReport};
+use crate::disk::{CutReport, DamageRecord, Disk, DiskChange, KillReport};
 use crate::fault::{BarrierFault, Endpoint, MessageFault, TimedFault, WriteFault};
 
 /// `Ok`, or in one sentence why the property is violated.
@@ -164,6 +164,11 @@ pub enum ProcessFact<'a> {
     Halted(HaltReason),
     /// Bytes at rest were damaged while the node was down (D10, `docs/faults.md`).
     Damaged(&'a DamageRecord),
+    /// The disk was replaced or lost files while the node was down (D13, D14, D15).
+    DiskChanged(&'a DiskChange),
+    /// The boot that has just begun cannot read this file (D16). The next one can: a node that
+    /// refuses to boot for this reason is booted again.
+    Unreadable(FileId),
 }
 
 /// A fault of the network, of a disk operation, or of the timeline. A crash is not among them: it
@@ -196,8 +201,9 @@ pub enum ClientFact<'a, N: Node> {
 #[allow(missing_docs, reason = "the names say it")]
 pub enum RunFact<'a> {
     /// The fault phase is over: no new faults, every node boots except the permanently down ones:
-    /// those that the plan keeps down, and those that have refused to boot by now. A node that
-    /// refuses later, as [`ProcessFact::Refused`] says, stays down, too.
+    /// those that the plan keeps down, and those that have refused to boot by now, unless for an
+    /// [unreadable file](ProcessFact::Unreadable). A node that refuses later, as
+    /// [`ProcessFact::Refused`] says, stays down, too.
     Healed { permanently_down: &'a [NodeId] },
     /// No event is pending (`quiet`), or the recovery timeout is over.
     Quiesced {

@@ -13,6 +13,8 @@ pub struct Permille(u16);
 impl Permille {
     /// Nothing, or never.
     pub const ZERO: Permille = Permille(0);
+    /// One half.
+    pub const HALF: Permille = Permille(500);
     /// Everything, or always.
     pub const ALL: Permille = Permille(1000);
 

@@ -80,7 +80,18 @@
 //! bytes after the tear), or `some 500/1000 key 1f2e with zeros` (or `torn with zeros`), which
 //! decides for each sector separately. Damage at rest while the node is down (D10) is appended to a
 //! crash: `, damage wal 0 at 500/1000` and one of `flips 3`, `zeroes`, `misplaces 300/1000`,
-//! `unwrites`; `0` is the newest file of that role.
+//! `unwrites`; `0` is the newest file of that role. In the same place stand the other faults of a
+//! disk at rest:
+//!
+//! | after `down 20 ms` | rule |
+//! |---|---|
+//! | `, damage wal 0 at 500/1000 flips 3` | D10 |
+//! | `, disk 2 incarnations old` | D13: the disk is as the last incarnation but one found it |
+//! | `, disk of n2` | D13: the disk is a copy of that of n2 |
+//! | `, disk empty` | D14 |
+//! | `, cut wal 0 at 500/1000` | D15: the file ends there; `at frame 500/1000` where the frame there begins |
+//! | `, lose snapshot 0`, `, lose generation 0` | D15: a file, or every file with the highest number, is gone |
+//! | `, unreadable wal 0` | D16: the next boot cannot read it |
 //!
 //! # Format 1
 //!

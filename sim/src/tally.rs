@@ -38,14 +38,18 @@ pub enum Rule {
     DamageAtRest,
     LyingSync,
     CrashDuringBarrier,
+    DiskReplaced,
+    DiskEmptied,
+    FileLost,
+    FileUnreadable,
 }
 
 /// How many rules there are.
-pub const RULE_COUNT: usize = 29;
+pub const RULE_COUNT: usize = 33;
 
 impl Rule {
     /// The id of the rule in the fault model: `N1` to `N8`, `P1` to `P6`, `C1` to `C3`, `D1` to
-    /// `D12`. Reports and documents name rules by it; `docs/faults.md` has a section for each.
+    /// `D16`. Reports and documents name rules by it; `docs/faults.md` has a section for each.
     pub fn id(self) -> &'static str {
         match self {
             Rule::MessageDelayed => "N1",
@@ -77,6 +81,10 @@ impl Rule {
             Rule::DamageAtRest => "D10",
             Rule::LyingSync => "D11",
             Rule::CrashDuringBarrier => "D12",
+            Rule::DiskReplaced => "D13",
+            Rule::DiskEmptied => "D14",
+            Rule::FileLost => "D15",
+            Rule::FileUnreadable => "D16",
         }
     }
 
@@ -179,6 +187,22 @@ impl Rule {
             "chance 1.5..=20 %",
         ),
         (Rule::CrashDuringBarrier, "crash during a barrier", "whenever one is under way"),
+        (
+            Rule::DiskReplaced,
+            "disk replaced by an older copy of itself, or another node's (profile replaced-disk)",
+            "chance 0..=100 % of crashes",
+        ),
+        (Rule::DiskEmptied, "disk emptied (profile replaced-disk)", "chance 0..=100 % of crashes"),
+        (
+            Rule::FileLost,
+            "file cut short or gone at rest (profile replaced-disk)",
+            "chance 0..=100 % of crashes",
+        ),
+        (
+            Rule::FileUnreadable,
+            "file that one boot cannot read (profile unreadable-disk)",
+            "chance 15..=100 % of crashes",
+        ),
     ];
 }
 
@@ -189,7 +213,7 @@ impl fmt::Display for Rule {
 }
 
 /// The counters of a run, or of many.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// How often each rule was applied, in the order of [`Rule::TABLE`].
     pub rules: [u64; RULE_COUNT],
@@ -211,6 +235,24 @@ pub struct Tally {
     pub requests: u64,
     /// Responses that reached a client.
     pub answers: u64,
+}
+
+// By hand: the standard library has defaults of arrays up to 32.
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            rules: [0; RULE_COUNT],
+            events: 0,
+            delivered: 0,
+            duplicates: 0,
+            arrived_after_crash: 0,
+            one_way: 0,
+            virtual_time: Micros::ZERO,
+            boots: 0,
+            requests: 0,
+            answers: 0,
+        }
+    }
 }
 
 impl Tally {

@@ -160,6 +160,8 @@ fn write_process_fact(fact: &ProcessFact<'_>, line: &mut String) -> fmt::Result 
                 entry.file, entry.bytes.start, entry.bytes.end, entry.kind
             )
         }
+        ProcessFact::DiskChanged(change) => write!(line, "DISK      {change}"),
+        ProcessFact::Unreadable(file) => write!(line, "DISK      {file} cannot be read"),
     }
 }
 

@@ -55,7 +55,7 @@ use stormglass_node::{Effect, Input, Micros, Node, NodeId, Outbox};
 
 use crate::chooser::Chooser;
 use crate::disk::Disk;
-use crate::fault::TimedFault;
+use crate::fault::{AtRestFault, Crash, TimedFault};
 use crate::limits::RunLimits;
 use crate::plan::Plan;
 use crate::property::{Checker, ClientFact, Fact, FaultFact, JudgedUntil, RunFact, Violation};
@@ -425,7 +425,7 @@ where
                 if node == NodeId(0) && self.run.faults.is_cluster_power_cut(index, nodes) {
                     self.run.monitor.hit(Rule::ClusterPowerCut);
                 }
-                self.hosts[usize::from(node.0)].crash(&mut self.run, &crash);
+                self.crash(node, &crash);
             }
         }
     }
@@ -646,7 +646,7 @@ where
             Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => {}
         }
         let Some(crash) = crash else { return true };
-        self.hosts[usize::from(id.0)].crash(&mut self.run, &crash);
+        self.crash(id, &crash);
         false
     }
 
@@ -662,8 +662,22 @@ where
             return false;
         }
         let Some(crash) = host.crash_after(&mut self.run, ordinal, effect) else { return true };
-        host.crash(&mut self.run, &crash);
+        self.crash(id, &crash);
         false
+    }
+
+    /// Ends the process of a node, and perhaps replaces its disk by that of another (D13).
+    #[cold]
+    fn crash(&mut self, id: NodeId, crash: &Crash) {
+        let mut other_disk = None;
+        // Copied here, since one host knows nothing of another. A schedule for a larger cluster may
+        // name a node that does not exist.
+        if let Some(AtRestFault::OfNode(other)) = crash.at_rest
+            && let Some(host) = self.hosts.get(usize::from(other.0)).filter(|_| other != id)
+        {
+            other_disk = Some(host.disk().backup());
+        }
+        self.hosts[usize::from(id.0)].crash(&mut self.run, crash, other_disk.as_ref());
     }
 
     /// Lets the workload handle an event; sends its requests and sets its timers.

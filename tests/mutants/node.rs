@@ -210,7 +210,11 @@ impl ReadDisk for BootDisk<'_> {
 
     fn read(&self, file: FileId) -> Result<Option<&[u8]>, DiskError> {
         let hidden = self.mutant == Mutant::IgnoresLogAtBoot && matches!(file, FileId::Wal(_));
-        self.disk.read(file).map(|bytes| bytes.map(|bytes| if hidden { &[] } else { bytes }))
+        let read = self.disk.read(file);
+        if read.is_err() && self.mutant == Mutant::ReadsUnreadableAsEmpty {
+            return Ok(Some(&[]));
+        }
+        read.map(|bytes| bytes.map(|bytes| if hidden { &[] } else { bytes }))
     }
 }
 

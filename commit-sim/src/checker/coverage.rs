@@ -36,6 +36,7 @@ pub(super) struct Coverage {
     probes: u64,
     inquiries: u64,
     refusals: u64,
+    refusals_unreadable: u64,
 }
 
 /// Requests that were reported as aborted to a client, by the reason of the first such report.
@@ -131,6 +132,11 @@ impl Coverage {
         self.refusals += 1;
     }
 
+    /// A node refuses to boot, since it cannot read a file.
+    pub(super) fn on_refused_unreadable(&mut self) {
+        self.refusals_unreadable += 1;
+    }
+
     /// So many nodes are in doubt for a good reason at the end.
     pub(super) fn on_justified_blocking(&mut self, times: u64) {
         self.justified += times;
@@ -179,10 +185,13 @@ impl Coverage {
         counters.add("justified blocking (coordinator and informed peers down)", self.justified);
         counters.add("outcome unknown", self.unknown);
         counters.add("probe committed", self.probes);
-        // Only profile `bit-rot` damages data at rest. Other profiles must not list these counters:
-        // a counter that stays at 0 is reported as never hit.
+        // Only opt-in profiles change disks at rest. Other profiles must not list these counters: a
+        // counter that stays at 0 is reported as never hit.
         if self.refusals > 0 {
             counters.add("boot refused: damaged disk", self.refusals);
+        }
+        if self.refusals_unreadable > 0 {
+            counters.add("boot refused: unreadable file", self.refusals_unreadable);
         }
         if undetectable_loss {
             counters.add("damage indistinguishable from a torn tail, checks stopped", 1);

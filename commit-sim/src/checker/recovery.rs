@@ -9,13 +9,13 @@ mod repeated;
 
 use stormglass::commit::{State, TxId};
 use stormglass_node::codec::CodecError;
-use stormglass_node::{BootError, Incarnation, NodeId};
+use stormglass_node::{BootError, FileId, Incarnation, NodeId};
 
 use self::damage::Damage;
 use self::recoverable_log::RecoverableLog;
 use self::repeated::{RecoveredStates, check_same_state, check_second_recovery, read_back};
 use crate::property::Property;
-use stormglass_sim::disk::{DamageRecord, Disk};
+use stormglass_sim::disk::{DamageRecord, Disk, DiskChange};
 use stormglass_sim::property::Violation;
 
 /// What each node must recover, and whether it did.
@@ -39,6 +39,11 @@ struct NodeRecovery {
     recovered_states: RecoveredStates,
     /// The damage at rest that the next incarnation will find (D10).
     damage: Damage,
+    /// How the disk has changed since the last visible effect (D13-D15). It excuses a refusal to
+    /// boot, and no loss.
+    change: Option<DiskChange>,
+    /// The file that this boot cannot read (D16).
+    unreadable: Option<FileId>,
 }
 
 impl NodeRecovery {
@@ -137,14 +142,39 @@ impl Recovery {
         node_recovery.damage = node_recovery.damage.max(Damage::of(entry));
     }
 
-    /// W6, D10: a node refuses to boot only because of damage, and the error names a damaged file.
+    /// A process starts. What an earlier boot could not read, this one can.
+    pub(super) fn on_boot(&mut self, node: NodeId) {
+        self.node(node).unreadable = None;
+    }
+
+    /// D16: this boot cannot read a file.
+    pub(super) fn on_unreadable(&mut self, node: NodeId, file: FileId) {
+        self.node(node).unreadable = Some(file);
+    }
+
+    /// D13-D15: the disk has lost the end of its history, or files.
+    pub(super) fn on_disk_changed(&mut self, node: NodeId, change: &DiskChange) {
+        let node_recovery = self.node(node);
+        // The next incarnation reads a different disk, so it need not recover the same state.
+        node_recovery.recovered_states.forget();
+        node_recovery.change = Some(change.clone());
+    }
+
+    /// W6: a node refuses to boot only from a disk that has changed at rest (D10, D13-D15), or
+    /// because a file cannot be read (D16).
     pub(super) fn check_refused(
         &self,
         node: NodeId,
         error: &BootError,
         disk: &Disk,
     ) -> Result<(), Violation> {
-        damage::check_refused(node, error, disk)
+        let NodeRecovery { change, unreadable, .. } = &self.nodes[usize::from(node.0)];
+        let is_right = match error {
+            BootError::Unreadable { file, .. } => *unreadable == Some(*file),
+            // Whichever file it names: the first sign of a file that is gone is another one.
+            BootError::Damaged { .. } | BootError::Version { .. } => change.is_some(),
+        };
+        if is_right { Ok(()) } else { damage::check_refused(node, error, disk) }
     }
 
     /// W9: an incarnation without a visible effect so far is about to write, or to remove the
@@ -189,6 +219,11 @@ impl Recovery {
             }
         };
         if state.incarnation <= node_recovery.incarnation {
+            if let Some(change) = node_recovery.change.clone() {
+                // What is missing tells more than the number, but it need not be anything else.
+                self.check_recovered(node, &state)?;
+                return Err(reused_incarnation(node, state.incarnation, &change));
+            }
             let explanation = format!(
                 "{node} produced an effect before its incarnation was durable: \
                  after a power cut it would use {} again",
@@ -201,10 +236,28 @@ impl Recovery {
         Ok(self.undetectable_loss.is_none().then_some(Recovered { state, records_kept }))
     }
 
+    /// W6, D13-D15: an incarnation that has lost records, and has produced no visible effect that
+    /// would show it. The others wait for it in vain, so this is the cause of what they violate.
+    #[cold]
+    pub(super) fn loss_without_effects(&mut self) -> Option<Violation> {
+        for node in (0..self.nodes.len() as u16).map(NodeId) {
+            let node_recovery = self.node(node);
+            if node_recovery.change.is_some()
+                && let Some(found) = node_recovery.recovered_states.take()
+                && let Err(violation) = self.check_recovered(node, &found)
+            {
+                return Some(violation);
+            }
+        }
+        None
+    }
+
     /// The incarnation that recovered this state may produce visible effects.
     pub(super) fn begin_incarnation(&mut self, node: NodeId, state: State) {
         let node_recovery = self.node(node);
         node_recovery.boot_checked = true;
+        // Nothing that was durable is missing, so no later incarnation has a reason to refuse.
+        node_recovery.change = None;
         node_recovery.incarnation = state.incarnation;
         node_recovery.log.begin(state);
     }
@@ -216,6 +269,10 @@ impl Recovery {
         // Taken, as it excuses the first recovery after it and no later one.
         let damage = std::mem::take(&mut node_recovery.damage);
         let complete_prefix = node_recovery.log.check_prefix(node, found);
+        // D13-D15: the node may be unable to notice it, but nothing excuses that it serves then.
+        if let Some(change) = &node_recovery.change {
+            return complete_prefix.map_err(|violation| explained(violation, change));
+        }
         // A loss is excused only if its cause looks like a torn tail, and only at the end of the
         // log.
         if damage != Damage::LooksLikeTornTail
@@ -227,6 +284,24 @@ impl Recovery {
         self.undetectable_loss = Some(node);
         Ok(0)
     }
+}
+
+/// The violation with its cause.
+#[cold]
+fn explained(violation: Violation, change: &DiskChange) -> Violation {
+    let reason = format!("{}; its disk had changed while it was down: {change}", violation.reason);
+    Violation { reason, ..violation }
+}
+
+/// W6: the incarnation is a part of what was durable, too. Transactions and messages of two
+/// incarnations with one number cannot be distinguished.
+#[cold]
+fn reused_incarnation(node: NodeId, incarnation: Incarnation, change: &DiskChange) -> Violation {
+    let explanation = format!(
+        "{node} serves as {incarnation}, which it has been before; its disk had changed while it \
+         was down: {change}"
+    );
+    Property::RecoveredStateIsALogPrefix.violated(explanation)
 }
 
 /// W6: no incarnation can recover such a record.

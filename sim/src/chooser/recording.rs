@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use stormglass_node::{About, Micros, Node, NodeId};
 
-use super::{Chooser, EffectPoint, SendPoint};
+use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::fault::{
     BarrierFault, Crash, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault, Skew,
     TimedFault, WriteFault,
@@ -55,6 +55,11 @@ impl<C: Chooser> Recording<C> {
 }
 
 impl<C: Chooser> Chooser for Recording<C> {
+    fn fault_classes(&self) -> FaultClasses {
+        // Every effect and message is counted, with a fault or without, so every method is called.
+        FaultClasses { backups: self.inner.fault_classes().backups, ..FaultClasses::ALL }
+    }
+
     fn timed_faults(&mut self) -> Vec<(Micros, TimedFault)> {
         let timed_faults = self.inner.timed_faults();
         self.faults.extend(

@@ -2,9 +2,9 @@
 
 use stormglass_node::{Micros, Node, NodeId};
 
-use super::{Chooser, EffectPoint, SendPoint};
+use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::fault::{
-    BarrierFault, Crash, EffectAt, Fault, MessageFault, Skew, TimedFault, WriteFault,
+    AtRestFault, BarrierFault, Crash, EffectAt, Fault, MessageFault, Skew, TimedFault, WriteFault,
 };
 
 /// Injects the faults of a list, each at its coordinate, and no others. After the run it reports
@@ -106,7 +106,26 @@ impl Fault {
     }
 }
 
+/// D13: whether this fault needs a copy of the disk.
+fn needs_backup(fault: &Fault) -> bool {
+    match fault {
+        Fault::Crash(_, crash) | Fault::At(_, TimedFault::Crash { crash, .. }) => {
+            matches!(crash.at_rest, Some(AtRestFault::Restored { .. }))
+        }
+        Fault::At(..)
+        | Fault::Message(..)
+        | Fault::Barrier(..)
+        | Fault::Write(..)
+        | Fault::Skew { .. } => false,
+    }
+}
+
 impl Chooser for Scripted {
+    fn fault_classes(&self) -> FaultClasses {
+        let backups = self.entries.iter().any(|entry| needs_backup(&entry.fault));
+        FaultClasses { backups, ..FaultClasses::ALL }
+    }
+
     fn timed_faults(&mut self) -> Vec<(Micros, TimedFault)> {
         let mut timed_faults = Vec::new();
         for entry in &mut self.entries {

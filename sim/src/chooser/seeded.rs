@@ -3,9 +3,10 @@
 use stormglass_node::{DiskError, DiskOp, Effect, Micros, Node, NodeId};
 
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
-use crate::disk::{Damage, DamageKind, FileRole, Holes, Survival};
+use crate::disk::{CutPlace, Damage, DamageKind, FileChoice, FileLoss, FileRole, Holes, Survival};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, Endpoint, MessageFault, Skew, TimedFault, WriteFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, Endpoint, MessageFault, Skew, TimedFault,
+    WriteFault,
 };
 use crate::hash::{below, between, hash};
 use crate::plan::Plan;
@@ -117,9 +118,44 @@ impl Seeded {
             CrashKind::PowerCut(draw_survival(hash(key ^ 3, crash_id), hash(key ^ 4, crash_id)))
         };
         let down_for = Micros(1 + below(hash(key ^ 5, crash_id), self.rates.down_max.0));
-        let damage = (below(hash(key ^ 6, crash_id), 65_536) < self.rates.damage.into())
-            .then(|| draw_damage(hash(key ^ 7, crash_id)));
-        Crash { how, down_for: Some(down_for), damage }
+        let roll = below(hash(key ^ 6, crash_id), 65_536) as u32;
+        let at_rest = self.draw_at_rest(node, roll, hash(key ^ 7, crash_id));
+        Crash { how, down_for: Some(down_for), at_rest }
+    }
+
+    /// D10, D13-D16: what happens to the disk after a crash, at most one of these.
+    fn draw_at_rest(&self, node: NodeId, roll: u32, random: u64) -> Option<AtRestFault> {
+        let rates = &self.rates;
+        let mut end = rates.damage;
+        if roll < end {
+            return Some(AtRestFault::Damaged(draw_damage(random)));
+        }
+        end += rates.replace_disk;
+        if roll < end {
+            return Some(self.draw_replacement(node, random));
+        }
+        end += rates.empty_disk;
+        if roll < end {
+            return Some(AtRestFault::Emptied);
+        }
+        end += rates.lose_file;
+        if roll < end {
+            return Some(AtRestFault::Lost(draw_loss(random)));
+        }
+        end += rates.unreadable_file;
+        (roll < end).then(|| AtRestFault::Unreadable(draw_file(random)))
+    }
+
+    /// D13: an older copy of the disk, or in one of four cases the disk of another node.
+    fn draw_replacement(&self, node: NodeId, random: u64) -> AtRestFault {
+        if self.nodes > 1 && below(random.rotate_left(20), 4) == 0 {
+            let distance = 1 + below(random.rotate_left(40), u64::from(self.nodes) - 1);
+            let other = (u64::from(node.0) + distance) % u64::from(self.nodes);
+            return AtRestFault::OfNode(NodeId(other as u16));
+        }
+        // Mostly the newest copy: it differs least from what it replaces.
+        let incarnations_back = *pick(random, &[1, 1, 2, 3]);
+        AtRestFault::Restored { incarnations_back }
     }
 
     /// Counts one effect towards the next crash of this node.
@@ -212,6 +248,26 @@ fn draw_damage(random: u64) -> Damage {
     Damage { role, nth_newest: 0, at, kind }
 }
 
+/// D15: one kind of loss, of a log or a snapshot.
+fn draw_loss(random: u64) -> FileLoss {
+    let file = draw_file(random);
+    let share = permille(below(random.rotate_left(37), 1000) as u16);
+    // Half are cuts: they look most like something else, a torn tail or a complete log.
+    match below(random, 4) {
+        0 => FileLoss::Tail { file, from: CutPlace::Byte(share) },
+        1 => FileLoss::Tail { file, from: CutPlace::Frame(share) },
+        2 => FileLoss::File(file),
+        _ => FileLoss::Generation { nth_newest: file.nth_newest },
+    }
+}
+
+/// D15, D16: a log or a snapshot, mostly the newest. A node has two of a kind only until it has
+/// removed the older one.
+fn draw_file(random: u64) -> FileChoice {
+    let role = *pick(random.rotate_left(23), &[FileRole::Wal, FileRole::Snapshot]);
+    FileChoice { role, nth_newest: *pick(random.rotate_left(51), &[0, 0, 0, 1]) }
+}
+
 impl Chooser for Seeded {
     fn fault_classes(&self) -> FaultClasses {
         let rates = &self.rates;
@@ -221,6 +277,7 @@ impl Chooser for Seeded {
                 || self.crash_countdowns.iter().any(|countdown| countdown.crashes_left > 0),
             barriers: rates.fail_sync + rates.slow_sync + rates.lying_sync > 0,
             writes: rates.fail_write > 0,
+            backups: rates.replace_disk > 0,
         }
     }
 

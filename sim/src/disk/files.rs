@@ -179,6 +179,21 @@ impl Files {
     }
 }
 
+/// Files that change at rest (D15). Nothing is pending then, and the page cache is the platter.
+impl Files {
+    pub(super) fn cut_at_rest(&mut self, file: FileId, len: usize) {
+        let ino = self.visible.find(file).expect("the file that is cut exists");
+        self.at_mut(ino).cut_at_rest(len);
+        self.forget_cut_damage(ino);
+    }
+
+    pub(super) fn remove_at_rest(&mut self, file: FileId, pending: &Pending) {
+        self.visible.take(file);
+        self.durable.take(file);
+        self.reclaim_unnamed(pending);
+    }
+}
+
 /// Damage at rest (D10).
 impl Files {
     /// The durable file that this damage is for.

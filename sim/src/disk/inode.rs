@@ -120,6 +120,12 @@ impl Inode {
         Some(range)
     }
 
+    /// D15: the bytes from `len` on are gone, on the platter and in the cache.
+    pub(super) fn cut_at_rest(&mut self, len: usize) {
+        self.cache.truncate(len);
+        self.truncate(len);
+    }
+
     /// A durable record was appended when this many bytes were durable.
     #[inline]
     pub(super) fn detect_damage_below(&mut self, durable_len: usize) {

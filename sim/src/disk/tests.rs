@@ -1,6 +1,7 @@
 //! The rules, each with a test that fails if the rule is switched off, and properties of all
 //! histories.
 
+mod at_rest;
 mod crashes;
 mod data;
 mod failures;

@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use stormglass_node::{About, DiskError, Micros, NodeId};
 
 use super::cursor::{Cursor, ParseError};
-use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
+use crate::disk::{
+    AppendName, CutPlace, Damage, DamageKind, FileChoice, FileLoss, FileRole, Holes, Survival, Tear,
+};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault,
-    Skew, TimedFault, WriteFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt,
+    MessageFault, Skew, TimedFault, WriteFault,
 };
 use crate::ratio::{Permille, Ppm};
 
@@ -296,8 +298,8 @@ fn read_crash(verb: CrashVerb, words: &mut Cursor<'_>) -> Result<Crash, ParseErr
     } else {
         Some(words.time()?)
     };
-    let damage = if words.take(",") { Some(read_damage(words)?) } else { None };
-    Ok(Crash { how, down_for, damage })
+    let at_rest = if words.take(",") { Some(read_at_rest(words)?) } else { None };
+    Ok(Crash { how, down_for, at_rest })
 }
 
 /// What a power cut leaves, by the word that its description begins with.
@@ -364,6 +366,66 @@ fn holes(words: &mut Cursor<'_>) -> Result<Holes, ParseError> {
     ])
 }
 
+/// What happens to a disk while its node is down, by the word that its description begins with.
+#[derive(Clone, Copy)]
+enum AtRestVerb {
+    Damage,
+    Disk,
+    Cut,
+    Lose,
+    Unreadable,
+}
+
+const AT_REST_VERBS: [(&str, AtRestVerb); 5] = [
+    ("damage", AtRestVerb::Damage),
+    ("disk", AtRestVerb::Disk),
+    ("cut", AtRestVerb::Cut),
+    ("lose", AtRestVerb::Lose),
+    ("unreadable", AtRestVerb::Unreadable),
+];
+
+fn read_at_rest(words: &mut Cursor<'_>) -> Result<AtRestFault, ParseError> {
+    Ok(match words.one_of(&AT_REST_VERBS)? {
+        AtRestVerb::Damage => AtRestFault::Damaged(read_damage(words)?),
+        AtRestVerb::Disk if words.take("empty") => AtRestFault::Emptied,
+        AtRestVerb::Disk if words.take("of") => AtRestFault::OfNode(words.node()?),
+        AtRestVerb::Disk => {
+            let expected = "`empty`, `of` a node, or the age in incarnations";
+            let incarnations_back = words.number(expected, 1..=1_000_000)? as u32;
+            // As `1 node` and `2 nodes`: both are read with every number.
+            words.one_of(&[("incarnation", ()), ("incarnations", ())])?;
+            words.expect_word("old")?;
+            AtRestFault::Restored { incarnations_back }
+        }
+        AtRestVerb::Cut => {
+            let file = read_file_choice(words)?;
+            words.expect_word("at")?;
+            let at_frame = words.take("frame");
+            let share = read_permille(words)?;
+            let from = if at_frame { CutPlace::Frame(share) } else { CutPlace::Byte(share) };
+            AtRestFault::Lost(FileLoss::Tail { file, from })
+        }
+        AtRestVerb::Lose if words.take("generation") => {
+            AtRestFault::Lost(FileLoss::Generation { nth_newest: read_nth_newest(words)? })
+        }
+        AtRestVerb::Lose => AtRestFault::Lost(FileLoss::File(read_file_choice(words)?)),
+        AtRestVerb::Unreadable => AtRestFault::Unreadable(read_file_choice(words)?),
+    })
+}
+
+fn read_file_choice(words: &mut Cursor<'_>) -> Result<FileChoice, ParseError> {
+    let role = words.one_of(&[
+        ("wal", FileRole::Wal),
+        ("snapshot", FileRole::Snapshot),
+        ("scratch", FileRole::Scratch),
+    ])?;
+    Ok(FileChoice { role, nth_newest: read_nth_newest(words)? })
+}
+
+fn read_nth_newest(words: &mut Cursor<'_>) -> Result<u32, ParseError> {
+    Ok(words.number("how many files back", 0..=1_000_000)? as u32)
+}
+
 #[derive(Clone, Copy)]
 enum DamageVerb {
     Flips,
@@ -380,13 +442,7 @@ const DAMAGE_VERBS: [(&str, DamageVerb); 4] = [
 ];
 
 fn read_damage(words: &mut Cursor<'_>) -> Result<Damage, ParseError> {
-    words.expect_word("damage")?;
-    let role = words.one_of(&[
-        ("wal", FileRole::Wal),
-        ("snapshot", FileRole::Snapshot),
-        ("scratch", FileRole::Scratch),
-    ])?;
-    let nth_newest = words.number("how many files back", 0..=1_000_000)? as u32;
+    let FileChoice { role, nth_newest } = read_file_choice(words)?;
     words.expect_word("at")?;
     let at = read_permille(words)?;
     let kind = match words.one_of(&DAMAGE_VERBS)? {

@@ -5,10 +5,12 @@ use std::fmt::{self, Display};
 use stormglass_node::{DiskError, Micros};
 
 use super::{Expectation, Schedule, ordinal};
-use crate::disk::{AppendName, Damage, DamageKind, FileRole, Holes, Survival, Tear};
+use crate::disk::{
+    AppendName, CutPlace, Damage, DamageKind, FileChoice, FileLoss, FileRole, Holes, Survival, Tear,
+};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, Fault, MessageAt, MessageFault, TimedFault,
-    WriteFault, endpoint_list,
+    AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, Fault, MessageAt, MessageFault,
+    TimedFault, WriteFault, endpoint_list,
 };
 use crate::plan::{LOG_BYTES, Plan};
 use crate::protocol::{Protocol, ScheduledRequest};
@@ -224,8 +226,11 @@ fn crash_text(crash: &Crash) -> (&'static str, String) {
         Some(down_for) => ms(down_for),
         None => "for good".to_string(),
     };
-    let damage = crash.damage.as_ref().map(damage_text).unwrap_or_default();
-    (verb, format!("keeps {kept}, down {down}{damage}"))
+    let at_rest = match &crash.at_rest {
+        Some(fault) => format!(", {}", at_rest_text(fault)),
+        None => String::new(),
+    };
+    (verb, format!("keeps {kept}, down {down}{at_rest}"))
 }
 
 fn append_name_text(at: &AppendName) -> String {
@@ -267,20 +272,50 @@ fn holes_text(holes: Holes) -> &'static str {
     }
 }
 
-fn damage_text(damage: &Damage) -> String {
-    let Damage { role, nth_newest, at, kind } = damage;
-    let role = match role {
+fn at_rest_text(fault: &AtRestFault) -> String {
+    match fault {
+        AtRestFault::Damaged(damage) => damage_text(damage),
+        AtRestFault::Restored { incarnations_back } => {
+            format!("disk {} old", plural(u64::from(*incarnations_back), "incarnation"))
+        }
+        AtRestFault::OfNode(node) => format!("disk of {node}"),
+        AtRestFault::Emptied => "disk empty".to_string(),
+        AtRestFault::Lost(loss) => match loss {
+            FileLoss::Tail { file, from: CutPlace::Byte(at) } => {
+                format!("cut {} at {at}/1000", file_text(file))
+            }
+            FileLoss::Tail { file, from: CutPlace::Frame(at) } => {
+                format!("cut {} at frame {at}/1000", file_text(file))
+            }
+            FileLoss::File(file) => format!("lose {}", file_text(file)),
+            FileLoss::Generation { nth_newest } => format!("lose generation {nth_newest}"),
+        },
+        AtRestFault::Unreadable(file) => format!("unreadable {}", file_text(file)),
+    }
+}
+
+fn file_text(file: &FileChoice) -> String {
+    format!("{} {}", role_text(file.role), file.nth_newest)
+}
+
+fn role_text(role: FileRole) -> &'static str {
+    match role {
         FileRole::Wal => "wal",
         FileRole::Snapshot => "snapshot",
         FileRole::Scratch => "scratch",
-    };
+    }
+}
+
+fn damage_text(damage: &Damage) -> String {
+    let Damage { role, nth_newest, at, kind } = damage;
+    let role = role_text(*role);
     let kind = match kind {
         DamageKind::FlippedBit(bit) => format!("flips {bit}"),
         DamageKind::ZeroedSector => "zeroes".to_string(),
         DamageKind::WrongPlace { meant } => format!("misplaces {meant}/1000"),
         DamageKind::NeverWritten => "unwrites".to_string(),
     };
-    format!(", damage {role} {nth_newest} at {at}/1000 {kind}")
+    format!("damage {role} {nth_newest} at {at}/1000 {kind}")
 }
 
 fn timed_fault_text(timed_fault: &TimedFault) -> String {

@@ -26,6 +26,7 @@ use super::ScheduleSize;
 use crate::disk::{Holes, Tear};
 use crate::fault::MessageFault;
 use crate::plan::LOG_BYTES;
+use crate::ratio::Permille;
 
 // What counts as small.
 
@@ -111,6 +112,14 @@ pub(super) const SIMPLER_TEARS: [Tear; 3] = [Tear::Header, Tear::Half, Tear::Las
 // With the first alone: 136,858 runs, 64 small.
 pub(super) const TORN_HOLES: [Option<Holes>; 4] =
     [None, Some(Holes::Zeros), Some(Holes::Garbage), Some(Holes::OldBlocks)];
+
+/// Where a file is cut instead: in front, in the middle, in its last record.
+// No effect: only the opt-in profiles cut files.
+pub(super) const SIMPLER_CUTS: [Permille; 3] = [Permille::ZERO, Permille::HALF, Permille::ALL];
+
+/// How many incarnations old a disk is instead.
+// No effect, for the same reason.
+pub(super) const INCARNATIONS_BACK: [u32; 2] = [1, 2];
 
 // Base timing.
 

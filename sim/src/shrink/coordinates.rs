@@ -189,7 +189,11 @@ impl<N: Node> Checker<N> for RunCoordinates {
             Fact::Process(ProcessFact::Killed(_)) => self.record_crash(observation, Vec::new()),
             Fact::Run(RunFact::Healed { .. }) => self.healed = true,
             Fact::Process(
-                ProcessFact::Refused(_) | ProcessFact::Halted(_) | ProcessFact::Damaged(_),
+                ProcessFact::Refused(_)
+                | ProcessFact::Halted(_)
+                | ProcessFact::Damaged(_)
+                | ProcessFact::DiskChanged(_)
+                | ProcessFact::Unreadable(_),
             )
             | Fact::Input(_)
             | Fact::Fault(_)

@@ -4,7 +4,8 @@ use stormglass_node::{About, NodeId, RequestId, Subject};
 
 use crate::disk::{AppendName, Survival};
 use crate::fault::{
-    Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault, TimedFault,
+    AtRestFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault,
+    TimedFault,
 };
 use crate::protocol::ScheduledRequest;
 use crate::schedule::Schedule;
@@ -127,7 +128,7 @@ impl Renumbering {
                 };
                 Fault::Message(MessageAt { from, to, about, nth: at.nth }, fault)
             }
-            Fault::Crash(at, crash) => Fault::Crash(self.effect_at(at)?, self.crash(crash)),
+            Fault::Crash(at, crash) => Fault::Crash(self.effect_at(at)?, self.crash(crash)?),
             Fault::Barrier(at, fault) => Fault::Barrier(self.effect_at(at)?, *fault),
             Fault::Write(at, fault) => Fault::Write(self.effect_at(at)?, *fault),
             Fault::Skew { node, incarnation, skew } => {
@@ -177,7 +178,8 @@ impl Renumbering {
         AppendName { subject: self.subject(at.subject), ..at.clone() }
     }
 
-    fn crash(&self, crash: &Crash) -> Crash {
+    /// `None` if it names a removed node.
+    fn crash(&self, crash: &Crash) -> Option<Crash> {
         let how = match &crash.how {
             CrashKind::PowerCut(Survival::AllBut(at)) => {
                 CrashKind::PowerCut(Survival::AllBut(self.append_name(at)))
@@ -191,7 +193,19 @@ impl Renumbering {
             )
             | CrashKind::Kill { .. } => crash.how.clone(),
         };
-        Crash { how, ..crash.clone() }
+        let at_rest = match crash.at_rest {
+            Some(AtRestFault::OfNode(node)) => Some(AtRestFault::OfNode(self.node(node)?)),
+            // Files are chosen by age and incarnations counted back.
+            None
+            | Some(
+                AtRestFault::Damaged(_)
+                | AtRestFault::Restored { .. }
+                | AtRestFault::Emptied
+                | AtRestFault::Lost(_)
+                | AtRestFault::Unreadable(_),
+            ) => crash.at_rest,
+        };
+        Some(Crash { how, down_for: crash.down_for, at_rest })
     }
 
     fn partition_side(&self, ends: &[Endpoint]) -> Option<Vec<Endpoint>> {
@@ -218,7 +232,7 @@ impl Renumbering {
                 TimedFault::ClockJump { node: self.node(*node)?, by: *by }
             }
             TimedFault::Crash { node, crash } => {
-                TimedFault::Crash { node: self.node(*node)?, crash: self.crash(crash) }
+                TimedFault::Crash { node: self.node(*node)?, crash: self.crash(crash)? }
             }
         })
     }

@@ -2,7 +2,7 @@
 
 use stormglass_node::Micros;
 
-use crate::fault::{BarrierFault, Crash, Fault, MessageFault, TimedFault};
+use crate::fault::{AtRestFault, BarrierFault, Fault, MessageFault, TimedFault};
 use crate::profile::{FaultClass, Profile, Setup};
 use crate::schedule::Schedule;
 
@@ -76,7 +76,7 @@ impl Bounds {
 // network that rebuilding adds begin here.
 const TIMING_MAX: Micros = Micros::from_millis(100);
 
-/// The classes of a fault: one, and for damage after a crash two.
+/// The classes of a fault: one, and for a crash that is followed by a fault of the disk two.
 fn classes_of(fault: &Fault) -> impl Iterator<Item = FaultClass> {
     let class = match fault {
         Fault::Message(_, MessageFault::Flip { .. }) => FaultClass::FlippedBits,
@@ -91,10 +91,20 @@ fn classes_of(fault: &Fault) -> impl Iterator<Item = FaultClass> {
             FaultClass::Clocks
         }
     };
-    let has_damage = matches!(
-        fault,
-        Fault::Crash(_, Crash { damage: Some(_), .. })
-            | Fault::At(_, TimedFault::Crash { crash: Crash { damage: Some(_), .. }, .. })
-    );
-    std::iter::once(class).chain(has_damage.then_some(FaultClass::Damage))
+    let at_rest = match fault {
+        Fault::Crash(_, crash) | Fault::At(_, TimedFault::Crash { crash, .. }) => crash.at_rest,
+        Fault::Message(..)
+        | Fault::Barrier(..)
+        | Fault::Write(..)
+        | Fault::Skew { .. }
+        | Fault::At(..) => None,
+    };
+    std::iter::once(class).chain(at_rest.map(|at_rest| match at_rest {
+        AtRestFault::Damaged(_) => FaultClass::Damage,
+        AtRestFault::Restored { .. }
+        | AtRestFault::OfNode(_)
+        | AtRestFault::Emptied
+        | AtRestFault::Lost(_) => FaultClass::ReplacedDisk,
+        AtRestFault::Unreadable(_) => FaultClass::UnreadableDisk,
+    }))
 }

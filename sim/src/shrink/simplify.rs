@@ -5,10 +5,10 @@ use stormglass_node::{DiskError, Micros};
 
 use super::times::rounder_times;
 use super::{Pass, RunCoordinates, Search, budget};
-use crate::disk::{AppendName, Holes, Survival};
+use crate::disk::{AppendName, CutPlace, FileChoice, FileLoss, Holes, Survival};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, Endpoint, Fault, MessageAt, MessageFault, Skew, TimedFault,
-    WriteFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, Endpoint, Fault, MessageAt, MessageFault, Skew,
+    TimedFault, WriteFault,
 };
 use crate::protocol::Protocol;
 use crate::ratio::{Permille, Ppm};
@@ -127,7 +127,32 @@ fn crash_complexity(crash: &Crash) -> u64 {
         Some(down_for) => duration_complexity(down_for),
         None => 90,
     };
-    10 * how + down + 1_000 * u64::from(crash.damage.is_some())
+    let at_rest = match &crash.at_rest {
+        None => 0,
+        Some(fault) => 1_000 + at_rest_complexity(fault),
+    };
+    10 * how + down + at_rest
+}
+
+/// Below 1,000, so that a crash without such a fault is simpler than one with any.
+fn at_rest_complexity(fault: &AtRestFault) -> u64 {
+    match fault {
+        AtRestFault::Damaged(_) | AtRestFault::OfNode(_) | AtRestFault::Emptied => 0,
+        AtRestFault::Restored { incarnations_back } => u64::from(*incarnations_back).min(900),
+        AtRestFault::Unreadable(file) => u64::from(file.nth_newest).min(900),
+        AtRestFault::Lost(loss) => match loss {
+            FileLoss::File(file) => u64::from(file.nth_newest).min(100),
+            FileLoss::Generation { nth_newest } => 200 + u64::from(*nth_newest).min(100),
+            FileLoss::Tail { file, from } => {
+                let (kind, share) = match from {
+                    CutPlace::Byte(share) => (400, share),
+                    CutPlace::Frame(share) => (600, share),
+                };
+                let is_round = budget::SIMPLER_CUTS.contains(share);
+                kind + u64::from(file.nth_newest).min(100) + 50 * u64::from(!is_round)
+            }
+        },
+    }
 }
 
 /// The magnitude of a duration in powers of two of milliseconds, and how round it is: 0 to 83.
@@ -259,8 +284,13 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
         }
     }
     let mut all = Vec::new();
-    if crash.damage.is_some() {
-        all.push(Crash { damage: None, ..crash.clone() });
+    if let Some(fault) = crash.at_rest {
+        all.push(Crash { at_rest: None, ..crash.clone() });
+        all.extend(
+            simpler_at_rest_faults(fault)
+                .into_iter()
+                .map(|fault| Crash { at_rest: Some(fault), ..crash.clone() }),
+        );
     }
     all.extend(crash_kinds.into_iter().map(|how| Crash { how, ..crash.clone() }));
     let down_times = match crash.down_for {
@@ -271,6 +301,37 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
         down_times.into_iter().map(|down_for| Crash { down_for: Some(down_for), ..crash.clone() }),
     );
     all
+}
+
+/// Faults of the same kind: a disk that is empty tells another story than one that is old, and a
+/// file that is cut another than one that is gone.
+fn simpler_at_rest_faults(fault: AtRestFault) -> Vec<AtRestFault> {
+    match fault {
+        // Its kind and its place decide whether a node can notice it, so neither is simpler.
+        AtRestFault::Damaged(_) | AtRestFault::OfNode(_) | AtRestFault::Emptied => Vec::new(),
+        AtRestFault::Restored { .. } => {
+            let nearer = budget::INCARNATIONS_BACK;
+            nearer.map(|incarnations_back| AtRestFault::Restored { incarnations_back }).to_vec()
+        }
+        AtRestFault::Unreadable(file) => {
+            vec![AtRestFault::Unreadable(FileChoice { nth_newest: 0, ..file })]
+        }
+        AtRestFault::Lost(FileLoss::File(file)) => {
+            vec![AtRestFault::Lost(FileLoss::File(FileChoice { nth_newest: 0, ..file }))]
+        }
+        AtRestFault::Lost(FileLoss::Generation { .. }) => {
+            vec![AtRestFault::Lost(FileLoss::Generation { nth_newest: 0 })]
+        }
+        AtRestFault::Lost(FileLoss::Tail { file, from }) => {
+            let newest = FileChoice { nth_newest: 0, ..file };
+            let mut all = vec![FileLoss::Tail { file: newest, from }];
+            for share in budget::SIMPLER_CUTS {
+                all.push(FileLoss::Tail { file, from: CutPlace::Byte(share) });
+                all.push(FileLoss::Tail { file, from: CutPlace::Frame(share) });
+            }
+            all.into_iter().map(AtRestFault::Lost).collect()
+        }
+    }
 }
 
 fn simpler_timed_faults(timed_fault: &TimedFault) -> Vec<TimedFault> {

@@ -146,7 +146,7 @@ fn crash(at: Vec<EffectAt>) -> impl Strategy<Value = Fault> {
     // Mostly the incarnation of the run without faults; another one needs a crash before it.
     let incarnation = prop_oneof![4 => Just(0u32), 1 => Just(1)];
     (select(at), incarnation, how, 1u64..100).prop_map(|(at, offset, how, down_ms)| {
-        let crash = Crash { how, down_for: Some(Micros::from_millis(down_ms)), damage: None };
+        let crash = Crash { how, down_for: Some(Micros::from_millis(down_ms)), at_rest: None };
         Fault::Crash(EffectAt { incarnation: at.incarnation + offset, ..at }, crash)
     })
 }

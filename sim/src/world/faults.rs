@@ -65,6 +65,12 @@ impl<C: Chooser> Faults<C> {
         self.chooser.write(point)
     }
 
+    /// D13: whether a disk may be replaced by what it was at an earlier boot.
+    #[inline]
+    pub(super) fn need_backups(&self) -> bool {
+        self.classes.backups
+    }
+
     /// Asked in every phase: a clock is skewed in recovery too.
     pub(super) fn skew(&mut self, id: NodeId, incarnation: u32) -> Skew {
         self.chooser.skew(id, incarnation)

@@ -10,8 +10,8 @@ use super::clock::Clock;
 use super::run::Run;
 use super::timeline::{BarrierOutcome, Event};
 use crate::chooser::{Chooser, EffectPoint};
-use crate::disk::{Disk, Survival};
-use crate::fault::{BarrierFault, Crash, CrashKind, WriteFault};
+use crate::disk::{Disk, DiskChange, FileChoice, Survival};
+use crate::fault::{AtRestFault, BarrierFault, Crash, CrashKind, WriteFault};
 use crate::property::{Checker, Fact, FaultFact, Observation, ProcessFact, Violation};
 use crate::ratio::{Permille, Ppm};
 use crate::tally::Rule;
@@ -24,6 +24,11 @@ pub(super) struct Host<N> {
     /// Boots so far, the present incarnation included; 0 before the first.
     incarnation: u32,
     disk: Disk,
+    /// D13: a copy of the disk for each boot, in order, made before it. Empty in a run that has no
+    /// use for them.
+    backups: Vec<Disk>,
+    /// D16: the file that the next boot cannot read.
+    unreadable_at_boot: Option<FileChoice>,
     clock: Clock,
     /// The time of the queued wake event; `Micros::MAX` if there is none.
     wake_at: Micros,
@@ -63,6 +68,8 @@ impl<N: Node> Host<N> {
             node: None,
             incarnation: 0,
             disk,
+            backups: Vec::new(),
+            unreadable_at_boot: None,
             clock: Clock::default(),
             wake_at: Micros::MAX,
             paused_until: Micros::ZERO,
@@ -149,16 +156,20 @@ impl<N: Node> Host<N> {
         // First, since the observation of the boot names the new incarnation.
         self.begin_incarnation(run);
         self.observe(run, &Fact::Process(ProcessFact::Boot));
+        let unreadable = self.unreadable_file(run);
+        let with_unreadable = unreadable.map(|file| self.disk.with_unreadable(file));
         let boot = Boot {
             id: self.id,
             now: self.clock.local_time(run.timeline.now()),
             entropy: run.plan().timing.entropy(self.id, self.incarnation),
-            disk: &self.disk,
+            disk: with_unreadable.as_ref().map_or(&self.disk, |disk| disk as &dyn ReadDisk),
         };
         // A panic between these two calls is one of the node.
         run.monitor.begin_step(self.id);
         let booted_node = N::boot(config, boot, outbox);
         run.monitor.begin_effects(self.id);
+        // It borrows the disk, and the host changes below.
+        drop(with_unreadable);
         match booted_node {
             Ok(node) => {
                 self.node = Some(node);
@@ -166,14 +177,25 @@ impl<N: Node> Host<N> {
             }
             Err(error) => {
                 run.monitor.end_step();
-                self.refuse_boot(run, &error);
+                self.refuse_boot(run, &error, unreadable);
                 false
             }
         }
     }
 
+    /// D16: the file that this boot cannot read. Every later one can.
+    fn unreadable_file<K: Checker<N>, C>(&mut self, run: &mut Run<K, C>) -> Option<FileId> {
+        let file = self.disk.find(self.unreadable_at_boot.take()?)?;
+        run.monitor.hit(Rule::FileUnreadable);
+        self.observe(run, &Fact::Process(ProcessFact::Unreadable(file)));
+        Some(file)
+    }
+
     fn begin_incarnation<K, C: Chooser>(&mut self, run: &mut Run<K, C>) {
         self.incarnation += 1;
+        if run.faults.need_backups() {
+            self.backups.push(self.disk.backup());
+        }
         self.effects_performed = 0;
         self.barriers = 0;
         self.last_appended = None;
@@ -193,9 +215,25 @@ impl<N: Node> Host<N> {
     }
 
     #[cold]
-    fn refuse_boot<K: Checker<N>, C>(&mut self, run: &mut Run<K, C>, error: &BootError) {
-        self.boot_refused = true;
+    fn refuse_boot<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        error: &BootError,
+        unreadable: Option<FileId>,
+    ) where
+        K: Checker<N>,
+        C: Chooser,
+    {
+        // D16: the operator starts the node again. From a damaged disk, no attempt would succeed.
+        let is_final = match error {
+            BootError::Unreadable { file, .. } => unreadable != Some(*file),
+            BootError::Damaged { .. } | BootError::Version { .. } => true,
+        };
+        self.boot_refused = is_final;
         self.observe(run, &Fact::Process(ProcessFact::Refused(error)));
+        if !is_final {
+            self.schedule_boot(run);
+        }
     }
 
     /// Feeds one input to the node, which is up.
@@ -514,9 +552,14 @@ impl<N: Node> Host<N> {
     }
 
     /// Kills the process (P1) or cuts the power (P2), possibly before its boot is complete (P5) or
-    /// with a barrier pending (D12), and damages data at rest (D10).
-    pub(super) fn crash<K, C>(&mut self, run: &mut Run<K, C>, crash: &Crash)
-    where
+    /// with a barrier pending (D12), and changes the disk while the node is down (D10, D13-D16).
+    /// `other_disk` is the disk that replaces this one, if it is that of another node (D13).
+    pub(super) fn crash<K, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        crash: &Crash,
+        other_disk: Option<&Disk>,
+    ) where
         K: Checker<N>,
         C: Chooser,
     {
@@ -543,14 +586,67 @@ impl<N: Node> Host<N> {
             CrashKind::PowerCut(survival) => self.cut_power(run, survival),
         }
         // After the crash: bytes at rest are those that it has left.
-        if let Some(damage) = &crash.damage
-            && let Some(entry) = self.disk.damage(damage)
-        {
-            run.monitor.hit(Rule::DamageAtRest);
-            self.observe(run, &Fact::Process(ProcessFact::Damaged(&entry)));
+        if let Some(fault) = &crash.at_rest {
+            self.change_at_rest(run, fault, other_disk);
         }
         if let Some(down_for) = crash.down_for {
             run.timeline.push_after(down_for, Event::Boot { node: self.id.0 });
+        }
+    }
+
+    /// D10, D13-D16: what happens to the disk while the node is down.
+    #[cold]
+    fn change_at_rest<K: Checker<N>, C>(
+        &mut self,
+        run: &mut Run<K, C>,
+        fault: &AtRestFault,
+        other_disk: Option<&Disk>,
+    ) {
+        match fault {
+            AtRestFault::Damaged(damage) => {
+                if let Some(entry) = self.disk.damage(damage) {
+                    run.monitor.hit(Rule::DamageAtRest);
+                    self.observe(run, &Fact::Process(ProcessFact::Damaged(&entry)));
+                }
+            }
+            AtRestFault::Restored { incarnations_back } => {
+                let change = self.restore_backup(*incarnations_back);
+                self.note_disk_change(run, Rule::DiskReplaced, change);
+            }
+            AtRestFault::OfNode(node) => {
+                let is_replaced = other_disk.is_some_and(|other| self.disk.restore(other));
+                let change = is_replaced.then_some(DiskChange::OfNode(*node));
+                self.note_disk_change(run, Rule::DiskReplaced, change);
+            }
+            AtRestFault::Emptied => {
+                let change = self.disk.empty();
+                self.note_disk_change(run, Rule::DiskEmptied, change);
+            }
+            AtRestFault::Lost(loss) => {
+                let change = self.disk.lose(loss);
+                self.note_disk_change(run, Rule::FileLost, change);
+            }
+            AtRestFault::Unreadable(file) => self.unreadable_at_boot = Some(*file),
+        }
+    }
+
+    /// D13: the disk is as that incarnation found it. `None` if it is so already, or was empty.
+    fn restore_backup(&mut self, incarnations_back: u32) -> Option<DiskChange> {
+        // 1 is the incarnation that has ended, which the world counts from 1, too.
+        let incarnation = (self.incarnation + 1).checked_sub(incarnations_back)?;
+        let backup = self.backups.get(incarnation.checked_sub(1)? as usize)?;
+        self.disk.restore(backup).then_some(DiskChange::Restored { incarnation })
+    }
+
+    fn note_disk_change<K: Checker<N>, C>(
+        &self,
+        run: &mut Run<K, C>,
+        rule: Rule,
+        change: Option<DiskChange>,
+    ) {
+        if let Some(change) = change {
+            run.monitor.hit(rule);
+            self.observe(run, &Fact::Process(ProcessFact::DiskChanged(&change)));
         }
     }
 
@@ -568,10 +664,11 @@ impl<N: Node> Host<N> {
         run.timeline.push_after(boot_delay, Event::Boot { node: self.id.0 });
     }
 
-    /// The fault phase is over: the node is no longer paused, and its disk has space again. Its
-    /// wake is queued anew with the other events.
+    /// The fault phase is over: the node is no longer paused, and its disk has space again and can
+    /// be read. Its wake is queued anew with the other events.
     pub(super) fn end_faults(&mut self) {
         self.paused_until = Micros::ZERO;
+        self.unreadable_at_boot = None;
         self.writes_fail_until = Micros::ZERO;
     }
 
@@ -588,7 +685,7 @@ impl<N: Node> Host<N> {
     {
         run.monitor.hit(Rule::NeverRestarts);
         let how = CrashKind::PowerCut(Survival::None);
-        self.crash(run, &Crash { how, down_for: None, damage: None });
+        self.crash(run, &Crash { how, down_for: None, at_rest: None }, None);
     }
 
     /// Kills the process if its disk has failed: without a later barrier it would never receive the
@@ -601,7 +698,7 @@ impl<N: Node> Host<N> {
         if self.is_up() && self.disk.first_failure().is_some() {
             // No power is lost, so all operations that the disk has accepted reach the page cache.
             let how = CrashKind::Kill { keep: Permille::ALL };
-            self.crash(run, &Crash { how, down_for: None, damage: None });
+            self.crash(run, &Crash { how, down_for: None, at_rest: None }, None);
         }
     }
 

@@ -46,7 +46,7 @@ pub(super) fn check_refused(node: NodeId, error: &BootError, disk: &Disk) -> Res
         BootError::Damaged { file, .. } | BootError::Version { file, .. } => {
             disk.damage_records().any(|entry| entry.file == *file)
         }
-        // The simulated disk can be read at every boot.
+        // The caller knows the files that cannot be read (D16).
         BootError::Unreadable { .. } => false,
     };
     if names_damaged_file {

@@ -4,7 +4,8 @@ use stormglass_node::{About, DiskError, Micros};
 
 use crate::disk::{AppendName, Survival};
 use crate::fault::{
-    BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageFault, TimedFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, EffectName, Fault, MessageFault,
+    TimedFault,
 };
 use crate::ratio::Permille;
 use crate::shrink::{RunCoordinates, budget};
@@ -76,10 +77,11 @@ fn transferable_crashes(original: &[Fault]) -> Vec<Crash> {
         let (Fault::Crash(_, crash) | Fault::At(_, TimedFault::Crash { crash, .. })) = fault else {
             continue;
         };
-        // The names of appends differ between schedules.
+        // The names of appends and the numbers of nodes differ between schedules.
         let names_append =
             matches!(crash.how, CrashKind::PowerCut(Survival::AllBut(_) | Survival::Torn { .. }));
-        if !names_append && !transferable.contains(crash) {
+        let names_node = matches!(crash.at_rest, Some(AtRestFault::OfNode(_)));
+        if !names_append && !names_node && !transferable.contains(crash) {
             transferable.push(crash.clone());
         }
     }
@@ -116,7 +118,7 @@ fn previous_append_lost(at: EffectAt, previous: About) -> Fault {
 
 fn short_power_cut(at: EffectAt, survival: Survival) -> Fault {
     let how = CrashKind::PowerCut(survival);
-    Fault::Crash(at, Crash { how, down_for: Some(budget::SHORT_DOWN), damage: None })
+    Fault::Crash(at, Crash { how, down_for: Some(budget::SHORT_DOWN), at_rest: None })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -165,5 +167,5 @@ fn crash_faults(at: EffectAt) -> [Fault; 3] {
 
 fn kill(at: EffectAt, down_for: Micros) -> Fault {
     let how = CrashKind::Kill { keep: Permille::ALL };
-    Fault::Crash(at, Crash { how, down_for: Some(down_for), damage: None })
+    Fault::Crash(at, Crash { how, down_for: Some(down_for), at_rest: None })
 }
