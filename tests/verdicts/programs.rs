@@ -22,13 +22,13 @@ use super::{Schedules, schedules};
 /// What a child process does: a flaw, and the arguments of a command line or `check`.
 const CASE: &str = "STORMGLASS_VERDICTS_CASE";
 
-/// This binary again, for one case. Its temporary files are apart from those of other programs,
+/// This binary again, for one case. Its files are apart from those of other programs,
 /// since a hunt reports what killed processes have left there.
 fn command(flaw: Flaw, args: &str, temporary: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a running program has a path"));
     command.args(["--exact", "verdicts::programs::child", "--ignored", "--nocapture"]);
     command.env(CASE, format!("{flaw:?} {args}")).env("RUST_BACKTRACE", "0");
-    command.env("TMPDIR", temporary);
+    command.env("TMPDIR", temporary).current_dir(temporary);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
