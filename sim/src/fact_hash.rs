@@ -53,7 +53,14 @@ impl ContentHash {
             }
             Fact::Effect(Effect::Report(event), _) => append_contents(event, buffer),
             // The bytes of an append are part of the fingerprint, the names of files are not.
-            Fact::Effect(Effect::Disk(op), _) => buffer.extend(format!("{op:?}").bytes()),
+            Fact::Effect(Effect::Disk(op), _) => match op {
+                DiskOp::Append { file, .. }
+                | DiskOp::Truncate { file, .. }
+                | DiskOp::Remove { file }
+                | DiskOp::Sync { file, .. } => append_contents(file, buffer),
+                DiskOp::Rename { from, to } => append_contents(&(from, to), buffer),
+                DiskOp::SyncDir { .. } => return,
+            },
             Fact::Effect(Effect::Halt(reason), _) => buffer.extend(reason.to_string().bytes()),
             Fact::Input(Input::DiskDone { .. } | Input::Wake)
             | Fact::Fault(_)
