@@ -4,6 +4,7 @@
 mod disk;
 mod errors;
 mod event_logs;
+mod history;
 mod output;
 mod program;
 mod transactions;

@@ -21,7 +21,7 @@ use super::packet::{ClientReply, PeerPacket, RejectReason};
 use super::serve::{DiskStatus, FileStatus, LinkStatus, ServedNode, Status};
 use super::start::{Ending, Settings};
 use super::stream::SendQueue;
-use crate::contract::{DiskOp, Effect, Input, Label, Outbox};
+use crate::contract::{DiskError, DiskOp, Effect, HaltReason, Input, Label, Outbox};
 use crate::id::{Incarnation, NodeId, RequestId, Time};
 
 /// Pending requests at one node: a bound on the memory that clients can make it use.
@@ -37,6 +37,8 @@ const INPUT_BATCH_MAX: usize = 64;
 /// The state of one incarnation.
 pub(super) struct Driver<N: ServedNode> {
     settings: Settings,
+    /// Locked until the end.
+    directory: Directory,
     node: N,
     outbox: Outbox<N>,
     clock: Clock,
@@ -67,6 +69,7 @@ impl<N: ServedNode> Driver<N> {
     #[expect(clippy::too_many_arguments, reason = "called once, by `start`")]
     pub(super) fn new(
         settings: Settings,
+        directory: Directory,
         node: N,
         outbox: Outbox<N>,
         clock: Clock,
@@ -78,6 +81,7 @@ impl<N: ServedNode> Driver<N> {
     ) -> Driver<N> {
         Driver {
             settings,
+            directory,
             node,
             outbox,
             clock,
@@ -105,7 +109,6 @@ impl<N: ServedNode> Driver<N> {
         mut done: mpsc::UnboundedReceiver<BarrierCompletion>,
         mut stop: watch::Receiver<bool>,
         thread: DiskThread,
-        directory: Directory,
     ) -> Ending {
         // The effects of the boot are in the outbox already. They come before any input (duty 1 of
         // the driver).
@@ -138,7 +141,12 @@ impl<N: ServedNode> Driver<N> {
             }
         }
         self.shut_down(thread).await;
-        drop(directory);
+        if let Some(Ending::Stopped { .. }) = self.ended
+            && let Err(error) = self.directory.note_stopped()
+        {
+            // The next start then knows less, as after a crash.
+            tracing::warn!(%error, "cannot note where the log ends");
+        }
         self.ended.unwrap_or(Ending::Terminated)
     }
 
@@ -285,6 +293,10 @@ impl<N: ServedNode> Driver<N> {
         // Before the incarnation is durable nobody may learn of it: a crash could undo it, and the
         // next incarnation would have the same number.
         let Some(incarnation) = self.node.incarnation() else { return };
+        if let Err(error) = self.directory.note_served() {
+            let reason = HaltReason::DiskFailed(DiskError::Io);
+            return self.end(Ending::Halted { reason, detail: error.to_string() });
+        }
         let Some(listener) = self.listener.take() else { return };
         let identity = link::NodeIdentity {
             cluster: self.settings.cluster.clone().into(),

@@ -24,6 +24,8 @@ const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    /// As the identity file has it.
+    identity: Identity,
     // Held, not read: closing a file releases its lock, and the system closes it when the process
     // ends, however it ends.
     _locks: Locks,
@@ -38,12 +40,20 @@ struct Locks {
     file: File,
 }
 
-/// The node that owns the directory: written once, checked at every start.
+/// The node that owns the directory, and what is known of its files: checked at every start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
     format: u32,
     cluster: String,
     node: u16,
+    /// Whether the node has spoken to others: from then on it must not lose its log. False in
+    /// directories of earlier versions, until the node serves again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    served: bool,
+    /// The length of each of its files, in bytes, when the node was stopped; `None` while it runs,
+    /// and after a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stopped: Option<BTreeMap<String, u64>>,
 }
 
 /// Why a data directory cannot be used.
@@ -91,6 +101,16 @@ pub enum DirectoryError {
         "{path} has format {found}, this program reads {readable}; nothing is wrong with it: run the version that wrote it"
     )]
     Version { path: PathBuf, found: u32, readable: u32 },
+    /// The node has served, and its log is gone.
+    #[error(
+        "data directory {path} belongs to a node that has served, and its log and snapshot are gone; restore them, or see \"A node without its log\" in docs/log-format.md"
+    )]
+    LogGone { path: PathBuf },
+    /// A file is shorter than when the node was stopped, or gone.
+    #[error(
+        "{path} has {found} bytes, but had {expected} when the node was stopped; restore it, or see \"A node without its log\" in docs/log-format.md"
+    )]
+    CutShort { path: PathBuf, found: u64, expected: u64 },
     /// An operation on it failed.
     #[error("cannot {what} {path}: {error}")]
     #[allow(missing_docs, reason = "the names say it")]
@@ -119,11 +139,47 @@ impl Directory {
         refuse_non_data_directory(path)?;
         let mut locks = lock(path)?;
         // After the lock: two processes that start at once must not both write the identity.
-        check_or_write_identity(path, cluster, node)?;
+        let mut identity = check_or_write_identity(path, cluster, node)?;
+        check_history(path, &identity)?;
+        // Before the node boots: from then on its files change.
+        if identity.stopped.take().is_some() {
+            write_identity(path, &identity)
+                .map_err(|error| DirectoryError::io("write", &path.join(IDENTITY), error))?;
+        }
         // Only for the error message of a second process, so a full disk is ignored here.
         let file = &mut locks.file;
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Directory { path: path.to_path_buf(), _locks: locks })
+        Ok(Directory { path: path.to_path_buf(), identity, _locks: locks })
+    }
+
+    /// Notes durably that the node serves: its log must not be gone at a later start. To be called
+    /// when the log is durable, and before anybody hears of the node.
+    ///
+    /// # Errors
+    /// If the identity file cannot be written.
+    pub(super) fn note_served(&mut self) -> io::Result<()> {
+        if self.identity.served {
+            return Ok(());
+        }
+        self.identity.served = true;
+        write_identity(&self.path, &self.identity)
+    }
+
+    /// Notes durably where the files of the stopped node end.
+    ///
+    /// # Errors
+    /// If a file cannot be synced, or the identity file cannot be written.
+    pub(super) fn note_stopped(&mut self) -> io::Result<()> {
+        let mut lengths = BTreeMap::new();
+        for (name, path) in node_files(&self.path)? {
+            let file = File::open(path)?;
+            // A power cut must not leave less than what is noted.
+            file.sync_all()?;
+            lengths.insert(name, file.metadata()?.len());
+        }
+        sync(&self.path)?;
+        self.identity.stopped = Some(lengths);
+        write_identity(&self.path, &self.identity)
     }
 
     /// The path that it was opened with.
@@ -217,8 +273,45 @@ fn refuse_non_data_directory(path: &Path) -> Result<(), DirectoryError> {
     Ok(())
 }
 
+/// The logs and snapshots in a directory, with their paths.
+fn node_files(path: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if matches!(file_id_of(&name), Some(FileId::Wal(_) | FileId::Snapshot(_))) {
+            files.insert(name, entry.path());
+        }
+    }
+    Ok(files)
+}
+
+/// Refuses a directory whose files are not all there: the node would break what it has promised.
+fn check_history(path: &Path, identity: &Identity) -> Result<(), DirectoryError> {
+    let files = node_files(path).map_err(|error| DirectoryError::io("read", path, error))?;
+    if identity.served && files.is_empty() {
+        return Err(DirectoryError::LogGone { path: path.to_path_buf() });
+    }
+    for (name, expected) in identity.stopped.iter().flatten() {
+        let file = path.join(name);
+        let found = match fs::metadata(&file) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(DirectoryError::io("read", &file, error)),
+        };
+        if found < *expected {
+            return Err(DirectoryError::CutShort { path: file, found, expected: *expected });
+        }
+    }
+    Ok(())
+}
+
 /// Checks the identity. The first start writes it, and it is durable before there is any log.
-fn check_or_write_identity(path: &Path, cluster: &str, node: NodeId) -> Result<(), DirectoryError> {
+fn check_or_write_identity(
+    path: &Path,
+    cluster: &str,
+    node: NodeId,
+) -> Result<Identity, DirectoryError> {
     let file = path.join(IDENTITY);
     if file.exists() {
         let text =
@@ -242,14 +335,16 @@ fn check_or_write_identity(path: &Path, cluster: &str, node: NodeId) -> Result<(
                 cluster: cluster.to_owned(),
             });
         }
-        return Ok(());
+        return Ok(found);
     }
-    let identity = Identity { format: FORMAT, cluster: cluster.to_owned(), node: node.0 };
-    let text = serde_json::to_string(&identity).expect("a plain struct") + "\n";
-    write_identity(path, &text).map_err(|error| DirectoryError::io("write", &file, error))
+    let cluster = cluster.to_owned();
+    let identity = Identity { format: FORMAT, cluster, node: node.0, served: false, stopped: None };
+    write_identity(path, &identity).map_err(|error| DirectoryError::io("write", &file, error))?;
+    Ok(identity)
 }
 
-fn write_identity(path: &Path, text: &str) -> io::Result<()> {
+fn write_identity(path: &Path, identity: &Identity) -> io::Result<()> {
+    let text = serde_json::to_string(identity).expect("a plain struct") + "\n";
     let scratch = path.join(IDENTITY_SCRATCH);
     let mut new = File::create(&scratch)?;
     new.write_all(text.as_bytes())?;
@@ -421,6 +516,44 @@ mod tests {
         assert!(error.contains("in use by another process"), "{error}");
         drop(first);
         open().expect("nobody uses it any more");
+    }
+
+    /// A directory whose node has served, with a log of this many bytes.
+    fn served_directory(name: &str, bytes: usize) -> (TestDirectory, Directory) {
+        let directory = TestDirectory::new(name);
+        let mut open = Directory::open(&directory.0, "test", NodeId(0)).expect("it is empty");
+        fs::write(directory.0.join("wal.3"), vec![1; bytes]).expect("it is written");
+        open.note_served().expect("it is written");
+        (directory, open)
+    }
+
+    #[test]
+    fn directory_of_a_node_that_has_served_needs_its_log() {
+        let (directory, open) = served_directory("served", 10);
+        drop(open);
+        drop(Directory::open(&directory.0, "test", NodeId(0)).expect("nothing is missing"));
+        fs::remove_file(directory.0.join("wal.3")).expect("it exists");
+        let error = Directory::open(&directory.0, "test", NodeId(0)).expect_err("it is gone");
+        assert!(error.to_string().contains("its log and snapshot are gone"), "{error}");
+    }
+
+    #[test]
+    fn log_cut_at_any_length_after_a_clean_stop_is_noticed() {
+        let (directory, mut open) = served_directory("stopped", 20);
+        let log = directory.0.join("wal.3");
+        open.note_stopped().expect("it is written");
+        drop(open);
+        for len in 0..20 {
+            fs::write(&log, vec![1; len]).expect("it is written");
+            let error = Directory::open(&directory.0, "test", NodeId(0)).expect_err("it is short");
+            let expected = format!("has {len} bytes, but had 20 when the node was stopped");
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+        fs::write(&log, vec![1; 20]).expect("it is written");
+        drop(Directory::open(&directory.0, "test", NodeId(0)).expect("nothing is missing"));
+        // The node runs again: after a crash its log may end anywhere.
+        fs::write(&log, vec![1; 7]).expect("it is written");
+        Directory::open(&directory.0, "test", NodeId(0)).expect("a torn tail, perhaps");
     }
 
     #[test]

@@ -189,9 +189,10 @@ pub async fn start<N: ServedNode>(
     let (stop, stop_rx) = watch::channel(false);
     let (arrivals_tx, arrivals) = mpsc::channel(ARRIVALS_MAX);
     let listener = Listener::new(listener, arrivals_tx);
-    let driver =
-        Driver::new(settings, node, outbox, clock, observer, entropy, jobs, listener, ready);
-    let ended = tokio::spawn(driver.run(arrivals, done, stop_rx, thread, directory));
+    let driver = Driver::new(
+        settings, directory, node, outbox, clock, observer, entropy, jobs, listener, ready,
+    );
+    let ended = tokio::spawn(driver.run(arrivals, done, stop_rx, thread));
     Ok(RunningNode { address, ready: ready_rx, stop, ended })
 }
 
