@@ -88,9 +88,7 @@ pub enum DirectoryError {
         file: String,
     },
     /// Its identity file cannot be parsed.
-    #[error(
-        "{path} is damaged: {what}; restore the directory from a copy, or choose an empty --data"
-    )]
+    #[error("{path} is damaged: {what}; restore this file from a copy")]
     Identity {
         path: PathBuf,
         /// The parser's error.

@@ -73,12 +73,14 @@ fn listen_hint(error: &io::Error) -> &'static str {
 
 fn boot_hint(data: &str, error: &BootError) -> String {
     match error {
-        // No advice to restore a copy: nothing is damaged, and an older copy lacks votes.
         BootError::Version { .. } => {
             "nothing is wrong with it: run the version that wrote it".to_owned()
         }
         BootError::Damaged { .. } | BootError::Unreadable { .. } => {
-            format!("inspect it with `stormglass wal verify {data}`, then restore it from a copy")
+            format!(
+                "inspect it with `stormglass wal verify {data}`; an older copy of the directory is \
+                 no repair, since it lacks votes and commits"
+            )
         }
     }
 }
