@@ -88,6 +88,25 @@ fn help_and_version_exit_with_0() {
     }
 }
 
+/// The ranges of all faults begin in one column.
+#[test]
+fn profiles_are_aligned() {
+    const COLUMN: usize = 64;
+    let output_text = text(&sim("profiles").stdout);
+    let mut lines = output_text.lines().skip_while(|line| !line.starts_with("faults"));
+    lines.next();
+    let lines: Vec<&str> = lines.collect();
+    for (at, line) in lines.iter().enumerate() {
+        let next = lines.get(at + 1).copied().unwrap_or_default();
+        // A long meaning has its range on the next line.
+        if !next.starts_with("      ") {
+            assert_eq!(&line[COLUMN - 1..COLUMN], " ", "{line}");
+            assert_ne!(&line[COLUMN..=COLUMN], " ", "{line}");
+        }
+    }
+    assert!(lines.len() > 29, "{output_text}");
+}
+
 /// A hunt ends at the greatest seed and does not wrap around to 0.
 #[test]
 fn hunt_ends_at_the_last_seed() {

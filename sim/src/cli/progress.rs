@@ -49,16 +49,41 @@ impl ProgressDisplay {
     /// Shows how many steps are done, and a message.
     pub(super) fn update(&mut self, steps: u64, message: String) {
         let now = Instant::now();
-        if self.next_line.is_some_and(|next_line| now >= next_line) {
+        if self.is_line_due(now) {
             eprintln!("{:>4} s: {message}", (now - self.began).as_secs());
-            self.next_line = Some(now + LINE_INTERVAL);
         }
         self.bar.set_position(steps);
         self.bar.set_message(message);
     }
 
+    /// Whether a line is due; then the next one is due an interval later.
+    fn is_line_due(&mut self, now: Instant) -> bool {
+        let is_due = self.next_line.is_some_and(|next_line| now >= next_line);
+        if is_due {
+            self.next_line = Some(now + LINE_INTERVAL);
+        }
+        is_due
+    }
+
     /// Removes the bar.
     pub(super) fn finish(self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Standard error of a test is no terminal.
+    #[test]
+    fn without_a_terminal_a_line_is_due_every_ten_seconds() {
+        let mut display = ProgressDisplay::new(Some(10));
+        let began = display.began;
+        let due: Vec<u64> =
+            (0..31).filter(|s| display.is_line_due(began + Duration::from_secs(*s))).collect();
+        assert_eq!(due, [10, 20, 30]);
+        let mut hidden = ProgressDisplay::hidden();
+        assert!(!hidden.is_line_due(began + Duration::from_secs(60)));
     }
 }
