@@ -83,6 +83,7 @@ pub fn compare_seed<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> Opti
 }
 
 /// Runs a seed twice: the outcome of the first run, and the difference if there is one.
+#[cfg(feature = "cli")]
 pub(crate) fn run_seed_twice<P: Protocol>(
     protocol: &P,
     setup: &Setup,
