@@ -229,12 +229,26 @@ fn endless_run_of_small_steps_is_a_finding() {
     assert!(errors.contains("lines are omitted"), "the trace is short: {errors}");
 }
 
-/// Starts a hunt that never ends, and returns once it runs.
+/// Starts a hunt that never ends, and returns once it runs its first seed.
 fn endless(flaw: Flaw, temporary: &Path) -> Child {
     let args = "hunt --jobs 1 --first-seed 41 --run-seconds 100";
     let child = command(flaw, args, temporary).spawn().expect("it starts");
-    sleep(Duration::from_millis(500));
-    child
+    // Its handler of signals is installed before that. A minute, on a busy machine.
+    for _ in 0..3_000 {
+        if names_seed_in_progress(temporary) {
+            return child;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    panic!("the hunt does not begin with its first seed");
+}
+
+fn names_seed_in_progress(temporary: &Path) -> bool {
+    let entries = std::fs::read_dir(temporary).expect("the directory").flatten();
+    entries.into_iter().any(|entry| {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        text.trim_start().starts_with("41\n")
+    })
 }
 
 fn signal(child: &Child, name: &str) {
