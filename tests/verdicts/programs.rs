@@ -232,7 +232,7 @@ fn endless_run_of_small_steps_is_a_finding() {
 /// Starts a hunt that never ends, and returns once it runs its first seed.
 fn endless(flaw: Flaw, temporary: &Path) -> Child {
     let args = "hunt --jobs 1 --first-seed 41 --run-seconds 100";
-    let child = command(flaw, args, temporary).spawn().expect("it starts");
+    let mut child = command(flaw, args, temporary).spawn().expect("it starts");
     // Its handler of signals is installed before that. A minute, on a busy machine.
     for _ in 0..3_000 {
         if names_seed_in_progress(temporary) {
@@ -240,6 +240,7 @@ fn endless(flaw: Flaw, temporary: &Path) -> Child {
         }
         sleep(Duration::from_millis(20));
     }
+    let _ended = child.kill().and_then(|()| child.wait());
     panic!("the hunt does not begin with its first seed");
 }
 
