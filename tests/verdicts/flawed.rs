@@ -131,15 +131,13 @@ impl Node for Flawed {
         boot: Boot<'_>,
         _out: &mut Outbox<Self>,
     ) -> Result<Self, BootError> {
-        let (id, flaw, nodes) = (boot.id, *flaw, *nodes);
-        let entropy = boot.entropy;
         Ok(Flawed {
-            id,
-            flaw,
-            nodes,
+            id: boot.id,
+            flaw: *flaw,
+            nodes: *nodes,
             pings: 0,
             echoes: 0,
-            entropy,
+            entropy: boot.entropy,
             wake_at: None,
             hoard: Vec::new(),
         })

@@ -67,8 +67,15 @@ fn child() {
     let Ok(case) = std::env::var(CASE) else { return };
     let (flaw, args) = case.split_once(' ').expect("a flaw and arguments");
     let flaw = *FLAWS.iter().find(|other| format!("{other:?}") == flaw).expect("a flaw");
-    // Without an end, if the process itself is what a test ends.
-    let events_max = if args.contains("--run-seconds 100") { u64::MAX } else { 5_000 };
+    let events_max = if args.contains("--run-seconds 100") {
+        // Without an end, if the process itself is what a test ends.
+        u64::MAX
+    } else if args.contains("--shrink-seconds") {
+        // Some tenths of a second, so that what follows a violation takes time.
+        400_000
+    } else {
+        5_000
+    };
     let limits = RunLimits::default()
         .events_max(events_max)
         .wall_max(Duration::from_secs(1))
@@ -314,18 +321,19 @@ fn failure_is_printed_first() {
     assert!(!out.contains("faults\n") && lines.len() < 10, "no table of zeros: {out}");
 }
 
-/// The seed is named while the shrink is still to come.
+/// The seed is named while it is examined and shrunk, which takes a while here.
 #[test]
 fn failing_seed_is_named_before_it_is_shrunk() {
     let temporary = temporary_directory();
-    let mut command =
-        command(Flaw::Panics, "hunt --seeds 100 --save /nonexistent", temporary.path());
-    let mut child = command.spawn().expect("it starts");
+    let args = "hunt --seeds 1 --shrink-seconds 20 --save /nonexistent";
+    let mut child = command(Flaw::WakesForEver, args, temporary.path()).spawn().expect("it starts");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let lines: Vec<String> = lines.map_while(Result::ok).collect();
-    child.wait().expect("it ends");
-    let at = |text: &str| lines.iter().position(|line| line.starts_with(text)).expect(text);
-    assert!(at("seed 0 violates") < at("shrunk to"), "{lines:#?}");
+    let named = lines.map_while(Result::ok).any(|line| line.starts_with("seed 0 violates"));
+    sleep(Duration::from_millis(100));
+    let ended = child.try_wait().expect("it is our child");
+    let _killed = child.kill().and_then(|()| child.wait());
+    assert!(named, "the seed is named");
+    assert_eq!(ended, None, "it was named only when all was over");
 }
 
 #[test]
