@@ -54,9 +54,11 @@ impl fmt::Display for Nondeterminism {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is not deterministic: ", self.origin)?;
         match &self.first {
-            None => {
-                writeln!(f, "two runs of it differed once, and {PAIRS_MAX} more pairs did not")?
-            }
+            None => writeln!(
+                f,
+                "two runs of it differed once; in {PAIRS_MAX} more pairs, the first {FACTS_MAX} \
+                 facts were equal"
+            )?,
             Some(Difference { at, same, one, other }) => {
                 writeln!(f, "two runs of it differ at {at} ms, after {same} equal facts")?;
                 writeln!(f, "  one run    {}", one.as_deref().unwrap_or("has ended"))?;
@@ -70,16 +72,18 @@ impl fmt::Display for Nondeterminism {
     }
 }
 
-/// Runs a seed several times. `None` if all runs are equal.
-pub fn compare_seed<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> Option<Nondeterminism> {
-    let first = run_with_contents::<P, _>(seed_world(protocol, setup, seed, ()));
-    for _ in 1..RUNS_OF_A_FAILURE {
-        let other = run_with_contents::<P, _>(seed_world(protocol, setup, seed, ()));
-        if are_different(&first, &other) {
-            return Some(explain_seed(protocol, setup, seed));
-        }
-    }
-    None
+/// Runs a seed several times, each time after `begin_run`. `None` if all runs are equal.
+pub fn compare_seed<P: Protocol>(
+    protocol: &P,
+    setup: &Setup,
+    seed: u64,
+    mut begin_run: impl FnMut(),
+) -> Option<Nondeterminism> {
+    let differ = runs_differ(|| {
+        begin_run();
+        run_with_contents::<P, _>(seed_world(protocol, setup, seed, ()))
+    });
+    differ.then(|| explain_seed(protocol, setup, seed, begin_run))
 }
 
 /// Runs a seed twice: the outcome of the first run, and the difference if there is one.
@@ -92,7 +96,7 @@ pub(crate) fn run_seed_twice<P: Protocol>(
     let first = run_with_contents::<P, _>(seed_world(protocol, setup, seed, ()));
     let second = run_with_contents::<P, _>(seed_world(protocol, setup, seed, ()));
     let differ = are_different(&first, &second);
-    (first, differ.then(|| explain_seed(protocol, setup, seed)))
+    (first, differ.then(|| explain_seed(protocol, setup, seed, || {})))
 }
 
 /// Runs a schedule several times. `None` if all runs are equal.
@@ -101,18 +105,18 @@ pub fn compare_schedule<P: Protocol>(
     schedule: &Schedule<P::Request>,
     origin: &str,
 ) -> Option<Nondeterminism> {
-    let first = run_with_contents::<P, _>(replay_world(protocol, schedule, ()));
-    for _ in 1..RUNS_OF_A_FAILURE {
-        let other = run_with_contents::<P, _>(replay_world(protocol, schedule, ()));
-        if are_different(&first, &other) {
-            return Some(explain(origin.to_string(), || {
-                let mut world = replay_world(protocol, schedule, FactLog::default());
-                world.run();
-                world.checker().0.clone()
-            }));
-        }
-    }
-    None
+    runs_differ(|| run_with_contents::<P, _>(replay_world(protocol, schedule, ()))).then(|| {
+        explain(origin.to_string(), || {
+            let mut world = replay_world(protocol, schedule, FactLog::default());
+            world.run();
+            world.checker().0.clone()
+        })
+    })
+}
+
+fn runs_differ(mut run: impl FnMut() -> RunOutcome) -> bool {
+    let first = run();
+    (1..RUNS_OF_A_FAILURE).any(|_| are_different(&first, &run()))
 }
 
 fn run_with_contents<P: Protocol, C: Chooser>(
@@ -130,8 +134,14 @@ pub(crate) fn are_different(one: &RunOutcome, other: &RunOutcome) -> bool {
 }
 
 /// The first fact in which two runs of this seed differ. Two have differed already.
-pub(crate) fn explain_seed<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> Nondeterminism {
+pub(crate) fn explain_seed<P: Protocol>(
+    protocol: &P,
+    setup: &Setup,
+    seed: u64,
+    mut begin_run: impl FnMut(),
+) -> Nondeterminism {
     explain(format!("seed {seed}"), || {
+        begin_run();
         let mut world = seed_world(protocol, setup, seed, FactLog::default());
         world.run();
         world.checker().0.clone()

@@ -193,7 +193,7 @@ pub fn hunt<P: Protocol>(protocol: &P, options: &HuntOptions, progress: &Progres
         hunt.shared.into_inner().expect("no worker has panicked");
     report.failures.sort_by_key(|(seed, _)| *seed);
     report.nondeterminism =
-        lowest_nondeterministic.map(|seed| explain_seed(protocol, &options.setup, seed));
+        lowest_nondeterministic.map(|seed| explain_seed(protocol, &options.setup, seed, || {}));
     // An incomplete hunt has no fingerprint: which blocks it ran depends on the clock.
     if report.seeds > 0 && report.seeds - 1 == options.seeds.end() - options.seeds.start() {
         let mut fingerprint = Fingerprint::default();

@@ -60,7 +60,7 @@ pub trait Checker<N: Node>: Clone {
 }
 
 /// The place in a run from which on its checkers cannot judge it, since a fault excuses whatever
-/// follows. Such a run is not clean: nobody knows whether it is.
+/// follows. Such a run is not clean: the checkers cannot tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JudgedUntil {
     /// True time since the beginning.

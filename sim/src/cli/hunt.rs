@@ -198,7 +198,7 @@ fn verdict<P: Protocol>(
     let setup = args.run_args.setup(protocol);
     watched.begin(*seed);
     if violation.property != HARNESS_NEVER_PANICS
-        && let Some(nondeterminism) = compare_seed(protocol, &setup, *seed)
+        && let Some(nondeterminism) = compare_seed(protocol, &setup, *seed, || watched.begin(*seed))
     {
         return Verdict::NotDeterministic(Some(nondeterminism));
     }

@@ -34,7 +34,7 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Shrink) -> Result<Exit, Exit
     let setup = args.run_args.setup(protocol);
     let (schedule, origin) = match source::of(protocol, &args.target)? {
         Source::Seed(seed) => {
-            if let Some(nondeterminism) = compare_seed(protocol, &setup, seed) {
+            if let Some(nondeterminism) = compare_seed(protocol, &setup, seed, || {}) {
                 return Err(report_nondeterminism(&nondeterminism));
             }
             let flags = setup.as_args(&protocol.setup());

@@ -110,7 +110,7 @@ impl Drop for WorkerHandle {
     }
 }
 
-/// Does `work`, which runs seeds on this thread, under the eyes of a watchdog.
+/// Does `work`, which runs seeds on this thread, while another thread watches it.
 pub(crate) fn watched<T>(
     limits: RunLimits,
     seed_command: &str,

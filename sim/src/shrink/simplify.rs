@@ -303,7 +303,7 @@ fn simpler_crashes(crash: &Crash, unsynced: &[AppendName]) -> Vec<Crash> {
     all
 }
 
-/// Faults of the same kind: a disk that is empty tells another story than one that is old, and a
+/// Faults of the same kind: a disk that is empty is another cause than one that is old, and a
 /// file that is cut another than one that is gone.
 fn simpler_at_rest_faults(fault: AtRestFault) -> Vec<AtRestFault> {
     match fault {

@@ -126,7 +126,7 @@ fn explain_failure<P: Protocol>(
 ) -> String {
     watched.begin(seed);
     // Otherwise the shrunk schedule would be that of some other run.
-    if let Some(nondeterminism) = compare_seed(protocol, setup, seed) {
+    if let Some(nondeterminism) = compare_seed(protocol, setup, seed, || watched.begin(seed)) {
         return format!("seed {seed} violated {violation}\nbut {nondeterminism}");
     }
     // Before the shrink, which may take a while; not `eprintln!`, whose text the test harness keeps

@@ -242,7 +242,8 @@ impl<N: Node> Network<N> {
             return;
         }
         if usize::from(to.0) >= self.nodes {
-            let (kind, nodes) = (message.kind(), self.nodes);
+            let kind = message.kind();
+            let nodes = self.nodes;
             run.monitor.breaks_contract(format!(
                 "{from} sends {kind} to {to}, but this cluster has {nodes} nodes"
             ));
