@@ -118,7 +118,7 @@ impl Client {
             number,
             serial: 0,
             node: NodeId(0),
-            incarnation: Incarnation(0),
+            incarnation: Incarnation::numbered(0),
             unanswered: BTreeMap::new(),
             connection: None,
             options,
@@ -296,7 +296,10 @@ impl Client {
             match answered {
                 Ok(Ok(Answer::Response(response))) => {
                     // The next request must be addressed to the incarnation that will execute it.
-                    self.incarnation = self.incarnation.max(response.incarnation);
+                    // Of two incarnations of one number, only one answers.
+                    if response.incarnation.number() >= self.incarnation.number() {
+                        self.incarnation = response.incarnation;
+                    }
                     return Ok(Some(response));
                 }
                 Ok(Ok(Answer::Rejected(reason))) if !sent => {

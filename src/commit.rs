@@ -153,6 +153,7 @@ mod coordinator;
 mod dedup;
 pub mod end_mark;
 pub mod event;
+mod introduction;
 pub mod message;
 mod node;
 pub mod op;
@@ -179,5 +180,7 @@ pub use op_text::{KeyAtNode, ParseOpError};
 pub use part::{Age, InvalidTransaction, Part, Participants};
 pub use record::{Record, RecordHeader, RecordKind, RecordView};
 pub use request::{AbortReason, Outcome, Request, RequestNumber, Response};
-pub use state::{ClientHistory, Committing, Decision, KnownOutcome, Prepared, State};
+pub use state::{
+    ClientHistory, Committing, Decision, KnownOutcome, KnownPeer, Prepared, State,
+};
 pub use tx_id::TxId;

@@ -191,7 +191,7 @@ mod tests {
     use stormglass_node::id::{Incarnation, NodeId, RequestId};
 
     fn tx(serial: u64) -> (TxId, Age) {
-        let tx = TxId { coordinator: NodeId(0), incarnation: Incarnation(1), serial };
+        let tx = TxId { coordinator: NodeId(0), incarnation: Incarnation::numbered(1), serial };
         (tx, Age { at: serial, by: RequestId { client: 1, serial: 1, attempt: 0 } })
     }
 

@@ -136,7 +136,7 @@ impl Cluster {
         // Ascending, as the times of requests are.
         let age = Age { at: serial.into(), by: id };
         let request = Request::Transact {
-            incarnation: Incarnation(1),
+            incarnation: Incarnation::numbered(1),
             age,
             seen: RequestNumber { serial, attempt: 0 },
             ops,

@@ -40,7 +40,7 @@ fn simulation() -> Simulation<CommitNode> {
 fn a_response_to_a_client_without_requests_is_ignored() {
     let mut clients = RetryingClients::<CommitNode>::new(Vec::new(), Micros::from_millis(1));
     let mut actions = ClientActions::default();
-    let response = Response { incarnation: Incarnation(1), outcome: Outcome::Unknown };
+    let response = Response { incarnation: Incarnation::numbered(1), outcome: Outcome::Unknown };
     let id = RequestId { client: 2, serial: 1, attempt: 0 };
     clients.on(
         Micros::ZERO,
@@ -59,7 +59,7 @@ fn empty_transaction(node: NodeId) -> (NodeId, Request) {
     (
         node,
         Request::Transact {
-            incarnation: Incarnation(1),
+            incarnation: Incarnation::numbered(1),
             age,
             seen: RequestNumber::default(),
             ops: Arc::from([]),

@@ -62,7 +62,7 @@ fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usiz
     let timing = Timing { key: Some(key), ..Timing::default() };
     let fault_phase = Micros::from_secs(SECONDS);
     let plan = Plan { clients: u32::from(coordinators), timing, fault_phase, ..plan(NODES) };
-    let clients = Clients::new(NODES, plan.clients, requests.collect());
+    let clients = Clients::new(&plan, requests.collect());
     let checker = (AtomicCommitChecker::new(&plan).without_probe(), Commits::default());
     let mut world: World<CommitNode, _, _, _> =
         World::new(Commit.config(&plan), plan, clients, checker, NoFaults);

@@ -29,7 +29,7 @@ fn value(state: &State, key: &str) -> Option<i64> {
 #[test]
 fn a_data_directory_of_the_first_format_is_read() {
     let n0 = recovered(NodeId(0));
-    assert_eq!(n0.incarnation, Incarnation(1));
+    assert_eq!(n0.incarnation, Incarnation::numbered(1));
     assert_eq!([1, 2, 3].map(|i| value(&n0, &format!("k{i}"))), [Some(1), Some(2), Some(3)]);
     assert_eq!(value(&n0, "never"), None, "the transaction that n1 refused");
     assert_eq!(value(&recovered(NodeId(1)), "total"), Some(6));

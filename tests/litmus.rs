@@ -84,7 +84,7 @@ fn trace_any_run(
     requests: &[ClientRequest],
     faults: &[Fault],
 ) -> (TracedRun, Option<Violation>) {
-    let clients = Clients::new(plan.nodes, plan.clients, requests.to_vec());
+    let clients = Clients::new(&plan, requests.to_vec());
     let filter = Filter { node: None, request: None, span: None };
     let checker = (Trace::new(filter, false), AtomicCommitChecker::new(&plan));
     let config = Commit.config(&plan);

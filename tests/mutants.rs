@@ -228,8 +228,7 @@ fn i4_read_of_a_write_requested_later_is_detected() {
     let property = |first| {
         let plan = plan(2);
         let clients = Clients::new(
-            2,
-            1,
+            &plan,
             vec![client_request(first, Action::Put(7)), client_request(first + 1, Action::Get)],
         );
         // Only the checker sees the wrong time: the node and its clients work as always.

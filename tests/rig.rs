@@ -94,7 +94,7 @@ pub(crate) fn run(
     requests: Vec<ClientRequest>,
     faults: &[Fault],
 ) -> (RunOutcome, EffectCounts) {
-    let clients = Clients::new(plan.nodes, plan.clients, requests);
+    let clients = Clients::new(&plan, requests);
     // All properties are checked beside the counts.
     let checker = (AtomicCommitChecker::new(&plan), EffectCounts::default());
     let config = Commit.config(&plan);

@@ -282,7 +282,7 @@ fn late_yes_vote_is_answered_with_abort() {
 #[test]
 fn only_a_prepare_of_an_unknown_transaction_begins_participation() {
     let coordinator = NodeId(0);
-    let tx = TxId { coordinator, incarnation: Incarnation(1), serial: 1 };
+    let tx = TxId { coordinator, incarnation: Incarnation::numbered(1), serial: 1 };
     let end_mark = EndMark::new(Position::default(), std::iter::empty(), None);
     let part =
         Part::of_all(Age { at: 1, by: C1_1 }, &[put(0), put(1)].into()).expect("two operations");

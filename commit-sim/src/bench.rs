@@ -8,7 +8,7 @@ use stormglass::commit::{
 };
 use stormglass_node::{Incarnation, Micros, NodeId, RequestId};
 
-use super::workload::TransactionNode;
+use super::workload::{TransactionNode, first_incarnation};
 use super::{AtomicCommitChecker, Commit};
 use stormglass_sim::chooser::Seeded;
 use stormglass_sim::hash::{below, hash};
@@ -21,7 +21,8 @@ use stormglass_sim::world::World;
 /// One client. Each transaction begins when the previous one is decided.
 #[derive(Clone, Debug)]
 struct RoundRobinClient {
-    nodes: u16,
+    /// The incarnations of the nodes: without faults there is one of each.
+    incarnations: Vec<Incarnation>,
     /// Transactions that are not begun.
     remaining: u32,
     serial: u32,
@@ -54,9 +55,10 @@ const CLIENT: ClientId = ClientId(1);
 const NO_VOTE_PERMILLE: u64 = 50;
 
 impl RoundRobinClient {
-    fn new(nodes: u16, remaining: u32, key: u64) -> RoundRobinClient {
+    fn new(plan: &Plan, remaining: u32, key: u64) -> RoundRobinClient {
+        let nodes = (0..plan.nodes).map(NodeId);
         RoundRobinClient {
-            nodes,
+            incarnations: nodes.map(|node| first_incarnation(&plan.timing, node)).collect(),
             remaining,
             serial: 0,
             key,
@@ -92,13 +94,15 @@ impl RoundRobinClient {
         self.set_timer(actions);
         let id = RequestId { client: CLIENT.into(), serial: self.serial, attempt: 0 };
         // Serials start at 1, so the first coordinator is n0.
-        let coordinator = NodeId(((self.serial - 1) % u32::from(self.nodes)) as u16);
-        let ops: Arc<[Op]> =
-            (0..self.nodes).map(|node| self.op_at(NodeId(node), coordinator)).collect();
+        let at = (self.serial - 1) as usize % self.incarnations.len();
+        let coordinator = NodeId(at as u16);
+        let ops: Arc<[Op]> = (0..self.incarnations.len() as u16)
+            .map(|node| self.op_at(NodeId(node), coordinator))
+            .collect();
         let age = Age { at: self.serial.into(), by: id };
         // There is one request at a time, so all earlier ones are answered.
         let seen = RequestNumber { serial: self.serial, attempt: 0 };
-        let request = Request::Transact { incarnation: Incarnation(1), age, seen, ops };
+        let request = Request::Transact { incarnation: self.incarnations[at], age, seen, ops };
         actions.send_request(id, coordinator, request);
     }
 
@@ -123,8 +127,9 @@ fn keys(prefix: &str) -> [Key; 16] {
 impl<N: TransactionNode> Workload<N> for RoundRobinClient {
     fn on(&mut self, now: Micros, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
         match event {
-            // Nodes answer once they have booted, which takes two barriers.
-            ClientEvent::Start => actions.set_timer(Micros::from_millis(5), CLIENT),
+            // Nodes answer once they have booted, which takes two barriers, and have been welcomed by
+            // their peers: two message delays and a barrier.
+            ClientEvent::Start => actions.set_timer(Micros::from_millis(50), CLIENT),
             ClientEvent::Timer { .. } if self.serial == 0 => self.start_next(now, actions),
             ClientEvent::Timer { .. } => {
                 self.timer_set = false;
@@ -191,7 +196,7 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
         ..Commit.config(&plan)
     };
     let key = rng.key();
-    let clients = RoundRobinClient::new(bench.nodes, bench.txns, key);
+    let clients = RoundRobinClient::new(&plan, bench.txns, key);
     let chooser = Seeded::new(&plan, rates, &mut rng);
     let world = match reused_world {
         Some(world) => {

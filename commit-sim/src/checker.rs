@@ -32,7 +32,9 @@ use stormglass::commit::{
     Body, Decision, InquiryReply, Message, Op, Outcome, RecordHeader, RecordKind, RecordView,
     Refusal, Request, Response, TxId, Vote,
 };
-use stormglass_node::{BootError, DiskOp, Effect, FileId, Input, Micros, NodeId, RequestId, wal};
+use stormglass_node::{
+    BootError, DiskOp, Effect, FileId, HaltReason, Input, Micros, NodeId, RequestId, wal,
+};
 
 use self::coverage::Coverage;
 use self::fault_free::FaultFree;
@@ -139,6 +141,9 @@ where
                 }
                 Effect::Send { to, message } => {
                     self.write_ahead.check_effect(node)?;
+                    if message.is_introduction() {
+                        return self.check_introduction(node, disk).map(|_| ());
+                    }
                     if !self.check_boot(node, disk)? {
                         return Ok(());
                     }
@@ -179,8 +184,18 @@ where
                 }
                 Ok(())
             }
-            // A node that halts keeps its page cache, like one that is killed.
-            Fact::Process(ProcessFact::Killed(_) | ProcessFact::Halted(_)) => {
+            Fact::Process(ProcessFact::Halted(reason)) => {
+                if let HaltReason::OperatorNeeded(reason) = reason {
+                    self.recovery.check_refused_by_peers(node, reason)?;
+                    self.model.refuse_to_boot(node);
+                    self.coverage.on_refused_by_peers();
+                }
+                // It keeps its page cache, like one that is killed.
+                self.recovery.on_kill(node);
+                self.on_crash(node);
+                Ok(())
+            }
+            Fact::Process(ProcessFact::Killed(_)) => {
                 self.recovery.on_kill(node);
                 self.on_crash(node);
                 Ok(())
@@ -274,8 +289,13 @@ impl AtomicCommitChecker {
     ) -> Result<(), Violation> {
         match op {
             DiskOp::Append { file: file @ FileId::Wal(_), about, .. } => {
-                if !self.check_boot(node, disk)? || about.subject.is_none() {
-                    // Either the checks have stopped, or the record is a segment's header.
+                // A record about a peer, or the header of a segment: it serves nobody.
+                let goes_on = if about.subject.is_none() {
+                    self.check_introduction(node, disk)?
+                } else {
+                    self.check_boot(node, disk)?
+                };
+                if !goes_on || about.kind == "Header" {
                     return Ok(());
                 }
                 self.on_append(at, node, *file, bytes, disk)
@@ -341,6 +361,7 @@ impl AtomicCommitChecker {
                 self.model.append_end(tx);
                 Ok(())
             }
+            RecordKind::Met => Ok(()),
         }
     }
 
@@ -434,8 +455,9 @@ impl AtomicCommitChecker {
             }
             RecordKind::Committed => self.on_decided(node, tx, Decision::Committed),
             RecordKind::Aborted => self.on_decided(node, tx, Decision::Aborted),
-            // END is not forced, and nothing waits until it is durable.
-            RecordKind::End => Ok(()),
+            // END is not forced, and nothing waits until it is durable. That of MET is no concern of
+            // a transaction.
+            RecordKind::End | RecordKind::Met => Ok(()),
         }
     }
 
@@ -477,10 +499,29 @@ impl AtomicCommitChecker {
     /// the checks go on; after damage that no node can detect, they stop.
     #[inline]
     fn check_boot(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Violation> {
+        self.model.serve(node);
         if self.recovery.is_boot_checked(node) {
             Ok(true)
         } else {
+            self.recovery.check_no_loss(node)?;
             self.check_boot_at_first_effect(node, disk)
+        }
+    }
+
+    /// The same for an effect by which a node becomes known to its peers, and they to it. W6 permits
+    /// that to an incarnation that has lost records: its peers have to refuse it. Returns whether it
+    /// has lost nothing.
+    #[inline]
+    fn check_introduction(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Violation> {
+        if self.recovery.is_boot_checked(node) {
+            return Ok(true);
+        }
+        if self.recovery.has_loss(node) {
+            return Ok(false);
+        }
+        match self.check_boot_at_first_effect(node, disk) {
+            Err(violation) => self.recovery.suspend_loss(node, violation).map(|()| false),
+            verdict => verdict,
         }
     }
 
@@ -561,6 +602,7 @@ impl AtomicCommitChecker {
             Body::InquiryReply(reply) => {
                 write_ahead::check_inquiry_reply(node, self.model.transaction(tx), *reply)
             }
+            Body::Hello { .. } | Body::Welcome { .. } | Body::Refuse { .. } => Ok(()),
         }
     }
 
@@ -587,7 +629,10 @@ impl AtomicCommitChecker {
             | Body::Vote(_)
             | Body::Ack { .. }
             | Body::Inquire
-            | Body::InquiryReply(_) => {}
+            | Body::InquiryReply(_)
+            | Body::Hello { .. }
+            | Body::Welcome { .. }
+            | Body::Refuse { .. } => {}
         }
     }
 

@@ -39,7 +39,7 @@ pub const DEDUP_ENTRIES_KEPT: usize = 3;
 
 /// The kinds of messages, requests, responses, records and reports, as schedules and traces name
 /// them.
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 26] = [
     "Prepare",
     "Vote",
     "Commit",
@@ -59,6 +59,13 @@ const KINDS: [&str; 19] = [
     "Ready",
     "Dropped",
     "NotReady",
+    "Hello",
+    "Welcome",
+    "Refuse",
+    "Met",
+    "Unconfirmed",
+    "PeerRefused",
+    "Refused",
 ];
 
 impl Protocol for Commit {
@@ -90,6 +97,8 @@ impl Protocol for Commit {
             retry_max: RETRY.1,
             requests_kept: DEDUP_ENTRIES_KEPT,
             compact_at_bytes: plan.log_bytes,
+            // An operator knows of a node that never restarts.
+            lost: plan.permanently_down.clone(),
             ..Config::new((0..plan.nodes).map(NodeId))
         }
     }
@@ -99,7 +108,7 @@ impl Protocol for Commit {
     }
 
     fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<Txn>>) -> Clients {
-        Clients::new(plan.nodes, plan.clients, requests.into_iter().map(Into::into).collect())
+        Clients::new(plan, requests.into_iter().map(Into::into).collect())
     }
 
     fn checker(&self, plan: &Plan) -> AtomicCommitChecker {

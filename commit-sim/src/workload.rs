@@ -10,7 +10,7 @@ use stormglass_node::{Incarnation, Micros, Node, NodeId, RequestId};
 
 use super::VOTE_TIMEOUT;
 use super::txn::Txn;
-use stormglass_sim::plan::Plan;
+use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::profile::{Rng, Setup};
 use stormglass_sim::property::Sometimes;
 use stormglass_sim::workload::{ClientActions, ClientEvent, ClientId, Workload};
@@ -141,11 +141,21 @@ impl From<stormglass_sim::workload::PlannedRequest<Txn>> for ClientRequest {
     }
 }
 
+/// The first incarnation of a node. A client over a network learns it when it connects.
+pub fn first_incarnation(timing: &Timing, node: NodeId) -> Incarnation {
+    Incarnation::default().next(timing.entropy(node, 1))
+}
+
 impl Clients {
-    /// Clients with these requests; each client sends its own in the order of the list.
-    pub fn new(nodes: u16, clients: u32, requests: Vec<ClientRequest>) -> Clients {
-        let clients = ClientId::all(clients).map(|id| Client::new(id, nodes, &requests)).collect();
-        Clients { requests, clients, nodes, healed: false, resolved: 0 }
+    /// The clients of a run of this plan, with these requests; each client sends its own in the
+    /// order of the list.
+    pub fn new(plan: &Plan, requests: Vec<ClientRequest>) -> Clients {
+        let incarnations: Vec<Incarnation> =
+            (0..plan.nodes).map(|node| first_incarnation(&plan.timing, NodeId(node))).collect();
+        let clients = ClientId::all(plan.clients)
+            .map(|id| Client::new(id, incarnations.clone(), &requests))
+            .collect();
+        Clients { requests, clients, nodes: plan.nodes, healed: false, resolved: 0 }
     }
 
     /// How often a client was answered "unknown" and later learnt the outcome.
@@ -229,13 +239,13 @@ pub(super) fn acknowledges_outcomes(client: u64) -> bool {
 }
 
 impl Client {
-    fn new(id: ClientId, nodes: u16, requests: &[ClientRequest]) -> Client {
+    fn new(id: ClientId, incarnations: Vec<Incarnation>, requests: &[ClientRequest]) -> Client {
         Client {
             own_requests: (0..requests.len()).filter(|at| requests[*at].client == id).collect(),
             next: 0,
             attempt: 0,
-            incarnations: vec![Incarnation(1); nodes.into()],
-            addressed_incarnation: Incarnation(1),
+            incarnations,
+            addressed_incarnation: Incarnation::default(),
             first_attempt_at: Micros::ZERO,
             due_at: Micros::ZERO,
             stage: Stage::Thinking,
@@ -410,8 +420,11 @@ impl Clients {
         let receiver = ClientId::try_from(id.client).expect("the receiver of the response");
         let client = &mut self.clients[receiver.index()];
         let known = &mut client.incarnations[usize::from(from.0)];
-        // Answers may overtake each other, but incarnations only ascend.
-        *known = (*known).max(response.incarnation);
+        // Answers may overtake each other, but numbers only ascend. An incarnation that does not
+        // answer is as good as another one of its number that does.
+        if response.incarnation.number() >= known.number() {
+            *known = response.incarnation;
+        }
         let Some(planned) = client.planned(&self.requests) else { return };
         // A duplicate, or an answer to an attempt that is over.
         if client.stage != Stage::Waiting || client.request_id(planned) != id {

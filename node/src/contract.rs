@@ -90,7 +90,8 @@ pub struct Boot<'a> {
     pub id: NodeId,
     /// The time on its clock. Unrelated to the times of an earlier incarnation.
     pub now: Time,
-    /// Random bits of this incarnation, for jitter and the like. Correctness never depends on them.
+    /// Random bits of this boot, which no other boot of any node has: an incarnation may take its
+    /// identity from them. The driver draws them from a source that two machines do not share.
     pub entropy: u64,
     /// The files that survived the last incarnation.
     pub disk: &'a dyn ReadDisk,
@@ -305,13 +306,17 @@ pub enum DiskError {
 }
 
 /// Why a node stops itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HaltReason {
     /// A barrier failed. Whether the operations that it covers are durable stays unknown in this
     /// incarnation.
     #[error("a disk barrier failed: {0}")]
     DiskFailed(DiskError),
+    /// The node must not go on, for a reason of its protocol, and a restart would not help: an
+    /// operator has to act. The driver does not boot it again by itself.
+    #[error("{0}")]
+    OperatorNeeded(String),
 }
 
 /// Why a node refuses to boot.
@@ -335,6 +340,14 @@ pub enum BootError {
         found: u16,
         /// The version that this program reads.
         readable: u16,
+    },
+    /// The files were written by another node.
+    #[error("the files are those of {owner}, this is {node}")]
+    OtherNode {
+        /// The node that wrote them.
+        owner: NodeId,
+        /// The node that boots.
+        node: NodeId,
     },
     /// The disk could not be read.
     #[error("{file} cannot be read: {error}")]

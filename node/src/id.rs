@@ -3,19 +3,121 @@
 use std::fmt;
 use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A node of a cluster of at most 65,535 nodes. Prints as `n3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u16);
 
-/// One run of a node, from a boot to the next, as the node itself numbers it: one more than the
-/// last incarnation that became durable. A boot that crashes early is not counted. (The simulator
-/// numbers every boot.) Prints as `incarnation 3`.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Incarnation(pub u32);
+/// One run of a node, from a boot to the next: a number, and random bits that tell it from every
+/// other incarnation of that number.
+///
+/// The node numbers its incarnations itself: one more than the last that became durable. A boot that
+/// crashes early is not counted. (The simulator numbers every boot.) The bits are those of its boot,
+/// since the number alone does not name one history: a directory that was copied, restored, emptied
+/// or started under the id of another node leads to a second incarnation of a number.
+///
+/// Ordered by number. Prints as `incarnation 3`, with `{:#}` as `3.9f3a01c2`, and parses from the
+/// latter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation {
+    number: u32,
+    /// 0 in what programs without these bits have written.
+    bits: u32,
+}
+
+impl Incarnation {
+    /// The incarnation of this number without random bits: 0 for "none yet", others in tests and in
+    /// what early versions have written.
+    pub const fn numbered(number: u32) -> Incarnation {
+        Incarnation { number, bits: 0 }
+    }
+
+    /// The next incarnation of a node, with bits of its [`Boot::entropy`](crate::Boot::entropy).
+    ///
+    /// # Panics
+    /// If this is the 4,294,967,295th.
+    #[must_use]
+    pub const fn next(self, entropy: u64) -> Incarnation {
+        let number = self.number.checked_add(1).expect("fewer than 2^32 incarnations");
+        // Either half of the entropy may be constant in a test.
+        let bits = (entropy >> 32) as u32 ^ entropy as u32;
+        Incarnation { number, bits: if bits == 0 { 1 } else { bits } }
+    }
+
+    /// Which one of its node it is, counted from 1.
+    pub const fn number(self) -> u32 {
+        self.number
+    }
+
+    /// Number and bits in one integer, as encoded.
+    pub const fn to_u64(self) -> u64 {
+        (self.bits as u64) << 32 | self.number as u64
+    }
+
+    /// The inverse of [`to_u64`](Incarnation::to_u64).
+    pub const fn from_u64(encoded: u64) -> Incarnation {
+        Incarnation { number: encoded as u32, bits: (encoded >> 32) as u32 }
+    }
+}
+
+/// One integer; for people and scripts a text as `3.9f3a01c2`, or the number if there are no bits.
+impl Serialize for Incarnation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() && self.bits != 0 {
+            serializer.collect_str(&format_args!("{self:#}"))
+        } else {
+            serializer.serialize_u64(self.to_u64())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Incarnation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Incarnation, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(ReadableIncarnation)
+        } else {
+            u64::deserialize(deserializer).map(Incarnation::from_u64)
+        }
+    }
+}
+
+struct ReadableIncarnation;
+
+impl de::Visitor<'_> for ReadableIncarnation {
+    type Value = Incarnation;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a number, or {ParseIncarnationError}")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Incarnation, E> {
+        u32::try_from(number).map(Incarnation::numbered).map_err(E::custom)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Incarnation, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+/// A text is not an incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an incarnation like 3.9f3a01c2: its number, and 8 hexadecimal digits")]
+pub struct ParseIncarnationError;
+
+impl std::str::FromStr for Incarnation {
+    type Err = ParseIncarnationError;
+    fn from_str(text: &str) -> Result<Incarnation, ParseIncarnationError> {
+        let (number, bits) = text.split_once('.').unwrap_or((text, "00000000"));
+        let number = number.parse().map_err(|_| ParseIncarnationError)?;
+        // `from_str_radix` would accept a sign and other lengths.
+        if bits.len() != 8 || !bits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(ParseIncarnationError);
+        }
+        let bits = u32::from_str_radix(bits, 16).map_err(|_| ParseIncarnationError)?;
+        Ok(Incarnation { number, bits })
+    }
+}
 
 /// A request, numbered by its client. A retry keeps client and serial and takes the next `attempt`:
 /// it is a new and greater id. Prints as `c1.4`, and `c1.4/1` for the first retry.
@@ -125,7 +227,14 @@ impl fmt::Display for NodeId {
 
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "incarnation {}", self.0)
+        // Traces stay short: the bits are for places where two of one number may meet.
+        if !f.alternate() {
+            write!(f, "incarnation {}", self.number)
+        } else if self.bits == 0 {
+            write!(f, "{}", self.number)
+        } else {
+            write!(f, "{}.{:08x}", self.number, self.bits)
+        }
     }
 }
 
@@ -149,5 +258,44 @@ impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // As one text, so that a width applies to all of it.
         f.pad(&format!("{}.{:03}", self.0 / 1_000, self.0 % 1_000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn incarnation_round_trips_through_bytes_json_and_text() {
+        let third = Incarnation::numbered(2).next(0x1234_5678_0000_00ff);
+        assert_eq!(third, Incarnation { number: 3, bits: 0x1234_5687 });
+        assert_eq!(codec::decode(&codec::encode(&third)), Ok(third));
+        assert_eq!(serde_json::to_string(&third).unwrap(), "\"3.12345687\"");
+        assert_eq!(serde_json::from_str::<Incarnation>("\"3.12345687\"").unwrap(), third);
+        assert_eq!("3.12345687".parse(), Ok(third));
+        for text in ["", "3.", "3.1234567", "3.+2345678", "x.12345678", "4294967296.12345678"] {
+            assert_eq!(text.parse::<Incarnation>(), Err(ParseIncarnationError), "{text}");
+        }
+        assert_eq!(format!("{third}, {third:#}"), "incarnation 3, 3.12345687");
+    }
+
+    /// Programs without random bits wrote the number alone.
+    #[test]
+    fn incarnation_without_bits_has_the_bytes_and_the_json_of_its_number() {
+        let fifth = Incarnation::numbered(5);
+        assert_eq!(codec::encode(&fifth), codec::encode(&5_u32));
+        assert_eq!(serde_json::to_string(&fifth).unwrap(), "5");
+        assert_eq!(serde_json::from_str::<Incarnation>("5").unwrap(), fifth);
+        assert_eq!("5".parse(), Ok(fifth));
+        assert_eq!(format!("{fifth:#}"), "5");
+    }
+
+    #[test]
+    fn incarnations_are_ordered_by_number_whatever_their_bits() {
+        let first = Incarnation::default().next(u64::MAX << 32);
+        assert!(first < first.next(1) && first > Incarnation::default());
+        assert_ne!(Incarnation::default().next(7).bits, 0);
+        assert_ne!(Incarnation::default().next(0).bits, 0);
     }
 }

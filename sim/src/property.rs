@@ -161,7 +161,7 @@ pub enum ProcessFact<'a> {
     /// The machine lost power.
     PowerCut(&'a CutReport),
     /// The node halted itself.
-    Halted(HaltReason),
+    Halted(&'a HaltReason),
     /// Bytes at rest were damaged while the node was down (D10, `docs/faults.md`).
     Damaged(&'a DamageRecord),
     /// The disk was replaced or lost files while the node was down (D13, D14, D15).

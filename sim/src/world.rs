@@ -611,7 +611,7 @@ where
                     host.observe(&mut self.run, &Fact::Effect(&effect, &[]));
                     true
                 }
-                Effect::Halt(reason) => {
+                Effect::Halt(ref reason) => {
                     let host = &mut self.hosts[usize::from(id.0)];
                     host.observe(&mut self.run, &Fact::Effect(&effect, &[]));
                     host.halt(&mut self.run, reason);

@@ -117,7 +117,7 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
     let mut running = start::<CommitNode>(settings, &config, observer).await?;
     tracing::info!(%node, address = %running.address, "listening");
     if let Some(incarnation) = running.ready().await {
-        tracing::info!(%node, incarnation = incarnation.0, "ready");
+        tracing::info!(%node, incarnation = %format_args!("{incarnation:#}"), "ready");
     }
     let ending = tokio::select! {
         ending = running.ended() => ending,

@@ -23,7 +23,7 @@ enum ScriptStep {
     AnswerAll(NodeId, Outcome),
 }
 
-const INCARNATION: Incarnation = Incarnation(1);
+const INCARNATION: Incarnation = Incarnation::numbered(1);
 const COMMITTED: Outcome = Outcome::Committed { reads: None };
 
 /// Runs one step for each connection; returns the requests and the nodes that received them.

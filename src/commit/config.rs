@@ -1,6 +1,6 @@
 //! Configuration of a node.
 
-use stormglass_node::id::{Micros, NodeId};
+use stormglass_node::id::{Incarnation, Micros, NodeId};
 
 /// The same for every incarnation of a node; `nodes` is the same for all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +8,13 @@ pub struct Config {
     /// All nodes of the cluster, in any order. Operations on other nodes are refused, messages from
     /// them dropped.
     pub nodes: Vec<NodeId>,
+    /// Nodes that an operator has declared lost for good: nothing is expected of them, and a new
+    /// incarnation counts them among the peers that remember it.
+    pub lost: Vec<NodeId>,
+    /// For a node whose disk is lost and which begins again with an empty one: the incarnations
+    /// that its peers remember. It begins after the last of them, and knows nothing of what they
+    /// did. Without effect on a disk that is not empty.
+    pub replaces: Vec<Incarnation>,
     /// How long a coordinator waits for votes, a participant for a lock, and a participant that
     /// voted Yes for the decision before it inquires. At least 1 us. To avoid aborts without
     /// faults: longer than the longest lock wait + 2 message delays + 4 syncs.
@@ -30,6 +37,8 @@ impl Config {
     pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Config {
         Config {
             nodes: nodes.into_iter().collect(),
+            lost: Vec::new(),
+            replaces: Vec::new(),
             // Both are far above the message delays and syncs that their documentation adds up.
             vote_timeout: Micros::from_millis(2_000),
             retry_first: Micros::from_millis(500),

@@ -27,6 +27,8 @@ pub(super) struct Context {
     id: NodeId,
     config: Config,
     incarnation: Incarnation,
+    /// If the node began again with an empty disk: the last incarnation whose records are lost.
+    lost: Incarnation,
     /// The time of the current step.
     now: Time,
     wal: Wal,
@@ -48,6 +50,7 @@ enum PendingRecord {
     Prepared(Ticket<PreparedTx>),
     Commit(Ticket<CommittedTx>),
     Outcome(Ticket<OutcomeTx>),
+    Met(Ticket<MetPeer>),
 }
 
 /// A record that has become durable, with the proof.
@@ -56,6 +59,7 @@ pub(super) enum DurableRecord {
     Prepared(Durable<PreparedTx>),
     Commit(Durable<CommittedTx>),
     Outcome(Durable<OutcomeTx>),
+    Met(Durable<MetPeer>),
 }
 
 /// The PREPARED record of this transaction.
@@ -70,12 +74,20 @@ pub(super) struct CommittedTx(pub(super) TxId);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OutcomeTx(pub(super) TxId);
 
+/// The record that this peer has met this node as this incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MetPeer {
+    pub(super) peer: NodeId,
+    pub(super) incarnation: Incarnation,
+}
+
 /// The records in the boot snapshot, by what their proofs are needed for.
 #[derive(Clone, Debug)]
 pub(super) struct RecoveredRecords {
     prepared: Vec<Ticket<PreparedTx>>,
     commits: Vec<Ticket<CommittedTx>>,
     outcomes: Vec<Ticket<OutcomeTx>>,
+    met: Vec<Ticket<MetPeer>>,
 }
 
 impl RecoveredRecords {
@@ -86,8 +98,23 @@ impl RecoveredRecords {
             commits: boot_snapshot
                 .tickets(|state| &state.committing, |committing| CommittedTx(committing.tx)),
             outcomes: boot_snapshot.tickets(|state| &state.outcomes, |known| OutcomeTx(known.tx)),
+            met: boot_snapshot.tickets(|state| &state.peers, |known| MetPeer {
+                peer: known.peer,
+                incarnation: known.incarnation,
+            }),
         }
     }
+}
+
+/// An incarnation of this node, as the present one sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IncarnationIs {
+    Present,
+    /// Its records are in the log. Or it is another one of a number that this node has had: then
+    /// peers have not confirmed it, and it has done nothing.
+    Past,
+    /// Its records are lost, or it is later than the present one.
+    Unknown,
 }
 
 /// A transaction that waits for locks of this node.
@@ -103,6 +130,7 @@ impl Context {
         config: &Config,
         id: NodeId,
         incarnation: Incarnation,
+        lost: Incarnation,
         now: Time,
         wal: Wal,
         recovered: RecoveredRecords,
@@ -112,6 +140,7 @@ impl Context {
             id,
             config: config.clone(),
             incarnation,
+            lost,
             now,
             wal,
             store,
@@ -129,6 +158,26 @@ impl Context {
 
     pub(super) fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    pub(super) fn lost(&self) -> Incarnation {
+        self.lost
+    }
+
+    /// What this node knows of one of its own incarnations.
+    pub(super) fn which_incarnation(&self, other: Incarnation) -> IncarnationIs {
+        let is_lost = other.number() > 0 && other.number() <= self.lost.number();
+        if other == self.incarnation {
+            IncarnationIs::Present
+        } else if is_lost || other.number() > self.incarnation.number() {
+            IncarnationIs::Unknown
+        } else {
+            IncarnationIs::Past
+        }
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
     }
 
     pub(super) fn now(&self) -> Time {
@@ -166,7 +215,8 @@ impl Context {
 
 /// The log.
 impl Context {
-    pub(super) fn ready(&self) -> bool {
+    /// Whether the boot snapshot is durable, and with it all that was read back.
+    pub(super) fn is_boot_durable(&self) -> bool {
         self.wal.ready()
     }
 
@@ -210,6 +260,19 @@ impl Context {
         let _unforced = self.wal.append(&Record::End { tx, request }, (), out);
     }
 
+    pub(super) fn append_met(
+        &mut self,
+        met: MetPeer,
+        log_position: u64,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        let MetPeer { peer, incarnation } = met;
+        let record = Record::Met { peer, incarnation, log_position };
+        let ticket = self.wal.append(&record, met, out);
+        self.pending.push_back(PendingRecord::Met(ticket));
+        self.wal.force(out);
+    }
+
     pub(super) fn force(&mut self, out: &mut Outbox<CommitNode>) {
         self.wal.force(out);
     }
@@ -237,6 +300,7 @@ impl Context {
             }
             PendingRecord::Commit(ticket) => DurableRecord::Commit(self.wal.redeem(ticket).ok()?),
             PendingRecord::Outcome(ticket) => DurableRecord::Outcome(self.wal.redeem(ticket).ok()?),
+            PendingRecord::Met(ticket) => DurableRecord::Met(self.wal.redeem(ticket).ok()?),
         };
         self.pending.pop_front();
         Some(durable)
@@ -258,6 +322,12 @@ impl Context {
     /// The proofs for the outcomes that were read back, by transaction.
     pub(super) fn take_recovered_outcomes(&mut self) -> Vec<Durable<OutcomeTx>> {
         let tickets = mem::take(&mut self.recovered.outcomes);
+        self.redeem_recovered(tickets)
+    }
+
+    /// The proofs for the incarnations of peers that were read back, by peer.
+    pub(super) fn take_recovered_met(&mut self) -> Vec<Durable<MetPeer>> {
+        let tickets = mem::take(&mut self.recovered.met);
         self.redeem_recovered(tickets)
     }
 

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::context::{CommittedTx, Context, Waiter};
+use super::context::{CommittedTx, Context, IncarnationIs, Waiter};
 use super::dedup::{Lookup, RequestLog, RequestStatus};
 use super::end_mark::{EndMark, Position};
 use super::event::DropReason;
@@ -147,14 +147,14 @@ impl Coordinator {
     ) {
         match request {
             Request::Outcome { incarnation } => {
-                match self.request_log.look_up(id, incarnation, cx.incarnation()) {
+                match self.request_log.look_up(id, cx.which_incarnation(incarnation)) {
                     Lookup::New | Lookup::Underway => cx.reply(id, Outcome::Unknown, out),
                     Lookup::Answer(outcome) => cx.reply(id, outcome, out),
                 }
             }
             Request::Transact { incarnation, age, seen, ops } => {
                 self.request_log.forget_seen(id.client, seen);
-                match self.request_log.look_up(id, incarnation, cx.incarnation()) {
+                match self.request_log.look_up(id, cx.which_incarnation(incarnation)) {
                     Lookup::New => self.begin(cx, id, age, ops, out),
                     // The decision answers both copies of the request.
                     Lookup::Underway => {}
@@ -287,6 +287,9 @@ impl Coordinator {
         let Some(coordinated) = self.coordinated.get_mut(tx) else {
             return self.on_vote_for_forgotten(cx, from, tx, request, &vote, out);
         };
+        if request != coordinated.request {
+            return cx.drop_message(from, tx, request, DropReason::OtherRequest, out);
+        }
         let Some(bit) =
             coordinated.participants.bit(from).filter(|bit| bit & coordinated.subordinates != 0)
         else {
@@ -332,8 +335,13 @@ impl Coordinator {
         }
     }
 
+    /// Whether this node has begun the transaction, and knows it unless it is over.
     fn has_begun(&self, cx: &Context, tx: TxId) -> bool {
-        Position::of(tx) < self.next_position(cx)
+        match cx.which_incarnation(tx.incarnation) {
+            IncarnationIs::Present => tx.serial <= self.serial,
+            IncarnationIs::Past => true,
+            IncarnationIs::Unknown => false,
+        }
     }
 
     fn next_position(&self, cx: &Context) -> Position {
@@ -518,6 +526,9 @@ impl Coordinator {
         }
         // A duplicate, after the Ack of the last participant.
         let Some(coordinated) = self.coordinated.get_mut(tx) else { return };
+        if request != coordinated.request {
+            return cx.drop_message(from, tx, request, DropReason::OtherRequest, out);
+        }
         let Some(bit) = coordinated.participants.bit(from) else {
             return cx.drop_message(from, tx, request, DropReason::SenderNotParticipant, out);
         };

@@ -5,11 +5,12 @@
 //! many; this raises the client's floor. A request at or below the floor that is not remembered is
 //! never executed, and its outcome is unknown.
 
+use super::context::IncarnationIs;
 use super::op::Reads;
 use super::request::{AbortReason, Outcome, RequestNumber};
 use super::state::ClientHistory;
 use super::tx_id::TxId;
-use stormglass_node::id::{Incarnation, RequestId};
+use stormglass_node::id::RequestId;
 
 /// Every request of this incarnation, and the committed ones of earlier incarnations.
 #[derive(Clone, Debug, Default)]
@@ -77,8 +78,7 @@ impl RequestLog {
     pub(super) fn look_up(
         &self,
         id: RequestId,
-        addressed: Incarnation,
-        incarnation: Incarnation,
+        addressed: IncarnationIs,
     ) -> Lookup {
         let number = RequestNumber::of(id);
         let client_log = self.client(id.client);
@@ -93,15 +93,16 @@ impl RequestLog {
                 }
             };
         }
-        if client_log.is_some_and(|client_log| number <= client_log.floor)
-            || addressed > incarnation
-        {
-            Lookup::Answer(Outcome::Unknown)
-        } else if addressed < incarnation {
+        if client_log.is_some_and(|client_log| number <= client_log.floor) {
+            return Lookup::Answer(Outcome::Unknown);
+        }
+        match addressed {
+            IncarnationIs::Present => Lookup::New,
             // If that incarnation had committed it, the boot would have read it back.
-            Lookup::Answer(Outcome::Aborted { reason: AbortReason::Restarted })
-        } else {
-            Lookup::New
+            IncarnationIs::Past => {
+                Lookup::Answer(Outcome::Aborted { reason: AbortReason::Restarted })
+            }
+            IncarnationIs::Unknown => Lookup::Answer(Outcome::Unknown),
         }
     }
 
@@ -169,35 +170,35 @@ impl ClientLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stormglass_node::id::NodeId;
+    use stormglass_node::id::{Incarnation, NodeId};
 
     fn id(serial: u32, attempt: u16) -> RequestId {
         RequestId { client: 1, serial, attempt }
     }
 
-    const INCARNATION: Incarnation = Incarnation(3);
+    const INCARNATION: Incarnation = Incarnation::numbered(3);
     const TX: TxId = TxId { coordinator: NodeId(0), incarnation: INCARNATION, serial: 1 };
 
     #[test]
     fn outcome_query_that_overtakes_its_request_is_not_answered_aborted() {
-        assert_eq!(RequestLog::default().look_up(id(1, 0), INCARNATION, INCARNATION), Lookup::New);
+        assert_eq!(RequestLog::default().look_up(id(1, 0), IncarnationIs::Present), Lookup::New);
     }
 
     #[test]
     fn unknown_request_of_an_earlier_incarnation_is_aborted_above_the_floor_and_unknown_below() {
         let mut request_log = RequestLog::default();
         let aborted = Lookup::Answer(Outcome::Aborted { reason: AbortReason::Restarted });
-        assert_eq!(request_log.look_up(id(4, 0), Incarnation(2), INCARNATION), aborted);
+        assert_eq!(request_log.look_up(id(4, 0), IncarnationIs::Past), aborted);
         request_log.forget_seen(1, RequestNumber { serial: 5, attempt: 0 });
         assert_eq!(
-            request_log.look_up(id(4, 0), Incarnation(2), INCARNATION),
+            request_log.look_up(id(4, 0), IncarnationIs::Past),
             Lookup::Answer(Outcome::Unknown)
         );
         assert_eq!(
-            request_log.look_up(id(4, 7), INCARNATION, INCARNATION),
+            request_log.look_up(id(4, 7), IncarnationIs::Present),
             Lookup::Answer(Outcome::Unknown)
         );
-        assert_eq!(request_log.look_up(id(5, 0), INCARNATION, INCARNATION), Lookup::New);
+        assert_eq!(request_log.look_up(id(5, 0), IncarnationIs::Present), Lookup::New);
     }
 
     #[test]
@@ -210,10 +211,10 @@ mod tests {
         assert_eq!(state[0].floor, RequestNumber { serial: 1, attempt: 0 });
         let again = RequestLog::recovered(&state);
         assert_eq!(
-            again.look_up(id(1, 0), INCARNATION, INCARNATION),
+            again.look_up(id(1, 0), IncarnationIs::Present),
             Lookup::Answer(Outcome::Unknown)
         );
         let committed = Lookup::Answer(Outcome::Committed { reads: None });
-        assert_eq!(again.look_up(id(3, 0), INCARNATION, INCARNATION), committed);
+        assert_eq!(again.look_up(id(3, 0), IncarnationIs::Present), committed);
     }
 }

@@ -145,13 +145,13 @@ impl EndedTransactions {
 
 impl fmt::Debug for EndMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ended below {}#{}", self.below.incarnation.0, self.below.serial)?;
+        write!(f, "ended below {}#{}", self.below.incarnation.number(), self.below.serial)?;
         for (i, open) in self.open().iter().enumerate() {
             write!(
                 f,
                 "{}{}#{}",
                 if i == 0 { " but " } else { ", " },
-                open.incarnation.0,
+                open.incarnation.number(),
                 open.serial
             )?;
         }

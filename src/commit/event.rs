@@ -13,7 +13,8 @@ use stormglass_node::id::{Incarnation, NodeId, RequestId};
 #[allow(missing_docs, reason = "the names say it")]
 #[non_exhaustive]
 pub enum Event {
-    /// An incarnation began and its boot snapshot is durable: from now on the node answers.
+    /// An incarnation began: its boot snapshot is durable, and enough peers remember it. From now
+    /// on the node answers.
     Ready {
         #[serde(rename = "life")]
         incarnation: Incarnation,
@@ -31,8 +32,31 @@ pub enum Event {
         #[serde(rename = "why")]
         reason: DropReason,
     },
-    /// An input arrived before the boot snapshot was durable, and was dropped.
+    /// An input arrived before the node answers, and was dropped.
     NotReady,
+    /// The node still waits for Welcome, and answers nobody.
+    Unconfirmed {
+        #[serde(rename = "life")]
+        incarnation: Incarnation,
+        /// How many more peers have to remember this incarnation.
+        missing: u32,
+    },
+    /// A peer has said Hello as an incarnation that does not follow the one that this node
+    /// remembers: its data directory is an older copy, was emptied, or two processes run under its
+    /// id.
+    PeerRefused {
+        peer: NodeId,
+        #[serde(rename = "life")]
+        incarnation: Incarnation,
+        /// The incarnation that this node remembers.
+        known: Incarnation,
+    },
+    /// A peer refuses this incarnation. The node halts unless it answers already.
+    Refused {
+        by: NodeId,
+        /// The incarnation that the peer remembers.
+        known: Incarnation,
+    },
     /// A Commit arrived for a transaction that this node has neither a record nor an end mark of:
     /// something durable was lost. The message was dropped.
     Damage {
@@ -69,6 +93,9 @@ pub enum DropReason {
     /// The transaction has not begun.
     #[error("the transaction has not begun")]
     NotBegun,
+    /// The transaction executes another request.
+    #[error("the transaction executes another request")]
+    OtherRequest,
     /// An acknowledgement of an undecided transaction.
     #[error("acknowledgement of an undecided transaction")]
     NotDecided,
@@ -80,6 +107,9 @@ impl Label for Event {
             Event::Ready { .. } => "Ready",
             Event::Dropped { .. } => "Dropped",
             Event::NotReady => "NotReady",
+            Event::Unconfirmed { .. } => "Unconfirmed",
+            Event::PeerRefused { .. } => "PeerRefused",
+            Event::Refused { .. } => "Refused",
             Event::Damage { .. } => "Damage",
         }
     }
@@ -89,7 +119,11 @@ impl Label for Event {
             Event::Dropped { request, .. } | Event::Damage { request, .. } => {
                 Some(Subject::Request(*request))
             }
-            Event::Ready { .. } | Event::NotReady => None,
+            Event::Ready { .. }
+            | Event::NotReady
+            | Event::Unconfirmed { .. }
+            | Event::PeerRefused { .. }
+            | Event::Refused { .. } => None,
         }
     }
 
@@ -103,6 +137,15 @@ impl Label for Event {
             }
             Event::Dropped { from, tx, reason, .. } => write!(f, "{tx} from {from}: {reason}"),
             Event::NotReady => Ok(()),
+            Event::Unconfirmed { incarnation, missing } => {
+                write!(f, "{incarnation:#} answers nobody before {missing} more peers remember it")
+            }
+            Event::PeerRefused { peer, incarnation, known } => write!(
+                f,
+                "{peer} as {incarnation:#}, which does not follow {known:#}: its data directory \
+                 is an older copy or was emptied, or two processes run under its id"
+            ),
+            Event::Refused { by, known } => write!(f, "by {by}, which remembers {known:#}"),
             Event::Damage { tx, .. } => {
                 write!(f, "Commit for {tx}, but this log has no PREPARED record of it")
             }

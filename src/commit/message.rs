@@ -4,6 +4,7 @@
 mod encoded;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +13,9 @@ use encoded::Encoded;
 use super::end_mark::{EndMark, EndedTransactions, Position};
 use super::op::{Key, Reads};
 use super::part::Part;
-use super::tx_id::TxId;
+use super::tx_id::{NO_REQUEST, TxId};
 use stormglass_node::contract::{Label, Subject};
-use stormglass_node::id::RequestId;
+use stormglass_node::id::{Incarnation, NodeId, RequestId};
 use stormglass_node::wal::Durable;
 
 /// Evidence that the record on which a message depends is durable. A node makes it from a
@@ -41,6 +42,10 @@ impl RecordIsDurable {
 }
 
 /// See the [protocol](super).
+///
+/// The messages about an incarnation, `Hello`, `Welcome` and `Refuse`, are those about its
+/// transaction 0, which no client has requested: a [`TxId`] of serial 0 names the incarnation
+/// itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Encoded", into = "Encoded")]
 pub struct Message {
@@ -86,6 +91,26 @@ pub enum Body {
     Inquire,
     /// The reply of a participant. (A coordinator replies with `Commit` or `Abort`.)
     InquiryReply(InquiryReply),
+    /// A new incarnation to each peer: asks it to remember this incarnation.
+    Hello {
+        /// The incarnations before it that a peer may remember, in ascending order.
+        ancestors: Arc<[Incarnation]>,
+        /// The number of records in the log with which it begins, over all incarnations.
+        log_position: u64,
+    },
+    /// The answer to `Hello`: the receiver's incarnation is remembered.
+    Welcome {
+        /// MET.
+        proof: RecordIsDurable,
+    },
+    /// The answer to a `Hello` of an incarnation that does not follow the one that the sender
+    /// remembers.
+    Refuse {
+        /// The incarnation that the sender remembers.
+        known: Incarnation,
+        /// The number of records that the log of `known` had at least.
+        log_position: u64,
+    },
 }
 
 /// A participant's vote.
@@ -139,8 +164,33 @@ impl Message {
             Body::Prepare { end_mark, .. }
             | Body::Commit { end_mark, .. }
             | Body::Abort { end_mark } => Some(end_mark),
-            Body::Vote(_) | Body::Ack { .. } | Body::Inquire | Body::InquiryReply(_) => None,
+            Body::Vote(_)
+            | Body::Ack { .. }
+            | Body::Inquire
+            | Body::InquiryReply(_)
+            | Body::Hello { .. }
+            | Body::Welcome { .. }
+            | Body::Refuse { .. } => None,
         }
+    }
+
+    /// Whether it is about an incarnation, and not about a transaction.
+    pub fn is_introduction(&self) -> bool {
+        match self.body {
+            Body::Hello { .. } | Body::Welcome { .. } | Body::Refuse { .. } => true,
+            Body::Prepare { .. }
+            | Body::Vote(_)
+            | Body::Commit { .. }
+            | Body::Abort { .. }
+            | Body::Ack { .. }
+            | Body::Inquire
+            | Body::InquiryReply(_) => false,
+        }
+    }
+
+    /// A message about an incarnation of a node.
+    pub(super) fn about_incarnation(node: NodeId, incarnation: Incarnation, body: Body) -> Message {
+        Message { tx: TxId::of_incarnation(node, incarnation), request: NO_REQUEST, body }
     }
 }
 
@@ -154,11 +204,14 @@ impl Label for Message {
             Body::Ack { .. } => "Ack",
             Body::Inquire => "Inquire",
             Body::InquiryReply(_) => "Tell",
+            Body::Hello { .. } => "Hello",
+            Body::Welcome { .. } => "Welcome",
+            Body::Refuse { .. } => "Refuse",
         }
     }
 
     fn subject(&self) -> Option<Subject> {
-        Some(Subject::Request(self.request))
+        (!self.is_introduction()).then_some(Subject::Request(self.request))
     }
 
     fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
@@ -170,6 +223,11 @@ impl Label for Message {
             Body::InquiryReply(InquiryReply::Committed(_)) => f.write_str("committed"),
             Body::InquiryReply(InquiryReply::Aborted(_)) => f.write_str("aborted"),
             Body::InquiryReply(InquiryReply::Uncertain) => f.write_str("uncertain"),
+            Body::Hello { .. } => write!(f, "as {}", self.tx.incarnation),
+            Body::Welcome { .. } => write!(f, "{}", self.tx.incarnation),
+            Body::Refuse { known, .. } => {
+                write!(f, "{}, remembers {known}", self.tx.incarnation)
+            }
         }
     }
 }
@@ -188,7 +246,6 @@ impl fmt::Display for Refusal {
 #[cfg(test)]
 mod tests {
     use stormglass_node::codec;
-    use stormglass_node::id::{Incarnation, NodeId};
 
     use super::*;
     use crate::commit::op::{Action, Op};
@@ -203,7 +260,7 @@ mod tests {
     /// shows no proof either.
     #[test]
     fn proof_takes_no_bytes() {
-        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation(2), serial: 3 };
+        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation::numbered(2), serial: 3 };
         let request = RequestId { client: 4, serial: 5, attempt: 6 };
         let ack = Message { tx, request, body: Body::Ack { proof: RecordIsDurable(()) } };
         let bytes = codec::encode(&ack);
@@ -216,13 +273,13 @@ mod tests {
     /// the JSON after the ids.
     #[test]
     fn each_kind_of_message_keeps_its_bytes_and_its_json() {
-        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation(2), serial: 3 };
+        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation::numbered(2), serial: 3 };
         let request = RequestId { client: 4, serial: 5, attempt: 6 };
         let proof = RecordIsDurable(());
         let key = Key::new("k").expect("short");
         let op = Op { node: NodeId(7), key, action: Action::Put(-8) };
         let part = Part::of_all(Age { at: 9, by: request }, &[op].into()).expect("one operation");
-        let open = Position { incarnation: Incarnation(2), serial: 1 };
+        let open = Position { incarnation: Incarnation::numbered(2), serial: 1 };
         let end_mark = EndMark::new(Position::of(tx), [open].into_iter(), None);
         let reads = Reads::from(&[Some(10), None][..]);
         let no = |refusal| Body::Vote(Vote::No(refusal));

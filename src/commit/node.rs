@@ -4,6 +4,7 @@ use super::config::Config;
 use super::context::{Context, DurableRecord, RecoveredRecords};
 use super::coordinator::Coordinator;
 use super::event::{DropReason, Event};
+use super::introduction::{self, Introduction};
 use super::message::{Body, Message};
 use super::participant::Participant;
 use super::record::Record;
@@ -23,6 +24,7 @@ use stormglass_node::wal::{self, Progress, Wal, WalOptions};
 #[derive(Clone, Debug)]
 pub struct CommitNode {
     context: Context,
+    introduction: Introduction,
     coordinator: Coordinator,
     participant: Participant,
 }
@@ -36,12 +38,27 @@ impl Node for CommitNode {
 
     fn boot(config: &Config, boot: Boot<'_>, out: &mut Outbox<Self>) -> Result<Self, BootError> {
         let recovered = wal::recover::<State, Record>(boot.disk)?;
-        let mut state = recovered.snapshot.unwrap_or_default();
+        let mut state = match recovered.snapshot {
+            Some(state) => state,
+            // The last of them: their numbers ascend.
+            None => State {
+                incarnation: config.replaces.iter().copied().max().unwrap_or_default(),
+                lost: config.replaces.iter().copied().max().unwrap_or_default(),
+                ancestors: config.replaces.clone(),
+                ..State::default()
+            },
+        };
+        if let Some(owner) = state.owner.filter(|owner| *owner != boot.id) {
+            return Err(BootError::OtherNode { owner, node: boot.id });
+        }
         for record in recovered.records {
             state.apply(boot.id, record);
         }
-        // Part of the boot snapshot, so that no later incarnation takes the same number.
-        state.incarnation = Incarnation(state.incarnation.0 + 1);
+        let log_position = recovered.resume_point.position();
+        state.owner = Some(boot.id);
+        state.ancestors = introduction::ancestors_of_next(&state);
+        // Part of the boot snapshot, so that no later incarnation is the same.
+        state.incarnation = state.incarnation.next(boot.entropy);
         let options = WalOptions {
             compact_at: config.compact_at_bytes,
             entropy: boot.entropy,
@@ -49,7 +66,7 @@ impl Node for CommitNode {
         };
         let (wal, boot_snapshot) = Wal::begin(recovered.resume_point, options, &state, out);
         let records = RecoveredRecords::of(&boot_snapshot);
-        Ok(CommitNode::recovered(config, boot.id, boot.now, wal, records, state))
+        Ok(CommitNode::recovered(config, boot.id, boot.now, wal, records, log_position, state))
     }
 
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
@@ -57,10 +74,9 @@ impl Node for CommitNode {
         match input {
             Input::DiskDone { op, result } => self.on_disk_done(op, result, out),
             // A power cut may still remove what was read back: nothing may be answered from it.
-            Input::Message { .. } | Input::Request { .. } if !self.context.ready() => {
-                out.report(Event::NotReady)
-            }
+            Input::Message { .. } if !self.context.is_boot_durable() => out.report(Event::NotReady),
             Input::Message { from, message } => self.on_message(from, message, out),
+            Input::Request { .. } if !self.answers() => out.report(Event::NotReady),
             Input::Request { id, request } => {
                 self.coordinator.on_request(&mut self.context, id, request, out)
             }
@@ -86,10 +102,13 @@ impl CommitNode {
     /// The durable state, as of the last record appended.
     pub fn state(&self) -> State {
         let mut state = State {
+            owner: Some(self.context.id()),
             incarnation: self.context.incarnation(),
+            lost: self.context.lost(),
             values: self.context.values().clone(),
             ..State::default()
         };
+        self.introduction.add_to(&mut state);
         self.participant.add_to(&mut state);
         self.coordinator.add_to(self.context.id(), &mut state);
         state
@@ -101,27 +120,40 @@ impl CommitNode {
         now: Time,
         wal: Wal,
         records: RecoveredRecords,
+        log_position: u64,
         state: State,
     ) -> CommitNode {
         let store = Store::new(state.values);
-        let mut context = Context::new(config, id, state.incarnation, now, wal, records, store);
+        let mut context =
+            Context::new(config, id, state.incarnation, state.lost, now, wal, records, store);
+        let introduction =
+            Introduction::new(&context, state.ancestors, log_position, state.peers);
         let participant =
             Participant::recovered(&mut context, state.prepared, state.outcomes, state.ended);
         let coordinator = Coordinator::recovered(id, &state.clients, state.committing);
-        CommitNode { context, coordinator, participant }
+        CommitNode { context, introduction, coordinator, participant }
+    }
+
+    /// Whether this node answers anybody, apart from Hello.
+    fn answers(&self) -> bool {
+        self.introduction.answers()
     }
 
     fn on_disk_done(&mut self, op: OpId, result: Result<(), DiskError>, out: &mut Outbox<Self>) {
         match self.context.on_disk_done(op, result, out) {
             Err(error) => out.halt(HaltReason::DiskFailed(error)),
-            Ok(Progress::Ready) => self.on_ready(out),
+            Ok(Progress::Ready) => {
+                if self.introduction.begin(&mut self.context, out) {
+                    self.on_ready(out);
+                }
+            }
             Ok(Progress::Advanced) => self.on_durable(out),
             Ok(Progress::Compacted | Progress::Nothing) => {}
         }
     }
 
-    /// The boot snapshot is durable, and with it all that was read back: the node may send from now
-    /// on.
+    /// The boot snapshot is durable, and with it all that was read back, and enough peers remember
+    /// this incarnation: the node may send from now on.
     fn on_ready(&mut self, out: &mut Outbox<Self>) {
         let incarnation = self.context.incarnation();
         let in_doubt = u32::try_from(self.participant.count()).unwrap_or(u32::MAX);
@@ -141,15 +173,20 @@ impl CommitNode {
                 }
                 DurableRecord::Commit(proof) => self.coordinator.on_commit_durable(cx, proof, out),
                 DurableRecord::Outcome(proof) => self.participant.on_outcome_durable(proof, out),
+                DurableRecord::Met(proof) => self.introduction.on_met_durable(proof, out),
             }
         }
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, out: &mut Outbox<Self>) {
-        let CommitNode { context: cx, coordinator, participant } = self;
+        let answers = self.answers();
+        let CommitNode { context: cx, introduction, coordinator, participant } = self;
         let Message { tx, request, .. } = message;
         if from == cx.id() || !cx.is_member(from) {
             return cx.drop_message(from, tx, request, DropReason::UnknownSender, out);
+        }
+        if !answers && !message.is_introduction() {
+            return out.report(Event::NotReady);
         }
         let from_coordinator = tx.coordinator == from;
         if let Some(end_mark) = message.end_mark() {
@@ -172,6 +209,20 @@ impl CommitNode {
             Body::InquiryReply(reply) => {
                 participant.on_inquiry_reply(cx, from, tx, request, reply, out)
             }
+            Body::Hello { ancestors, log_position } => {
+                if !from_coordinator {
+                    return cx.drop_message(from, tx, request, DropReason::SenderNotCoordinator, out);
+                }
+                introduction.on_hello(cx, from, tx.incarnation, &ancestors, log_position, out)
+            }
+            Body::Welcome { .. } => {
+                if introduction.on_welcome(cx, from, tx) {
+                    self.on_ready(out);
+                }
+            }
+            Body::Refuse { known, log_position } => {
+                introduction.on_refuse(cx, from, tx, known, log_position, out)
+            }
         }
     }
 
@@ -183,6 +234,7 @@ impl CommitNode {
                 Timer::Retransmit => self.coordinator.retransmit(cx, tx, out),
                 Timer::LockTimeout => self.participant.on_lock_timeout(cx, tx),
                 Timer::Inquire => self.participant.inquire(cx, tx, out),
+                Timer::Hello => self.introduction.on_hello_timer(cx, out),
             }
         }
     }
@@ -213,7 +265,12 @@ impl CommitNode {
 impl CommitNode {
     /// The current incarnation, once its boot is durable.
     pub fn incarnation(&self) -> Option<Incarnation> {
-        self.context.ready().then_some(self.context.incarnation())
+        self.context.is_boot_durable().then_some(self.context.incarnation())
+    }
+
+    /// Whether enough peers remember the current incarnation: before, it answers nobody.
+    pub fn is_serving(&self) -> bool {
+        self.answers()
     }
 
     /// Whether no transaction is in progress here, as coordinator or participant, and every commit
@@ -231,7 +288,10 @@ impl CommitNode {
             | Body::Abort { .. }
             | Body::Ack { .. }
             | Body::Inquire
-            | Body::InquiryReply(_) => false,
+            | Body::InquiryReply(_)
+            | Body::Hello { .. }
+            | Body::Welcome { .. }
+            | Body::Refuse { .. } => false,
         }
     }
 
@@ -241,7 +301,8 @@ impl CommitNode {
         let (collecting, deciding, committing) = self.coordinator.count_by_phase();
         View {
             incarnation: cx.incarnation(),
-            ready: cx.ready(),
+            ready: self.answers(),
+            unconfirmed: self.introduction.awaited().to_vec(),
             begun: self.coordinator.begun(),
             collecting,
             deciding,

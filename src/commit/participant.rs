@@ -184,6 +184,9 @@ impl Participant {
         if !mine || part.participants().bit(cx.id()).is_none() {
             return cx.drop_message(tx.coordinator, tx, request, DropReason::WrongPart, out);
         }
+        if self.is_other_request(tx, request) {
+            return cx.drop_message(tx.coordinator, tx, request, DropReason::OtherRequest, out);
+        }
         if let Some(known) = self.outcomes.get(tx) {
             match known.decision {
                 // A late copy: it was prepared and voted on before it was committed.
@@ -220,6 +223,14 @@ impl Participant {
             cx.start_waiting(waiter);
             cx.set_timer(due_at, Timer::LockTimeout, tx);
         }
+    }
+
+    /// Whether this node knows the transaction, and that it executes another request: then two
+    /// coordinators have given it the same id.
+    fn is_other_request(&self, tx: TxId, request: RequestId) -> bool {
+        let participation = self.participations.get(tx).map(|participation| participation.request);
+        let known = participation.or_else(|| self.outcomes.get(tx).map(|known| known.request));
+        known.is_some_and(|known| known != request)
     }
 
     /// Tries to get the locks of a waiting transaction; false if it has to keep waiting.
@@ -299,6 +310,9 @@ impl Participant {
         request: RequestId,
         out: &mut Outbox<CommitNode>,
     ) {
+        if self.is_other_request(tx, request) {
+            return cx.drop_message(tx.coordinator, tx, request, DropReason::OtherRequest, out);
+        }
         if self.participations.get(tx).is_some_and(|participation| !participation.is_waiting()) {
             return self.apply_decision(cx, tx, Decision::Committed, out);
         }

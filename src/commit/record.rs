@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::op::{Action, Key, Op};
 use super::part::Part;
-use super::tx_id::TxId;
+use super::tx_id::{NO_REQUEST, TxId};
 use stormglass_node::codec::{CodecError, FieldReader};
 use stormglass_node::contract::{Label, Subject};
 use stormglass_node::id::{Incarnation, NodeId, RequestId};
@@ -39,6 +39,13 @@ pub enum Record {
     Aborted { tx: TxId, request: RequestId },
     /// Coordinator: all participants have acknowledged. Never forced.
     End { tx: TxId, request: RequestId },
+    /// A peer has said Hello as this incarnation. Forced before Welcome.
+    Met {
+        peer: NodeId,
+        incarnation: Incarnation,
+        /// The number of records in the peer's log then.
+        log_position: u64,
+    },
 }
 
 /// The kind of a record.
@@ -50,9 +57,11 @@ pub enum RecordKind {
     Committed,
     Aborted,
     End,
+    Met,
 }
 
-/// The fields common to all records, read from the front of an encoding.
+/// The fields common to all records, read from the front of an encoding. MET is about the peer's
+/// incarnation, which its transaction 0 stands for, and about no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct RecordHeader {
@@ -79,10 +88,15 @@ impl RecordHeader {
             2 => RecordKind::Committed,
             3 => RecordKind::Aborted,
             4 => RecordKind::End,
+            5 => RecordKind::Met,
             _ => return None,
         };
         let coordinator = NodeId(reader.unsigned_as()?);
-        let incarnation = Incarnation(reader.unsigned_as()?);
+        let incarnation = Incarnation::from_u64(reader.unsigned()?);
+        if kind == RecordKind::Met {
+            let tx = TxId::of_incarnation(coordinator, incarnation);
+            return Some(RecordHeader { kind, tx, request: NO_REQUEST });
+        }
         let tx = TxId { coordinator, incarnation, serial: reader.unsigned()? };
         Some(RecordHeader { kind, tx, request: take_request(reader)? })
     }
@@ -177,6 +191,10 @@ impl Record {
             Record::Committed { tx, request } => (RecordKind::Committed, tx, request),
             Record::Aborted { tx, request } => (RecordKind::Aborted, tx, request),
             Record::End { tx, request } => (RecordKind::End, tx, request),
+            Record::Met { peer, incarnation, .. } => {
+                let tx = TxId::of_incarnation(*peer, *incarnation);
+                return RecordHeader { kind: RecordKind::Met, tx, request: NO_REQUEST };
+            }
         };
         RecordHeader { kind, tx: *tx, request: *request }
     }
@@ -190,17 +208,22 @@ impl Label for Record {
             Record::Committed { .. } => "Committed",
             Record::Aborted { .. } => "Aborted",
             Record::End { .. } => "End",
+            Record::Met { .. } => "Met",
         }
     }
 
     fn subject(&self) -> Option<Subject> {
-        Some(Subject::Request(self.header().request))
+        match self {
+            Record::Met { .. } => None,
+            _ => Some(Subject::Request(self.header().request)),
+        }
     }
 
     fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         match self {
             Record::Prepared { part, .. } | Record::Commit { part, .. } => write!(f, "{part}"),
             Record::Committed { .. } | Record::Aborted { .. } | Record::End { .. } => Ok(()),
+            Record::Met { peer, incarnation, .. } => write!(f, "{peer} as {incarnation}"),
         }
     }
 }
@@ -215,7 +238,7 @@ mod tests {
 
     #[test]
     fn every_record_can_be_read_in_place() {
-        let tx = TxId { coordinator: NodeId(300), incarnation: Incarnation(300), serial: 1 << 40 };
+        let tx = TxId { coordinator: NodeId(300), incarnation: Incarnation::numbered(300), serial: 1 << 40 };
         let request = RequestId { client: u64::MAX, serial: 70_000, attempt: 2 };
         let op = |node, action| Op { node: NodeId(node), key: Key::new("key").unwrap(), action };
         let add = Action::Add { by: -1, at_least: i64::MIN };
@@ -228,6 +251,7 @@ mod tests {
             Record::Committed { tx, request },
             Record::Aborted { tx, request },
             Record::End { tx, request },
+            Record::Met { peer: NodeId(300), incarnation: tx.incarnation, log_position: 7 },
         ];
         for record in records {
             let bytes = codec::encode(&record);
@@ -247,12 +271,15 @@ mod tests {
                         );
                     }
                 }
-                Record::Committed { .. } | Record::Aborted { .. } | Record::End { .. } => {
+                Record::Committed { .. }
+                | Record::Aborted { .. }
+                | Record::End { .. }
+                | Record::Met { .. } => {
                     assert_eq!((nodes.len(), found.len()), (0, 0));
                 }
             }
         }
-        assert!(RecordHeader::decode(&[5, 0, 0, 0, 0, 0, 0]).is_err());
+        assert!(RecordHeader::decode(&[6, 0, 0, 0, 0, 0, 0]).is_err());
     }
 
     /// A client's number once had 32 bits. The encoding of an integer does not depend on its width,
@@ -260,7 +287,7 @@ mod tests {
     #[test]
     fn record_with_a_32_bit_client_id_is_still_read() {
         let bytes = [4, 1, 2, 3, 252, 0xef, 0xbe, 0xad, 0xde, 5, 6];
-        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation(2), serial: 3 };
+        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation::numbered(2), serial: 3 };
         let request = RequestId { client: 0xdead_beef, serial: 5, attempt: 6 };
         let record = Record::End { tx, request };
         assert_eq!(codec::decode(&bytes), Ok(record.clone()));

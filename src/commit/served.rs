@@ -13,6 +13,10 @@ impl ServedNode for CommitNode {
         CommitNode::incarnation(self)
     }
 
+    fn is_serving(&self) -> bool {
+        CommitNode::is_serving(self)
+    }
+
     fn is_idle(&self) -> bool {
         CommitNode::is_idle(self)
     }

@@ -1,8 +1,11 @@
 //! The durable state of a node: what a snapshot holds, and how the log changes it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::ser::SerializeTuple;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::end_mark::{EndedTransactions, Position};
 use super::op::Key;
@@ -18,10 +21,18 @@ use stormglass_node::id::{Incarnation, NodeId, RequestId};
 /// things change without a record and are stored in snapshots alone: end marks received (`ended`),
 /// request ids forgotten (`clients[..].floor`), and the outcomes that end marks allow to forget.
 /// Aborts by a coordinator leave nothing: they are presumed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
+    /// The node that wrote it; `None` in format 1.
+    pub owner: Option<NodeId>,
     /// The incarnation that wrote it.
     pub incarnation: Incarnation,
+    /// The incarnations before it, in ascending order: those that a peer may remember instead of it.
+    pub ancestors: Vec<Incarnation>,
+    /// If the node began again with an empty disk: the last incarnation whose records are lost.
+    pub lost: Incarnation,
+    /// The incarnations of peers that have said Hello. Sorted by node; others are absent.
+    pub peers: Vec<KnownPeer>,
     /// The values after every COMMIT and COMMITTED record of the log so far.
     pub values: BTreeMap<Key, i64>,
     /// The transactions with PREPARED and without an outcome; their locks follow from it. Sorted by
@@ -36,6 +47,17 @@ pub struct State {
     pub ended: Vec<EndedTransactions>,
     /// Ids of committed requests, and floors. Sorted by client; clients without either are absent.
     pub clients: Vec<ClientHistory>,
+}
+
+/// What a node remembers of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct KnownPeer {
+    pub peer: NodeId,
+    /// The last incarnation that was welcomed.
+    pub incarnation: Incarnation,
+    /// The number of records that the peer's log had at least, over all incarnations.
+    pub log_position: u64,
 }
 
 /// A transaction for which a Yes was or may be sent.
@@ -87,6 +109,87 @@ pub struct ClientHistory {
     pub committed: Vec<(RequestNumber, TxId)>,
 }
 
+/// The first number of an encoded state. In format 1 that is the number of an incarnation, which is
+/// not 0.
+const IS_FORMAT_2: u32 = 0;
+
+/// The fields of a state, with the mark before them.
+const ENCODED_FIELDS: usize = 12;
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Every field by name: the compiler asks for a new one here.
+        let State {
+            owner,
+            incarnation,
+            ancestors,
+            lost,
+            peers,
+            values,
+            prepared,
+            outcomes,
+            committing,
+            ended,
+            clients,
+        } = self;
+        let mut fields = serializer.serialize_tuple(ENCODED_FIELDS)?;
+        fields.serialize_element(&IS_FORMAT_2)?;
+        fields.serialize_element(owner)?;
+        fields.serialize_element(incarnation)?;
+        fields.serialize_element(ancestors)?;
+        fields.serialize_element(lost)?;
+        fields.serialize_element(peers)?;
+        fields.serialize_element(values)?;
+        fields.serialize_element(prepared)?;
+        fields.serialize_element(outcomes)?;
+        fields.serialize_element(committing)?;
+        fields.serialize_element(ended)?;
+        fields.serialize_element(clients)?;
+        fields.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<State, D::Error> {
+        deserializer.deserialize_tuple(ENCODED_FIELDS, StateVisitor)
+    }
+}
+
+struct StateVisitor;
+
+impl<'de> Visitor<'de> for StateVisitor {
+    type Value = State;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the state of a node")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<State, A::Error> {
+        let mut state = State::default();
+        let first: u32 = next(&mut fields)?;
+        if first == IS_FORMAT_2 {
+            state.owner = next(&mut fields)?;
+            state.incarnation = next(&mut fields)?;
+            state.ancestors = next(&mut fields)?;
+            state.lost = next(&mut fields)?;
+            state.peers = next(&mut fields)?;
+        } else {
+            state.incarnation = Incarnation::numbered(first);
+        }
+        state.values = next(&mut fields)?;
+        state.prepared = next(&mut fields)?;
+        state.outcomes = next(&mut fields)?;
+        state.committing = next(&mut fields)?;
+        state.ended = next(&mut fields)?;
+        state.clients = next(&mut fields)?;
+        Ok(state)
+    }
+}
+
+fn next<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(fields: &mut A) -> Result<T, A::Error> {
+    fields.next_element()?.ok_or_else(|| A::Error::custom("a field is missing"))
+}
+
 impl State {
     /// Replays one record.
     ///
@@ -111,6 +214,13 @@ impl State {
                 self.insert_outcome(KnownOutcome { tx, request, decision: Decision::Aborted });
             }
             Record::End { tx, .. } => self.committing.retain(|committing| committing.tx != tx),
+            Record::Met { peer, incarnation, log_position } => {
+                let known = KnownPeer { peer, incarnation, log_position };
+                match self.peers.binary_search_by_key(&peer, |known| known.peer) {
+                    Ok(at) => self.peers[at] = known,
+                    Err(at) => self.peers.insert(at, known),
+                }
+            }
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     LockTimeout,
     /// A participant in doubt inquires.
     Inquire,
+    /// A new incarnation says Hello again.
+    Hello,
 }
 
 /// All timers, sorted by time.

@@ -14,8 +14,12 @@ pub struct View {
     /// The current incarnation.
     #[serde(rename = "life")]
     pub incarnation: Incarnation,
-    /// Whether the boot is durable: before that the node answers no message.
+    /// Whether the boot is durable and enough peers remember the incarnation: before that the node
+    /// answers nobody.
     pub ready: bool,
+    /// Peers that have not confirmed that they remember the incarnation.
+    #[serde(default)]
+    pub unconfirmed: Vec<NodeId>,
     /// Transactions begun in this incarnation.
     pub begun: u64,
     /// Coordinated transactions that are undecided.

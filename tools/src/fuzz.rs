@@ -148,7 +148,7 @@ pub(super) async fn run(fuzz: &Fuzz, program: PathBuf) -> Result<Exit, CliError>
 /// Only the valid requests may have changed the status.
 fn compare_statuses(before: &Status<View>, after: &Status<View>, transactions: u64) -> Vec<String> {
     let pairs = [
-        ("incarnation", u64::from(before.view.incarnation.0), u64::from(after.view.incarnation.0)),
+        ("incarnation", before.view.incarnation.to_u64(), after.view.incarnation.to_u64()),
         ("transactions begun", before.view.begun, after.view.begun),
         ("keys", before.view.keys, after.view.keys),
         // A participant of a commit writes two records, `Prepared` and `Committed`.

@@ -37,6 +37,7 @@ pub(super) struct Coverage {
     inquiries: u64,
     refusals: u64,
     refusals_unreadable: u64,
+    refusals_by_peers: u64,
 }
 
 /// Requests that were reported as aborted to a client, by the reason of the first such report.
@@ -137,6 +138,11 @@ impl Coverage {
         self.refusals_unreadable += 1;
     }
 
+    /// A node halts, since a peer refuses its incarnation.
+    pub(super) fn on_refused_by_peers(&mut self) {
+        self.refusals_by_peers += 1;
+    }
+
     /// So many nodes are in doubt for a good reason at the end.
     pub(super) fn on_justified_blocking(&mut self, times: u64) {
         self.justified += times;
@@ -192,6 +198,9 @@ impl Coverage {
         }
         if self.refusals_unreadable > 0 {
             counters.add("boot refused: unreadable file", self.refusals_unreadable);
+        }
+        if self.refusals_by_peers > 0 {
+            counters.add("incarnation refused by its peers", self.refusals_by_peers);
         }
         if undetectable_loss {
             counters.add("damage indistinguishable from a torn tail, checks stopped", 1);

@@ -134,7 +134,7 @@ impl Liveness {
         let mut justified = 0;
         for tx_state in model.transactions() {
             let in_doubt = tx_state.in_doubt().iter();
-            for node in in_doubt.filter(|node| !model.is_permanently_down(*node)) {
+            for node in in_doubt.filter(|node| !model.is_out_of_service(*node)) {
                 self.check_blocking_is_justified(node, tx_state, model)?;
                 justified += 1;
             }
@@ -149,7 +149,7 @@ impl Liveness {
         model: &Model,
     ) -> Result<(), Violation> {
         let tx = tx_state.tx();
-        if !model.is_permanently_down(tx.coordinator) {
+        if !model.is_out_of_service(tx.coordinator) {
             let explanation =
                 format!("{node} is in doubt about {tx}, although its coordinator is up");
             return Err(Property::DecidedInTime.violated(explanation));
@@ -174,7 +174,7 @@ impl Liveness {
             let mut received_end_marks = self.received_end_marks[usize::from(peer.0)].iter();
             let ended = received_end_marks
                 .any(|mark| mark.coordinator == tx.coordinator && mark.contains(Position::of(tx)));
-            *peer != asker && !ended && !model.is_permanently_down(*peer)
+            *peer != asker && !ended && !model.is_out_of_service(*peer)
         })
     }
 

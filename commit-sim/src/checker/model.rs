@@ -31,6 +31,8 @@ pub(super) struct Model {
     log_tails: Vec<LogTail>,
     /// Nodes that have refused to boot because of damage. They are never booted again.
     refused: NodeSet,
+    /// Nodes whose present incarnation has served anybody.
+    serving: NodeSet,
     /// When the faults ended, in true time.
     healed_at: Option<Micros>,
     /// The number of COMMIT records so far. Their order is the order of the decisions.
@@ -45,6 +47,7 @@ impl Model {
             requests: SortedMap::default(),
             log_tails: Vec::new(),
             refused: NodeSet::default(),
+            serving: NodeSet::default(),
             healed_at: None,
             decisions: 0,
         };
@@ -55,8 +58,16 @@ impl Model {
     /// Makes this the model of another run; allocated memory is kept.
     pub(super) fn reset(&mut self, plan: &Plan) {
         // Every field by name: what another run left behind would make a property lie.
-        let Model { plan: old, transactions, requests, log_tails, refused, healed_at, decisions } =
-            self;
+        let Model {
+            plan: old,
+            transactions,
+            requests,
+            log_tails,
+            refused,
+            serving,
+            healed_at,
+            decisions,
+        } = self;
         let nodes = usize::from(plan.nodes);
         old.clone_from(plan);
         transactions.reset(nodes);
@@ -64,6 +75,7 @@ impl Model {
         log_tails.iter_mut().for_each(LogTail::clear);
         log_tails.resize_with(nodes, LogTail::default);
         *refused = NodeSet::default();
+        *serving = NodeSet::default();
         *healed_at = None;
         *decisions = 0;
     }
@@ -86,6 +98,20 @@ impl Model {
     /// Whether the node never boots again: by plan, or because it refused to.
     pub(super) fn is_permanently_down(&self, node: NodeId) -> bool {
         self.is_never_restarted(node) || self.refused.contains(node)
+    }
+
+    /// Whether the node serves nobody for the rest of the run: it is permanently down, or so many
+    /// others are that its present incarnation cannot be confirmed by a majority of its peers.
+    pub(super) fn is_out_of_service(&self, node: NodeId) -> bool {
+        if self.is_permanently_down(node) {
+            return true;
+        }
+        let is_peer = |peer: &NodeId| *peer != node;
+        let peers = || (0..self.plan.nodes).map(NodeId).filter(is_peer);
+        let declared_lost = peers().filter(|peer| self.is_never_restarted(*peer)).count();
+        let needed = (peers().count() / 2 + 1).saturating_sub(declared_lost);
+        let up = peers().filter(|peer| !self.is_permanently_down(*peer)).count();
+        !self.serving.contains(node) && up < needed
     }
 
     /// Whether any node is permanently down.
@@ -149,7 +175,14 @@ impl Model {
     /// The node's process has ended: its log is what its next incarnation recovers.
     pub(super) fn crash(&mut self, node: NodeId) {
         self.transactions.crash(node);
+        self.serving.remove(node);
         self.log_tails[usize::from(node.0)].clear();
+    }
+
+    /// The node's present incarnation serves a client or another node.
+    #[inline]
+    pub(super) fn serve(&mut self, node: NodeId) {
+        self.serving.insert(node);
     }
 
     pub(super) fn refuse_to_boot(&mut self, node: NodeId) {
@@ -236,7 +269,10 @@ impl Model {
     pub(super) fn append(&mut self, node: NodeId, file: FileId, end: u64, record: RecordHeader) {
         let RecordHeader { kind, tx, request } = record;
         self.log_tails[usize::from(node.0)].append(file, end, tx, kind);
-        self.transactions.get_or_add(tx).set_request(request);
+        // MET is about no transaction.
+        if kind != RecordKind::Met {
+            self.transactions.get_or_add(tx).set_request(request);
+        }
     }
 
     /// A record names the participants.

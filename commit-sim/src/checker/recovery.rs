@@ -42,6 +42,10 @@ struct NodeRecovery {
     /// How the disk has changed since the last visible effect (D13-D15). It excuses a refusal to
     /// boot, and no loss.
     change: Option<DiskChange>,
+    /// Whether the disk has ever changed so.
+    has_changed: bool,
+    /// What the present incarnation has lost so. It violates W6 once it serves anybody.
+    loss: Option<Violation>,
     /// The file that this boot cannot read (D16).
     unreadable: Option<FileId>,
 }
@@ -144,7 +148,9 @@ impl Recovery {
 
     /// A process starts. What an earlier boot could not read, this one can.
     pub(super) fn on_boot(&mut self, node: NodeId) {
-        self.node(node).unreadable = None;
+        let node_recovery = self.node(node);
+        node_recovery.unreadable = None;
+        node_recovery.loss = None;
     }
 
     /// D16: this boot cannot read a file.
@@ -158,6 +164,7 @@ impl Recovery {
         // The next incarnation reads a different disk, so it need not recover the same state.
         node_recovery.recovered_states.forget();
         node_recovery.change = Some(change.clone());
+        node_recovery.has_changed = true;
     }
 
     /// W6: a node refuses to boot only from a disk that has changed at rest (D10, D13-D15), or
@@ -173,8 +180,50 @@ impl Recovery {
             BootError::Unreadable { file, .. } => *unreadable == Some(*file),
             // Whichever file it names: the first sign of a file that is gone is another one.
             BootError::Damaged { .. } | BootError::Version { .. } => change.is_some(),
+            BootError::OtherNode { owner, .. } => *change == Some(DiskChange::OfNode(*owner)),
         };
         if is_right { Ok(()) } else { damage::check_refused(node, error, disk) }
+    }
+
+    /// W6: peers refuse a node only if its disk has changed at rest (D13-D15).
+    pub(super) fn check_refused_by_peers(
+        &self,
+        node: NodeId,
+        reason: &str,
+    ) -> Result<(), Violation> {
+        if self.nodes[usize::from(node.0)].has_changed {
+            return Ok(());
+        }
+        let explanation = format!("{node} halts, though its disk is as it left it: {reason}");
+        Err(Property::OnlyDamagePreventsBoot.violated(explanation))
+    }
+
+    /// Whether the present incarnation has lost records.
+    pub(super) fn has_loss(&self, node: NodeId) -> bool {
+        self.nodes[usize::from(node.0)].loss.is_some()
+    }
+
+    /// W6: an incarnation that serves anybody has lost no record.
+    pub(super) fn check_no_loss(&mut self, node: NodeId) -> Result<(), Violation> {
+        match self.node(node).loss.take() {
+            Some(violation) => Err(violation),
+            None => Ok(()),
+        }
+    }
+
+    /// W6: an incarnation has lost records, as its disk has changed at rest, and serves nobody so
+    /// far. Any other violation is final.
+    pub(super) fn suspend_loss(
+        &mut self,
+        node: NodeId,
+        violation: Violation,
+    ) -> Result<(), Violation> {
+        let node_recovery = self.node(node);
+        if node_recovery.change.is_none() {
+            return Err(violation);
+        }
+        node_recovery.loss = Some(violation);
+        Ok(())
     }
 
     /// W9: an incarnation without a visible effect so far is about to write, or to remove the
@@ -218,12 +267,14 @@ impl Recovery {
                 return Err(Property::NoEffectBeforeTheBootIsDurable.violated(explanation));
             }
         };
-        if state.incarnation <= node_recovery.incarnation {
-            if let Some(change) = node_recovery.change.clone() {
+        if let Some(change) = node_recovery.change.clone() {
+            // Another disk may lead to a number that the node has had, with other random bits.
+            if state.incarnation == node_recovery.incarnation {
                 // What is missing tells more than the number, but it need not be anything else.
                 self.check_recovered(node, &state)?;
                 return Err(reused_incarnation(node, state.incarnation, &change));
             }
+        } else if state.incarnation.number() <= node_recovery.incarnation.number() {
             let explanation = format!(
                 "{node} produced an effect before its incarnation was durable: \
                  after a power cut it would use {} again",

@@ -285,9 +285,13 @@ impl<N: ServedNode> Driver<N> {
         self.ended.get_or_insert(ending);
     }
 
-    /// Starts the listener and the links as soon as the incarnation is durable.
+    /// Starts the listener and the links as soon as the incarnation is durable, and announces it
+    /// once it answers clients.
     fn open_if_ready(&mut self) {
         if self.listener.is_none() {
+            if self.ready.borrow().is_none() && self.node.is_serving() {
+                self.ready.send_replace(self.node.incarnation());
+            }
             return;
         }
         // Before the incarnation is durable nobody may learn of it: a crash could undo it, and the
@@ -312,7 +316,9 @@ impl<N: ServedNode> Driver<N> {
         }
         let peers = self.settings.peers.keys().copied().collect();
         self.tasks.spawn(listener.run(identity, peers));
-        self.ready.send_replace(Some(incarnation));
+        if self.node.is_serving() {
+            self.ready.send_replace(Some(incarnation));
+        }
     }
 }
 

@@ -15,6 +15,11 @@ pub trait ServedNode:
     /// The current incarnation once it is durable, `None` before. The engine connects only then.
     fn incarnation(&self) -> Option<Incarnation>;
 
+    /// True once the node answers clients: it may first have to speak to its peers.
+    fn is_serving(&self) -> bool {
+        self.incarnation().is_some()
+    }
+
     /// True if there is no work that a clean shutdown should wait for.
     fn is_idle(&self) -> bool;
 

@@ -76,6 +76,9 @@ fn boot_hint(data: &str, error: &BootError) -> String {
         BootError::Version { .. } => {
             "nothing is wrong with it: run the version that wrote it".to_owned()
         }
+        BootError::OtherNode { .. } => {
+            "give each node its own directory, and start it with its own id".to_owned()
+        }
         BootError::Damaged { .. } | BootError::Unreadable { .. } => {
             format!(
                 "inspect it with `stormglass wal verify {data}`; an older copy of the directory is \

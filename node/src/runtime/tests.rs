@@ -100,7 +100,7 @@ impl Node for AppendNode {
 impl ServedNode for AppendNode {
     type View = usize;
     fn incarnation(&self) -> Option<Incarnation> {
-        Some(Incarnation(1))
+        Some(Incarnation::numbered(1))
     }
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.parked.is_none()
@@ -157,7 +157,7 @@ async fn request_once(address: std::net::SocketAddr, serial: u32, text: &str) ->
     let hello = Hello { cluster: "test".to_owned(), caller: Caller::Client };
     write_value(&mut out, &hello, TIMEOUT).await.expect("it reads");
     let welcome = frames.next::<Welcome>(TIMEOUT).await.expect("an answer");
-    assert_eq!(welcome, Some(Welcome::Welcome { node: NODE, incarnation: Incarnation(1) }));
+    assert_eq!(welcome, Some(Welcome::Welcome { node: NODE, incarnation: Incarnation::numbered(1) }));
     let id = RequestId { client: 1, serial, attempt: 0 };
     write_value(&mut out, &ClientPacket::Request { id, request: Text(text.to_owned()) }, TIMEOUT)
         .await
@@ -191,7 +191,7 @@ fn engine_serves_a_non_commit_node_across_a_restart() {
     };
     directory.block_on(async |settings| {
         let mut first = start::<AppendNode>(settings.clone(), &(), None).await.expect("it starts");
-        assert_eq!(first.ready().await, Some(Incarnation(1)));
+        assert_eq!(first.ready().await, Some(Incarnation::numbered(1)));
         assert_eq!(request_once(first.address, 1, "one").await, answer(1, "one"));
         assert_eq!(request_once(first.address, 2, ", two").await, answer(2, "one, two"));
         let refused = start::<AppendNode>(settings.clone(), &(), None)

@@ -15,8 +15,12 @@
 
 use crate::contract::{BootError, FileId};
 
-/// The version of everything that the log writes.
-pub const FORMAT_VERSION: u16 = 1;
+/// The version of everything that the log writes. Files of version 1 differ in nothing but the
+/// state of the two-phase commit in them, which tells by itself how it is encoded.
+pub const FORMAT_VERSION: u16 = 2;
+
+/// The earliest version that is read.
+const OLDEST_READABLE_VERSION: u16 = 1;
 
 /// The length of a header.
 pub(super) const FILE_HEADER_BYTES: usize = 44;
@@ -141,7 +145,11 @@ fn check_preamble(kind: Kind, file: &[u8]) -> Result<(), FileHeaderError> {
         return Err(FileHeaderError::Damaged("the checksum of the format version is wrong"));
     }
     let version = u16::from_le_bytes([preamble[4], preamble[5]]);
-    if version == FORMAT_VERSION { Ok(()) } else { Err(FileHeaderError::Version(version)) }
+    if (OLDEST_READABLE_VERSION..=FORMAT_VERSION).contains(&version) {
+        Ok(())
+    } else {
+        Err(FileHeaderError::Version(version))
+    }
 }
 
 fn checksum(header: &[u8], body: &[u8]) -> u32 {

@@ -155,12 +155,14 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
                 self.on_effect(node, Effect::Disk(DiskOp::Sync { op, file }))
             }
             EntryBody::SyncDir { op } => self.on_effect(node, Effect::Disk(DiskOp::SyncDir { op })),
-            EntryBody::Halted { .. } => {
-                let reason =
-                    HaltReason::DiskFailed(self.host(node).failed.unwrap_or(DiskError::Io));
-                let outcome = self.on_effect(node, Effect::Halt(reason));
+            EntryBody::Halted { reason } => {
+                let reason = match self.host(node).failed {
+                    Some(error) => HaltReason::DiskFailed(error),
+                    None => HaltReason::OperatorNeeded(reason),
+                };
+                let outcome = self.on_effect(node, Effect::Halt(reason.clone()));
                 outcome
-                    .and_then(|()| self.observe(node, &Fact::Process(ProcessFact::Halted(reason))))
+                    .and_then(|()| self.observe(node, &Fact::Process(ProcessFact::Halted(&reason))))
             }
             EntryBody::Stopped => {
                 self.host(node).stopped = true;

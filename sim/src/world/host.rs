@@ -227,7 +227,9 @@ impl<N: Node> Host<N> {
         // D16: the operator starts the node again. From a damaged disk, no attempt would succeed.
         let is_final = match error {
             BootError::Unreadable { file, .. } => unreadable != Some(*file),
-            BootError::Damaged { .. } | BootError::Version { .. } => true,
+            BootError::Damaged { .. }
+            | BootError::Version { .. }
+            | BootError::OtherNode { .. } => true,
         };
         self.boot_refused = is_final;
         self.observe(run, &Fact::Process(ProcessFact::Refused(error)));
@@ -539,7 +541,7 @@ impl<N: Node> Host<N> {
 impl<N: Node> Host<N> {
     /// The node halts itself. No power is lost, so the page cache survives: after a failed sync the
     /// next boot reads back bytes that never reached the disk (D7).
-    pub(super) fn halt<K, C>(&mut self, run: &mut Run<K, C>, reason: HaltReason)
+    pub(super) fn halt<K, C>(&mut self, run: &mut Run<K, C>, reason: &HaltReason)
     where
         K: Checker<N>,
         C: Chooser,
@@ -548,7 +550,11 @@ impl<N: Node> Host<N> {
         let keep = self.disk.in_driver_queue();
         self.disk.kill(keep);
         self.observe(run, &Fact::Process(ProcessFact::Halted(reason)));
-        self.schedule_boot(run);
+        match reason {
+            // A restart does not help, and nobody acts within a run.
+            HaltReason::OperatorNeeded(_) => self.boot_refused = true,
+            _ => self.schedule_boot(run),
+        }
     }
 
     /// Kills the process (P1) or cuts the power (P2), possibly before its boot is complete (P5) or

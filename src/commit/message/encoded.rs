@@ -4,6 +4,8 @@
 //!
 //! A proof takes no bytes. The sender had it, so the receiver makes it here, and nowhere else.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Body, InquiryReply, Message, RecordIsDurable, Refusal, Vote};
@@ -11,7 +13,7 @@ use crate::commit::end_mark::EndMark;
 use crate::commit::op::Reads;
 use crate::commit::part::Part;
 use crate::commit::tx_id::TxId;
-use stormglass_node::id::RequestId;
+use stormglass_node::id::{Incarnation, NodeId, RequestId};
 
 /// See the [module](self).
 #[derive(Serialize, Deserialize)]
@@ -63,6 +65,22 @@ pub(super) enum Encoded {
         #[serde(rename = "said")]
         reply: EncodedReply,
     },
+    Hello {
+        node: NodeId,
+        incarnation: Incarnation,
+        ancestors: Arc<[Incarnation]>,
+        log_position: u64,
+    },
+    Welcome {
+        node: NodeId,
+        incarnation: Incarnation,
+    },
+    Refuse {
+        node: NodeId,
+        incarnation: Incarnation,
+        known: Incarnation,
+        log_position: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,6 +125,17 @@ impl From<Message> for Encoded {
                 };
                 Encoded::InquiryReply { tx, request, reply }
             }
+            Body::Hello { ancestors, log_position } => {
+                let TxId { coordinator: node, incarnation, serial: _ } = tx;
+                Encoded::Hello { node, incarnation, ancestors, log_position }
+            }
+            Body::Welcome { proof: RecordIsDurable(()) } => {
+                Encoded::Welcome { node: tx.coordinator, incarnation: tx.incarnation }
+            }
+            Body::Refuse { known, log_position } => {
+                let TxId { coordinator: node, incarnation, serial: _ } = tx;
+                Encoded::Refuse { node, incarnation, known, log_position }
+            }
         }
     }
 }
@@ -141,6 +170,17 @@ impl From<Encoded> for Message {
                     EncodedReply::Uncertain => InquiryReply::Uncertain,
                 };
                 Message { tx, request, body: Body::InquiryReply(reply) }
+            }
+            Encoded::Hello { node, incarnation, ancestors, log_position } => {
+                let body = Body::Hello { ancestors, log_position };
+                Message::about_incarnation(node, incarnation, body)
+            }
+            Encoded::Welcome { node, incarnation } => {
+                Message::about_incarnation(node, incarnation, Body::Welcome { proof })
+            }
+            Encoded::Refuse { node, incarnation, known, log_position } => {
+                let body = Body::Refuse { known, log_position };
+                Message::about_incarnation(node, incarnation, body)
             }
         }
     }

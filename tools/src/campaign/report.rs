@@ -226,7 +226,7 @@ mod tests {
 
     const HANDLE: RequestHandle = RequestHandle {
         node: NodeId(0),
-        incarnation: Incarnation(1),
+        incarnation: Incarnation::numbered(1),
         id: RequestId { client: 1, serial: 1, attempt: 0 },
     };
 

@@ -121,7 +121,8 @@ fn decode(payload: &[u8]) -> Record {
 /// and requests that are acknowledged by their client or exceed the capacity of the request log.
 fn is_same_state(replayed: &State, found: &State) -> bool {
     // `found` says what may be forgotten, and both sides are compared without that.
-    replayed.values == found.values
+    replayed.peers == found.peers
+        && replayed.values == found.values
         && replayed.prepared == found.prepared
         && replayed.committing == found.committing
         && outcomes(replayed, found).eq(outcomes(found, found))
@@ -155,6 +156,9 @@ fn remembered_requests(of: &State, found: &State) -> Vec<(u64, RequestNumber, Tx
 
 /// The first difference, for the explanation of a violation.
 fn difference(replayed: &State, found: &State) -> String {
+    if replayed.peers != found.peers {
+        return format!("peers {:?}, not {:?}", found.peers, replayed.peers);
+    }
     if replayed.values != found.values {
         return format!("values {:?}, not {:?}", found.values, replayed.values);
     }

@@ -86,8 +86,24 @@ pub(super) fn check_same_state(
     let Some(before) = before else { return Ok(()) };
     // Every field by name, so that a new one is compared, too. Each recovery has an incarnation of
     // its own.
-    let State { incarnation: _, values, prepared, outcomes, committing, ended, clients } = before;
+    let State {
+        owner,
+        incarnation: _,
+        // It contains the incarnation before, which differs as well.
+        ancestors: _,
+        lost,
+        peers,
+        values,
+        prepared,
+        outcomes,
+        committing,
+        ended,
+        clients,
+    } = before;
     let differs = [
+        ("owners", owner.is_some() && *owner != after.owner),
+        ("lost incarnations", *lost != after.lost),
+        ("remembered peers", *peers != after.peers),
         ("values", *values != after.values),
         ("prepared transactions", *prepared != after.prepared),
         ("outcomes", *outcomes != after.outcomes),

@@ -27,14 +27,14 @@ pub(super) async fn greet(
 }
 
 pub(super) const AS_PEER: Caller =
-    Caller::Peer { node: PEER, incarnation: Incarnation(1), target: NODE };
+    Caller::Peer { node: PEER, incarnation: Incarnation::numbered(1), target: NODE };
 
 #[test]
 fn idle_clients_do_not_exhaust_peer_connection_slots() {
     let directory = TestNodeDir::new("listener");
     directory.block_on(async |settings| {
         let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
-        let welcome = Welcome::Welcome { node: NODE, incarnation: Incarnation(1) };
+        let welcome = Welcome::Welcome { node: NODE, incarnation: Incarnation::numbered(1) };
         let mut connections = Vec::new();
         for _ in 0..CLIENTS_MAX {
             let (connection, reply) = greet(node.address, Caller::Client).await;
