@@ -503,8 +503,8 @@ impl AtomicCommitChecker {
         if self.recovery.is_boot_checked(node) {
             Ok(true)
         } else {
-            self.recovery.check_no_loss(node)?;
-            self.check_boot_at_first_effect(node, disk)
+            self.check_introduction(node, disk)?;
+            Ok(self.recovery.is_boot_checked(node) || self.recovery.check_loss(node)?)
         }
     }
 

@@ -83,17 +83,15 @@ impl Introduction {
     ) -> Introduction {
         let config = cx.config();
         let mut awaited = Vec::new();
-        let mut missing = 0;
+        let mut lost = 0;
         for peer in config.nodes.iter().filter(|node| **node != cx.id()) {
-            missing += 1;
-            if !config.lost.contains(peer) {
-                awaited.push(*peer);
-            }
+            awaited.push(*peer);
+            lost += usize::from(config.lost.contains(peer));
         }
         awaited.sort_unstable();
         // A majority of the peers, of whom those declared lost count as if they had welcomed it.
-        let lost = missing - awaited.len();
-        let missing = (missing / 2 + usize::from(missing > 0)).saturating_sub(lost);
+        let majority = awaited.len() / 2 + usize::from(!awaited.is_empty());
+        let missing = majority.saturating_sub(lost);
         let known = peers.into_iter().map(|peer| Known { peer, proof: None });
         Introduction {
             ancestors: ancestors.into(),
@@ -165,7 +163,8 @@ impl Introduction {
     fn send_hello(&self, cx: &Context, to: NodeId, out: &mut Outbox<CommitNode>) {
         let body = Body::Hello {
             ancestors: Arc::clone(&self.ancestors),
-            log_position: self.log_position,
+            log_position: self.log_position.max(cx.wal().durable()),
+            lost: cx.lost(),
         };
         out.send(to, Message::about_incarnation(cx.id(), cx.incarnation(), body));
     }
@@ -231,6 +230,7 @@ impl Introduction {
         incarnation: Incarnation,
         ancestors: &[Incarnation],
         log_position: u64,
+        lost: Incarnation,
         out: &mut Outbox<CommitNode>,
     ) {
         let met = MetPeer { peer: from, incarnation };
@@ -243,7 +243,9 @@ impl Introduction {
                 return;
             }
             let KnownPeer { incarnation: last, log_position: length, .. } = known.peer;
-            if !ancestors.contains(&last) || log_position < length {
+            // The records of an incarnation that an operator has declared lost may be missing.
+            let is_shorter = log_position < length && last.number() > lost.number();
+            if !ancestors.contains(&last) || is_shorter {
                 // What a node remembers that answers nobody may itself be an older copy. The peer
                 // says Hello again.
                 if !self.answers {
@@ -261,6 +263,17 @@ impl Introduction {
         // It has just begun, so a Hello that was sent to it before is lost.
         if self.awaited.binary_search(&from).is_ok() {
             self.send_hello(cx, from, out);
+        }
+    }
+
+    /// The log of a peer is so long at least. Only messages about transactions show it: those that
+    /// introduce an incarnation may overtake its Hello, and a Hello that is older than what the
+    /// receiver knows would be refused.
+    #[inline]
+    pub(super) fn on_log_position(&mut self, from: NodeId, log_position: u64) {
+        if let Some(known) = self.known_mut(from) {
+            let length = &mut known.peer.log_position;
+            *length = log_position.max(*length);
         }
     }
 

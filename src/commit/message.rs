@@ -20,24 +20,34 @@ use stormglass_node::wal::Durable;
 
 /// Evidence that the record on which a message depends is durable. A node makes it from a
 /// [`Durable`] proof or from the end of the transaction. Decoding is the one exception: a message
-/// that was received has the evidence of its sender. It takes no bytes in any encoding.
+/// that was received has the evidence of its sender.
+///
+/// It says how long the log of the sender is at least. A peer that has seen it recognises a log that
+/// is shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordIsDurable(());
+pub struct RecordIsDurable {
+    log_position: u64,
+}
 
 impl RecordIsDurable {
-    pub(super) fn by<T>(_: &Durable<T>) -> RecordIsDurable {
-        RecordIsDurable(())
+    pub(super) fn by<T>(proof: &Durable<T>) -> RecordIsDurable {
+        RecordIsDurable { log_position: proof.position() }
     }
 
     /// The record of a transaction that has ended was durable, and has been dropped.
     pub(super) fn by_end(ended: &EndedTransactions, tx: TxId) -> Option<RecordIsDurable> {
-        ended.contains(Position::of(tx)).then_some(RecordIsDurable(()))
+        ended.contains(Position::of(tx)).then_some(RecordIsDurable { log_position: 0 })
+    }
+
+    /// So many records of the sender are durable at least, over all its incarnations.
+    pub fn log_position(self) -> u64 {
+        self.log_position
     }
 
     /// Without any evidence: for tests, and for mutants of the node.
     #[cfg(feature = "forged-proofs")]
     pub fn forged() -> RecordIsDurable {
-        RecordIsDurable(())
+        RecordIsDurable { log_position: 0 }
     }
 }
 
@@ -97,6 +107,8 @@ pub enum Body {
         ancestors: Arc<[Incarnation]>,
         /// The number of records in the log with which it begins, over all incarnations.
         log_position: u64,
+        /// If the node began again with an empty disk: the last incarnation whose records are lost.
+        lost: Incarnation,
     },
     /// The answer to `Hello`: the receiver's incarnation is remembered.
     Welcome {
@@ -168,6 +180,26 @@ impl Message {
             | Body::Ack { .. }
             | Body::Inquire
             | Body::InquiryReply(_)
+            | Body::Hello { .. }
+            | Body::Welcome { .. }
+            | Body::Refuse { .. } => None,
+        }
+    }
+
+    /// The evidence that a record of the transaction is durable, if the message depends on one.
+    pub fn proof(&self) -> Option<RecordIsDurable> {
+        match &self.body {
+            Body::Vote(Vote::Yes { proof, .. })
+            | Body::Commit { proof, .. }
+            | Body::Ack { proof }
+            | Body::InquiryReply(InquiryReply::Committed(proof) | InquiryReply::Aborted(proof)) => {
+                Some(*proof)
+            }
+            Body::Prepare { .. }
+            | Body::Vote(Vote::No(_))
+            | Body::Abort { .. }
+            | Body::Inquire
+            | Body::InquiryReply(InquiryReply::Uncertain)
             | Body::Hello { .. }
             | Body::Welcome { .. }
             | Body::Refuse { .. } => None,
@@ -256,26 +288,13 @@ mod tests {
         assert!(size_of::<Message>() <= 96, "{} bytes", size_of::<Message>());
     }
 
-    /// The encoding of an `Ack` is its variant, the transaction and the request; a log of events
-    /// shows no proof either.
-    #[test]
-    fn proof_takes_no_bytes() {
-        let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation::numbered(2), serial: 3 };
-        let request = RequestId { client: 4, serial: 5, attempt: 6 };
-        let ack = Message { tx, request, body: Body::Ack { proof: RecordIsDurable(()) } };
-        let bytes = codec::encode(&ack);
-        assert_eq!(bytes, [&[4][..], &codec::encode(&(tx, request))].concat());
-        assert_eq!(codec::decode::<Message>(&bytes), Ok(ack));
-        assert_eq!(size_of::<RecordIsDurable>(), 0);
-    }
-
     /// What is on connections and in event logs must remain readable: the bytes in hexadecimal, and
     /// the JSON after the ids.
     #[test]
     fn each_kind_of_message_keeps_its_bytes_and_its_json() {
         let tx = TxId { coordinator: NodeId(1), incarnation: Incarnation::numbered(2), serial: 3 };
         let request = RequestId { client: 4, serial: 5, attempt: 6 };
-        let proof = RecordIsDurable(());
+        let proof = RecordIsDurable { log_position: 8 };
         let key = Key::new("k").expect("short");
         let op = Op { node: NodeId(7), key, action: Action::Put(-8) };
         let part = Part::of_all(Age { at: 9, by: request }, &[op].into()).expect("one operation");

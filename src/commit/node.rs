@@ -188,6 +188,9 @@ impl CommitNode {
         if !answers && !message.is_introduction() {
             return out.report(Event::NotReady);
         }
+        if let Some(proof) = message.proof() {
+            introduction.on_log_position(from, proof.log_position());
+        }
         let from_coordinator = tx.coordinator == from;
         if let Some(end_mark) = message.end_mark() {
             if !from_coordinator {
@@ -209,11 +212,11 @@ impl CommitNode {
             Body::InquiryReply(reply) => {
                 participant.on_inquiry_reply(cx, from, tx, request, reply, out)
             }
-            Body::Hello { ancestors, log_position } => {
+            Body::Hello { ancestors, log_position, lost } => {
                 if !from_coordinator {
                     return cx.drop_message(from, tx, request, DropReason::SenderNotCoordinator, out);
                 }
-                introduction.on_hello(cx, from, tx.incarnation, &ancestors, log_position, out)
+                introduction.on_hello(cx, from, tx.incarnation, &ancestors, log_position, lost, out)
             }
             Body::Welcome { .. } => {
                 if introduction.on_welcome(cx, from, tx) {

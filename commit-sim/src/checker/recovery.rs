@@ -44,8 +44,10 @@ struct NodeRecovery {
     change: Option<DiskChange>,
     /// Whether the disk has ever changed so.
     has_changed: bool,
-    /// What the present incarnation has lost so. It violates W6 once it serves anybody.
+    /// What the present incarnation has lost so. It violates W6 once it serves anybody, unless it
+    /// looks like a torn tail.
     loss: Option<Violation>,
+    loss_looks_like_torn_tail: bool,
     /// The file that this boot cannot read (D16).
     unreadable: Option<FileId>,
 }
@@ -151,6 +153,7 @@ impl Recovery {
         let node_recovery = self.node(node);
         node_recovery.unreadable = None;
         node_recovery.loss = None;
+        node_recovery.loss_looks_like_torn_tail = false;
     }
 
     /// D16: this boot cannot read a file.
@@ -175,12 +178,12 @@ impl Recovery {
         error: &BootError,
         disk: &Disk,
     ) -> Result<(), Violation> {
-        let NodeRecovery { change, unreadable, .. } = &self.nodes[usize::from(node.0)];
+        let NodeRecovery { change, has_changed, unreadable, .. } = &self.nodes[usize::from(node.0)];
         let is_right = match error {
             BootError::Unreadable { file, .. } => *unreadable == Some(*file),
             // Whichever file it names: the first sign of a file that is gone is another one.
             BootError::Damaged { .. } | BootError::Version { .. } => change.is_some(),
-            BootError::OtherNode { owner, .. } => *change == Some(DiskChange::OfNode(*owner)),
+            BootError::OtherNode { .. } => *has_changed,
         };
         if is_right { Ok(()) } else { damage::check_refused(node, error, disk) }
     }
@@ -203,12 +206,16 @@ impl Recovery {
         self.nodes[usize::from(node.0)].loss.is_some()
     }
 
-    /// W6: an incarnation that serves anybody has lost no record.
-    pub(super) fn check_no_loss(&mut self, node: NodeId) -> Result<(), Violation> {
-        match self.node(node).loss.take() {
-            Some(violation) => Err(violation),
-            None => Ok(()),
+    /// W6: an incarnation that serves anybody has lost no record. Returns whether the checks go on:
+    /// after a loss that looks like a torn tail, they stop.
+    pub(super) fn check_loss(&mut self, node: NodeId) -> Result<bool, Violation> {
+        let node_recovery = self.node(node);
+        let Some(violation) = node_recovery.loss.take() else { return Ok(true) };
+        if node_recovery.loss_looks_like_torn_tail {
+            self.undetectable_loss = Some(node);
+            return Ok(false);
         }
+        Err(violation)
     }
 
     /// W6: an incarnation has lost records, as its disk has changed at rest, and serves nobody so
@@ -320,8 +327,18 @@ impl Recovery {
         // Taken, as it excuses the first recovery after it and no later one.
         let damage = std::mem::take(&mut node_recovery.damage);
         let complete_prefix = node_recovery.log.check_prefix(node, found);
-        // D13-D15: the node may be unable to notice it, but nothing excuses that it serves then.
         if let Some(change) = &node_recovery.change {
+            // D15: of a log that is readable, only the end can be gone, and no later watermark is
+            // left. Peers may know better, and refuse the node. Nothing excuses that a node serves
+            // after D13 or D14, or as if it had never been.
+            let lost_some = match change {
+                DiskChange::CutShort { .. } | DiskChange::Lost(_) => {
+                    !found.ancestors.is_empty() || found.incarnation.number() > 1
+                }
+                _ => false,
+            };
+            node_recovery.loss_looks_like_torn_tail =
+                lost_some && node_recovery.log.is_some_prefix(node, found);
             return complete_prefix.map_err(|violation| explained(violation, change));
         }
         // A loss is excused only if its cause looks like a torn tail, and only at the end of the

@@ -29,7 +29,7 @@ impl<T> Ticket<T> {
 
     /// Only for the log, and only once the barrier has completed.
     pub(super) fn into_durable(self) -> Durable<T> {
-        Durable(self.value)
+        Durable { position: self.position, value: self.value }
     }
 }
 
@@ -66,23 +66,32 @@ impl<'a, S> BootSnapshot<'a, S> {
 /// The proof that the record which `T` refers to is durable. Only the log creates one, from a
 /// [`Ticket`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Durable<T>(T);
+pub struct Durable<T> {
+    position: u64,
+    value: T,
+}
 
 impl<T> Durable<T> {
     /// The value, with its proof.
     pub fn get(&self) -> &T {
-        &self.0
+        &self.value
     }
 
     /// The value, without its proof.
     pub fn into_inner(self) -> T {
-        self.0
+        self.value
+    }
+
+    /// So many records of the log are durable at least, over all incarnations: that of the ticket,
+    /// and those before it.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 }
 
 impl<T> Deref for Durable<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        &self.0
+        &self.value
     }
 }

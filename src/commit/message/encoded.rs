@@ -2,7 +2,8 @@
 //! ids come before the kind's own fields. The serde names are those of the first version; they
 //! occur in JSON only.
 //!
-//! A proof takes no bytes. The sender had it, so the receiver makes it here, and nowhere else.
+//! Of a proof it has the length of the log. The sender had it, so the receiver makes it here, and
+//! nowhere else.
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ pub(super) enum Encoded {
         request: RequestId,
         #[serde(rename = "word")]
         end_mark: EndMark,
+        log_position: u64,
     },
     Abort {
         tx: TxId,
@@ -51,6 +53,7 @@ pub(super) enum Encoded {
         tx: TxId,
         #[serde(rename = "name")]
         request: RequestId,
+        log_position: u64,
     },
     Inquire {
         tx: TxId,
@@ -70,10 +73,12 @@ pub(super) enum Encoded {
         incarnation: Incarnation,
         ancestors: Arc<[Incarnation]>,
         log_position: u64,
+        lost: Incarnation,
     },
     Welcome {
         node: NodeId,
         incarnation: Incarnation,
+        log_position: u64,
     },
     Refuse {
         node: NodeId,
@@ -86,15 +91,15 @@ pub(super) enum Encoded {
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Vote")]
 pub(super) enum EncodedVote {
-    Yes { reads: Reads },
+    Yes { reads: Reads, log_position: u64 },
     No(Refusal),
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "InquiryReply")]
 pub(super) enum EncodedReply {
-    Committed,
-    Aborted,
+    Committed { log_position: u64 },
+    Aborted { log_position: u64 },
     Uncertain,
 }
 
@@ -106,31 +111,40 @@ impl From<Message> for Encoded {
             Body::Prepare { part, end_mark } => Encoded::Prepare { tx, request, part, end_mark },
             Body::Vote(vote) => {
                 let vote = match vote {
-                    Vote::Yes { reads, proof: RecordIsDurable(()) } => EncodedVote::Yes { reads },
+                    Vote::Yes { reads, proof: RecordIsDurable { log_position } } => {
+                        EncodedVote::Yes { reads, log_position }
+                    }
                     Vote::No(refusal) => EncodedVote::No(refusal),
                 };
                 Encoded::Vote { tx, request, vote }
             }
-            Body::Commit { end_mark, proof: RecordIsDurable(()) } => {
-                Encoded::Commit { tx, request, end_mark }
+            Body::Commit { end_mark, proof: RecordIsDurable { log_position } } => {
+                Encoded::Commit { tx, request, end_mark, log_position }
             }
             Body::Abort { end_mark } => Encoded::Abort { tx, request, end_mark },
-            Body::Ack { proof: RecordIsDurable(()) } => Encoded::Ack { tx, request },
+            Body::Ack { proof: RecordIsDurable { log_position } } => {
+                Encoded::Ack { tx, request, log_position }
+            }
             Body::Inquire => Encoded::Inquire { tx, request },
             Body::InquiryReply(reply) => {
                 let reply = match reply {
-                    InquiryReply::Committed(RecordIsDurable(())) => EncodedReply::Committed,
-                    InquiryReply::Aborted(RecordIsDurable(())) => EncodedReply::Aborted,
+                    InquiryReply::Committed(RecordIsDurable { log_position }) => {
+                        EncodedReply::Committed { log_position }
+                    }
+                    InquiryReply::Aborted(RecordIsDurable { log_position }) => {
+                        EncodedReply::Aborted { log_position }
+                    }
                     InquiryReply::Uncertain => EncodedReply::Uncertain,
                 };
                 Encoded::InquiryReply { tx, request, reply }
             }
-            Body::Hello { ancestors, log_position } => {
+            Body::Hello { ancestors, log_position, lost } => {
                 let TxId { coordinator: node, incarnation, serial: _ } = tx;
-                Encoded::Hello { node, incarnation, ancestors, log_position }
+                Encoded::Hello { node, incarnation, ancestors, log_position, lost }
             }
-            Body::Welcome { proof: RecordIsDurable(()) } => {
-                Encoded::Welcome { node: tx.coordinator, incarnation: tx.incarnation }
+            Body::Welcome { proof: RecordIsDurable { log_position } } => {
+                let TxId { coordinator: node, incarnation, serial: _ } = tx;
+                Encoded::Welcome { node, incarnation, log_position }
             }
             Body::Refuse { known, log_position } => {
                 let TxId { coordinator: node, incarnation, serial: _ } = tx;
@@ -142,41 +156,51 @@ impl From<Message> for Encoded {
 
 impl From<Encoded> for Message {
     fn from(encoded: Encoded) -> Message {
-        // The sender's evidence. A node forwards no message, so it never sends this proof on.
-        let proof = RecordIsDurable(());
+        // The proofs are the sender's evidence. A node forwards no message, so it never sends them on.
         match encoded {
             Encoded::Prepare { tx, request, part, end_mark } => {
                 Message { tx, request, body: Body::Prepare { part, end_mark } }
             }
             Encoded::Vote { tx, request, vote } => {
                 let vote = match vote {
-                    EncodedVote::Yes { reads } => Vote::Yes { reads, proof },
+                    EncodedVote::Yes { reads, log_position } => {
+                        Vote::Yes { reads, proof: RecordIsDurable { log_position } }
+                    }
                     EncodedVote::No(refusal) => Vote::No(refusal),
                 };
                 Message { tx, request, body: Body::Vote(vote) }
             }
-            Encoded::Commit { tx, request, end_mark } => {
+            Encoded::Commit { tx, request, end_mark, log_position } => {
+                let proof = RecordIsDurable { log_position };
                 Message { tx, request, body: Body::Commit { end_mark, proof } }
             }
             Encoded::Abort { tx, request, end_mark } => {
                 Message { tx, request, body: Body::Abort { end_mark } }
             }
-            Encoded::Ack { tx, request } => Message { tx, request, body: Body::Ack { proof } },
+            Encoded::Ack { tx, request, log_position } => {
+                let proof = RecordIsDurable { log_position };
+                Message { tx, request, body: Body::Ack { proof } }
+            }
             Encoded::Inquire { tx, request } => Message { tx, request, body: Body::Inquire },
             Encoded::InquiryReply { tx, request, reply } => {
                 let reply = match reply {
-                    EncodedReply::Committed => InquiryReply::Committed(proof),
-                    EncodedReply::Aborted => InquiryReply::Aborted(proof),
+                    EncodedReply::Committed { log_position } => {
+                        InquiryReply::Committed(RecordIsDurable { log_position })
+                    }
+                    EncodedReply::Aborted { log_position } => {
+                        InquiryReply::Aborted(RecordIsDurable { log_position })
+                    }
                     EncodedReply::Uncertain => InquiryReply::Uncertain,
                 };
                 Message { tx, request, body: Body::InquiryReply(reply) }
             }
-            Encoded::Hello { node, incarnation, ancestors, log_position } => {
-                let body = Body::Hello { ancestors, log_position };
+            Encoded::Hello { node, incarnation, ancestors, log_position, lost } => {
+                let body = Body::Hello { ancestors, log_position, lost };
                 Message::about_incarnation(node, incarnation, body)
             }
-            Encoded::Welcome { node, incarnation } => {
-                Message::about_incarnation(node, incarnation, Body::Welcome { proof })
+            Encoded::Welcome { node, incarnation, log_position } => {
+                let body = Body::Welcome { proof: RecordIsDurable { log_position } };
+                Message::about_incarnation(node, incarnation, body)
             }
             Encoded::Refuse { node, incarnation, known, log_position } => {
                 let body = Body::Refuse { known, log_position };
