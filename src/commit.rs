@@ -180,7 +180,5 @@ pub use op_text::{KeyAtNode, ParseOpError};
 pub use part::{Age, InvalidTransaction, Part, Participants};
 pub use record::{Record, RecordHeader, RecordKind, RecordView};
 pub use request::{AbortReason, Outcome, Request, RequestNumber, Response};
-pub use state::{
-    ClientHistory, Committing, Decision, KnownOutcome, KnownPeer, Prepared, State,
-};
+pub use state::{ClientHistory, Committing, Decision, KnownOutcome, KnownPeer, Prepared, State};
 pub use tx_id::TxId;

@@ -39,7 +39,7 @@ pub const DEDUP_ENTRIES_KEPT: usize = 3;
 
 /// The kinds of messages, requests, responses, records and reports, as schedules and traces name
 /// them.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 27] = [
     "Prepare",
     "Vote",
     "Commit",
@@ -63,6 +63,7 @@ const KINDS: [&str; 26] = [
     "Welcome",
     "Refuse",
     "Met",
+    "TornTail",
     "Unconfirmed",
     "PeerRefused",
     "Refused",

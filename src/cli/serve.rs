@@ -5,14 +5,14 @@ mod file;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
 use stormglass::commit::{CommitNode, Config};
-use stormglass_node::runtime::{Ending, Journal, Observer, Settings, start};
-use stormglass_node::{Micros, NodeId};
+use stormglass_node::runtime::{Ending, Journal, Observer, Settings, SurvivingFiles, start};
+use stormglass_node::{HaltReason, Incarnation, Micros, NodeId, ReadDisk};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,6 +54,13 @@ pub(super) struct Serve {
     /// Write every input and effect into this directory, for `cargo sim check-logs`
     #[arg(long, value_name = "DIR")]
     events: Option<PathBuf>,
+    /// A node of the cluster that is lost for good: it is not waited for. Repeat it for several
+    #[arg(long = "lost", value_name = "ID", value_parser = node_of)]
+    lost: Vec<NodeId>,
+    /// Begin again with an empty data directory, after this incarnation, as a peer's refusal names
+    /// it. What this node held is lost. Repeat it if peers name several
+    #[arg(long = "replaces", value_name = "INCARNATION")]
+    replaces: Vec<Incarnation>,
     /// Exit when standard input is closed, that is when the parent process exits
     #[arg(long, hide = true)]
     tethered: bool,
@@ -116,23 +123,36 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
     let mut stdin_closed = std::pin::pin!(stdin_closed(tethered));
     let mut running = start::<CommitNode>(settings, &config, observer).await?;
     tracing::info!(%node, address = %running.address, "listening");
-    if let Some(incarnation) = running.ready().await {
-        tracing::info!(%node, incarnation = %format_args!("{incarnation:#}"), "ready");
-    }
-    let ending = tokio::select! {
-        ending = running.ended() => ending,
-        _ = terminate.recv() => shut_down(&mut running).await,
-        _ = interrupt.recv() => shut_down(&mut running).await,
-        gone = &mut stdin_closed => {
-            gone?;
-            // The process that would benefit from a clean shutdown has ended.
-            return Err(format!("{node} stopped: the parent process has exited").into());
+    // Peers have to welcome it first, and may not be there: it can be stopped meanwhile.
+    let mut ready = std::pin::pin!(running.ready());
+    let mut is_ready = false;
+    let ending = loop {
+        tokio::select! {
+            incarnation = &mut ready, if !is_ready => {
+                is_ready = true;
+                if let Some(incarnation) = incarnation {
+                    tracing::info!(%node, incarnation = %format_args!("{incarnation:#}"), "ready");
+                }
+            }
+            _ = terminate.recv() => break shut_down(&mut running).await,
+            _ = interrupt.recv() => break shut_down(&mut running).await,
+            gone = &mut stdin_closed => {
+                gone?;
+                // The process that would benefit from a clean shutdown has ended.
+                return Err(format!("{node} stopped: the parent process has exited").into());
+            }
+            ending = running.ended(), if is_ready => break ending,
         }
     };
     match ending {
         Ending::Stopped { idle: true } => Ok(Exit::Success),
         Ending::Stopped { idle: false } => Err(format!(
             "{node} stopped with transactions in progress; they resume at the next start"
+        )
+        .into()),
+        Ending::Halted { reason: HaltReason::OperatorNeeded(reason), .. } => Err(format!(
+            "{node} does not serve: {reason}; see \"A node that its peers refuse\" in \
+             docs/operations.md"
         )
         .into()),
         Ending::Halted { reason, detail } => {
@@ -196,6 +216,18 @@ fn resolve(
         serve.listen.or(file.listen.map(|Address(listen)| listen)).unwrap_or_else(|| own.clone());
     // The list of peers is the cluster: a transaction with any other node is refused.
     let mut config = Config::new(peers.keys().copied());
+    if let Some(stranger) = serve.lost.iter().find(|lost| !peers.contains_key(lost)) {
+        return Err(format!("--lost {}: the list of peers has no {stranger}", stranger.0).into());
+    }
+    config.lost = serve.lost;
+    config.replaces = serve.replaces;
+    if !config.replaces.is_empty() && has_log(&data) {
+        return Err(format!(
+            "--replaces is for a node whose data is lost, and {} has a log; start without it",
+            data.display()
+        )
+        .into());
+    }
     serve.tuning.merged_over(file.tuning).apply(&mut config)?;
     let patience_s = serve.patience_s.or(file.patience_s).unwrap_or(10);
     // clap has checked the flag; the file has been checked by nobody.
@@ -218,6 +250,11 @@ fn resolve(
         return Err("the name of the cluster is longer than 64 bytes".into());
     }
     Ok((settings, config, events.or(file.events)))
+}
+
+/// Whether there is a snapshot or a segment. A directory that cannot be read is refused later.
+fn has_log(data: &Path) -> bool {
+    SurvivingFiles::read(data).is_ok_and(|files| !files.files().is_empty())
 }
 
 /// Flags over file. One list must not have two addresses of one node, or one address of two.

@@ -42,9 +42,17 @@ pub(super) fn table(status: &Status<View>) -> String {
         "node",
         format!(
             "{} of {:?}, {}, up {} ms{closing}",
-            status.node, status.cluster, view.incarnation, status.up
+            status.node,
+            status.cluster,
+            format_args!("incarnation {:#}", view.incarnation),
+            status.up
         ),
     );
+    if !view.unconfirmed.is_empty() {
+        let peers: Vec<String> = view.unconfirmed.iter().map(ToString::to_string).collect();
+        let meaning = if view.ready { "" } else { ", and until then it serves nobody" };
+        row("", format!("waits for the welcome of {}{meaning}", peers.join(", ")));
+    }
     // KiB: the memory of a node is a few thousand of them.
     row("memory", format!("{} KiB", status.memory_bytes >> 10));
     let undecided = view.collecting + view.deciding;

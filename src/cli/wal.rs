@@ -61,9 +61,10 @@ fn print_summary(
 ) -> Result<Exit, StdoutError> {
     let directory = directory.display();
     match recovered {
-        Ok(Recovered { torn: None, resume_point, records, .. }) => {
+        Ok(Recovered { torn: None, watermark, resume_point, records, .. }) => {
             say!(
-                "{directory}: intact, {} records, {} of them after the snapshot",
+                "{directory}: no damage found; {} records, {} of them after the snapshot; the first {watermark} \
+                 are all there, and files cannot show whether others followed the last one",
                 resume_point.position(),
                 records.len()
             )?;

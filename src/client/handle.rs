@@ -47,11 +47,7 @@ impl std::str::FromStr for RequestHandle {
             serial: number(serial)?,
             attempt: number(attempt)?,
         };
-        Ok(RequestHandle {
-            node: NodeId(number(node)?),
-            incarnation: number(incarnation)?,
-            id,
-        })
+        Ok(RequestHandle { node: NodeId(number(node)?), incarnation: number(incarnation)?, id })
     }
 }
 

@@ -98,10 +98,10 @@ impl RecoveredRecords {
             commits: boot_snapshot
                 .tickets(|state| &state.committing, |committing| CommittedTx(committing.tx)),
             outcomes: boot_snapshot.tickets(|state| &state.outcomes, |known| OutcomeTx(known.tx)),
-            met: boot_snapshot.tickets(|state| &state.peers, |known| MetPeer {
-                peer: known.peer,
-                incarnation: known.incarnation,
-            }),
+            met: boot_snapshot.tickets(
+                |state| &state.peers,
+                |known| MetPeer { peer: known.peer, incarnation: known.incarnation },
+            ),
         }
     }
 }

@@ -75,11 +75,7 @@ impl RequestLog {
         histories
     }
 
-    pub(super) fn look_up(
-        &self,
-        id: RequestId,
-        addressed: IncarnationIs,
-    ) -> Lookup {
+    pub(super) fn look_up(&self, id: RequestId, addressed: IncarnationIs) -> Lookup {
         let number = RequestNumber::of(id);
         let client_log = self.client(id.client);
         if let Some(status) = client_log.and_then(|client_log| client_log.find(number)) {

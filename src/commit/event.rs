@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::tx_id::TxId;
-use stormglass_node::contract::{Label, Subject};
+use stormglass_node::contract::{FileId, Label, Subject};
 use stormglass_node::id::{Incarnation, NodeId, RequestId};
 
 /// A remarkable event.
@@ -31,6 +31,17 @@ pub enum Event {
         request: RequestId,
         #[serde(rename = "why")]
         reason: DropReason,
+    },
+    /// The log ends before bytes that do not belong to it: a crash has torn a record, or records,
+    /// that nobody was promised; or the end of the file is damaged.
+    TornTail {
+        file: FileId,
+        /// The offset of the first byte that is discarded.
+        at: u64,
+        /// How many bytes are discarded, later files included.
+        bytes: u64,
+        /// The last record before it, counted over all incarnations.
+        log_position: u64,
     },
     /// An input arrived before the node answers, and was dropped.
     NotReady,
@@ -106,6 +117,7 @@ impl Label for Event {
         match self {
             Event::Ready { .. } => "Ready",
             Event::Dropped { .. } => "Dropped",
+            Event::TornTail { .. } => "TornTail",
             Event::NotReady => "NotReady",
             Event::Unconfirmed { .. } => "Unconfirmed",
             Event::PeerRefused { .. } => "PeerRefused",
@@ -120,6 +132,7 @@ impl Label for Event {
                 Some(Subject::Request(*request))
             }
             Event::Ready { .. }
+            | Event::TornTail { .. }
             | Event::NotReady
             | Event::Unconfirmed { .. }
             | Event::PeerRefused { .. }
@@ -136,6 +149,11 @@ impl Label for Event {
                 )
             }
             Event::Dropped { from, tx, reason, .. } => write!(f, "{tx} from {from}: {reason}"),
+            Event::TornTail { file, at, bytes, log_position } => write!(
+                f,
+                "{bytes} bytes of {file} from byte {at} on are discarded, after record \
+                 {log_position}"
+            ),
             Event::NotReady => Ok(()),
             Event::Unconfirmed { incarnation, missing } => {
                 write!(f, "{incarnation:#} answers nobody before {missing} more peers remember it")

@@ -291,11 +291,7 @@ impl Introduction {
     }
 
     /// MET is durable: Welcome.
-    pub(super) fn on_met_durable(
-        &mut self,
-        proof: Durable<MetPeer>,
-        out: &mut Outbox<CommitNode>,
-    ) {
+    pub(super) fn on_met_durable(&mut self, proof: Durable<MetPeer>, out: &mut Outbox<CommitNode>) {
         let MetPeer { peer, incarnation } = *proof.get();
         // The peer may have come back since, as its next incarnation.
         if let Some(known) =

@@ -17,7 +17,7 @@ use stormglass_node::contract::{
     Boot, BootError, DiskError, HaltReason, Input, Node, OpId, Outbox,
 };
 use stormglass_node::id::{Incarnation, NodeId, Time};
-use stormglass_node::wal::{self, Progress, Wal, WalOptions};
+use stormglass_node::wal::{self, Progress, TornTail, Wal, WalOptions};
 
 /// A node of two-phase commit: coordinator for the transactions that its clients request,
 /// participant in those that touch its keys. See the [module](super) for the protocol.
@@ -55,6 +55,10 @@ impl Node for CommitNode {
             state.apply(boot.id, record);
         }
         let log_position = recovered.resume_point.position();
+        if let Some(torn) = recovered.torn {
+            let TornTail { file, at, dropped_bytes: bytes, .. } = torn;
+            out.report(Event::TornTail { file, at, bytes, log_position });
+        }
         state.owner = Some(boot.id);
         state.ancestors = introduction::ancestors_of_next(&state);
         // Part of the boot snapshot, so that no later incarnation is the same.
@@ -126,8 +130,7 @@ impl CommitNode {
         let store = Store::new(state.values);
         let mut context =
             Context::new(config, id, state.incarnation, state.lost, now, wal, records, store);
-        let introduction =
-            Introduction::new(&context, state.ancestors, log_position, state.peers);
+        let introduction = Introduction::new(&context, state.ancestors, log_position, state.peers);
         let participant =
             Participant::recovered(&mut context, state.prepared, state.outcomes, state.ended);
         let coordinator = Coordinator::recovered(id, &state.clients, state.committing);
@@ -214,7 +217,13 @@ impl CommitNode {
             }
             Body::Hello { ancestors, log_position, lost } => {
                 if !from_coordinator {
-                    return cx.drop_message(from, tx, request, DropReason::SenderNotCoordinator, out);
+                    return cx.drop_message(
+                        from,
+                        tx,
+                        request,
+                        DropReason::SenderNotCoordinator,
+                        out,
+                    );
                 }
                 introduction.on_hello(cx, from, tx.incarnation, &ancestors, log_position, lost, out)
             }

@@ -238,7 +238,11 @@ mod tests {
 
     #[test]
     fn every_record_can_be_read_in_place() {
-        let tx = TxId { coordinator: NodeId(300), incarnation: Incarnation::numbered(300), serial: 1 << 40 };
+        let tx = TxId {
+            coordinator: NodeId(300),
+            incarnation: Incarnation::numbered(300),
+            serial: 1 << 40,
+        };
         let request = RequestId { client: u64::MAX, serial: 70_000, attempt: 2 };
         let op = |node, action| Op { node: NodeId(node), key: Key::new("key").unwrap(), action };
         let add = Action::Add { by: -1, at_least: i64::MIN };

@@ -377,6 +377,7 @@ impl MutantNode {
             }
             Body::Prepare { .. } | Body::Vote(_) | Body::Abort { .. } => {}
             Body::Ack { .. } | Body::Inquire | Body::InquiryReply(_) => {}
+            Body::Hello { .. } | Body::Welcome { .. } | Body::Refuse { .. } => {}
         }
     }
 

@@ -77,10 +77,16 @@ impl FrameFuzzer<'_> {
     }
 
     fn bad_greeting(&self, next_random: &mut impl FnMut() -> u64) -> Vec<u8> {
-        let unknown_peer =
-            Caller::Peer { node: NodeId(999), incarnation: Incarnation::numbered(1), target: self.target };
-        let wrong_target =
-            Caller::Peer { node: self.absent, incarnation: Incarnation::numbered(1), target: NodeId(998) };
+        let unknown_peer = Caller::Peer {
+            node: NodeId(999),
+            incarnation: Incarnation::numbered(1),
+            target: self.target,
+        };
+        let wrong_target = Caller::Peer {
+            node: self.absent,
+            incarnation: Incarnation::numbered(1),
+            target: NodeId(998),
+        };
         match next_random() % 5 {
             0 => {
                 wire::encode_frame(&Hello { cluster: "another".to_owned(), caller: Caller::Client })
@@ -216,8 +222,11 @@ fn client_request(next_random: &mut impl FnMut() -> u64) -> ClientPacket<Request
 }
 
 fn peer_message(next_random: &mut impl FnMut() -> u64) -> PeerPacket<Message> {
-    let tx =
-        TxId { coordinator: NodeId(3), incarnation: Incarnation::numbered(1), serial: next_random() % 1000 };
+    let tx = TxId {
+        coordinator: NodeId(3),
+        incarnation: Incarnation::numbered(1),
+        serial: next_random() % 1000,
+    };
     let age = Age { at: next_random(), by: request_id() };
     let part = Part::of_all(age, &ops(next_random)).expect("a few operations");
     let end_mark = EndMark::new(Position::of(tx), std::iter::empty(), None);

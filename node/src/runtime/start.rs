@@ -125,10 +125,10 @@ pub struct RunningNode {
 }
 
 impl RunningNode {
-    /// Waits until the incarnation is durable and the listener runs; `None` if the node ended
-    /// first.
-    pub async fn ready(&mut self) -> Option<Incarnation> {
-        self.ready.wait_for(Option::is_some).await.ok().and_then(|incarnation| *incarnation)
+    /// Waits until the node answers clients ([`ServedNode::is_serving`]); `None` if it ended first.
+    pub fn ready(&self) -> impl Future<Output = Option<Incarnation>> + use<> {
+        let mut ready = self.ready.clone();
+        async move { ready.wait_for(Option::is_some).await.ok().and_then(|incarnation| *incarnation) }
     }
 
     /// Starts a clean shutdown: the node rejects new requests, and ends when its pending work is
@@ -181,7 +181,9 @@ pub async fn start<N: ServedNode>(
         observer.boot(settings.node, &surviving).map_err(StartError::Observer)?;
     }
     let clock = Clock::start();
-    let entropy = entropy();
+    // Not replaced by anything else: incarnations take their identity from it.
+    let entropy = random_bits()
+        .map_err(|error| StartError::Io { data: data.clone(), error: error.into() })?;
     let boot = Boot { id: settings.node, now: clock.now(), entropy, disk: &surviving };
     let mut outbox = Outbox::default();
     let booted = N::boot(config, boot, &mut outbox);
@@ -201,13 +203,19 @@ pub async fn start<N: ServedNode>(
     Ok(RunningNode { address, ready: ready_rx, stop, ended })
 }
 
-/// 64 random bits of the operating system. Correctness never depends on them.
-pub fn entropy() -> u64 {
+/// 64 random bits of the operating system.
+fn random_bits() -> Result<u64, rustix::io::Errno> {
     let mut bytes = [0; 8];
-    // Fails only on kernels without the call; then process id and time differ between incarnations.
-    if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {
-        bytes =
-            (super::clock::wall_us() ^ u64::from(std::process::id()).rotate_left(40)).to_le_bytes();
-    }
-    u64::from_le_bytes(bytes)
+    // So few bytes are returned at once or not at all.
+    rustix::io::retry_on_intr(|| {
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+    })?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// 64 random bits of the operating system, for jitter and the like.
+pub fn entropy() -> u64 {
+    // Fails only on kernels without the call; then process id and time differ between processes.
+    random_bits()
+        .unwrap_or_else(|_| super::clock::wall_us() ^ u64::from(std::process::id()).rotate_left(40))
 }

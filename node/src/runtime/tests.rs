@@ -157,7 +157,10 @@ async fn request_once(address: std::net::SocketAddr, serial: u32, text: &str) ->
     let hello = Hello { cluster: "test".to_owned(), caller: Caller::Client };
     write_value(&mut out, &hello, TIMEOUT).await.expect("it reads");
     let welcome = frames.next::<Welcome>(TIMEOUT).await.expect("an answer");
-    assert_eq!(welcome, Some(Welcome::Welcome { node: NODE, incarnation: Incarnation::numbered(1) }));
+    assert_eq!(
+        welcome,
+        Some(Welcome::Welcome { node: NODE, incarnation: Incarnation::numbered(1) })
+    );
     let id = RequestId { client: 1, serial, attempt: 0 };
     write_value(&mut out, &ClientPacket::Request { id, request: Text(text.to_owned()) }, TIMEOUT)
         .await

@@ -28,6 +28,9 @@ pub struct Recovered<S, R> {
     pub records: Vec<R>,
     /// The bytes after the end of the log, which will be dropped.
     pub torn: Option<TornTail>,
+    /// The greatest watermark in the log: so many records were durable, counted over all
+    /// incarnations, and all of them are there. Records after them may be gone without a trace.
+    pub watermark: u64,
     /// What the next incarnation needs for [`Wal::begin`](super::Wal::begin).
     pub resume_point: ResumePoint,
 }
@@ -103,7 +106,13 @@ where
     // interrupted boot left.
     let Some(newest) = newest_snapshot(&files)? else {
         let resume_point = ResumePoint { files, number, position: 0, last_checksum: 0 };
-        return Ok(Recovered { snapshot: None, records: Vec::new(), torn: None, resume_point });
+        return Ok(Recovered {
+            snapshot: None,
+            records: Vec::new(),
+            torn: None,
+            watermark: 0,
+            resume_point,
+        });
     };
     let (header, state) = snapshot::read(newest, read_file(disk, FileId::Snapshot(newest))?)?;
     let segments = load_segments(disk, &files)?;
@@ -116,7 +125,8 @@ where
         reader.read_segment(segment)?;
     }
     // All segments count, older and broken ones too: every watermark that was written is true.
-    reader.check_reaches_watermark(watermark(&header, &segments))?;
+    let watermark = watermark(&header, &segments);
+    reader.check_reaches_watermark(watermark)?;
     let resume_point = ResumePoint {
         files,
         number,
@@ -124,7 +134,7 @@ where
         last_checksum: reader.last_checksum,
     };
     let torn = reader.torn(&segments);
-    Ok(Recovered { snapshot: Some(state), records: reader.records, torn, resume_point })
+    Ok(Recovered { snapshot: Some(state), records: reader.records, torn, watermark, resume_point })
 }
 
 fn highest_number(files: &[FileId]) -> Result<u32, BootError> {

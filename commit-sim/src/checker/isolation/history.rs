@@ -241,7 +241,11 @@ mod tests {
     use super::*;
 
     fn tx(serial: u32) -> TxId {
-        TxId { coordinator: NodeId(0), incarnation: Incarnation::numbered(1), serial: serial.into() }
+        TxId {
+            coordinator: NodeId(0),
+            incarnation: Incarnation::numbered(1),
+            serial: serial.into(),
+        }
     }
 
     fn op(key: &str, action: Action) -> Op {
