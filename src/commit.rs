@@ -173,7 +173,7 @@ pub mod view;
 pub use config::Config;
 pub use end_mark::{EndMark, EndedTransactions, Position};
 pub use event::{DropReason, Event};
-pub use message::{Body, InquiryReply, Message, RecordIsDurable, Refusal, Vote};
+pub use message::{Body, InquiryReply, Introducing, Message, RecordIsDurable, Refusal, Vote};
 pub use node::CommitNode;
 pub use op::{Action, Key, KeyTooLong, Op, Reads};
 pub use op_text::{KeyAtNode, ParseOpError};

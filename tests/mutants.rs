@@ -137,10 +137,12 @@ const MUTANTS: [(Mutant, Profile, &str); 36] = [
 ];
 
 /// Mutants that may violate another property first.
-const NOT_FIRST: [Mutant; 3] = [
+const NOT_FIRST: [Mutant; 4] = [
     // Without faults no transaction should be aborted, which is a property, too.
     Mutant::ReportsCommitAsAbort,
     Mutant::IgnoresLogAtBoot,
+    // A lock is held for long, and without faults no transaction should time out.
+    Mutant::DelaysCommits,
     // An empty snapshot looks damaged: the node refuses to boot, for a wrong reason.
     Mutant::ReadsUnreadableAsEmpty,
 ];

@@ -293,7 +293,8 @@ fn only_a_prepare_of_an_unknown_transaction_begins_participation() {
     };
     let mut disk = Disk::default();
     let mut out = Outbox::default();
-    let config = Config::new([coordinator, NodeId(1)]);
+    // Nobody has to welcome the node.
+    let config = Config { lost: vec![coordinator], ..Config::new([coordinator, NodeId(1)]) };
     let boot = Boot { id: NodeId(1), now: Time(1), entropy: 7, disk: &disk };
     let mut node = CommitNode::boot(&config, boot, &mut out).expect("an empty disk");
     // Everything is durable as soon as it is requested.

@@ -328,7 +328,8 @@ fn parse_error_has_line_column_and_expectation() {
         of("lose 1st Voet c1.1 from n1 to n0").split(", found").next(),
         Some(
             "line 3, column 10: expected Prepare, Vote, Commit, Abort, Ack, Inquire, Tell, Transact, Outcome, Committed, \
-             Aborted, Unknown, Prepared, End, Header, Snapshot, Ready, Dropped or NotReady"
+             Aborted, Unknown, Prepared, End, Header, Snapshot, Ready, Dropped, NotReady, \
+             Hello, Welcome, Remember, Remembered, Refuse, Met, TornTail, Unconfirmed, PeerRefused or Refused"
         )
     );
     assert_eq!(

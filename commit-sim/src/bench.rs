@@ -127,8 +127,8 @@ fn keys(prefix: &str) -> [Key; 16] {
 impl<N: TransactionNode> Workload<N> for RoundRobinClient {
     fn on(&mut self, now: Micros, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
         match event {
-            // Nodes answer once they have booted, which takes two barriers, and have been welcomed by
-            // their peers: two message delays and a barrier.
+            // Nodes answer once they have booted, which takes two barriers, and have been welcomed
+            // by their peers: two message delays and a barrier.
             ClientEvent::Start => actions.set_timer(Micros::from_millis(50), CLIENT),
             ClientEvent::Timer { .. } if self.serial == 0 => self.start_next(now, actions),
             ClientEvent::Timer { .. } => {

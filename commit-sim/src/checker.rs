@@ -455,8 +455,8 @@ impl AtomicCommitChecker {
             }
             RecordKind::Committed => self.on_decided(node, tx, Decision::Committed),
             RecordKind::Aborted => self.on_decided(node, tx, Decision::Aborted),
-            // END is not forced, and nothing waits until it is durable. That of MET is no concern of
-            // a transaction.
+            // END is not forced, and nothing waits until it is durable. No transaction waits for
+            // MET.
             RecordKind::End | RecordKind::Met => Ok(()),
         }
     }
@@ -508,9 +508,9 @@ impl AtomicCommitChecker {
         }
     }
 
-    /// The same for an effect by which a node becomes known to its peers, and they to it. W6 permits
-    /// that to an incarnation that has lost records: its peers have to refuse it. Returns whether it
-    /// has lost nothing.
+    /// The same for an effect by which a node becomes known to its peers, and they to it. W6
+    /// permits that to an incarnation that has lost records: its peers have to refuse it. Returns
+    /// whether it has lost nothing.
     #[inline]
     fn check_introduction(&mut self, node: NodeId, disk: &Disk) -> Result<bool, Violation> {
         if self.recovery.is_boot_checked(node) {
@@ -602,7 +602,11 @@ impl AtomicCommitChecker {
             Body::InquiryReply(reply) => {
                 write_ahead::check_inquiry_reply(node, self.model.transaction(tx), *reply)
             }
-            Body::Hello { .. } | Body::Welcome { .. } | Body::Refuse { .. } => Ok(()),
+            Body::Hello(_)
+            | Body::Welcome
+            | Body::Remember(_)
+            | Body::Remembered { .. }
+            | Body::Refuse { .. } => Ok(()),
         }
     }
 
@@ -630,8 +634,10 @@ impl AtomicCommitChecker {
             | Body::Ack { .. }
             | Body::Inquire
             | Body::InquiryReply(_)
-            | Body::Hello { .. }
-            | Body::Welcome { .. }
+            | Body::Hello(_)
+            | Body::Welcome
+            | Body::Remember(_)
+            | Body::Remembered { .. }
             | Body::Refuse { .. } => {}
         }
     }

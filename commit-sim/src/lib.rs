@@ -39,7 +39,7 @@ pub const DEDUP_ENTRIES_KEPT: usize = 3;
 
 /// The kinds of messages, requests, responses, records and reports, as schedules and traces name
 /// them.
-const KINDS: [&str; 27] = [
+const KINDS: [&str; 29] = [
     "Prepare",
     "Vote",
     "Commit",
@@ -61,6 +61,8 @@ const KINDS: [&str; 27] = [
     "NotReady",
     "Hello",
     "Welcome",
+    "Remember",
+    "Remembered",
     "Refuse",
     "Met",
     "TornTail",

@@ -12,10 +12,10 @@ pub struct NodeId(pub u16);
 /// One run of a node, from a boot to the next: a number, and random bits that tell it from every
 /// other incarnation of that number.
 ///
-/// The node numbers its incarnations itself: one more than the last that became durable. A boot that
-/// crashes early is not counted. (The simulator numbers every boot.) The bits are those of its boot,
-/// since the number alone does not name one history: a directory that was copied, restored, emptied
-/// or started under the id of another node leads to a second incarnation of a number.
+/// The node numbers its incarnations itself: one more than the last that became durable. A boot
+/// that crashes early is not counted. (The simulator numbers every boot.) The bits are those of its
+/// boot, since the number alone does not name one history: a directory that was copied, restored,
+/// emptied or started under the id of another node leads to a second incarnation of a number.
 ///
 /// Ordered by number. Prints as `incarnation 3`, with `{:#}` as `3.9f3a01c2`, and parses from the
 /// latter.
@@ -48,6 +48,11 @@ impl Incarnation {
     /// Which one of its node it is, counted from 1.
     pub const fn number(self) -> u32 {
         self.number
+    }
+
+    /// Whether it has random bits, as every incarnation has that a present program begins.
+    pub const fn has_bits(self) -> bool {
+        self.bits != 0
     }
 
     /// Number and bits in one integer, as encoded.

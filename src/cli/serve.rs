@@ -5,14 +5,14 @@ mod file;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
 use stormglass::commit::{CommitNode, Config};
-use stormglass_node::runtime::{Ending, Journal, Observer, Settings, SurvivingFiles, start};
-use stormglass_node::{HaltReason, Incarnation, Micros, NodeId, ReadDisk};
+use stormglass_node::runtime::{Ending, Journal, Observer, Settings, start};
+use stormglass_node::{HaltReason, Incarnation, Micros, NodeId};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
@@ -57,8 +57,8 @@ pub(super) struct Serve {
     /// A node of the cluster that is lost for good: it is not waited for. Repeat it for several
     #[arg(long = "lost", value_name = "ID", value_parser = node_of)]
     lost: Vec<NodeId>,
-    /// Begin again with an empty data directory, after this incarnation, as a peer's refusal names
-    /// it. What this node held is lost. Repeat it if peers name several
+    /// Begin after this incarnation of this node, which a refusal by a peer has named, although the
+    /// data directory knows nothing of it: what it did is lost. Repeat it if peers name several
     #[arg(long = "replaces", value_name = "INCARNATION")]
     replaces: Vec<Incarnation>,
     /// Exit when standard input is closed, that is when the parent process exits
@@ -221,13 +221,6 @@ fn resolve(
     }
     config.lost = serve.lost;
     config.replaces = serve.replaces;
-    if !config.replaces.is_empty() && has_log(&data) {
-        return Err(format!(
-            "--replaces is for a node whose data is lost, and {} has a log; start without it",
-            data.display()
-        )
-        .into());
-    }
     serve.tuning.merged_over(file.tuning).apply(&mut config)?;
     let patience_s = serve.patience_s.or(file.patience_s).unwrap_or(10);
     // clap has checked the flag; the file has been checked by nobody.
@@ -250,11 +243,6 @@ fn resolve(
         return Err("the name of the cluster is longer than 64 bytes".into());
     }
     Ok((settings, config, events.or(file.events)))
-}
-
-/// Whether there is a snapshot or a segment. A directory that cannot be read is refused later.
-fn has_log(data: &Path) -> bool {
-    SurvivingFiles::read(data).is_ok_and(|files| !files.files().is_empty())
 }
 
 /// Flags over file. One list must not have two addresses of one node, or one address of two.

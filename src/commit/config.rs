@@ -11,9 +11,9 @@ pub struct Config {
     /// Nodes that an operator has declared lost for good: nothing is expected of them, and a new
     /// incarnation counts them among the peers that remember it.
     pub lost: Vec<NodeId>,
-    /// For a node whose disk is lost and which begins again with an empty one: the incarnations
-    /// that its peers remember. It begins after the last of them, and knows nothing of what they
-    /// did. Without effect on a disk that is not empty.
+    /// Incarnations that peers remember and of which the disk of this node knows nothing: an
+    /// operator has accepted that what they did is lost. On an empty disk the node begins after the
+    /// last of them.
     pub replaces: Vec<Incarnation>,
     /// How long a coordinator waits for votes, a participant for a lock, and a participant that
     /// voted Yes for the decision before it inquires. At least 1 us. To avoid aborts without

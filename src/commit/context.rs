@@ -8,6 +8,7 @@ use std::mem;
 
 use super::config::Config;
 use super::event::{DropReason, Event};
+use super::introduction::MetPeer;
 use super::node::CommitNode;
 use super::op::{Key, Op, Reads};
 use super::part::Age;
@@ -73,13 +74,6 @@ pub(super) struct CommittedTx(pub(super) TxId);
 /// A participant's record of the outcome, COMMITTED or ABORTED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OutcomeTx(pub(super) TxId);
-
-/// The record that this peer has met this node as this incarnation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MetPeer {
-    pub(super) peer: NodeId,
-    pub(super) incarnation: Incarnation,
-}
 
 /// The records in the boot snapshot, by what their proofs are needed for.
 #[derive(Clone, Debug)]
@@ -169,7 +163,11 @@ impl Context {
         let is_lost = other.number() > 0 && other.number() <= self.lost.number();
         if other == self.incarnation {
             IncarnationIs::Present
-        } else if is_lost || other.number() > self.incarnation.number() {
+        } else if is_lost
+            || other.number() > self.incarnation.number()
+            // A person may have left the bits out.
+            || (other.number() == self.incarnation.number() && !other.has_bits())
+        {
             IncarnationIs::Unknown
         } else {
             IncarnationIs::Past

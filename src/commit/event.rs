@@ -45,7 +45,7 @@ pub enum Event {
     },
     /// An input arrived before the node answers, and was dropped.
     NotReady,
-    /// The node still waits for Welcome, and answers nobody.
+    /// The node still waits for its peers, and answers nobody.
     Unconfirmed {
         #[serde(rename = "life")]
         incarnation: Incarnation,

@@ -1,28 +1,33 @@
 //! How a new incarnation becomes known to its peers, before it answers anybody.
 //!
 //! An id and a number do not name one history: a directory that was restored, copied or emptied, or
-//! started under the id of another node, leads to an incarnation that lacks what its peers have seen
-//! of this node. Such an incarnation must do nothing. Therefore:
+//! started under the id of another node, leads to an incarnation that lacks what its peers have
+//! seen of this node. Such an incarnation must do nothing. Therefore:
 //!
 //! 1. Once its boot snapshot is durable, an incarnation sends `Hello` to every peer, with its
 //!    *ancestors*: the incarnations of which its log contains all records.
-//! 2. A peer remembers one incarnation of each node. It welcomes an incarnation that is the one it
-//!    remembers or has it among its ancestors, and whose log is not shorter than it was. It forces
-//!    MET first, so that it remembers the new one from then on. It refuses any other, once it
-//!    answers others itself.
-//! 3. An incarnation answers clients and other nodes, but for `Hello`, once a majority of its peers
-//!    has welcomed it. If one refuses it before, it halts.
+//! 2. A peer remembers one incarnation of each node. An incarnation *follows* it that is the same or
+//!    has it among its ancestors, and whose log is not shorter than it was. The peer answers
+//!    `Welcome`, or `Refuse` to one that does not follow. A peer that answers nobody itself does not
+//!    refuse, as its own memory may be that of an older copy.
+//! 3. An incarnation that is welcome to a majority of its peers sends `Remember` to all. A peer that
+//!    remembers one that it follows forces MET, remembers it from then on, and answers `Remembered`.
+//! 4. An incarnation answers clients and transactions once a majority of its peers remembers it. If
+//!    one refuses it before, it halts.
 //!
 //! Every two majorities have a peer in common. So if one incarnation has answered anybody, an
-//! incarnation without its records is refused by that peer, or not welcomed by enough of them, as
+//! incarnation without its records is refused by that peer, or is not welcome to enough of them, as
 //! long as the majority keeps its own disks. The node itself does not count, as it is its disk that
 //! is in doubt. The majority is of the peers: both of two, two of three, three of four.
+//!
+//! Nothing is remembered of an incarnation that is refused at its Hello. Otherwise the right
+//! directory, once it is put back, would not follow that one.
 
 use std::sync::Arc;
 
-use super::context::{Context, MetPeer};
+use super::context::Context;
 use super::event::Event;
-use super::message::{Body, Message, RecordIsDurable};
+use super::message::{Body, Introducing, Message, RecordIsDurable};
 use super::node::CommitNode;
 use super::state::{KnownPeer, State};
 use super::timers::Timer;
@@ -31,13 +36,20 @@ use stormglass_node::contract::{HaltReason, Outbox};
 use stormglass_node::id::{Incarnation, NodeId, Time};
 use stormglass_node::wal::Durable;
 
-/// How often an incarnation that answers already repeats Hello to a peer that is silent. A peer that
-/// boots says Hello itself, and receives one then.
+/// How often an incarnation that answers already repeats itself to a peer that is silent. A peer
+/// that boots says Hello, and is answered in the same way.
 const REPEATS_MAX: u32 = 10;
 
 /// How many ancestors are remembered. A peer that remembers none of the last so many incarnations
 /// refuses the node.
 const ANCESTORS_MAX: usize = 64;
+
+/// The record that a peer has said Hello as this incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MetPeer {
+    pub(super) peer: NodeId,
+    pub(super) incarnation: Incarnation,
+}
 
 /// The introduction of this incarnation to its peers, and theirs to it.
 #[derive(Clone, Debug)]
@@ -45,15 +57,27 @@ pub(super) struct Introduction {
     ancestors: Arc<[Incarnation]>,
     /// The number of records in the log with which this incarnation began.
     log_position: u64,
-    /// The peers that have not welcomed it, in ascending order.
+    stage: Stage,
+    /// The peers that have not answered `Welcome` or, later, `Remembered`; in ascending order.
     awaited: Vec<NodeId>,
-    /// How many more have to welcome it before it answers anybody.
+    /// How many more have to before the next stage.
     missing: usize,
-    answers: bool,
     tries: u32,
-    hello_at: Time,
+    repeat_at: Time,
     /// Sorted by peer.
     known: Vec<Known>,
+    /// The last Hello of each peer in this incarnation, sorted by peer.
+    heard: Vec<(NodeId, Incarnation)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It asks whether it is welcome.
+    Hello,
+    /// It is welcome to a majority.
+    Remember,
+    /// A majority remembers it.
+    Answers,
 }
 
 #[derive(Clone, Debug)]
@@ -63,12 +87,22 @@ struct Known {
     proof: Option<Durable<MetPeer>>,
 }
 
+/// The state with which a node begins again whose disk is lost.
+pub(super) fn state_after_loss(replaces: &[Incarnation]) -> State {
+    // Numbers ascend, so it is the last of them.
+    let last = replaces.iter().copied().max().unwrap_or_default();
+    State { incarnation: last, lost: last, ..State::default() }
+}
+
 /// The ancestors of the incarnation that follows the one in this state.
-pub(super) fn ancestors_of_next(state: &State) -> Vec<Incarnation> {
+pub(super) fn ancestors_of_next(state: &State, replaces: &[Incarnation]) -> Vec<Incarnation> {
     let mut ancestors = state.ancestors.clone();
-    if state.incarnation != Incarnation::default() {
-        ancestors.push(state.incarnation);
-    }
+    ancestors.push(state.incarnation);
+    ancestors.extend_from_slice(replaces);
+    ancestors.sort_unstable();
+    ancestors.dedup();
+    // Before the first incarnation there is none.
+    ancestors.retain(|ancestor| *ancestor != Incarnation::default());
     let excess = ancestors.len().saturating_sub(ANCESTORS_MAX);
     ancestors.drain(..excess);
     ancestors
@@ -81,36 +115,39 @@ impl Introduction {
         log_position: u64,
         peers: Vec<KnownPeer>,
     ) -> Introduction {
-        let config = cx.config();
-        let mut awaited = Vec::new();
-        let mut lost = 0;
-        for peer in config.nodes.iter().filter(|node| **node != cx.id()) {
-            awaited.push(*peer);
-            lost += usize::from(config.lost.contains(peer));
-        }
-        awaited.sort_unstable();
-        // A majority of the peers, of whom those declared lost count as if they had welcomed it.
-        let majority = awaited.len() / 2 + usize::from(!awaited.is_empty());
-        let missing = majority.saturating_sub(lost);
-        let known = peers.into_iter().map(|peer| Known { peer, proof: None });
-        Introduction {
+        let mut introduction = Introduction {
             ancestors: ancestors.into(),
             log_position,
-            awaited,
-            missing,
-            answers: false,
+            stage: Stage::Hello,
+            awaited: Vec::new(),
+            missing: 0,
             tries: 0,
-            hello_at: Time(0),
-            known: known.collect(),
-        }
+            repeat_at: Time(0),
+            known: peers.into_iter().map(|peer| Known { peer, proof: None }).collect(),
+            heard: Vec::new(),
+        };
+        introduction.await_majority(cx);
+        introduction
     }
 
-    /// Whether enough peers have welcomed this incarnation.
+    /// From now on all peers are awaited, and a majority is missing.
+    fn await_majority(&mut self, cx: &Context) {
+        let config = cx.config();
+        self.awaited = config.nodes.iter().copied().filter(|node| *node != cx.id()).collect();
+        self.awaited.sort_unstable();
+        // Of the peers, those that are declared lost count as if they had answered.
+        let lost = self.awaited.iter().filter(|peer| config.lost.contains(peer)).count();
+        let majority = self.awaited.len() / 2 + usize::from(!self.awaited.is_empty());
+        self.missing = majority.saturating_sub(lost);
+        self.tries = 0;
+    }
+
+    /// Whether enough peers remember this incarnation.
     pub(super) fn answers(&self) -> bool {
-        self.answers
+        self.stage == Stage::Answers
     }
 
-    /// The peers that have not welcomed this incarnation.
+    /// The peers that have not confirmed this incarnation.
     pub(super) fn awaited(&self) -> &[NodeId] {
         &self.awaited
     }
@@ -131,59 +168,91 @@ impl Introduction {
                 known.proof = Some(proof);
             }
         }
-        self.say_hello(cx, out);
-        self.answers = self.missing == 0;
-        self.answers
+        if self.missing == 0 {
+            self.stage = Stage::Answers;
+        }
+        self.send_to_awaited(cx, out);
+        self.answers()
     }
 
-    /// Says Hello to all peers that have not welcomed this incarnation, again.
-    pub(super) fn on_hello_timer(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
+    /// Repeats what it has sent to all peers that have not answered.
+    pub(super) fn on_timer(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
         self.tries += 1;
         // An operator may have to act, so it is reported, and ever more rarely.
-        if !self.answers && self.tries.is_power_of_two() && self.tries > 1 {
+        if !self.answers() && self.tries.is_power_of_two() && self.tries > 1 {
             let missing = u32::try_from(self.missing).unwrap_or(u32::MAX);
             out.report(Event::Unconfirmed { incarnation: cx.incarnation(), missing });
         }
-        if !self.answers || self.tries < REPEATS_MAX {
-            self.say_hello(cx, out);
+        if !self.answers() || self.tries < REPEATS_MAX {
+            self.send_to_awaited(cx, out);
         }
     }
 
-    fn say_hello(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
+    fn send_to_awaited(&mut self, cx: &mut Context, out: &mut Outbox<CommitNode>) {
         if self.awaited.is_empty() {
             return;
         }
         for peer in &self.awaited {
-            self.send_hello(cx, *peer, out);
+            self.send_introduction(cx, *peer, out);
         }
-        self.hello_at = cx.now() + cx.backoff(self.tries);
-        cx.set_timer(self.hello_at, Timer::Hello, own(cx));
+        self.repeat_at = cx.now() + cx.backoff(self.tries);
+        cx.set_timer(self.repeat_at, Timer::Introduce, own(cx));
     }
 
-    fn send_hello(&self, cx: &Context, to: NodeId, out: &mut Outbox<CommitNode>) {
-        let body = Body::Hello {
+    fn send_introduction(&self, cx: &Context, to: NodeId, out: &mut Outbox<CommitNode>) {
+        let introducing = Introducing {
             ancestors: Arc::clone(&self.ancestors),
             log_position: self.log_position.max(cx.wal().durable()),
             lost: cx.lost(),
         };
+        let body = match self.stage {
+            Stage::Hello => Body::Hello(introducing),
+            Stage::Remember | Stage::Answers => Body::Remember(introducing),
+        };
         out.send(to, Message::about_incarnation(cx.id(), cx.incarnation(), body));
     }
 
+    pub(super) fn on_welcome(
+        &mut self,
+        cx: &mut Context,
+        from: NodeId,
+        about: TxId,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        if about == own(cx)
+            && self.stage == Stage::Hello
+            && self.stop_awaiting(cx, from)
+            && self.missing == 0
+        {
+            cx.cancel_timer(self.repeat_at, Timer::Introduce, own(cx));
+            self.stage = Stage::Remember;
+            self.await_majority(cx);
+            self.send_to_awaited(cx, out);
+        }
+    }
+
     /// Returns whether this incarnation answers from now on.
-    pub(super) fn on_welcome(&mut self, cx: &mut Context, from: NodeId, about: TxId) -> bool {
+    pub(super) fn on_remembered(&mut self, cx: &mut Context, from: NodeId, about: TxId) -> bool {
         // Late, and about an earlier incarnation; or repeated.
-        if about != own(cx) {
+        if about != own(cx) || self.stage == Stage::Hello || !self.stop_awaiting(cx, from) {
             return false;
         }
-        let Ok(at) = self.awaited.binary_search(&from) else { return false };
+        let begins = self.stage == Stage::Remember && self.missing == 0;
+        if begins {
+            self.stage = Stage::Answers;
+        }
+        begins
+    }
+
+    /// A peer has answered. Returns whether it was awaited.
+    fn stop_awaiting(&mut self, cx: &mut Context, peer: NodeId) -> bool {
+        let Ok(at) = self.awaited.binary_search(&peer) else { return false };
         self.awaited.remove(at);
         self.missing = self.missing.saturating_sub(1);
         if self.awaited.is_empty() {
-            cx.cancel_timer(self.hello_at, Timer::Hello, own(cx));
+            cx.cancel_timer(self.repeat_at, Timer::Introduce, own(cx));
         }
-        let begins = !self.answers && self.missing == 0;
-        self.answers |= begins;
-        begins
+        true
     }
 
     pub(super) fn on_refuse(
@@ -200,10 +269,10 @@ impl Introduction {
         }
         out.report(Event::Refused { by: from, known });
         // A majority knows better than the peer: what it remembers has answered nobody.
-        if self.answers {
+        if self.answers() {
             return;
         }
-        cx.cancel_timer(self.hello_at, Timer::Hello, own(cx));
+        cx.cancel_timer(self.repeat_at, Timer::Introduce, own(cx));
         let id = cx.id();
         let reason = if self.ancestors.contains(&known) {
             format!(
@@ -226,49 +295,82 @@ impl Introduction {
     pub(super) fn on_hello(
         &mut self,
         cx: &mut Context,
-        from: NodeId,
-        incarnation: Incarnation,
-        ancestors: &[Incarnation],
-        log_position: u64,
-        lost: Incarnation,
+        about: TxId,
+        introducing: &Introducing,
         out: &mut Outbox<CommitNode>,
     ) {
-        let met = MetPeer { peer: from, incarnation };
-        if let Some(known) = self.known_mut(from) {
-            if known.peer.incarnation == incarnation {
-                // Repeated: Welcome was lost, or follows once MET is durable.
-                if let Some(proof) = known.proof {
-                    send_welcome(proof, out);
-                }
-                return;
-            }
-            let KnownPeer { incarnation: last, log_position: length, .. } = known.peer;
-            // The records of an incarnation that an operator has declared lost may be missing.
-            let is_shorter = log_position < length && last.number() > lost.number();
-            if !ancestors.contains(&last) || is_shorter {
-                // What a node remembers that answers nobody may itself be an older copy. The peer
-                // says Hello again.
-                if !self.answers {
-                    return;
-                }
-                if last.number() <= incarnation.number() {
-                    out.report(Event::PeerRefused { peer: from, incarnation, known: last });
-                }
-                let body = Body::Refuse { known: last, log_position: length };
-                return out.send(from, Message::about_incarnation(from, incarnation, body));
-            }
+        let TxId { coordinator: peer, incarnation, .. } = about;
+        if self.follows(about, introducing, out) {
+            out.send(peer, Message::about_incarnation(peer, incarnation, Body::Welcome));
         }
-        self.remember(KnownPeer { peer: from, incarnation, log_position });
-        cx.append_met(met, log_position, out);
-        // It has just begun, so a Hello that was sent to it before is lost.
-        if self.awaited.binary_search(&from).is_ok() {
-            self.send_hello(cx, from, out);
+        // It has just begun, so what was sent to it before is lost.
+        if self.is_first_hello(peer, incarnation) && self.awaited.binary_search(&peer).is_ok() {
+            self.send_introduction(cx, peer, out);
         }
     }
 
+    fn is_first_hello(&mut self, peer: NodeId, incarnation: Incarnation) -> bool {
+        match self.heard.binary_search_by_key(&peer, |heard| heard.0) {
+            Ok(at) => std::mem::replace(&mut self.heard[at].1, incarnation) != incarnation,
+            Err(at) => {
+                self.heard.insert(at, (peer, incarnation));
+                true
+            }
+        }
+    }
+
+    pub(super) fn on_remember(
+        &mut self,
+        cx: &mut Context,
+        about: TxId,
+        introducing: &Introducing,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        let TxId { coordinator: peer, incarnation, .. } = about;
+        if let Some(known) = self.known_mut(peer)
+            && known.peer.incarnation == incarnation
+        {
+            // Repeated: Remembered was lost, or follows once MET is durable.
+            if let Some(proof) = known.proof {
+                send_remembered(proof, out);
+            }
+        } else if self.follows(about, introducing, out) {
+            let log_position = introducing.log_position;
+            self.remember(KnownPeer { peer, incarnation, log_position });
+            cx.append_met(MetPeer { peer, incarnation }, log_position, out);
+        }
+    }
+
+    /// Whether the incarnation follows the one that is remembered. It is refused if it does not.
+    fn follows(
+        &mut self,
+        about: TxId,
+        introducing: &Introducing,
+        out: &mut Outbox<CommitNode>,
+    ) -> bool {
+        let TxId { coordinator: peer, incarnation, .. } = about;
+        let Some(known) = self.known_mut(peer) else { return true };
+        let KnownPeer { incarnation: last, log_position: length, .. } = known.peer;
+        // The records of an incarnation that an operator has declared lost may be missing.
+        let is_shorter =
+            introducing.log_position < length && last.number() > introducing.lost.number();
+        if last == incarnation || (introducing.ancestors.contains(&last) && !is_shorter) {
+            return true;
+        }
+        // What a node remembers that answers nobody may itself be an older copy. The peer asks
+        // again.
+        if self.answers() {
+            if last.number() <= incarnation.number() {
+                out.report(Event::PeerRefused { peer, incarnation, known: last });
+            }
+            let body = Body::Refuse { known: last, log_position: length };
+            out.send(peer, Message::about_incarnation(peer, incarnation, body));
+        }
+        false
+    }
+
     /// The log of a peer is so long at least. Only messages about transactions show it: those that
-    /// introduce an incarnation may overtake its Hello, and a Hello that is older than what the
-    /// receiver knows would be refused.
+    /// introduce an incarnation may overtake its Hello, which would then be refused.
     #[inline]
     pub(super) fn on_log_position(&mut self, from: NodeId, log_position: u64) {
         if let Some(known) = self.known_mut(from) {
@@ -290,7 +392,7 @@ impl Introduction {
         Some(&mut self.known[at])
     }
 
-    /// MET is durable: Welcome.
+    /// MET is durable: Remembered.
     pub(super) fn on_met_durable(&mut self, proof: Durable<MetPeer>, out: &mut Outbox<CommitNode>) {
         let MetPeer { peer, incarnation } = *proof.get();
         // The peer may have come back since, as its next incarnation.
@@ -298,14 +400,14 @@ impl Introduction {
             self.known_mut(peer).filter(|known| known.peer.incarnation == incarnation)
         {
             known.proof = Some(proof);
-            send_welcome(proof, out);
+            send_remembered(proof, out);
         }
     }
 }
 
-fn send_welcome(proof: Durable<MetPeer>, out: &mut Outbox<CommitNode>) {
+fn send_remembered(proof: Durable<MetPeer>, out: &mut Outbox<CommitNode>) {
     let MetPeer { peer, incarnation } = *proof.get();
-    let body = Body::Welcome { proof: RecordIsDurable::by(&proof) };
+    let body = Body::Remembered { proof: RecordIsDurable::by(&proof) };
     out.send(peer, Message::about_incarnation(peer, incarnation, body));
 }
 

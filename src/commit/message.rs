@@ -22,8 +22,8 @@ use stormglass_node::wal::Durable;
 /// [`Durable`] proof or from the end of the transaction. Decoding is the one exception: a message
 /// that was received has the evidence of its sender.
 ///
-/// It says how long the log of the sender is at least. A peer that has seen it recognises a log that
-/// is shorter.
+/// It says how long the log of the sender is at least. A peer that has seen it recognises a log
+/// that is shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordIsDurable {
     log_position: u64,
@@ -53,7 +53,7 @@ impl RecordIsDurable {
 
 /// See the [protocol](super).
 ///
-/// The messages about an incarnation, `Hello`, `Welcome` and `Refuse`, are those about its
+/// The messages about an incarnation, `Hello` to `Refuse`, are those about its
 /// transaction 0, which no client has requested: a [`TxId`] of serial 0 names the incarnation
 /// itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,28 +101,37 @@ pub enum Body {
     Inquire,
     /// The reply of a participant. (A coordinator replies with `Commit` or `Abort`.)
     InquiryReply(InquiryReply),
-    /// A new incarnation to each peer: asks it to remember this incarnation.
-    Hello {
-        /// The incarnations before it that a peer may remember, in ascending order.
-        ancestors: Arc<[Incarnation]>,
-        /// The number of records in the log with which it begins, over all incarnations.
-        log_position: u64,
-        /// If the node began again with an empty disk: the last incarnation whose records are lost.
-        lost: Incarnation,
-    },
-    /// The answer to `Hello`: the receiver's incarnation is remembered.
-    Welcome {
+    /// A new incarnation to each peer: asks whether it is welcome.
+    Hello(Introducing),
+    /// The answer to `Hello`: the incarnation follows the one that the sender remembers, if any.
+    Welcome,
+    /// An incarnation that is welcome to each peer: asks it to remember this incarnation.
+    Remember(Introducing),
+    /// The answer to `Remember`: the incarnation is remembered.
+    Remembered {
         /// MET.
         proof: RecordIsDurable,
     },
-    /// The answer to a `Hello` of an incarnation that does not follow the one that the sender
-    /// remembers.
+    /// The answer to `Hello` or `Remember` of an incarnation that does not follow the one that the
+    /// sender remembers.
     Refuse {
         /// The incarnation that the sender remembers.
         known: Incarnation,
         /// The number of records that the log of `known` had at least.
         log_position: u64,
     },
+}
+
+/// What a new incarnation says of itself: enough for a peer to see whether it follows the one that
+/// the peer remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introducing {
+    /// The incarnations before it that a peer may remember, in ascending order.
+    pub ancestors: Arc<[Incarnation]>,
+    /// The number of records in its log, over all incarnations.
+    pub log_position: u64,
+    /// If the node began again with an empty disk: the last incarnation whose records are lost.
+    pub lost: Incarnation,
 }
 
 /// A participant's vote.
@@ -180,8 +189,10 @@ impl Message {
             | Body::Ack { .. }
             | Body::Inquire
             | Body::InquiryReply(_)
-            | Body::Hello { .. }
-            | Body::Welcome { .. }
+            | Body::Hello(_)
+            | Body::Welcome
+            | Body::Remember(_)
+            | Body::Remembered { .. }
             | Body::Refuse { .. } => None,
         }
     }
@@ -200,8 +211,10 @@ impl Message {
             | Body::Abort { .. }
             | Body::Inquire
             | Body::InquiryReply(InquiryReply::Uncertain)
-            | Body::Hello { .. }
-            | Body::Welcome { .. }
+            | Body::Hello(_)
+            | Body::Welcome
+            | Body::Remember(_)
+            | Body::Remembered { .. }
             | Body::Refuse { .. } => None,
         }
     }
@@ -209,7 +222,11 @@ impl Message {
     /// Whether it is about an incarnation, and not about a transaction.
     pub fn is_introduction(&self) -> bool {
         match self.body {
-            Body::Hello { .. } | Body::Welcome { .. } | Body::Refuse { .. } => true,
+            Body::Hello(_)
+            | Body::Welcome
+            | Body::Remember(_)
+            | Body::Remembered { .. }
+            | Body::Refuse { .. } => true,
             Body::Prepare { .. }
             | Body::Vote(_)
             | Body::Commit { .. }
@@ -236,8 +253,10 @@ impl Label for Message {
             Body::Ack { .. } => "Ack",
             Body::Inquire => "Inquire",
             Body::InquiryReply(_) => "Tell",
-            Body::Hello { .. } => "Hello",
-            Body::Welcome { .. } => "Welcome",
+            Body::Hello(_) => "Hello",
+            Body::Welcome => "Welcome",
+            Body::Remember(_) => "Remember",
+            Body::Remembered { .. } => "Remembered",
             Body::Refuse { .. } => "Refuse",
         }
     }
@@ -255,8 +274,10 @@ impl Label for Message {
             Body::InquiryReply(InquiryReply::Committed(_)) => f.write_str("committed"),
             Body::InquiryReply(InquiryReply::Aborted(_)) => f.write_str("aborted"),
             Body::InquiryReply(InquiryReply::Uncertain) => f.write_str("uncertain"),
-            Body::Hello { .. } => write!(f, "as {}", self.tx.incarnation),
-            Body::Welcome { .. } => write!(f, "{}", self.tx.incarnation),
+            Body::Hello(_) => write!(f, "as {}", self.tx.incarnation),
+            Body::Welcome | Body::Remember(_) | Body::Remembered { .. } => {
+                write!(f, "{}", self.tx.incarnation)
+            }
             Body::Refuse { known, .. } => {
                 write!(f, "{}, remembers {known}", self.tx.incarnation)
             }

@@ -40,13 +40,7 @@ impl Node for CommitNode {
         let recovered = wal::recover::<State, Record>(boot.disk)?;
         let mut state = match recovered.snapshot {
             Some(state) => state,
-            // The last of them: their numbers ascend.
-            None => State {
-                incarnation: config.replaces.iter().copied().max().unwrap_or_default(),
-                lost: config.replaces.iter().copied().max().unwrap_or_default(),
-                ancestors: config.replaces.clone(),
-                ..State::default()
-            },
+            None => introduction::state_after_loss(&config.replaces),
         };
         if let Some(owner) = state.owner.filter(|owner| *owner != boot.id) {
             return Err(BootError::OtherNode { owner, node: boot.id });
@@ -60,7 +54,7 @@ impl Node for CommitNode {
             out.report(Event::TornTail { file, at, bytes, log_position });
         }
         state.owner = Some(boot.id);
-        state.ancestors = introduction::ancestors_of_next(&state);
+        state.ancestors = introduction::ancestors_of_next(&state, &config.replaces);
         // Part of the boot snapshot, so that no later incarnation is the same.
         state.incarnation = state.incarnation.next(boot.entropy);
         let options = WalOptions {
@@ -215,20 +209,14 @@ impl CommitNode {
             Body::InquiryReply(reply) => {
                 participant.on_inquiry_reply(cx, from, tx, request, reply, out)
             }
-            Body::Hello { ancestors, log_position, lost } => {
-                if !from_coordinator {
-                    return cx.drop_message(
-                        from,
-                        tx,
-                        request,
-                        DropReason::SenderNotCoordinator,
-                        out,
-                    );
-                }
-                introduction.on_hello(cx, from, tx.incarnation, &ancestors, log_position, lost, out)
+            Body::Hello(_) | Body::Remember(_) if !from_coordinator => {
+                cx.drop_message(from, tx, request, DropReason::SenderNotCoordinator, out)
             }
-            Body::Welcome { .. } => {
-                if introduction.on_welcome(cx, from, tx) {
+            Body::Hello(introducing) => introduction.on_hello(cx, tx, &introducing, out),
+            Body::Welcome => introduction.on_welcome(cx, from, tx, out),
+            Body::Remember(introducing) => introduction.on_remember(cx, tx, &introducing, out),
+            Body::Remembered { .. } => {
+                if introduction.on_remembered(cx, from, tx) {
                     self.on_ready(out);
                 }
             }
@@ -246,7 +234,7 @@ impl CommitNode {
                 Timer::Retransmit => self.coordinator.retransmit(cx, tx, out),
                 Timer::LockTimeout => self.participant.on_lock_timeout(cx, tx),
                 Timer::Inquire => self.participant.inquire(cx, tx, out),
-                Timer::Hello => self.introduction.on_hello_timer(cx, out),
+                Timer::Introduce => self.introduction.on_timer(cx, out),
             }
         }
     }
@@ -301,8 +289,10 @@ impl CommitNode {
             | Body::Ack { .. }
             | Body::Inquire
             | Body::InquiryReply(_)
-            | Body::Hello { .. }
-            | Body::Welcome { .. }
+            | Body::Hello(_)
+            | Body::Welcome
+            | Body::Remember(_)
+            | Body::Remembered { .. }
             | Body::Refuse { .. } => false,
         }
     }

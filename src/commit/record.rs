@@ -39,7 +39,7 @@ pub enum Record {
     Aborted { tx: TxId, request: RequestId },
     /// Coordinator: all participants have acknowledged. Never forced.
     End { tx: TxId, request: RequestId },
-    /// A peer has said Hello as this incarnation. Forced before Welcome.
+    /// A peer is remembered as this incarnation. Forced before Remembered.
     Met {
         peer: NodeId,
         incarnation: Incarnation,

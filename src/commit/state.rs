@@ -27,7 +27,8 @@ pub struct State {
     pub owner: Option<NodeId>,
     /// The incarnation that wrote it.
     pub incarnation: Incarnation,
-    /// The incarnations before it, in ascending order: those that a peer may remember instead of it.
+    /// The incarnations before it, in ascending order: those that a peer may remember instead of
+    /// it.
     pub ancestors: Vec<Incarnation>,
     /// If the node began again with an empty disk: the last incarnation whose records are lost.
     pub lost: Incarnation,

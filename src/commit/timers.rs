@@ -17,8 +17,8 @@ pub(super) enum Timer {
     LockTimeout,
     /// A participant in doubt inquires.
     Inquire,
-    /// A new incarnation says Hello again.
-    Hello,
+    /// A new incarnation speaks again to the peers that do not remember it.
+    Introduce,
 }
 
 /// All timers, sorted by time.

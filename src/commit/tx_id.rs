@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use stormglass_node::{Incarnation, NodeId, RequestId};
 
 /// A transaction, unique for all time without a persisted counter: the serial restarts with each
-/// incarnation of the coordinator, and the incarnation with its random bits is part of the id. Ordered by coordinator,
-/// then incarnation, then serial. Prints as `n0.1#7`.
+/// incarnation of the coordinator, and the incarnation with its random bits is part of the id.
+/// Ordered by coordinator, then incarnation, then serial. Prints as `n0.1#7`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TxId {
     /// The node that decides.

@@ -377,7 +377,8 @@ impl MutantNode {
             }
             Body::Prepare { .. } | Body::Vote(_) | Body::Abort { .. } => {}
             Body::Ack { .. } | Body::Inquire | Body::InquiryReply(_) => {}
-            Body::Hello { .. } | Body::Welcome { .. } | Body::Refuse { .. } => {}
+            Body::Hello(_) | Body::Welcome | Body::Refuse { .. } => {}
+            Body::Remember(_) | Body::Remembered { .. } => {}
         }
     }
 

@@ -101,7 +101,7 @@ fn node_that_has_served_does_not_start_without_its_log() {
     }
     let text = one.refusal();
     assert!(text.contains("its log and snapshot are gone"), "{text}");
-    assert!(text.contains("docs/log-format.md"), "it says what to do: {text}");
+    assert!(text.contains("docs/operations.md"), "it says what to do: {text}");
     // On purpose, with the whole directory.
     fs::remove_dir_all(one.data()).expect("it exists");
     let mut node = one.start();
@@ -118,4 +118,264 @@ fn removed_lock_file_lets_no_second_process_in() {
     let text = one.refusal();
     assert!(text.contains("is in use by another process"), "{text}");
     drop(node);
+}
+
+/// Three nodes, which remember each other.
+struct Cluster {
+    dir: TestDir,
+    port: u16,
+    nodes: [Option<Node>; 3],
+}
+
+impl Cluster {
+    /// A running cluster with `a` = 1 at n1, and `b` at n0 and n1 written by one transaction.
+    fn start(name: &str) -> Cluster {
+        let mut cluster =
+            Cluster { dir: TestDir::new(name), port: ports(4), nodes: [None, None, None] };
+        for node in 0..3 {
+            cluster.start_node(node);
+        }
+        cluster.commit(1, &["put a=1 @1"]);
+        cluster.commit(0, &["put b=1 @0", "put b=1 @1"]);
+        cluster
+    }
+
+    fn data(&self, node: u16) -> PathBuf {
+        self.dir.0.join(format!("n{node}"))
+    }
+
+    fn log(&self, node: u16) -> PathBuf {
+        self.dir.0.join(format!("log{node}"))
+    }
+
+    fn at(&self, node: u16) -> String {
+        format!("127.0.0.1:{}", self.port + node)
+    }
+
+    fn args(&self, node: u16, data: &Path) -> Vec<String> {
+        let mut args = vec!["--id".to_owned(), node.to_string(), "--data".to_owned()];
+        args.push(data.display().to_string());
+        for peer in 0..3 {
+            args.extend(["--peer".to_owned(), format!("{peer}={}", self.at(peer))]);
+        }
+        args
+    }
+
+    fn start_node(&mut self, node: u16) {
+        self.start_node_with(node, &[]);
+    }
+
+    fn start_node_with(&mut self, node: u16, more: &[&str]) {
+        let args = self.args(node, &self.data(node));
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        self.nodes[usize::from(node)] = Some(Node::serve(&args, &self.log(node)));
+    }
+
+    fn stop_node(&mut self, node: u16) {
+        let mut stopped = self.nodes[usize::from(node)].take().expect("it runs");
+        assert_eq!(stopped.terminate(), Some(0));
+    }
+
+    fn kill_node(&mut self, node: u16) {
+        // It is killed when it is dropped.
+        self.nodes[usize::from(node)] = None;
+    }
+
+    fn commit(&self, coordinator: u16, operations: &[&str]) {
+        let at = self.at(coordinator);
+        let args: Vec<&str> = ["tx", "--at", &at].iter().chain(operations).copied().collect();
+        let output = run(&args);
+        let text = format!("{}{}", stdout_text(&output), stderr_text(&output));
+        assert_eq!(output.status.code(), Some(0), "{text}{}", self.logs());
+    }
+
+    fn get(&self, node: u16, key: &str) -> String {
+        stdout_text(&run(&["get", "--at", &self.at(node), key]))
+    }
+
+    /// The node ends by itself, with one line that contains this, and has served nobody.
+    fn assert_refused(&mut self, node: u16, expected: &str) -> String {
+        let mut refused = self.nodes[usize::from(node)].take().expect("it runs");
+        assert_eq!(refused.wait_for_exit_code(), Some(1), "{}", self.logs());
+        let log = fs::read_to_string(self.log(node)).expect("its log");
+        assert!(!log.contains(" ready "), "{log}");
+        let errors: Vec<&str> =
+            log.lines().filter(|line| line.starts_with("stormglass: ")).collect();
+        let [error] = errors[..] else { panic!("not one error: {log}") };
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains("docs/operations.md"), "it says what to do: {error}");
+        error.to_owned()
+    }
+
+    fn logs(&self) -> String {
+        let logs = (0..3).map(|node| fs::read_to_string(self.log(node)).unwrap_or_default());
+        logs.collect::<Vec<_>>().join("\n---\n")
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("it is new");
+    for entry in fs::read_dir(from).expect("a directory").flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("a plain file");
+    }
+}
+
+/// Waits until the file contains the text.
+fn wait_for_text(file: &Path, expected: &str) {
+    for _ in 0..1_000 {
+        if fs::read_to_string(file).is_ok_and(|text| text.contains(expected)) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("no {expected:?} in {}", fs::read_to_string(file).unwrap_or_default());
+}
+
+/// The operator types the id of a node that runs.
+#[test]
+fn second_process_under_an_id_with_an_empty_directory_serves_nobody() {
+    let cluster = Cluster::start("second");
+    let data = cluster.dir.0.join("typo");
+    let listen = cluster.at(3);
+    let mut args = cluster.args(1, &data);
+    args.extend(["--listen".to_owned(), listen.clone()]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let log = cluster.dir.0.join("log-typo");
+    let second = Node::serve(&args, &log);
+    wait_for_text(&log, "or another process runs as n1");
+    // It answers no client, and the first process serves on.
+    let transaction =
+        run(&["tx", "--at", &listen, "--patience-s", "1", "put a=2 @1", "put b=2 @0"]);
+    assert_eq!(transaction.status.code(), Some(4), "{}", stdout_text(&transaction));
+    cluster.commit(1, &["put c=1 @1", "put c=1 @2"]);
+    assert_eq!(cluster.get(1, "a@1"), "a @1 = 1\n");
+    assert!(!fs::read_to_string(&log).expect("its log").contains(" ready "));
+    drop(second);
+}
+
+#[test]
+fn of_a_stopped_directory_and_its_copy_one_serves() {
+    let mut cluster = Cluster::start("copied");
+    cluster.stop_node(1);
+    let copy = cluster.dir.0.join("copy");
+    copy_directory(&cluster.data(1), &copy);
+    cluster.start_node(1);
+    cluster.commit(1, &["put c=1 @1", "put c=1 @2"]);
+    let mut args = cluster.args(1, &copy);
+    args.extend(["--listen".to_owned(), cluster.at(3)]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let log = cluster.dir.0.join("log-copy");
+    let second = Node::serve(&args, &log);
+    wait_for_text(&log, "or another process runs as n1");
+    assert!(!fs::read_to_string(&log).expect("its log").contains(" ready "));
+    cluster.commit(1, &["put d=1 @1", "put d=1 @0"]);
+    drop(second);
+}
+
+/// Its peers remember it over a restart of their own, and it can begin again without its data.
+#[test]
+fn node_whose_whole_directory_is_gone_is_refused_and_can_begin_again_empty() {
+    let mut cluster = Cluster::start("gone-all");
+    cluster.kill_node(1);
+    fs::remove_dir_all(cluster.data(1)).expect("it exists");
+    for peer in [0, 2] {
+        cluster.kill_node(peer);
+        cluster.start_node(peer);
+    }
+    cluster.start_node(1);
+    let error = cluster.assert_refused(1, "of which the data directory knows nothing");
+    // "... has met n1 as incarnation 1.9f3a01c2, of which ..."
+    let known = error.split("as incarnation ").nth(1).and_then(|rest| rest.split(',').next());
+    let known = known.expect("the incarnation that the peers remember");
+    fs::remove_dir_all(cluster.data(1)).expect("it exists");
+    cluster.start_node_with(1, &["--replaces", known]);
+    cluster.commit(1, &["put c=1 @1", "put c=1 @2"]);
+    assert_eq!(cluster.get(1, "a@1"), "a @1 = -\n", "its values are lost");
+    assert_eq!(cluster.get(0, "b@0"), "b @0 = 1\n");
+    // From then on it is a node as any other.
+    cluster.kill_node(1);
+    cluster.start_node(1);
+    assert_eq!(cluster.get(1, "c@1"), "c @1 = 1\n");
+}
+
+#[test]
+fn older_copy_of_a_directory_is_refused_by_peers_that_are_up_and_by_restarted_ones() {
+    let mut cluster = Cluster::start("restored");
+    cluster.stop_node(1);
+    let backup = cluster.dir.0.join("backup");
+    copy_directory(&cluster.data(1), &backup);
+    cluster.start_node(1);
+    cluster.commit(1, &["put c=1 @1", "put c=1 @2"]);
+    cluster.stop_node(1);
+    let newest = cluster.dir.0.join("newest");
+    fs::rename(cluster.data(1), &newest).expect("it exists");
+    for restart_peers in [false, true] {
+        if restart_peers {
+            for peer in [0, 2] {
+                cluster.kill_node(peer);
+                cluster.start_node(peer);
+            }
+        }
+        copy_directory(&backup, &cluster.data(1));
+        cluster.start_node(1);
+        cluster.assert_refused(1, "of which the data directory knows nothing");
+        fs::remove_dir_all(cluster.data(1)).expect("it exists");
+    }
+    fs::rename(&newest, cluster.data(1)).expect("it exists");
+    cluster.start_node(1);
+    assert_eq!(cluster.get(1, "c@1"), "c @1 = 1\n");
+}
+
+/// A kill leaves no mark of where the log ended. The node refuses damage itself; of the rest its
+/// peers know that records are missing. Nothing is lost in silence.
+#[test]
+fn log_cut_anywhere_after_a_kill_is_refused_or_complete() {
+    let mut cluster = Cluster::start("cut-killed");
+    cluster.kill_node(1);
+    let files = node_files(&cluster.data(1));
+    let log = files.last().expect("a segment").clone();
+    assert!(log.ends_with("wal.1"), "{log:?}");
+    let bytes = fs::read(&log).expect("it can be read");
+    let killed = cluster.dir.0.join("killed");
+    fs::rename(cluster.data(1), &killed).expect("it exists");
+    // Every length would take minutes; 13 and the frame lengths have no common divisor.
+    let mut refused = 0;
+    for len in (0..bytes.len()).step_by(13).chain([bytes.len()]) {
+        copy_directory(&killed, &cluster.data(1));
+        fs::write(cluster.data(1).join("wal.1"), &bytes[..len]).expect("it can be written");
+        cluster.start_node(1);
+        let log = cluster.log(1);
+        for _ in 0..1_000 {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            if text.contains(" ready ") || text.contains("stormglass: ") {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let text = fs::read_to_string(&log).expect("its log");
+        if text.contains(" ready ") {
+            assert_eq!(
+                cluster.get(1, "b@1"),
+                "b @1 = 1\n",
+                "cut at {len} of {}: {text}",
+                bytes.len()
+            );
+            assert_eq!(
+                cluster.get(1, "a@1"),
+                "a @1 = 1\n",
+                "cut at {len} of {}: {text}",
+                bytes.len()
+            );
+            cluster.kill_node(1);
+            // Peers have welcomed it, so no other directory is right from now on.
+            break;
+        }
+        let is_clear =
+            text.contains("the end of the log is lost") || text.contains("is damaged at");
+        assert!(is_clear, "cut at {len}: {text}");
+        refused += 1;
+        cluster.kill_node(1);
+        fs::remove_dir_all(cluster.data(1)).expect("it exists");
+    }
+    assert!(refused > 10, "{refused} cuts were refused");
 }

@@ -52,7 +52,7 @@ fn output_error_does_not_panic_and_still_reports_the_commit() {
     }
     assert!(
         stderr_text(&run_into(full_device(), &tx))
-            .contains("the result is nevertheless: committed n0.1:c")
+            .contains("the result is nevertheless: committed n0.1.")
     );
     assert_eq!(node.terminate(), Some(0));
     let demo_ports = ports(2);

@@ -80,7 +80,7 @@ impl Node {
         self.wait_for_exit_code()
     }
 
-    fn wait_for_exit_code(&mut self) -> Option<i32> {
+    pub(super) fn wait_for_exit_code(&mut self) -> Option<i32> {
         self.0.wait().expect("it is our child").code()
     }
 }

@@ -101,12 +101,12 @@ pub enum DirectoryError {
     Version { path: PathBuf, found: u32, readable: u32 },
     /// The node has served, and its log is gone.
     #[error(
-        "data directory {path} belongs to a node that has served, and its log and snapshot are gone; restore them, or see \"A node without its log\" in docs/log-format.md"
+        "data directory {path} belongs to a node that has served, and its log and snapshot are gone; put them back, or see \"A node without its data\" in docs/operations.md"
     )]
     LogGone { path: PathBuf },
     /// A file is shorter than when the node was stopped, or gone.
     #[error(
-        "{path} has {found} bytes, but had {expected} when the node was stopped; restore it, or see \"A node without its log\" in docs/log-format.md"
+        "{path} has {found} bytes, but had {expected} when the node was stopped; put it back, or see \"A node without its data\" in docs/operations.md"
     )]
     CutShort { path: PathBuf, found: u64, expected: u64 },
     /// An operation on it failed.

@@ -31,6 +31,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// The longest such pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// The pause after a refused handshake.
+// Each attempt leaves a line in the log of the peer.
+const BACKOFF_REFUSED: Duration = Duration::from_secs(5);
+
 /// The identity that this node sends in its handshakes.
 #[derive(Clone, Debug)]
 pub(super) struct NodeIdentity {
@@ -84,8 +88,11 @@ impl Link {
                 tracing::warn!(node = %identity.node, %peer, %address, "no connection: {lost}");
                 reported = true;
             }
-            // A connection that lasted was a good one: the next attempt may come soon.
-            backoff = if began.elapsed() > BACKOFF_MAX {
+            // A refusal has a reason that lasts. A connection that lasted was a good one: the next
+            // attempt may come soon.
+            backoff = if matches!(lost, LinkError::Refused(_)) {
+                BACKOFF_REFUSED
+            } else if began.elapsed() > BACKOFF_MAX {
                 BACKOFF_MIN
             } else {
                 (backoff * 2).min(BACKOFF_MAX)

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -80,8 +80,9 @@ struct Connections<N: ServedNode> {
     identity: NodeIdentity,
     peers: BTreeSet<NodeId>,
     arrivals_tx: mpsc::Sender<Arrival<N>>,
-    /// For each peer its latest incarnation, and the signal that ends its current connection.
-    current_connections: Mutex<BTreeMap<NodeId, (Incarnation, Arc<Notify>)>>,
+    /// For each peer the incarnation that has connected last, and the signal that ends its
+    /// connection; the task of the connection owns it.
+    current_connections: Mutex<BTreeMap<NodeId, (Incarnation, Weak<Notify>)>>,
     warnings: Mutex<WarningLimiter>,
     handshake_slots: Arc<Semaphore>,
     client_slots: Semaphore,
@@ -184,8 +185,11 @@ enum HandshakeRefusal {
     TooManyClients { this_node: NodeId },
     #[error("{this_node} has not closed earlier connections of {caller} yet")]
     TooManyOfThisPeer { caller: NodeId, this_node: NodeId },
-    #[error("{caller} announced {announced} after {known}: is its data directory an old copy?")]
-    OlderIncarnation { caller: NodeId, announced: Incarnation, known: Incarnation },
+    #[error(
+        "{caller} announced incarnation {announced:#} after {known:#}: its data directory is an older copy or was \
+         emptied, or another process runs as {caller}"
+    )]
+    OtherIncarnation { caller: NodeId, announced: Incarnation, known: Incarnation },
 }
 
 impl<N: ServedNode> Connections<N> {
@@ -262,7 +266,7 @@ impl<N: ServedNode> Connections<N> {
                 expected: Arc::clone(expected),
             });
         }
-        let Caller::Peer { node, target, .. } = hello.caller else { return Ok(()) };
+        let Caller::Peer { node, incarnation, target } = hello.caller else { return Ok(()) };
         let this_node = self.identity.node;
         if target != this_node {
             return Err(HandshakeRefusal::OtherTarget { caller: node, target, this_node });
@@ -271,7 +275,7 @@ impl<N: ServedNode> Connections<N> {
         if node == this_node || !self.peers.contains(&node) {
             return Err(HandshakeRefusal::NotAPeer { caller: node, this_node });
         }
-        Ok(())
+        self.check_incarnation(node, incarnation)
     }
 
     fn acquire_slot(&self, caller: Caller) -> Result<SemaphorePermit<'_>, HandshakeRefusal> {
@@ -295,8 +299,7 @@ impl<N: ServedNode> Connections<N> {
         mut frames: Frames<OwnedReadHalf>,
         mut out: OwnedWriteHalf,
     ) -> Result<(), ConnectionError> {
-        // After the welcome, so a refusal here only closes the connection: the caller's next
-        // attempt would be refused again.
+        // Again, as a newer one may have come since: then the connection is only closed.
         let replaced = self.register(peer, incarnation)?;
         let mut undecodable = 0;
         loop {
@@ -326,8 +329,23 @@ impl<N: ServedNode> Connections<N> {
         }
     }
 
-    /// Makes this the one connection of the peer; it replaces the earlier one. An incarnation older
-    /// than the latest known is refused.
+    /// While one process of a peer is connected, one that does not follow it is refused, so that
+    /// it learns why: what this node sends goes to the address of the first. Afterwards the node
+    /// itself decides, which remembers incarnations over a restart.
+    fn check_incarnation(
+        &self,
+        peer: NodeId,
+        announced: Incarnation,
+    ) -> Result<(), HandshakeRefusal> {
+        let current_connections =
+            self.current_connections.lock().expect("no panic happens while this lock is held");
+        match current_connections.get(&peer) {
+            Some((known, signal)) if signal.strong_count() > 0 => follows(peer, announced, *known),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Makes this the one connection of the peer; it replaces the earlier one.
     fn register(
         &self,
         peer: NodeId,
@@ -335,20 +353,16 @@ impl<N: ServedNode> Connections<N> {
     ) -> Result<Arc<Notify>, HandshakeRefusal> {
         let mut current_connections =
             self.current_connections.lock().expect("no panic happens while this lock is held");
-        if let Some((known, notify)) = current_connections.get(&peer) {
-            if incarnation < *known {
-                return Err(HandshakeRefusal::OlderIncarnation {
-                    caller: peer,
-                    announced: incarnation,
-                    known: *known,
-                });
-            }
+        if let Some((known, signal)) = current_connections.get(&peer)
+            && let Some(notify) = signal.upgrade()
+        {
+            follows(peer, incarnation, *known)?;
             // Stores a permit if the task of that connection does not wait at the moment, so the
             // signal is not lost.
             notify.notify_one();
         }
         let notify = Arc::new(Notify::new());
-        current_connections.insert(peer, (incarnation, Arc::clone(&notify)));
+        current_connections.insert(peer, (incarnation, Arc::downgrade(&notify)));
         Ok(notify)
     }
 
@@ -407,6 +421,18 @@ impl<N: ServedNode> Connections<N> {
             }
         }
     }
+}
+
+/// An incarnation is the known one, or has a greater number.
+fn follows(
+    caller: NodeId,
+    announced: Incarnation,
+    known: Incarnation,
+) -> Result<(), HandshakeRefusal> {
+    if announced == known || announced.number() > known.number() {
+        return Ok(());
+    }
+    Err(HandshakeRefusal::OtherIncarnation { caller, announced, known })
 }
 
 async fn write_responses(queue: &SendQueue, mut out: OwnedWriteHalf) -> Result<(), StreamError> {

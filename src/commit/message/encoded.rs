@@ -5,11 +5,9 @@
 //! Of a proof it has the length of the log. The sender had it, so the receiver makes it here, and
 //! nowhere else.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Body, InquiryReply, Message, RecordIsDurable, Refusal, Vote};
+use super::{Body, InquiryReply, Introducing, Message, RecordIsDurable, Refusal, Vote};
 use crate::commit::end_mark::EndMark;
 use crate::commit::op::Reads;
 use crate::commit::part::Part;
@@ -71,11 +69,18 @@ pub(super) enum Encoded {
     Hello {
         node: NodeId,
         incarnation: Incarnation,
-        ancestors: Arc<[Incarnation]>,
-        log_position: u64,
-        lost: Incarnation,
+        introducing: Introducing,
     },
     Welcome {
+        node: NodeId,
+        incarnation: Incarnation,
+    },
+    Remember {
+        node: NodeId,
+        incarnation: Incarnation,
+        introducing: Introducing,
+    },
+    Remembered {
         node: NodeId,
         incarnation: Incarnation,
         log_position: u64,
@@ -138,13 +143,21 @@ impl From<Message> for Encoded {
                 };
                 Encoded::InquiryReply { tx, request, reply }
             }
-            Body::Hello { ancestors, log_position, lost } => {
+            Body::Hello(introducing) => {
                 let TxId { coordinator: node, incarnation, serial: _ } = tx;
-                Encoded::Hello { node, incarnation, ancestors, log_position, lost }
+                Encoded::Hello { node, incarnation, introducing }
             }
-            Body::Welcome { proof: RecordIsDurable { log_position } } => {
+            Body::Welcome => {
                 let TxId { coordinator: node, incarnation, serial: _ } = tx;
-                Encoded::Welcome { node, incarnation, log_position }
+                Encoded::Welcome { node, incarnation }
+            }
+            Body::Remember(introducing) => {
+                let TxId { coordinator: node, incarnation, serial: _ } = tx;
+                Encoded::Remember { node, incarnation, introducing }
+            }
+            Body::Remembered { proof: RecordIsDurable { log_position } } => {
+                let TxId { coordinator: node, incarnation, serial: _ } = tx;
+                Encoded::Remembered { node, incarnation, log_position }
             }
             Body::Refuse { known, log_position } => {
                 let TxId { coordinator: node, incarnation, serial: _ } = tx;
@@ -156,7 +169,8 @@ impl From<Message> for Encoded {
 
 impl From<Encoded> for Message {
     fn from(encoded: Encoded) -> Message {
-        // The proofs are the sender's evidence. A node forwards no message, so it never sends them on.
+        // The proofs are the sender's evidence. A node forwards no message, so it never sends them
+        // on.
         match encoded {
             Encoded::Prepare { tx, request, part, end_mark } => {
                 Message { tx, request, body: Body::Prepare { part, end_mark } }
@@ -194,12 +208,17 @@ impl From<Encoded> for Message {
                 };
                 Message { tx, request, body: Body::InquiryReply(reply) }
             }
-            Encoded::Hello { node, incarnation, ancestors, log_position, lost } => {
-                let body = Body::Hello { ancestors, log_position, lost };
-                Message::about_incarnation(node, incarnation, body)
+            Encoded::Hello { node, incarnation, introducing } => {
+                Message::about_incarnation(node, incarnation, Body::Hello(introducing))
             }
-            Encoded::Welcome { node, incarnation, log_position } => {
-                let body = Body::Welcome { proof: RecordIsDurable { log_position } };
+            Encoded::Welcome { node, incarnation } => {
+                Message::about_incarnation(node, incarnation, Body::Welcome)
+            }
+            Encoded::Remember { node, incarnation, introducing } => {
+                Message::about_incarnation(node, incarnation, Body::Remember(introducing))
+            }
+            Encoded::Remembered { node, incarnation, log_position } => {
+                let body = Body::Remembered { proof: RecordIsDurable { log_position } };
                 Message::about_incarnation(node, incarnation, body)
             }
             Encoded::Refuse { node, incarnation, known, log_position } => {

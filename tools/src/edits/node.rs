@@ -67,7 +67,10 @@ impl<N: CommitLike> Node for Edited<N> {
         let now = boot.now;
         let other_entropy = *edit == Edit::OtherEntropy;
         // Any number but 0 changes it.
-        let entropy = if other_entropy { boot.entropy ^ 0x5bd1_e995 } else { boot.entropy };
+        // The same in both halves: clients know the first incarnations, whose bits are their
+        // difference.
+        let entropy =
+            if other_entropy { boot.entropy ^ 0x5bd1_e995_5bd1_e995 } else { boot.entropy };
         let mut inner = Outbox::default();
         let node = N::boot(config, Boot { entropy, ..boot }, &mut inner)?;
         let mut edited = Edited {
