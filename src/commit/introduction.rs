@@ -66,7 +66,7 @@ pub(super) struct Introduction {
     repeat_at: Time,
     /// Sorted by peer.
     known: Vec<Known>,
-    /// The last Hello of each peer in this incarnation, sorted by peer.
+    /// The incarnations that have introduced themselves last to this one, sorted by peer.
     heard: Vec<(NodeId, Incarnation)>,
 }
 
@@ -303,19 +303,22 @@ impl Introduction {
         if self.follows(about, introducing, out) {
             out.send(peer, Message::about_incarnation(peer, incarnation, Body::Welcome));
         }
-        // It has just begun, so what was sent to it before is lost.
-        if self.is_first_hello(peer, incarnation) && self.awaited.binary_search(&peer).is_ok() {
-            self.send_introduction(cx, peer, out);
-        }
+        self.on_first_heard(cx, about, out);
     }
 
-    fn is_first_hello(&mut self, peer: NodeId, incarnation: Incarnation) -> bool {
-        match self.heard.binary_search_by_key(&peer, |heard| heard.0) {
+    /// The first time that this incarnation of a peer introduces itself: it may have just begun, and
+    /// what was sent to it before is lost.
+    fn on_first_heard(&mut self, cx: &Context, about: TxId, out: &mut Outbox<CommitNode>) {
+        let TxId { coordinator: peer, incarnation, .. } = about;
+        let is_first = match self.heard.binary_search_by_key(&peer, |heard| heard.0) {
             Ok(at) => std::mem::replace(&mut self.heard[at].1, incarnation) != incarnation,
             Err(at) => {
                 self.heard.insert(at, (peer, incarnation));
                 true
             }
+        };
+        if is_first && self.awaited.binary_search(&peer).is_ok() {
+            self.send_introduction(cx, peer, out);
         }
     }
 
@@ -339,6 +342,7 @@ impl Introduction {
             self.remember(KnownPeer { peer, incarnation, log_position });
             cx.append_met(MetPeer { peer, incarnation }, log_position, out);
         }
+        self.on_first_heard(cx, about, out);
     }
 
     /// Whether the incarnation follows the one that is remembered. It is refused if it does not.
