@@ -25,9 +25,8 @@
 //! and unacknowledged `Commit`s until END, with capped exponential backoff. One No, or a vote that
 //! is missing at the timeout, aborts the transaction.
 //!
-//! A message that must not precede its record contains a [`RecordIsDurable`], which takes no bytes
-//! and which a node makes only from a [`Durable`](stormglass_node::wal::Durable) proof of the
-//! record: a Yes vote, `Commit`, `Ack`, and `InquiryReply` with an outcome. The `Ack` for a
+//! A message that must not precede its record contains a [`RecordIsDurable`], which a node makes
+//! only from a [`Durable`](stormglass_node::wal::Durable) proof of the record: a Yes vote, `Commit`, `Ack`, and `InquiryReply` with an outcome. The `Ack` for a
 //! transaction that has ended is the exception: its record was durable and has been dropped. The
 //! first `Committed` answer to the client is sent by a function that requires the proof; a repeated
 //! answer comes from the request log (see below), which lists a request as committed only once
@@ -105,6 +104,7 @@
 //! | in the request log, undecided | to a query [`Outcome::Unknown`]; to a repeated request, none yet |
 //! | not in it, at or below the floor | [`Outcome::Unknown`] |
 //! | not in it, later incarnation | [`Outcome::Unknown`] |
+//! | not in it, [lost](Config::replaces) incarnation | [`Outcome::Unknown`] |
 //! | not in it, earlier incarnation | [`Outcome::Aborted`]: a commit would be in it |
 //! | not in it, current incarnation | it is executed; to a query [`Outcome::Unknown`] |
 //!
@@ -134,11 +134,17 @@
 //! another of those keys meanwhile.) Every wait ends at the latest after `vote_timeout`: a
 //! participant then drops the `Prepare` without a vote, and a coordinator aborts.
 //!
+//! # Which incarnations answer
+//!
+//! An incarnation answers nobody before a majority of its peers remembers it, which they do only if
+//! it follows the one that they remembered: see `introduction`. So an older copy of a disk, an
+//! emptied one, and a second process under one id take part in nothing.
+//!
 //! # Recovery
 //!
 //! An incarnation begins with the newest snapshot and the log records after it. It writes the
 //! result, with its own number, as its boot snapshot, and handles no message or request before that
-//! is durable. Then:
+//! is durable and its peers have confirmed it. Then:
 //!
 //! - PREPARED without an outcome: the locks are held again, and the node sends `Inquire`.
 //! - COMMIT without END: the node sends `Commit` again until all subordinates have acknowledged.

@@ -15,7 +15,7 @@ use super::{CliError, Exit};
 #[derive(Debug, Subcommand)]
 #[command(
     after_help = "Examples:\n  stormglass wal verify data/n0\n  stormglass wal dump data/n0 | less\n\
-    \nExit codes: 0 intact, 5 torn tail (discarded at start), 6 damaged (the node does not start)"
+    \nExit codes: 0 no damage found, 5 torn tail (discarded at start), 6 damaged (the node does not start)"
 )]
 pub(super) enum Wal {
     /// Print every record that can be found, one a line
