@@ -152,7 +152,7 @@ impl Model {
         self.log_tails[usize::from(node.0)].clear();
     }
 
-    pub(super) fn refuse_to_boot(&mut self, node: NodeId) {
+    pub(super) fn stay_down(&mut self, node: NodeId) {
         self.refused.insert(node);
     }
 

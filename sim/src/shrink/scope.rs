@@ -83,6 +83,7 @@ fn classes_of(fault: &Fault) -> impl Iterator<Item = FaultClass> {
         Fault::Message(..) | Fault::At(_, TimedFault::Cut { .. } | TimedFault::Clog { .. }) => {
             FaultClass::Network
         }
+        Fault::At(_, TimedFault::SecondProcess { .. }) => FaultClass::ReplacedDisk,
         Fault::Crash(..) | Fault::At(_, TimedFault::Crash { .. }) => FaultClass::Crashes,
         Fault::Barrier(_, BarrierFault::Lie) => FaultClass::LyingDisk,
         Fault::Barrier(..) | Fault::Write(..) => FaultClass::Disk,
