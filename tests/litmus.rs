@@ -13,7 +13,7 @@ use stormglass_sim::chooser::{Chooser, Scripted, Seeded, SendPoint};
 use stormglass_sim::disk::{CutPlace, FileChoice, FileLoss, FileRole, Survival};
 use stormglass_sim::fault::{
     AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt,
-    MessageFault, TimedFault, WriteFault,
+    MessageFault, SecondDisk, TimedFault, WriteFault,
 };
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::profile::{Rates, Rng};
@@ -574,6 +574,8 @@ fn d13_backups_are_made_only_in_runs_that_can_need_them() {
     let seeded = |rates| Seeded::new(&plan(3), rates, &mut Rng::new(1)).fault_classes().backups;
     assert!(!seeded(Rates { damage: 65_536, empty_disk: 65_536, ..Rates::default() }));
     assert!(seeded(Rates { replace_disk: 1, ..Rates::default() }));
+    assert!(!seeded(Rates { second_processes_empty: 1, ..Rates::default() }));
+    assert!(seeded(Rates { second_processes_copy: 1, ..Rates::default() }));
     let scripted = |at_rest| {
         let fault = kill_and_change_disk(1, boot_snapshot_appended(), at_rest);
         Scripted::new(&[fault]).fault_classes().backups
@@ -638,4 +640,98 @@ fn d16_node_boots_once_its_log_can_be_read() {
     assert!(boots.len() == 3 && boots[1] == refused && boots[2] > refused, "{}", run.text);
     assert!(run.text.contains("Ready incarnation 2, 1 in doubt"), "{}", run.text);
     assert_eq!(run.tally.hits(Rule::FileUnreadable), 1);
+}
+
+fn second_process(at_ms: u64, disk: SecondDisk, duration_ms: u64) -> Fault {
+    let duration = Micros::from_millis(duration_ms);
+    let timed_fault = TimedFault::SecondProcess { node: NodeId(1), disk, duration };
+    Fault::At(Micros::from_millis(at_ms), timed_fault)
+}
+
+/// A second process under the id of n1 runs for a while after the transaction, and nothing reaches
+/// it. The first one goes on as incarnation 1. Once it is killed, its next boot is the third of the
+/// simulator, and the second that the node counts.
+#[test]
+fn d17_first_process_goes_on_where_it_was_set_aside() {
+    let how = CrashKind::Kill { keep: Permille::ALL };
+    let crash = Crash { how, down_for: Some(Micros::from_millis(20)), at_rest: None };
+    let crash = TimedFault::Crash { node: NodeId(1), crash };
+    let killed = Fault::At(Micros::from_millis(400), crash);
+    let run = trace_run(&[second_process(300, SecondDisk::Empty, 30), killed]);
+    assert_eq!(run.times("n1  SECOND"), [300_000]);
+    assert_eq!(run.times("n1  KILLED"), [330_000, 400_000]);
+    assert_eq!(run.times("n1  RESUMED"), [330_000]);
+    assert_eq!(run.times("n1  boot"), [0, 300_000, 420_000]);
+    let ready = |incarnation| run.times(&format!("n1  report    Ready incarnation {incarnation}"));
+    assert_eq!((ready(1).len(), ready(2).len(), ready(3).len()), (2, 1, 0), "{}", run.text);
+    run.assert_hits(&[(Rule::ProcessKilled, 1), (Rule::SecondProcess, 1)]);
+}
+
+/// What arrives at n1 while the second process runs arrives there. It knows nothing of the first
+/// one, and votes.
+#[test]
+fn d17_messages_reach_the_process_that_runs() {
+    let fault = second_process(5, SecondDisk::Empty, 40);
+    let (run, violation) = trace_any_run(plan(3), &put_on_every_node(), &[fault]);
+    let violation = violation.expect("it votes");
+    assert_eq!(violation.property, "W12 SecondProcessIsSilent", "{}", run.text);
+    let received = run.first(PREPARE_RECEIVED);
+    assert_eq!(received, run.first(PREPARE_SENT) + BASE_US);
+    assert!(received > run.first("n1  SECOND") && run.times("n1  RESUMED").is_empty());
+    assert_eq!(run.tally.hits(Rule::SecondProcess), 1);
+}
+
+/// The first process is set aside in its boot: its barrier completes when it goes on.
+#[test]
+fn d17_completed_barrier_waits_for_the_first_process() {
+    let run = trace_run(&[second_process(0, SecondDisk::Empty, 4)]);
+    let ready = run.times("n1  report    Ready incarnation 1");
+    assert_eq!(run.times("n1  RESUMED"), [4_000]);
+    assert!(ready.len() == 2 && ready[0] < 4_000 && ready[1] >= 4_000, "{}", run.text);
+}
+
+/// n1 votes and is killed. A copy of its disk from before its second boot has the vote, and one
+/// from before its first boot has no files.
+#[test]
+fn d17_copy_has_the_files_of_before_the_present_boot() {
+    let voted = EffectName::Send(about("Vote"), NodeId(0));
+    let killed = crash_after(1, voted, CrashKind::Kill { keep: Permille::ALL });
+    let copy = second_process(300, SecondDisk::Copy, 30);
+    let requests = put_on_every_node();
+    let (run, violation) = trace_any_run(plan(3), &requests, &[killed, copy.clone()]);
+    assert_eq!(run.tally.hits(Rule::SecondProcess), 1, "{}", run.text);
+    assert_eq!(run.times("n1  report    Ready incarnation 2, 1 in doubt").len(), 2, "{}", run.text);
+    // It asks for the outcome that the first one has.
+    let property = violation.map(|violation| violation.property);
+    assert_eq!(property, Some("W12 SecondProcessIsSilent"), "{}", run.text);
+    assert_eq!(trace_run(&[copy]).tally.hits(Rule::SecondProcess), 0, "no copy with files");
+}
+
+/// The history of one node's disk goes wrong, that of the others does not.
+#[test]
+fn d13_to_d17_concern_one_node() {
+    let rates = Rates {
+        history_node: Some(NodeId(2)),
+        empty_disk: 65_536,
+        second_processes_empty: 2,
+        timed_crashes: 20,
+        down_max: Micros(1),
+        ..Rates::default()
+    };
+    let faults = Seeded::new(&plan(3), rates, &mut Rng::new(1)).timed_faults();
+    let mut second_processes = 0;
+    for (_, fault) in &faults {
+        match fault {
+            TimedFault::Crash { node, crash } => {
+                let at_rest = (*node == NodeId(2)).then_some(AtRestFault::Emptied);
+                assert_eq!(crash.at_rest, at_rest, "{node}");
+            }
+            TimedFault::SecondProcess { node, .. } => {
+                assert_eq!(*node, NodeId(2));
+                second_processes += 1;
+            }
+            other => panic!("a rate of zero: {other}"),
+        }
+    }
+    assert_eq!((second_processes, faults.len()), (2, 22));
 }

@@ -92,12 +92,14 @@ pub(crate) enum Mutant {
     NeverAcks,
     /// The node panics on `Inquire`.
     Panics,
+    /// A participant asks for the outcome at each `Prepare`, which nothing but W12 forbids.
+    InquiresAtPrepare,
     /// Wakes are ignored.
     IgnoresWakes,
 }
 
 /// Each mutant, the profile in which it is hunted, and the property that it violates first.
-const MUTANTS: [(Mutant, Profile, &str); 36] = [
+const MUTANTS: [(Mutant, Profile, &str); 37] = [
     (Mutant::TreatsCommitAsAbort, Profile::Swarm, "AC1 DecisionsAgree"),
     (Mutant::YesAfterAbort, Profile::Swarm, "AC2 DecisionsAreFinal"),
     (Mutant::CountsOneVoteForAll, Profile::Swarm, "AC3 CommitNeedsEveryYes"),
@@ -120,6 +122,7 @@ const MUTANTS: [(Mutant, Profile, &str); 36] = [
     (Mutant::SkipsSync, Profile::Swarm, "W10 NoEffectBeforeTheBootIsDurable"),
     (Mutant::SkipsSyncDir, Profile::Swarm, "W10 NoEffectBeforeTheBootIsDurable"),
     (Mutant::ReportsCommitAsAbort, Profile::Lossy, "W11 CommittedIsPermanent"),
+    (Mutant::InquiresAtPrepare, Profile::ReplacedDisk, "W12 SecondProcessIsSilent"),
     (Mutant::OmitsAbortedRecord, Profile::Swarm, "I2 UndecidedTransactionsDoNotConflict"),
     (Mutant::ConflictWithDecidedTx, Profile::Swarm, "I3 LocksEndWithTheirTransaction"),
     (Mutant::SendsWrongReads, Profile::Swarm, "I4 ReadsReturnTheLastWrite"),
@@ -143,6 +146,8 @@ const NOT_FIRST: [Mutant; 4] = [
     Mutant::IgnoresLogAtBoot,
     // A lock is held for long, and without faults no transaction should time out.
     Mutant::DelaysCommits,
+    // It does so during a boot, too, and other disks of that profile are not replaced by a process.
+    Mutant::InquiresAtPrepare,
     // An empty snapshot looks damaged: the node refuses to boot, for a wrong reason.
     Mutant::ReadsUnreadableAsEmpty,
 ];

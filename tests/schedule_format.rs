@@ -13,7 +13,7 @@ use stormglass_sim::disk::{
 use stormglass_sim::fault::Fault;
 use stormglass_sim::fault::{
     AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, MessageAt,
-    MessageFault, Skew, TimedFault, WriteFault,
+    MessageFault, SecondDisk, Skew, TimedFault, WriteFault,
 };
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::schedule::{Expectation, Schedule};
@@ -189,6 +189,8 @@ fn timed_fault() -> impl Strategy<Value = TimedFault> {
         }),
         (node(), time()).prop_map(|(node, duration)| TimedFault::Pause { node, duration }),
         (node(), time()).prop_map(|(node, by)| TimedFault::ClockJump { node, by }),
+        (node(), prop::sample::select(vec![SecondDisk::Empty, SecondDisk::Copy]), time())
+            .prop_map(|(node, disk, duration)| TimedFault::SecondProcess { node, disk, duration }),
         (node(), crash()).prop_map(|(node, crash)| TimedFault::Crash { node, crash }),
     ]
 }

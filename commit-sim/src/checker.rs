@@ -1,5 +1,5 @@
 //! The checker of two-phase commit: the properties of the specification of atomic commitment,
-//! AC1-AC5, W1-W11, I1-I5 and L1-L3, under their ids there.
+//! AC1-AC5, W1-W12, I1-I5 and L1-L3, under their ids there.
 //!
 //! The checker passes each fact of a run to the properties that it concerns, and then to the
 //! model, which is what they have in common. Each family of properties is a module of its own:
@@ -12,6 +12,7 @@
 //! | `recovery` | W6, W7, W9, W10: what an incarnation recovers; disks that change at rest (D10, D13-D16) |
 //! | `removal` | W8: which files are removed, and when |
 //! | `permanence` | W11: commits are permanent, exactly once |
+//! | `second_process` | W12: a second process under a node's id is silent (D17) |
 //! | `isolation` | I1-I5, and the conflicts of AC4: locks, reads, serialisability |
 //! | `liveness` | L1-L3, AC5: everything ends |
 //! | `coverage` | no property: the counters of `sometimes` |
@@ -26,6 +27,7 @@ mod node_set;
 mod permanence;
 mod recovery;
 mod removal;
+mod second_process;
 mod write_ahead;
 
 use stormglass::commit::{
@@ -42,12 +44,14 @@ use self::isolation::Isolation;
 use self::liveness::Liveness;
 use self::model::Model;
 use self::recovery::{Recovered, Recovery};
+use self::second_process::SecondProcesses;
 use self::write_ahead::WriteAhead;
 use crate::Property;
 use stormglass_sim::disk::Disk;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::{
-    Checker, ClientFact, Fact, JudgedUntil, Observation, ProcessFact, RunFact, Sometimes, Violation,
+    Checker, ClientFact, Fact, JudgedUntil, Observation, ProcessFact, RunFact, Sometimes,
+    Violation, halt_is_final,
 };
 
 /// Checks all properties of atomic commitment in one pass over the facts of a run.
@@ -60,6 +64,7 @@ pub struct AtomicCommitChecker {
     isolation: Isolation,
     liveness: Liveness,
     coverage: Coverage,
+    second_processes: SecondProcesses,
     /// When the checks stopped, after damage that no node can detect.
     stopped_at: Option<Micros>,
 }
@@ -76,6 +81,7 @@ impl AtomicCommitChecker {
             isolation: Isolation::new(nodes),
             liveness: Liveness::new(nodes),
             coverage: Coverage::default(),
+            second_processes: SecondProcesses::default(),
             stopped_at: None,
         }
     }
@@ -90,6 +96,7 @@ impl AtomicCommitChecker {
             isolation,
             liveness,
             coverage,
+            second_processes,
             stopped_at,
         } = self;
         let nodes = usize::from(plan.nodes);
@@ -100,6 +107,7 @@ impl AtomicCommitChecker {
         isolation.reset(nodes);
         liveness.reset(nodes);
         *coverage = Coverage::default();
+        *second_processes = SecondProcesses::default();
         *stopped_at = None;
     }
 
@@ -132,6 +140,11 @@ where
         if self.recovery.undetectable_loss().is_some() {
             self.stopped_at.get_or_insert(at);
             return Ok(());
+        }
+        if self.second_processes.exist()
+            && let Some(verdict) = self.second_processes.check(node, observation.fact)
+        {
+            return verdict;
         }
         match observation.fact {
             Fact::Effect(effect, bytes) => match effect {
@@ -179,7 +192,7 @@ where
                     // The node is booted again, and can read the file then.
                     self.coverage.on_refused_unreadable();
                 } else {
-                    self.model.refuse_to_boot(node);
+                    self.model.stay_down(node);
                     self.coverage.on_refused();
                 }
                 Ok(())
@@ -187,8 +200,10 @@ where
             Fact::Process(ProcessFact::Halted(reason)) => {
                 if let HaltReason::OperatorNeeded(reason) = reason {
                     self.recovery.check_refused_by_peers(node, reason)?;
-                    self.model.refuse_to_boot(node);
                     self.coverage.on_refused_by_peers();
+                }
+                if halt_is_final(reason) {
+                    self.model.stay_down(node);
                 }
                 // It keeps its page cache, like one that is killed.
                 self.recovery.on_kill(node);
@@ -200,6 +215,14 @@ where
                 self.on_crash(node);
                 Ok(())
             }
+            Fact::Process(ProcessFact::SecondProcess(_)) => {
+                self.second_processes.begin(node);
+                self.recovery.on_second_process(node);
+                self.fault_free.on_fault();
+                Ok(())
+            }
+            // The first process goes on: its model has not changed meanwhile.
+            Fact::Process(ProcessFact::Resumed) => Ok(()),
             Fact::Process(ProcessFact::PowerCut(report)) => {
                 self.recovery.on_power_cut(node);
                 self.coverage.on_power_cut(node, report);

@@ -82,6 +82,8 @@ properties! {
     W11 CommittedIsPermanent,
     /// A request commits at most once.
     W11 ExactlyOnce,
+    /// A second process under a node's id says nothing about transactions.
+    W12 SecondProcessIsSilent,
     /// No two undecided transactions hold conflicting locks.
     I2 UndecidedTransactionsDoNotConflict,
     /// A decided transaction holds no lock.

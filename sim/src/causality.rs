@@ -135,6 +135,8 @@ impl<N: Node> Checker<N> for CausalTrace {
                         | ProcessFact::Damaged(_)
                         | ProcessFact::DiskChanged(_)
                         | ProcessFact::Unreadable(_)
+                        | ProcessFact::SecondProcess(_)
+                        | ProcessFact::Resumed
                 )
         );
         let (process, cause) = self.process_and_cause(observation);

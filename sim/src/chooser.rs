@@ -30,8 +30,9 @@ pub struct FaultClasses {
     pub barriers: bool,
     /// [`Chooser::write`].
     pub writes: bool,
-    /// No method: whether a crash may be followed by [`AtRestFault::Restored`] (D13). Only then
-    /// does the world copy every disk at every boot.
+    /// No method: whether a crash may be followed by [`AtRestFault::Restored`] (D13), or a second
+    /// process may find a [copy of the disk](crate::fault::SecondDisk::Copy) (D17). Only then does
+    /// the world copy every disk at every boot.
     pub backups: bool,
 }
 

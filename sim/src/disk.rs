@@ -1,4 +1,4 @@
-//! The disk of one node and its fault model. The rules D1 to D16 are described in `docs/faults.md`
+//! The disk of one node and its fault model. The rules D1 to D17 are described in `docs/faults.md`
 //! and documented at the code that implements them; `cargo sim profiles` lists them.
 //!
 //! The node sees the *volatile* state: what is in the page cache, and what is still in the driver's

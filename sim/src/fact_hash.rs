@@ -74,7 +74,9 @@ impl ContentHash {
                 | ProcessFact::PowerCut(_)
                 | ProcessFact::Damaged(_)
                 | ProcessFact::DiskChanged(_)
-                | ProcessFact::Unreadable(_) => return,
+                | ProcessFact::Unreadable(_)
+                | ProcessFact::SecondProcess(_)
+                | ProcessFact::Resumed => return,
             },
         }
         fingerprint.fold_bytes(buffer);
@@ -145,6 +147,8 @@ fn hash_process_fact(fact: &ProcessFact<'_>) -> (u8, u64) {
         ProcessFact::Damaged(_) => (15, 0),
         ProcessFact::DiskChanged(change) => (26, change.digest()),
         ProcessFact::Unreadable(_) => (27, 0),
+        ProcessFact::SecondProcess(disk) => (28, *disk as u64),
+        ProcessFact::Resumed => (29, 0),
     }
 }
 

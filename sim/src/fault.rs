@@ -211,12 +211,30 @@ pub enum TimedFault {
         /// By how much.
         by: Micros,
     },
+    /// D17: the running process of a node is set aside with its disk, and a second one runs under
+    /// its id. After `duration` the second one ends for good, and the first goes on.
+    SecondProcess {
+        node: NodeId,
+        /// What the second process finds at its boot.
+        disk: SecondDisk,
+        duration: Micros,
+    },
     /// P1, P2 between two steps.
     Crash {
         /// P3 is several of these at one time.
         node: NodeId,
         crash: Crash,
     },
+}
+
+/// D17: the disk of a second process under the id of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecondDisk {
+    /// No files: an id was typed twice.
+    Empty,
+    /// A copy of the node's disk, made before the boot of its present incarnation.
+    Copy,
 }
 
 /// One entry of a schedule.
@@ -320,6 +338,15 @@ impl fmt::Display for BarrierFault {
     }
 }
 
+impl fmt::Display for SecondDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SecondDisk::Empty => "an empty disk",
+            SecondDisk::Copy => "an older copy of the disk",
+        })
+    }
+}
+
 impl fmt::Display for TimedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -339,6 +366,9 @@ impl fmt::Display for TimedFault {
             }
             TimedFault::ClockJump { node, by } => {
                 write!(f, "clock of {node} jumps by {by} ms")
+            }
+            TimedFault::SecondProcess { node, disk, duration } => {
+                write!(f, "second process of {node} with {disk} for {duration} ms")
             }
             TimedFault::Crash { node, .. } => write!(f, "crash {node}"),
         }

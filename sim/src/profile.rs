@@ -5,7 +5,7 @@ use std::fmt;
 
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use stormglass_node::Micros;
+use stormglass_node::{Micros, NodeId};
 
 use crate::plan::{LOG_BYTES, Plan, Timing};
 use crate::ratio::Ppm;
@@ -39,11 +39,11 @@ pub enum Profile {
     /// Crashy, with drives that lie about syncs (D11): outside the guarantees of a node; shows that
     /// checkers detect it.
     LyingDisk,
-    /// Crashy, with disks that are replaced (by an older copy, or another node's) or emptied, and
-    /// with files that are cut short or gone (D13-D15): a node must refuse to boot, never go on
-    /// silently.
+    /// Crashy, with a node whose disk is replaced (by an older copy, or another node's) or emptied,
+    /// whose files are cut short or gone (D13-D15), or under whose id a second process runs (D17):
+    /// a node must refuse to serve, never go on silently.
     ReplacedDisk,
-    /// Crashy, with files that one boot cannot read (D16): a node must refuse that boot.
+    /// Crashy, with a node of which a boot cannot read a file (D16): it must refuse that boot.
     UnreadableDisk,
 }
 
@@ -86,9 +86,11 @@ impl Profile {
                 "crashy, with drives that report success for a sync they did not do (opt-in; outside the fault model that the protocol tolerates)"
             }
             Profile::ReplacedDisk => {
-                "crashy, with disks replaced by an older copy or another node's, emptied, or lacking files (opt-in; the node does not detect all of that yet)"
+                "crashy, with a node whose disk is replaced by an older copy or another node's, emptied, or lacks files, or whose id two processes have (opt-in; the node does not detect all of that yet)"
             }
-            Profile::UnreadableDisk => "crashy, with files that one boot cannot read (opt-in)",
+            Profile::UnreadableDisk => {
+                "crashy, with a node of which a boot cannot read a file (opt-in)"
+            }
         }
     }
 }
@@ -192,6 +194,11 @@ pub struct Rates {
     pub lying_sync: u32,
     /// D10: probability that a crash is followed by damage.
     pub damage: u32,
+    /// D13-D17: the only node whose disk has such a history; `None` for no node. With two of them,
+    /// a protocol without replicas could lose what only those two knew.
+    pub history_node: Option<NodeId>,
+    /// D13-D16: crashes of that node at a time, besides all others. 0 to 2.
+    pub history_crashes: u32,
     /// D13: probability that a crash is followed by another disk. 0 to 65,536.
     pub replace_disk: u32,
     /// D14: probability that a crash is followed by the loss of all files. 0 to 65,536.
@@ -200,6 +207,10 @@ pub struct Rates {
     pub lose_file: u32,
     /// D16: probability that a file cannot be read at the boot after a crash. 0 to 65,536.
     pub unreadable_file: u32,
+    /// D17: second processes with an empty disk. 0 to 2.
+    pub second_processes_empty: u32,
+    /// D17: second processes with a copy of the disk. 0 to 2.
+    pub second_processes_copy: u32,
 }
 
 impl Rates {
@@ -212,7 +223,7 @@ impl Rates {
 
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rates: [(&str, u64); 28] = [
+        let rates: [(&str, u64); 31] = [
             ("lose", self.lose.into()),
             ("duplicate", self.duplicate.into()),
             ("delay", self.delay.into()),
@@ -237,12 +248,19 @@ impl fmt::Display for Rates {
             ("slow_sync", self.slow_sync.into()),
             ("lying_sync", self.lying_sync.into()),
             ("damage", self.damage.into()),
+            ("history_crashes", self.history_crashes.into()),
             ("replace_disk", self.replace_disk.into()),
             ("empty_disk", self.empty_disk.into()),
             ("lose_file", self.lose_file.into()),
             ("unreadable_file", self.unreadable_file.into()),
+            ("second_processes_empty", self.second_processes_empty.into()),
+            ("second_processes_copy", self.second_processes_copy.into()),
         ];
         let mut separator = "";
+        if let Some(node) = self.history_node {
+            write!(f, "history_node={node}")?;
+            separator = " ";
+        }
         for (name, rate) in rates.into_iter().filter(|(_, rate)| *rate > 0) {
             write!(f, "{separator}{name}={rate}")?;
             separator = " ";
@@ -348,6 +366,9 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
         draw_clock_rates(rng, &mut rates);
     }
     draw_opt_in_rates(setup.profile, rng, &mut rates, &mut plan);
+    if setup.profile == Profile::Swarm {
+        draw_history_rates(rng, &mut rates, &plan, kinds.crashes);
+    }
     (plan, rates)
 }
 
@@ -362,7 +383,10 @@ pub(crate) enum FaultClass {
     FlippedBits,
     LyingDisk,
     Damage,
+    /// The histories of a disk: rare by default, and frequent in a profile of their own. D13, D14,
+    /// D15 and D17.
     ReplacedDisk,
+    /// D16.
     UnreadableDisk,
 }
 
@@ -371,7 +395,15 @@ impl Profile {
     pub(crate) fn fault_classes(self) -> &'static [FaultClass] {
         use FaultClass::{Clocks, Crashes, Disk, Network};
         match self {
-            Profile::Swarm | Profile::Everything => &[Network, Crashes, Disk, Clocks],
+            Profile::Swarm => &[
+                Network,
+                Crashes,
+                Disk,
+                Clocks,
+                FaultClass::ReplacedDisk,
+                FaultClass::UnreadableDisk,
+            ],
+            Profile::Everything => &[Network, Crashes, Disk, Clocks],
             Profile::Calm => &[],
             Profile::Lossy => &[Network],
             Profile::Crashy => &[Crashes],
@@ -482,21 +514,63 @@ fn draw_opt_in_rates(profile: Profile, rng: &mut Rng, rates: &mut Rates, plan: &
         rates.lying_sync = rng.size(1_000, 13_000);
     }
     if profile == Profile::ReplacedDisk {
-        let rate = rng.size(10_000, 65_535);
-        // One rule alone in three of four seeds: all of them are violations of one property, and a
-        // run ends at the first.
-        match rng.between(0, 3) {
-            0 => rates.replace_disk = rate,
-            1 => rates.empty_disk = rate,
-            2 => rates.lose_file = rate,
-            _ => {
-                rates.replace_disk = rate / 3;
-                rates.empty_disk = rate / 3;
-                rates.lose_file = rate / 3;
-            }
-        }
+        rates.history_node = Some(rng.node());
+        draw_replaced_disk_rates(rng, rates);
     }
     if profile == Profile::UnreadableDisk {
-        rates.unreadable_file = rng.size(10_000, 65_535);
+        rates.history_node = Some(rng.node());
+        draw_unreadable_file_rates(rng, rates);
     }
+}
+
+/// D13-D17 in runs that are not about them.
+fn draw_history_rates(rng: &mut Rng, rates: &mut Rates, plan: &Plan, crashes: bool) {
+    let node = rng.node();
+    let replaced_disk = rng.chance(1, 8);
+    let unreadable_disk = rng.chance(1, 16);
+    // A node whose disk has lost its end needs all of the others to learn of it.
+    if plan.nodes == 1 || !plan.permanently_down.is_empty() {
+        return;
+    }
+    if replaced_disk {
+        rates.history_node = Some(node);
+        draw_replaced_disk_rates(rng, rates);
+        // D15 may look like a torn tail, which no node can detect: then a run is judged only until
+        // there. It is for runs that are about it.
+        rates.empty_disk += std::mem::take(&mut rates.lose_file);
+    }
+    if unreadable_disk {
+        rates.history_node = Some(node);
+        draw_unreadable_file_rates(rng, rates);
+    }
+    if !crashes {
+        // The kinds of a seed stay as they were drawn. A second process needs no crash.
+        rates.history_crashes = 0;
+    }
+}
+
+fn draw_replaced_disk_rates(rng: &mut Rng, rates: &mut Rates) {
+    let rate = rng.size(10_000, 65_535);
+    let second_processes = rng.size(1, 2);
+    rates.history_crashes = rng.size(1, 2);
+    // One rule alone in most seeds: a run ends at its first violation.
+    match rng.between(0, 5) {
+        0 => rates.replace_disk = rate,
+        1 => rates.empty_disk = rate,
+        2 => rates.lose_file = rate,
+        3 => rates.second_processes_empty = second_processes,
+        4 => rates.second_processes_copy = second_processes,
+        _ => {
+            rates.replace_disk = rate / 3;
+            rates.empty_disk = rate / 3;
+            rates.lose_file = rate / 3;
+            rates.second_processes_empty = second_processes / 2;
+            rates.second_processes_copy = second_processes / 2;
+        }
+    }
+}
+
+fn draw_unreadable_file_rates(rng: &mut Rng, rates: &mut Rates) {
+    rates.unreadable_file = rng.size(10_000, 65_535);
+    rates.history_crashes = rates.history_crashes.max(1);
 }

@@ -13,7 +13,7 @@ use stormglass_node::{
 };
 
 use crate::disk::{CutReport, DamageRecord, Disk, DiskChange, KillReport};
-use crate::fault::{BarrierFault, Endpoint, MessageFault, TimedFault, WriteFault};
+use crate::fault::{BarrierFault, Endpoint, MessageFault, SecondDisk, TimedFault, WriteFault};
 
 /// `Ok`, or in one sentence why the property is violated.
 pub type PropertyResult = Result<(), String>;
@@ -160,7 +160,7 @@ pub enum ProcessFact<'a> {
     Killed(&'a KillReport),
     /// The machine lost power.
     PowerCut(&'a CutReport),
-    /// The node halted itself.
+    /// The node halted itself. It is booted again, unless the halt [is final](halt_is_final).
     Halted(&'a HaltReason),
     /// Bytes at rest were damaged while the node was down (D10, `docs/faults.md`).
     Damaged(&'a DamageRecord),
@@ -169,6 +169,20 @@ pub enum ProcessFact<'a> {
     /// The boot that has just begun cannot read this file (D16). The next one can: a node that
     /// refuses to boot for this reason is booted again.
     Unreadable(FileId),
+    /// The running process is set aside, and a second one takes its place under the id of the node
+    /// (D17); its boot follows. Until [`ProcessFact::Resumed`], every other fact of a process and
+    /// every input and effect at this node are those of the second one.
+    SecondProcess(SecondDisk),
+    /// The second process has ended for good, and its disk is discarded. The first one goes on,
+    /// with its own incarnation, where it was set aside (D17).
+    Resumed,
+}
+
+/// Whether a node that has halted for this reason stays down: its operator does not start it again.
+pub fn halt_is_final(reason: &HaltReason) -> bool {
+    // A disk that has failed once may work after a restart. Any other reason is one that the next
+    // incarnation would find, too.
+    !matches!(reason, HaltReason::DiskFailed(_))
 }
 
 /// A fault of the network, of a disk operation, or of the timeline. A crash is not among them: it
@@ -202,8 +216,9 @@ pub enum ClientFact<'a, N: Node> {
 pub enum RunFact<'a> {
     /// The fault phase is over: no new faults, every node boots except the permanently down ones:
     /// those that the plan keeps down, and those that have refused to boot by now, unless for an
-    /// [unreadable file](ProcessFact::Unreadable). A node that refuses later, as
-    /// [`ProcessFact::Refused`] says, stays down, too.
+    /// [unreadable file](ProcessFact::Unreadable), or have halted [for good](halt_is_final). A node
+    /// that does so later, as [`ProcessFact::Refused`] or [`ProcessFact::Halted`] says, stays down,
+    /// too.
     Healed { permanently_down: &'a [NodeId] },
     /// No event is pending (`quiet`), or the recovery timeout is over.
     Quiesced {

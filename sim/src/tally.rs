@@ -42,14 +42,15 @@ pub enum Rule {
     DiskEmptied,
     FileLost,
     FileUnreadable,
+    SecondProcess,
 }
 
 /// How many rules there are.
-pub const RULE_COUNT: usize = 33;
+pub const RULE_COUNT: usize = 34;
 
 impl Rule {
     /// The id of the rule in the fault model: `N1` to `N8`, `P1` to `P6`, `C1` to `C3`, `D1` to
-    /// `D16`. Reports and documents name rules by it; `docs/faults.md` has a section for each.
+    /// `D17`. Reports and documents name rules by it; `docs/faults.md` has a section for each.
     pub fn id(self) -> &'static str {
         match self {
             Rule::MessageDelayed => "N1",
@@ -85,6 +86,7 @@ impl Rule {
             Rule::DiskEmptied => "D14",
             Rule::FileLost => "D15",
             Rule::FileUnreadable => "D16",
+            Rule::SecondProcess => "D17",
         }
     }
 
@@ -189,19 +191,20 @@ impl Rule {
         (Rule::CrashDuringBarrier, "crash during a barrier", "whenever one is under way"),
         (
             Rule::DiskReplaced,
-            "disk replaced by an older copy of itself, or another node's (profile replaced-disk)",
-            "chance 0..=100 % of crashes",
+            "disk replaced by an older copy of itself, or another node's",
+            "chance 0..=100 % of the crashes of one node, in some 1 of 16 runs",
         ),
-        (Rule::DiskEmptied, "disk emptied (profile replaced-disk)", "chance 0..=100 % of crashes"),
-        (
-            Rule::FileLost,
-            "file cut short or gone at rest (profile replaced-disk)",
-            "chance 0..=100 % of crashes",
-        ),
+        (Rule::DiskEmptied, "disk emptied", "as D13"),
+        (Rule::FileLost, "file cut short or gone at rest", "as D13"),
         (
             Rule::FileUnreadable,
-            "file that one boot cannot read (profile unreadable-disk)",
-            "chance 15..=100 % of crashes",
+            "file that one boot cannot read",
+            "chance 15..=100 % of the crashes of one node, in some 1 of 16 runs",
+        ),
+        (
+            Rule::SecondProcess,
+            "second process under a node's id, with an empty disk or a copy",
+            "0..=2 a run, of one node, in some 1 of 32 runs",
         ),
     ];
 }

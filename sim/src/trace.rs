@@ -162,6 +162,12 @@ fn write_process_fact(fact: &ProcessFact<'_>, line: &mut String) -> fmt::Result 
         }
         ProcessFact::DiskChanged(change) => write!(line, "DISK      {change}"),
         ProcessFact::Unreadable(file) => write!(line, "DISK      {file} cannot be read"),
+        ProcessFact::SecondProcess(disk) => {
+            write!(line, "SECOND    process under this id, with {disk}; the first is set aside")
+        }
+        ProcessFact::Resumed => {
+            write!(line, "RESUMED   the first process, as the second has ended")
+        }
     }
 }
 

@@ -347,9 +347,10 @@ where
         true
     }
 
-    /// Whether a node is down for good: by plan, or because it has refused to boot.
+    /// Whether a node is down for good: by plan, or because it has refused to boot or halted for
+    /// good.
     fn has_permanently_down_nodes(&self) -> bool {
-        !self.run.plan().permanently_down.is_empty() || self.hosts.iter().any(Host::boot_refused)
+        !self.run.plan().permanently_down.is_empty() || self.hosts.iter().any(Host::has_given_up)
     }
 
     fn finish_phase(&mut self, quiet: bool) {
@@ -419,6 +420,13 @@ where
             TimedFault::ClockJump { node, by } => {
                 self.hosts[usize::from(node.0)].jump_clock(&mut self.run, by);
             }
+            TimedFault::SecondProcess { node, disk, duration } => {
+                let host = &mut self.hosts[usize::from(node.0)];
+                if host.set_aside(&mut self.run, disk, index, duration) {
+                    self.run.timeline.push_after(duration, Event::TimedFaultEnds { index });
+                    self.boot(node);
+                }
+            }
             TimedFault::Crash { node, crash } => {
                 let nodes = self.run.plan().nodes;
                 // Counted once, at the first of the nodes that lose power.
@@ -433,10 +441,21 @@ where
     fn end_timed_fault(&mut self, index: u32) {
         // Healing sets the number of partitions of every link to 0. A partition that ends after
         // that must not be subtracted from it.
-        if self.run.timeline.in_fault_phase()
-            && let TimedFault::Cut { from, to, .. } = self.run.faults.timed(index)
-        {
-            self.network.update_partitions(from, to, |partitions| partitions - 1);
+        if !self.run.timeline.in_fault_phase() {
+            return;
+        }
+        match self.run.faults.timed(index) {
+            TimedFault::Cut { from, to, .. } => {
+                self.network.update_partitions(from, to, |partitions| partitions - 1);
+            }
+            TimedFault::SecondProcess { node, .. } => {
+                let host = &mut self.hosts[usize::from(node.0)];
+                host.end_second_process_of(&mut self.run, index);
+            }
+            TimedFault::Clog { .. }
+            | TimedFault::Pause { .. }
+            | TimedFault::ClockJump { .. }
+            | TimedFault::Crash { .. } => {}
         }
     }
 
@@ -448,7 +467,11 @@ where
         self.run.timeline.begin_recovery(self.run.plan().recovery_timeout);
         self.run.faults.end();
         self.network.heal();
-        self.hosts.iter_mut().for_each(Host::end_faults);
+        for host in &mut self.hosts {
+            // First: what follows is about the process that remains.
+            host.end_second_process(&mut self.run);
+            host.end_faults();
+        }
         let permanently_down = self.run.plan().permanently_down.clone();
         for id in &permanently_down {
             self.hosts[usize::from(id.0)].shut_down_permanently(&mut self.run);
@@ -461,10 +484,10 @@ where
         for host in &self.hosts {
             host.restart_if_down(&mut self.run);
         }
-        // A node that has refused to boot stays down as well: nobody waits for it.
+        // A node that has given up stays down as well: nobody waits for it.
         let mut down_for_good = permanently_down;
         for (id, host) in (0..).map(NodeId).zip(&self.hosts) {
-            if host.boot_refused() && !down_for_good.contains(&id) {
+            if host.has_given_up() && !down_for_good.contains(&id) {
                 down_for_good.push(id);
             }
         }
@@ -531,10 +554,16 @@ where
         // The deadline is the node's code as well.
         self.run.monitor.begin_step(id);
         let host = &mut self.hosts[usize::from(id.0)];
+        let incarnation = host.incarnation();
         if let Some(now) = host.take_wake(&mut self.run) {
             self.step(id, Input::Wake);
-            self.run.monitor.begin_step(id);
-            self.hosts[usize::from(id.0)].check_deadline_moved(&mut self.run, now);
+            let host = &mut self.hosts[usize::from(id.0)];
+            // A second process that has halted was woken by another clock than that of the first,
+            // which is in its place now.
+            if host.incarnation() == incarnation {
+                self.run.monitor.begin_step(id);
+                host.check_deadline_moved(&mut self.run, now);
+            }
         }
         self.run.monitor.end_step();
     }
@@ -641,6 +670,7 @@ where
                 self.network.send_message(&mut self.run, &self.hosts, (id, to), message);
             }
             Effect::Reply { id: request, response } => {
+                self.hosts[usize::from(id.0)].note_reply();
                 self.network.send_response(&mut self.run, &self.hosts, id, request, response);
             }
             Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => {}
@@ -666,7 +696,7 @@ where
         false
     }
 
-    /// Ends the process of a node, and perhaps replaces its disk by that of another (D13).
+    /// Ends the running process of a node, and perhaps replaces its disk by that of another (D13).
     #[cold]
     fn crash(&mut self, id: NodeId, crash: &Crash) {
         let mut other_disk = None;

@@ -344,6 +344,9 @@ impl MutantNode {
                 let body = Body::Abort { end_mark: end_mark.clone() };
                 out.send(from, Message { tx, request, body });
             }
+            Body::Prepare { .. } if mutant == Mutant::InquiresAtPrepare => {
+                out.send(from, Message { tx, request, body: Body::Inquire });
+            }
             Body::Prepare { .. } if mutant == Mutant::ConflictWithUnknownTx => {
                 let vote =
                     Vote::No(Refusal::Conflict { holder: TxId { serial: tx.serial + 1, ..tx } });

@@ -185,7 +185,7 @@ impl Model {
         self.serving.insert(node);
     }
 
-    pub(super) fn refuse_to_boot(&mut self, node: NodeId) {
+    pub(super) fn stay_down(&mut self, node: NodeId) {
         self.refused.insert(node);
     }
 

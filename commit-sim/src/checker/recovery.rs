@@ -42,7 +42,7 @@ struct NodeRecovery {
     /// How the disk has changed since the last visible effect (D13-D15). It excuses a refusal to
     /// boot, and no loss.
     change: Option<DiskChange>,
-    /// Whether the disk has ever changed so.
+    /// Whether the disk has ever changed so, or a second process has run (D17).
     has_changed: bool,
     /// What the present incarnation has lost so. It violates W6 once it serves anybody, unless it
     /// looks like a torn tail.
@@ -188,7 +188,13 @@ impl Recovery {
         if is_right { Ok(()) } else { damage::check_refused(node, error, disk) }
     }
 
-    /// W6: peers refuse a node only if its disk has changed at rest (D13-D15).
+    /// D17: peers may have met the second process, and refuse the first.
+    pub(super) fn on_second_process(&mut self, node: NodeId) {
+        self.node(node).has_changed = true;
+    }
+
+    /// W6: peers refuse a node only if its disk has changed at rest (D13-D15), or a second process
+    /// has run under its id (D17).
     pub(super) fn check_refused_by_peers(
         &self,
         node: NodeId,

@@ -4,7 +4,8 @@ use stormglass_node::{Micros, Node, NodeId};
 
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::fault::{
-    AtRestFault, BarrierFault, Crash, EffectAt, Fault, MessageFault, Skew, TimedFault, WriteFault,
+    AtRestFault, BarrierFault, Crash, EffectAt, Fault, MessageFault, SecondDisk, Skew, TimedFault,
+    WriteFault,
 };
 
 /// Injects the faults of a list, each at its coordinate, and no others. After the run it reports
@@ -106,12 +107,13 @@ impl Fault {
     }
 }
 
-/// D13: whether this fault needs a copy of the disk.
+/// D13, D17: whether this fault needs a copy of the disk.
 fn needs_backup(fault: &Fault) -> bool {
     match fault {
         Fault::Crash(_, crash) | Fault::At(_, TimedFault::Crash { crash, .. }) => {
             matches!(crash.at_rest, Some(AtRestFault::Restored { .. }))
         }
+        Fault::At(_, TimedFault::SecondProcess { disk, .. }) => *disk == SecondDisk::Copy,
         Fault::At(..)
         | Fault::Message(..)
         | Fault::Barrier(..)

@@ -5,8 +5,8 @@ use stormglass_node::{DiskError, DiskOp, Effect, Micros, Node, NodeId};
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::disk::{CutPlace, Damage, DamageKind, FileChoice, FileLoss, FileRole, Holes, Survival};
 use crate::fault::{
-    AtRestFault, BarrierFault, Crash, CrashKind, Endpoint, MessageFault, Skew, TimedFault,
-    WriteFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, Endpoint, MessageFault, SecondDisk, Skew,
+    TimedFault, WriteFault,
 };
 use crate::hash::{below, between, hash};
 use crate::plan::Plan;
@@ -129,6 +129,10 @@ impl Seeded {
         let mut end = rates.damage;
         if roll < end {
             return Some(AtRestFault::Damaged(draw_damage(random)));
+        }
+        // The disks of all other nodes are what they have left.
+        if rates.history_node != Some(node) {
+            return None;
         }
         end += rates.replace_disk;
         if roll < end {
@@ -277,7 +281,7 @@ impl Chooser for Seeded {
                 || self.crash_countdowns.iter().any(|countdown| countdown.crashes_left > 0),
             barriers: rates.fail_sync + rates.slow_sync + rates.lying_sync > 0,
             writes: rates.fail_write > 0,
-            backups: rates.replace_disk > 0,
+            backups: rates.replace_disk + rates.second_processes_copy > 0,
         }
     }
 
@@ -376,6 +380,7 @@ impl Chooser for Seeded {
         generator.swizzles();
         generator.pauses_and_jumps();
         generator.crashes();
+        generator.history();
         generator.timed_faults
     }
 }
@@ -538,6 +543,28 @@ impl TimedFaultGenerator<'_> {
                     crash.how = CrashKind::PowerCut(Survival::None);
                 }
                 self.timed_faults.push((at, TimedFault::Crash { node, crash }));
+            }
+        }
+    }
+
+    /// D13-D17: crashes of the node whose disk may change while it is down, and second processes
+    /// under its id.
+    fn history(&mut self) {
+        let rates = self.chooser.rates;
+        let Some(node) = rates.history_node else { return };
+        for nth in 0..rates.history_crashes {
+            let at = self.random_start();
+            let crash = self.chooser.draw_crash(node, 3000 + nth);
+            self.timed_faults.push((at, TimedFault::Crash { node, crash }));
+        }
+        for (disk, count) in [
+            (SecondDisk::Empty, rates.second_processes_empty),
+            (SecondDisk::Copy, rates.second_processes_copy),
+        ] {
+            for _ in 0..count {
+                let at = self.random_start();
+                let duration = self.random_duration();
+                self.timed_faults.push((at, TimedFault::SecondProcess { node, disk, duration }));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! D13-D16: a disk that is not as its node left it, or cannot be read. Opt-in: a node without
+//! D13-D16: a disk that is not as its node left it, or cannot be read. A node without
 //! replicas cannot restore what is missing, and must refuse to boot or report it.
 
 use serde::{Deserialize, Serialize};

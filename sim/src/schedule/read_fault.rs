@@ -10,7 +10,7 @@ use crate::disk::{
 };
 use crate::fault::{
     AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt,
-    MessageFault, Skew, TimedFault, WriteFault,
+    MessageFault, SecondDisk, Skew, TimedFault, WriteFault,
 };
 use crate::ratio::{Permille, Ppm};
 
@@ -461,15 +461,20 @@ enum TimedVerb {
     Swizzle,
     Pause,
     Jump,
+    SecondProcess,
     Crash(CrashVerb),
 }
 
-const TIMED_VERBS: [(&str, TimedVerb); 7] = [
+const SECOND_DISKS: [(&str, SecondDisk); 2] =
+    [("empty", SecondDisk::Empty), ("copy", SecondDisk::Copy)];
+
+const TIMED_VERBS: [(&str, TimedVerb); 8] = [
     ("cut", TimedVerb::Cut),
     ("clog", TimedVerb::Clog),
     ("swizzle", TimedVerb::Swizzle),
     ("pause", TimedVerb::Pause),
     ("jump", TimedVerb::Jump),
+    ("second-process", TimedVerb::SecondProcess),
     ("kill", TimedVerb::Crash(CrashVerb::Kill)),
     ("power-cut", TimedVerb::Crash(CrashVerb::PowerCut)),
 ];
@@ -493,6 +498,11 @@ fn read_timed_fault(words: &mut Cursor<'_>) -> Result<TimedFault, ParseError> {
             words.expect_word("by")?;
             TimedFault::ClockJump { node, by: words.time()? }
         }
+        TimedVerb::SecondProcess => TimedFault::SecondProcess {
+            node: words.node()?,
+            disk: words.one_of(&SECOND_DISKS)?,
+            duration: read_duration(words)?,
+        },
         TimedVerb::Crash(verb) => {
             let node = words.node()?;
             words.expect_word(":")?;

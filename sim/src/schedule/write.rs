@@ -10,7 +10,7 @@ use crate::disk::{
 };
 use crate::fault::{
     AtRestFault, BarrierFault, Crash, CrashKind, EffectAt, Fault, MessageAt, MessageFault,
-    TimedFault, WriteFault, endpoint_list,
+    SecondDisk, TimedFault, WriteFault, endpoint_list,
 };
 use crate::plan::{LOG_BYTES, Plan};
 use crate::protocol::{Protocol, ScheduledRequest};
@@ -332,6 +332,13 @@ fn timed_fault_text(timed_fault: &TimedFault) -> String {
         }
         TimedFault::Pause { node, duration } => format!("pause {node} for {}", ms(*duration)),
         TimedFault::ClockJump { node, by } => format!("jump {node} by {}", ms(*by)),
+        TimedFault::SecondProcess { node, disk, duration } => {
+            let disk = match disk {
+                SecondDisk::Empty => "empty",
+                SecondDisk::Copy => "copy",
+            };
+            format!("second-process {node} {disk} for {}", ms(*duration))
+        }
         TimedFault::Crash { node, crash } => {
             let (verb, how) = crash_text(crash);
             format!("{verb} {node}: {how}")

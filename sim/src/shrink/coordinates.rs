@@ -2,7 +2,7 @@
 //! time becomes a crash after an effect, a partition becomes lost messages, and a power cut gets
 //! the names of the unsynced appends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stormglass_node::{About, DiskOp, Effect, Label, Micros, Node, NodeId, RequestId, Subject};
 
@@ -29,6 +29,9 @@ pub(crate) struct RunCoordinates {
     barriers: Vec<EffectAt>,
     /// Whether the fault phase is over.
     healed: bool,
+    /// The nodes of which a second process runs (D17). Its effects have no coordinates, and its
+    /// messages count with those of the first.
+    with_second_process: BTreeSet<NodeId>,
     /// The request that the last fact with a subject was about. A run ends at its first violation,
     /// so in a failing run it is the request that the violation is about.
     last_request: Option<RequestId>,
@@ -111,6 +114,23 @@ impl RunCoordinates {
     }
 
     fn record_effect<N: Node>(&mut self, observation: &Observation<'_, N>, effect: &Effect<N>) {
+        let from = Endpoint::Node(observation.node);
+        match effect {
+            Effect::Send { to, message } => {
+                self.record_message(observation.at, from, Endpoint::Node(*to), message.about())
+            }
+            Effect::Reply { id, response } => {
+                let about = About { kind: response.kind(), subject: Some(Subject::Request(*id)) };
+                self.record_message(observation.at, from, Endpoint::client_of(*id), about);
+            }
+            Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => {}
+        }
+        if !self.with_second_process.contains(&observation.node) {
+            self.record_coordinate(observation, effect);
+        }
+    }
+
+    fn record_coordinate<N: Node>(&mut self, observation: &Observation<'_, N>, effect: &Effect<N>) {
         let after = self.last_appended.get(&observation.node).copied();
         let point = EffectPoint {
             node: observation.node,
@@ -133,15 +153,7 @@ impl RunCoordinates {
             nth: *nth,
         };
         self.last_effect.insert(observation.node, at);
-        let from = Endpoint::Node(observation.node);
         match effect {
-            Effect::Send { to, message } => {
-                self.record_message(observation.at, from, Endpoint::Node(*to), message.about())
-            }
-            Effect::Reply { id, response } => {
-                let about = About { kind: response.kind(), subject: Some(Subject::Request(*id)) };
-                self.record_message(observation.at, from, Endpoint::client_of(*id), about);
-            }
             Effect::Disk(DiskOp::Append { about, .. }) => {
                 let previous = self.last_appended.insert(observation.node, *about);
                 self.previous_appends.extend(previous.map(|previous| (at, previous)));
@@ -150,6 +162,8 @@ impl RunCoordinates {
             Effect::Disk(
                 DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. },
             )
+            | Effect::Send { .. }
+            | Effect::Reply { .. }
             | Effect::Report(_)
             | Effect::Halt(_) => {}
         }
@@ -163,6 +177,14 @@ impl<N: Node> Checker<N> for RunCoordinates {
             return Ok(());
         }
         match observation.fact {
+            Fact::Process(ProcessFact::SecondProcess(_)) => {
+                self.with_second_process.insert(observation.node);
+            }
+            Fact::Process(ProcessFact::Resumed) => {
+                self.with_second_process.remove(&observation.node);
+            }
+            // The coordinates at this node stay those of its first process.
+            Fact::Process(_) if self.with_second_process.contains(&observation.node) => {}
             Fact::Process(ProcessFact::Boot) => {
                 self.last_appended.remove(&observation.node);
                 self.last_effect.remove(&observation.node);

@@ -116,7 +116,10 @@ fn without_incarnation<O: Clone>(schedule: &Schedule<O>, at: usize) -> Option<Sc
     let (node, incarnation) = match &schedule.faults[at] {
         Fault::Crash(at, _) => (at.node, at.incarnation),
         // A crash at a time does not say which incarnation it ends: the first one is tried.
-        Fault::At(_, TimedFault::Crash { node, .. }) => (*node, 1),
+        // A second process has taken a number, too.
+        Fault::At(_, TimedFault::Crash { node, .. } | TimedFault::SecondProcess { node, .. }) => {
+            (*node, 1)
+        }
         Fault::At(..)
         | Fault::Message(..)
         | Fault::Barrier(..)

@@ -231,6 +231,11 @@ impl Renumbering {
             TimedFault::ClockJump { node, by } => {
                 TimedFault::ClockJump { node: self.node(*node)?, by: *by }
             }
+            TimedFault::SecondProcess { node, disk, duration } => TimedFault::SecondProcess {
+                node: self.node(*node)?,
+                disk: *disk,
+                duration: *duration,
+            },
             TimedFault::Crash { node, crash } => {
                 TimedFault::Crash { node: self.node(*node)?, crash: self.crash(crash)? }
             }

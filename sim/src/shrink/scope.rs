@@ -1,6 +1,6 @@
 //! The sizes and faults that a smaller schedule may have.
 
-use stormglass_node::Micros;
+use stormglass_node::{Micros, NodeId};
 
 use crate::fault::{AtRestFault, BarrierFault, Fault, MessageFault, TimedFault};
 use crate::profile::{FaultClass, Profile, Setup};
@@ -33,15 +33,22 @@ impl ShrinkScope {
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
     nodes_min: u16,
+    /// How many nodes have faults D13 to D17.
+    history_nodes_max: usize,
     classes: Vec<FaultClass>,
 }
 
 impl Bounds {
     pub(super) fn new<O>(scope: ShrinkScope, original: &Schedule<O>) -> Bounds {
-        let nodes_min = if scope.keep_nodes { original.plan.nodes } else { 1 };
+        let mut nodes_min = if scope.keep_nodes { original.plan.nodes } else { 1 };
+        // What a node has forgotten, only others can know: a node that is alone cannot help it.
+        if !history_nodes(&original.faults).is_empty() {
+            nodes_min = nodes_min.max(original.plan.nodes.min(2));
+        }
+        let history_nodes_max = history_nodes(&original.faults).len();
         let mut classes = scope.profile.fault_classes().to_vec();
         classes.extend(original.faults.iter().flat_map(classes_of));
-        Bounds { nodes_min, classes }
+        Bounds { nodes_min, history_nodes_max, classes }
     }
 
     /// The least number of nodes.
@@ -53,9 +60,11 @@ impl Bounds {
     pub(super) fn include<'f>(
         &self,
         nodes: u16,
-        faults: impl IntoIterator<Item = &'f Fault>,
+        faults: impl IntoIterator<Item = &'f Fault> + Clone,
     ) -> bool {
-        nodes >= self.nodes_min && faults.into_iter().all(|fault| self.allow(fault))
+        nodes >= self.nodes_min
+            && faults.clone().into_iter().all(|fault| self.allow(fault))
+            && history_nodes(faults).len() <= self.history_nodes_max
     }
 
     fn allow(&self, fault: &Fault) -> bool {
@@ -71,6 +80,30 @@ impl Bounds {
     }
 }
 
+/// The nodes whose disks have a history (D13-D17), in order.
+fn history_nodes<'f>(faults: impl IntoIterator<Item = &'f Fault>) -> Vec<NodeId> {
+    let mut nodes: Vec<NodeId> = Vec::new();
+    for fault in faults {
+        let (node, crash) = match fault {
+            Fault::At(_, TimedFault::SecondProcess { node, .. }) => (*node, None),
+            Fault::Crash(at, crash) => (at.node, Some(crash)),
+            Fault::At(_, TimedFault::Crash { node, crash }) => (*node, Some(crash)),
+            Fault::At(..)
+            | Fault::Message(..)
+            | Fault::Barrier(..)
+            | Fault::Write(..)
+            | Fault::Skew { .. } => continue,
+        };
+        let has_history = crash.is_none_or(|crash| {
+            crash.at_rest.is_some_and(|at_rest| !matches!(at_rest, AtRestFault::Damaged(_)))
+        });
+        if has_history && !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
+    nodes
+}
+
 /// Random timing draws delays up to this.
 // The greatest mean of a tail is 20 ms, and a delay is at most five means. The faults of the
 // network that rebuilding adds begin here.
@@ -83,6 +116,7 @@ fn classes_of(fault: &Fault) -> impl Iterator<Item = FaultClass> {
         Fault::Message(..) | Fault::At(_, TimedFault::Cut { .. } | TimedFault::Clog { .. }) => {
             FaultClass::Network
         }
+        Fault::At(_, TimedFault::SecondProcess { .. }) => FaultClass::ReplacedDisk,
         Fault::Crash(..) | Fault::At(_, TimedFault::Crash { .. }) => FaultClass::Crashes,
         Fault::Barrier(_, BarrierFault::Lie) => FaultClass::LyingDisk,
         Fault::Barrier(..) | Fault::Write(..) => FaultClass::Disk,

@@ -107,7 +107,7 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
     pub(super) fn includes<'f>(
         &self,
         nodes: u16,
-        faults: impl IntoIterator<Item = &'f Fault>,
+        faults: impl IntoIterator<Item = &'f Fault> + Clone,
     ) -> bool {
         self.bounds.include(nodes, faults)
     }

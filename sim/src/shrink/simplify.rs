@@ -102,6 +102,7 @@ fn timed_fault_complexity(timed_fault: &TimedFault) -> u64 {
         }
         TimedFault::Pause { duration, .. } => 600 + duration_complexity(*duration),
         TimedFault::ClockJump { by, .. } => 400 + duration_complexity(*by),
+        TimedFault::SecondProcess { duration, .. } => 700 + duration_complexity(*duration),
         TimedFault::Crash { crash, .. } => crash_complexity(crash),
     }
 }
@@ -373,6 +374,13 @@ fn simpler_timed_faults(timed_fault: &TimedFault) -> Vec<TimedFault> {
             .into_iter()
             .map(|by| TimedFault::ClockJump { node: *node, by })
             .collect(),
+        TimedFault::SecondProcess { node, disk, duration } => {
+            // The disk stays: what a copy shows is seldom what an empty one does.
+            let durations = shorter_durations(*duration).into_iter();
+            durations
+                .map(|duration| TimedFault::SecondProcess { node: *node, disk: *disk, duration })
+                .collect()
+        }
         TimedFault::Crash { node, crash } => {
             let crashes = simpler_crashes(crash, &[]);
             crashes.into_iter().map(|crash| TimedFault::Crash { node: *node, crash }).collect()
@@ -409,7 +417,8 @@ fn equivalent_coordinate_faults(
             .filter(|at| at.to == Endpoint::Node(*node))
             .map(|at| Fault::Message(at, MessageFault::Delay { by: *duration }))
             .collect(),
-        TimedFault::ClockJump { .. } => Vec::new(),
+        // No coordinate fault runs a second process.
+        TimedFault::ClockJump { .. } | TimedFault::SecondProcess { .. } => Vec::new(),
     }
 }
 

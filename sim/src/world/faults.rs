@@ -65,7 +65,7 @@ impl<C: Chooser> Faults<C> {
         self.chooser.write(point)
     }
 
-    /// D13: whether a disk may be replaced by what it was at an earlier boot.
+    /// D13, D17: whether a disk may be replaced by what it was at an earlier boot, or copied then.
     #[inline]
     pub(super) fn need_backups(&self) -> bool {
         self.classes.backups

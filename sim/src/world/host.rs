@@ -5,14 +5,19 @@ use stormglass_node::{
     NodeId, OpId, Outbox, ReadDisk, Time,
 };
 
+mod second_process;
+
+use self::second_process::SetAside;
 use super::WAKE_MOVES_THE_DEADLINE;
 use super::clock::Clock;
 use super::run::Run;
 use super::timeline::{BarrierOutcome, Event};
 use crate::chooser::{Chooser, EffectPoint};
 use crate::disk::{Disk, DiskChange, FileChoice, Survival};
-use crate::fault::{AtRestFault, BarrierFault, Crash, CrashKind, WriteFault};
-use crate::property::{Checker, Fact, FaultFact, Observation, ProcessFact, Violation};
+use crate::fault::{AtRestFault, BarrierFault, Crash, CrashKind, Skew, WriteFault};
+use crate::property::{
+    Checker, Fact, FaultFact, Observation, ProcessFact, Violation, halt_is_final,
+};
 use crate::ratio::{Permille, Ppm};
 use crate::tally::Rule;
 
@@ -21,12 +26,15 @@ use crate::tally::Rule;
 pub(super) struct Host<N> {
     id: NodeId,
     node: Option<N>,
-    /// Boots so far, the present incarnation included; 0 before the first.
+    /// The number of the present incarnation, or of the last one while the process is down; 0
+    /// before the first.
     incarnation: u32,
+    /// Boots so far, those of second processes included: the greatest number of an incarnation.
+    boots: u32,
     disk: Disk,
-    /// D13: a copy of the disk for each boot, in order, made before it. Empty in a run that has no
-    /// use for them.
-    backups: Vec<Disk>,
+    /// D13, D17: for each incarnation, in order, a copy of the disk from before its boot. Empty in
+    /// a run that has no use for them.
+    backups: Vec<(u32, Disk)>,
     /// D16: the file that the next boot cannot read.
     unreadable_at_boot: Option<FileChoice>,
     clock: Clock,
@@ -41,12 +49,16 @@ pub(super) struct Host<N> {
     last_appended: Option<About>,
     /// Effects performed in this incarnation, but for reports and halts.
     effects_performed: u32,
+    /// Whether this incarnation has answered a client.
+    has_replied: bool,
     /// Barriers issued in this incarnation.
     barriers: u32,
     /// Whether every barrier of this incarnation's boot has completed: a crash before that is P5.
     boot_complete: bool,
-    /// Whether the last boot was refused: the node is not booted again.
-    boot_refused: bool,
+    /// Whether the node has refused to boot, or halted for good: it is not booted again.
+    has_given_up: bool,
+    /// D17: the first process, while this one is a second one under its id.
+    set_aside: Option<Box<SetAside<N>>>,
 }
 
 impl<N: Node> Host<N> {
@@ -67,6 +79,7 @@ impl<N: Node> Host<N> {
             id,
             node: None,
             incarnation: 0,
+            boots: 0,
             disk,
             backups: Vec::new(),
             unreadable_at_boot: None,
@@ -76,9 +89,11 @@ impl<N: Node> Host<N> {
             writes_fail_until: Micros::ZERO,
             last_appended: None,
             effects_performed: 0,
+            has_replied: false,
             barriers: 0,
             boot_complete: false,
-            boot_refused: false,
+            has_given_up: false,
+            set_aside: None,
         }
     }
 
@@ -87,9 +102,9 @@ impl<N: Node> Host<N> {
         self.node.is_some()
     }
 
-    /// Whether the node has refused to boot; then it never boots again.
-    pub(super) fn boot_refused(&self) -> bool {
-        self.boot_refused
+    /// Whether the node has refused to boot, or halted for good; then it never boots again.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.has_given_up
     }
 
     #[inline]
@@ -148,7 +163,7 @@ impl<N: Node> Host<N> {
     {
         // A power cut of a node that is down queues a second boot: the first one counts.
         if self.is_up()
-            || self.boot_refused
+            || self.has_given_up
             || (!run.timeline.in_fault_phase() && run.plan().permanently_down.contains(&self.id))
         {
             return false;
@@ -192,18 +207,25 @@ impl<N: Node> Host<N> {
     }
 
     fn begin_incarnation<K, C: Chooser>(&mut self, run: &mut Run<K, C>) {
-        self.incarnation += 1;
+        self.boots += 1;
+        self.incarnation = self.boots;
         if run.faults.need_backups() {
-            self.backups.push(self.disk.backup());
+            self.backups.push((self.incarnation, self.disk.backup()));
         }
         self.effects_performed = 0;
+        self.has_replied = false;
         self.barriers = 0;
         self.last_appended = None;
         self.boot_complete = false;
         self.wake_at = Micros::MAX;
         // The chooser learns of a new incarnation by this question, so it is asked in every phase
         // and whether clocks are skewed or not.
-        let skew = run.faults.skew(self.id, self.incarnation);
+        // A second process has no faults of its own, and its incarnations no coordinates.
+        let skew = if self.is_second_process() {
+            Skew::default()
+        } else {
+            run.faults.skew(self.id, self.incarnation)
+        };
         self.clock = Clock::new(skew);
         run.monitor.tally().boots += 1;
         if skew.offset > Micros::ZERO {
@@ -231,9 +253,9 @@ impl<N: Node> Host<N> {
                 true
             }
         };
-        self.boot_refused = is_final;
+        self.has_given_up = is_final;
         self.observe(run, &Fact::Process(ProcessFact::Refused(error)));
-        if !is_final {
+        if !self.resume_first_process(run) && !is_final {
             self.schedule_boot(run);
         }
     }
@@ -340,6 +362,12 @@ impl<N: Node> Host<N> {
 
 /// Effects, and the faults of each.
 impl<N: Node> Host<N> {
+    /// This incarnation answers a client.
+    #[inline]
+    pub(super) fn note_reply(&mut self) {
+        self.has_replied = true;
+    }
+
     /// The number of the next effect of this incarnation, from 0.
     #[inline]
     pub(super) fn next_effect_ordinal(&mut self) -> u32 {
@@ -355,6 +383,9 @@ impl<N: Node> Host<N> {
         ordinal: u32,
         effect: &Effect<N>,
     ) -> Option<Crash> {
+        if self.is_second_process() {
+            return None;
+        }
         run.faults.crash_after(&self.effect_point(ordinal, effect))
     }
 
@@ -385,14 +416,18 @@ impl<N: Node> Host<N> {
         C: Chooser,
     {
         let bytes = if let DiskOp::Append { bytes, .. } = op { bytes.of(buffer) } else { &[] };
-        let write_fault = if run.faults.concern_writes() {
+        let write_fault = if run.faults.concern_writes() && !self.is_second_process() {
             self.write_fault(run, ordinal, op, effect)
         } else {
             None
         };
         // Before the disk changes: the checker asks what is durable at the moment of the effect.
         self.observe_inline(run, &Fact::Effect(effect, bytes));
-        let barrier_fault = run.faults.of_barrier(op, &self.effect_point(ordinal, effect));
+        let barrier_fault = if self.is_second_process() {
+            None
+        } else {
+            run.faults.of_barrier(op, &self.effect_point(ordinal, effect))
+        };
         if let Some(fault) = barrier_fault {
             self.observe(run, &Fact::Fault(FaultFact::Barrier(fault)));
         }
@@ -502,12 +537,13 @@ impl<N: Node> Host<N> {
         op: u32,
         outcome: BarrierOutcome,
     ) -> Option<Input<N>> {
+        let event = Event::Barrier { node: self.id.0, incarnation, op, outcome };
         // The process that issued this barrier has ended, and the disk has dropped the barrier with
-        // it.
+        // it; or it is set aside, and learns of it later.
         if !self.is_up() || self.incarnation != incarnation {
+            self.postpone_if_set_aside(run, incarnation, event);
             return None;
         }
-        let event = Event::Barrier { node: self.id.0, incarnation, op, outcome };
         if self.postpone_if_paused(run, event) {
             return None;
         }
@@ -549,17 +585,17 @@ impl<N: Node> Host<N> {
         self.node = None;
         let keep = self.disk.in_driver_queue();
         self.disk.kill(keep);
+        self.has_given_up = halt_is_final(reason);
         self.observe(run, &Fact::Process(ProcessFact::Halted(reason)));
-        match reason {
-            // A restart does not help, and nobody acts within a run.
-            HaltReason::OperatorNeeded(_) => self.boot_refused = true,
-            _ => self.schedule_boot(run),
+        if !self.resume_first_process(run) && !self.has_given_up {
+            self.schedule_boot(run);
         }
     }
 
     /// Kills the process (P1) or cuts the power (P2), possibly before its boot is complete (P5) or
     /// with a barrier pending (D12), and changes the disk while the node is down (D10, D13-D16).
-    /// `other_disk` is the disk that replaces this one, if it is that of another node (D13).
+    /// `other_disk` is the disk that replaces this one, if it is that of another node (D13). A
+    /// second process (D17) ends by it, and the first one goes on.
     pub(super) fn crash<K, C>(
         &mut self,
         run: &mut Run<K, C>,
@@ -569,6 +605,10 @@ impl<N: Node> Host<N> {
         K: Checker<N>,
         C: Chooser,
     {
+        if self.is_second_process() {
+            self.end_second_process(run);
+            return;
+        }
         // A kill of a process that has ended changes nothing; a power cut still affects its disk.
         if !self.is_up() && self.incarnation > 0 && matches!(crash.how, CrashKind::Kill { .. }) {
             return;
@@ -638,9 +678,10 @@ impl<N: Node> Host<N> {
 
     /// D13: the disk is as that incarnation found it. `None` if it is so already, or was empty.
     fn restore_backup(&mut self, incarnations_back: u32) -> Option<DiskChange> {
-        // 1 is the incarnation that has ended, which the world counts from 1, too.
-        let incarnation = (self.incarnation + 1).checked_sub(incarnations_back)?;
-        let backup = self.backups.get(incarnation.checked_sub(1)? as usize)?;
+        // 1 is the incarnation that has ended.
+        let at = self.backups.len().checked_sub(incarnations_back as usize)?;
+        let (incarnation, backup) = self.backups.get(at)?;
+        let incarnation = *incarnation;
         self.disk.restore(backup).then_some(DiskChange::Restored { incarnation })
     }
 
@@ -710,7 +751,7 @@ impl<N: Node> Host<N> {
 
     /// Schedules a boot of a node that is down and may boot again.
     pub(super) fn restart_if_down<K, C: Chooser>(&self, run: &mut Run<K, C>) {
-        if !self.is_up() && !self.boot_refused && !run.plan().permanently_down.contains(&self.id) {
+        if !self.is_up() && !self.has_given_up && !run.plan().permanently_down.contains(&self.id) {
             self.schedule_boot(run);
         }
     }
