@@ -4,6 +4,7 @@
 //! boot, and before the first visible effect what the worst power cut would leave then.
 
 mod damage;
+mod kept_state;
 mod recoverable_log;
 mod repeated;
 
@@ -12,7 +13,8 @@ use stormglass_node::codec::CodecError;
 use stormglass_node::{BootError, FileId, Incarnation, NodeId};
 
 use self::damage::Damage;
-use self::recoverable_log::RecoverableLog;
+pub(crate) use self::kept_state::KeptState;
+use self::recoverable_log::{Kept, RecoverableLog};
 use self::repeated::{RecoveredStates, check_same_state, check_second_recovery, read_back};
 use crate::property::Property;
 use stormglass_sim::disk::{DamageRecord, Disk, DiskChange};
@@ -50,17 +52,17 @@ impl NodeRecovery {
     /// Makes this the node of another run; allocated memory is kept.
     fn reset(&mut self) {
         let mut log = std::mem::take(&mut self.log);
-        log.begin(State::default());
+        log.begin(KeptState::default());
         *self = NodeRecovery { log, ..NodeRecovery::default() };
     }
 }
 
 /// What an incarnation has recovered, once its first visible effect is due.
 pub(super) struct Recovered {
-    /// The state that a power cut would leave.
+    /// The state that a power cut would leave, as the node's own replay reads it.
     pub(super) state: State,
-    /// How many records of the incarnation before it are kept.
-    pub(super) records_kept: usize,
+    /// The records that it consists of, and what they mean by the checker's own rules.
+    pub(super) kept: Kept,
 }
 
 impl Recovery {
@@ -96,10 +98,15 @@ impl Recovery {
         self.nodes[usize::from(node.0)].boot_checked
     }
 
+    /// The greatest incarnation of the node that has produced a visible effect.
+    #[inline]
+    pub(super) fn incarnation(&self, node: NodeId) -> Incarnation {
+        self.nodes[usize::from(node.0)].incarnation
+    }
+
     /// Whether this incarnation began with the transaction prepared.
     pub(super) fn has_recovered_prepared(&self, node: NodeId, tx: TxId) -> bool {
-        let recovered = self.nodes[usize::from(node.0)].log.recovered();
-        recovered.prepared.iter().any(|prepared| prepared.tx == tx)
+        self.nodes[usize::from(node.0)].log.recovered().has_prepared(tx)
     }
 
     /// A record is about to be appended. Returns its index among the records of this incarnation.
@@ -231,9 +238,9 @@ impl Recovery {
             );
             return Err(Property::NoEffectBeforeTheBootIsDurable.violated(explanation));
         }
-        let records_kept = self.check_recovered(node, &state)?;
+        let kept = self.check_recovered(node, &state)?;
         check_same_state(node, found.as_ref(), &state)?;
-        Ok(self.undetectable_loss.is_none().then_some(Recovered { state, records_kept }))
+        Ok(self.undetectable_loss.is_none().then_some(Recovered { state, kept }))
     }
 
     /// W6, D13-D15: an incarnation that has lost records, and has produced no visible effect that
@@ -252,19 +259,24 @@ impl Recovery {
         None
     }
 
-    /// The incarnation that recovered this state may produce visible effects.
-    pub(super) fn begin_incarnation(&mut self, node: NodeId, state: State) {
+    /// The incarnation that has kept these records may produce visible effects.
+    pub(super) fn begin_incarnation(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        kept: KeptState,
+    ) {
         let node_recovery = self.node(node);
         node_recovery.boot_checked = true;
         // Nothing that was durable is missing, so no later incarnation has a reason to refuse.
         node_recovery.change = None;
-        node_recovery.incarnation = state.incarnation;
-        node_recovery.log.begin(state);
+        node_recovery.incarnation = incarnation;
+        node_recovery.log.begin(kept);
     }
 
     /// W6, D10: an incarnation has recovered every durable record, or damage excuses the lost ones.
-    /// Returns how many records of the incarnation before it are kept.
-    fn check_recovered(&mut self, node: NodeId, found: &State) -> Result<usize, Violation> {
+    /// Returns the records that are kept.
+    fn check_recovered(&mut self, node: NodeId, found: &State) -> Result<Kept, Violation> {
         let node_recovery = self.node(node);
         // Taken, as it excuses the first recovery after it and no later one.
         let damage = std::mem::take(&mut node_recovery.damage);
@@ -282,7 +294,7 @@ impl Recovery {
             return complete_prefix;
         }
         self.undetectable_loss = Some(node);
-        Ok(0)
+        Ok(Kept::default())
     }
 }
 

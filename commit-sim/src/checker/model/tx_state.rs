@@ -230,12 +230,15 @@ impl TxState {
         self.subordinates = participants.filter(|node| *node != coordinator).collect();
     }
 
-    /// Notes the time of the first Prepare or of COMMIT; the first call counts.
+    /// Notes the time of the first Prepare or of COMMIT; the first call counts. Returns whether it
+    /// was the first.
     #[inline]
-    pub(super) fn begin(&mut self, at: Micros) {
-        if self.begun_at == Micros::ZERO {
+    pub(super) fn begin(&mut self, at: Micros) -> bool {
+        let first = self.begun_at == Micros::ZERO;
+        if first {
             self.begun_at = at;
         }
+        first
     }
 
     #[inline]
