@@ -1,5 +1,5 @@
 //! The checker of two-phase commit: the properties of the specification of atomic commitment,
-//! AC1-AC5, W1-W12, I1-I6 and L1-L3, under their ids there.
+//! AC1-AC5, W1-W13, I1-I6 and L1-L4, under their ids there.
 //!
 //! The checker passes each fact of a run to the properties that it concerns, and then to the
 //! model, which is what they have in common. Each family of properties is a module of its own:
@@ -7,7 +7,8 @@
 //! | module | properties |
 //! |---|---|
 //! | `decisions` | AC1, AC2, AC3: decisions agree |
-//! | `fault_free` | AC4: runs without faults commit |
+//! | `fault_free` | AC4, L4: runs without faults commit, and at what cost |
+//! | `damage_alarm` | W13: loss is reported |
 //! | `write_ahead` | W1-W5, W10: records are durable before the effects that depend on them |
 //! | `recovery` | W6, W7, W9, W10: what an incarnation recovers; disks that change at rest (D10, D13-D16) |
 //! | `removal` | W8: which files are removed, and when |
@@ -20,6 +21,7 @@
 
 mod answers;
 mod coverage;
+mod damage_alarm;
 mod decisions;
 mod fault_free;
 mod isolation;
@@ -33,8 +35,8 @@ mod values;
 mod write_ahead;
 
 use stormglass::commit::{
-    AbortReason, Body, Decision, InquiryReply, Message, Op, Outcome, RecordHeader, RecordKind,
-    RecordView, Refusal, Request, Response, TxId, Vote,
+    AbortReason, Body, Decision, Event, InquiryReply, Message, Op, Outcome, RecordHeader,
+    RecordKind, RecordView, Refusal, Request, Response, TxId, Vote,
 };
 use stormglass_node::{
     BootError, DiskOp, Effect, FileId, Incarnation, Input, Micros, NodeId, RequestId, wal,
@@ -42,6 +44,7 @@ use stormglass_node::{
 
 use self::answers::Answers;
 use self::coverage::Coverage;
+use self::damage_alarm::DamageAlarm;
 use self::fault_free::FaultFree;
 use self::isolation::Isolation;
 use self::liveness::Liveness;
@@ -64,6 +67,7 @@ pub struct AtomicCommitChecker {
     recovery: Recovery,
     isolation: Isolation,
     answers: Answers,
+    damage_alarm: DamageAlarm,
     liveness: Liveness,
     coverage: Coverage,
     /// When the checks stopped, after damage that no node can detect.
@@ -81,6 +85,7 @@ impl AtomicCommitChecker {
             recovery: Recovery::new(nodes),
             isolation: Isolation::new(nodes),
             answers: Answers::new(nodes),
+            damage_alarm: DamageAlarm::default(),
             liveness: Liveness::new(nodes),
             coverage: Coverage::default(),
             stopped_at: None,
@@ -96,6 +101,7 @@ impl AtomicCommitChecker {
             recovery,
             isolation,
             answers,
+            damage_alarm,
             liveness,
             coverage,
             stopped_at,
@@ -107,6 +113,7 @@ impl AtomicCommitChecker {
         recovery.reset(nodes);
         isolation.reset(nodes);
         answers.reset(nodes);
+        *damage_alarm = DamageAlarm::default();
         liveness.reset(nodes);
         *coverage = Coverage::default();
         *stopped_at = None;
@@ -127,10 +134,26 @@ impl AtomicCommitChecker {
     }
 }
 
+/// A node with the messages, requests, responses and events of atomic commitment.
+pub trait CommitLike:
+    stormglass_node::Node<Message = Message, Request = Request, Response = Response, Event = Event>
+{
+}
+
+impl<N> CommitLike for N where
+    N: stormglass_node::Node<
+            Message = Message,
+            Request = Request,
+            Response = Response,
+            Event = Event,
+        >
+{
+}
+
 /// Checks any node with the messages of atomic commitment: the original and its mutants.
 impl<N> Checker<N> for AtomicCommitChecker
 where
-    N: stormglass_node::Node<Message = Message, Request = Request, Response = Response>,
+    N: CommitLike,
 {
     #[inline(always)]
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
@@ -140,7 +163,7 @@ where
         // No property of the protocol can hold once durable records are lost.
         if self.recovery.undetectable_loss().is_some() {
             self.stopped_at.get_or_insert(at);
-            return Ok(());
+            return self.check_after_loss(node, &observation.fact);
         }
         match observation.fact {
             Fact::Effect(effect, bytes) => match effect {
@@ -161,6 +184,9 @@ where
                         return Ok(());
                     }
                     self.on_reply_sent(node, *id, response)
+                }
+                Effect::Report(Event::Damage { tx, .. }) if !self.recovery.has_changed(node) => {
+                    Err(damage_alarm::false_alarm(node, *tx))
                 }
                 // Neither leaves the node: a report is for the operator, a halt ends the process.
                 Effect::Report(_) | Effect::Halt(_) => Ok(()),
@@ -268,6 +294,37 @@ where
     }
 }
 
+/// After a loss that no node can detect.
+impl AtomicCommitChecker {
+    /// W13: the node that has lost records reports it when a Commit shows it.
+    #[cold]
+    fn check_after_loss<N: CommitLike>(
+        &mut self,
+        node: NodeId,
+        fact: &Fact<'_, N>,
+    ) -> Result<(), Violation> {
+        if let Some((node, found)) = self.recovery.take_found_after_loss() {
+            self.damage_alarm.watch(node, &found);
+        }
+        match fact {
+            Fact::Input(Input::Message { from, message }) => {
+                self.damage_alarm.on_message(node, *from, message)
+            }
+            Fact::Input(_) => self.damage_alarm.check_reported(node),
+            Fact::Effect(Effect::Report(event), _) => {
+                self.damage_alarm.on_report(node, event);
+                Ok(())
+            }
+            Fact::Process(_) => {
+                self.damage_alarm.on_crash(node);
+                Ok(())
+            }
+            Fact::Effect(..) | Fact::Fault(_) | Fact::Lost { .. } => Ok(()),
+            Fact::Client(_) | Fact::Run(_) => Ok(()),
+        }
+    }
+}
+
 /// Disks and logs.
 impl AtomicCommitChecker {
     #[inline]
@@ -329,6 +386,9 @@ impl AtomicCommitChecker {
         // First: what follows asks for the transaction and for the index of its record.
         self.model.append(node, file, end, view.header);
         let record = self.recovery.on_append(node, payload);
+        if self.fault_free.so_far() {
+            self.model.count_record(at, tx);
+        }
         match kind {
             RecordKind::Prepared => {
                 let ops = self.read_part(node, &view)?;
@@ -349,6 +409,7 @@ impl AtomicCommitChecker {
             RecordKind::End => {
                 liveness::check_forgotten_in_time(at, tx, &self.model)?;
                 write_ahead::check_end(self.model.transaction(tx))?;
+                self.fault_free.check_commit_cost(self.model.transaction(tx))?;
                 self.model.append_end(tx);
                 Ok(())
             }
@@ -551,9 +612,13 @@ impl AtomicCommitChecker {
         message: &Message,
     ) -> Result<(), Violation> {
         let tx = message.tx;
+        if self.fault_free.so_far() {
+            self.model.count_message(at, tx);
+        }
         match &message.body {
             Body::Prepare { part, .. } => {
                 self.model.send_prepare(at, tx, message.request, part.participants());
+                liveness::check_prepare_rate(self.model.transaction(tx))?;
                 let age = Some(part.age());
                 answers::check_part(to, tx, message.request, part.ops(), age, &self.model)
             }
@@ -581,6 +646,7 @@ impl AtomicCommitChecker {
             Body::Ack { .. } => write_ahead::check_ack(node, self.model.transaction(tx)),
             Body::Inquire => {
                 self.coverage.on_inquiry();
+                self.liveness.on_inquiry_sent(node, tx, &self.model);
                 Ok(())
             }
             Body::InquiryReply(reply) => {
@@ -727,6 +793,9 @@ impl AtomicCommitChecker {
     }
 
     fn on_ended(&mut self) -> Result<(), Violation> {
+        for tx_state in self.model.transactions() {
+            self.fault_free.check_abort_cost(tx_state)?;
+        }
         // Before anything that a permanently down node excuses: it excuses no wrong order.
         self.isolation.check_serialisable(&self.model)?;
         if self.model.has_permanently_down_nodes() {

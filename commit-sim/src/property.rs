@@ -96,6 +96,8 @@ properties! {
     W12 AbortReasonsAreTrue,
     /// An answer names the present incarnation of the node.
     W12 AnswersNameTheIncarnation,
+    /// A node reports damage if a durable record is lost, and only then.
+    W13 DamageAlarmIsTrue,
     /// No two undecided transactions hold conflicting locks.
     I2 UndecidedTransactionsDoNotConflict,
     /// A decided transaction holds no lock.
@@ -118,12 +120,18 @@ properties! {
     L2 BlockingIsJustified,
     /// An unanswered Commit is repeated at most once per retry period.
     L2 OneCommitPerRetryPeriod,
+    /// An undecided transaction sends Prepare at most once per retry period.
+    L2 OnePreparePerRetryPeriod,
+    /// A node in doubt inquires at most once per retry period.
+    L2 OneInquiryPerRetryPeriod,
     /// A quiescent node keeps one snapshot and one short log.
     L3 LogsAreBounded,
     /// No lock remains once every transaction is decided.
     L3 NoLockRemains,
     /// Without faults and requests, no timer stays set.
     L3 NodesQuiesce,
+    /// Before the first fault, a transaction costs the messages and records of the table of costs.
+    L4 FaultFreeCostsAreExact,
 }
 
 impl Property {

@@ -13,7 +13,7 @@ use stormglass_node::{FileId, Incarnation, Micros, NodeId, RequestId};
 use self::log_tail::LogTail;
 pub(crate) use self::request_state::{AskedTransaction, RequestState};
 use self::tx_state::TxStates;
-pub(crate) use self::tx_state::{RecordStatus, TxState};
+pub(crate) use self::tx_state::{Cost, RecordStatus, TxState};
 use super::node_set::NodeSet;
 use super::recovery::KeptState;
 use crate::sorted_map::SortedMap;
@@ -199,6 +199,18 @@ impl Model {
 
 /// Facts about messages.
 impl Model {
+    /// A message about the transaction is sent.
+    #[inline]
+    pub(super) fn count_message(&mut self, at: Micros, tx: TxId) {
+        self.transactions.get_or_add(tx).count_message(at);
+    }
+
+    /// A record of the transaction is appended.
+    #[inline]
+    pub(super) fn count_record(&mut self, at: Micros, tx: TxId) {
+        self.transactions.get_or_add(tx).count_record(at);
+    }
+
     /// The coordinator sends Prepare.
     #[inline]
     pub(super) fn send_prepare(
@@ -211,6 +223,7 @@ impl Model {
         let tx_state = self.transactions.get_or_add(tx);
         tx_state.set_participants(participants.iter().copied());
         tx_state.set_request(request);
+        tx_state.count_prepare();
         if tx_state.begin(at) {
             self.requests.get_or_default(request).begin(tx);
         }

@@ -26,6 +26,8 @@ pub(super) struct Recovery {
     nodes: Vec<NodeRecovery>,
     /// Damage (D10) removed durable records in a way that no node can detect.
     undetectable_loss: Option<NodeId>,
+    /// What that node has recovered.
+    found_after_loss: Option<State>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -75,10 +77,11 @@ impl Recovery {
 
     /// Prepares for a run of a cluster of that many nodes; allocated memory is kept.
     pub(super) fn reset(&mut self, nodes: usize) {
-        let Recovery { nodes: node_recoveries, undetectable_loss } = self;
+        let Recovery { nodes: node_recoveries, undetectable_loss, found_after_loss } = self;
         node_recoveries.resize_with(nodes, NodeRecovery::default);
         node_recoveries.iter_mut().for_each(NodeRecovery::reset);
         *undetectable_loss = None;
+        *found_after_loss = None;
     }
 
     fn node(&mut self, node: NodeId) -> &mut NodeRecovery {
@@ -90,6 +93,16 @@ impl Recovery {
     #[inline]
     pub(super) fn undetectable_loss(&self) -> Option<NodeId> {
         self.undetectable_loss
+    }
+
+    /// Takes the node that has lost records and what it has recovered; `None` afterwards.
+    pub(super) fn take_found_after_loss(&mut self) -> Option<(NodeId, State)> {
+        self.undetectable_loss.zip(self.found_after_loss.take())
+    }
+
+    /// Whether the disk of the node has changed since its last visible effect (D13-D15).
+    pub(super) fn has_changed(&self, node: NodeId) -> bool {
+        self.nodes[usize::from(node.0)].change.is_some()
     }
 
     /// Whether the boot of this incarnation was found durable.
@@ -294,6 +307,7 @@ impl Recovery {
             return complete_prefix;
         }
         self.undetectable_loss = Some(node);
+        self.found_after_loss = Some(found.clone());
         Ok(Kept::default())
     }
 }
