@@ -674,7 +674,7 @@ fn d17_messages_reach_the_process_that_runs() {
     let fault = second_process(5, SecondDisk::Empty, 40);
     let (run, violation) = trace_any_run(plan(3), &put_on_every_node(), &[fault]);
     let violation = violation.expect("it votes");
-    assert_eq!(violation.property, "W12 SecondProcessIsSilent", "{}", run.text);
+    assert_eq!(violation.property, "W14 SecondProcessIsSilent", "{}", run.text);
     let received = run.first(PREPARE_RECEIVED);
     assert_eq!(received, run.first(PREPARE_SENT) + BASE_US);
     assert!(received > run.first("n1  SECOND") && run.times("n1  RESUMED").is_empty());
@@ -703,7 +703,7 @@ fn d17_copy_has_the_files_of_before_the_present_boot() {
     assert_eq!(run.times("n1  report    Ready incarnation 2, 1 in doubt").len(), 2, "{}", run.text);
     // It asks for the outcome that the first one has.
     let property = violation.map(|violation| violation.property);
-    assert_eq!(property, Some("W12 SecondProcessIsSilent"), "{}", run.text);
+    assert_eq!(property, Some("W14 SecondProcessIsSilent"), "{}", run.text);
     assert_eq!(trace_run(&[copy]).tally.hits(Rule::SecondProcess), 0, "no copy with files");
 }
 

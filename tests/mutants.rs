@@ -92,7 +92,7 @@ pub(crate) enum Mutant {
     NeverAcks,
     /// The node panics on `Inquire`.
     Panics,
-    /// A participant asks for the outcome at each `Prepare`, which nothing but W12 forbids.
+    /// A participant asks for the outcome at each `Prepare`, which nothing but W14 forbids.
     InquiresAtPrepare,
     /// Wakes are ignored.
     IgnoresWakes,
@@ -122,7 +122,7 @@ const MUTANTS: [(Mutant, Profile, &str); 37] = [
     (Mutant::SkipsSync, Profile::Swarm, "W10 NoEffectBeforeTheBootIsDurable"),
     (Mutant::SkipsSyncDir, Profile::Swarm, "W10 NoEffectBeforeTheBootIsDurable"),
     (Mutant::ReportsCommitAsAbort, Profile::Lossy, "W11 CommittedIsPermanent"),
-    (Mutant::InquiresAtPrepare, Profile::ReplacedDisk, "W12 SecondProcessIsSilent"),
+    (Mutant::InquiresAtPrepare, Profile::ReplacedDisk, "W14 SecondProcessIsSilent"),
     (Mutant::OmitsAbortedRecord, Profile::Swarm, "I2 UndecidedTransactionsDoNotConflict"),
     (Mutant::ConflictWithDecidedTx, Profile::Swarm, "I3 LocksEndWithTheirTransaction"),
     (Mutant::SendsWrongReads, Profile::Swarm, "I4 ReadsReturnTheLastWrite"),

@@ -1,5 +1,5 @@
 //! The checker of two-phase commit: the properties of the specification of atomic commitment,
-//! AC1-AC5, W1-W12, I1-I5 and L1-L3, under their ids there.
+//! AC1-AC5, W1-W14, I1-I6 and L1-L4, under their ids there.
 //!
 //! The checker passes each fact of a run to the properties that it concerns, and then to the
 //! model, which is what they have in common. Each family of properties is a module of its own:
@@ -7,17 +7,22 @@
 //! | module | properties |
 //! |---|---|
 //! | `decisions` | AC1, AC2, AC3: decisions agree |
-//! | `fault_free` | AC4: runs without faults commit |
+//! | `fault_free` | AC4, L4: runs without faults commit, and at what cost |
+//! | `damage_alarm` | W13: loss is reported |
 //! | `write_ahead` | W1-W5, W10: records are durable before the effects that depend on them |
 //! | `recovery` | W6, W7, W9, W10: what an incarnation recovers; disks that change at rest (D10, D13-D16) |
 //! | `removal` | W8: which files are removed, and when |
 //! | `permanence` | W11: commits are permanent, exactly once |
-//! | `second_process` | W12: a second process under a node's id is silent (D17) |
-//! | `isolation` | I1-I5, and the conflicts of AC4: locks, reads, serialisability |
+//! | `second_process` | W14: a second process under a node's id is silent (D17) |
+//! | `isolation` | I1-I6, and the refusals and waits of AC4: locks, reads, bounds, serialisability |
+//! | `values` | no property: the values that `isolation` and `recovery` expect |
+//! | `answers` | W12, and the parts of AC3: what a client asked for is recorded, what it is answered is true |
 //! | `liveness` | L1-L3, AC5: everything ends |
 //! | `coverage` | no property: the counters of `sometimes` |
 
+mod answers;
 mod coverage;
+mod damage_alarm;
 mod decisions;
 mod fault_free;
 mod isolation;
@@ -28,21 +33,25 @@ mod permanence;
 mod recovery;
 mod removal;
 mod second_process;
+mod values;
 mod write_ahead;
 
 use stormglass::commit::{
-    Body, Decision, InquiryReply, Message, Op, Outcome, RecordHeader, RecordKind, RecordView,
-    Refusal, Request, Response, TxId, Vote,
+    AbortReason, Body, Decision, Event, InquiryReply, Message, Op, Outcome, RecordHeader,
+    RecordKind, RecordView, Refusal, Request, Response, TxId, Vote,
 };
 use stormglass_node::{
-    BootError, DiskOp, Effect, FileId, HaltReason, Input, Micros, NodeId, RequestId, wal,
+    BootError, DiskOp, Effect, FileId, HaltReason, Incarnation, Input, Micros, NodeId, RequestId,
+    wal,
 };
 
+use self::answers::Answers;
 use self::coverage::Coverage;
+use self::damage_alarm::DamageAlarm;
 use self::fault_free::FaultFree;
 use self::isolation::Isolation;
 use self::liveness::Liveness;
-use self::model::Model;
+use self::model::{Model, RequestState};
 use self::recovery::{Recovered, Recovery};
 use self::second_process::SecondProcesses;
 use self::write_ahead::WriteAhead;
@@ -62,6 +71,8 @@ pub struct AtomicCommitChecker {
     write_ahead: WriteAhead,
     recovery: Recovery,
     isolation: Isolation,
+    answers: Answers,
+    damage_alarm: DamageAlarm,
     liveness: Liveness,
     coverage: Coverage,
     second_processes: SecondProcesses,
@@ -79,6 +90,8 @@ impl AtomicCommitChecker {
             write_ahead: WriteAhead::default(),
             recovery: Recovery::new(nodes),
             isolation: Isolation::new(nodes),
+            answers: Answers::new(nodes),
+            damage_alarm: DamageAlarm::default(),
             liveness: Liveness::new(nodes),
             coverage: Coverage::default(),
             second_processes: SecondProcesses::default(),
@@ -94,6 +107,8 @@ impl AtomicCommitChecker {
             write_ahead,
             recovery,
             isolation,
+            answers,
+            damage_alarm,
             liveness,
             coverage,
             second_processes,
@@ -105,6 +120,8 @@ impl AtomicCommitChecker {
         *write_ahead = WriteAhead::default();
         recovery.reset(nodes);
         isolation.reset(nodes);
+        answers.reset(nodes);
+        *damage_alarm = DamageAlarm::default();
         liveness.reset(nodes);
         *coverage = Coverage::default();
         *second_processes = SecondProcesses::default();
@@ -126,10 +143,26 @@ impl AtomicCommitChecker {
     }
 }
 
+/// A node with the messages, requests, responses and events of atomic commitment.
+pub trait CommitLike:
+    stormglass_node::Node<Message = Message, Request = Request, Response = Response, Event = Event>
+{
+}
+
+impl<N> CommitLike for N where
+    N: stormglass_node::Node<
+            Message = Message,
+            Request = Request,
+            Response = Response,
+            Event = Event,
+        >
+{
+}
+
 /// Checks any node with the messages of atomic commitment: the original and its mutants.
 impl<N> Checker<N> for AtomicCommitChecker
 where
-    N: stormglass_node::Node<Message = Message, Request = Request, Response = Response>,
+    N: CommitLike,
 {
     #[inline(always)]
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
@@ -139,7 +172,7 @@ where
         // No property of the protocol can hold once durable records are lost.
         if self.recovery.undetectable_loss().is_some() {
             self.stopped_at.get_or_insert(at);
-            return Ok(());
+            return self.check_after_loss(node, &observation.fact);
         }
         if self.second_processes.exist()
             && let Some(verdict) = self.second_processes.check(node, observation.fact)
@@ -168,6 +201,9 @@ where
                         return Ok(());
                     }
                     self.on_reply_sent(node, *id, response)
+                }
+                Effect::Report(Event::Damage { tx, .. }) if !self.recovery.has_changed(node) => {
+                    Err(damage_alarm::false_alarm(node, *tx))
                 }
                 // Neither leaves the node: a report is for the operator, a halt ends the process.
                 Effect::Report(_) | Effect::Halt(_) => Ok(()),
@@ -246,11 +282,7 @@ where
                 Ok(())
             }
             Fact::Client(ClientFact::Asked { id, request }) => {
-                let ops = match request {
-                    Request::Transact { ops, .. } => Some(ops),
-                    Request::Outcome { .. } => None,
-                };
-                self.model.ask(at, *id, ops);
+                self.model.ask(at, *id, request);
                 Ok(())
             }
             Fact::Client(ClientFact::Answered { id, response }) => {
@@ -258,7 +290,7 @@ where
                     Outcome::Unknown => self.coverage.on_unknown(),
                     Outcome::Committed { .. } => self.model.answer_committed(at, *id),
                     // Only committed requests have a place in the order of real time.
-                    Outcome::Aborted { .. } => {}
+                    Outcome::Aborted { .. } => self.model.answer_aborted(*id),
                 }
                 Ok(())
             }
@@ -296,6 +328,37 @@ where
 
     fn properties(&self) -> usize {
         Property::ALL.len()
+    }
+}
+
+/// After a loss that no node can detect.
+impl AtomicCommitChecker {
+    /// W13: the node that has lost records reports it when a Commit shows it.
+    #[cold]
+    fn check_after_loss<N: CommitLike>(
+        &mut self,
+        node: NodeId,
+        fact: &Fact<'_, N>,
+    ) -> Result<(), Violation> {
+        if let Some((node, found)) = self.recovery.take_found_after_loss() {
+            self.damage_alarm.watch(node, &found);
+        }
+        match fact {
+            Fact::Input(Input::Message { from, message }) => {
+                self.damage_alarm.on_message(node, *from, message)
+            }
+            Fact::Input(_) => self.damage_alarm.check_reported(node),
+            Fact::Effect(Effect::Report(event), _) => {
+                self.damage_alarm.on_report(node, event);
+                Ok(())
+            }
+            Fact::Process(_) => {
+                self.damage_alarm.on_crash(node);
+                Ok(())
+            }
+            Fact::Effect(..) | Fact::Fault(_) | Fact::Lost { .. } => Ok(()),
+            Fact::Client(_) | Fact::Run(_) => Ok(()),
+        }
     }
 }
 
@@ -365,13 +428,21 @@ impl AtomicCommitChecker {
         // First: what follows asks for the transaction and for the index of its record.
         self.model.append(node, file, end, view.header);
         let record = self.recovery.on_append(node, payload);
+        // MET is about no transaction.
+        if self.fault_free.so_far() && kind != RecordKind::Met {
+            self.model.count_record(at, tx);
+        }
         match kind {
             RecordKind::Prepared => {
                 let ops = self.read_part(node, &view)?;
+                self.check_recorded_part(node, view.header, &ops)?;
                 self.on_prepared_record(node, record, tx, ops)
             }
             RecordKind::Commit => {
                 let ops = self.read_part(node, &view)?;
+                // Before its operations: another node has none of them.
+                decisions::check_commits_own(node, self.model.transaction(tx))?;
+                self.check_recorded_part(node, view.header, &ops)?;
                 self.on_commit_record(at, node, record, tx, ops)
             }
             RecordKind::Committed => {
@@ -381,6 +452,7 @@ impl AtomicCommitChecker {
             RecordKind::End => {
                 liveness::check_forgotten_in_time(at, tx, &self.model)?;
                 write_ahead::check_end(self.model.transaction(tx))?;
+                self.fault_free.check_commit_cost(self.model.transaction(tx))?;
                 self.model.append_end(tx);
                 Ok(())
             }
@@ -397,6 +469,20 @@ impl AtomicCommitChecker {
         Ok(ops)
     }
 
+    /// AC3: the record has the operations and participants that the client asked for.
+    #[inline]
+    fn check_recorded_part(
+        &mut self,
+        node: NodeId,
+        header: RecordHeader,
+        ops: &[Op],
+    ) -> Result<(), Violation> {
+        let RecordHeader { tx, request, kind: _ } = header;
+        answers::check_part(node, tx, request, ops, None, &self.model)?;
+        let subordinates = self.model.transaction(tx).subordinates();
+        answers::check_subordinates(tx, request, subordinates, &self.model)
+    }
+
     fn on_prepared_record(
         &mut self,
         node: NodeId,
@@ -405,6 +491,8 @@ impl AtomicCommitChecker {
         ops: Vec<Op>,
     ) -> Result<(), Violation> {
         self.isolation.check_granted(node, tx, &ops)?;
+        self.isolation.check_has_not_waited(node, tx)?;
+        self.isolation.check_bounds(node, tx, &ops)?;
         self.isolation.on_prepared(node, record, tx, ops);
         self.model.append_prepared(node, tx);
         Ok(())
@@ -419,9 +507,9 @@ impl AtomicCommitChecker {
         ops: Vec<Op>,
     ) -> Result<(), Violation> {
         self.isolation.check_granted(node, tx, &ops)?;
+        self.isolation.check_bounds(node, tx, &ops)?;
         let tx_state = self.model.transaction(tx);
         // The most elementary condition first, as a run reports one violation only.
-        decisions::check_commits_own(node, tx_state)?;
         write_ahead::check_not_aborted(node, tx_state)?;
         decisions::check_votes(node, tx_state)?;
         self.isolation.on_commit(node, record, tx, ops);
@@ -514,6 +602,7 @@ impl AtomicCommitChecker {
     fn on_crash(&mut self, node: NodeId) {
         self.model.crash(node);
         self.isolation.on_crash(node);
+        self.answers.on_crash(node);
         self.write_ahead.on_crash(node);
         self.fault_free.on_fault();
     }
@@ -553,28 +642,26 @@ impl AtomicCommitChecker {
         let Some(recovered) = self.recovery.check_first_effect(node, disk)? else {
             return Ok(false);
         };
-        let Recovered { state, records_kept } = recovered;
+        let Recovered { state, kept } = recovered;
         self.coverage.on_incarnation(node, &state);
-        self.isolation.begin_incarnation(node, records_kept, &state);
-        self.model.recover_prepared(node, &state);
-        // A recovered record is durable, so it is checked as such.
-        for known in &state.outcomes {
-            self.on_decided(node, known.tx, known.decision)?;
+        let records_kept = kept.records;
+        let kept = kept.state;
+        self.isolation.begin_incarnation(node, records_kept, &kept);
+        self.model.recover_prepared(node, &kept);
+        // A kept record is durable, so it is checked as such.
+        for (tx, decision) in kept.outcomes() {
+            self.on_decided(node, tx, decision)?;
         }
-        for committing in &state.committing {
-            self.model.make_commit_durable(committing.tx);
-            self.on_request_committed(node, committing.tx, Some(committing.request))?;
+        for (tx, request) in kept.committing() {
+            self.model.make_commit_durable(tx);
+            self.on_request_committed(node, tx, Some(request))?;
         }
-        for client in &state.clients {
-            for (turn, tx) in &client.committed {
-                self.model.recover_committed(*tx);
-                let request = self.model.transaction(*tx).request();
-                let request = request.filter(|request| request.serial == turn.serial);
-                self.on_request_committed(node, *tx, request)?;
-            }
+        for (request, tx) in kept.committed() {
+            self.model.recover_committed(tx);
+            self.on_request_committed(node, tx, Some(request))?;
         }
         // Last, as it takes the state that everything above reads.
-        self.recovery.begin_incarnation(node, state);
+        self.recovery.begin_incarnation(node, state.incarnation, kept);
         Ok(true)
     }
 }
@@ -589,10 +676,15 @@ impl AtomicCommitChecker {
         message: &Message,
     ) -> Result<(), Violation> {
         let tx = message.tx;
+        if self.fault_free.so_far() {
+            self.model.count_message(at, tx);
+        }
         match &message.body {
             Body::Prepare { part, .. } => {
                 self.model.send_prepare(at, tx, message.request, part.participants());
-                Ok(())
+                liveness::check_prepare_rate(self.model.transaction(tx))?;
+                let age = Some(part.age());
+                answers::check_part(to, tx, message.request, part.ops(), age, &self.model)
             }
             Body::Vote(Vote::Yes { reads, .. }) => {
                 let tx_state = self.model.transaction(tx);
@@ -600,12 +692,10 @@ impl AtomicCommitChecker {
                 decisions::check_yes(node, tx_state)?;
                 self.isolation.check_vote_reads(node, tx, reads)
             }
-            Body::Vote(Vote::No(refusal)) => match refusal {
-                Refusal::Conflict { holder } => {
-                    isolation::check_conflict(node, tx, self.model.transaction(*holder))
-                }
-                Refusal::Bound { .. } | Refusal::Overflow { .. } | Refusal::Aborted => Ok(()),
-            },
+            Body::Vote(Vote::No(refusal)) => {
+                self.isolation.on_refused(node, tx);
+                self.check_refusal(node, message.request, Some(tx), refusal)
+            }
             Body::Commit { .. } => {
                 self.liveness.on_commit_sent(to, tx, &self.model);
                 write_ahead::check_commit(node, self.model.transaction(tx))?;
@@ -620,6 +710,7 @@ impl AtomicCommitChecker {
             Body::Ack { .. } => write_ahead::check_ack(node, self.model.transaction(tx)),
             Body::Inquire => {
                 self.coverage.on_inquiry();
+                self.liveness.on_inquiry_sent(node, tx, &self.model);
                 Ok(())
             }
             Body::InquiryReply(reply) => {
@@ -633,6 +724,20 @@ impl AtomicCommitChecker {
         }
     }
 
+    /// AC4, I3: the reason of a refusal is true.
+    fn check_refusal(
+        &mut self,
+        node: NodeId,
+        request: RequestId,
+        tx: Option<TxId>,
+        refusal: &Refusal,
+    ) -> Result<(), Violation> {
+        if let Refusal::Conflict { holder } = refusal {
+            isolation::check_conflict(node, request, self.model.transaction(*holder))?;
+        }
+        self.isolation.check_refusal(node, request, tx, refusal, &self.model)
+    }
+
     fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
         let tx = message.tx;
         self.liveness.on_message_received(node, from, message);
@@ -641,6 +746,13 @@ impl AtomicCommitChecker {
             Body::Ack { .. } if tx.coordinator == node => self.model.receive_ack(tx, from),
             Body::Vote(Vote::Yes { .. }) if tx.coordinator == node => {
                 self.model.receive_yes(tx, from);
+            }
+            Body::Vote(Vote::No(refusal)) if tx.coordinator == node => {
+                self.answers.on_no(node, from, message.request, *refusal);
+            }
+            // A node that serves nobody drops it.
+            Body::Prepare { part, .. } if tx.coordinator == from && self.model.is_serving(node) => {
+                self.isolation.on_prepare_received(node, tx, part, &self.model);
             }
             Body::InquiryReply(InquiryReply::Committed(_) | InquiryReply::Aborted(_)) => {
                 if self.is_in_doubt_since_boot(node, tx) {
@@ -676,31 +788,52 @@ impl AtomicCommitChecker {
         id: RequestId,
         response: &Response,
     ) -> Result<(), Violation> {
+        let by = response.incarnation;
+        answers::check_incarnation(node, id, self.recovery.incarnation(node), by)?;
         match &response.outcome {
             Outcome::Unknown => Ok(()),
             Outcome::Committed { reads } => {
-                self.model.report_committed(id);
                 let tx_state = self.model.committed_by(id);
                 let tx = write_ahead::check_reported_committed(node, id, tx_state)?;
-                match reads {
-                    Some(reads) if !reads.is_empty() => {
-                        self.isolation.check_reported_reads(id, tx, reads, &self.model)
-                    }
-                    Some(_) | None => Ok(()),
-                }
+                self.isolation.check_reported_reads(id, tx, by, reads.as_ref(), &self.model)
             }
             Outcome::Aborted { reason } => {
-                if self.model.report_aborted(id) {
+                self.fault_free.check_reported_aborted(node, id, reason)?;
+                if let Some(request_state) = self.model.request(id) {
+                    permanence::check_reported_aborted(node, id, request_state)?;
+                }
+                self.check_abort_reason(node, by, id, reason)?;
+                if self.model.report_aborted(id, by, *reason) {
                     self.coverage.on_abort(reason);
                 }
-                self.fault_free.check_reported_aborted(node, id, reason)?;
-                match self.model.request(id) {
-                    Some(request_state) => {
-                        permanence::check_reported_aborted(node, id, request_state)
-                    }
-                    None => Ok(()),
-                }
+                Ok(())
             }
+        }
+    }
+
+    /// W12: an answer "aborted" says why; and AC4, if the coordinator has refused its own part.
+    fn check_abort_reason(
+        &mut self,
+        node: NodeId,
+        by: Incarnation,
+        id: RequestId,
+        reason: &AbortReason,
+    ) -> Result<(), Violation> {
+        self.answers.check_abort(node, by, id, reason, &self.model)?;
+        let is_repeated = self
+            .model
+            .request(id)
+            .and_then(RequestState::last_abort)
+            .is_some_and(|(before, _)| before == by);
+        match reason {
+            // The locks and values are those of the first answer's time.
+            AbortReason::Refused { by: voter, refusal } if *voter == node && !is_repeated => {
+                self.check_refusal(node, id, None, refusal)
+            }
+            AbortReason::Refused { .. }
+            | AbortReason::TimedOut { .. }
+            | AbortReason::Restarted
+            | AbortReason::Invalid(_) => Ok(()),
         }
     }
 }
@@ -735,6 +868,9 @@ impl AtomicCommitChecker {
     }
 
     fn on_ended(&mut self) -> Result<(), Violation> {
+        for tx_state in self.model.transactions() {
+            self.fault_free.check_abort_cost(tx_state)?;
+        }
         // Before anything that a permanently down node excuses: it excuses no wrong order.
         self.isolation.check_serialisable(&self.model)?;
         if self.model.has_permanently_down_nodes() {

@@ -46,10 +46,18 @@ properties! {
     AC2 DecisionsAreFinal,
     /// Only the coordinator commits, with a Yes vote of every participant.
     AC3 CommitNeedsEveryYes,
+    /// Each participant records the operations that the client asked of it.
+    AC3 PartsAreAsAsked,
     /// Without faults a transaction aborts only after a No vote.
     AC4 FaultFreeRunsCommit,
     /// A No vote for a conflict names a transaction that holds a lock.
     AC4 ConflictNamesALockHolder,
+    /// A No vote for a bound, an overflow or an earlier abort has that reason.
+    AC4 RefusalsAreTrue,
+    /// A transaction is refused only because of an older one.
+    AC4 OnlyYoungerTransactionsAreRefused,
+    /// A transaction waits only for younger ones.
+    AC4 OnlyOlderTransactionsWait,
     /// PREPARED is durable before the Yes vote is sent.
     W1 PreparedIsDurableBeforeYes,
     /// COMMIT is durable before anything depends on it.
@@ -82,8 +90,16 @@ properties! {
     W11 CommittedIsPermanent,
     /// A request commits at most once.
     W11 ExactlyOnce,
+    /// A request that was aborted is answered with the same reason again.
+    W12 RepeatedAnswersAgree,
+    /// What an answer says about the cause of an abort is true.
+    W12 AbortReasonsAreTrue,
+    /// An answer names the present incarnation of the node.
+    W12 AnswersNameTheIncarnation,
+    /// A node reports damage if a durable record is lost, and only then.
+    W13 DamageAlarmIsTrue,
     /// A second process under a node's id says nothing about transactions.
-    W12 SecondProcessIsSilent,
+    W14 SecondProcessIsSilent,
     /// No two undecided transactions hold conflicting locks.
     I2 UndecidedTransactionsDoNotConflict,
     /// A decided transaction holds no lock.
@@ -94,6 +110,8 @@ properties! {
     I4 StrictlySerialisable,
     /// Transfers preserve the total of the accounts.
     I5 TransfersPreserveTheTotal,
+    /// An Add that is prepared or committed keeps its bound.
+    I6 AddsKeepTheirBounds,
     /// Every participant learns the decision within a bound.
     L1 DecidedInTime,
     /// Every client that keeps asking receives an outcome.
@@ -104,12 +122,18 @@ properties! {
     L2 BlockingIsJustified,
     /// An unanswered Commit is repeated at most once per retry period.
     L2 OneCommitPerRetryPeriod,
+    /// An undecided transaction sends Prepare at most once per retry period.
+    L2 OnePreparePerRetryPeriod,
+    /// A node in doubt inquires at most once per retry period.
+    L2 OneInquiryPerRetryPeriod,
     /// A quiescent node keeps one snapshot and one short log.
     L3 LogsAreBounded,
     /// No lock remains once every transaction is decided.
     L3 NoLockRemains,
     /// Without faults and requests, no timer stays set.
     L3 NodesQuiesce,
+    /// Before the first fault, a transaction costs the messages and records of the table of costs.
+    L4 FaultFreeCostsAreExact,
 }
 
 impl Property {

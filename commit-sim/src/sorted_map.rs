@@ -45,6 +45,11 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
         self.0.iter().map(|(key, value)| (*key, value))
     }
 
+    /// Keeps the entries for which `keep` holds.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(K, &V) -> bool) {
+        self.0.retain(|(key, value)| keep(*key, value));
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }

@@ -514,6 +514,9 @@ fn draw_opt_in_rates(profile: Profile, rng: &mut Rng, rates: &mut Rates, plan: &
         rates.lying_sync = rng.size(1_000, 13_000);
     }
     if profile == Profile::ReplacedDisk {
+        // The others have to confirm the node.
+        rates.never_restarts = false;
+        plan.permanently_down.clear();
         rates.history_node = Some(rng.node());
         draw_replaced_disk_rates(rng, rates);
     }

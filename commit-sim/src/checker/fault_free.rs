@@ -1,11 +1,12 @@
 //! AC4: in a run without faults and with long enough timeouts, a transaction aborts only if a
-//! participant votes No.
+//! participant votes No. L4: it costs what the table of costs says.
 
 use stormglass::commit::{AbortReason, Refusal};
 use stormglass_node::{Micros, NodeId, RequestId};
 
-use crate::VOTE_TIMEOUT;
+use super::model::{Cost, TxState};
 use crate::property::Property;
+use crate::{RETRY, VOTE_TIMEOUT};
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::Violation;
 
@@ -28,6 +29,43 @@ impl FaultFree {
         let so_far =
             timing.latency_tail == Micros::ZERO && each * u64::from(plan.clients) <= VOTE_TIMEOUT;
         FaultFree { so_far }
+    }
+
+    /// Whether no fault has happened yet, and timeouts are long enough.
+    #[inline]
+    pub(super) fn so_far(&self) -> bool {
+        self.so_far
+    }
+
+    /// L4: END follows 4n messages and 2n + 1 records for n subordinates, if there was no time to
+    /// send one of the messages again.
+    pub(super) fn check_commit_cost(&self, tx_state: &TxState) -> Result<(), Violation> {
+        let subordinates = tx_state.subordinates().len();
+        let Cost { messages, records, last_at: _ } = tx_state.cost();
+        // END itself is counted, too.
+        let expected = (4 * subordinates, 2 * subordinates + 2);
+        if !self.so_far || !had_no_time_to_resend(tx_state) || (messages, records) == expected {
+            return Ok(());
+        }
+        Err(wrong_cost(tx_state, expected))
+    }
+
+    /// L4: at the end of a run, an aborted transaction of which k subordinates have voted Yes has
+    /// cost at most 2n + k messages and 2k records. It costs less if a participant that waited for
+    /// a lock has not voted.
+    pub(super) fn check_abort_cost(&self, tx_state: &TxState) -> Result<(), Violation> {
+        let subordinates = tx_state.subordinates().len();
+        let yes = tx_state.yes().len();
+        let Cost { messages, records, last_at: _ } = tx_state.cost();
+        let expected = (2 * subordinates + yes, 2 * yes);
+        if !self.so_far
+            || tx_state.is_committed()
+            || !had_no_time_to_resend(tx_state)
+            || (messages <= expected.0 && records <= expected.1)
+        {
+            return Ok(());
+        }
+        Err(wrong_cost(tx_state, expected))
     }
 
     /// A fault has happened, or faults may happen that no fact reports.
@@ -59,4 +97,21 @@ impl FaultFree {
             format!("{node} aborts {id} without a fault and without a refusal: {reason}");
         Err(Property::FaultFreeRunsCommit.violated(explanation))
     }
+}
+
+/// Whether the transaction was over before a node could send a message again, by the fastest clock.
+fn had_no_time_to_resend(tx_state: &TxState) -> bool {
+    tx_state.cost().last_at - tx_state.begun_at() < RETRY.0 * 9 / 10
+}
+
+#[cold]
+fn wrong_cost(tx_state: &TxState, expected: (u32, u32)) -> Violation {
+    let Cost { messages, records, last_at: _ } = tx_state.cost();
+    let explanation = format!(
+        "{} has cost {messages} messages and {records} records, expected {} and {}",
+        tx_state.tx(),
+        expected.0,
+        expected.1
+    );
+    Property::FaultFreeCostsAreExact.violated(explanation)
 }

@@ -4,14 +4,14 @@
 //! reads, and what it leaves behind.
 
 mod history;
-mod values;
 
-use stormglass::commit::{Decision, Op, Reads, State, TxId};
-use stormglass_node::{Micros, NodeId, RequestId};
+use stormglass::commit::{Age, Decision, Op, Part, Reads, Refusal, TxId};
+use stormglass_node::{Incarnation, Micros, NodeId, RequestId};
 
 use self::history::{History, RequestSpan};
-use self::values::Values;
-use super::model::{Model, RecordStatus, RequestState, TxState};
+use super::model::{AskedTransaction, Model, RecordStatus, RequestState, TxState};
+use super::recovery::KeptState;
+use super::values::{BrokenBound, Values};
 use crate::property::Property;
 use crate::sorted_map::SortedMap;
 use crate::workload::accounts;
@@ -35,18 +35,23 @@ struct NodeStore {
     values: Values,
     /// The reads and writes of transactions here (I4).
     history: History,
-    /// The expected results of each transaction's reads here, if it reads (I4).
+    /// The expected results of each transaction's reads here, if it reads (I4). Kept over crashes:
+    /// the locks keep what a transaction has read, and no other transaction has its id.
     expected: SortedMap<TxId, Reads>,
+    /// The transactions that are neither refused nor prepared since their first Prepare came here,
+    /// each with an older one whose lock that Prepare met, if there was one (AC4).
+    asking: SortedMap<TxId, Option<TxId>>,
 }
 
 impl NodeStore {
     /// Makes this the node of another run; allocated memory is kept.
     fn reset(&mut self, spare_ops: &mut Vec<Vec<Op>>) {
-        let NodeStore { held, values, history, expected } = self;
+        let NodeStore { held, values, history, expected, asking } = self;
         spare_ops.extend(held.drain(..).map(|(_, ops)| ops));
         values.clear();
         history.clear();
         expected.clear();
+        asking.clear();
     }
 
     /// I4: notes the results that the reads of `tx` must have here, under its locks.
@@ -138,26 +143,28 @@ impl Isolation {
     pub(super) fn on_crash(&mut self, node: NodeId) {
         // How much of the history is lost is known only when the next incarnation has recovered;
         // that replaces the values, too.
-        let NodeStore { held, expected, values: _, history: _ } =
+        let NodeStore { held, asking, expected: _, values: _, history: _ } =
             &mut self.nodes[usize::from(node.0)];
         self.spare_ops.extend(held.drain(..).map(|(_, ops)| ops));
-        expected.clear();
+        asking.clear();
     }
 
     /// An incarnation begins with this state, after the first `records_kept` records of the one
     /// before.
-    pub(super) fn begin_incarnation(&mut self, node: NodeId, records_kept: usize, state: &State) {
+    pub(super) fn begin_incarnation(
+        &mut self,
+        node: NodeId,
+        records_kept: usize,
+        kept: &KeptState,
+    ) {
         let store = self.store(node);
         store.history.begin_incarnation(records_kept);
         store.held.clear();
-        // From the recovered state, as the records behind it are lost. Whether it is the right one
-        // is checked with the log (W6).
-        store.values.replace(state.values.iter().map(|(key, value)| (*key, *value)));
-        store.expected.clear();
-        for prepared in &state.prepared {
-            store.held.push((prepared.tx, prepared.part.ops().to_vec()));
-            // Its locks are still held, so no value that it reads has changed since.
-            store.expect_reads(prepared.tx, prepared.part.ops());
+        // The records behind the kept ones are lost, and so are the values that they left.
+        store.values.replace(kept.values());
+        // What they read is expected already: their locks are still held.
+        for (tx, part) in kept.prepared() {
+            store.held.push((tx, part.ops().to_vec()));
         }
     }
 }
@@ -175,9 +182,10 @@ impl Isolation {
     ) -> Result<(), Violation> {
         let held = &self.nodes[usize::from(node.0)].held;
         // Two reads share a lock: a conflict needs a write.
-        let conflicting = held.iter().filter(|(other, _)| *other != tx).find(|(_, held)| {
-            held.iter().any(|a| ops.iter().any(|b| a.key == b.key && (a.writes() || b.writes())))
-        });
+        let conflicting = held
+            .iter()
+            .filter(|(other, _)| *other != tx)
+            .find(|(_, held)| conflict(held.iter(), ops.iter()));
         let Some((other, _)) = conflicting else { return Ok(()) };
         let explanation = format!("{node} granted {tx} a lock that the undecided {other} holds");
         Err(Property::UndecidedTransactionsDoNotConflict.violated(explanation))
@@ -191,33 +199,134 @@ impl Isolation {
         tx: TxId,
         reads: &Reads,
     ) -> Result<(), Violation> {
-        match self.nodes[usize::from(node.0)].expected.get(tx) {
-            Some(expected) if expected != reads => {
-                let explanation =
-                    format!("{node} read {:?} for {tx}, expected {:?}", &reads[..], &expected[..]);
-                Err(Property::ReadsReturnTheLastWrite.violated(explanation))
-            }
-            Some(_) | None => Ok(()),
+        let expected = self.nodes[usize::from(node.0)].expected.get(tx);
+        // A transaction without reads has no expectation.
+        let expected = expected.map(|expected| &expected[..]).unwrap_or_default();
+        if reads[..] == *expected {
+            return Ok(());
         }
+        let explanation = format!("{node} read {:?} for {tx}, expected {expected:?}", &reads[..]);
+        Err(Property::ReadsReturnTheLastWrite.violated(explanation))
+    }
+
+    /// I6: each Add of a part that is prepared or committed here keeps its bound. Its keys are
+    /// locked, so it still does when it is applied.
+    #[inline]
+    pub(super) fn check_bounds(&self, node: NodeId, tx: TxId, ops: &[Op]) -> Result<(), Violation> {
+        let Some((key, broken)) = self.nodes[usize::from(node.0)].values.broken_bound(ops) else {
+            return Ok(());
+        };
+        let explanation = format!("{node} accepts {tx}, whose Add to {key} breaks it: {broken:?}");
+        Err(Property::AddsKeepTheirBounds.violated(explanation))
+    }
+
+    /// A Prepare arrives from the coordinator, at the node of its part.
+    #[inline]
+    pub(super) fn on_prepare_received(
+        &mut self,
+        node: NodeId,
+        tx: TxId,
+        part: &Part,
+        model: &Model,
+    ) {
+        let store = &mut self.nodes[usize::from(node.0)];
+        // A copy of the Prepare of one that waits changes nothing: it waits, even if an older one
+        // has got another of its locks meanwhile.
+        if store.asking.get(tx).is_some() {
+            return;
+        }
+        let older = store.held.iter().find(|(other, held)| {
+            *other != tx
+                && conflict(held.iter(), part.ops().iter())
+                && age_of(*other, model).is_some_and(|age| age < part.age())
+        });
+        let older = older.map(|(older, _)| *older);
+        store.asking.insert(tx, older);
+    }
+
+    /// A No vote is sent.
+    #[inline]
+    pub(super) fn on_refused(&mut self, node: NodeId, tx: TxId) {
+        self.store(node).asking.remove(tx);
+    }
+
+    /// AC4: a younger transaction does not begin to wait for an older one: it is prepared only if
+    /// its Prepare met no lock of an older one.
+    #[inline]
+    pub(super) fn check_has_not_waited(&mut self, node: NodeId, tx: TxId) -> Result<(), Violation> {
+        let Some(older) = self.store(node).asking.remove(tx).flatten() else { return Ok(()) };
+        let explanation = format!("{node} prepares {tx} after it waited for the older {older}");
+        Err(Property::OnlyOlderTransactionsWait.violated(explanation))
+    }
+
+    /// AC4: the reason of a refusal is true. `tx` is the refused transaction; it is unknown if its
+    /// coordinator refuses its own part.
+    pub(super) fn check_refusal(
+        &self,
+        node: NodeId,
+        request: RequestId,
+        tx: Option<TxId>,
+        refusal: &Refusal,
+        model: &Model,
+    ) -> Result<(), Violation> {
+        let Some(asked) = model.request(request).and_then(RequestState::asked) else {
+            return Ok(());
+        };
+        let broken = match refusal {
+            Refusal::Conflict { holder } => {
+                return check_holder(node, request, asked, *holder, model);
+            }
+            Refusal::Aborted => {
+                let outcome = tx.and_then(|tx| model.known_transaction(tx)?.outcome(node));
+                if let Some((Decision::Aborted, _)) = outcome {
+                    return Ok(());
+                }
+                let explanation = format!("{node} refuses {request} as aborted, and did not abort");
+                return Err(Property::RefusalsAreTrue.violated(explanation));
+            }
+            Refusal::Bound { key } => (*key, BrokenBound::Bound),
+            Refusal::Overflow { key } => (*key, BrokenBound::Overflow),
+        };
+        let ops: Vec<Op> = asked.ops_at(node).copied().collect();
+        let found = self.nodes[usize::from(node.0)].values.broken_bound(&ops);
+        if found == Some(broken) {
+            return Ok(());
+        }
+        let explanation =
+            format!("{node} refuses {request} because of {broken:?}, but in truth {found:?}");
+        Err(Property::RefusalsAreTrue.violated(explanation))
     }
 
     /// I4: the reads that are reported to a client are the last writes at each node, as of the
-    /// locks there.
+    /// locks there; none is missing, unless `by` is a later incarnation than the transaction's.
     pub(super) fn check_reported_reads(
         &self,
         id: RequestId,
         tx: TxId,
-        reads: &Reads,
+        by: Incarnation,
+        reads: Option<&Reads>,
         model: &Model,
     ) -> Result<(), Violation> {
-        let ops = model.request(id).map(RequestState::reading_ops).unwrap_or_default();
-        let gets = ops.iter().filter(|op| !op.writes());
+        let asked = model.request(id).and_then(RequestState::asked);
+        // A log of real nodes may not have the request.
+        let Some(asked) = asked else { return Ok(()) };
+        let gets = asked.ops.iter().filter(|op| !op.writes());
+        let Some(reads) = reads else {
+            // A later incarnation has the outcome from its log, which has no reads.
+            if by > tx.incarnation || gets.clone().next().is_none() {
+                return Ok(());
+            }
+            let explanation = format!("{id} is answered without what {tx} has read");
+            return Err(Property::ReadsReturnTheLastWrite.violated(explanation));
+        };
+        if gets.clone().count() != reads.len() {
+            let explanation = format!("{id} is answered with {} reads", reads.len());
+            return Err(Property::ReadsReturnTheLastWrite.violated(explanation));
+        }
         for (at, op) in gets.clone().enumerate() {
             // The client has its reads in the order of its request, a node only those of its own
             // part.
             let nth = gets.clone().take(at).filter(|other| other.node == op.node).count();
-            // No expectation is left of a node that has crashed since: its reads were checked when
-            // it voted.
             let expected =
                 self.nodes[usize::from(op.node.0)].expected.get(tx).and_then(|all| all.get(nth));
             let read = reads.get(at);
@@ -292,16 +401,62 @@ fn committed_number(model: &Model, tx: TxId) -> u32 {
     committed.map_or(0, TxState::decision_number)
 }
 
+/// Whether these operations need locks that conflict. Two reads share a lock.
+#[inline]
+fn conflict<'a>(
+    these: impl Iterator<Item = &'a Op>,
+    those: impl Iterator<Item = &'a Op> + Clone,
+) -> bool {
+    for a in these {
+        if those.clone().any(|b| a.key == b.key && (a.writes() || b.writes())) {
+            return true;
+        }
+    }
+    false
+}
+
+/// The age of a transaction's request, if its client's request is known.
+fn age_of(tx: TxId, model: &Model) -> Option<Age> {
+    let request = model.known_transaction(tx)?.request()?;
+    Some(model.request(request)?.asked()?.age)
+}
+
+/// AC4: the holder of a lock that refuses this request is older, and its operations conflict.
+fn check_holder(
+    node: NodeId,
+    request: RequestId,
+    asked: &AskedTransaction,
+    holder: TxId,
+    model: &Model,
+) -> Result<(), Violation> {
+    let holder_request = model.known_transaction(holder).and_then(TxState::request);
+    let holder_request = holder_request.and_then(|request| model.request(request));
+    let Some(held) = holder_request.and_then(RequestState::asked) else { return Ok(()) };
+    if !conflict(held.ops_at(node), asked.ops_at(node)) {
+        let explanation = format!(
+            "{node} refuses {request} because of a lock of {holder}, which holds none that \
+             conflicts"
+        );
+        return Err(Property::ConflictNamesALockHolder.violated(explanation));
+    }
+    if held.age > asked.age {
+        let explanation =
+            format!("{node} refuses {request} because of a lock of {holder}, which is younger");
+        return Err(Property::OnlyYoungerTransactionsAreRefused.violated(explanation));
+    }
+    Ok(())
+}
+
 /// AC4, I3: a refusal for a conflict names a transaction that is undecided here and holds a lock.
 pub(super) fn check_conflict(
     node: NodeId,
-    tx: TxId,
+    request: RequestId,
     holder_state: &TxState,
 ) -> Result<(), Violation> {
     let holder = holder_state.tx();
     if let Some((decision, _)) = holder_state.outcome(node) {
         let explanation = format!(
-            "{node} refuses {tx} because of a lock of {holder}, \
+            "{node} refuses {request} because of a lock of {holder}, \
              which is already {decision:?} there"
         );
         return Err(Property::LocksEndWithTheirTransaction.violated(explanation));
@@ -315,7 +470,8 @@ pub(super) fn check_conflict(
     if holds_as_coordinator || holder_state.prepared(node) != RecordStatus::Absent {
         return Ok(());
     }
-    let explanation =
-        format!("{node} refuses {tx} because of a lock of {holder}, which holds no lock there");
+    let explanation = format!(
+        "{node} refuses {request} because of a lock of {holder}, which holds no lock there"
+    );
     Err(Property::ConflictNamesALockHolder.violated(explanation))
 }

@@ -22,6 +22,8 @@ pub(super) struct Liveness {
     bound_used_permille: u64,
     /// How often Commit was sent to permanently down nodes since the faults ended (L2).
     commits_to_down_nodes: SortedMap<TxId, u32>,
+    /// How often each node inquired about each transaction since the faults ended (L2).
+    inquiries: SortedMap<(TxId, NodeId), u32>,
     /// By node, the end marks that it received from coordinators. A peer need not answer inquiries
     /// about transactions that it knows to have ended (L2).
     received_end_marks: Vec<Vec<EndedTransactions>>,
@@ -34,6 +36,7 @@ impl Liveness {
             probes: true,
             bound_used_permille: 0,
             commits_to_down_nodes: SortedMap::default(),
+            inquiries: SortedMap::default(),
             received_end_marks: vec![Vec::new(); nodes],
         }
     }
@@ -41,10 +44,16 @@ impl Liveness {
     /// Prepares for a run of a cluster of that many nodes; allocated memory is kept, and so is
     /// whether clients probe, which depends on the workload.
     pub(super) fn reset(&mut self, nodes: usize) {
-        let Liveness { probes: _, bound_used_permille, commits_to_down_nodes, received_end_marks } =
-            self;
+        let Liveness {
+            probes: _,
+            bound_used_permille,
+            commits_to_down_nodes,
+            inquiries,
+            received_end_marks,
+        } = self;
         *bound_used_permille = 0;
         commits_to_down_nodes.clear();
+        inquiries.clear();
         received_end_marks.iter_mut().for_each(Vec::clear);
         received_end_marks.resize_with(nodes, Vec::new);
     }
@@ -68,6 +77,14 @@ impl Liveness {
     pub(super) fn on_commit_sent(&mut self, to: NodeId, tx: TxId, model: &Model) {
         if model.healed_at().is_some() && model.is_never_restarted(to) {
             *self.commits_to_down_nodes.get_or_default(tx) += 1;
+        }
+    }
+
+    /// A node in doubt sends Inquire.
+    #[inline]
+    pub(super) fn on_inquiry_sent(&mut self, from: NodeId, tx: TxId, model: &Model) {
+        if model.healed_at().is_some() {
+            *self.inquiries.get_or_default((tx, from)) += 1;
         }
     }
 
@@ -185,6 +202,7 @@ impl Liveness {
         // Clocks run up to a tenth too fast. The first periods are shorter than the longest one,
         // hence the 4.
         let periods = ((at - healed_at) * 11 / 10).0 / RETRY.1.0;
+        self.check_inquiry_rate(periods, model)?;
         let most = (periods + 4) * model.plan().permanently_down.len() as u64;
         let mut sent_per_tx = self.commits_to_down_nodes.iter();
         let Some((tx, sent)) = sent_per_tx.find(|(_, sent)| u64::from(**sent) > most) else {
@@ -196,6 +214,34 @@ impl Liveness {
         );
         Err(Property::OneCommitPerRetryPeriod.violated(explanation))
     }
+
+    /// L2: a node in doubt sends at most one Inquire per retry period to each other participant.
+    fn check_inquiry_rate(&self, periods: u64, model: &Model) -> Result<(), Violation> {
+        for ((tx, node), sent) in self.inquiries.iter() {
+            let others = model.known_transaction(tx).map_or(0, |known| known.subordinates().len());
+            let most = (periods + 4) * u64::from(others);
+            if u64::from(*sent) > most {
+                let explanation =
+                    format!("{node} sent {sent} inquiries about {tx}; at most {most} are allowed");
+                return Err(Property::OneInquiryPerRetryPeriod.violated(explanation));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// L2: until the vote timeout, Prepare is sent once and again after each retry period, the first of
+/// which is the shortest.
+#[inline]
+pub(super) fn check_prepare_rate(tx_state: &TxState) -> Result<(), Violation> {
+    let most = (VOTE_TIMEOUT.0 / RETRY.0.0 + 1) as u32 * tx_state.subordinates().len();
+    let sent = tx_state.prepares();
+    if sent <= most {
+        return Ok(());
+    }
+    let explanation =
+        format!("Prepare of {} was sent {sent} times; at most {most} are allowed", tx_state.tx());
+    Err(Property::OnePreparePerRetryPeriod.violated(explanation))
 }
 
 /// L1: the bound is R + (T+r)/(1-rho) + 2D + 6s, counted from the end of the faults or from the
@@ -300,7 +346,7 @@ pub(super) fn check_logs_bounded(
 pub(super) fn check_probe_committed(model: &Model) -> Result<(), Violation> {
     // The serial of the probe is 1,000 above the greatest one of the workload.
     let mut probe = model.requests().filter(|(id, _)| id.serial >= 1_000);
-    if probe.any(|(_, request_state)| request_state.is_reported_committed()) {
+    if probe.any(|(_, request_state)| request_state.answered_at().is_some()) {
         return Ok(());
     }
     Err(Property::NoLockRemains.violated("the probe over every key has not committed"))

@@ -7,16 +7,15 @@ mod log_tail;
 mod request_state;
 mod tx_state;
 
-use std::sync::Arc;
-
-use stormglass::commit::{Decision, Op, RecordHeader, RecordKind, State, TxId};
-use stormglass_node::{FileId, Micros, NodeId, RequestId};
+use stormglass::commit::{AbortReason, Decision, RecordHeader, RecordKind, Request, TxId};
+use stormglass_node::{FileId, Incarnation, Micros, NodeId, RequestId};
 
 use self::log_tail::LogTail;
-pub(crate) use self::request_state::RequestState;
+pub(crate) use self::request_state::{AskedTransaction, RequestState};
 use self::tx_state::TxStates;
-pub(crate) use self::tx_state::{RecordStatus, TxState};
+pub(crate) use self::tx_state::{Cost, RecordStatus, TxState};
 use super::node_set::NodeSet;
+use super::recovery::KeptState;
 use crate::sorted_map::SortedMap;
 use stormglass_sim::disk::Disk;
 use stormglass_sim::plan::Plan;
@@ -98,6 +97,12 @@ impl Model {
     /// Whether the node never boots again: by plan, or because it refused to.
     pub(super) fn is_permanently_down(&self, node: NodeId) -> bool {
         self.is_never_restarted(node) || self.refused.contains(node)
+    }
+
+    /// Whether the present incarnation has served a client or another node.
+    #[inline]
+    pub(super) fn is_serving(&self, node: NodeId) -> bool {
+        self.serving.contains(node)
     }
 
     /// Whether the node serves nobody for the rest of the run: it is permanently down, or so many
@@ -189,13 +194,23 @@ impl Model {
         self.refused.insert(node);
     }
 
-    /// A client asks for a request or, without operations, for its outcome.
-    pub(super) fn ask(&mut self, at: Micros, id: RequestId, ops: Option<&Arc<[Op]>>) {
+    /// A client asks for a request or for its outcome.
+    pub(super) fn ask(&mut self, at: Micros, id: RequestId, request: &Request) {
         let request_state = self.requests.get_or_default(id);
         request_state.on_asked(self.healed_at.is_some());
-        if let Some(ops) = ops {
-            request_state.on_transaction_asked(at, ops);
+        match request {
+            Request::Transact { incarnation, age, ops, seen: _ } => {
+                let asked =
+                    AskedTransaction { ops: ops.clone(), age: *age, addressed: *incarnation };
+                request_state.on_transaction_asked(at, asked);
+            }
+            Request::Outcome { .. } => {}
         }
+    }
+
+    /// A client learns that its request is aborted.
+    pub(super) fn answer_aborted(&mut self, id: RequestId) {
+        self.requests.get_or_default(id).on_aborted_answer();
     }
 
     /// A client learns that its request is committed.
@@ -203,16 +218,15 @@ impl Model {
         self.requests.get_or_default(id).on_committed_answer(at);
     }
 
-    /// A coordinator reports the request as committed to its client.
-    #[inline]
-    pub(super) fn report_committed(&mut self, id: RequestId) {
-        self.requests.get_or_default(id).report_committed();
-    }
-
     /// A coordinator reports the request as aborted to its client. Returns whether it is the first
     /// such report.
-    pub(super) fn report_aborted(&mut self, id: RequestId) -> bool {
-        self.requests.get_or_default(id).report_aborted()
+    pub(super) fn report_aborted(
+        &mut self,
+        id: RequestId,
+        by: Incarnation,
+        reason: AbortReason,
+    ) -> bool {
+        self.requests.get_or_default(id).report_aborted(by, reason)
     }
 
     /// The transaction has committed the request.
@@ -224,6 +238,18 @@ impl Model {
 
 /// Facts about messages.
 impl Model {
+    /// A message about the transaction is sent.
+    #[inline]
+    pub(super) fn count_message(&mut self, at: Micros, tx: TxId) {
+        self.transactions.get_or_add(tx).count_message(at);
+    }
+
+    /// A record of the transaction is appended.
+    #[inline]
+    pub(super) fn count_record(&mut self, at: Micros, tx: TxId) {
+        self.transactions.get_or_add(tx).count_record(at);
+    }
+
     /// The coordinator sends Prepare.
     #[inline]
     pub(super) fn send_prepare(
@@ -236,7 +262,10 @@ impl Model {
         let tx_state = self.transactions.get_or_add(tx);
         tx_state.set_participants(participants.iter().copied());
         tx_state.set_request(request);
-        tx_state.begin(at);
+        tx_state.count_prepare();
+        if tx_state.begin(at) {
+            self.requests.get_or_default(request).begin(tx);
+        }
     }
 
     #[inline]
@@ -331,11 +360,11 @@ impl Model {
         self.log_tails[usize::from(node.0)].remove_first(count);
     }
 
-    /// An incarnation has recovered these prepared transactions.
-    pub(super) fn recover_prepared(&mut self, node: NodeId, state: &State) {
-        for prepared in &state.prepared {
-            let tx_state = self.transactions.get_or_add(prepared.tx);
-            tx_state.set_participants(prepared.part.participants().iter().copied());
+    /// An incarnation begins with these transactions prepared.
+    pub(super) fn recover_prepared(&mut self, node: NodeId, kept: &KeptState) {
+        for (tx, part) in kept.prepared() {
+            let tx_state = self.transactions.get_or_add(tx);
+            tx_state.set_participants(part.participants().iter().copied());
             tx_state.set_prepared(node, RecordStatus::Durable);
         }
     }

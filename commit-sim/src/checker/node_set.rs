@@ -18,6 +18,10 @@ impl NodeSet {
     }
 
     #[inline]
+    pub(crate) fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }

@@ -4,6 +4,7 @@
 //! boot, and before the first visible effect what the worst power cut would leave then.
 
 mod damage;
+mod kept_state;
 mod recoverable_log;
 mod repeated;
 
@@ -12,7 +13,8 @@ use stormglass_node::codec::CodecError;
 use stormglass_node::{BootError, FileId, Incarnation, NodeId};
 
 use self::damage::Damage;
-use self::recoverable_log::RecoverableLog;
+pub(crate) use self::kept_state::KeptState;
+use self::recoverable_log::{Compared, Kept, RecoverableLog};
 use self::repeated::{RecoveredStates, check_same_state, check_second_recovery, read_back};
 use crate::property::Property;
 use stormglass_sim::disk::{DamageRecord, Disk, DiskChange};
@@ -24,6 +26,8 @@ pub(super) struct Recovery {
     nodes: Vec<NodeRecovery>,
     /// Damage (D10) removed durable records in a way that no node can detect.
     undetectable_loss: Option<NodeId>,
+    /// What that node has recovered.
+    found_after_loss: Option<State>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -56,17 +60,17 @@ impl NodeRecovery {
     /// Makes this the node of another run; allocated memory is kept.
     fn reset(&mut self) {
         let mut log = std::mem::take(&mut self.log);
-        log.begin(State::default());
+        log.begin(KeptState::default());
         *self = NodeRecovery { log, ..NodeRecovery::default() };
     }
 }
 
 /// What an incarnation has recovered, once its first visible effect is due.
 pub(super) struct Recovered {
-    /// The state that a power cut would leave.
+    /// The state that a power cut would leave, as the node's own replay reads it.
     pub(super) state: State,
-    /// How many records of the incarnation before it are kept.
-    pub(super) records_kept: usize,
+    /// The records that it consists of, and what they mean by the checker's own rules.
+    pub(super) kept: Kept,
 }
 
 impl Recovery {
@@ -79,10 +83,11 @@ impl Recovery {
 
     /// Prepares for a run of a cluster of that many nodes; allocated memory is kept.
     pub(super) fn reset(&mut self, nodes: usize) {
-        let Recovery { nodes: node_recoveries, undetectable_loss } = self;
+        let Recovery { nodes: node_recoveries, undetectable_loss, found_after_loss } = self;
         node_recoveries.resize_with(nodes, NodeRecovery::default);
         node_recoveries.iter_mut().for_each(NodeRecovery::reset);
         *undetectable_loss = None;
+        *found_after_loss = None;
     }
 
     fn node(&mut self, node: NodeId) -> &mut NodeRecovery {
@@ -96,16 +101,31 @@ impl Recovery {
         self.undetectable_loss
     }
 
+    /// Takes the node that has lost records and what it has recovered; `None` afterwards.
+    pub(super) fn take_found_after_loss(&mut self) -> Option<(NodeId, State)> {
+        self.undetectable_loss.zip(self.found_after_loss.take())
+    }
+
+    /// Whether the disk of the node has changed since its last visible effect (D13-D15).
+    pub(super) fn has_changed(&self, node: NodeId) -> bool {
+        self.nodes[usize::from(node.0)].change.is_some()
+    }
+
     /// Whether the boot of this incarnation was found durable.
     #[inline]
     pub(super) fn is_boot_checked(&self, node: NodeId) -> bool {
         self.nodes[usize::from(node.0)].boot_checked
     }
 
+    /// The greatest incarnation of the node that has produced a visible effect.
+    #[inline]
+    pub(super) fn incarnation(&self, node: NodeId) -> Incarnation {
+        self.nodes[usize::from(node.0)].incarnation
+    }
+
     /// Whether this incarnation began with the transaction prepared.
     pub(super) fn has_recovered_prepared(&self, node: NodeId, tx: TxId) -> bool {
-        let recovered = self.nodes[usize::from(node.0)].log.recovered();
-        recovered.prepared.iter().any(|prepared| prepared.tx == tx)
+        self.nodes[usize::from(node.0)].log.recovered().has_prepared(tx)
     }
 
     /// A record is about to be appended. Returns its index among the records of this incarnation.
@@ -295,9 +315,9 @@ impl Recovery {
             );
             return Err(Property::NoEffectBeforeTheBootIsDurable.violated(explanation));
         }
-        let records_kept = self.check_recovered(node, &state)?;
+        let kept = self.check_recovered(node, &state)?;
         check_same_state(node, found.as_ref(), &state)?;
-        Ok(self.undetectable_loss.is_none().then_some(Recovered { state, records_kept }))
+        Ok(self.undetectable_loss.is_none().then_some(Recovered { state, kept }))
     }
 
     /// W6, D13-D15: an incarnation that has lost records, and has produced no visible effect that
@@ -316,23 +336,32 @@ impl Recovery {
         None
     }
 
-    /// The incarnation that recovered this state may produce visible effects.
-    pub(super) fn begin_incarnation(&mut self, node: NodeId, state: State) {
+    /// The incarnation that has kept these records may produce visible effects.
+    pub(super) fn begin_incarnation(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        kept: KeptState,
+    ) {
         let node_recovery = self.node(node);
         node_recovery.boot_checked = true;
         // Nothing that was durable is missing, so no later incarnation has a reason to refuse.
         node_recovery.change = None;
-        node_recovery.incarnation = state.incarnation;
-        node_recovery.log.begin(state);
+        node_recovery.incarnation = incarnation;
+        node_recovery.log.begin(kept);
     }
 
     /// W6, D10: an incarnation has recovered every durable record, or damage excuses the lost ones.
-    /// Returns how many records of the incarnation before it are kept.
-    fn check_recovered(&mut self, node: NodeId, found: &State) -> Result<usize, Violation> {
+    /// Returns the records that are kept.
+    fn check_recovered(&mut self, node: NodeId, found: &State) -> Result<Kept, Violation> {
         let node_recovery = self.node(node);
         // Taken, as it excuses the first recovery after it and no later one.
         let damage = std::mem::take(&mut node_recovery.damage);
-        let complete_prefix = node_recovery.log.check_prefix(node, found);
+        let compared = match node_recovery.change {
+            Some(_) => Compared::Transactions,
+            None => Compared::Everything,
+        };
+        let complete_prefix = node_recovery.log.check_prefix(node, found, compared);
         if let Some(change) = &node_recovery.change {
             // D15: of a log that is readable, only the end can be gone, and no later watermark is
             // left. Peers may know better, and refuse the node. Nothing excuses that a node serves
@@ -343,20 +372,24 @@ impl Recovery {
                 }
                 _ => false,
             };
-            node_recovery.loss_looks_like_torn_tail =
-                lost_some && node_recovery.log.is_some_prefix(node, found);
+            node_recovery.loss_looks_like_torn_tail = lost_some
+                    // Without its newest snapshot, a node may find the one before, whose removal
+                    // was not durable.
+                    && (matches!(change, DiskChange::Lost(_))
+                        || node_recovery.log.is_some_prefix(node, found, compared));
             return complete_prefix.map_err(|violation| explained(violation, change));
         }
         // A loss is excused only if its cause looks like a torn tail, and only at the end of the
         // log.
         if damage != Damage::LooksLikeTornTail
             || complete_prefix.is_ok()
-            || !node_recovery.log.is_some_prefix(node, found)
+            || !node_recovery.log.is_some_prefix(node, found, compared)
         {
             return complete_prefix;
         }
         self.undetectable_loss = Some(node);
-        Ok(0)
+        self.found_after_loss = Some(found.clone());
+        Ok(Kept::default())
     }
 }
 

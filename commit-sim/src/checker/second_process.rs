@@ -1,4 +1,4 @@
-//! W12: a second process under the id of a node (D17) is silent. It knows nothing of what the first
+//! W14: a second process under the id of a node (D17) is silent. It knows nothing of what the first
 //! one has promised, so whatever it says about a transaction may contradict it.
 //!
 //! While it runs, its inputs, effects and crashes are kept from the model of the node: its disk is
@@ -29,7 +29,7 @@ impl SecondProcesses {
         self.acting.insert(node);
     }
 
-    /// W12: judges a fact of a second process. `None` if it is not a fact of one.
+    /// W14: judges a fact of a second process. `None` if it is not a fact of one.
     #[cold]
     pub(super) fn check<N>(
         &mut self,

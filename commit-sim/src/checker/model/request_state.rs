@@ -1,26 +1,46 @@
 //! The state of each request, as far as effects, records and answers show it.
 
 use std::sync::Arc;
-use stormglass_node::Micros;
 
-use stormglass::commit::{Op, TxId};
+use stormglass::commit::{AbortReason, Age, Op, TxId};
+use stormglass_node::{Incarnation, Micros, NodeId};
 
 /// The state of one request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestState {
     /// The transaction that committed it.
     committed: Option<TxId>,
-    /// A coordinator has reported it as committed.
-    replied_committed: bool,
-    replied_aborted: bool,
+    /// The last answer "aborted" of a coordinator, and the incarnation that gave it.
+    replied_aborted: Option<(Incarnation, AbortReason)>,
+    /// Its client has received an outcome.
+    knows_outcome: bool,
     /// Its client asked for it, or for its outcome, after the faults ended.
     asked_after_heal: bool,
     /// When it was first asked, in true time; 0 for never.
     asked_at: Micros,
     /// When its client first learnt that it is committed, in true time; 0 for never.
     answered_at: Micros,
-    /// Its operations in the client's order, if one of them reads.
-    reads: Option<Arc<[Op]>>,
+    /// What its client asked for, if it did.
+    asked: Option<AskedTransaction>,
+    /// The last transaction that sent Prepare for it.
+    begun: Option<TxId>,
+}
+
+/// A transaction as its client asked for it.
+#[derive(Clone, Debug)]
+pub(crate) struct AskedTransaction {
+    /// In the client's order.
+    pub(crate) ops: Arc<[Op]>,
+    pub(crate) age: Age,
+    /// The incarnation of the coordinator that is addressed.
+    pub(crate) addressed: Incarnation,
+}
+
+impl AskedTransaction {
+    /// The operations of one participant.
+    pub(crate) fn ops_at(&self, node: NodeId) -> impl Iterator<Item = &Op> + Clone {
+        self.ops.iter().filter(move |op| op.node == node)
+    }
 }
 
 impl RequestState {
@@ -30,19 +50,19 @@ impl RequestState {
     }
 
     #[inline]
-    pub(crate) fn is_reported_committed(&self) -> bool {
-        self.replied_committed
+    pub(crate) fn is_reported_aborted(&self) -> bool {
+        self.replied_aborted.is_some()
     }
 
-    #[inline]
-    pub(crate) fn is_reported_aborted(&self) -> bool {
+    /// The last answer "aborted", and the incarnation that gave it.
+    pub(crate) fn last_abort(&self) -> Option<(Incarnation, AbortReason)> {
         self.replied_aborted
     }
 
-    /// Whether its client asked after the faults ended, and no coordinator has replied with an
-    /// outcome, then or earlier.
+    /// Whether its client asked after the faults ended, and has received no outcome, then or
+    /// earlier. An answer that was sent and lost is none.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.asked_after_heal && !self.replied_committed && !self.replied_aborted
+        self.asked_after_heal && !self.knows_outcome
     }
 
     /// When it was first asked, in true time; 0 for never.
@@ -55,37 +75,48 @@ impl RequestState {
         (self.answered_at != Micros::ZERO).then_some(self.answered_at)
     }
 
-    /// Its operations in the client's order; none if it does not read.
-    pub(crate) fn reading_ops(&self) -> &[Op] {
-        self.reads.as_deref().unwrap_or_default()
+    /// What its client asked for; `None` if it only asked for the outcome.
+    #[inline]
+    pub(crate) fn asked(&self) -> Option<&AskedTransaction> {
+        self.asked.as_ref()
+    }
+
+    /// The last transaction that sent Prepare for it.
+    pub(crate) fn begun(&self) -> Option<TxId> {
+        self.begun
     }
 
     pub(super) fn on_asked(&mut self, after_heal: bool) {
         self.asked_after_heal |= after_heal;
     }
 
-    pub(super) fn on_transaction_asked(&mut self, at: Micros, ops: &Arc<[Op]>) {
+    pub(super) fn on_transaction_asked(&mut self, at: Micros, asked: AskedTransaction) {
         // Repetitions have the same operations. The first one counts for the order in real time.
-        if self.asked_at == Micros::ZERO {
+        if self.asked.is_none() {
             self.asked_at = at;
-            self.reads = (!ops.iter().all(Op::writes)).then(|| ops.clone());
+            self.asked = Some(asked);
         }
     }
 
+    #[inline]
+    pub(super) fn begin(&mut self, tx: TxId) {
+        self.begun = Some(tx);
+    }
+
+    pub(super) fn on_aborted_answer(&mut self) {
+        self.knows_outcome = true;
+    }
+
     pub(super) fn on_committed_answer(&mut self, at: Micros) {
+        self.knows_outcome = true;
         if self.answered_at == Micros::ZERO {
             self.answered_at = at;
         }
     }
 
-    #[inline]
-    pub(super) fn report_committed(&mut self) {
-        self.replied_committed = true;
-    }
-
     /// Returns whether it is the first such report.
-    pub(super) fn report_aborted(&mut self) -> bool {
-        !std::mem::replace(&mut self.replied_aborted, true)
+    pub(super) fn report_aborted(&mut self, by: Incarnation, reason: AbortReason) -> bool {
+        self.replied_aborted.replace((by, reason)).is_none()
     }
 
     #[inline]

@@ -65,7 +65,22 @@ pub(crate) struct TxState {
     begun_at: Micros,
     /// The number of its COMMIT in the order of all COMMIT records, from 1; 0 if there is none.
     decision_number: u32,
+    /// How often Prepare was sent to any participant.
+    prepares: u32,
+    /// The messages and records of the transaction so far.
+    cost: Cost,
     records: Records,
+}
+
+/// What a transaction has cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    /// Messages sent.
+    pub(crate) messages: u32,
+    /// Records appended.
+    pub(crate) records: u32,
+    /// When the last of both was sent or appended, in true time.
+    pub(crate) last_at: Micros,
 }
 
 /// The transaction as a whole.
@@ -129,6 +144,22 @@ impl TxState {
     #[inline]
     pub(crate) fn begun_at(&self) -> Micros {
         self.begun_at
+    }
+
+    /// How often Prepare was sent to any participant.
+    #[inline]
+    pub(crate) fn prepares(&self) -> u32 {
+        self.prepares
+    }
+
+    /// The messages and records so far.
+    pub(crate) fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// The participants whose Yes vote has reached the coordinator.
+    pub(crate) fn yes(&self) -> NodeSet {
+        self.yes
     }
 
     /// The number of its COMMIT in the order of all COMMIT records, from 1; 0 if there is none.
@@ -209,6 +240,8 @@ impl TxState {
             abort_sent: false,
             begun_at: Micros::ZERO,
             decision_number: 0,
+            prepares: 0,
+            cost: Cost::default(),
             records: Records::default(),
         }
     }
@@ -230,12 +263,32 @@ impl TxState {
         self.subordinates = participants.filter(|node| *node != coordinator).collect();
     }
 
-    /// Notes the time of the first Prepare or of COMMIT; the first call counts.
+    /// Notes the time of the first Prepare or of COMMIT; the first call counts. Returns whether it
+    /// was the first.
     #[inline]
-    pub(super) fn begin(&mut self, at: Micros) {
-        if self.begun_at == Micros::ZERO {
+    pub(super) fn begin(&mut self, at: Micros) -> bool {
+        let first = self.begun_at == Micros::ZERO;
+        if first {
             self.begun_at = at;
         }
+        first
+    }
+
+    #[inline]
+    pub(super) fn count_prepare(&mut self) {
+        self.prepares += 1;
+    }
+
+    #[inline]
+    pub(super) fn count_message(&mut self, at: Micros) {
+        self.cost.messages += 1;
+        self.cost.last_at = at;
+    }
+
+    #[inline]
+    pub(super) fn count_record(&mut self, at: Micros) {
+        self.cost.records += 1;
+        self.cost.last_at = at;
     }
 
     #[inline]

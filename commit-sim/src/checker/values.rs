@@ -1,22 +1,26 @@
-//! The values at one node. Independent of the node's own implementation, so that the checker finds
-//! errors there.
+//! The values at one node: what operations read and write. Independent of the node's own
+//! implementation, so that the checker finds errors there.
 
 use stormglass::commit::{Action, Key, Op, Reads};
 
 use crate::sorted_map::SortedMap;
 
 /// The values after every appended record.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Values(SortedMap<Key, i64>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Values(SortedMap<Key, i64>);
 
 impl Values {
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
-    pub(super) fn replace(&mut self, values: impl Iterator<Item = (Key, i64)>) {
-        self.0.clear();
-        self.0.extend(values);
+    pub(super) fn replace(&mut self, values: &Values) {
+        self.0.clone_from(&values.0);
+    }
+
+    /// The keys that have a value, ascending, with their values.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, i64)> {
+        self.0.iter().map(|(key, value)| (key, *value))
     }
 
     pub(super) fn get(&self, key: Key) -> Option<i64> {
@@ -38,6 +42,23 @@ impl Values {
         Reads::from(&found[..])
     }
 
+    /// The first Add of `ops` that would overflow or fall below its bound, and which of both.
+    pub(super) fn broken_bound(&self, ops: &[Op]) -> Option<(Key, BrokenBound)> {
+        for (at, op) in ops.iter().enumerate() {
+            let Action::Add { by, at_least } = op.action else { continue };
+            let mut value = self.get(op.key);
+            for before in ops[..at].iter().filter(|before| before.key == op.key) {
+                value = after(value, before.action);
+            }
+            match value.unwrap_or(0).checked_add(by) {
+                None => return Some((op.key, BrokenBound::Overflow)),
+                Some(sum) if sum < at_least => return Some((op.key, BrokenBound::Bound)),
+                Some(_) => {}
+            }
+        }
+        None
+    }
+
     /// Performs the writes of `ops`.
     pub(super) fn perform(&mut self, ops: &[Op]) {
         for op in ops.iter().filter(|op| op.writes()) {
@@ -51,13 +72,22 @@ impl Values {
     }
 }
 
+/// Why an Add cannot be performed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BrokenBound {
+    /// The sum would be below the bound.
+    Bound,
+    /// The sum would be no `i64`.
+    Overflow,
+}
+
 /// The value of a key after an operation.
 fn after(value: Option<i64>, action: Action) -> Option<i64> {
     match action {
         Action::Get => value,
         Action::Put(put) => Some(put),
         Action::Delete => None,
-        // The checks of bounds and overflow are the node's: an Add that it logs has passed them.
-        Action::Add { by, .. } => Some(value.unwrap_or(0) + by),
+        // `broken_bound` has found an overflow before.
+        Action::Add { by, .. } => value.unwrap_or(0).checked_add(by),
     }
 }
