@@ -94,10 +94,12 @@ pub(crate) enum Mutant {
     Panics,
     /// Wakes are ignored.
     IgnoresWakes,
+    /// A wake before the deadline counts as a deadline, of every timer.
+    TakesWakesForDeadlines,
 }
 
 /// Each mutant, the profile in which it is hunted, and the property that it violates first.
-const MUTANTS: [(Mutant, Profile, &str); 36] = [
+const MUTANTS: [(Mutant, Profile, &str); 37] = [
     (Mutant::TreatsCommitAsAbort, Profile::Swarm, "AC1 DecisionsAgree"),
     (Mutant::YesAfterAbort, Profile::Swarm, "AC2 DecisionsAreFinal"),
     (Mutant::CountsOneVoteForAll, Profile::Swarm, "AC3 CommitNeedsEveryYes"),
@@ -133,6 +135,7 @@ const MUTANTS: [(Mutant, Profile, &str); 36] = [
     (Mutant::IgnoresProbe, Profile::Swarm, "L3 NoLockRemains"),
     (Mutant::NeverAcks, Profile::Swarm, "L3 NodesQuiesce"),
     (Mutant::Panics, Profile::Swarm, "NodeNeverPanics"),
+    (Mutant::TakesWakesForDeadlines, Profile::Swarm, "AC4 FaultFreeRunsCommit"),
     (Mutant::IgnoresWakes, Profile::Swarm, "WakeMovesTheDeadline"),
 ];
 

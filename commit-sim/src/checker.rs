@@ -43,9 +43,11 @@ use self::recovery::{Recovered, Recovery};
 use self::write_ahead::WriteAhead;
 use crate::Property;
 use stormglass_sim::disk::Disk;
+use stormglass_sim::fault::TimedFault;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::{
-    Checker, ClientFact, Fact, JudgedUntil, Observation, ProcessFact, RunFact, Sometimes, Violation,
+    Checker, ClientFact, Fact, FaultFact, JudgedUntil, Observation, ProcessFact, RunFact,
+    Sometimes, Violation,
 };
 
 /// Checks all properties of atomic commitment in one pass over the facts of a run.
@@ -232,6 +234,8 @@ where
                 let verdict = self.on_ended();
                 verdict.map_err(|violation| self.cause_of(violation))
             }
+            // C4: the contract of a node allows an early wake, so transactions commit as without.
+            Fact::Fault(FaultFact::Timed(TimedFault::Wake { .. })) => Ok(()),
             Fact::Fault(_) | Fact::Lost { .. } => {
                 self.fault_free.on_fault();
                 Ok(())

@@ -211,6 +211,8 @@ pub enum TimedFault {
         /// By how much.
         by: Micros,
     },
+    /// C4: a wake comes although no deadline has been reached.
+    Wake { node: NodeId },
     /// P1, P2 between two steps.
     Crash {
         /// P3 is several of these at one time.
@@ -340,6 +342,7 @@ impl fmt::Display for TimedFault {
             TimedFault::ClockJump { node, by } => {
                 write!(f, "clock of {node} jumps by {by} ms")
             }
+            TimedFault::Wake { node } => write!(f, "wake {node}"),
             TimedFault::Crash { node, .. } => write!(f, "crash {node}"),
         }
     }

@@ -27,7 +27,7 @@ pub enum Profile {
     Crashy,
     /// Failing, full and slow disks: D7-D9, with crashes.
     FaultyDisk,
-    /// Clocks and pauses: C1-C3, P4.
+    /// Clocks, wakes and pauses: C1-C4, P4.
     Skewed,
     /// Everything at once, apart from the opt-in profiles.
     Everything,
@@ -78,7 +78,7 @@ impl Profile {
                 "process kills and power cuts, torn writes, crashes during recovery, nodes that never restart"
             }
             Profile::FaultyDisk => "failed syncs, full disks, slow disks, and crashes",
-            Profile::Skewed => "clock offset, drift and jumps; pauses",
+            Profile::Skewed => "clock offset, drift and jumps; early wakes; pauses",
             Profile::Everything => "all faults at once, except the opt-in profiles below",
             Profile::Garbled => "lossy, with flipped bits in encoded messages (opt-in)",
             Profile::BitRot => "crashy, with corruption of data at rest (opt-in)",
@@ -182,6 +182,8 @@ pub struct Rates {
     pub drift_max: Ppm,
     /// C3: jumps of a clock. 0 to 4.
     pub jumps: u32,
+    /// C4: groups of wakes before the deadline. 0 to 12.
+    pub early_wakes: u32,
     /// D7: probability that a barrier fails. 0 to 2,000.
     pub fail_sync: u32,
     /// D8: probability that a write fails. 0 to 1,000.
@@ -212,7 +214,7 @@ impl Rates {
 
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rates: [(&str, u64); 28] = [
+        let rates: [(&str, u64); 29] = [
             ("lose", self.lose.into()),
             ("duplicate", self.duplicate.into()),
             ("delay", self.delay.into()),
@@ -232,6 +234,7 @@ impl fmt::Display for Rates {
             ("offset_us_max", self.offset_max.0),
             ("drift_ppm_max", self.drift_max.get().unsigned_abs().into()),
             ("jumps", self.jumps.into()),
+            ("early_wakes", self.early_wakes.into()),
             ("fail_sync", self.fail_sync.into()),
             ("fail_write", self.fail_write.into()),
             ("slow_sync", self.slow_sync.into()),
@@ -466,6 +469,7 @@ fn draw_clock_rates(rng: &mut Rng, rates: &mut Rates) {
     let drift_max = rng.size_or_zero(2, 1, 100_000);
     rates.drift_max = Ppm::new(drift_max as i32).expect("a drift of at most a tenth");
     rates.jumps = rng.size(0, 4);
+    rates.early_wakes = rng.size(0, 12);
 }
 
 fn draw_opt_in_rates(profile: Profile, rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {

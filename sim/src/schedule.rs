@@ -72,6 +72,7 @@
 //! | `at 120 ms clog n0 -> n1 for 30 ms` | N5; `swizzle` for N7 |
 //! | `at 120 ms pause n1 for 30 ms` | P4 |
 //! | `at 120 ms jump n1 by 30 ms` | C3 |
+//! | `at 120 ms wake n1` | C4 |
 //! | `at 120 ms power-cut n1: keeps none, down 20 ms` | P2, P3; `kill` likewise |
 //!
 //! A power cut keeps a part of the unsynced operations: `none`, `all`, `first 3`,

@@ -419,6 +419,7 @@ where
             TimedFault::ClockJump { node, by } => {
                 self.hosts[usize::from(node.0)].jump_clock(&mut self.run, by);
             }
+            TimedFault::Wake { node } => self.wake_early(node),
             TimedFault::Crash { node, crash } => {
                 let nodes = self.run.plan().nodes;
                 // Counted once, at the first of the nodes that lose power.
@@ -537,6 +538,15 @@ where
             self.hosts[usize::from(id.0)].check_deadline_moved(&mut self.run, now);
         }
         self.run.monitor.end_step();
+    }
+
+    /// C4: wakes a node before its deadline.
+    fn wake_early(&mut self, id: NodeId) {
+        let host = &self.hosts[usize::from(id.0)];
+        if host.may_wake_early(&mut self.run) {
+            self.run.monitor.hit(Rule::EarlyWake);
+            self.step(id, Input::Wake);
+        }
     }
 
     fn complete_barrier(&mut self, id: NodeId, incarnation: u32, op: u32, outcome: BarrierOutcome) {

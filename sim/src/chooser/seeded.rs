@@ -376,6 +376,7 @@ impl Chooser for Seeded {
         generator.swizzles();
         generator.pauses_and_jumps();
         generator.crashes();
+        generator.early_wakes();
         generator.timed_faults
     }
 }
@@ -516,6 +517,19 @@ impl TimedFaultGenerator<'_> {
             // From much less than a timeout to many of them.
             let by = Micros(between(self.random(), 1_000, 5_000_000));
             self.timed_faults.push((at, TimedFault::ClockJump { node, by }));
+        }
+    }
+
+    /// C4.
+    fn early_wakes(&mut self) {
+        for _ in 0..self.chooser.rates.early_wakes {
+            let mut at = self.random_start();
+            let node = self.random_node();
+            // Several within one transaction: a node may have timers before the one that matters.
+            for _ in 0..between(self.random(), 1, 6) {
+                self.timed_faults.push((at, TimedFault::Wake { node }));
+                at += Micros(between(self.random(), 1, 1_000));
+            }
         }
     }
 

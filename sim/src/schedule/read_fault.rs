@@ -461,15 +461,17 @@ enum TimedVerb {
     Swizzle,
     Pause,
     Jump,
+    Wake,
     Crash(CrashVerb),
 }
 
-const TIMED_VERBS: [(&str, TimedVerb); 7] = [
+const TIMED_VERBS: [(&str, TimedVerb); 8] = [
     ("cut", TimedVerb::Cut),
     ("clog", TimedVerb::Clog),
     ("swizzle", TimedVerb::Swizzle),
     ("pause", TimedVerb::Pause),
     ("jump", TimedVerb::Jump),
+    ("wake", TimedVerb::Wake),
     ("kill", TimedVerb::Crash(CrashVerb::Kill)),
     ("power-cut", TimedVerb::Crash(CrashVerb::PowerCut)),
 ];
@@ -493,6 +495,7 @@ fn read_timed_fault(words: &mut Cursor<'_>) -> Result<TimedFault, ParseError> {
             words.expect_word("by")?;
             TimedFault::ClockJump { node, by: words.time()? }
         }
+        TimedVerb::Wake => TimedFault::Wake { node: words.node()? },
         TimedVerb::Crash(verb) => {
             let node = words.node()?;
             words.expect_word(":")?;

@@ -231,6 +231,7 @@ impl Renumbering {
             TimedFault::ClockJump { node, by } => {
                 TimedFault::ClockJump { node: self.node(*node)?, by: *by }
             }
+            TimedFault::Wake { node } => TimedFault::Wake { node: self.node(*node)? },
             TimedFault::Crash { node, crash } => {
                 TimedFault::Crash { node: self.node(*node)?, crash: self.crash(crash)? }
             }

@@ -102,6 +102,8 @@ fn timed_fault_complexity(timed_fault: &TimedFault) -> u64 {
         }
         TimedFault::Pause { duration, .. } => 600 + duration_complexity(*duration),
         TimedFault::ClockJump { by, .. } => 400 + duration_complexity(*by),
+        // Less than any other timed fault: it is within the contract of a driver.
+        TimedFault::Wake { .. } => 300,
         TimedFault::Crash { crash, .. } => crash_complexity(crash),
     }
 }
@@ -373,6 +375,7 @@ fn simpler_timed_faults(timed_fault: &TimedFault) -> Vec<TimedFault> {
             .into_iter()
             .map(|by| TimedFault::ClockJump { node: *node, by })
             .collect(),
+        TimedFault::Wake { .. } => Vec::new(),
         TimedFault::Crash { node, crash } => {
             let crashes = simpler_crashes(crash, &[]);
             crashes.into_iter().map(|crash| TimedFault::Crash { node: *node, crash }).collect()
@@ -409,7 +412,7 @@ fn equivalent_coordinate_faults(
             .filter(|at| at.to == Endpoint::Node(*node))
             .map(|at| Fault::Message(at, MessageFault::Delay { by: *duration }))
             .collect(),
-        TimedFault::ClockJump { .. } => Vec::new(),
+        TimedFault::ClockJump { .. } | TimedFault::Wake { .. } => Vec::new(),
     }
 }
 

@@ -290,6 +290,18 @@ impl<N: Node> Host<N> {
         Some(now)
     }
 
+    /// C4: whether a wake now would come before the deadline of a node that handles it.
+    pub(super) fn may_wake_early<K, C>(&self, run: &mut Run<K, C>) -> bool {
+        let now = run.timeline.now();
+        if !self.is_up() || self.paused_until > now {
+            return false;
+        }
+        let deadline =
+            run.monitor.attribute(self.id, || self.node.as_ref().and_then(Node::deadline));
+        // At its deadline the node is woken anyway, and its wake is a late one after a pause.
+        deadline.is_none_or(|deadline| deadline > self.clock.local_time(now))
+    }
+
     /// A node that was woken at `woken_at` must have moved its deadline, or it would be woken again
     /// at once and for ever.
     pub(super) fn check_deadline_moved<K, C>(&self, run: &mut Run<K, C>, woken_at: Time) {

@@ -156,7 +156,8 @@ fn fault_kind(fault: &Fault) -> FaultKind {
         },
         Fault::At(_, TimedFault::Cut { .. }) => FaultKind::Lost,
         Fault::At(_, TimedFault::Clog { .. } | TimedFault::Pause { .. }) => FaultKind::Delayed,
-        Fault::At(_, TimedFault::ClockJump { .. }) | Fault::Skew { .. } => FaultKind::Other,
+        Fault::At(_, TimedFault::ClockJump { .. } | TimedFault::Wake { .. })
+        | Fault::Skew { .. } => FaultKind::Other,
     }
 }
 
