@@ -190,6 +190,7 @@ fn timed_fault() -> impl Strategy<Value = TimedFault> {
         (node(), time()).prop_map(|(node, duration)| TimedFault::Pause { node, duration }),
         (node(), time()).prop_map(|(node, by)| TimedFault::ClockJump { node, by }),
         node().prop_map(|node| TimedFault::Wake { node }),
+        (node(), time()).prop_map(|(node, duration)| TimedFault::DiskHang { node, duration }),
         (node(), crash()).prop_map(|(node, crash)| TimedFault::Crash { node, crash }),
     ]
 }

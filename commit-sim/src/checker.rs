@@ -570,7 +570,7 @@ impl AtomicCommitChecker {
 
     fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
         let tx = message.tx;
-        self.liveness.on_message_received(node, from, message);
+        self.liveness.on_message_received(node, from, message, &self.model);
         match &message.body {
             // A vote or an Ack counts at the coordinator of its transaction only.
             Body::Ack { .. } if tx.coordinator == node => self.model.receive_ack(tx, from),

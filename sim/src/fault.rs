@@ -211,6 +211,8 @@ pub enum TimedFault {
         /// By how much.
         by: Micros,
     },
+    /// D9: no barrier of a node completes.
+    DiskHang { node: NodeId, duration: Micros },
     /// C4: a wake comes although no deadline has been reached.
     Wake { node: NodeId },
     /// P1, P2 between two steps.
@@ -341,6 +343,9 @@ impl fmt::Display for TimedFault {
             }
             TimedFault::ClockJump { node, by } => {
                 write!(f, "clock of {node} jumps by {by} ms")
+            }
+            TimedFault::DiskHang { node, duration } => {
+                write!(f, "disk of {node} hangs for {duration} ms")
             }
             TimedFault::Wake { node } => write!(f, "wake {node}"),
             TimedFault::Crash { node, .. } => write!(f, "crash {node}"),

@@ -190,6 +190,8 @@ pub struct Rates {
     pub fail_write: u32,
     /// D9: probability that a barrier takes very long. 0 to 13,000.
     pub slow_sync: u32,
+    /// D9: disks that hang. 0 to 3.
+    pub disk_hangs: u32,
     /// D11: probability that a barrier lies. 0 to 13,000.
     pub lying_sync: u32,
     /// D10: probability that a crash is followed by damage.
@@ -214,7 +216,7 @@ impl Rates {
 
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rates: [(&str, u64); 29] = [
+        let rates: [(&str, u64); 30] = [
             ("lose", self.lose.into()),
             ("duplicate", self.duplicate.into()),
             ("delay", self.delay.into()),
@@ -238,6 +240,7 @@ impl fmt::Display for Rates {
             ("fail_sync", self.fail_sync.into()),
             ("fail_write", self.fail_write.into()),
             ("slow_sync", self.slow_sync.into()),
+            ("disk_hangs", self.disk_hangs.into()),
             ("lying_sync", self.lying_sync.into()),
             ("damage", self.damage.into()),
             ("replace_disk", self.replace_disk.into()),
@@ -345,7 +348,7 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
         draw_crash_rates(rng, &mut rates, &mut plan);
     }
     if kinds.disk {
-        draw_disk_rates(rng, &mut rates);
+        draw_disk_rates(rng, &mut rates, &mut plan);
     }
     if kinds.clocks {
         draw_clock_rates(rng, &mut rates);
@@ -451,10 +454,15 @@ fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     }
 }
 
-fn draw_disk_rates(rng: &mut Rng, rates: &mut Rates) {
+fn draw_disk_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     rates.fail_sync = rng.size_or_zero(2, 50, 2_000);
     rates.fail_write = rng.size_or_zero(2, 50, 1_000);
     rates.slow_sync = rng.size_or_zero(2, 200, 13_000);
+    rates.disk_hangs = rng.size_or_zero(8, 1, 3);
+    if rates.disk_hangs > 0 {
+        // So long that a disk can hang for seconds and work again before everything heals.
+        plan.fault_phase = Micros(rng.between(3_000_000, 12_000_000));
+    }
     // A node that halts for a failed disk boots again, also in a profile without crashes.
     rates.down_max = rates.down_max.max(Micros::from_millis(20));
 }

@@ -178,7 +178,11 @@ impl Rule {
             "write failed: no space, short or broken; once or for a while",
             "chance 0..=1.5 %, up to 200 ms",
         ),
-        (Rule::SlowBarrier, "slow barrier", "chance 0..=20 %, 5..=150 ms"),
+        (
+            Rule::SlowBarrier,
+            "slow barrier, or barrier held by a disk that hangs",
+            "slow: chance 0..=20 %, 5..=150 ms; hangs: 0..=3 a run, 1..=10 s",
+        ),
         (
             Rule::DamageAtRest,
             "corruption of data at rest (profile bit-rot)",

@@ -419,6 +419,9 @@ where
             TimedFault::ClockJump { node, by } => {
                 self.hosts[usize::from(node.0)].jump_clock(&mut self.run, by);
             }
+            TimedFault::DiskHang { node, duration } => {
+                self.hosts[usize::from(node.0)].hang_disk(self.run.timeline.now() + duration);
+            }
             TimedFault::Wake { node } => self.wake_early(node),
             TimedFault::Crash { node, crash } => {
                 let nodes = self.run.plan().nodes;

@@ -377,6 +377,7 @@ impl Chooser for Seeded {
         generator.pauses_and_jumps();
         generator.crashes();
         generator.early_wakes();
+        generator.disk_hangs();
         generator.timed_faults
     }
 }
@@ -530,6 +531,17 @@ impl TimedFaultGenerator<'_> {
                 self.timed_faults.push((at, TimedFault::Wake { node }));
                 at += Micros(between(self.random(), 1, 1_000));
             }
+        }
+    }
+
+    /// D9.
+    fn disk_hangs(&mut self) {
+        for _ in 0..self.chooser.rates.disk_hangs {
+            let at = self.random_start();
+            let node = self.random_node();
+            // From several vote timeouts on: what waits for this node has timed out and is retried.
+            let duration = Micros(between(self.random(), 1_000_000, 10_000_000));
+            self.timed_faults.push((at, TimedFault::DiskHang { node, duration }));
         }
     }
 

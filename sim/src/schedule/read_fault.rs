@@ -462,16 +462,18 @@ enum TimedVerb {
     Pause,
     Jump,
     Wake,
+    Hang,
     Crash(CrashVerb),
 }
 
-const TIMED_VERBS: [(&str, TimedVerb); 8] = [
+const TIMED_VERBS: [(&str, TimedVerb); 9] = [
     ("cut", TimedVerb::Cut),
     ("clog", TimedVerb::Clog),
     ("swizzle", TimedVerb::Swizzle),
     ("pause", TimedVerb::Pause),
     ("jump", TimedVerb::Jump),
     ("wake", TimedVerb::Wake),
+    ("hang", TimedVerb::Hang),
     ("kill", TimedVerb::Crash(CrashVerb::Kill)),
     ("power-cut", TimedVerb::Crash(CrashVerb::PowerCut)),
 ];
@@ -496,6 +498,9 @@ fn read_timed_fault(words: &mut Cursor<'_>) -> Result<TimedFault, ParseError> {
             TimedFault::ClockJump { node, by: words.time()? }
         }
         TimedVerb::Wake => TimedFault::Wake { node: words.node()? },
+        TimedVerb::Hang => {
+            TimedFault::DiskHang { node: words.node()?, duration: read_duration(words)? }
+        }
         TimedVerb::Crash(verb) => {
             let node = words.node()?;
             words.expect_word(":")?;

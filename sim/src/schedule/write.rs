@@ -332,6 +332,7 @@ fn timed_fault_text(timed_fault: &TimedFault) -> String {
         }
         TimedFault::Pause { node, duration } => format!("pause {node} for {}", ms(*duration)),
         TimedFault::ClockJump { node, by } => format!("jump {node} by {}", ms(*by)),
+        TimedFault::DiskHang { node, duration } => format!("hang {node} for {}", ms(*duration)),
         TimedFault::Wake { node } => format!("wake {node}"),
         TimedFault::Crash { node, crash } => {
             let (verb, how) = crash_text(crash);

@@ -231,6 +231,9 @@ impl Renumbering {
             TimedFault::ClockJump { node, by } => {
                 TimedFault::ClockJump { node: self.node(*node)?, by: *by }
             }
+            TimedFault::DiskHang { node, duration } => {
+                TimedFault::DiskHang { node: self.node(*node)?, duration: *duration }
+            }
             TimedFault::Wake { node } => TimedFault::Wake { node: self.node(*node)? },
             TimedFault::Crash { node, crash } => {
                 TimedFault::Crash { node: self.node(*node)?, crash: self.crash(crash)? }

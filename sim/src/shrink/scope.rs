@@ -85,7 +85,9 @@ fn classes_of(fault: &Fault) -> impl Iterator<Item = FaultClass> {
         }
         Fault::Crash(..) | Fault::At(_, TimedFault::Crash { .. }) => FaultClass::Crashes,
         Fault::Barrier(_, BarrierFault::Lie) => FaultClass::LyingDisk,
-        Fault::Barrier(..) | Fault::Write(..) => FaultClass::Disk,
+        Fault::Barrier(..) | Fault::Write(..) | Fault::At(_, TimedFault::DiskHang { .. }) => {
+            FaultClass::Disk
+        }
         Fault::Skew { .. }
         | Fault::At(
             _,

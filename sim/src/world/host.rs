@@ -34,6 +34,8 @@ pub(super) struct Host<N> {
     wake_at: Micros,
     /// Events of this node are postponed to this time (P4).
     paused_until: Micros,
+    /// Barriers that would complete before this time complete then (D9).
+    disk_hangs_until: Micros,
     /// Every write before this time fails (D8).
     writes_fail_until: Micros,
     /// What the last append of this incarnation was about: a coordinate such as "1st sync after
@@ -73,6 +75,7 @@ impl<N: Node> Host<N> {
             clock: Clock::default(),
             wake_at: Micros::MAX,
             paused_until: Micros::ZERO,
+            disk_hangs_until: Micros::ZERO,
             writes_fail_until: Micros::ZERO,
             last_appended: None,
             effects_performed: 0,
@@ -473,7 +476,7 @@ impl<N: Node> Host<N> {
     }
 
     /// Schedules the completion of a barrier: on time, failed (D7), reported without syncing (D11),
-    /// or slower than any message (D9).
+    /// or slower than any message (D9). A disk that hangs (D9) holds the completion later.
     #[inline]
     fn schedule_barrier<K, C: Chooser>(
         &mut self,
@@ -503,6 +506,13 @@ impl<N: Node> Host<N> {
         );
     }
 
+    /// D9: no barrier completes before this time. The node learns nothing of it, and goes on with
+    /// what needs no disk; the page cache takes its writes.
+    pub(super) fn hang_disk(&mut self, until: Micros) {
+        // Of overlapping hangs the one that ends last counts.
+        self.disk_hangs_until = self.disk_hangs_until.max(until);
+    }
+
     /// Handles a barrier event: what the node learns, unless the process that issued the
     /// barrier has ended or is paused.
     pub(super) fn complete_barrier<K, C>(
@@ -518,6 +528,11 @@ impl<N: Node> Host<N> {
             return None;
         }
         let event = Event::Barrier { node: self.id.0, incarnation, op, outcome };
+        if self.disk_hangs_until > run.timeline.now() {
+            run.monitor.hit(Rule::SlowBarrier);
+            run.timeline.push_at(self.disk_hangs_until, event);
+            return None;
+        }
         if self.postpone_if_paused(run, event) {
             return None;
         }
@@ -663,6 +678,8 @@ impl<N: Node> Host<N> {
     }
 
     fn cut_power<K: Checker<N>, C>(&mut self, run: &mut Run<K, C>, survival: &Survival) {
+        // A disk without power does not hang. After a kill it still does.
+        self.disk_hangs_until = Micros::ZERO;
         let report = self.disk.power_cut(survival);
         run.monitor.hit(Rule::PowerCut);
         for (rule, times) in report.hits() {
@@ -681,6 +698,7 @@ impl<N: Node> Host<N> {
     pub(super) fn end_faults(&mut self) {
         self.paused_until = Micros::ZERO;
         self.unreadable_at_boot = None;
+        self.disk_hangs_until = Micros::ZERO;
         self.writes_fail_until = Micros::ZERO;
     }
 
