@@ -170,6 +170,8 @@ pub struct Rates {
     pub cluster_power_cuts: u32,
     /// P5: probability that a boot is interrupted by another crash.
     pub crash_in_boot: u32,
+    /// P1, P2: probability that the next crash of a node is moved into a compaction. 0 to 40,000.
+    pub crash_in_compaction: u32,
     /// P6: whether a node stays down after the fault phase.
     pub never_restarts: bool,
     /// Greatest time that a crashed node is down.
@@ -216,7 +218,7 @@ impl Rates {
 
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rates: [(&str, u64); 30] = [
+        let rates: [(&str, u64); 31] = [
             ("lose", self.lose.into()),
             ("duplicate", self.duplicate.into()),
             ("delay", self.delay.into()),
@@ -230,6 +232,7 @@ impl fmt::Display for Rates {
             ("timed_crashes", self.timed_crashes.into()),
             ("cluster_power_cuts", self.cluster_power_cuts.into()),
             ("crash_in_boot", self.crash_in_boot.into()),
+            ("crash_in_compaction", self.crash_in_compaction.into()),
             ("never_restarts", self.never_restarts.into()),
             ("down_us_max", self.down_max.0),
             ("pauses", self.pauses.into()),
@@ -332,9 +335,9 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
         fault_phase,
         // The default for protocols that do not set their own.
         recovery_timeout: Micros::from_secs(30),
-        // Small enough for a snapshot every other transaction; the default; large enough for long
-        // logs when they tear.
-        log_bytes: *rng.pick(&[400, LOG_BYTES, 5_000]),
+        // A snapshot after every record or two; every other transaction; the default; large enough
+        // for long logs when they tear.
+        log_bytes: *rng.pick(&[100, 400, LOG_BYTES, 5_000]),
         permanently_down: Vec::new(),
         encode_messages: false,
     };
@@ -446,6 +449,8 @@ fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     rates.cluster_power_cuts = u32::from(rng.chance(1, 4));
     // Up to 46 % of boots, so that two crashes in a row are common.
     rates.crash_in_boot = rng.size_or_zero(2, 1_000, 30_000);
+    // A compaction takes a few of the effects of a run, and has most of its rules about order.
+    rates.crash_in_compaction = rng.size_or_zero(2, 2_000, 40_000);
     rates.down_max = Micros(*rng.pick(&[5_000, 50_000, 400_000]));
     // Rare: with a node down the probe and most liveness properties do not apply.
     rates.never_restarts = rng.chance(1, 8);

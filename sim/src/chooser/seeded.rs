@@ -1,6 +1,6 @@
 //! A chooser that draws its faults from the seed, at the rates of a plan.
 
-use stormglass_node::{DiskError, DiskOp, Effect, Micros, Node, NodeId};
+use stormglass_node::{DiskError, DiskOp, Effect, FileId, Micros, Node, NodeId};
 
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::disk::{CutPlace, Damage, DamageKind, FileChoice, FileLoss, FileRole, Holes, Survival};
@@ -44,6 +44,9 @@ const COUNTDOWN_MAX: u64 = 600;
 /// The same for a crash during a boot, which is some ten effects long, nearly all with operations
 /// in flight.
 const BOOT_COUNTDOWN_MAX: u64 = 70;
+/// The same for a crash during a compaction: its snapshot, barriers, rename and removals, and the
+/// records and messages in between.
+const COMPACTION_COUNTDOWN_MAX: u64 = 90;
 
 /// Coordinates in the key's space.
 mod domain {
@@ -55,6 +58,7 @@ mod domain {
     pub(super) const BOOT: u64 = 6 << 56;
     pub(super) const CRASH_COUNTDOWN: u64 = 7 << 56;
     pub(super) const TIMED_FAULT: u64 = 8 << 56;
+    pub(super) const COMPACTION: u64 = 9 << 56;
 }
 
 impl Seeded {
@@ -158,8 +162,23 @@ impl Seeded {
         AtRestFault::Restored { incarnations_back }
     }
 
+    /// A snapshot begins or goes on: the next crash may fall into its compaction.
+    #[cold]
+    fn on_snapshot<N: Node>(&mut self, at: &EffectPoint<'_, N>) {
+        let random = self.effect_random(domain::COMPACTION, at);
+        if (random & 0xffff) as u32 >= self.rates.crash_in_compaction {
+            return;
+        }
+        let countdown = &mut self.crash_countdowns[usize::from(at.node.0)];
+        let within = 1 + below(random.rotate_left(32), COMPACTION_COUNTDOWN_MAX) as u32;
+        countdown.remaining = countdown.remaining.min(within);
+    }
+
     /// Counts one effect towards the next crash of this node.
     fn count_effect<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<Crash> {
+        if let Effect::Disk(DiskOp::Append { file: FileId::Scratch, .. }) = at.effect {
+            self.on_snapshot(at);
+        }
         let countdown = &mut self.crash_countdowns[usize::from(at.node.0)];
         let weight = if at.in_flight() { IN_FLIGHT_WEIGHT } else { 1 };
         // A countdown per node, not a chance per effect: an effect costs a subtraction and no hash.
