@@ -317,7 +317,10 @@ impl Rng {
 /// Draws the plan and the rates of one seed.
 pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
     // Drawn even if the user gives a number: the draws after it must not shift.
-    let nodes = rng.size(2, 8);
+    let small = rng.size(2, 8);
+    // Up to as many as a set in one word holds. Rare, as a run costs several times as much.
+    let large = rng.size_or_zero(50, 33, 64);
+    let nodes = if large > 0 { large } else { small };
     rng.nodes = setup.nodes.unwrap_or(u16::try_from(nodes).expect("a small number"));
     let clients = rng.size(1, 4);
     let fault_phase = Micros(rng.between(300_000, 1_500_000));
