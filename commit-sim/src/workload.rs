@@ -47,6 +47,10 @@ pub struct Clients {
     healed: bool,
     /// How many "unknown" outcomes were later resolved.
     resolved: u64,
+    /// How many requests clients have given up.
+    given_up: u64,
+    /// Of how many of these they learnt the outcome afterwards.
+    learnt_later: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +73,16 @@ struct Client {
     retries: u32,
     /// Whether the present attempt was answered "unknown".
     was_unknown: bool,
+    /// The attempts that it has given up without an outcome, ascending.
+    given_up: Vec<GivenUp>,
+}
+
+/// An attempt that its client has given up: the client goes on, and asks for the outcome later.
+#[derive(Clone, Copy, Debug)]
+struct GivenUp {
+    id: RequestId,
+    coordinator: NodeId,
+    incarnation: Incarnation,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +176,15 @@ impl Clients {
     /// Clients with these requests; each client sends its own in the order of the list.
     pub fn new(nodes: u16, clients: u32, requests: Vec<ClientRequest>) -> Clients {
         let clients = ClientId::all(clients).map(|id| Client::new(id, nodes, &requests)).collect();
-        Clients { requests, clients, nodes, healed: false, resolved: 0 }
+        Clients {
+            requests,
+            clients,
+            nodes,
+            healed: false,
+            resolved: 0,
+            given_up: 0,
+            learnt_later: 0,
+        }
     }
 
     /// How often a client was answered "unknown" and later learnt the outcome.
@@ -282,6 +304,14 @@ pub(super) fn acknowledges_outcomes(client: u64) -> bool {
     client % 2 == 1
 }
 
+/// Whether this client gives up a request that is not answered in time, unless it is stubborn, and
+/// asks for its outcome after each later one. Of every four clients two do: one of those that
+/// acknowledge outcomes, and one of the others.
+fn gives_up(client: u64) -> bool {
+    // By the number, as above.
+    matches!(client % 4, 0 | 3)
+}
+
 impl Client {
     fn new(id: ClientId, nodes: u16, requests: &[ClientRequest]) -> Client {
         Client {
@@ -295,6 +325,7 @@ impl Client {
             stage: Stage::Thinking,
             retries: 0,
             was_unknown: false,
+            given_up: Vec::new(),
         }
     }
 
@@ -332,7 +363,9 @@ impl Client {
         // All attempts have the same age, so that a request does not stay the youngest.
         let by = RequestId { attempt: 0, ..id };
         let age = Age { at: self.first_attempt_at.0, by };
-        let turn = RequestNumber { serial: planned.serial, attempt: self.attempt };
+        // The first request without a known outcome: what is before it may be forgotten.
+        let unanswered = self.given_up.first().map_or(id, |given_up| given_up.id);
+        let turn = RequestNumber { serial: unanswered.serial, attempt: unanswered.attempt };
         let seen = if acknowledges_outcomes(id.client) { turn } else { RequestNumber::default() };
         let request = Request::Transact {
             incarnation: self.addressed_incarnation,
@@ -342,6 +375,14 @@ impl Client {
         };
         actions.send_request(id, planned.coordinator, request);
         self.enter_stage(now, RETRY_AFTER, planned.client, Stage::Waiting, actions);
+    }
+
+    /// Asks for the outcomes of the attempts that it has given up.
+    fn ask_for_given_up<N: TransactionNode>(&self, actions: &mut ClientActions<N>) {
+        for GivenUp { id, coordinator, incarnation } in &self.given_up {
+            let request = Request::Outcome { incarnation: *incarnation };
+            actions.send_request(*id, *coordinator, request);
+        }
     }
 
     fn enter_stage<N: TransactionNode>(
@@ -367,6 +408,11 @@ impl Client {
     ) {
         self.next += 1;
         self.attempt = 0;
+        // After the faults a client asks only for what it will be answered: a request that never
+        // arrived, or that its coordinator may forget, is unknown for ever.
+        if !healed {
+            self.ask_for_given_up(actions);
+        }
         self.schedule_next(now, requests, healed, actions);
     }
 
@@ -413,6 +459,8 @@ impl<N: TransactionNode> Workload<N> for Clients {
 
     fn sometimes(&self, counters: &mut Sometimes) {
         counters.add("unknown outcome, later resolved", self.resolved);
+        counters.add("request given up by its client", self.given_up);
+        counters.add("outcome of a request given up, learnt later", self.learnt_later);
     }
 }
 
@@ -440,7 +488,14 @@ impl Clients {
             }
             Stage::Waiting => {
                 client.retries += 1;
-                if self.healed && client.retries > RETRIES_AFTER_HEAL_MAX {
+                if !self.healed && gives_up(id.into()) && !planned.stubborn {
+                    let id = client.request_id(planned);
+                    let incarnation = client.addressed_incarnation;
+                    let coordinator = planned.coordinator;
+                    client.next_request(now, &self.requests, false, actions);
+                    client.given_up.push(GivenUp { id, coordinator, incarnation });
+                    self.given_up += 1;
+                } else if self.healed && client.retries > RETRIES_AFTER_HEAL_MAX {
                     client.stage = Stage::Done;
                 // Odd retries repeat the request if it is stubborn, even ones if it is not.
                 } else if planned.stubborn == (client.retries % 2 == 1) {
@@ -470,6 +525,13 @@ impl Clients {
         let known = &mut client.incarnations[usize::from(from.0)];
         // Answers may overtake each other, but incarnations only ascend.
         *known = (*known).max(response.incarnation);
+        if let Some(at) = client.given_up.iter().position(|given_up| given_up.id == id)
+            && response.outcome != Outcome::Unknown
+        {
+            client.given_up.remove(at);
+            self.learnt_later += 1;
+            return;
+        }
         let Some(planned) = client.planned(&self.requests) else { return };
         // A duplicate, or an answer to an attempt that is over.
         if client.stage != Stage::Waiting || client.request_id(planned) != id {
