@@ -1,4 +1,4 @@
-//! Clocks, with a node that only reads its own: C1, C2, C3.
+//! Clocks, with a node that only reads its own: C1 to C4.
 
 use serde::{Deserialize, Serialize};
 use stormglass_node::{
@@ -134,4 +134,34 @@ fn c3_clock_jump_moves_the_clock_forward_only() {
     );
     assert!(readings.is_sorted_by_key(|reading| reading.1));
     assert_eq!(tally.hits(Rule::ClockJump), 1);
+}
+
+#[test]
+fn c4_early_wake_is_handled_and_the_deadline_still_comes() {
+    let wake =
+        |node, ms| Fault::At(Micros::from_millis(ms), TimedFault::Wake { node: NodeId(node) });
+    // This node moves its deadline at every step, so the next one is 100 ms after the early wake.
+    let (readings, tally) = readings(&[wake(0, 150), wake(1, 220)]);
+    assert_eq!(
+        readings[1..4],
+        [(100_000, 100_000), (150_000, 150_000), (250_000, 250_000)],
+        "only the wakes of n0 are read"
+    );
+    assert_eq!(tally.hits(Rule::EarlyWake), 2);
+}
+
+#[test]
+fn c4_wake_at_the_deadline_or_of_a_paused_node_is_not_early() {
+    let wake = |ms| Fault::At(Micros::from_millis(ms), TimedFault::Wake { node: NodeId(0) });
+    let pause = TimedFault::Pause { node: NodeId(0), duration: Micros::from_millis(40) };
+    let at_deadline = wake(100);
+    let in_pause = [Fault::At(Micros::from_millis(210), pause), wake(220)];
+    for faults in [&[at_deadline][..], &in_pause] {
+        let (readings, tally) = readings(faults);
+        assert_eq!(
+            readings[1..4].iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+            [100_000, 200_000, 300_000]
+        );
+        assert_eq!(tally.hits(Rule::EarlyWake), 0);
+    }
 }

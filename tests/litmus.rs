@@ -509,6 +509,29 @@ fn d9_a_slow_sync_takes_longer_and_succeeds() {
     run.assert_hits(&[(Rule::SlowBarrier, 1)]);
 }
 
+#[test]
+fn d9_disk_that_hangs_completes_its_barriers_afterwards() {
+    let hang = |ms| {
+        let duration = Micros::from_millis(ms);
+        Fault::At(Micros::from_millis(5), TimedFault::DiskHang { node: NodeId(1), duration })
+    };
+    // From 5 ms for 45 ms: the request is sent at 10 ms.
+    let run = trace_run(&[hang(45)]);
+    assert_eq!(run.first("n1  -> n0     Vote"), 50_000);
+    assert_eq!(run.first("n2  -> n0     Vote"), run.first(PREPARE_RECEIVED) + 100);
+    // The sync of the first record and that of the directory.
+    run.assert_hits(&[(Rule::SlowBarrier, 2)]);
+    // For longer than the fault phase: it ends with that, after the transaction has timed out.
+    let run = trace_run(&[hang(10_000)]);
+    assert!(run.text.contains("Aborted c1.1"), "{}", run.text);
+    // A power cut ends it.
+    let cut = CrashKind::PowerCut(Survival::None);
+    let run =
+        trace_run(&[hang(10_000), crash_after(1, EffectName::Append(about("Prepared")), cut)]);
+    // The boot has a sync and a sync of the directory, 100 us each.
+    assert_eq!(run.times("n1  report    Ready")[1], run.times("n1  boot")[1] + 200);
+}
+
 /// A second client, so that there is a request after the fault: a crashed node must work like a new
 /// one.
 #[test]

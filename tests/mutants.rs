@@ -5,7 +5,7 @@ mod node;
 
 use std::collections::BTreeSet;
 
-use stormglass::commit::{Action, CommitNode, Message, Request, Response};
+use stormglass::commit::{Action, Event, CommitNode, Message, Request, Response};
 use stormglass_commit_sim::workload::ClientRequest;
 use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Property};
 use stormglass_node::{Micros, Node, NodeId};
@@ -96,10 +96,12 @@ pub(crate) enum Mutant {
     InquiresAtPrepare,
     /// Wakes are ignored.
     IgnoresWakes,
+    /// A wake before the deadline counts as a deadline, of every timer.
+    TakesWakesForDeadlines,
 }
 
 /// Each mutant, the profile in which it is hunted, and the property that it violates first.
-const MUTANTS: [(Mutant, Profile, &str); 37] = [
+const MUTANTS: [(Mutant, Profile, &str); 38] = [
     (Mutant::TreatsCommitAsAbort, Profile::Swarm, "AC1 DecisionsAgree"),
     (Mutant::YesAfterAbort, Profile::Swarm, "AC2 DecisionsAreFinal"),
     (Mutant::CountsOneVoteForAll, Profile::Swarm, "AC3 CommitNeedsEveryYes"),
@@ -136,11 +138,12 @@ const MUTANTS: [(Mutant, Profile, &str); 37] = [
     (Mutant::IgnoresProbe, Profile::Swarm, "L3 NoLockRemains"),
     (Mutant::NeverAcks, Profile::Swarm, "L3 NodesQuiesce"),
     (Mutant::Panics, Profile::Swarm, "NodeNeverPanics"),
+    (Mutant::TakesWakesForDeadlines, Profile::Swarm, "AC4 FaultFreeRunsCommit"),
     (Mutant::IgnoresWakes, Profile::Swarm, "WakeMovesTheDeadline"),
 ];
 
 /// Mutants that may violate another property first.
-const NOT_FIRST: [Mutant; 4] = [
+const NOT_FIRST: [Mutant; 5] = [
     // Without faults no transaction should be aborted, which is a property, too.
     Mutant::ReportsCommitAsAbort,
     Mutant::IgnoresLogAtBoot,
@@ -214,7 +217,7 @@ struct ShiftedRequestTime(AtomicCommitChecker);
 
 impl<N> Checker<N> for ShiftedRequestTime
 where
-    N: Node<Message = Message, Request = Request, Response = Response>,
+    N: Node<Message = Message, Request = Request, Response = Response, Event = Event>,
 {
     fn check(&mut self, seen: &Observation<'_, N>) -> Result<(), Violation> {
         // Longer than the run, so that c1.1 seems to be requested after everything else.

@@ -191,6 +191,8 @@ fn timed_fault() -> impl Strategy<Value = TimedFault> {
         (node(), time()).prop_map(|(node, by)| TimedFault::ClockJump { node, by }),
         (node(), prop::sample::select(vec![SecondDisk::Empty, SecondDisk::Copy]), time())
             .prop_map(|(node, disk, duration)| TimedFault::SecondProcess { node, disk, duration }),
+        node().prop_map(|node| TimedFault::Wake { node }),
+        (node(), time()).prop_map(|(node, duration)| TimedFault::DiskHang { node, duration }),
         (node(), crash()).prop_map(|(node, crash)| TimedFault::Crash { node, crash }),
     ]
 }

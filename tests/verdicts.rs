@@ -224,7 +224,12 @@ fn shrinking_keeps_to_the_kinds_of_faults_that_a_test_allows() {
         matches!(
             fault,
             Fault::Skew { .. }
-                | Fault::At(_, TimedFault::ClockJump { .. } | TimedFault::Pause { .. })
+                | Fault::At(
+                    _,
+                    TimedFault::ClockJump { .. }
+                        | TimedFault::Pause { .. }
+                        | TimedFault::Wake { .. },
+                )
         )
     };
     assert!(!schedule.faults.is_empty(), "a fault is needed");

@@ -57,10 +57,11 @@ use self::second_process::SecondProcesses;
 use self::write_ahead::WriteAhead;
 use crate::Property;
 use stormglass_sim::disk::Disk;
+use stormglass_sim::fault::TimedFault;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::{
-    Checker, ClientFact, Fact, JudgedUntil, Observation, ProcessFact, RunFact, Sometimes,
-    Violation, halt_is_final,
+    Checker, ClientFact, Fact, FaultFact, JudgedUntil, Observation, ProcessFact, RunFact,
+    Sometimes, Violation, halt_is_final,
 };
 
 /// Checks all properties of atomic commitment in one pass over the facts of a run.
@@ -302,6 +303,8 @@ where
                 let verdict = self.on_ended();
                 verdict.map_err(|violation| self.cause_of(violation))
             }
+            // C4: the contract of a node allows an early wake, so transactions commit as without.
+            Fact::Fault(FaultFact::Timed(TimedFault::Wake { .. })) => Ok(()),
             Fact::Fault(_) | Fact::Lost { .. } => {
                 self.fault_free.on_fault();
                 Ok(())
@@ -740,7 +743,7 @@ impl AtomicCommitChecker {
 
     fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
         let tx = message.tx;
-        self.liveness.on_message_received(node, from, message);
+        self.liveness.on_message_received(node, from, message, &self.model);
         match &message.body {
             // A vote or an Ack counts at the coordinator of its transaction only.
             Body::Ack { .. } if tx.coordinator == node => self.model.receive_ack(tx, from),

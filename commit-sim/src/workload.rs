@@ -47,6 +47,10 @@ pub struct Clients {
     healed: bool,
     /// How many "unknown" outcomes were later resolved.
     resolved: u64,
+    /// How many requests clients have given up.
+    given_up: u64,
+    /// Of how many of these they learnt the outcome afterwards.
+    learnt_later: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +73,16 @@ struct Client {
     retries: u32,
     /// Whether the present attempt was answered "unknown".
     was_unknown: bool,
+    /// The attempts that it has given up without an outcome, ascending.
+    given_up: Vec<GivenUp>,
+}
+
+/// An attempt that its client has given up: the client goes on, and asks for the outcome later.
+#[derive(Clone, Copy, Debug)]
+struct GivenUp {
+    id: RequestId,
+    coordinator: NodeId,
+    incarnation: Incarnation,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +103,14 @@ const RETRIES_AFTER_HEAL_MAX: u32 = 8;
 const RETRY_AFTER: Micros = Micros(2 * VOTE_TIMEOUT.0);
 /// The bound of the debit of each transfer.
 const ACCOUNT_MIN: i64 = -60;
+/// One seed in so many has *bulk* requests: their values make snapshots longer than one append
+/// (64 KiB), so that crashes fall between two.
+const BULK_ONE_IN: u64 = 1_000;
+/// Some 650 keys of each make 3,900 values of 33 bytes at the first node.
+const BULK_REQUESTS: u32 = 6;
+/// Operations of a bulk request, and of one other request in [`MANY_OPS_ONE_IN`].
+const MANY_OPS: (u64, u64) = (100, 700);
+const MANY_OPS_ONE_IN: u64 = 1_000;
 
 /// Draws the requests of a run and sets `plan.recovery_timeout`.
 pub(super) fn draw_requests(
@@ -96,7 +118,16 @@ pub(super) fn draw_requests(
     plan: &mut Plan,
     rng: &mut Rng,
 ) -> Vec<stormglass_sim::workload::PlannedRequest<Txn>> {
-    let count = setup.txns.unwrap_or_else(|| u32::try_from(rng.between(16, 56)).expect("small"));
+    let mut count = u32::try_from(rng.between(16, 56)).expect("small");
+    // A transaction of a large cluster has hundreds of messages.
+    if plan.nodes > 8 {
+        count = count / 8 + 2;
+    }
+    let bulk = setup.txns.is_none() && rng.chance(1, BULK_ONE_IN);
+    if bulk {
+        count = BULK_REQUESTS;
+    }
+    let count = setup.txns.unwrap_or(count);
     // Well above the bound of L1, and long enough for clients to exhaust their retries.
     plan.recovery_timeout = Micros::from_secs(4);
     // Half of the runs have a key that every client prefers: the other half must find out what
@@ -109,7 +140,7 @@ pub(super) fn draw_requests(
         let client = ClientId(nth % plan.clients + 1);
         let serial = nth / plan.clients + 1;
         let node = rng.node();
-        let ops = draw_ops(plan, rng, hot);
+        let ops = if bulk { draw_bulk_ops(rng) } else { draw_ops(plan, rng, hot) };
         let after = Micros(rng.between(0, pause.0));
         let request = Txn { ops, stubborn: rng.chance(1, 2) };
         stormglass_sim::workload::PlannedRequest {
@@ -155,7 +186,15 @@ impl Clients {
         let clients = ClientId::all(plan.clients)
             .map(|id| Client::new(id, incarnations.clone(), &requests))
             .collect();
-        Clients { requests, clients, nodes: plan.nodes, healed: false, resolved: 0 }
+        Clients {
+            requests,
+            clients,
+            nodes: plan.nodes,
+            healed: false,
+            resolved: 0,
+            given_up: 0,
+            learnt_later: 0,
+        }
     }
 
     /// How often a client was answered "unknown" and later learnt the outcome.
@@ -186,7 +225,10 @@ fn draw_ops(plan: &Plan, rng: &mut Rng, hot: bool) -> Arc<[Op]> {
     // Two thirds of them have at least as many operations as there are nodes, so most nodes take
     // part.
     let least = if rng.chance(1, 3) { 1 } else { nodes };
-    let count = rng.between(least, 3 * nodes);
+    let mut count = rng.between(least, 3 * nodes);
+    if rng.chance(1, MANY_OPS_ONE_IN) {
+        count = rng.between(MANY_OPS.0, MANY_OPS.1);
+    }
     let reads_only = rng.chance(1, 6);
     let mut ops: Vec<Op> = (0..count).map(|_| draw_op(rng, hot, reads_only)).collect();
     if rng.chance(1, 200) {
@@ -197,10 +239,27 @@ fn draw_ops(plan: &Plan, rng: &mut Rng, hot: bool) -> Arc<[Op]> {
     ops.into()
 }
 
+/// Puts on many keys, nearly all of them at the first node.
+fn draw_bulk_ops(rng: &mut Rng) -> Arc<[Op]> {
+    let count = rng.between(MANY_OPS.1 - 100, MANY_OPS.1);
+    let mut ops: Vec<Op> = (0..count)
+        .map(|_| Op {
+            node: NodeId(0),
+            key: bulk_key(rng.between(0, 999_999)),
+            action: Action::Put(i64::MAX / 2 - rng.between(0, 1_000_000) as i64),
+        })
+        .collect();
+    ops.push(Op { node: rng.node(), key: account(rng), action: Action::Get });
+    ops.into()
+}
+
+fn bulk_key(number: u64) -> Key {
+    Key::new(&format!("customer-account-{number:06}")).expect("at most 23 bytes")
+}
+
 fn draw_op(rng: &mut Rng, hot: bool, reads_only: bool) -> Op {
-    let key =
-        if hot && rng.chance(1, 2) { "hot".to_string() } else { format!("k{}", rng.between(0, 5)) };
-    let key = Key::new(&key).expect("short");
+    let name = if hot && rng.chance(1, 2) { "hot" } else { *rng.pick(&KEYS) };
+    let key = Key::new(name).expect("short");
     let action = match if reads_only { 0 } else { rng.between(0, 5) } {
         0 | 1 => Action::Get,
         2 => Action::Delete,
@@ -212,6 +271,11 @@ fn draw_op(rng: &mut Rng, hot: bool, reads_only: bool) -> Op {
     Op { node: rng.node(), key, action }
 }
 
+/// Keys that agree in their first 8 or 16 bytes, or are the beginning of another: a node compares
+/// keys in pieces of 8 bytes.
+const KEYS: [&str; 6] =
+    ["k0", "k1", "customer", "customer-account", "customer-account-2", "customer-account-number"];
+
 /// The key of one of the accounts. Transfers preserve the total over all accounts of all nodes, 0.
 fn account(rng: &mut Rng) -> Key {
     Key::new(&format!("a{}", rng.between(0, 2))).expect("short")
@@ -222,20 +286,40 @@ pub(super) fn accounts() -> impl Iterator<Item = Key> {
     (0..3).map(|n| Key::new(&format!("a{n}")).expect("short"))
 }
 
-/// Every key that a drawn workload may touch.
-pub(super) fn all_keys() -> impl Iterator<Item = Key> {
-    let names = (0..3)
-        .map(|n| format!("a{n}"))
-        .chain((0..6).map(|n| format!("k{n}")))
-        .chain(["hot".to_string()]);
-    names.map(|name| Key::new(&name).expect("short"))
+/// Every key that a drawn workload may touch, apart from those of bulk requests.
+fn all_keys() -> impl Iterator<Item = Key> {
+    accounts().chain(KEYS.into_iter().chain(["hot"]).map(|name| Key::new(name).expect("short")))
 }
+
+/// The keys of the probe at each node: [`all_keys`] and those of the requests; of very many some.
+fn probe_keys(requests: &[ClientRequest]) -> Vec<Key> {
+    let mut keys: Vec<Key> =
+        requests.iter().flat_map(|planned| planned.ops.iter().map(|op| op.key)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let step = keys.len() / PROBE_KEYS_MAX + 1;
+    let mut keys: Vec<Key> = keys.into_iter().step_by(step).chain(all_keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// The most keys of requests that the probe touches at each node.
+const PROBE_KEYS_MAX: usize = 50;
 
 /// Whether this client acknowledges the outcomes that it learnt. Every other client does not, so
 /// that coordinators evict its requests by capacity.
 pub(super) fn acknowledges_outcomes(client: u64) -> bool {
     // By the number, and not drawn: a schedule does not have to mention it.
     client % 2 == 1
+}
+
+/// Whether this client gives up a request that is not answered in time, unless it is stubborn, and
+/// asks for its outcome after each later one. Of every four clients two do: one of those that
+/// acknowledge outcomes, and one of the others.
+fn gives_up(client: u64) -> bool {
+    // By the number, as above.
+    matches!(client % 4, 0 | 3)
 }
 
 impl Client {
@@ -251,6 +335,7 @@ impl Client {
             stage: Stage::Thinking,
             retries: 0,
             was_unknown: false,
+            given_up: Vec::new(),
         }
     }
 
@@ -288,7 +373,9 @@ impl Client {
         // All attempts have the same age, so that a request does not stay the youngest.
         let by = RequestId { attempt: 0, ..id };
         let age = Age { at: self.first_attempt_at.0, by };
-        let turn = RequestNumber { serial: planned.serial, attempt: self.attempt };
+        // The first request without a known outcome: what is before it may be forgotten.
+        let unanswered = self.given_up.first().map_or(id, |given_up| given_up.id);
+        let turn = RequestNumber { serial: unanswered.serial, attempt: unanswered.attempt };
         let seen = if acknowledges_outcomes(id.client) { turn } else { RequestNumber::default() };
         let request = Request::Transact {
             incarnation: self.addressed_incarnation,
@@ -298,6 +385,14 @@ impl Client {
         };
         actions.send_request(id, planned.coordinator, request);
         self.enter_stage(now, RETRY_AFTER, planned.client, Stage::Waiting, actions);
+    }
+
+    /// Asks for the outcomes of the attempts that it has given up.
+    fn ask_for_given_up<N: TransactionNode>(&self, actions: &mut ClientActions<N>) {
+        for GivenUp { id, coordinator, incarnation } in &self.given_up {
+            let request = Request::Outcome { incarnation: *incarnation };
+            actions.send_request(*id, *coordinator, request);
+        }
     }
 
     fn enter_stage<N: TransactionNode>(
@@ -323,6 +418,11 @@ impl Client {
     ) {
         self.next += 1;
         self.attempt = 0;
+        // After the faults a client asks only for what it will be answered: a request that never
+        // arrived, or that its coordinator may forget, is unknown for ever.
+        if !healed {
+            self.ask_for_given_up(actions);
+        }
         self.schedule_next(now, requests, healed, actions);
     }
 
@@ -358,13 +458,19 @@ impl<N: TransactionNode> Workload<N> for Clients {
                 self.on_answer(now, from, id, response, actions)
             }
             ClientEvent::Timer { client } => self.on_timer(now, client, actions),
-            ClientEvent::Healed => self.healed = true,
+            ClientEvent::Healed => {
+                self.healed = true;
+                // Those of the fault phase say nothing about whether the coordinator is down now.
+                self.clients.iter_mut().for_each(|client| client.retries = 0);
+            }
             ClientEvent::Probe => self.probe(now, actions),
         }
     }
 
     fn sometimes(&self, counters: &mut Sometimes) {
         counters.add("unknown outcome, later resolved", self.resolved);
+        counters.add("request given up by its client", self.given_up);
+        counters.add("outcome of a request given up, learnt later", self.learnt_later);
     }
 }
 
@@ -392,7 +498,14 @@ impl Clients {
             }
             Stage::Waiting => {
                 client.retries += 1;
-                if self.healed && client.retries > RETRIES_AFTER_HEAL_MAX {
+                if !self.healed && gives_up(id.into()) && !planned.stubborn {
+                    let id = client.request_id(planned);
+                    let incarnation = client.addressed_incarnation;
+                    let coordinator = planned.coordinator;
+                    client.next_request(now, &self.requests, false, actions);
+                    client.given_up.push(GivenUp { id, coordinator, incarnation });
+                    self.given_up += 1;
+                } else if self.healed && client.retries > RETRIES_AFTER_HEAL_MAX {
                     client.stage = Stage::Done;
                 // Odd retries repeat the request if it is stubborn, even ones if it is not.
                 } else if planned.stubborn == (client.retries % 2 == 1) {
@@ -424,6 +537,13 @@ impl Clients {
         // answer is as good as another one of its number that does.
         if response.incarnation.number() >= known.number() {
             *known = response.incarnation;
+        }
+        if let Some(at) = client.given_up.iter().position(|given_up| given_up.id == id)
+            && response.outcome != Outcome::Unknown
+        {
+            client.given_up.remove(at);
+            self.learnt_later += 1;
+            return;
         }
         let Some(planned) = client.planned(&self.requests) else { return };
         // A duplicate, or an answer to an attempt that is over.
@@ -463,10 +583,11 @@ impl Clients {
 
     /// Sends one transaction over every key of every node: it commits only if no lock remains.
     fn probe<N: TransactionNode>(&mut self, now: Micros, actions: &mut ClientActions<N>) {
+        let keys = probe_keys(&self.requests);
         let mut ops = Vec::new();
         for node in (0..self.nodes).map(NodeId) {
-            ops.extend(all_keys().map(|key| Op { node, key, action: Action::Get }));
-            ops.extend(all_keys().map(|key| Op { node, key, action: Action::Put(0) }));
+            ops.extend(keys.iter().map(|key| Op { node, key: *key, action: Action::Get }));
+            ops.extend(keys.iter().map(|key| Op { node, key: *key, action: Action::Put(0) }));
         }
         // The checker recognises the probe by its serial.
         // Above every serial of a drawn or a written request, for whatever client.

@@ -219,6 +219,10 @@ pub enum TimedFault {
         disk: SecondDisk,
         duration: Micros,
     },
+    /// D9: no barrier of a node completes.
+    DiskHang { node: NodeId, duration: Micros },
+    /// C4: a wake comes although no deadline has been reached.
+    Wake { node: NodeId },
     /// P1, P2 between two steps.
     Crash {
         /// P3 is several of these at one time.
@@ -370,6 +374,10 @@ impl fmt::Display for TimedFault {
             TimedFault::SecondProcess { node, disk, duration } => {
                 write!(f, "second process of {node} with {disk} for {duration} ms")
             }
+            TimedFault::DiskHang { node, duration } => {
+                write!(f, "disk of {node} hangs for {duration} ms")
+            }
+            TimedFault::Wake { node } => write!(f, "wake {node}"),
             TimedFault::Crash { node, .. } => write!(f, "crash {node}"),
         }
     }

@@ -27,7 +27,7 @@ pub enum Profile {
     Crashy,
     /// Failing, full and slow disks: D7-D9, with crashes.
     FaultyDisk,
-    /// Clocks and pauses: C1-C3, P4.
+    /// Clocks, wakes and pauses: C1-C4, P4.
     Skewed,
     /// Everything at once, apart from the opt-in profiles.
     Everything,
@@ -78,7 +78,7 @@ impl Profile {
                 "process kills and power cuts, torn writes, crashes during recovery, nodes that never restart"
             }
             Profile::FaultyDisk => "failed syncs, full disks, slow disks, and crashes",
-            Profile::Skewed => "clock offset, drift and jumps; pauses",
+            Profile::Skewed => "clock offset, drift and jumps; early wakes; pauses",
             Profile::Everything => "all faults at once, except the opt-in profiles below",
             Profile::Garbled => "lossy, with flipped bits in encoded messages (opt-in)",
             Profile::BitRot => "crashy, with corruption of data at rest (opt-in)",
@@ -172,6 +172,8 @@ pub struct Rates {
     pub cluster_power_cuts: u32,
     /// P5: probability that a boot is interrupted by another crash.
     pub crash_in_boot: u32,
+    /// P1, P2: probability that the next crash of a node is moved into a compaction. 0 to 40,000.
+    pub crash_in_compaction: u32,
     /// P6: whether a node stays down after the fault phase.
     pub never_restarts: bool,
     /// Greatest time that a crashed node is down.
@@ -184,12 +186,16 @@ pub struct Rates {
     pub drift_max: Ppm,
     /// C3: jumps of a clock. 0 to 4.
     pub jumps: u32,
+    /// C4: groups of wakes before the deadline. 0 to 12.
+    pub early_wakes: u32,
     /// D7: probability that a barrier fails. 0 to 2,000.
     pub fail_sync: u32,
     /// D8: probability that a write fails. 0 to 1,000.
     pub fail_write: u32,
     /// D9: probability that a barrier takes very long. 0 to 13,000.
     pub slow_sync: u32,
+    /// D9: disks that hang. 0 to 3.
+    pub disk_hangs: u32,
     /// D11: probability that a barrier lies. 0 to 13,000.
     pub lying_sync: u32,
     /// D10: probability that a crash is followed by damage.
@@ -223,7 +229,7 @@ impl Rates {
 
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rates: [(&str, u64); 31] = [
+        let rates: [(&str, u64); 34] = [
             ("lose", self.lose.into()),
             ("duplicate", self.duplicate.into()),
             ("delay", self.delay.into()),
@@ -237,15 +243,18 @@ impl fmt::Display for Rates {
             ("timed_crashes", self.timed_crashes.into()),
             ("cluster_power_cuts", self.cluster_power_cuts.into()),
             ("crash_in_boot", self.crash_in_boot.into()),
+            ("crash_in_compaction", self.crash_in_compaction.into()),
             ("never_restarts", self.never_restarts.into()),
             ("down_us_max", self.down_max.0),
             ("pauses", self.pauses.into()),
             ("offset_us_max", self.offset_max.0),
             ("drift_ppm_max", self.drift_max.get().unsigned_abs().into()),
             ("jumps", self.jumps.into()),
+            ("early_wakes", self.early_wakes.into()),
             ("fail_sync", self.fail_sync.into()),
             ("fail_write", self.fail_write.into()),
             ("slow_sync", self.slow_sync.into()),
+            ("disk_hangs", self.disk_hangs.into()),
             ("lying_sync", self.lying_sync.into()),
             ("damage", self.damage.into()),
             ("history_crashes", self.history_crashes.into()),
@@ -326,7 +335,10 @@ impl Rng {
 /// Draws the plan and the rates of one seed.
 pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
     // Drawn even if the user gives a number: the draws after it must not shift.
-    let nodes = rng.size(2, 8);
+    let small = rng.size(2, 8);
+    // Up to as many as a set in one word holds. Rare, as a run costs several times as much.
+    let large = rng.size_or_zero(50, 33, 64);
+    let nodes = if large > 0 { large } else { small };
     rng.nodes = setup.nodes.unwrap_or(u16::try_from(nodes).expect("a small number"));
     let clients = rng.size(1, 4);
     let fault_phase = Micros(rng.between(300_000, 1_500_000));
@@ -344,9 +356,9 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
         fault_phase,
         // The default for protocols that do not set their own.
         recovery_timeout: Micros::from_secs(30),
-        // Small enough for a snapshot every other transaction; the default; large enough for long
-        // logs when they tear.
-        log_bytes: *rng.pick(&[400, LOG_BYTES, 5_000]),
+        // A snapshot after every record or two; every other transaction; the default; large enough
+        // for long logs when they tear.
+        log_bytes: *rng.pick(&[100, 400, LOG_BYTES, 5_000]),
         permanently_down: Vec::new(),
         encode_messages: false,
     };
@@ -360,7 +372,7 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
         draw_crash_rates(rng, &mut rates, &mut plan);
     }
     if kinds.disk {
-        draw_disk_rates(rng, &mut rates);
+        draw_disk_rates(rng, &mut rates, &mut plan);
     }
     if kinds.clocks {
         draw_clock_rates(rng, &mut rates);
@@ -472,6 +484,8 @@ fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     rates.cluster_power_cuts = u32::from(rng.chance(1, 4));
     // Up to 46 % of boots, so that two crashes in a row are common.
     rates.crash_in_boot = rng.size_or_zero(2, 1_000, 30_000);
+    // A compaction takes a few of the effects of a run, and has most of its rules about order.
+    rates.crash_in_compaction = rng.size_or_zero(2, 2_000, 40_000);
     rates.down_max = Micros(*rng.pick(&[5_000, 50_000, 400_000]));
     // Rare: with a node down the probe and most liveness properties do not apply.
     rates.never_restarts = rng.chance(1, 8);
@@ -480,10 +494,15 @@ fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     }
 }
 
-fn draw_disk_rates(rng: &mut Rng, rates: &mut Rates) {
+fn draw_disk_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     rates.fail_sync = rng.size_or_zero(2, 50, 2_000);
     rates.fail_write = rng.size_or_zero(2, 50, 1_000);
     rates.slow_sync = rng.size_or_zero(2, 200, 13_000);
+    rates.disk_hangs = rng.size_or_zero(8, 1, 3);
+    if rates.disk_hangs > 0 {
+        // So long that a disk can hang for seconds and work again before everything heals.
+        plan.fault_phase = Micros(rng.between(3_000_000, 12_000_000));
+    }
     // A node that halts for a failed disk boots again, also in a profile without crashes.
     rates.down_max = rates.down_max.max(Micros::from_millis(20));
 }
@@ -498,6 +517,7 @@ fn draw_clock_rates(rng: &mut Rng, rates: &mut Rates) {
     let drift_max = rng.size_or_zero(2, 1, 100_000);
     rates.drift_max = Ppm::new(drift_max as i32).expect("a drift of at most a tenth");
     rates.jumps = rng.size(0, 4);
+    rates.early_wakes = rng.size(0, 12);
 }
 
 fn draw_opt_in_rates(profile: Profile, rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {

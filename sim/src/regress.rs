@@ -117,6 +117,8 @@ fn fault_words(fault: &Fault) -> String {
             TimedFault::Pause { .. } => "pause".to_string(),
             TimedFault::ClockJump { .. } => "clock-jump".to_string(),
             TimedFault::SecondProcess { .. } => "second-process".to_string(),
+            TimedFault::DiskHang { .. } => "disk-hang".to_string(),
+            TimedFault::Wake { .. } => "early-wake".to_string(),
             TimedFault::Crash { crash, .. } => crash_verb(crash).to_string(),
         },
     }

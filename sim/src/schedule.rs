@@ -73,6 +73,8 @@
 //! | `at 120 ms pause n1 for 30 ms` | P4 |
 //! | `at 120 ms jump n1 by 30 ms` | C3 |
 //! | `at 120 ms second-process n1 empty for 30 ms` | D17; `copy` for a copy of the disk |
+//! | `at 120 ms wake n1` | C4 |
+//! | `at 120 ms hang n1 for 2000 ms` | D9: no barrier of n1 completes |
 //! | `at 120 ms power-cut n1: keeps none, down 20 ms` | P2, P3; `kill` likewise |
 //!
 //! A power cut keeps a part of the unsynced operations: `none`, `all`, `first 3`,

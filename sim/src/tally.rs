@@ -26,6 +26,7 @@ pub enum Rule {
     ClockOffset,
     ClockDrift,
     ClockJump,
+    EarlyWake,
     UnsyncedSplit,
     TornSector,
     LengthWithoutData,
@@ -46,10 +47,10 @@ pub enum Rule {
 }
 
 /// How many rules there are.
-pub const RULE_COUNT: usize = 34;
+pub const RULE_COUNT: usize = 35;
 
 impl Rule {
-    /// The id of the rule in the fault model: `N1` to `N8`, `P1` to `P6`, `C1` to `C3`, `D1` to
+    /// The id of the rule in the fault model: `N1` to `N8`, `P1` to `P6`, `C1` to `C4`, `D1` to
     /// `D17`. Reports and documents name rules by it; `docs/faults.md` has a section for each.
     pub fn id(self) -> &'static str {
         match self {
@@ -70,6 +71,7 @@ impl Rule {
             Rule::ClockOffset => "C1",
             Rule::ClockDrift => "C2",
             Rule::ClockJump => "C3",
+            Rule::EarlyWake => "C4",
             Rule::UnsyncedSplit => "D1",
             Rule::TornSector => "D2",
             Rule::LengthWithoutData => "D3",
@@ -149,6 +151,7 @@ impl Rule {
         (Rule::ClockOffset, "incarnation with a clock offset", "0..=10 s"),
         (Rule::ClockDrift, "incarnation with a clock drift", "-10..=10 %"),
         (Rule::ClockJump, "clock jumped forward", "0..=4 a run, 1 ms..=5 s"),
+        (Rule::EarlyWake, "wake before the deadline", "0..=12 groups of 1..=6 a run"),
         (
             Rule::UnsyncedSplit,
             "power cut with unsynced writes: sectors and directory entries each survive on their own",
@@ -177,7 +180,11 @@ impl Rule {
             "write failed: no space, short or broken; once or for a while",
             "chance 0..=1.5 %, up to 200 ms",
         ),
-        (Rule::SlowBarrier, "slow barrier", "chance 0..=20 %, 5..=150 ms"),
+        (
+            Rule::SlowBarrier,
+            "slow barrier, or barrier held by a disk that hangs",
+            "slow: chance 0..=20 %, 5..=150 ms; hangs: 0..=3 a run, 1..=10 s",
+        ),
         (
             Rule::DamageAtRest,
             "corruption of data at rest (profile bit-rot)",

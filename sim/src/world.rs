@@ -427,6 +427,10 @@ where
                     self.boot(node);
                 }
             }
+            TimedFault::DiskHang { node, duration } => {
+                self.hosts[usize::from(node.0)].hang_disk(self.run.timeline.now() + duration);
+            }
+            TimedFault::Wake { node } => self.wake_early(node),
             TimedFault::Crash { node, crash } => {
                 let nodes = self.run.plan().nodes;
                 // Counted once, at the first of the nodes that lose power.
@@ -455,6 +459,8 @@ where
             TimedFault::Clog { .. }
             | TimedFault::Pause { .. }
             | TimedFault::ClockJump { .. }
+            | TimedFault::DiskHang { .. }
+            | TimedFault::Wake { .. }
             | TimedFault::Crash { .. } => {}
         }
     }
@@ -566,6 +572,15 @@ where
             }
         }
         self.run.monitor.end_step();
+    }
+
+    /// C4: wakes a node before its deadline.
+    fn wake_early(&mut self, id: NodeId) {
+        let host = &self.hosts[usize::from(id.0)];
+        if host.may_wake_early(&mut self.run) {
+            self.run.monitor.hit(Rule::EarlyWake);
+            self.step(id, Input::Wake);
+        }
     }
 
     fn complete_barrier(&mut self, id: NodeId, incarnation: u32, op: u32, outcome: BarrierOutcome) {

@@ -7,7 +7,7 @@ use stormglass::commit::{
     AbortReason, Body, CommitNode, Config, EndMark, Event, InquiryReply, Message, Outcome,
     Position, Reads, RecordIsDurable, Refusal, Request, Response, TxId, Vote,
 };
-use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Txn};
+use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Txn, VOTE_TIMEOUT};
 use stormglass_node::{
     Boot, BootError, DiskError, DiskOp, Effect, FileId, Input, Micros, Node, NodeId, Outbox,
     ReadDisk, RequestId, Time,
@@ -152,6 +152,11 @@ impl Node for MutantNode {
 impl MutantNode {
     /// Lets the node handle an input, and forwards its effects.
     fn step_node(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+        let takes_for_deadline =
+            self.mutant == Mutant::TakesWakesForDeadlines && matches!(input, Input::Wake);
+        // Later than every timer that is set.
+        let is_early = self.node.deadline().is_some_and(|deadline| deadline > now);
+        let now = if takes_for_deadline && is_early { now + VOTE_TIMEOUT } else { now };
         let input = match input {
             Input::Message { from, message } => {
                 let Message { tx, request, .. } = message;

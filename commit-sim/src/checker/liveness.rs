@@ -2,7 +2,7 @@
 //!
 //! AC5 is checked as L1.
 
-use stormglass::commit::{EndedTransactions, Message, Position, TxId};
+use stormglass::commit::{Body, EndedTransactions, Message, Position, TxId};
 use stormglass_node::{FileId, Micros, NodeId};
 
 use super::model::{Model, TxState};
@@ -20,10 +20,11 @@ pub(super) struct Liveness {
     probes: bool,
     /// The greatest share of the bound of L1 that was used, in thousandths.
     bound_used_permille: u64,
-    /// How often Commit was sent to permanently down nodes since the faults ended (L2).
-    commits_to_down_nodes: SortedMap<TxId, u32>,
     /// How often each node inquired about each transaction since the faults ended (L2).
     inquiries: SortedMap<(TxId, NodeId), u32>,
+    /// How often Commit was sent to permanently down nodes since the faults ended, less the answers
+    /// to their messages (L2).
+    commits_to_down_nodes: SortedMap<TxId, i64>,
     /// By node, the end marks that it received from coordinators. A peer need not answer inquiries
     /// about transactions that it knows to have ended (L2).
     received_end_marks: Vec<Vec<EndedTransactions>>,
@@ -90,7 +91,21 @@ impl Liveness {
 
     /// A node receives a message, perhaps with an end mark.
     #[inline]
-    pub(super) fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
+    pub(super) fn on_message_received(
+        &mut self,
+        node: NodeId,
+        from: NodeId,
+        message: &Message,
+        model: &Model,
+    ) {
+        // A node that is down for good has sent it before. However many of them a link has held,
+        // each is answered.
+        if model.healed_at().is_some()
+            && model.is_never_restarted(from)
+            && matches!(message.body, Body::Vote(_) | Body::Inquire)
+        {
+            *self.commits_to_down_nodes.get_or_default(message.tx) -= 1;
+        }
         // Only the coordinator knows which of its transactions have ended.
         let Some(end_mark) = message.end_mark().filter(|_| message.tx.coordinator == from) else {
             return;
@@ -203,13 +218,13 @@ impl Liveness {
         // hence the 4.
         let periods = ((at - healed_at) * 11 / 10).0 / RETRY.1.0;
         self.check_inquiry_rate(periods, model)?;
-        let most = (periods + 4) * model.plan().permanently_down.len() as u64;
+        let most = ((periods + 4) * model.plan().permanently_down.len() as u64) as i64;
         let mut sent_per_tx = self.commits_to_down_nodes.iter();
-        let Some((tx, sent)) = sent_per_tx.find(|(_, sent)| u64::from(**sent) > most) else {
+        let Some((tx, sent)) = sent_per_tx.find(|(_, sent)| **sent > most) else {
             return Ok(());
         };
         let explanation = format!(
-            "Commit of {tx} was sent {sent} times to permanently down nodes; \
+            "Commit of {tx} was sent {sent} times to permanently down nodes, answers not counted; \
              at most {most} are allowed"
         );
         Err(Property::OneCommitPerRetryPeriod.violated(explanation))

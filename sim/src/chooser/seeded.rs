@@ -1,6 +1,6 @@
 //! A chooser that draws its faults from the seed, at the rates of a plan.
 
-use stormglass_node::{DiskError, DiskOp, Effect, Micros, Node, NodeId};
+use stormglass_node::{DiskError, DiskOp, Effect, FileId, Micros, Node, NodeId};
 
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::disk::{CutPlace, Damage, DamageKind, FileChoice, FileLoss, FileRole, Holes, Survival};
@@ -44,6 +44,9 @@ const COUNTDOWN_MAX: u64 = 600;
 /// The same for a crash during a boot, which is some ten effects long, nearly all with operations
 /// in flight.
 const BOOT_COUNTDOWN_MAX: u64 = 70;
+/// The same for a crash during a compaction: its snapshot, barriers, rename and removals, and the
+/// records and messages in between.
+const COMPACTION_COUNTDOWN_MAX: u64 = 90;
 
 /// Coordinates in the key's space.
 mod domain {
@@ -55,6 +58,7 @@ mod domain {
     pub(super) const BOOT: u64 = 6 << 56;
     pub(super) const CRASH_COUNTDOWN: u64 = 7 << 56;
     pub(super) const TIMED_FAULT: u64 = 8 << 56;
+    pub(super) const COMPACTION: u64 = 9 << 56;
 }
 
 impl Seeded {
@@ -162,8 +166,23 @@ impl Seeded {
         AtRestFault::Restored { incarnations_back }
     }
 
+    /// A snapshot begins or goes on: the next crash may fall into its compaction.
+    #[cold]
+    fn on_snapshot<N: Node>(&mut self, at: &EffectPoint<'_, N>) {
+        let random = self.effect_random(domain::COMPACTION, at);
+        if (random & 0xffff) as u32 >= self.rates.crash_in_compaction {
+            return;
+        }
+        let countdown = &mut self.crash_countdowns[usize::from(at.node.0)];
+        let within = 1 + below(random.rotate_left(32), COMPACTION_COUNTDOWN_MAX) as u32;
+        countdown.remaining = countdown.remaining.min(within);
+    }
+
     /// Counts one effect towards the next crash of this node.
     fn count_effect<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<Crash> {
+        if let Effect::Disk(DiskOp::Append { file: FileId::Scratch, .. }) = at.effect {
+            self.on_snapshot(at);
+        }
         let countdown = &mut self.crash_countdowns[usize::from(at.node.0)];
         let weight = if at.in_flight() { IN_FLIGHT_WEIGHT } else { 1 };
         // A countdown per node, not a chance per effect: an effect costs a subtraction and no hash.
@@ -381,6 +400,8 @@ impl Chooser for Seeded {
         generator.pauses_and_jumps();
         generator.crashes();
         generator.history();
+        generator.early_wakes();
+        generator.disk_hangs();
         generator.timed_faults
     }
 }
@@ -521,6 +542,30 @@ impl TimedFaultGenerator<'_> {
             // From much less than a timeout to many of them.
             let by = Micros(between(self.random(), 1_000, 5_000_000));
             self.timed_faults.push((at, TimedFault::ClockJump { node, by }));
+        }
+    }
+
+    /// C4.
+    fn early_wakes(&mut self) {
+        for _ in 0..self.chooser.rates.early_wakes {
+            let mut at = self.random_start();
+            let node = self.random_node();
+            // Several within one transaction: a node may have timers before the one that matters.
+            for _ in 0..between(self.random(), 1, 6) {
+                self.timed_faults.push((at, TimedFault::Wake { node }));
+                at += Micros(between(self.random(), 1, 1_000));
+            }
+        }
+    }
+
+    /// D9.
+    fn disk_hangs(&mut self) {
+        for _ in 0..self.chooser.rates.disk_hangs {
+            let at = self.random_start();
+            let node = self.random_node();
+            // From several vote timeouts on: what waits for this node has timed out and is retried.
+            let duration = Micros(between(self.random(), 1_000_000, 10_000_000));
+            self.timed_faults.push((at, TimedFault::DiskHang { node, duration }));
         }
     }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::inode::Inode;
 use super::queue::{Step, StepKind};
-use super::removed_files::RemovedFiles;
+use super::removed_files::{OldPlace, RemovedFiles};
 use super::report::CutReport;
 use super::survival::{Holes, OpOutcome, SECTOR_BYTES, SectorOutcome, SurvivalResolver, hash};
 
@@ -20,6 +20,8 @@ pub(super) struct Image {
     size: usize,
     /// Sectors that have lost a write: later writes to them are lost as well (D1).
     sectors_with_lost_write: Vec<usize>,
+    /// Where unsynced appends begin, and their first bytes.
+    appends: Vec<(usize, [u8; 4])>,
     /// The surviving range of each operation, before it is known how much of it the size covers.
     kept: Vec<(usize, Range<usize>)>,
 }
@@ -69,7 +71,15 @@ impl Image {
         for hole in inode.holes() {
             written[hole.start - base..hole.end - base].fill(false);
         }
-        Image { base, bytes, written, size, sectors_with_lost_write: Vec::new(), kept: Vec::new() }
+        Image {
+            base,
+            bytes,
+            written,
+            size,
+            sectors_with_lost_write: Vec::new(),
+            appends: Vec::new(),
+            kept: Vec::new(),
+        }
     }
 
     /// D1: an append is one write per sector plus an extension of the size.
@@ -82,6 +92,7 @@ impl Image {
         report: &mut CutReport,
     ) {
         let end = start + bytes.len();
+        self.appends.extend(bytes.first_chunk().map(|first| (start, *first)));
         match resolver.append(index, start, bytes.len()) {
             OpOutcome::Lost => report.lost_sectors += count(sectors(start, end).count()),
             OpOutcome::Kept => {
@@ -204,23 +215,29 @@ impl Image {
         // ASCII "hole": separates these random numbers from the others of the same key.
         let key = hash(hash(resolver.key(), role), 0x686F_6C65);
         let mut nth = 0;
+        let mut stale = None;
         for at in (0..self.bytes.len()).step_by(SECTOR_BYTES) {
             let range = at..self.bytes.len().min(at + SECTOR_BYTES);
             if self.written[range.clone()].iter().all(|written| *written) {
+                stale = None;
                 continue;
             }
             let never_written = !self.written[range.clone()].iter().any(|written| *written);
             let random = hash(key, nth);
             nth += 1;
             let sector = (self.base + at) / SECTOR_BYTES;
-            let Some(block) = hole_contents(
-                resolver.holes(),
-                random,
+            let hole = range.clone().find(|at| !self.written[*at]).expect("a part is not written");
+            // The record of which this hole has the beginning goes on in the next one.
+            stale =
+                stale.filter(|_| never_written).or_else(|| self.stale_record(hole, old, random));
+            let old_block = match stale {
+                Some(place) => Some(old.bytes_from(place, hole - at)),
                 // A sector of which a part was written has its own data; an old block would be in a
                 // free one.
-                old.block(sector, random).filter(|_| never_written),
-                report,
-            ) else {
+                None => old.block(sector, random).filter(|_| never_written),
+            };
+            stale = stale.map(|place| place.advanced(SECTOR_BYTES - (hole - at)));
+            let Some(block) = hole_contents(resolver.holes(), random, old_block, report) else {
                 continue;
             };
             for (to, byte) in range.zip(block) {
@@ -229,6 +246,17 @@ impl Image {
                 }
             }
         }
+    }
+}
+
+impl Image {
+    /// If a lost append begins with this hole: half of the time the place of a record of a removed
+    /// file, so that an old record fits exactly behind the last one that has survived.
+    fn stale_record(&self, hole: usize, old: &RemovedFiles, random: u64) -> Option<OldPlace> {
+        let random = hash(random, 4);
+        let lost = self.appends.iter().find(|(start, _)| *start == self.base + hole);
+        let (_, first) = lost.filter(|_| random & 1 == 0)?;
+        old.place_of(*first, random >> 1)
     }
 }
 

@@ -51,4 +51,41 @@ impl RemovedFiles {
         bytes.resize(SECTOR_BYTES, 0);
         Some(bytes)
     }
+
+    /// A place in these files where the bytes are those with which a record begins.
+    pub(super) fn place_of(&self, first: [u8; 4], random: u64) -> Option<OldPlace> {
+        let places = || {
+            self.files.iter().enumerate().flat_map(move |(file, bytes)| {
+                let windows = bytes.windows(first.len()).enumerate();
+                windows
+                    .filter(move |(_, window)| *window == first)
+                    .map(move |(at, _)| OldPlace { file, at })
+            })
+        };
+        let count = places().count() as u64;
+        places().nth(random.checked_rem(count)? as usize)
+    }
+
+    /// A block whose bytes from `lead` on are those of a removed file.
+    pub(super) fn bytes_from(&self, place: OldPlace, lead: usize) -> Vec<u8> {
+        let bytes = self.files[place.file].get(place.at..).unwrap_or_default();
+        let mut block = vec![0; lead];
+        block.extend_from_slice(&bytes[..bytes.len().min(SECTOR_BYTES - lead)]);
+        // Beyond the end of the file, as at the end of its last block.
+        block.resize(SECTOR_BYTES, 0);
+        block
+    }
+}
+
+/// A place in a removed file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OldPlace {
+    file: usize,
+    at: usize,
+}
+
+impl OldPlace {
+    pub(super) fn advanced(self, by: usize) -> OldPlace {
+        OldPlace { at: self.at + by, ..self }
+    }
 }

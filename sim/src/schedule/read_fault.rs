@@ -462,19 +462,23 @@ enum TimedVerb {
     Pause,
     Jump,
     SecondProcess,
+    Wake,
+    Hang,
     Crash(CrashVerb),
 }
 
 const SECOND_DISKS: [(&str, SecondDisk); 2] =
     [("empty", SecondDisk::Empty), ("copy", SecondDisk::Copy)];
 
-const TIMED_VERBS: [(&str, TimedVerb); 8] = [
+const TIMED_VERBS: [(&str, TimedVerb); 10] = [
     ("cut", TimedVerb::Cut),
     ("clog", TimedVerb::Clog),
     ("swizzle", TimedVerb::Swizzle),
     ("pause", TimedVerb::Pause),
     ("jump", TimedVerb::Jump),
     ("second-process", TimedVerb::SecondProcess),
+    ("wake", TimedVerb::Wake),
+    ("hang", TimedVerb::Hang),
     ("kill", TimedVerb::Crash(CrashVerb::Kill)),
     ("power-cut", TimedVerb::Crash(CrashVerb::PowerCut)),
 ];
@@ -503,6 +507,10 @@ fn read_timed_fault(words: &mut Cursor<'_>) -> Result<TimedFault, ParseError> {
             disk: words.one_of(&SECOND_DISKS)?,
             duration: read_duration(words)?,
         },
+        TimedVerb::Wake => TimedFault::Wake { node: words.node()? },
+        TimedVerb::Hang => {
+            TimedFault::DiskHang { node: words.node()?, duration: read_duration(words)? }
+        }
         TimedVerb::Crash(verb) => {
             let node = words.node()?;
             words.expect_word(":")?;

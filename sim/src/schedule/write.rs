@@ -339,6 +339,8 @@ fn timed_fault_text(timed_fault: &TimedFault) -> String {
             };
             format!("second-process {node} {disk} for {}", ms(*duration))
         }
+        TimedFault::DiskHang { node, duration } => format!("hang {node} for {}", ms(*duration)),
+        TimedFault::Wake { node } => format!("wake {node}"),
         TimedFault::Crash { node, crash } => {
             let (verb, how) = crash_text(crash);
             format!("{verb} {node}: {how}")

@@ -236,6 +236,10 @@ impl Renumbering {
                 disk: *disk,
                 duration: *duration,
             },
+            TimedFault::DiskHang { node, duration } => {
+                TimedFault::DiskHang { node: self.node(*node)?, duration: *duration }
+            }
+            TimedFault::Wake { node } => TimedFault::Wake { node: self.node(*node)? },
             TimedFault::Crash { node, crash } => {
                 TimedFault::Crash { node: self.node(*node)?, crash: self.crash(crash)? }
             }

@@ -119,11 +119,14 @@ fn classes_of(fault: &Fault) -> impl Iterator<Item = FaultClass> {
         Fault::At(_, TimedFault::SecondProcess { .. }) => FaultClass::ReplacedDisk,
         Fault::Crash(..) | Fault::At(_, TimedFault::Crash { .. }) => FaultClass::Crashes,
         Fault::Barrier(_, BarrierFault::Lie) => FaultClass::LyingDisk,
-        Fault::Barrier(..) | Fault::Write(..) => FaultClass::Disk,
-        Fault::Skew { .. }
-        | Fault::At(_, TimedFault::Pause { .. } | TimedFault::ClockJump { .. }) => {
-            FaultClass::Clocks
+        Fault::Barrier(..) | Fault::Write(..) | Fault::At(_, TimedFault::DiskHang { .. }) => {
+            FaultClass::Disk
         }
+        Fault::Skew { .. }
+        | Fault::At(
+            _,
+            TimedFault::Pause { .. } | TimedFault::ClockJump { .. } | TimedFault::Wake { .. },
+        ) => FaultClass::Clocks,
     };
     let at_rest = match fault {
         Fault::Crash(_, crash) | Fault::At(_, TimedFault::Crash { crash, .. }) => crash.at_rest,

@@ -103,6 +103,9 @@ fn timed_fault_complexity(timed_fault: &TimedFault) -> u64 {
         TimedFault::Pause { duration, .. } => 600 + duration_complexity(*duration),
         TimedFault::ClockJump { by, .. } => 400 + duration_complexity(*by),
         TimedFault::SecondProcess { duration, .. } => 700 + duration_complexity(*duration),
+        TimedFault::DiskHang { duration, .. } => 600 + duration_complexity(*duration),
+        // Less than any other timed fault: it is within the contract of a driver.
+        TimedFault::Wake { .. } => 300,
         TimedFault::Crash { crash, .. } => crash_complexity(crash),
     }
 }
@@ -381,6 +384,11 @@ fn simpler_timed_faults(timed_fault: &TimedFault) -> Vec<TimedFault> {
                 .map(|duration| TimedFault::SecondProcess { node: *node, disk: *disk, duration })
                 .collect()
         }
+        TimedFault::DiskHang { node, duration } => shorter_durations(*duration)
+            .into_iter()
+            .map(|duration| TimedFault::DiskHang { node: *node, duration })
+            .collect(),
+        TimedFault::Wake { .. } => Vec::new(),
         TimedFault::Crash { node, crash } => {
             let crashes = simpler_crashes(crash, &[]);
             crashes.into_iter().map(|crash| TimedFault::Crash { node: *node, crash }).collect()
@@ -417,8 +425,14 @@ fn equivalent_coordinate_faults(
             .filter(|at| at.to == Endpoint::Node(*node))
             .map(|at| Fault::Message(at, MessageFault::Delay { by: *duration }))
             .collect(),
+        TimedFault::DiskHang { node, duration } => {
+            let barriers = coordinates.barriers().iter().filter(|at| at.node == *node);
+            barriers.map(|at| Fault::Barrier(*at, BarrierFault::Slow { by: *duration })).collect()
+        }
         // No coordinate fault runs a second process.
-        TimedFault::ClockJump { .. } | TimedFault::SecondProcess { .. } => Vec::new(),
+        TimedFault::ClockJump { .. }
+        | TimedFault::SecondProcess { .. }
+        | TimedFault::Wake { .. } => Vec::new(),
     }
 }
 

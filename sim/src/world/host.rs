@@ -42,6 +42,8 @@ pub(super) struct Host<N> {
     wake_at: Micros,
     /// Events of this node are postponed to this time (P4).
     paused_until: Micros,
+    /// Barriers that would complete before this time complete then (D9).
+    disk_hangs_until: Micros,
     /// Every write before this time fails (D8).
     writes_fail_until: Micros,
     /// What the last append of this incarnation was about: a coordinate such as "1st sync after
@@ -86,6 +88,7 @@ impl<N: Node> Host<N> {
             clock: Clock::default(),
             wake_at: Micros::MAX,
             paused_until: Micros::ZERO,
+            disk_hangs_until: Micros::ZERO,
             writes_fail_until: Micros::ZERO,
             last_appended: None,
             effects_performed: 0,
@@ -314,6 +317,18 @@ impl<N: Node> Host<N> {
         Some(now)
     }
 
+    /// C4: whether a wake now would come before the deadline of a node that handles it.
+    pub(super) fn may_wake_early<K, C>(&self, run: &mut Run<K, C>) -> bool {
+        let now = run.timeline.now();
+        if !self.is_up() || self.paused_until > now {
+            return false;
+        }
+        let deadline =
+            run.monitor.attribute(self.id, || self.node.as_ref().and_then(Node::deadline));
+        // At its deadline the node is woken anyway, and its wake is a late one after a pause.
+        deadline.is_none_or(|deadline| deadline > self.clock.local_time(now))
+    }
+
     /// A node that was woken at `woken_at` must have moved its deadline, or it would be woken again
     /// at once and for ever.
     pub(super) fn check_deadline_moved<K, C>(&self, run: &mut Run<K, C>, woken_at: Time) {
@@ -498,7 +513,7 @@ impl<N: Node> Host<N> {
     }
 
     /// Schedules the completion of a barrier: on time, failed (D7), reported without syncing (D11),
-    /// or slower than any message (D9).
+    /// or slower than any message (D9). A disk that hangs (D9) holds the completion later.
     #[inline]
     fn schedule_barrier<K, C: Chooser>(
         &mut self,
@@ -528,6 +543,13 @@ impl<N: Node> Host<N> {
         );
     }
 
+    /// D9: no barrier completes before this time. The node learns nothing of it, and goes on with
+    /// what needs no disk; the page cache takes its writes.
+    pub(super) fn hang_disk(&mut self, until: Micros) {
+        // Of overlapping hangs the one that ends last counts.
+        self.disk_hangs_until = self.disk_hangs_until.max(until);
+    }
+
     /// Handles a barrier event: what the node learns, unless the process that issued the
     /// barrier has ended or is paused.
     pub(super) fn complete_barrier<K, C>(
@@ -542,6 +564,12 @@ impl<N: Node> Host<N> {
         // it; or it is set aside, and learns of it later.
         if !self.is_up() || self.incarnation != incarnation {
             self.postpone_if_set_aside(run, incarnation, event);
+            return None;
+        }
+        let event = Event::Barrier { node: self.id.0, incarnation, op, outcome };
+        if self.disk_hangs_until > run.timeline.now() {
+            run.monitor.hit(Rule::SlowBarrier);
+            run.timeline.push_at(self.disk_hangs_until, event);
             return None;
         }
         if self.postpone_if_paused(run, event) {
@@ -698,6 +726,8 @@ impl<N: Node> Host<N> {
     }
 
     fn cut_power<K: Checker<N>, C>(&mut self, run: &mut Run<K, C>, survival: &Survival) {
+        // A disk without power does not hang. After a kill it still does.
+        self.disk_hangs_until = Micros::ZERO;
         let report = self.disk.power_cut(survival);
         run.monitor.hit(Rule::PowerCut);
         for (rule, times) in report.hits() {
@@ -716,6 +746,7 @@ impl<N: Node> Host<N> {
     pub(super) fn end_faults(&mut self) {
         self.paused_until = Micros::ZERO;
         self.unreadable_at_boot = None;
+        self.disk_hangs_until = Micros::ZERO;
         self.writes_fail_until = Micros::ZERO;
     }
 

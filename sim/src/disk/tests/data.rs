@@ -194,6 +194,29 @@ fn d3_a_hole_can_show_a_block_of_a_file_that_was_removed() {
     assert!(shows_old_block(&mut disk));
 }
 
+/// D3. A record of a removed file appears exactly behind the last record that has survived, in the
+/// middle of a sector and over more than one.
+#[test]
+fn d3_a_hole_can_show_an_old_record_exactly_behind_the_last_one() {
+    let old_record = [b"Rec:".as_slice(), &[5; 2 * SECTOR_BYTES]].concat();
+    let mut disk = Disk::with_durable_file(LOG, &[b"header".as_slice(), &old_record].concat());
+    disk.remove(LOG);
+    disk.sync_dir_now();
+    disk.write(OTHER, "New", b"a header of another length");
+    disk.sync_now(OTHER);
+    disk.sync_dir_now();
+    let synced = disk.len(OTHER).expect("it was written") as usize;
+    disk.write(OTHER, "New", &[b"Rec:".as_slice(), &[6; 2 * SECTOR_BYTES]].concat());
+    let shows_old_record = |key| {
+        let survival =
+            Survival::Subset { key, keep: permille(500), tear: false, holes: Holes::OldBlocks };
+        disk.after_power_cut(&survival).bytes(OTHER).is_some_and(|bytes| {
+            bytes.len() == synced + old_record.len() && bytes[synced..] == old_record
+        })
+    };
+    assert!((0..300).any(shows_old_record));
+}
+
 fn shows_old_block(disk: &mut Disk) -> bool {
     disk.write(OTHER, "Header", b"");
     disk.sync_dir(BARRIER);

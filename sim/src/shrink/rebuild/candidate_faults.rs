@@ -144,7 +144,8 @@ fn fault_kind(fault: &Fault) -> FaultKind {
             MessageFault::Delay { .. } => FaultKind::Delayed,
             MessageFault::Duplicate { .. } => FaultKind::Duplicated,
         },
-        Fault::Barrier(_, BarrierFault::Slow { .. }) => FaultKind::SlowBarrier,
+        Fault::Barrier(_, BarrierFault::Slow { .. })
+        | Fault::At(_, TimedFault::DiskHang { .. }) => FaultKind::SlowBarrier,
         Fault::Barrier(_, BarrierFault::Fail(_) | BarrierFault::Lie) | Fault::Write(..) => {
             FaultKind::FailedDisk
         }
@@ -156,7 +157,12 @@ fn fault_kind(fault: &Fault) -> FaultKind {
         },
         Fault::At(_, TimedFault::Cut { .. }) => FaultKind::Lost,
         Fault::At(_, TimedFault::Clog { .. } | TimedFault::Pause { .. }) => FaultKind::Delayed,
-        Fault::At(_, TimedFault::ClockJump { .. } | TimedFault::SecondProcess { .. })
+        Fault::At(
+            _,
+            TimedFault::ClockJump { .. }
+            | TimedFault::SecondProcess { .. }
+            | TimedFault::Wake { .. },
+        )
         | Fault::Skew { .. } => FaultKind::Other,
     }
 }
