@@ -135,6 +135,8 @@ pub(super) fn draw_requests(
     let hot = rng.chance(1, 2);
     // Each client's requests take about half of the fault phase, retries not counted.
     let pause = plan.fault_phase * u64::from(plan.clients) / u64::from(count);
+    // Nobody thinks longer than the cluster has to become quiescent.
+    let pause = pause.min(Micros::from_secs(3));
     let requests = (0..count).map(|nth| {
         // In turn, so that all clients are busy from the beginning to the end of the fault phase.
         let client = ClientId(nth % plan.clients + 1);

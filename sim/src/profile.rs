@@ -86,7 +86,7 @@ impl Profile {
                 "crashy, with drives that report success for a sync they did not do (opt-in; outside the fault model that the protocol tolerates)"
             }
             Profile::ReplacedDisk => {
-                "crashy, with a node whose disk is replaced by an older copy or another node's, emptied, or lacks files, or whose id two processes have (opt-in; the node does not detect all of that yet)"
+                "crashy, with a node whose disk is replaced by an older copy or another node's, emptied, or lacks files, or whose id two processes have (opt-in: runs with lost files may be judged in part)"
             }
             Profile::UnreadableDisk => {
                 "crashy, with a node of which a boot cannot read a file (opt-in)"

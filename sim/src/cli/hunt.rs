@@ -206,9 +206,8 @@ fn verdict<P: Protocol>(
     if !is_shrunk(args, violation) || interrupted.load(Ordering::Relaxed) {
         return Verdict::Violated(exit, None);
     }
-    // A lying drive is outside the guarantees of the node: its violations are no regressions. So is
-    // a disk that was replaced, as long as the node does not detect it.
-    let is_supported = !matches!(setup.profile, Profile::LyingDisk | Profile::ReplacedDisk);
+    // A lying drive is outside the guarantees of the node: its violations are no regressions.
+    let is_supported = setup.profile != Profile::LyingDisk;
     let default_directory = is_supported.then(|| Path::new("regressions"));
     let directory = args.save.as_deref().or(default_directory);
     let saved = shrink::shrink_and_save(
