@@ -34,6 +34,8 @@ pub(super) struct Model {
     healed_at: Option<Micros>,
     /// The number of COMMIT records so far. Their order is the order of the decisions.
     decisions: u32,
+    /// Nodes execute other operations than clients ask for. Stays over a reset.
+    ignores_operations: bool,
 }
 
 impl Model {
@@ -46,6 +48,7 @@ impl Model {
             refused: NodeSet::default(),
             healed_at: None,
             decisions: 0,
+            ignores_operations: false,
         };
         model.reset(plan);
         model
@@ -54,8 +57,16 @@ impl Model {
     /// Makes this the model of another run; allocated memory is kept.
     pub(super) fn reset(&mut self, plan: &Plan) {
         // Every field by name: what another run left behind would make a property lie.
-        let Model { plan: old, transactions, requests, log_tails, refused, healed_at, decisions } =
-            self;
+        let Model {
+            plan: old,
+            transactions,
+            requests,
+            log_tails,
+            refused,
+            healed_at,
+            decisions,
+            ignores_operations: _,
+        } = self;
         let nodes = usize::from(plan.nodes);
         old.clone_from(plan);
         transactions.reset(nodes);
@@ -65,6 +76,11 @@ impl Model {
         *refused = NodeSet::default();
         *healed_at = None;
         *decisions = 0;
+    }
+
+    /// Nodes execute other operations than clients ask for.
+    pub(super) fn ignore_operations(&mut self) {
+        self.ignores_operations = true;
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -159,6 +175,9 @@ impl Model {
     pub(super) fn ask(&mut self, at: Micros, id: RequestId, request: &Request) {
         let request_state = self.requests.get_or_default(id);
         request_state.on_asked(self.healed_at.is_some());
+        if self.ignores_operations {
+            request_state.ignore_operations();
+        }
         match request {
             Request::Transact { incarnation, age, ops, seen: _ } => {
                 let asked =
