@@ -265,7 +265,8 @@ where
             }
             Fact::Effect(Effect::Reply { id, .. }, _) => *id == C1_1,
             Fact::Client(ClientFact::Answered { id, .. }) => *id == C1_1,
-            _ => false,
+            Fact::Input(_) | Fact::Effect(..) | Fact::Process(_) | Fact::Fault(_) => false,
+            Fact::Lost { .. } | Fact::Client(_) | Fact::Run(_) => false,
         };
         if is_hidden { Ok(()) } else { self.0.check(seen) }
     }
