@@ -5,10 +5,10 @@ mod node;
 
 use std::collections::BTreeSet;
 
-use stormglass::commit::{Action, Event, CommitNode, Message, Request, Response};
+use stormglass::commit::{Action, CommitNode, Event, Key, Message, Op, Request, Response};
 use stormglass_commit_sim::workload::ClientRequest;
 use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Property};
-use stormglass_node::{Micros, Node, NodeId};
+use stormglass_node::{DiskOp, Effect, Micros, Node, NodeId, Subject};
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, Violation};
@@ -56,6 +56,24 @@ pub(crate) enum Mutant {
     RemovesLogEarly,
     /// A scratch file of an interrupted boot is kept.
     KeepsScratchFile,
+    /// Damage is reported for each Commit.
+    RaisesFalseAlarm,
+    /// Each `Prepare` is sent five times.
+    RepeatsPrepare,
+    /// Each `Inquire` is sent three times.
+    RepeatsInquire,
+    /// Each `Ack` is sent twice.
+    AcksTwice,
+    /// A participant votes No for a bound that holds.
+    RefusesUnbrokenBound,
+    /// A participant compares request ids where it should compare ages.
+    ComparesRequestIds,
+    /// The second answer to an aborted request has another reason.
+    RepeatsAnotherReason,
+    /// An answer names a node that has not voted.
+    BlamesAnotherNode,
+    /// An answer names an incarnation that does not exist yet.
+    AnswersAsNextIncarnation,
     /// A failed barrier counts as completed.
     IgnoresBarrierFailures,
     /// A peer answers "aborted" without a record.
@@ -101,7 +119,7 @@ pub(crate) enum Mutant {
 }
 
 /// Each mutant, the profile in which it is hunted, and the property that it violates first.
-const MUTANTS: [(Mutant, Profile, &str); 38] = [
+const MUTANTS: [(Mutant, Profile, &str); 48] = [
     (Mutant::TreatsCommitAsAbort, Profile::Swarm, "AC1 DecisionsAgree"),
     (Mutant::YesAfterAbort, Profile::Swarm, "AC2 DecisionsAreFinal"),
     (Mutant::CountsOneVoteForAll, Profile::Swarm, "AC3 CommitNeedsEveryYes"),
@@ -128,7 +146,17 @@ const MUTANTS: [(Mutant, Profile, &str); 38] = [
     (Mutant::OmitsAbortedRecord, Profile::Swarm, "I2 UndecidedTransactionsDoNotConflict"),
     (Mutant::ConflictWithDecidedTx, Profile::Swarm, "I3 LocksEndWithTheirTransaction"),
     (Mutant::SendsWrongReads, Profile::Swarm, "I4 ReadsReturnTheLastWrite"),
-    (Mutant::DropsSecondOp, Profile::Swarm, "I5 TransfersPreserveTheTotal"),
+    (Mutant::DropsSecondOp, Profile::Swarm, "AC3 PartsAreAsAsked"),
+    (Mutant::RaisesFalseAlarm, Profile::Swarm, "W13 DamageAlarmIsTrue"),
+    (Mutant::RepeatsPrepare, Profile::Swarm, "L2 OnePreparePerRetryPeriod"),
+    (Mutant::RepeatsInquire, Profile::Swarm, "L2 OneInquiryPerRetryPeriod"),
+    (Mutant::AcksTwice, Profile::Calm, "L4 FaultFreeCostsAreExact"),
+    (Mutant::RefusesUnbrokenBound, Profile::Swarm, "AC4 RefusalsAreTrue"),
+    (Mutant::ComparesRequestIds, Profile::Swarm, "AC4 OnlyYoungerTransactionsAreRefused"),
+    (Mutant::ComparesRequestIds, Profile::Swarm, "AC4 OnlyOlderTransactionsWait"),
+    (Mutant::RepeatsAnotherReason, Profile::Swarm, "W12 RepeatedAnswersAgree"),
+    (Mutant::BlamesAnotherNode, Profile::Swarm, "W12 AbortReasonsAreTrue"),
+    (Mutant::AnswersAsNextIncarnation, Profile::Swarm, "W12 AnswersNameTheIncarnation"),
     (Mutant::DelaysCommits, Profile::Calm, "L1 DecidedInTime"),
     (Mutant::NeverAnswersClients, Profile::Swarm, "L1 EveryClientIsAnswered"),
     (Mutant::DelaysAcks, Profile::Calm, "L1 ForgottenInTime"),
@@ -143,7 +171,7 @@ const MUTANTS: [(Mutant, Profile, &str); 38] = [
 ];
 
 /// Mutants that may violate another property first.
-const NOT_FIRST: [Mutant; 5] = [
+const NOT_FIRST: [Mutant; 7] = [
     // Without faults no transaction should be aborted, which is a property, too.
     Mutant::ReportsCommitAsAbort,
     Mutant::IgnoresLogAtBoot,
@@ -153,10 +181,19 @@ const NOT_FIRST: [Mutant; 5] = [
     Mutant::InquiresAtPrepare,
     // An empty snapshot looks damaged: the node refuses to boot, for a wrong reason.
     Mutant::ReadsUnreadableAsEmpty,
+    // Before the first fault, it costs more than the table of costs says.
+    Mutant::RepeatsCommit,
+    // It violates two properties, each in other runs.
+    Mutant::ComparesRequestIds,
 ];
 
 /// Violated by tests below, and not by a mutant of the table.
-const VIOLATED_BELOW: [&str; 2] = ["W11 ExactlyOnce", "I4 StrictlySerialisable"];
+const VIOLATED_BELOW: [&str; 4] = [
+    "W11 ExactlyOnce",
+    "I4 StrictlySerialisable",
+    "I5 TransfersPreserveTheTotal",
+    "I6 AddsKeepTheirBounds",
+];
 
 /// The violations of the first seeds; all of them, or the first.
 fn violations(
@@ -209,6 +246,58 @@ fn w11_request_id_committed_by_two_coordinators_is_detected() {
     };
     let (outcome, _) = run(plan(3), vec![client_request(0), client_request(1)], &[]);
     assert_eq!(outcome.violation.map(|violation| violation.property), Some("W11 ExactlyOnce"));
+}
+
+/// I5: a node that loses one side of a transfer does not record what was asked (AC3), so only a
+/// client reaches a wrong total: it adds to one account, and takes from none.
+#[test]
+fn i5_one_sided_transfer_is_detected() {
+    let key = Key::new("a0").expect("short");
+    let add = Action::Add { by: 1, at_least: i64::MIN };
+    let credit = client_request(&[Op { node: NodeId(1), key, action: add }]);
+    let (outcome, _) = run(plan(3), vec![credit], &[]);
+    let property = outcome.violation.map(|violation| violation.property);
+    assert_eq!(property, Some("I5 TransfersPreserveTheTotal"));
+}
+
+/// The checker does not see that c1.1 is committed and answered.
+#[derive(Clone, Debug)]
+struct FirstRequestHidden(AtomicCommitChecker);
+
+impl<N> Checker<N> for FirstRequestHidden
+where
+    N: Node<Message = Message, Request = Request, Response = Response, Event = Event>,
+{
+    fn check(&mut self, seen: &Observation<'_, N>) -> Result<(), Violation> {
+        let is_hidden = match seen.fact {
+            Fact::Effect(Effect::Disk(DiskOp::Append { about, .. }), _) => {
+                about.subject == Some(Subject::Request(C1_1))
+            }
+            Fact::Effect(Effect::Reply { id, .. }, _) => *id == C1_1,
+            Fact::Client(ClientFact::Answered { id, .. }) => *id == C1_1,
+            Fact::Input(_) | Fact::Effect(..) | Fact::Process(_) | Fact::Fault(_) => false,
+            Fact::Lost { .. } | Fact::Client(_) | Fact::Run(_) => false,
+        };
+        if is_hidden { Ok(()) } else { self.0.check(seen) }
+    }
+}
+
+/// I6: c1.1 puts 7, and c1.2 takes 7 and leaves at least 0. To a checker that has not seen the Put,
+/// the second breaks its bound.
+#[test]
+fn i6_add_below_its_bound_is_detected() {
+    let client_request =
+        |serial, action| ClientRequest { serial, ..client_request(&[op(0, action)]) };
+    let plan = plan(2);
+    let take = Action::Add { by: -7, at_least: 0 };
+    let requests = vec![client_request(1, Action::Put(7)), client_request(2, take)];
+    let clients = Clients::new(&plan, requests);
+    let checker = FirstRequestHidden(AtomicCommitChecker::new(&plan));
+    let chooser = stormglass_sim::chooser::Scripted::new(&[]);
+    let mut world: World<CommitNode, _, _, _> =
+        World::new(Commit.config(&plan), plan, clients, checker, chooser);
+    let property = world.run().violation.map(|violation| violation.property);
+    assert_eq!(property, Some("I6 AddsKeepTheirBounds"));
 }
 
 /// The clients' clock is wrong by ten seconds, for one request.

@@ -48,7 +48,7 @@ fn schedules_reproduce_violations_after_edits() {
         Mutant::EarlyAbort,
         Mutant::Panics,
         Mutant::RemovesLogEarly,
-        Mutant::RepeatsCommit,
+        Mutant::NeverAnswersInquiries,
     ] {
         let (seed, property) = first_violation(mutant);
         let results = try_edits(MutantProtocol(mutant), &shrunk(mutant, seed), seed, property);

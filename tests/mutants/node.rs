@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use stormglass::commit::{
-    AbortReason, Body, CommitNode, Config, EndMark, Event, InquiryReply, Message, Outcome,
-    Position, Reads, RecordIsDurable, Refusal, Request, Response, TxId, Vote,
+    AbortReason, Age, Body, CommitNode, Config, EndMark, Event, InquiryReply, Message, Outcome,
+    Part, Position, Reads, RecordIsDurable, Refusal, Request, Response, TxId, Vote,
 };
 use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Txn, VOTE_TIMEOUT};
 use stormglass_node::{
-    Boot, BootError, DiskError, DiskOp, Effect, FileId, Input, Micros, Node, NodeId, Outbox,
-    ReadDisk, RequestId, Time,
+    Boot, BootError, DiskError, DiskOp, Effect, FileId, Input, Micros, Node, NodeId,
+    Outbox, ReadDisk, RequestId, Time, codec,
 };
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
@@ -59,6 +59,8 @@ pub(crate) struct MutantNode {
     node: CommitNode,
     /// The last transaction that it has seen committed.
     last_committed: Option<TxId>,
+    /// The requests that it has answered with "aborted".
+    aborted: Vec<RequestId>,
     /// Reused, and empty between steps.
     inner: Outbox<CommitNode>,
 }
@@ -95,16 +97,18 @@ impl MutantNode {
                         (k..k + 2).for_each(|k| out.disk(DiskOp::Remove { file: FileId::Wal(k) }));
                     }
                     Effect::Disk(op) => out.disk(op),
-                    Effect::Send {
-                        to,
-                        message: message @ Message { body: Body::Commit { .. }, .. },
-                    } if self.mutant == Mutant::RepeatsCommit => {
-                        (0..3).for_each(|_| out.send(to, message.clone()));
+                    Effect::Send { to, message } if copies(self.mutant, &message.body) > 1 => {
+                        for _ in 0..copies(self.mutant, &message.body) {
+                            out.send(to, message.clone());
+                        }
                     }
                     Effect::Send { to, message } => {
                         send_message(self.mutant, now, to, message, out)
                     }
-                    Effect::Reply { id, response } => send_reply(self.mutant, id, response, out),
+                    Effect::Reply { id, response } => {
+                        let response = self.another_reason(id, response);
+                        send_reply(self.mutant, id, response, out);
+                    }
                     Effect::Report(event) => out.report(event),
                     Effect::Halt(reason) => out.halt(reason),
                 }
@@ -134,7 +138,8 @@ impl Node for MutantNode {
         let mut inner = Outbox::default();
         let disk = BootDisk { mutant: *mutant, disk: boot.disk };
         let node = CommitNode::boot(config, Boot { disk: &disk, ..boot }, &mut inner)?;
-        let mut mutant_node = MutantNode { mutant: *mutant, node, last_committed: None, inner };
+        let mut mutant_node =
+            MutantNode { mutant: *mutant, node, last_committed: None, aborted: Vec::new(), inner };
         mutant_node.forward_effects(now, out);
         Ok(mutant_node)
     }
@@ -245,6 +250,16 @@ fn drops_disk_op(mutant: Mutant, op: &DiskOp) -> bool {
     }
 }
 
+/// How often a message is sent.
+fn copies(mutant: Mutant, body: &Body) -> usize {
+    match (mutant, body) {
+        (Mutant::RepeatsCommit, Body::Commit { .. }) | (Mutant::RepeatsInquire, Body::Inquire) => 3,
+        (Mutant::RepeatsPrepare, Body::Prepare { .. }) => 5,
+        (Mutant::AcksTwice, Body::Ack { .. }) => 2,
+        _ => 1,
+    }
+}
+
 /// Sends a message, perhaps changed.
 fn send_message(
     mutant: Mutant,
@@ -285,10 +300,52 @@ fn send_reply(mutant: Mutant, id: RequestId, response: Response, out: &mut Outbo
         incarnation: response.incarnation,
         outcome: Outcome::Aborted { reason: AbortReason::Restarted },
     };
-    out.reply(id, if denied { denial } else { response });
+    let response = match (mutant, response) {
+        _ if denied => denial,
+        (Mutant::AnswersAsNextIncarnation, Response { incarnation, outcome }) => {
+            Response { incarnation: incarnation.next(1), outcome }
+        }
+        (
+            Mutant::BlamesAnotherNode,
+            Response {
+                incarnation,
+                outcome: Outcome::Aborted { reason: AbortReason::Refused { refusal, by: _ } },
+            },
+        ) => {
+            // No cluster of a hunt has that many nodes.
+            let reason = AbortReason::Refused { by: NodeId(999), refusal };
+            Response { incarnation, outcome: Outcome::Aborted { reason } }
+        }
+        (_, response) => response,
+    };
+    out.reply(id, response);
+}
+
+/// The same part with the age that a transaction would have if only request ids counted.
+fn with_age_of_request(part: &Part) -> Part {
+    let age = part.age();
+    let without_time = Age { at: 0, ..age };
+    // The age is at the front of the encoding, and nothing else makes a part of one node.
+    let rest = &codec::encode(part)[codec::encode(&age).len()..];
+    let bytes = [&codec::encode(&without_time)[..], rest].concat();
+    codec::decode(&bytes).expect("only the age differs")
 }
 
 impl MutantNode {
+    /// The response, with another reason if it repeats that the request is aborted.
+    fn another_reason(&mut self, id: RequestId, response: Response) -> Response {
+        let Outcome::Aborted { .. } = response.outcome else { return response };
+        if self.mutant != Mutant::RepeatsAnotherReason {
+            return response;
+        }
+        if !self.aborted.contains(&id) {
+            self.aborted.push(id);
+            return response;
+        }
+        let reason = AbortReason::TimedOut { missing: NodeId(999) };
+        Response { outcome: Outcome::Aborted { reason }, ..response }
+    }
+
     /// Handles an input before the node does. Returns the input for the node, if any.
     fn filter_input(
         &mut self,
@@ -317,13 +374,17 @@ impl MutantNode {
             }
             Input::Message { from, message } => {
                 self.misbehave_on_message(now, from, &message, out);
-                let message = if self.mutant == Mutant::TreatsCommitAsAbort
-                    && let Message { tx, request, body: Body::Commit { end_mark, .. } } = message
-                {
-                    Message { tx, request, body: Body::Abort { end_mark } }
-                } else {
-                    message
+                let Message { tx, request, body } = message;
+                let body = match (self.mutant, body) {
+                    (Mutant::TreatsCommitAsAbort, Body::Commit { end_mark, .. }) => {
+                        Body::Abort { end_mark }
+                    }
+                    (Mutant::ComparesRequestIds, Body::Prepare { part, end_mark }) => {
+                        Body::Prepare { part: with_age_of_request(&part), end_mark }
+                    }
+                    (_, body) => body,
                 };
+                let message = Message { tx, request, body };
                 Some(Input::Message { from, message })
             }
             input @ (Input::Request { .. } | Input::DiskDone { .. } | Input::Wake) => Some(input),
@@ -357,13 +418,22 @@ impl MutantNode {
                     Vote::No(Refusal::Conflict { holder: TxId { serial: tx.serial + 1, ..tx } });
                 out.send(from, Message { tx, request, body: Body::Vote(vote) });
             }
+            Body::Prepare { part, .. } if mutant == Mutant::RefusesUnbrokenBound => {
+                let vote = Vote::No(Refusal::Bound { key: part.ops()[0].key });
+                out.send(from, Message { tx, request, body: Body::Vote(vote) });
+            }
             Body::Prepare { .. } if mutant == Mutant::ConflictWithDecidedTx => {
                 if let Some(holder) = self.last_committed {
                     let vote = Vote::No(Refusal::Conflict { holder });
                     out.send(from, Message { tx, request, body: Body::Vote(vote) });
                 }
             }
-            Body::Commit { .. } => self.last_committed = Some(tx),
+            Body::Commit { .. } => {
+                self.last_committed = Some(tx);
+                if mutant == Mutant::RaisesFalseAlarm {
+                    out.report(Event::Damage { tx, request });
+                }
+            }
             Body::Vote(_) if mutant == Mutant::EarlyCommit => {
                 let body = Body::Commit { end_mark: empty_end_mark(), proof };
                 out.send(from, Message { tx, request, body });

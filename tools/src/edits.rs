@@ -6,6 +6,7 @@ mod node;
 
 use std::fmt;
 
+use stormglass_commit_sim::AtomicCommitChecker;
 use stormglass_node::{Node, RequestId};
 
 pub use node::{CommitLike, Edited};
@@ -102,15 +103,14 @@ pub struct EditedProtocol<P> {
 
 impl<P> Protocol for EditedProtocol<P>
 where
-    P: Protocol,
+    P: Protocol<Checker = AtomicCommitChecker>,
     P::Node: CommitLike,
     P::Workload: Workload<Edited<P::Node>>,
-    P::Checker: Checker<Edited<P::Node>>,
 {
     type Node = Edited<P::Node>;
     type Request = P::Request;
     type Workload = P::Workload;
-    type Checker = P::Checker;
+    type Checker = AtomicCommitChecker;
 
     fn name(&self) -> &str {
         self.protocol.name()
@@ -135,8 +135,28 @@ where
     fn clients(&self, plan: &Plan, requests: Vec<PlannedRequest<P::Request>>) -> P::Workload {
         self.protocol.clients(plan, requests)
     }
-    fn checker(&self, plan: &Plan) -> P::Checker {
-        self.protocol.checker(plan)
+    fn checker(&self, plan: &Plan) -> AtomicCommitChecker {
+        let checker = self.protocol.checker(plan);
+        match self.edit {
+            Edit::LongerRecords => checker.with_edited_operations(),
+            Edit::AcksTwice | Edit::InquiriesTwice | Edit::MoreMessages => {
+                checker.with_additional_messages()
+            }
+            Edit::None
+            | Edit::MoreReports
+            | Edit::NoReports
+            | Edit::MoreWakes
+            | Edit::EarlyWakes
+            | Edit::LateWakes
+            | Edit::OtherEntropy
+            | Edit::OtherSendOrder
+            | Edit::RepliesFirst
+            | Edit::AnswersTwice
+            | Edit::MoreBarriers
+            | Edit::OtherBarrierNumbers
+            | Edit::OtherSerials
+            | Edit::NeedlessRemovals => checker,
+        }
     }
 }
 
@@ -188,10 +208,9 @@ pub fn try_edits<P>(
     property: &str,
 ) -> Vec<EditResult>
 where
-    P: Protocol + Copy,
+    P: Protocol<Checker = AtomicCommitChecker> + Copy,
     P::Node: CommitLike,
     P::Workload: Workload<Edited<P::Node>>,
-    P::Checker: Checker<Edited<P::Node>>,
 {
     // Through the same wrapper, so that only the edit differs.
     let unedited = EditedProtocol { protocol, edit: Edit::None };
@@ -211,10 +230,9 @@ where
 
 impl<P> EditedProtocol<P>
 where
-    P: Protocol,
+    P: Protocol<Checker = AtomicCommitChecker>,
     P::Node: CommitLike,
     P::Workload: Workload<Edited<P::Node>>,
-    P::Checker: Checker<Edited<P::Node>>,
 {
     fn replay(&self, schedule: &Schedule<P::Request>) -> RunEnd {
         run_to_end(&mut replay_world(self, schedule, LastRequest::default()))

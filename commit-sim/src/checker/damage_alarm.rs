@@ -99,7 +99,7 @@ impl DamageAlarm {
             Event::Damage { tx, .. } if watched.due == Some(*tx) => watched.due = None,
             // Before its boot is durable, a node drops every message.
             Event::NotReady => watched.due = None,
-            _ => {}
+            Event::Ready { .. } | Event::Dropped { .. } | Event::Damage { .. } | _ => {}
         }
     }
 

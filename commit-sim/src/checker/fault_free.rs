@@ -15,6 +15,8 @@ use stormglass_sim::property::Violation;
 pub(super) struct FaultFree {
     /// No fault has happened yet, and timeouts are long enough.
     so_far: bool,
+    /// The node is known to send more messages than it needs.
+    ignores_costs: bool,
 }
 
 impl FaultFree {
@@ -28,13 +30,18 @@ impl FaultFree {
         // A tail of the latency (N1) has no greatest delay.
         let so_far =
             timing.latency_tail == Micros::ZERO && each * u64::from(plan.clients) <= VOTE_TIMEOUT;
-        FaultFree { so_far }
+        FaultFree { so_far, ignores_costs: false }
     }
 
-    /// Whether no fault has happened yet, and timeouts are long enough.
+    /// The node sends more messages than it needs.
+    pub(super) fn ignore_costs(&mut self) {
+        self.ignores_costs = true;
+    }
+
+    /// Whether costs are counted: no fault has happened yet, and timeouts are long enough.
     #[inline]
-    pub(super) fn so_far(&self) -> bool {
-        self.so_far
+    pub(super) fn counts(&self) -> bool {
+        self.so_far && !self.ignores_costs
     }
 
     /// L4: END follows 4n messages and 2n + 1 records for n subordinates, if there was no time to
@@ -44,7 +51,7 @@ impl FaultFree {
         let Cost { messages, records, last_at: _ } = tx_state.cost();
         // END itself is counted, too.
         let expected = (4 * subordinates, 2 * subordinates + 2);
-        if !self.so_far || !had_no_time_to_resend(tx_state) || (messages, records) == expected {
+        if !self.counts() || !had_no_time_to_resend(tx_state) || (messages, records) == expected {
             return Ok(());
         }
         Err(wrong_cost(tx_state, expected))
@@ -58,7 +65,7 @@ impl FaultFree {
         let yes = tx_state.yes().len();
         let Cost { messages, records, last_at: _ } = tx_state.cost();
         let expected = (2 * subordinates + yes, 2 * yes);
-        if !self.so_far
+        if !self.counts()
             || tx_state.is_committed()
             || !had_no_time_to_resend(tx_state)
             || (messages <= expected.0 && records <= expected.1)

@@ -18,6 +18,8 @@ pub(super) struct Liveness {
     /// Whether clients probe at the end of the run, over nodes that compact their logs as
     /// [`Commit`](crate::Commit) configures it (L3).
     probes: bool,
+    /// Nodes inquire more often than they need to. Stays over a reset.
+    ignores_inquiries: bool,
     /// The greatest share of the bound of L1 that was used, in thousandths.
     bound_used_permille: u64,
     /// How often each node inquired about each transaction since the faults ended (L2).
@@ -35,6 +37,7 @@ impl Liveness {
     pub(super) fn new(nodes: usize) -> Liveness {
         Liveness {
             probes: true,
+            ignores_inquiries: false,
             bound_used_permille: 0,
             commits_to_down_nodes: SortedMap::default(),
             inquiries: SortedMap::default(),
@@ -47,6 +50,7 @@ impl Liveness {
     pub(super) fn reset(&mut self, nodes: usize) {
         let Liveness {
             probes: _,
+            ignores_inquiries: _,
             bound_used_permille,
             commits_to_down_nodes,
             inquiries,
@@ -62,6 +66,11 @@ impl Liveness {
     /// The clients do not probe.
     pub(super) fn expect_no_probe(&mut self) {
         self.probes = false;
+    }
+
+    /// Nodes inquire more often than they need to.
+    pub(super) fn ignore_inquiries(&mut self) {
+        self.ignores_inquiries = true;
     }
 
     pub(super) fn expects_probe(&self) -> bool {
@@ -84,7 +93,7 @@ impl Liveness {
     /// A node in doubt sends Inquire.
     #[inline]
     pub(super) fn on_inquiry_sent(&mut self, from: NodeId, tx: TxId, model: &Model) {
-        if model.healed_at().is_some() {
+        if model.healed_at().is_some() && !self.ignores_inquiries {
             *self.inquiries.get_or_default((tx, from)) += 1;
         }
     }

@@ -36,6 +36,8 @@ pub(super) struct Model {
     healed_at: Option<Micros>,
     /// The number of COMMIT records so far. Their order is the order of the decisions.
     decisions: u32,
+    /// Nodes execute other operations than clients ask for. Stays over a reset.
+    ignores_operations: bool,
 }
 
 impl Model {
@@ -49,6 +51,7 @@ impl Model {
             serving: NodeSet::default(),
             healed_at: None,
             decisions: 0,
+            ignores_operations: false,
         };
         model.reset(plan);
         model
@@ -66,6 +69,7 @@ impl Model {
             serving,
             healed_at,
             decisions,
+            ignores_operations: _,
         } = self;
         let nodes = usize::from(plan.nodes);
         old.clone_from(plan);
@@ -77,6 +81,11 @@ impl Model {
         *serving = NodeSet::default();
         *healed_at = None;
         *decisions = 0;
+    }
+
+    /// Nodes execute other operations than clients ask for.
+    pub(super) fn ignore_operations(&mut self) {
+        self.ignores_operations = true;
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -198,6 +207,9 @@ impl Model {
     pub(super) fn ask(&mut self, at: Micros, id: RequestId, request: &Request) {
         let request_state = self.requests.get_or_default(id);
         request_state.on_asked(self.healed_at.is_some());
+        if self.ignores_operations {
+            request_state.ignore_operations();
+        }
         match request {
             Request::Transact { incarnation, age, ops, seen: _ } => {
                 let asked =

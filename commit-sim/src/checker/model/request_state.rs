@@ -22,12 +22,14 @@ pub(crate) struct RequestState {
     answered_at: Micros,
     /// What its client asked for, if it did.
     asked: Option<AskedTransaction>,
+    /// A client has asked for something else with the same id.
+    is_ambiguous: bool,
     /// The last transaction that sent Prepare for it.
     begun: Option<TxId>,
 }
 
 /// A transaction as its client asked for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AskedTransaction {
     /// In the client's order.
     pub(crate) ops: Arc<[Op]>,
@@ -75,10 +77,10 @@ impl RequestState {
         (self.answered_at != Micros::ZERO).then_some(self.answered_at)
     }
 
-    /// What its client asked for; `None` if it only asked for the outcome.
+    /// What its client asked for; `None` if it only asked for the outcome, or used the id twice.
     #[inline]
     pub(crate) fn asked(&self) -> Option<&AskedTransaction> {
-        self.asked.as_ref()
+        self.asked.as_ref().filter(|_| !self.is_ambiguous)
     }
 
     /// The last transaction that sent Prepare for it.
@@ -91,11 +93,19 @@ impl RequestState {
     }
 
     pub(super) fn on_transaction_asked(&mut self, at: Micros, asked: AskedTransaction) {
-        // Repetitions have the same operations. The first one counts for the order in real time.
-        if self.asked.is_none() {
-            self.asked_at = at;
-            self.asked = Some(asked);
+        // Repetitions are equal. The first one counts for the order in real time.
+        match &self.asked {
+            Some(first) => self.is_ambiguous |= *first != asked,
+            None => {
+                self.asked_at = at;
+                self.asked = Some(asked);
+            }
         }
+    }
+
+    /// Nothing is compared with the operations.
+    pub(super) fn ignore_operations(&mut self) {
+        self.is_ambiguous = true;
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 //! rules. It shares no code with the node's replay, so that an error there shows.
 
 use stormglass::commit::{
-    Decision, KnownOutcome, Part, Participants, Position, Record, RequestNumber, State, TxId,
+    Decision, Part, Participants, Position, Record, RequestNumber, State, TxId,
 };
 use stormglass_node::{Incarnation, NodeId, RequestId};
 
@@ -90,8 +90,7 @@ impl KeptState {
     /// up to a floor.
     pub(super) fn forget_as(&mut self, found: &State) {
         // Not all that it may: it remembers an outcome as long as somebody waits for the record.
-        let remembers = |tx| found.outcomes.iter().any(|known| known.tx == tx);
-        self.outcomes.retain(|tx, _| !has_ended(tx, found) || remembers(tx));
+        self.outcomes.retain(|tx, _| !has_ended(tx, found) || remembers(found, tx));
         for client in &found.clients {
             self.floors.insert(client.client, client.floor);
         }
@@ -136,16 +135,16 @@ impl KeptState {
 
     /// The same for outcomes and requests, of which a node may forget some.
     fn difference_in_memory(&self, found: &State) -> Option<String> {
-        let is_kept = |known: &KnownOutcome| {
-            self.outcomes.get(known.tx) == Some(&(known.request, known.decision))
-        };
-        if let Some(known) = found.outcomes.iter().find(|known| !is_kept(known)) {
+        let differing = found
+            .outcomes
+            .iter()
+            .find(|known| self.outcomes.get(known.tx) != Some(&(known.request, known.decision)));
+        if let Some(known) = differing {
             let kept = self.outcomes.get(known.tx);
             return Some(format!("{:?} of {}, not {kept:?}", known.decision, known.tx));
         }
-        let remembers = |tx| found.outcomes.iter().any(|known| known.tx == tx);
         if let Some((tx, _)) =
-            self.outcomes.iter().find(|(tx, _)| !has_ended(*tx, found) && !remembers(*tx))
+            self.outcomes.iter().find(|(tx, _)| !has_ended(*tx, found) && !remembers(found, *tx))
         {
             return Some(format!("no outcome of {tx}, which has not ended"));
         }
@@ -175,6 +174,11 @@ impl KeptState {
 fn floor_in(found: &State, client: u64) -> RequestNumber {
     let known = found.clients.iter().find(|known| known.client == client);
     known.map(|known| known.floor).unwrap_or_default()
+}
+
+/// Whether `found` has an outcome of this transaction.
+fn remembers(found: &State, tx: TxId) -> bool {
+    found.outcomes.binary_search_by_key(&tx, |known| known.tx).is_ok()
 }
 
 fn has_ended(tx: TxId, found: &State) -> bool {
