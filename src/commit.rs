@@ -26,11 +26,11 @@
 //! is missing at the timeout, aborts the transaction.
 //!
 //! A message that must not precede its record contains a [`RecordIsDurable`], which a node makes
-//! only from a [`Durable`](stormglass_node::wal::Durable) proof of the record: a Yes vote, `Commit`, `Ack`, and `InquiryReply` with an outcome. The `Ack` for a
-//! transaction that has ended is the exception: its record was durable and has been dropped. The
-//! first `Committed` answer to the client is sent by a function that requires the proof; a repeated
-//! answer comes from the request log (see below), which lists a request as committed only once
-//! COMMIT is durable.
+//! only from a [`Durable`](stormglass_node::wal::Durable) proof of the record: a Yes vote,
+//! `Commit`, `Ack`, and `InquiryReply` with an outcome. The `Ack` for a transaction that has ended
+//! is the exception: its record was durable and has been dropped. The first `Committed` answer to
+//! the client is sent by a function that requires the proof; a repeated answer comes from the
+//! request log (see below), which lists a request as committed only once COMMIT is durable.
 //!
 //! # Presumed abort
 //!

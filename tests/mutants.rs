@@ -110,8 +110,8 @@ pub(crate) enum Mutant {
     NeverAcks,
     /// The node panics on `Inquire`.
     Panics,
-    /// A participant asks for the outcome at each `Prepare`, which nothing but W14 forbids.
-    InquiresAtPrepare,
+    /// It takes all peers for lost, and serves before any of them remembers it.
+    AssumesPeersLost,
     /// Wakes are ignored.
     IgnoresWakes,
     /// A wake before the deadline counts as a deadline, of every timer.
@@ -142,7 +142,7 @@ const MUTANTS: [(Mutant, Profile, &str); 48] = [
     (Mutant::SkipsSync, Profile::Swarm, "W10 NoEffectBeforeTheBootIsDurable"),
     (Mutant::SkipsSyncDir, Profile::Swarm, "W10 NoEffectBeforeTheBootIsDurable"),
     (Mutant::ReportsCommitAsAbort, Profile::Lossy, "W11 CommittedIsPermanent"),
-    (Mutant::InquiresAtPrepare, Profile::ReplacedDisk, "W14 SecondProcessIsSilent"),
+    (Mutant::AssumesPeersLost, Profile::ReplacedDisk, "W14 SecondProcessIsSilent"),
     (Mutant::OmitsAbortedRecord, Profile::Swarm, "I2 UndecidedTransactionsDoNotConflict"),
     (Mutant::ConflictWithDecidedTx, Profile::Swarm, "I3 LocksEndWithTheirTransaction"),
     (Mutant::SendsWrongReads, Profile::Swarm, "I4 ReadsReturnTheLastWrite"),
@@ -177,8 +177,8 @@ const NOT_FIRST: [Mutant; 7] = [
     Mutant::IgnoresLogAtBoot,
     // A lock is held for long, and without faults no transaction should time out.
     Mutant::DelaysCommits,
-    // It does so during a boot, too, and other disks of that profile are not replaced by a process.
-    Mutant::InquiresAtPrepare,
+    // It serves from disks that were replaced, too.
+    Mutant::AssumesPeersLost,
     // An empty snapshot looks damaged: the node refuses to boot, for a wrong reason.
     Mutant::ReadsUnreadableAsEmpty,
     // Before the first fault, it costs more than the table of costs says.

@@ -51,7 +51,7 @@ mod timeline;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use stormglass_node::{Effect, Input, Micros, Node, NodeId, Outbox};
+use stormglass_node::{Effect, Input, Label, Micros, Node, NodeId, Outbox, Subject};
 
 use crate::chooser::Chooser;
 use crate::disk::Disk;
@@ -682,10 +682,13 @@ where
         let crash = host.crash_after(&mut self.run, ordinal, &effect);
         match effect {
             Effect::Send { to, message } => {
+                if let Some(Subject::Request(_)) = message.subject() {
+                    self.hosts[usize::from(id.0)].note_service();
+                }
                 self.network.send_message(&mut self.run, &self.hosts, (id, to), message);
             }
             Effect::Reply { id: request, response } => {
-                self.hosts[usize::from(id.0)].note_reply();
+                self.hosts[usize::from(id.0)].note_service();
                 self.network.send_response(&mut self.run, &self.hosts, id, request, response);
             }
             Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => {}

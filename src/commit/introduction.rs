@@ -6,12 +6,13 @@
 //!
 //! 1. Once its boot snapshot is durable, an incarnation sends `Hello` to every peer, with its
 //!    *ancestors*: the incarnations of which its log contains all records.
-//! 2. A peer remembers one incarnation of each node. An incarnation *follows* it that is the same or
-//!    has it among its ancestors, and whose log is not shorter than it was. The peer answers
-//!    `Welcome`, or `Refuse` to one that does not follow. A peer that answers nobody itself does not
-//!    refuse, as its own memory may be that of an older copy.
-//! 3. An incarnation that is welcome to a majority of its peers sends `Remember` to all. A peer that
-//!    remembers one that it follows forces MET, remembers it from then on, and answers `Remembered`.
+//! 2. A peer remembers one incarnation of each node. An incarnation *follows* it that is the same
+//!    or has it among its ancestors, and whose log is not shorter than it was. The peer answers
+//!    `Welcome`, or `Refuse` to one that does not follow. A peer that answers nobody itself does
+//!    not refuse, as its own memory may be that of an older copy.
+//! 3. An incarnation that is welcome to a majority of its peers sends `Remember` to all. A peer
+//!    that remembers none, or one that it follows, forces MET, remembers it from then on, and
+//!    answers `Remembered`.
 //! 4. An incarnation answers clients and transactions once a majority of its peers remembers it. If
 //!    one refuses it before, it halts.
 //!
@@ -306,8 +307,8 @@ impl Introduction {
         self.on_first_heard(cx, about, out);
     }
 
-    /// The first time that this incarnation of a peer introduces itself: it may have just begun, and
-    /// what was sent to it before is lost.
+    /// The first time that this incarnation of a peer introduces itself: it may have just begun,
+    /// and what was sent to it before is lost.
     fn on_first_heard(&mut self, cx: &Context, about: TxId, out: &mut Outbox<CommitNode>) {
         let TxId { coordinator: peer, incarnation, .. } = about;
         let is_first = match self.heard.binary_search_by_key(&peer, |heard| heard.0) {

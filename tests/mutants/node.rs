@@ -9,8 +9,8 @@ use stormglass::commit::{
 };
 use stormglass_commit_sim::{AtomicCommitChecker, Clients, Commit, Txn, VOTE_TIMEOUT};
 use stormglass_node::{
-    Boot, BootError, DiskError, DiskOp, Effect, FileId, Input, Micros, Node, NodeId,
-    Outbox, ReadDisk, RequestId, Time, codec,
+    Boot, BootError, DiskError, DiskOp, Effect, FileId, Input, Micros, Node, NodeId, Outbox,
+    ReadDisk, RequestId, Time, codec,
 };
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
@@ -202,6 +202,8 @@ fn mutant_config(mutant: Mutant, config: Config) -> Config {
         Config { vote_timeout: Micros(2_000), ..config }
     } else if mutant == Mutant::NeverCompacts {
         Config { compact_at_bytes: 1 << 20, ..config }
+    } else if mutant == Mutant::AssumesPeersLost {
+        Config { lost: config.nodes.clone(), ..config }
     } else {
         config
     }
@@ -409,9 +411,6 @@ impl MutantNode {
             Body::Prepare { end_mark, .. } if mutant == Mutant::ParticipantSendsAbort => {
                 let body = Body::Abort { end_mark: end_mark.clone() };
                 out.send(from, Message { tx, request, body });
-            }
-            Body::Prepare { .. } if mutant == Mutant::InquiresAtPrepare => {
-                out.send(from, Message { tx, request, body: Body::Inquire });
             }
             Body::Prepare { .. } if mutant == Mutant::ConflictWithUnknownTx => {
                 let vote =

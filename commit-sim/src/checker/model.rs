@@ -120,11 +120,14 @@ impl Model {
         if self.is_permanently_down(node) {
             return true;
         }
-        let is_peer = |peer: &NodeId| *peer != node;
-        let peers = || (0..self.plan.nodes).map(NodeId).filter(is_peer);
-        let declared_lost = peers().filter(|peer| self.is_never_restarted(*peer)).count();
-        let needed = (peers().count() / 2 + 1).saturating_sub(declared_lost);
-        let up = peers().filter(|peer| !self.is_permanently_down(*peer)).count();
+        let mut declared_lost = 0;
+        let mut up = 0;
+        for peer in (0..self.plan.nodes).map(NodeId).filter(|peer| *peer != node) {
+            declared_lost += usize::from(self.is_never_restarted(peer));
+            up += usize::from(!self.is_permanently_down(peer));
+        }
+        let peers = usize::from(self.plan.nodes - 1);
+        let needed = (peers / 2 + 1).saturating_sub(declared_lost);
         !self.serving.contains(node) && up < needed
     }
 

@@ -51,8 +51,8 @@ pub(super) struct Host<N> {
     last_appended: Option<About>,
     /// Effects performed in this incarnation, but for reports and halts.
     effects_performed: u32,
-    /// Whether this incarnation has answered a client.
-    has_replied: bool,
+    /// Whether this incarnation has answered a client, or sent a message about a request.
+    has_served: bool,
     /// Barriers issued in this incarnation.
     barriers: u32,
     /// Whether every barrier of this incarnation's boot has completed: a crash before that is P5.
@@ -92,7 +92,7 @@ impl<N: Node> Host<N> {
             writes_fail_until: Micros::ZERO,
             last_appended: None,
             effects_performed: 0,
-            has_replied: false,
+            has_served: false,
             barriers: 0,
             boot_complete: false,
             has_given_up: false,
@@ -216,7 +216,7 @@ impl<N: Node> Host<N> {
             self.backups.push((self.incarnation, self.disk.backup()));
         }
         self.effects_performed = 0;
-        self.has_replied = false;
+        self.has_served = false;
         self.barriers = 0;
         self.last_appended = None;
         self.boot_complete = false;
@@ -377,10 +377,10 @@ impl<N: Node> Host<N> {
 
 /// Effects, and the faults of each.
 impl<N: Node> Host<N> {
-    /// This incarnation answers a client.
+    /// This incarnation answers a client, or sends a message about a request.
     #[inline]
-    pub(super) fn note_reply(&mut self) {
-        self.has_replied = true;
+    pub(super) fn note_service(&mut self) {
+        self.has_served = true;
     }
 
     /// The number of the next effect of this incarnation, from 0.

@@ -179,7 +179,8 @@ impl<N: CommitLike> Edited<N> {
         for effect in outgoing.drain(..) {
             match effect {
                 Effect::Send { to, message } => {
-                    if self.edit == Edit::MoreMessages {
+                    // A node that serves nobody sends no message about a transaction.
+                    if self.edit == Edit::MoreMessages && !message.is_introduction() {
                         out.send(to, self.ignored_message());
                     }
                     if self.is_sent_twice(&message) {

@@ -63,7 +63,7 @@ impl Payloads {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compared {
     Everything,
-    /// Not the incarnations of peers. Whoever has served nobody has promised nothing but to
+    /// Not the incarnations of peers. A node that has served nobody has promised nothing but to
     /// remember them, and peers refuse one that lacks more.
     Transactions,
 }

@@ -35,7 +35,7 @@ impl<N: Node> Host<N> {
         self.set_aside.is_some()
     }
 
-    /// D17: sets the running process aside. False if there is none that has answered a client, as
+    /// D17: sets the running process aside. False if there is none that has served anybody, as
     /// either of two that have promised nothing may be the first; if a second one runs already;
     /// or if there is no copy of the disk with files in it, as without files it would be an empty
     /// disk. Otherwise the node is to be booted.
@@ -49,7 +49,7 @@ impl<N: Node> Host<N> {
     where
         K: Checker<N>,
     {
-        if !self.is_up() || !self.has_replied || self.is_second_process() {
+        if !self.is_up() || !self.has_served || self.is_second_process() {
             return false;
         }
         let second_disk = match disk {
