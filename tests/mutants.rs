@@ -166,7 +166,7 @@ const MUTANTS: [(Mutant, Profile, &str); 48] = [
     (Mutant::IgnoresProbe, Profile::Swarm, "L3 NoLockRemains"),
     (Mutant::NeverAcks, Profile::Swarm, "L3 NodesQuiesce"),
     (Mutant::Panics, Profile::Swarm, "NodeNeverPanics"),
-    (Mutant::TakesWakesForDeadlines, Profile::Swarm, "AC4 FaultFreeRunsCommit"),
+    (Mutant::TakesWakesForDeadlines, Profile::Swarm, "L4 FaultFreeCostsAreExact"),
     (Mutant::IgnoresWakes, Profile::Swarm, "WakeMovesTheDeadline"),
 ];
 

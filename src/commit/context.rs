@@ -120,24 +120,23 @@ pub(super) struct Waiter {
 
 /// Identity, configuration, time.
 impl Context {
+    /// Takes the values out of `state`.
     pub(super) fn new(
         config: &Config,
         id: NodeId,
-        incarnation: Incarnation,
-        lost: Incarnation,
         now: Time,
         wal: Wal,
         recovered: RecoveredRecords,
-        store: Store,
+        state: &mut State,
     ) -> Context {
         Context {
             id,
             config: config.clone(),
-            incarnation,
-            lost,
+            incarnation: state.incarnation,
+            lost: state.lost,
             now,
             wal,
-            store,
+            store: Store::new(mem::take(&mut state.values)),
             timers: Timers::default(),
             pending: VecDeque::new(),
             recovered,

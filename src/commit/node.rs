@@ -12,7 +12,6 @@ use super::request::{Request, Response};
 use super::state::State;
 use super::timers::Timer;
 use super::view::{HeldLock, LogView, View};
-use crate::store::Store;
 use stormglass_node::contract::{
     Boot, BootError, DiskError, HaltReason, Input, Node, OpId, Outbox,
 };
@@ -119,11 +118,9 @@ impl CommitNode {
         wal: Wal,
         records: RecoveredRecords,
         log_position: u64,
-        state: State,
+        mut state: State,
     ) -> CommitNode {
-        let store = Store::new(state.values);
-        let mut context =
-            Context::new(config, id, state.incarnation, state.lost, now, wal, records, store);
+        let mut context = Context::new(config, id, now, wal, records, &mut state);
         let introduction = Introduction::new(&context, state.ancestors, log_position, state.peers);
         let participant =
             Participant::recovered(&mut context, state.prepared, state.outcomes, state.ended);

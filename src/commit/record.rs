@@ -215,7 +215,11 @@ impl Label for Record {
     fn subject(&self) -> Option<Subject> {
         match self {
             Record::Met { .. } => None,
-            _ => Some(Subject::Request(self.header().request)),
+            Record::Prepared { request, .. }
+            | Record::Commit { request, .. }
+            | Record::Committed { request, .. }
+            | Record::Aborted { request, .. }
+            | Record::End { request, .. } => Some(Subject::Request(*request)),
         }
     }
 

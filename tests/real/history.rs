@@ -1,7 +1,11 @@
 //! Starts of the program on directories whose files are not all there.
 
+#![allow(clippy::disallowed_methods, reason = "processes take real time")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
 
@@ -226,7 +230,7 @@ fn wait_for_text(file: &Path, expected: &str) {
         if fs::read_to_string(file).is_ok_and(|text| text.contains(expected)) {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        sleep(Duration::from_millis(20));
     }
     panic!("no {expected:?} in {}", fs::read_to_string(file).unwrap_or_default());
 }
@@ -350,7 +354,7 @@ fn log_cut_anywhere_after_a_kill_is_refused_or_complete() {
             if text.contains(" ready ") || text.contains("stormglass: ") {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            sleep(Duration::from_millis(10));
         }
         let text = fs::read_to_string(&log).expect("its log");
         if text.contains(" ready ") {

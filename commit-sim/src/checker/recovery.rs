@@ -366,12 +366,8 @@ impl Recovery {
             // D15: of a log that is readable, only the end can be gone, and no later watermark is
             // left. Peers may know better, and refuse the node. Nothing excuses that a node serves
             // after D13 or D14, or as if it had never been.
-            let lost_some = match change {
-                DiskChange::CutShort { .. } | DiskChange::Lost(_) => {
-                    !found.ancestors.is_empty() || found.incarnation.number() > 1
-                }
-                _ => false,
-            };
+            let lost_some = matches!(change, DiskChange::CutShort { .. } | DiskChange::Lost(_))
+                && (!found.ancestors.is_empty() || found.incarnation.number() > 1);
             node_recovery.loss_looks_like_torn_tail = lost_some
                     // Without its newest snapshot, a node may find the one before, whose removal
                     // was not durable.
