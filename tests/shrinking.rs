@@ -30,6 +30,10 @@ impl<K: Checker<CommitNode> + Clone + Default + Send + 'static> Protocol for Com
     fn name(&self) -> &str {
         "two-phase commit with another property"
     }
+
+    fn detects_lost_history(&self) -> bool {
+        Commit.detects_lost_history()
+    }
     fn config(&self, plan: &Plan) -> Config {
         Commit.config(plan)
     }

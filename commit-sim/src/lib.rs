@@ -85,6 +85,10 @@ impl Protocol for Commit {
         Some("cargo sim")
     }
 
+    fn detects_lost_history(&self) -> bool {
+        true
+    }
+
     fn kinds(&self) -> &[&'static str] {
         &KINDS
     }

@@ -220,6 +220,20 @@ pub struct Rates {
 }
 
 impl Rates {
+    /// Without faults of the history of a disk that a node may be unable to detect (D13-D15, D17).
+    /// What is left is a file that one boot cannot read (D16).
+    pub(crate) fn keep_history(&mut self) {
+        self.replace_disk = 0;
+        self.empty_disk = 0;
+        self.lose_file = 0;
+        self.second_processes_empty = 0;
+        self.second_processes_copy = 0;
+        if self.unreadable_file == 0 {
+            self.history_node = None;
+            self.history_crashes = 0;
+        }
+    }
+
     /// The probability that a message has a fault other than a full queue: these exclude each
     /// other.
     pub(crate) fn message_faults(&self) -> u32 {

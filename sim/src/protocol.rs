@@ -11,7 +11,7 @@ use stormglass_node::{Micros, Node, NodeId};
 use crate::chooser::{Chooser, Seeded};
 use crate::limits::RunLimits;
 use crate::plan::Plan;
-use crate::profile::{Rates, Rng, Setup, draw_plan};
+use crate::profile::{Profile, Rates, Rng, Setup, draw_plan};
 use crate::property::{Checker, Sometimes};
 use crate::schedule::{Cursor, ParseError};
 use crate::tally::Tally;
@@ -52,9 +52,17 @@ pub trait Protocol: Sync {
     fn setup(&self) -> Setup {
         Setup::default()
     }
+
     /// What a run may cost.
     fn limits(&self) -> RunLimits {
         RunLimits::default()
+    }
+
+    /// Whether a node detects that its disk is not as it left it, or that another process runs
+    /// under its id (D13-D15, D17): few protocols can. Only then does the default profile have
+    /// these faults. Profile `replaced-disk` always has them.
+    fn detects_lost_history(&self) -> bool {
+        false
     }
 
     /// The node's configuration in this cluster.
@@ -176,7 +184,10 @@ pub struct DrawnRun<O> {
 pub fn draw_run<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> DrawnRun<P::Request> {
     let mut rng = Rng::new(seed);
     // The order of these draws is part of the meaning of a seed.
-    let (mut plan, rates) = draw_plan(setup, &mut rng);
+    let (mut plan, mut rates) = draw_plan(setup, &mut rng);
+    if setup.profile == Profile::Swarm && !protocol.detects_lost_history() {
+        rates.keep_history();
+    }
     let requests = protocol.requests(setup, &mut plan, &mut rng);
     let chooser = Seeded::new(&plan, rates, &mut rng);
     DrawnRun { plan, rates, requests, chooser }

@@ -50,6 +50,7 @@ pub struct Simulation<N: Node, C = ()> {
     checker: C,
     seeds: u64,
     limits: RunLimits,
+    detects_lost_history: bool,
 }
 
 impl<N: Node> Simulation<N> {
@@ -76,6 +77,7 @@ impl<N: Node> Simulation<N> {
             // Some tenths of a second for most protocols. Rare bugs need more: `STORMGLASS_SEEDS`.
             seeds: 1_000,
             limits: RunLimits::default(),
+            detects_lost_history: false,
         }
     }
 }
@@ -149,11 +151,27 @@ impl<N: Node, C> Simulation<N, C> {
         self
     }
 
+    /// The nodes detect that their disk is not as they left it, or that another process runs under
+    /// their id: the default profile has these faults, too (D13, D14, D17).
+    #[must_use]
+    pub fn detects_lost_history(mut self) -> Self {
+        self.detects_lost_history = true;
+        self
+    }
+
     /// Adds a property.
     #[must_use]
     pub fn property<P: Property<N>>(self, property: P) -> Simulation<N, (C, PropertyChecker<P>)> {
-        let Simulation { config, generate_request, setup, retry_after, checker, seeds, limits } =
-            self;
+        let Simulation {
+            config,
+            generate_request,
+            setup,
+            retry_after,
+            checker,
+            seeds,
+            limits,
+            detects_lost_history,
+        } = self;
         Simulation {
             config,
             generate_request,
@@ -162,6 +180,7 @@ impl<N: Node, C> Simulation<N, C> {
             checker: (checker, PropertyChecker(property)),
             seeds,
             limits,
+            detects_lost_history,
         }
     }
 }
@@ -248,6 +267,10 @@ where
 
     fn limits(&self) -> RunLimits {
         self.limits
+    }
+
+    fn detects_lost_history(&self) -> bool {
+        self.detects_lost_history
     }
 
     fn config(&self, plan: &Plan) -> N::Config {

@@ -335,8 +335,8 @@ mod tests {
             ),
             (
                 Body::Vote(Vote::Yes { reads, proof }),
-                "010102030405060002011400",
-                r#","vote":{"Yes":{"reads":[10,null]}}"#,
+                "01010203040506000201140008",
+                r#","vote":{"Yes":{"reads":[10,null],"log_position":8}}"#,
             ),
             (
                 no(Refusal::Conflict { holder: tx }),
@@ -356,25 +356,28 @@ mod tests {
             (no(Refusal::Aborted), "010102030405060103", r#","vote":{"No":"Aborted"}"#),
             (
                 Body::Commit { end_mark: end_mark.clone(), proof },
-                "020102030405060203010201",
-                r#","word":{"below":{"life":2,"serial":3},"open":[{"life":2,"serial":1}]}"#,
+                "02010203040506020301020108",
+                concat!(
+                    r#","word":{"below":{"life":2,"serial":3},"open":[{"life":2,"serial":1}]},"#,
+                    r#""log_position":8"#
+                ),
             ),
             (
                 Body::Abort { end_mark },
                 "030102030405060203010201",
                 r#","word":{"below":{"life":2,"serial":3},"open":[{"life":2,"serial":1}]}"#,
             ),
-            (Body::Ack { proof }, "04010203040506", ""),
+            (Body::Ack { proof }, "0401020304050608", r#","log_position":8"#),
             (Body::Inquire, "05010203040506", ""),
             (
                 Body::InquiryReply(InquiryReply::Committed(proof)),
-                "0601020304050600",
-                r#","said":"Committed""#,
+                "060102030405060008",
+                r#","said":{"Committed":{"log_position":8}}"#,
             ),
             (
                 Body::InquiryReply(InquiryReply::Aborted(proof)),
-                "0601020304050601",
-                r#","said":"Aborted""#,
+                "060102030405060108",
+                r#","said":{"Aborted":{"log_position":8}}"#,
             ),
             (
                 Body::InquiryReply(InquiryReply::Uncertain),
@@ -395,6 +398,33 @@ mod tests {
             let json = serde_json::to_string(&message).expect("plain data");
             let kind = message.kind();
             assert_eq!(json, format!(r#"{{"{kind}":{{{ids}{expected_rest}}}}}"#));
+            assert_eq!(serde_json::from_str::<Message>(&json).expect("the same"), message);
+        }
+    }
+
+    #[test]
+    fn messages_about_incarnations_round_trip_through_bytes_and_json() {
+        let incarnation = Incarnation::numbered(1).next(0x1234_5678);
+        let introducing = Introducing {
+            ancestors: [Incarnation::numbered(1)].into(),
+            log_position: 7,
+            lost: Incarnation::default(),
+        };
+        let proof = RecordIsDurable { log_position: 8 };
+        for (body, kind) in [
+            (Body::Hello(introducing.clone()), "Hello"),
+            (Body::Welcome, "Welcome"),
+            (Body::Remember(introducing), "Remember"),
+            (Body::Remembered { proof }, "Remembered"),
+            (Body::Refuse { known: Incarnation::numbered(3), log_position: 9 }, "Refuse"),
+        ] {
+            let message = Message::about_incarnation(NodeId(4), incarnation, body);
+            assert!(message.is_introduction() && message.subject().is_none());
+            let bytes = codec::encode(&message);
+            assert_eq!(codec::decode::<Message>(&bytes).as_ref(), Ok(&message));
+            let json = serde_json::to_string(&message).expect("plain data");
+            let ids = r#"{"node":4,"incarnation":"2.12345678""#;
+            assert!(json.starts_with(&format!(r#"{{"{kind}":{ids}"#)), "{json}");
             assert_eq!(serde_json::from_str::<Message>(&json).expect("the same"), message);
         }
     }

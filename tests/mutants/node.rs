@@ -32,6 +32,10 @@ impl Protocol for MutantProtocol {
     fn name(&self) -> &str {
         Commit.name()
     }
+
+    fn detects_lost_history(&self) -> bool {
+        Commit.detects_lost_history()
+    }
     fn kinds(&self) -> &[&'static str] {
         Commit.kinds()
     }

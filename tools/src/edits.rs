@@ -115,6 +115,10 @@ where
     fn name(&self) -> &str {
         self.protocol.name()
     }
+
+    fn detects_lost_history(&self) -> bool {
+        self.protocol.detects_lost_history()
+    }
     fn kinds(&self) -> &[&'static str] {
         self.protocol.kinds()
     }
