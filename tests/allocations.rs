@@ -10,8 +10,8 @@ use stormglass::commit::{
     Action, Age, CommitNode, Config, Key, Op, Outcome, Request, RequestNumber,
 };
 use stormglass_node::{
-    Boot, DiskError, DiskOp, Effect, FileId, Incarnation, Input, Label, Node, NodeId, Outbox,
-    ReadDisk, RequestId, Time,
+    Boot, DiskError, DiskOp, Effect, FileId, Input, Label, Node, NodeId, Outbox, ReadDisk,
+    RequestId, Time,
 };
 
 const NODES: u16 = 4;
@@ -135,15 +135,13 @@ impl Cluster {
         let id = RequestId { client: 1, serial, attempt: 0 };
         // Ascending, as the times of requests are.
         let age = Age { at: serial.into(), by: id };
-        let request = Request::Transact {
-            incarnation: Incarnation::numbered(1),
-            age,
-            seen: RequestNumber { serial, attempt: 0 },
-            ops,
-        };
+        let coordinator = NodeId((serial % u32::from(NODES)) as u16);
+        let node = &self.nodes[usize::from(coordinator.0)];
+        let incarnation = node.incarnation().expect("its boot is durable");
+        let request =
+            Request::Transact { incarnation, age, seen: RequestNumber { serial, attempt: 0 }, ops };
         // Time moves between transactions only. Wakes are not simulated here.
         self.now = Time(self.now.0 + 10_000);
-        let coordinator = NodeId((serial % u32::from(NODES)) as u16);
         self.inputs.push_back((coordinator, Input::Request { id, request }));
         self.run();
     }

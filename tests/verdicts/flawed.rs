@@ -159,6 +159,10 @@ impl Node for Flawed {
             Input::Message { .. } => {}
             Input::Wake => {
                 let again = self.flaw == Flaw::WakesForEver;
+                if again {
+                    // So much work that a run takes many seconds, on a fast machine too.
+                    (0..1_000).for_each(|step| _ = std::hint::black_box(step));
+                }
                 self.wake_at = again.then(|| now + Micros(1));
             }
             Input::DiskDone { .. } => {}
