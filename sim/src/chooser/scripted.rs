@@ -1,11 +1,13 @@
 //! A chooser that injects a given list of faults.
 
+use std::collections::BTreeMap;
+
 use stormglass_node::{Micros, Node, NodeId};
 
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::fault::{
-    AtRestFault, BarrierFault, Crash, EffectAt, Fault, MessageFault, SecondDisk, Skew, TimedFault,
-    WriteFault,
+    AtRestFault, BarrierFault, Crash, EffectAt, Endpoint, Fault, MessageFault, SecondDisk, Skew,
+    TimedFault, WriteFault,
 };
 
 /// Injects the faults of a list, each at its coordinate, and no others. After the run it reports
@@ -13,6 +15,10 @@ use crate::fault::{
 #[derive(Clone, Debug, Default)]
 pub struct Scripted {
     entries: Vec<Entry>,
+    /// The entries at the effects of an incarnation, and those at the messages of a link, in order:
+    /// a recorded run of a large cluster has ten thousand entries.
+    of_incarnation: BTreeMap<(NodeId, u32), Vec<usize>>,
+    of_link: BTreeMap<(Endpoint, Endpoint), Vec<usize>>,
     /// The effect (node, incarnation, ordinal) that was counted last: the world calls the chooser
     /// up to three times for one effect, and it counts once.
     counted: Option<(NodeId, u32, u32)>,
@@ -33,7 +39,17 @@ impl Scripted {
             .iter()
             .map(|fault| Entry { fault: fault.clone(), occurrences: 0, fired: false })
             .collect();
-        Scripted { entries, counted: None }
+        let mut scripted = Scripted { entries, ..Scripted::default() };
+        for (index, fault) in faults.iter().enumerate() {
+            if let Some(EffectAt { node, incarnation, .. }) = fault.effect_name() {
+                let of_incarnation = &mut scripted.of_incarnation;
+                of_incarnation.entry((*node, *incarnation)).or_default().push(index);
+            }
+            if let Fault::Message(at, _) = fault {
+                scripted.of_link.entry((at.from, at.to)).or_default().push(index);
+            }
+        }
+        scripted
     }
 
     /// The faults whose coordinates were not reached.
@@ -53,14 +69,11 @@ impl Scripted {
             return;
         }
         self.counted = effect_id;
-        // A schedule has a few entries, so each is compared; there is no map of them.
+        let Some(indices) = self.of_incarnation.get(&(at.node, at.incarnation)) else { return };
         let Some(effect_name) = at.effect_name() else { return };
-        for entry in &mut self.entries {
-            let Some(coordinate) = entry.fault.effect_name() else { continue };
-            if coordinate.node == at.node
-                && coordinate.incarnation == at.incarnation
-                && coordinate.effect_name == effect_name
-            {
+        for index in indices {
+            let entry = &mut self.entries[*index];
+            if entry.fault.effect_name().is_some_and(|at| at.effect_name == effect_name) {
                 entry.occurrences += 1;
             }
         }
@@ -71,26 +84,24 @@ impl Scripted {
         at: &EffectPoint<'_, N>,
         answer: impl Fn(&Fault) -> Option<T>,
     ) -> Option<T> {
-        // A run without faults does not even compute the name of the effect.
-        if self.entries.is_empty() {
-            return None;
-        }
         self.count(at);
+        // An incarnation without faults does not even compute the name of the effect.
+        let indices = self.of_incarnation.get(&(at.node, at.incarnation))?;
         let effect_name = at.effect_name()?;
-        let mut due = self.entries.iter_mut().filter(|entry| {
-            !entry.fired
+        for index in indices {
+            let entry = &mut self.entries[*index];
+            let is_due = !entry.fired
                 && entry.fault.effect_name().is_some_and(|coordinate| {
-                    coordinate.node == at.node
-                        && coordinate.incarnation == at.incarnation
-                        && coordinate.effect_name == effect_name
-                        // Exactly the nth: an entry that found nothing to do there must not fire at
-                        // a later one.
-                        && entry.occurrences == coordinate.nth
-                })
-        });
-        let (answer, entry) = due.find_map(|entry| Some((answer(&entry.fault)?, entry)))?;
-        entry.fired = true;
-        Some(answer)
+                    // Exactly the nth: an entry that found nothing to do there must not fire at a
+                    // later one.
+                    coordinate.effect_name == effect_name && entry.occurrences == coordinate.nth
+                });
+            if is_due && let Some(answer) = answer(&entry.fault) {
+                entry.fired = true;
+                return Some(answer);
+            }
+        }
+        None
     }
 }
 
@@ -141,10 +152,10 @@ impl Chooser for Scripted {
 
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault> {
         let mut answer = None;
-        for entry in &mut self.entries {
+        for index in self.of_link.get(&(at.from, at.to))? {
+            let entry = &mut self.entries[*index];
             let Fault::Message(coordinate, fault) = &entry.fault else { continue };
-            if coordinate.from != at.from || coordinate.to != at.to || coordinate.about != at.about
-            {
+            if coordinate.about != at.about {
                 continue;
             }
             entry.occurrences += 1;
