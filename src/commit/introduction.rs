@@ -41,9 +41,13 @@ use stormglass_node::wal::Durable;
 /// that boots says Hello, and is answered in the same way.
 const REPEATS_MAX: u32 = 10;
 
-/// How many ancestors are remembered. A peer that remembers none of the last so many incarnations
-/// refuses the node.
-const ANCESTORS_MAX: usize = 64;
+/// How many ancestors are kept once all peers have confirmed this incarnation. Then none of them is
+/// needed; the last ones serve a peer that has forgotten what it confirmed.
+const CONFIRMED_ANCESTORS_MAX: usize = 64;
+
+/// How many ancestors are kept as long as a peer has not confirmed this incarnation. A peer that is
+/// away during more starts refuses the node, until an operator names what it remembers.
+const ANCESTORS_MAX: usize = 4_096;
 
 /// The record that a peer has said Hello as this incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,14 +103,22 @@ pub(super) fn state_after_loss(replaces: &[Incarnation]) -> State {
 pub(super) fn ancestors_of_next(state: &State, replaces: &[Incarnation]) -> Vec<Incarnation> {
     let mut ancestors = state.ancestors.clone();
     ancestors.push(state.incarnation);
+    // Before the first incarnation there is none.
+    ancestors.retain(|ancestor| *ancestor != Incarnation::default());
+    let mut ancestors = last_of(&ancestors, ANCESTORS_MAX);
+    // Whatever their numbers are: an operator has named them.
     ancestors.extend_from_slice(replaces);
     ancestors.sort_unstable();
     ancestors.dedup();
-    // Before the first incarnation there is none.
-    ancestors.retain(|ancestor| *ancestor != Incarnation::default());
-    let excess = ancestors.len().saturating_sub(ANCESTORS_MAX);
-    ancestors.drain(..excess);
     ancestors
+}
+
+/// The last so many of them, in ascending order.
+fn last_of(ancestors: &[Incarnation], max: usize) -> Vec<Incarnation> {
+    let mut ancestors = ancestors.to_vec();
+    ancestors.sort_unstable();
+    let excess = ancestors.len().saturating_sub(max);
+    ancestors.split_off(excess)
 }
 
 impl Introduction {
@@ -155,7 +167,9 @@ impl Introduction {
 
     /// Adds what this half knows to the durable state.
     pub(super) fn add_to(&self, state: &mut State) {
-        state.ancestors = self.ancestors.to_vec();
+        let all_confirmed = self.answers() && self.awaited.is_empty();
+        let max = if all_confirmed { CONFIRMED_ANCESTORS_MAX } else { usize::MAX };
+        state.ancestors = last_of(&self.ancestors, max);
         state.peers = self.known.iter().map(|known| known.peer).collect();
     }
 }
@@ -419,4 +433,47 @@ fn send_remembered(proof: Durable<MetPeer>, out: &mut Outbox<CommitNode>) {
 /// The transaction 0 of this incarnation.
 fn own(cx: &Context) -> TxId {
     TxId::of_incarnation(cx.id(), cx.incarnation())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A state that follows this many incarnations.
+    fn state_of(incarnation: u32) -> State {
+        let ancestors = (1..incarnation).map(Incarnation::numbered).collect();
+        State { incarnation: Incarnation::numbered(incarnation), ancestors, ..State::default() }
+    }
+
+    #[test]
+    fn incarnation_that_the_operator_names_is_an_ancestor_however_old() {
+        let old = Incarnation::numbered(3);
+        let ancestors = ancestors_of_next(&state_of(5_000), &[old]);
+        assert_eq!(ancestors.len(), ANCESTORS_MAX + 1);
+        assert_eq!(ancestors.first(), Some(&old));
+        assert_eq!(ancestors.last(), Some(&Incarnation::numbered(5_000)));
+        assert!(!ancestors_of_next(&state_of(5_000), &[]).contains(&old));
+    }
+
+    #[test]
+    fn ancestors_are_kept_until_all_peers_have_confirmed_the_incarnation() {
+        let mut introduction = Introduction {
+            ancestors: ancestors_of_next(&state_of(100), &[]).into(),
+            log_position: 0,
+            stage: Stage::Answers,
+            awaited: vec![NodeId(1)],
+            missing: 0,
+            tries: 0,
+            repeat_at: Time(0),
+            known: Vec::new(),
+            heard: Vec::new(),
+        };
+        let mut state = State::default();
+        introduction.add_to(&mut state);
+        assert_eq!(state.ancestors.len(), 100, "n1 may remember any of them");
+        introduction.awaited.clear();
+        introduction.add_to(&mut state);
+        let last = (37..=100).map(Incarnation::numbered).collect::<Vec<_>>();
+        assert_eq!(state.ancestors, last);
+    }
 }
