@@ -221,20 +221,14 @@ impl Message {
 
     /// Whether it is about an incarnation, and not about a transaction.
     pub fn is_introduction(&self) -> bool {
-        match self.body {
+        matches!(
+            self.body,
             Body::Hello(_)
-            | Body::Welcome
-            | Body::Remember(_)
-            | Body::Remembered { .. }
-            | Body::Refuse { .. } => true,
-            Body::Prepare { .. }
-            | Body::Vote(_)
-            | Body::Commit { .. }
-            | Body::Abort { .. }
-            | Body::Ack { .. }
-            | Body::Inquire
-            | Body::InquiryReply(_) => false,
-        }
+                | Body::Welcome
+                | Body::Remember(_)
+                | Body::Remembered { .. }
+                | Body::Refuse { .. }
+        )
     }
 
     /// A message about an incarnation of a node.

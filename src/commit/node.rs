@@ -278,20 +278,7 @@ impl CommitNode {
 
     /// Whether this message would make the node take part in another transaction.
     pub fn starts_new_work(&self, message: &Message) -> bool {
-        match message.body {
-            Body::Prepare { .. } => !self.participant.knows(message.tx),
-            Body::Vote(_)
-            | Body::Commit { .. }
-            | Body::Abort { .. }
-            | Body::Ack { .. }
-            | Body::Inquire
-            | Body::InquiryReply(_)
-            | Body::Hello(_)
-            | Body::Welcome
-            | Body::Remember(_)
-            | Body::Remembered { .. }
-            | Body::Refuse { .. } => false,
-        }
+        matches!(message.body, Body::Prepare { .. }) && !self.participant.knows(message.tx)
     }
 
     /// The state at `now`.
