@@ -47,7 +47,6 @@ pub enum Event {
     NotReady,
     /// The node still waits for its peers, and answers nobody.
     Unconfirmed {
-        #[serde(rename = "life")]
         incarnation: Incarnation,
         /// How many more peers have to remember this incarnation.
         missing: u32,
@@ -57,7 +56,6 @@ pub enum Event {
     /// id.
     PeerRefused {
         peer: NodeId,
-        #[serde(rename = "life")]
         incarnation: Incarnation,
         /// The incarnation that this node remembers.
         known: Incarnation,
