@@ -220,9 +220,9 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Without faults of the history of a disk that a node may be unable to detect (D13-D15, D17).
-    /// What is left is a file that one boot cannot read (D16).
-    pub(crate) fn keep_history(&mut self) {
+    /// Removes the faults that lose a part of the history of a disk (D13-D15, D17). What is left is
+    /// a file that one boot cannot read (D16).
+    pub(crate) fn clear_lost_history(&mut self) {
         self.replace_disk = 0;
         self.empty_disk = 0;
         self.lose_file = 0;

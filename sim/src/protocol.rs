@@ -186,7 +186,7 @@ pub fn draw_run<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> DrawnRun
     // The order of these draws is part of the meaning of a seed.
     let (mut plan, mut rates) = draw_plan(setup, &mut rng);
     if setup.profile == Profile::Swarm && !protocol.detects_lost_history() {
-        rates.keep_history();
+        rates.clear_lost_history();
     }
     let requests = protocol.requests(setup, &mut plan, &mut rng);
     let chooser = Seeded::new(&plan, rates, &mut rng);
