@@ -199,19 +199,27 @@ impl Rule {
         (
             Rule::DiskReplaced,
             "disk replaced by an older copy of itself, or another node's",
-            "chance 0..=100 % of the crashes of one node, in some 1 of 16 runs",
+            "chance 5..=100 % of the crashes of one node, in 1 of 24 runs",
         ),
-        (Rule::DiskEmptied, "disk emptied", "as D13"),
-        (Rule::FileLost, "file cut short or gone at rest", "as D13"),
+        (
+            Rule::DiskEmptied,
+            "disk emptied",
+            "chance 5..=100 % of the crashes of one node, in 1 of 16 runs",
+        ),
+        (
+            Rule::FileLost,
+            "file cut short or gone at rest (profile replaced-disk)",
+            "chance 5..=100 % of the crashes of one node, in 1 of 3 runs",
+        ),
         (
             Rule::FileUnreadable,
             "file that one boot cannot read",
-            "chance 15..=100 % of the crashes of one node, in some 1 of 16 runs",
+            "chance 15..=100 % of the crashes of one node, in 1 of 16 runs",
         ),
         (
             Rule::SecondProcess,
             "second process under a node's id, with an empty disk or a copy",
-            "0..=2 a run, of one node, in some 1 of 32 runs",
+            "1 or 2 a run, of one node, in 1 of 19 runs",
         ),
     ];
 }
