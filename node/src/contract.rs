@@ -333,12 +333,12 @@ pub enum BootError {
         reason: String,
     },
     /// The file was written by another version of this program.
-    #[error("{file} has format version {found}, this program reads {readable}")]
+    #[error("{file} has format version {found}, this program reads versions up to {readable}")]
     Version {
         file: FileId,
         /// The version in the file.
         found: u16,
-        /// The version that this program reads.
+        /// The latest version that this program reads.
         readable: u16,
     },
     /// The files were written by another node.

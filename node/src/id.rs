@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u16);
 
-/// One run of a node, from a boot to the next: a number, and random bits that tell it from every
-/// other incarnation of that number.
+/// One run of a node, from a boot to the next: a number, and random bits by which it differs from
+/// every other incarnation of that number.
 ///
 /// The node numbers its incarnations itself: one more than the last that became durable. A boot
 /// that crashes early is not counted. (The simulator numbers every boot.) The bits are those of its

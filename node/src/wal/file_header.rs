@@ -15,8 +15,8 @@
 
 use crate::contract::{BootError, FileId};
 
-/// The version of everything that the log writes. Files of version 1 differ in nothing but the
-/// state of the two-phase commit in them, which tells by itself how it is encoded.
+/// The version of everything that the log writes, the records and the state of the node included.
+/// Version 1 has the same headers and frames.
 pub const FORMAT_VERSION: u16 = 2;
 
 /// The earliest version that is read.
