@@ -7,9 +7,10 @@ mod node;
 use std::fmt;
 
 use stormglass_commit_sim::AtomicCommitChecker;
+use stormglass_commit_sim::checker::CommitLike;
 use stormglass_node::{Node, RequestId};
 
-pub use node::{CommitLike, Edited};
+pub use node::Edited;
 use stormglass_sim::chooser::Chooser;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};

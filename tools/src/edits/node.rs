@@ -7,6 +7,7 @@ use stormglass::commit::TxId;
 use stormglass::commit::{
     Action, Age, Body, Event, Key, Message, Op, Refusal, Request, RequestNumber, Response, Vote,
 };
+use stormglass_commit_sim::checker::CommitLike;
 use stormglass_node::{
     Boot, BootError, DiskError, DiskOp, Effect, FileId, Incarnation, Input, Micros, Node, NodeId,
     OpId, Outbox, RequestId, Time,
@@ -21,17 +22,6 @@ const TICK_INTERVAL: Micros = Micros::from_millis(7);
 /// The number of a client that does not exist. The wrapper uses it for its own requests and
 /// messages.
 const NO_CLIENT: u64 = 0xFFFF_FFFF;
-
-/// A node with the messages, requests, responses and events of a commit node.
-pub trait CommitLike:
-    Node<Message = Message, Request = Request, Response = Response, Event = Event>
-{
-}
-
-impl<N: Node<Message = Message, Request = Request, Response = Response, Event = Event>> CommitLike
-    for N
-{
-}
 
 /// A node with one edit.
 #[derive(Clone, Debug)]
