@@ -60,7 +60,7 @@ pub(super) struct MetPeer {
 #[derive(Clone, Debug)]
 pub(super) struct Introduction {
     ancestors: Arc<[Incarnation]>,
-    /// The number of records in the log with which this incarnation began.
+    /// The number of records in the log with which this incarnation began, for a refusal.
     log_position: u64,
     stage: Stage,
     /// The peers that have not answered `Welcome` or, later, `Remembered`; in ascending order.
@@ -217,7 +217,7 @@ impl Introduction {
     fn send_introduction(&self, cx: &Context, to: NodeId, out: &mut Outbox<CommitNode>) {
         let introducing = Introducing {
             ancestors: Arc::clone(&self.ancestors),
-            log_position: self.log_position.max(cx.wal().durable()),
+            log_position: cx.wal().durable(),
             lost: cx.lost(),
         };
         let body = match self.stage {
