@@ -10,6 +10,7 @@ mod documented;
 mod hunts;
 mod litmus;
 mod mutants;
+mod one_node;
 mod properties;
 #[cfg(feature = "cli")]
 mod real;

@@ -1,17 +1,11 @@
 //! Scenarios with faults: the four that the node's predecessor had tests for, and those in which it
 //! failed.
 
-use stormglass::commit::{
-    Action, Age, Body, CommitNode, Config, EndMark, Key, Message, Op, Part, Position,
-    RecordIsDurable, TxId,
-};
+use stormglass::commit::{Action, Key, Op};
 use stormglass_commit_sim::workload::ClientRequest;
-use stormglass_node::{
-    About, Boot, DiskError, DiskOp, Effect, Incarnation, Input, Micros, Node, NodeId, Outbox,
-    RequestId, Subject, Time,
-};
+use stormglass_node::{About, DiskError, Micros, NodeId, RequestId, Subject};
 use stormglass_sim::Permille;
-use stormglass_sim::disk::{Disk, Survival};
+use stormglass_sim::disk::Survival;
 use stormglass_sim::fault::{
     Crash, CrashKind, EffectAt, EffectName, Endpoint, Fault, MessageAt, MessageFault, WriteFault,
 };
@@ -275,61 +269,4 @@ fn late_yes_vote_is_answered_with_abort() {
     assert_eq!(counts.written["Aborted"], 2);
     // One for each Inquire, and one for each late vote.
     assert_eq!((counts.sent["Inquire"], counts.sent["Abort"]), (2, 4));
-}
-
-/// 1. Node 1 has voted Yes and is shutting down: it must still receive the decision.
-/// 2. It ignores messages of other transactions.
-#[test]
-fn only_a_prepare_of_an_unknown_transaction_begins_participation() {
-    let coordinator = NodeId(0);
-    let tx = TxId { coordinator, incarnation: Incarnation::numbered(1), serial: 1 };
-    let end_mark = EndMark::new(Position::default(), std::iter::empty(), None);
-    let part =
-        Part::of_all(Age { at: 1, by: C1_1 }, &[put(0), put(1)].into()).expect("two operations");
-    let prepare = |tx| Message {
-        tx,
-        request: C1_1,
-        body: Body::Prepare { part: part.of(NodeId(1)), end_mark: end_mark.clone() },
-    };
-    let mut disk = Disk::default();
-    let mut out = Outbox::default();
-    // Nobody has to welcome the node.
-    let config = Config { lost: vec![coordinator], ..Config::new([coordinator, NodeId(1)]) };
-    let boot = Boot { id: NodeId(1), now: Time(1), entropy: 7, disk: &disk };
-    let mut node = CommitNode::boot(&config, boot, &mut out).expect("an empty disk");
-    // Everything is durable as soon as it is requested.
-    let mut settle = |node: &mut CommitNode, out: &mut Outbox<CommitNode>| {
-        while !out.effects().is_empty() {
-            let mut done = Vec::new();
-            let (effects, bytes) = out.drain();
-            for effect in effects {
-                let Effect::Disk(op) = effect else { continue };
-                let data = if let DiskOp::Append { bytes: chunk, .. } = op {
-                    chunk.of(bytes)
-                } else {
-                    &[]
-                };
-                disk.issue(&op, data);
-                if let DiskOp::Sync { op, .. } | DiskOp::SyncDir { op } = op {
-                    done.push(op);
-                }
-            }
-            out.clear();
-            for op in done {
-                let result = disk.complete(op, Ok(()));
-                node.step(Time(2), Input::DiskDone { op, result }, out);
-            }
-        }
-    };
-    settle(&mut node, &mut out);
-    assert!(node.starts_new_work(&prepare(tx)));
-    node.step(Time(3), Input::Message { from: coordinator, message: prepare(tx) }, &mut out);
-    settle(&mut node, &mut out);
-    assert!(!node.starts_new_work(&prepare(tx)));
-    assert!(node.starts_new_work(&prepare(TxId { serial: 2, ..tx })));
-    let proof = RecordIsDurable::forged();
-    let commit =
-        Message { tx, request: C1_1, body: Body::Commit { end_mark: end_mark.clone(), proof } };
-    let abort = Message { tx, request: C1_1, body: Body::Abort { end_mark: end_mark.clone() } };
-    assert!(!node.starts_new_work(&commit) && !node.starts_new_work(&abort));
 }
