@@ -144,8 +144,8 @@ impl Recovery {
     pub(super) fn on_kill(&mut self, node: NodeId) {
         let node_recovery = self.node(node);
         // After a visible effect an incarnation may have appended records, so the next one may
-        // recover another state.
-        if node_recovery.boot_checked {
+        // recover another state. One that has lost records has introduced itself, and notes peers.
+        if node_recovery.boot_checked || node_recovery.loss.is_some() {
             node_recovery.recovered_states.forget();
         } else {
             node_recovery.recovered_states.on_kill_during_boot();
@@ -263,7 +263,8 @@ impl Recovery {
     /// scratch file.
     pub(super) fn on_boot_writes(&mut self, node: NodeId, disk: &Disk) -> Result<(), Violation> {
         let node_recovery = self.node(node);
-        if node_recovery.recovered_states.is_found() {
+        // One that has lost records has introduced itself: it is not booting any more.
+        if node_recovery.recovered_states.is_found() || node_recovery.loss.is_some() {
             return Ok(());
         }
         // If the checker cannot recover the disk here, the check at the first visible effect fails.
@@ -321,11 +322,15 @@ impl Recovery {
     }
 
     /// W6, D13-D15: an incarnation that has lost records, and has produced no visible effect that
-    /// would show it. The others wait for it in vain, so this is the cause of what they violate.
+    /// would show it, or none but introductions. The others wait for it in vain, so this is the
+    /// cause of what they violate.
     #[cold]
     pub(super) fn loss_without_effects(&mut self) -> Option<Violation> {
         for node in (0..self.nodes.len() as u16).map(NodeId) {
             let node_recovery = self.node(node);
+            if let Some(violation) = node_recovery.loss.take() {
+                return Some(violation);
+            }
             if node_recovery.change.is_some()
                 && let Some(found) = node_recovery.recovered_states.take()
                 && let Err(violation) = self.check_recovered(node, &found)
