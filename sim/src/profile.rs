@@ -508,11 +508,18 @@ fn draw_crash_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     }
 }
 
+/// The greatest number of nodes in a run that is made longer for disks that hang.
+const LONG_RUN_NODES_MAX: u16 = 32;
+
 fn draw_disk_rates(rng: &mut Rng, rates: &mut Rates, plan: &mut Plan) {
     rates.fail_sync = rng.size_or_zero(2, 50, 2_000);
     rates.fail_write = rng.size_or_zero(2, 50, 1_000);
     rates.slow_sync = rng.size_or_zero(2, 200, 13_000);
     rates.disk_hangs = rng.size_or_zero(8, 1, 3);
+    // In a large cluster whose nodes halt and boot again, so many seconds are millions of events.
+    if plan.nodes > LONG_RUN_NODES_MAX {
+        rates.disk_hangs = 0;
+    }
     if rates.disk_hangs > 0 {
         // So long that a disk can hang for seconds and work again before everything heals.
         plan.fault_phase = Micros(rng.between(3_000_000, 12_000_000));
