@@ -78,11 +78,10 @@ pub enum DiskChange {
 
 /// D13, D14.
 impl Disk {
-    /// A copy of the files as they are now, everything in it durable: a backup.
+    /// A backup: the files as a program reads them now, everything in it durable. What a failed
+    /// sync has left in the page cache only (D7) is part of it.
     pub fn backup(&self) -> Disk {
-        let mut copy = self.clone();
-        copy.write_back();
-        copy
+        Disk { files: self.files.as_read(), ..Disk::default() }
     }
 
     /// D13: replaces the files by those of a backup. Whether that changes anything; a backup

@@ -79,6 +79,17 @@ impl Files {
         ino
     }
 
+    /// D13: the files that the node sees, with the bytes that it reads; all of it durable.
+    pub(super) fn as_read(&self) -> Files {
+        let mut copy = Files::default();
+        for (file, ino) in self.visible.iter() {
+            let new = copy.create(file);
+            *copy.at_mut(new) = self.at(ino).as_read();
+        }
+        copy.durable.copy_from(&copy.visible);
+        copy
+    }
+
     /// Renames a file; returns the file that had the new name.
     pub(super) fn rename(&mut self, ino: Ino, from: FileId, to: FileId) -> Option<Ino> {
         let replaced = self.visible.find(to);

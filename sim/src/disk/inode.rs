@@ -92,6 +92,17 @@ impl Inode {
 
 /// The platter.
 impl Inode {
+    /// A file with the bytes that reads return, all of them durable.
+    pub(super) fn as_read(&self) -> Inode {
+        Inode {
+            used: true,
+            cache: self.cache.clone(),
+            platter: self.cache.clone(),
+            damage_detectable_below: self.damage_detectable_below,
+            ..Inode::default()
+        }
+    }
+
     pub(super) fn platter(&self) -> &[u8] {
         &self.platter
     }

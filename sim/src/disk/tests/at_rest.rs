@@ -27,6 +27,20 @@ fn d13_restored_disk_is_as_it_was_at_the_backup() {
     }
 }
 
+/// D13, D7. A copy reads the page cache, where the bytes of a failed sync are.
+#[test]
+fn d13_backup_contains_what_a_failed_sync_left_readable() {
+    let mut disk = Disk::with_durable_file(LOG, b"old.");
+    disk.write(LOG, "New", b"unsynced.");
+    disk.sync(BARRIER, LOG);
+    assert_eq!(disk.complete(BARRIER, Err(DiskError::Io)), Err(DiskError::Io));
+    assert_eq!(disk.after_power_cut(&Survival::All).text(LOG).as_deref(), Some("old."));
+    let backup = disk.backup();
+    for disk in [backup.clone(), backup.after_power_cut(&Survival::None)] {
+        assert_eq!(disk.text(LOG).as_deref(), Some("old.unsynced."));
+    }
+}
+
 /// D13. The disk works as before: what is appended and synced after the restore is durable.
 #[test]
 fn d13_restored_disk_can_be_written() {
