@@ -248,6 +248,15 @@ fn w11_request_id_committed_by_two_coordinators_is_detected() {
     assert_eq!(outcome.violation.map(|violation| violation.property), Some("W11 ExactlyOnce"));
 }
 
+/// I5: what sets an account is no transfer.
+#[test]
+fn i5_request_that_sets_an_account_is_no_transfer() {
+    let key = Key::new("a0").expect("short");
+    let put = client_request(&[Op { node: NodeId(1), key, action: Action::Put(7) }]);
+    let (outcome, _) = run(plan(3), vec![put], &[]);
+    assert_eq!(outcome.violation, None);
+}
+
 /// I5: a node that loses one side of a transfer does not record what was asked (AC3), so only a
 /// client reaches a wrong total: it adds to one account, and takes from none.
 #[test]

@@ -876,7 +876,7 @@ impl AtomicCommitChecker {
         // A permanently down node may hold up decisions and answers, and with them half a transfer.
         if quiet && !self.model.has_permanently_down_nodes() {
             liveness::check_clients_answered(&self.model)?;
-            self.isolation.check_account_total()?;
+            self.isolation.check_account_total(&self.model)?;
         }
         // Other workloads may configure nodes that compact at another length.
         if self.liveness.expects_probe() {
