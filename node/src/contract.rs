@@ -264,6 +264,10 @@ pub trait Label {
     fn detail(&self, _f: &mut dyn fmt::Write) -> fmt::Result {
         Ok(())
     }
+    /// Of an event: whether an operator should know of it. The real engine logs it as a warning.
+    fn is_warning(&self) -> bool {
+        false
+    }
     /// Kind and subject together.
     fn about(&self) -> About {
         About { kind: self.kind(), subject: self.subject() }

@@ -138,6 +138,18 @@ impl Label for Event {
         }
     }
 
+    fn is_warning(&self) -> bool {
+        match self {
+            Event::TornTail { .. }
+            | Event::Unconfirmed { .. }
+            | Event::PeerRefused { .. }
+            | Event::Refused { .. }
+            | Event::Damage { .. } => true,
+            // A peer with another list of nodes sends such messages without end.
+            Event::Dropped { .. } | Event::Ready { .. } | Event::NotReady => false,
+        }
+    }
+
     fn detail(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         match self {
             Event::Ready { incarnation, in_doubt, committing } => {

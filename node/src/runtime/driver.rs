@@ -456,7 +456,12 @@ impl<N: ServedNode> Driver<N> {
 fn report<E: Label>(node: NodeId, event: &E) {
     // Formatted into a string first: the logger's macro takes no writer.
     let mut detail = String::new();
-    if event.detail(&mut detail).is_ok() {
+    if event.detail(&mut detail).is_err() {
+        return;
+    }
+    if event.is_warning() {
+        tracing::warn!(%node, event = %event.about(), "{detail}");
+    } else {
         tracing::info!(%node, event = %event.about(), "{detail}");
     }
 }
