@@ -104,6 +104,8 @@ pub(crate) enum Mutant {
     RepeatsCommit,
     /// The log is not compacted.
     NeverCompacts,
+    /// The log is compacted at half the length.
+    CompactsEarly,
     /// The requests of the probe are ignored.
     IgnoresProbe,
     /// `Ack` is never sent.
@@ -119,7 +121,7 @@ pub(crate) enum Mutant {
 }
 
 /// Each mutant, the profile in which it is hunted, and the property that it violates first.
-const MUTANTS: [(Mutant, Profile, &str); 48] = [
+const MUTANTS: [(Mutant, Profile, &str); 49] = [
     (Mutant::TreatsCommitAsAbort, Profile::Swarm, "AC1 DecisionsAgree"),
     (Mutant::YesAfterAbort, Profile::Swarm, "AC2 DecisionsAreFinal"),
     (Mutant::CountsOneVoteForAll, Profile::Swarm, "AC3 CommitNeedsEveryYes"),
@@ -163,6 +165,7 @@ const MUTANTS: [(Mutant, Profile, &str); 48] = [
     (Mutant::NeverAnswersInquiries, Profile::Swarm, "L2 BlockingIsJustified"),
     (Mutant::RepeatsCommit, Profile::Swarm, "L2 OneCommitPerRetryPeriod"),
     (Mutant::NeverCompacts, Profile::Swarm, "L3 LogsAreBounded"),
+    (Mutant::CompactsEarly, Profile::Swarm, "L3 OnlyLongLogsAreCompacted"),
     (Mutant::IgnoresProbe, Profile::Swarm, "L3 NoLockRemains"),
     (Mutant::NeverAcks, Profile::Swarm, "L3 NodesQuiesce"),
     (Mutant::Panics, Profile::Swarm, "NodeNeverPanics"),

@@ -412,6 +412,10 @@ impl AtomicCommitChecker {
                 if self.isolation.has_locks(node) {
                     self.coverage.on_prepared_in_snapshot();
                 }
+                // Other workloads may configure nodes that compact at another length.
+                if self.liveness.expects_probe() && disk.len(FileId::Scratch).is_none() {
+                    liveness::check_compaction(node, disk, &self.model)?;
+                }
                 Ok(())
             }
             // A boot may begin with this, and its disk is read back before the first change.

@@ -128,6 +128,9 @@ properties! {
     L2 OneInquiryPerRetryPeriod,
     /// A quiescent node keeps one snapshot and one short log.
     L3 LogsAreBounded,
+    /// A running node writes a snapshot only if its log is longer than the length at which it is
+    /// compacted.
+    L3 OnlyLongLogsAreCompacted,
     /// No lock remains once every transaction is decided.
     L3 NoLockRemains,
     /// Without faults and requests, no timer stays set.

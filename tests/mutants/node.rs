@@ -206,6 +206,8 @@ fn mutant_config(mutant: Mutant, config: Config) -> Config {
         Config { vote_timeout: Micros(2_000), ..config }
     } else if mutant == Mutant::NeverCompacts {
         Config { compact_at_bytes: 1 << 20, ..config }
+    } else if mutant == Mutant::CompactsEarly {
+        Config { compact_at_bytes: config.compact_at_bytes / 2, ..config }
     } else if mutant == Mutant::AssumesPeersLost {
         Config { lost: config.nodes.clone(), ..config }
     } else {

@@ -401,7 +401,7 @@ fn committed_number(model: &Model, tx: TxId) -> u32 {
     committed.map_or(0, TxState::decision_number)
 }
 
-/// Whether a request sets or removes an account, as no transfer does: a schedule that was written by
+/// Whether a request sets or removes an account, as no transfer does: that of a schedule written by
 /// hand, or shrunk.
 #[cold]
 fn sets_account(model: &Model) -> bool {

@@ -3,12 +3,13 @@
 //! AC5 is checked as L1.
 
 use stormglass::commit::{Body, EndedTransactions, Message, Position, TxId};
-use stormglass_node::{FileId, Micros, NodeId};
+use stormglass_node::{FileId, Micros, NodeId, ReadDisk};
 
 use super::model::{Model, TxState};
 use crate::property::Property;
 use crate::sorted_map::SortedMap;
 use crate::{RETRY, VOTE_TIMEOUT};
+use stormglass_sim::disk::Disk;
 use stormglass_sim::plan::Timing;
 use stormglass_sim::property::Violation;
 
@@ -364,6 +365,24 @@ pub(super) fn check_logs_bounded(
         }
     }
     Ok(())
+}
+
+/// L3: a running node begins to write a snapshot only after its segment has become longer than the
+/// length at which it is compacted. So a byte of the log is written once more at most, however many
+/// records there are.
+pub(super) fn check_compaction(node: NodeId, disk: &Disk, model: &Model) -> Result<(), Violation> {
+    let files = disk.files().into_iter();
+    let newest = files.filter(|file| matches!(file, FileId::Wal(_))).max();
+    let log_bytes = newest.and_then(|segment| disk.len(segment)).unwrap_or(0);
+    // After a failed write the file is shorter than the node can know.
+    if log_bytes > model.plan().log_bytes || disk.first_failure().is_some() {
+        return Ok(());
+    }
+    let explanation = format!(
+        "{node} compacts a segment of {log_bytes} B; it may keep up to {} B",
+        model.plan().log_bytes
+    );
+    Err(Property::OnlyLongLogsAreCompacted.violated(explanation))
 }
 
 /// L3: the probe, a transaction over every key, commits, so no lock remains.
