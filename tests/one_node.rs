@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use stormglass::commit::{
-    Action, Age, Body, CommitNode, Config, DropReason, EndMark, Event, Message, Op, Part, Position,
-    Reads, RecordIsDurable, Request, RequestNumber, TxId, Vote,
+    AbortReason, Action, Age, Body, CommitNode, Config, DropReason, EndMark, Event, Message, Op,
+    Outcome, Part, Position, Reads, RecordIsDurable, Request, RequestNumber, TxId, Vote,
 };
 use stormglass_node::{
     Boot, DiskOp, Effect, Incarnation, Input, Node, NodeId, Outbox, RequestId, Time,
@@ -24,16 +24,25 @@ struct OneNode {
     dropped: Vec<DropReason>,
     /// The transactions of which it has sent a message, each once.
     sent: Vec<TxId>,
+    /// What it has answered to clients.
+    replies: Vec<Outcome>,
 }
 
 impl OneNode {
     fn boot(id: NodeId, peer: NodeId) -> OneNode {
-        let disk = Disk::default();
+        OneNode::boot_from(
+            Disk::default(),
+            id,
+            Config { lost: vec![peer], ..Config::new([id, peer]) },
+        )
+    }
+
+    fn boot_from(disk: Disk, id: NodeId, config: Config) -> OneNode {
         let mut out = Outbox::default();
-        let config = Config { lost: vec![peer], ..Config::new([id, peer]) };
         let boot = Boot { id, now: Time(1), entropy: 7, disk: &disk };
-        let node = CommitNode::boot(&config, boot, &mut out).expect("an empty disk");
-        let mut one = OneNode { node, disk, out, dropped: Vec::new(), sent: Vec::new() };
+        let node = CommitNode::boot(&config, boot, &mut out).expect("an intact disk");
+        let mut one =
+            OneNode { node, disk, out, dropped: Vec::new(), sent: Vec::new(), replies: Vec::new() };
         one.settle();
         one
     }
@@ -57,6 +66,7 @@ impl OneNode {
                         }
                     }
                     Effect::Report(Event::Dropped { reason, .. }) => self.dropped.push(reason),
+                    Effect::Reply { response, .. } => self.replies.push(response.outcome),
                     Effect::Send { message, .. } if !self.sent.contains(&message.tx) => {
                         self.sent.push(message.tx);
                     }
@@ -75,6 +85,28 @@ impl OneNode {
         let message = Message { tx, request, body };
         self.node.step(Time(3), Input::Message { from, message }, &mut self.out);
         self.settle();
+    }
+
+    /// A client's new request.
+    fn transact(&mut self, id: RequestId, ops: Arc<[Op]>) {
+        let request = Request::Transact {
+            incarnation: self.node.incarnation().expect("it answers"),
+            age: Age { at: 1, by: id },
+            seen: RequestNumber::default(),
+            ops,
+        };
+        self.node.step(Time(3), Input::Request { id, request }, &mut self.out);
+        self.settle();
+    }
+
+    /// What it answers to a query for the outcome of a request that was addressed to this
+    /// incarnation.
+    fn outcome(&mut self, addressed: Incarnation) -> Outcome {
+        self.replies.clear();
+        let request = Request::Outcome { incarnation: addressed };
+        self.node.step(Time(3), Input::Request { id: C1_1, request }, &mut self.out);
+        self.settle();
+        self.replies.pop().expect("an answer")
     }
 
     fn starts_new_work(&self, tx: TxId, body: Body) -> bool {
@@ -144,6 +176,36 @@ fn only_a_prepare_of_an_unknown_transaction_begins_participation() {
     assert!(!one.starts_new_work(tx, Body::Abort { end_mark: end_mark() }));
 }
 
+/// Whether a lost incarnation has committed a request, the node cannot know. It remembers that over
+/// restarts and compactions.
+#[test]
+fn outcome_of_a_request_to_a_lost_incarnation_is_unknown() {
+    let lost = Incarnation::numbered(7).next(1);
+    // The log is compacted after every record.
+    let config = Config { compact_at_bytes: 1, ..Config::new([COORDINATOR]) };
+    let replacing = Config { replaces: vec![lost], ..config.clone() };
+    let mut one = OneNode::boot_from(Disk::default(), COORDINATOR, replacing);
+    let restarted = Outcome::Aborted { reason: AbortReason::Restarted };
+    for number in lost.number() + 1..lost.number() + 4 {
+        let present = one.node.incarnation().expect("it answers");
+        assert_eq!(present.number(), number);
+        for addressed in [Incarnation::numbered(1), lost, Incarnation::numbered(number + 1)] {
+            assert_eq!(one.outcome(addressed), Outcome::Unknown, "of {addressed}");
+        }
+        // Without its random bits it could be another one of that number.
+        assert_eq!(one.outcome(Incarnation::numbered(number)), Outcome::Unknown);
+        assert_eq!(one.outcome(present), Outcome::Unknown, "it has not received the request");
+        for past in lost.number() + 1..number {
+            assert_eq!(one.outcome(Incarnation::numbered(past)), restarted, "of {past}");
+        }
+        // Records, and with them compactions.
+        let snapshots = one.node.view(Time(3)).log.snapshots;
+        one.transact(RequestId { serial: number, ..C1_1 }, [op(0, Action::Put(7))].into());
+        assert!(one.node.view(Time(3)).log.snapshots > snapshots);
+        one = OneNode::boot_from(one.disk, COORDINATOR, config.clone());
+    }
+}
+
 /// Two coordinators under one id could give one transaction id to two requests.
 #[test]
 fn participant_drops_messages_of_another_request() {
@@ -162,15 +224,8 @@ fn participant_drops_messages_of_another_request() {
 #[test]
 fn coordinator_drops_messages_of_another_request() {
     let mut one = OneNode::boot(COORDINATOR, PARTICIPANT);
-    let request = Request::Transact {
-        incarnation: one.node.incarnation().expect("it answers"),
-        age: Age { at: 1, by: C1_1 },
-        seen: RequestNumber::default(),
-        ops: operations(),
-    };
     one.sent.clear();
-    one.node.step(Time(3), Input::Request { id: C1_1, request }, &mut one.out);
-    one.settle();
+    one.transact(C1_1, operations());
     let [tx] = one.sent[..] else { panic!("one transaction, not {:?}", one.sent) };
     one.drops_other_request(PARTICIPANT, tx, yes());
     one.drops_other_request(PARTICIPANT, tx, ack());
