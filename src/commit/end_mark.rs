@@ -192,3 +192,33 @@ impl<'de> Deserialize<'de> for EndMark {
         Ok(EndMark { below, open: (!open.is_empty()).then(|| open.into()) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stormglass_node::codec;
+
+    fn position(serial: u64) -> Position {
+        Position { incarnation: Incarnation::numbered(1), serial }
+    }
+
+    /// A mark whose list is out of order would end other transactions than its sender means.
+    #[test]
+    fn only_a_sorted_mark_below_its_position_is_decoded() {
+        for (serials, is_valid) in [
+            (&[][..], true),
+            (&[2], true),
+            (&[1, 2], true),
+            (&[2, 1], false),
+            (&[1, 1], false),
+            (&[1, 3], false),
+            (&[1, 4], false),
+            (&[4, 1], false),
+        ] {
+            let open: Vec<Position> = serials.iter().copied().map(position).collect();
+            let encoded = codec::encode(&EncodedEndMark { below: position(3), open: &open });
+            let decoded = codec::decode::<EndMark>(&encoded);
+            assert_eq!(decoded.is_ok(), is_valid, "{serials:?}");
+        }
+    }
+}

@@ -291,6 +291,19 @@ mod tests {
         assert_eq!(codec::decode::<Part>(&codec::encode(&part)).as_ref(), Ok(&part));
     }
 
+    fn part_of_n0(age: Age, ops: &[Op]) -> Part {
+        Part::of_all(age, &Arc::from(ops)).unwrap().of(NodeId(0))
+    }
+
+    #[test]
+    fn parts_are_equal_if_ages_participants_and_operations_are() {
+        let one = part_of_n0(age(), &[op(0, 1), op(1, 1)]);
+        assert_eq!(one, part_of_n0(age(), &[op(0, 1), op(1, 2)]), "the other part is not compared");
+        assert_ne!(one, part_of_n0(Age { at: 8, ..age() }, &[op(0, 1), op(1, 1)]));
+        assert_ne!(one, part_of_n0(age(), &[op(0, 1), op(2, 1)]));
+        assert_ne!(one, part_of_n0(age(), &[op(0, 2), op(1, 1)]));
+    }
+
     #[test]
     fn participants_are_a_set_of_at_most_sixty_four() {
         let all = Participants::new((0..64).rev().map(NodeId)).unwrap();

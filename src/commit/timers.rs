@@ -59,3 +59,47 @@ impl Timers {
         self.queue.pop_front().map(|(_, timer, tx)| (timer, tx))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stormglass_node::id::{Incarnation, NodeId};
+
+    fn entry(at: u64, timer: Timer, serial: u64) -> (Time, Timer, TxId) {
+        let incarnation = Incarnation::numbered(1);
+        (Time(at), timer, TxId { coordinator: NodeId(0), incarnation, serial })
+    }
+
+    /// In whatever order they are set: timers of one time in the order of kinds, then transactions.
+    #[test]
+    fn timers_are_due_in_order_and_each_can_be_cancelled() {
+        let all = [
+            entry(5, Timer::VoteTimeout, 1),
+            entry(5, Timer::VoteTimeout, 2),
+            entry(5, Timer::Retransmit, 1),
+            entry(6, Timer::VoteTimeout, 1),
+        ];
+        for rotation in 0..all.len() {
+            let mut order = all;
+            order.rotate_left(rotation);
+            for reversed in [false, true] {
+                if reversed {
+                    order.reverse();
+                }
+                for cancelled in all {
+                    let mut timers = Timers::default();
+                    order.into_iter().for_each(|(at, timer, tx)| timers.set(at, timer, tx));
+                    assert_eq!(timers.next(), Some(Time(5)));
+                    let (at, timer, tx) = cancelled;
+                    timers.cancel(at, timer, tx);
+                    let left = all.into_iter().filter(|entry| *entry != cancelled);
+                    for (at, timer, tx) in left {
+                        assert_eq!(timers.pop_due(Time(at.0 - 1)), None);
+                        assert_eq!(timers.pop_due(at), Some((timer, tx)));
+                    }
+                    assert_eq!(timers.next(), None);
+                }
+            }
+        }
+    }
+}
