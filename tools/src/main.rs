@@ -1,4 +1,5 @@
-//! The tools of the repository: `cargo tools campaign`, `fuzz`, `bench`, `mutants`, `stability`.
+//! The tools of the repository: `cargo tools campaign`, `fuzz`, `bench`, `mutants`,
+//! `generated-mutants`, `stability`.
 //! None of them ships.
 
 mod bench;
@@ -47,6 +48,8 @@ enum Command {
     Bench(bench::Bench),
     /// Hunt the mutants of the node, each a deliberate bug, and shrink what finds them
     Mutants(mutants::Mutants),
+    /// Hunt and test mutants that cargo-mutants generates
+    GeneratedMutants(mutants::GeneratedMutants),
     /// The part of `mutants` that runs with one mutant switched on
     #[command(hide = true)]
     HuntMutant(mutants::HuntMutant),
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
         Command::Fuzz(fuzz) => with_program(&args, |program| fuzz::run(fuzz, program)),
         Command::Bench(bench) => with_program(&args, |program| bench::run(bench, program)),
         Command::Mutants(mutants) => mutants::run(mutants),
+        Command::GeneratedMutants(args) => mutants::run_generated(args),
         Command::HuntMutant(args) => mutants::hunt_mutant(args),
         Command::Stability(stability) => stability::run(stability),
     };

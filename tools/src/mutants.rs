@@ -6,16 +6,19 @@
 //! program, each behind a number ([`combine`]), and hunted with default options.
 
 mod combine;
+mod generated;
 mod hunt;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use clap::Args;
 
+pub(crate) use generated::{GeneratedMutants, run as run_generated};
 pub(crate) use hunt::{HuntMutant, run as hunt_mutant};
 
 use crate::program::{cargo, repository};
@@ -48,15 +51,29 @@ pub(crate) struct Mutants {
     kills: Option<u32>,
 }
 
-/// One patch.
+/// One change of the node.
 #[derive(Clone, Debug)]
 pub(crate) struct Mutant {
-    /// Its number in the copy, from 1.
+    /// Its number in the copy, from 1; 0 for none.
     number: u32,
     name: String,
-    patch: PathBuf,
+    change: Change,
     description: String,
     profile: Option<String>,
+}
+
+/// What a mutant changes.
+#[derive(Clone, Debug)]
+enum Change {
+    Nothing,
+    /// A patch in the format of git.
+    Patch(PathBuf),
+    /// A part of one file.
+    Text {
+        file: PathBuf,
+        range: Range<usize>,
+        replacement: String,
+    },
 }
 
 impl Mutant {
@@ -67,7 +84,8 @@ impl Mutant {
         let description = lines.next().unwrap_or_default().to_owned();
         let profile = lines.next().and_then(|line| line.strip_prefix("profile: "));
         let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Mutant { number, name, profile: profile.map(str::to_owned), patch, description })
+        let profile = profile.map(str::to_owned);
+        Ok(Mutant { number, name, change: Change::Patch(patch), description, profile })
     }
 }
 
@@ -98,7 +116,7 @@ fn check_without_mutant(copy: &Path) -> Result<(), CliError> {
     let none = Mutant {
         number: 0,
         name: "none".to_owned(),
-        patch: PathBuf::new(),
+        change: Change::Nothing,
         description: "no mutant".to_owned(),
         profile: None,
     };
@@ -188,44 +206,60 @@ fn program(copy: &Path, name: &str) -> PathBuf {
     copy.join("target/tools").join(name)
 }
 
-/// Prints a line for each mutant; returns whether all are found.
-fn hunt_all(copy: &Path, mutants: &[Mutant], args: &Mutants) -> Result<bool, CliError> {
-    say!("{:<8} {:<16} {:<16} {:<36} mutant", "seed", "faults+requests", "runs, time", "property")?;
-    let mut totals = Totals { complete: true, ..Totals::default() };
+/// Does `work` for each mutant, on all cores unless `jobs` says on how many, and `on_result` with
+/// each result as soon as it is there.
+///
+/// # Errors
+/// The first of `on_result`.
+fn in_parallel<R: Send>(
+    jobs: Option<u16>,
+    mutants: &[Mutant],
+    work: impl Fn(&Mutant) -> R + Sync,
+    mut on_result: impl FnMut(&Mutant, R) -> Result<(), CliError>,
+) -> Result<(), CliError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = args.jobs.map_or(cores, usize::from);
-    // A common queue and not a share for each thread: some mutants take far more seeds than others.
+    // A common queue and not a share for each thread: some mutants take far longer than others.
     let waiting = Mutex::new(mutants.iter().collect::<VecDeque<_>>());
-    let results = std::sync::mpsc::channel();
-    std::thread::scope(|scope| -> Result<(), CliError> {
-        for _ in 0..jobs {
-            let waiting = &waiting;
-            let sender = results.0.clone();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.map_or(cores, usize::from) {
+            let (waiting, work, sender) = (&waiting, &work, sender.clone());
             scope.spawn(move || {
                 loop {
                     let next = waiting.lock().expect("no thread panics").pop_front();
                     let Some(mutant) = next else { return };
                     // The receiver is gone after the first error.
-                    if sender
-                        .send((mutant, hunt_one(copy, mutant, args.seeds, args.stability)))
-                        .is_err()
-                    {
+                    if sender.send((mutant, work(mutant))).is_err() {
                         return;
                     }
                 }
             });
         }
-        let (sender, receiver) = results;
         // Each thread has a clone; the loop below ends when the last of them is dropped.
         drop(sender);
         for (mutant, result) in receiver {
+            on_result(mutant, result)?;
+        }
+        Ok(())
+    })
+}
+
+/// Prints a line for each mutant; returns whether all are found.
+fn hunt_all(copy: &Path, mutants: &[Mutant], args: &Mutants) -> Result<bool, CliError> {
+    say!("{:<8} {:<16} {:<16} {:<36} mutant", "seed", "faults+requests", "runs, time", "property")?;
+    let mut totals = Totals { complete: true, ..Totals::default() };
+    in_parallel(
+        args.jobs,
+        mutants,
+        |mutant| hunt_one(copy, mutant, args.seeds, args.stability),
+        |mutant, result| {
             show(mutant, &result, &mut totals)?;
             if let (Ok(Some(found)), Some(directory)) = (&result, &args.keep) {
                 hunt::keep(found, directory, &mutant.name)?;
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     totals.show()?;
     Ok(totals.complete)
 }

@@ -16,7 +16,7 @@ use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::spanned::Spanned;
 
-use super::Mutant;
+use super::{Change, Mutant};
 use crate::CliError;
 
 /// The module that the copy of `stormglass-node` gets.
@@ -37,6 +37,17 @@ pub mod mutant {
     }
 }
 ";
+
+/// Begins the line before the arm of a mutant; its number follows, or 0.
+const ARM: &str = "// mutant ";
+
+/// The mutant in whose arm this line of a combined file is, the first being 1; `None` if it is in
+/// no arm of a mutant.
+pub(super) fn mutant_at(text: &str, line: usize) -> Option<u32> {
+    let above: Vec<&str> = text.lines().take(line).collect();
+    let number = above.iter().rev().find_map(|line| line.strip_prefix(ARM))?;
+    number.parse().ok().filter(|number| *number != 0)
+}
 
 /// A function with a body.
 struct Function {
@@ -64,12 +75,11 @@ struct Edits {
 pub(super) fn combine(copy: &Path, mutants: &[Mutant]) -> Result<(), CliError> {
     let mut edits: BTreeMap<PathBuf, Edits> = BTreeMap::new();
     for mutant in mutants {
-        for (file, patched) in patched_files(copy, mutant)? {
+        for (file, patched) in changed_files(copy, &mutant.change)? {
             let original = fs::read_to_string(copy.join(&file))?;
             let edits = edits.entry(file.clone()).or_default();
-            add_edits(&original, &patched, mutant.number, edits).map_err(|reason| {
-                format!("{}: {}: {reason}", mutant.patch.display(), file.display())
-            })?;
+            add_edits(&original, &patched, mutant.number, edits)
+                .map_err(|reason| format!("{}: {}: {reason}", mutant.name, file.display()))?;
         }
     }
     for (file, edits) in edits {
@@ -83,11 +93,33 @@ pub(super) fn combine(copy: &Path, mutants: &[Mutant]) -> Result<(), CliError> {
     Ok(fs::write(library, text)?)
 }
 
-/// The files that a patch changes, with their contents afterwards.
-fn patched_files(copy: &Path, mutant: &Mutant) -> Result<Vec<(PathBuf, String)>, CliError> {
+/// # Errors
+/// If [`combine`] cannot put this mutant into the copy.
+pub(super) fn check(copy: &Path, mutant: &Mutant) -> Result<(), CliError> {
+    for (file, changed) in changed_files(copy, &mutant.change)? {
+        let original = fs::read_to_string(copy.join(&file))?;
+        add_edits(&original, &changed, mutant.number, &mut Edits::default())?;
+    }
+    Ok(())
+}
+
+/// The files that a mutant changes, with their contents afterwards.
+fn changed_files(copy: &Path, change: &Change) -> Result<Vec<(PathBuf, String)>, CliError> {
+    match change {
+        Change::Nothing => Ok(Vec::new()),
+        Change::Patch(patch) => patched_files(copy, patch),
+        Change::Text { file, range, replacement } => {
+            let mut text = fs::read_to_string(copy.join(file))?;
+            text.replace_range(range.clone(), replacement);
+            Ok(vec![(file.clone(), text)])
+        }
+    }
+}
+
+fn patched_files(copy: &Path, patch: &Path) -> Result<Vec<(PathBuf, String)>, CliError> {
     let scratch = tempfile::tempdir()?;
-    let patch = fs::read_to_string(&mutant.patch)?;
-    let names: Vec<&str> = patch.lines().filter_map(|line| line.strip_prefix("+++ b/")).collect();
+    let text = fs::read_to_string(patch)?;
+    let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("+++ b/")).collect();
     for name in &names {
         let to = scratch.path().join(name);
         fs::create_dir_all(to.parent().expect("a file in a directory"))?;
@@ -96,11 +128,11 @@ fn patched_files(copy: &Path, mutant: &Mutant) -> Result<Vec<(PathBuf, String)>,
     let applied = Command::new("git")
         .current_dir(scratch.path())
         .args(["apply", "--recount"])
-        .arg(&mutant.patch)
+        .arg(patch)
         .stderr(Stdio::inherit())
         .status()?;
     if !applied.success() {
-        return Err(format!("{} does not apply", mutant.patch.display()).into());
+        return Err(format!("{} does not apply", patch.display()).into());
     }
     let mut files = Vec::new();
     for name in names {
@@ -166,11 +198,17 @@ fn apply(original: &str, edits: &Edits, in_node: bool) -> Result<String, CliErro
         edits.added.iter().map(|(at, text)| (*at..*at, text.clone())).collect();
     for (place, bodies) in &edits.bodies {
         let body = functions[*place].body.clone();
-        let mut text = format!("{{ match {switch}::mutant::number() {{\n");
+        let numbers: Vec<u32> = bodies.iter().map(|(mutant, _)| *mutant).collect();
+        // The original first, so that errors in types are those of mutants.
+        let mut text = format!(
+            "{{ match {switch}::mutant::number() {{\n{ARM}0\n\
+             switched_on if !{numbers:?}.contains(&switched_on) => {}\n",
+            &original[body.clone()]
+        );
         for (mutant, body) in bodies {
-            writeln!(text, "{mutant} => {body}")?;
+            writeln!(text, "{ARM}{mutant}\n{mutant} => {body}")?;
         }
-        writeln!(text, "_ => {} }} }}", &original[body.clone()])?;
+        text += "_ => unreachable!() } }";
         replacements.push((body, text));
     }
     replacements.sort_by_key(|(range, _)| range.start);
