@@ -40,6 +40,8 @@ pub(crate) enum Mutant {
     EarlyAck,
     /// One `Ack` counts for all participants.
     CountsOneAckForAll,
+    /// `Remembered` is sent before MET is durable.
+    EarlyRemembered,
     /// `Abort` is sent while votes are collected.
     EarlyAbort,
     /// A participant answers a `Prepare` with `Abort`.
@@ -121,7 +123,7 @@ pub(crate) enum Mutant {
 }
 
 /// Each mutant, the profile in which it is hunted, and the property that it violates first.
-const MUTANTS: [(Mutant, Profile, &str); 49] = [
+const MUTANTS: [(Mutant, Profile, &str); 50] = [
     (Mutant::TreatsCommitAsAbort, Profile::Swarm, "AC1 DecisionsAgree"),
     (Mutant::YesAfterAbort, Profile::Swarm, "AC2 DecisionsAreFinal"),
     (Mutant::CountsOneVoteForAll, Profile::Swarm, "AC3 CommitNeedsEveryYes"),
@@ -131,6 +133,7 @@ const MUTANTS: [(Mutant, Profile, &str); 49] = [
     (Mutant::EarlyCommit, Profile::Swarm, "W2 CommitIsDurableFirst"),
     (Mutant::EarlyAck, Profile::Swarm, "W3 OutcomeIsDurableBeforeAck"),
     (Mutant::CountsOneAckForAll, Profile::Swarm, "W4 ForgetAfterAllAcks"),
+    (Mutant::EarlyRemembered, Profile::Swarm, "W10 MetIsDurableBeforeRemembered"),
     (Mutant::EarlyAbort, Profile::Swarm, "W5 NoAbortAfterCommitRecord"),
     (Mutant::ParticipantSendsAbort, Profile::Swarm, "W5 OnlyTheCoordinatorPresumesAbort"),
     (Mutant::RefusesIntactDisk, Profile::Swarm, "W6 OnlyDamagePreventsBoot"),

@@ -88,7 +88,7 @@ impl AtomicCommitChecker {
         AtomicCommitChecker {
             model: Model::new(plan),
             fault_free: FaultFree::new(plan),
-            write_ahead: WriteAhead::default(),
+            write_ahead: WriteAhead::new(nodes),
             recovery: Recovery::new(nodes),
             isolation: Isolation::new(nodes),
             answers: Answers::new(nodes),
@@ -118,7 +118,7 @@ impl AtomicCommitChecker {
         let nodes = usize::from(plan.nodes);
         model.reset(plan);
         *fault_free = FaultFree::new(plan);
-        *write_ahead = WriteAhead::default();
+        write_ahead.reset(nodes);
         recovery.reset(nodes);
         isolation.reset(nodes);
         answers.reset(nodes);
@@ -204,7 +204,12 @@ where
                 Effect::Send { to, message } => {
                     self.write_ahead.check_effect(node)?;
                     if message.is_introduction() {
-                        return self.check_introduction(node, disk).map(|_| ());
+                        let is_complete = self.check_introduction(node, disk)?;
+                        // One that has lost records has also lost what it had met.
+                        if is_complete && let Body::Remembered { .. } = message.body {
+                            self.write_ahead.check_remembered(node, message.tx)?;
+                        }
+                        return Ok(());
                     }
                     if !self.check_boot(node, disk)? {
                         return Ok(());
@@ -588,9 +593,12 @@ impl AtomicCommitChecker {
             }
             RecordKind::Committed => self.on_decided(node, tx, Decision::Committed),
             RecordKind::Aborted => self.on_decided(node, tx, Decision::Aborted),
-            // END is not forced, and nothing waits until it is durable. No transaction waits for
-            // MET.
-            RecordKind::End | RecordKind::Met => Ok(()),
+            RecordKind::Met => {
+                self.write_ahead.on_met_durable(node, tx);
+                Ok(())
+            }
+            // It is not forced, and nothing waits until it is durable.
+            RecordKind::End => Ok(()),
         }
     }
 
@@ -682,6 +690,7 @@ impl AtomicCommitChecker {
             self.model.recover_committed(tx);
             self.on_request_committed(node, tx, Some(request))?;
         }
+        self.write_ahead.begin_incarnation(node, kept.met());
         // Last, as it takes the state that everything above reads.
         self.recovery.begin_incarnation(node, state.incarnation, kept);
         Ok(true)

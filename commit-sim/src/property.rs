@@ -84,6 +84,8 @@ properties! {
     W10 NoEffectAfterAFailedSync,
     /// The outcome in an inquiry reply has a durable record.
     W10 InquiryRepliesAreDurable,
+    /// MET is durable before Remembered is sent.
+    W10 MetIsDurableBeforeRemembered,
     /// A new incarnation is durable before its first visible effect.
     W10 NoEffectBeforeTheBootIsDurable,
     /// What is committed stays committed, at every participant and for the client.

@@ -174,6 +174,10 @@ impl MutantNode {
                         let body = Body::Ack { proof: RecordIsDurable::forged() };
                         out.send(from, Message { tx, request, body });
                     }
+                    (Body::Remember(_), Mutant::EarlyRemembered) if self.node.is_serving() => {
+                        let body = Body::Remembered { proof: RecordIsDurable::forged() };
+                        out.send(from, Message { tx, request, body });
+                    }
                     (Body::Vote(_), Mutant::EarlyAbort) if from.0 == 1 => {
                         let body = Body::Abort { end_mark: empty_end_mark() };
                         out.send(from, Message { tx, request, body });

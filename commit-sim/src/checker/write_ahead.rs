@@ -4,22 +4,68 @@
 //! record is durable if it would survive the worst power cut at that moment.
 
 use stormglass::commit::{Decision, InquiryReply, TxId};
-use stormglass_node::{NodeId, RequestId};
+use stormglass_node::{Incarnation, NodeId, RequestId};
 
 use super::model::{RecordStatus, TxState};
 use super::node_set::NodeSet;
 use crate::property::Property;
+use crate::sorted_map::SortedMap;
 use stormglass_sim::property::Violation;
 
-/// The nodes whose disk has failed them. All else that these properties need is in the state of the
-/// transaction.
+/// What these properties need besides the state of a transaction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WriteAhead {
     /// Nodes whose present incarnation was notified of a failed barrier.
     failed: NodeSet,
+    /// By node, the incarnations of its peers that it remembers durably.
+    met: Vec<SortedMap<NodeId, Incarnation>>,
 }
 
 impl WriteAhead {
+    /// For a run of a cluster of that many nodes.
+    pub(super) fn new(nodes: usize) -> WriteAhead {
+        let mut write_ahead = WriteAhead::default();
+        write_ahead.reset(nodes);
+        write_ahead
+    }
+
+    /// Prepares for a run of a cluster of that many nodes; allocated memory is kept.
+    pub(super) fn reset(&mut self, nodes: usize) {
+        let WriteAhead { failed, met } = self;
+        *failed = NodeSet::default();
+        met.resize_with(nodes, SortedMap::default);
+        met.iter_mut().for_each(SortedMap::clear);
+    }
+
+    /// An incarnation of the node begins, and remembers these incarnations.
+    pub(super) fn begin_incarnation(
+        &mut self,
+        node: NodeId,
+        remembered: impl Iterator<Item = (NodeId, Incarnation)>,
+    ) {
+        let met = &mut self.met[usize::from(node.0)];
+        met.clear();
+        for (peer, incarnation) in remembered {
+            met.insert(peer, incarnation);
+        }
+    }
+
+    /// MET is durable. `about` names the peer and its incarnation.
+    pub(super) fn on_met_durable(&mut self, node: NodeId, about: TxId) {
+        self.met[usize::from(node.0)].insert(about.coordinator, about.incarnation);
+    }
+
+    /// W10: what Remembered says is durable.
+    pub(super) fn check_remembered(&self, node: NodeId, about: TxId) -> Result<(), Violation> {
+        let TxId { coordinator: peer, incarnation, .. } = about;
+        if self.met[usize::from(node.0)].get(peer) == Some(&incarnation) {
+            return Ok(());
+        }
+        let explanation =
+            format!("{node} says that it remembers {peer} as {incarnation} before MET is durable");
+        Err(Property::MetIsDurableBeforeRemembered.violated(explanation))
+    }
+
     pub(super) fn on_failed_barrier(&mut self, node: NodeId) {
         self.failed.insert(node);
     }

@@ -51,6 +51,11 @@ impl KeptState {
         self.committed.iter().map(|(request, tx)| (request, *tx))
     }
 
+    /// The incarnations of peers that are remembered.
+    pub(crate) fn met(&self) -> impl Iterator<Item = (NodeId, Incarnation)> {
+        self.met.iter().map(|(peer, incarnation)| (peer, *incarnation))
+    }
+
     /// Adds a record of this node.
     pub(super) fn add(&mut self, node: NodeId, record: Record) {
         match record {
