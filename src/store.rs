@@ -6,24 +6,72 @@
 //! systems", section 4): only an older transaction may wait for a younger one, so waits form no
 //! cycle, within a node or across nodes.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::commit::{Action, Age, Key, Op, Reads, Refusal, TxId};
 
-/// The values of one node, and their locks.
+/// The values of one node, and their locks. Every operation on n keys takes O(n log m) time for m
+/// keys and locks, however many transactions hold a lock on one key.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     values: BTreeMap<Key, i64>,
-    // Sorted by (key, holder). Either one exclusive lock on a key, or any number of shared ones.
-    locks: Vec<Lock>,
+    /// Of every key that is locked.
+    locks: BTreeMap<Key, KeyLocks>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Lock {
-    key: Key,
-    holder: TxId,
-    age: Age,
-    exclusive: bool,
+/// The locks on one key.
+#[derive(Clone, Debug)]
+enum KeyLocks {
+    /// The only one, which may be exclusive.
+    One { holder: TxId, age: Age, exclusive: bool },
+    /// Two or more that are shared, the oldest first.
+    Shared(BTreeSet<(Age, TxId)>),
+}
+
+impl KeyLocks {
+    /// The oldest holder whose lock conflicts with one that `tx` needs. Two readers do not
+    /// conflict, and neither do the locks of `tx` itself.
+    fn oldest_conflict(&self, tx: TxId, exclusive: bool) -> Option<(Age, TxId)> {
+        match self {
+            KeyLocks::One { holder, age, exclusive: held } => {
+                (*holder != tx && (*held || exclusive)).then_some((*age, *holder))
+            }
+            KeyLocks::Shared(holders) if exclusive => {
+                holders.iter().copied().find(|(_, holder)| *holder != tx)
+            }
+            KeyLocks::Shared(_) => None,
+        }
+    }
+
+    /// Adds a lock that conflicts with none.
+    fn add(&mut self, tx: TxId, age: Age, exclusive: bool) {
+        match self {
+            // A key that is read and written needs the stronger lock once.
+            KeyLocks::One { holder, exclusive: held, .. } if *holder == tx => *held |= exclusive,
+            KeyLocks::One { holder, age: other, .. } => {
+                *self = KeyLocks::Shared(BTreeSet::from([(*other, *holder), (age, tx)]));
+            }
+            KeyLocks::Shared(holders) => {
+                holders.insert((age, tx));
+            }
+        }
+    }
+
+    /// Removes the lock of `tx`, if it has one. Returns whether none is left.
+    fn remove(&mut self, tx: TxId, age: Age) -> bool {
+        match self {
+            KeyLocks::One { holder, .. } => *holder == tx,
+            KeyLocks::Shared(holders) => {
+                holders.remove(&(age, tx));
+                if let Some((age, holder)) = holders.first().copied().filter(|_| holders.len() == 1)
+                {
+                    *self = KeyLocks::One { holder, age, exclusive: false };
+                }
+                false
+            }
+        }
+    }
 }
 
 /// The result of an attempt to prepare.
@@ -40,68 +88,63 @@ pub enum PrepareResult {
 impl Store {
     /// A store with these values and no locks.
     pub fn new(values: BTreeMap<Key, i64>) -> Store {
-        Store { values, locks: Vec::new() }
+        Store { values, locks: BTreeMap::new() }
     }
 
     /// Locks all keys of `ops`, if no lock conflicts and no bound is violated.
     pub fn prepare(&mut self, tx: TxId, age: Age, ops: &[Op]) -> PrepareResult {
         let mut blocked = false;
         for op in ops {
-            for lock in self.locks_on(op.key) {
-                // Locks of the transaction itself do not conflict, and neither do two readers.
-                if lock.holder == tx || !(lock.exclusive || op.writes()) {
-                    continue;
-                }
-                // Wait-die: waiting for an older transaction could close a cycle, so the younger
-                // one is refused.
-                if lock.age <= age {
-                    return PrepareResult::Refused(Refusal::Conflict { holder: lock.holder });
-                }
-                // Not returned at once: a later lock may belong to an older transaction, which
-                // means refusal.
-                blocked = true;
+            let locks = self.locks.get(&op.key);
+            let conflict = locks.and_then(|locks| locks.oldest_conflict(tx, op.writes()));
+            let Some((oldest, holder)) = conflict else { continue };
+            // Wait-die: waiting for an older transaction could close a cycle, so the younger one is
+            // refused.
+            if oldest <= age {
+                return PrepareResult::Refused(Refusal::Conflict { holder });
             }
+            // Not returned at once: the lock on a later key may belong to an older transaction,
+            // which means refusal.
+            blocked = true;
         }
         if blocked {
             return PrepareResult::Wait;
         }
         // Only when no lock conflicts: values under a lock of another transaction may still change.
-        if let Some(no) = self.refusal(ops) {
-            return PrepareResult::Refused(no);
+        match self.execute(ops) {
+            Ok(reads) => {
+                self.lock(tx, age, ops);
+                PrepareResult::Locked(reads)
+            }
+            Err(refusal) => PrepareResult::Refused(refusal),
         }
-        self.lock(tx, age, ops);
-        PrepareResult::Locked(self.read(ops))
     }
 
     /// Locks the keys of a transaction that was prepared in an earlier incarnation.
     pub fn lock(&mut self, tx: TxId, age: Age, ops: &[Op]) {
         for op in ops {
-            let index =
-                self.locks.binary_search_by_key(&(op.key, tx), |lock| (lock.key, lock.holder));
-            match index {
-                // A key that is read and written needs the stronger lock once.
-                Ok(at) => self.locks[at].exclusive |= op.writes(),
-                Err(at) => self
-                    .locks
-                    .insert(at, Lock { key: op.key, holder: tx, age, exclusive: op.writes() }),
-            }
+            let exclusive = op.writes();
+            self.locks
+                .entry(op.key)
+                .and_modify(|locks| locks.add(tx, age, exclusive))
+                .or_insert(KeyLocks::One { holder: tx, age, exclusive });
         }
     }
 
     /// Applies the operations and releases the locks.
-    pub fn commit(&mut self, tx: TxId, ops: &[Op]) {
+    pub fn commit(&mut self, tx: TxId, age: Age, ops: &[Op]) {
         // Before the locks are released: no other transaction may see the values before them.
         apply_ops(&mut self.values, ops);
-        self.abort(tx, ops);
+        self.abort(tx, age, ops);
     }
 
     /// Releases the locks.
-    pub fn abort(&mut self, tx: TxId, ops: &[Op]) {
+    pub fn abort(&mut self, tx: TxId, age: Age, ops: &[Op]) {
         for op in ops {
-            if let Ok(at) =
-                self.locks.binary_search_by_key(&(op.key, tx), |lock| (lock.key, lock.holder))
+            if let Entry::Occupied(mut locks) = self.locks.entry(op.key)
+                && locks.get_mut().remove(tx, age)
             {
-                self.locks.remove(at);
+                locks.remove();
             }
         }
     }
@@ -111,56 +154,60 @@ impl Store {
         &self.values
     }
 
-    /// Every lock: key, holder, and whether it is exclusive.
+    /// Every lock: key, holder, and whether it is exclusive. In the order of keys.
     pub fn locks(&self) -> impl Iterator<Item = (Key, TxId, bool)> + '_ {
-        self.locks.iter().map(|lock| (lock.key, lock.holder, lock.exclusive))
-    }
-
-    fn locks_on(&self, key: Key) -> impl Iterator<Item = &Lock> {
-        // The list is sorted, so the locks on one key are neighbours.
-        let from = self.locks.partition_point(|lock| lock.key < key);
-        self.locks[from..].iter().take_while(move |lock| lock.key == key)
-    }
-
-    /// The value of the key of operation `at` after the operations before it; `None` if the key is
-    /// absent.
-    fn value_at(&self, ops: &[Op], at: usize) -> Option<i64> {
-        let key = ops[at].key;
-        let mut value = self.values.get(&key).copied();
-        for op in ops[..at].iter().filter(|op| op.key == key) {
-            match op.action {
-                Action::Get => {}
-                Action::Put(put) => value = Some(put),
-                Action::Delete => value = None,
-                // An overflow makes the value absent here; `refusal` has found it at that operation
-                // before.
-                Action::Add { by, .. } => value = value.unwrap_or(0).checked_add(by),
-            }
-        }
-        value
-    }
-
-    fn refusal(&self, ops: &[Op]) -> Option<Refusal> {
-        ops.iter().enumerate().find_map(|(at, op)| {
-            let Action::Add { by, at_least } = op.action else { return None };
-            let key = op.key;
-            match self.value_at(ops, at).unwrap_or(0).checked_add(by) {
-                None => Some(Refusal::Overflow { key }),
-                Some(sum) if sum < at_least => Some(Refusal::Bound { key }),
-                Some(_) => None,
-            }
+        self.locks.iter().flat_map(|(key, locks)| {
+            let (one, shared) = match locks {
+                KeyLocks::One { holder, exclusive, .. } => (Some((*holder, *exclusive)), None),
+                KeyLocks::Shared(holders) => (None, Some(holders)),
+            };
+            let shared = shared.into_iter().flatten().map(|(_, holder)| (*holder, false));
+            one.into_iter().chain(shared).map(|(holder, exclusive)| (*key, holder, exclusive))
         })
     }
 
-    /// The values that the reads among `ops` find. Under locks they do not change, over a restart
-    /// included.
+    /// What the operations read, one after the other, without writing anything.
+    ///
+    /// # Errors
+    /// The refusal of the first `Add` that breaks its bound or overflows.
+    fn execute(&self, ops: &[Op]) -> Result<Reads, Refusal> {
+        let mut reads = Vec::new();
+        // What the operations so far have written; `None` for a key that is absent then.
+        let mut written: BTreeMap<Key, Option<i64>> = BTreeMap::new();
+        for (at, op) in ops.iter().enumerate() {
+            let key = op.key;
+            let before =
+                || written.get(&key).copied().unwrap_or_else(|| self.values.get(&key).copied());
+            let after = match op.action {
+                Action::Get => {
+                    reads.push(before());
+                    continue;
+                }
+                Action::Put(value) => Some(value),
+                Action::Delete => None,
+                Action::Add { by, at_least } => match before().unwrap_or(0).checked_add(by) {
+                    None => return Err(Refusal::Overflow { key }),
+                    Some(sum) if sum < at_least => return Err(Refusal::Bound { key }),
+                    sum => sum,
+                },
+            };
+            // Nothing reads what the last operation writes. Most transactions have one.
+            if at + 1 < ops.len() {
+                written.insert(key, after);
+            }
+        }
+        Ok(Reads::from(&reads[..]))
+    }
+
+    /// The values that the reads among the operations of a prepared transaction find. Under locks
+    /// they do not change, over a restart included.
     pub fn read(&self, ops: &[Op]) -> Reads {
-        // Most transactions only write: they take no list.
+        // Most transactions only write.
         if ops.iter().all(Op::writes) {
             return Reads::default();
         }
-        let gets = ops.iter().enumerate().filter(|(_, op)| !op.writes());
-        Reads::from(&gets.map(|(at, _)| self.value_at(ops, at)).collect::<Vec<_>>()[..])
+        // It was prepared, so no bound is broken.
+        self.execute(ops).unwrap_or_default()
     }
 }
 
@@ -212,7 +259,7 @@ mod tests {
             store.prepare(young, young_age, &put),
             PrepareResult::Refused(Refusal::Conflict { holder: mid })
         );
-        store.commit(mid, &put);
+        store.commit(mid, mid_age, &put);
         assert!(matches!(store.prepare(old, old_age, &put), PrepareResult::Locked(_)));
     }
 
@@ -233,6 +280,47 @@ mod tests {
         assert_eq!(store.locks().count(), 2);
     }
 
+    /// Of many readers the oldest decides whether a writer waits, and each release counts.
+    #[test]
+    fn writer_waits_for_younger_readers_and_is_refused_by_an_older_one() {
+        let mut store = Store::default();
+        let get = [op("a", Action::Get)];
+        let put = [op("a", Action::Put(1))];
+        for serial in [5, 2, 4] {
+            let (reader, age) = tx(serial);
+            assert!(matches!(store.prepare(reader, age, &get), PrepareResult::Locked(_)));
+        }
+        let (writer, age) = tx(3);
+        let (oldest, oldest_age) = tx(2);
+        assert_eq!(
+            store.prepare(writer, age, &put),
+            PrepareResult::Refused(Refusal::Conflict { holder: oldest })
+        );
+        store.abort(oldest, oldest_age, &get);
+        for serial in [4, 5] {
+            assert_eq!(store.prepare(writer, age, &put), PrepareResult::Wait, "for {serial}");
+            let (reader, reader_age) = tx(serial);
+            store.abort(reader, reader_age, &get);
+        }
+        assert!(matches!(store.prepare(writer, age, &put), PrepareResult::Locked(_)));
+        let locks: Vec<_> = store.locks().collect();
+        assert_eq!(locks, [(Key::new("a").unwrap(), writer, true)]);
+        store.abort(writer, age, &put);
+        assert_eq!(store.locks().count(), 0);
+    }
+
+    /// A key that is read and written by one transaction is locked once, exclusively.
+    #[test]
+    fn key_that_is_read_and_written_is_locked_exclusively() {
+        let mut store = Store::default();
+        let (a, age) = tx(1);
+        let both = [op("a", Action::Get), op("a", Action::Put(1))];
+        assert!(matches!(store.prepare(a, age, &both), PrepareResult::Locked(_)));
+        assert_eq!(store.locks().collect::<Vec<_>>(), [(Key::new("a").unwrap(), a, true)]);
+        store.commit(a, age, &both);
+        assert_eq!(store.locks().count(), 0);
+    }
+
     #[test]
     fn bounds_and_reads_include_earlier_operations_of_the_transaction() {
         let mut store = Store::default();
@@ -247,7 +335,7 @@ mod tests {
             store.prepare(a, age, &ops),
             PrepareResult::Locked(Reads::from(&[Some(0), None][..]))
         );
-        store.commit(a, &ops);
+        store.commit(a, age, &ops);
         assert_eq!(store.values().get(&Key::new("a").unwrap()), Some(&0));
         assert_eq!(store.locks().count(), 0);
     }

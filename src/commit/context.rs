@@ -11,7 +11,7 @@ use super::event::{DropReason, Event};
 use super::introduction::MetPeer;
 use super::node::CommitNode;
 use super::op::{Key, Op, Reads};
-use super::part::Age;
+use super::part::{Age, Part};
 use super::record::Record;
 use super::request::{Outcome, Response};
 use super::state::State;
@@ -363,14 +363,14 @@ impl Context {
         self.store.read(ops)
     }
 
-    pub(super) fn commit_part(&mut self, tx: TxId, ops: &[Op]) {
-        self.store.commit(tx, ops);
+    pub(super) fn commit_part(&mut self, tx: TxId, part: &Part) {
+        self.store.commit(tx, part.age(), part.ops());
         // Waiters try again at the end of the step, when neither half is in the middle of a change.
         self.locks_released = true;
     }
 
-    pub(super) fn abort_part(&mut self, tx: TxId, ops: &[Op]) {
-        self.store.abort(tx, ops);
+    pub(super) fn abort_part(&mut self, tx: TxId, part: &Part) {
+        self.store.abort(tx, part.age(), part.ops());
         self.locks_released = true;
     }
 

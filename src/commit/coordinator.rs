@@ -404,7 +404,7 @@ impl Coordinator {
         cx.cancel_timer(collecting.vote_deadline, Timer::VoteTimeout, tx);
         cx.cancel_timer(coordinated.retransmit_at, Timer::Retransmit, tx);
         if collecting.own_part_locked {
-            cx.abort_part(tx, collecting.own.ops());
+            cx.abort_part(tx, &collecting.own);
         } else {
             cx.stop_waiting(Waiter { age: collecting.own.age(), tx });
         }
@@ -451,7 +451,7 @@ impl Coordinator {
         coordinated.tries = 0;
         let request = coordinated.request;
         let alone = coordinated.subordinates == 0;
-        cx.commit_part(tx, decided.own.ops());
+        cx.commit_part(tx, &decided.own);
         if alone {
             // There is nobody to acknowledge.
             self.end(cx, tx, request, out);

@@ -373,9 +373,9 @@ impl Participant {
             // which resends Commit if a crash loses this record.
             Decision::Committed => {
                 cx.force(out);
-                cx.commit_part(tx, participation.part.ops());
+                cx.commit_part(tx, &participation.part);
             }
-            Decision::Aborted => cx.abort_part(tx, participation.part.ops()),
+            Decision::Aborted => cx.abort_part(tx, &participation.part),
         }
     }
 
