@@ -39,6 +39,10 @@ pub(super) struct Bench {
     /// are
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
     span: u16,
+    /// Transactions read this many keys of each node that takes part, and write nothing [default:
+    /// they write one key of each]
+    #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    reads: Option<u32>,
     /// Where the nodes keep their data: the disk that is measured [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -52,6 +56,8 @@ pub(super) struct Bench {
 struct Workload {
     clients: u32,
     keys: u32,
+    span: u16,
+    reads: Option<u32>,
 }
 
 /// Its result.
@@ -71,6 +77,8 @@ struct Measurement {
     forced_per_1000_commits: u64,
     syncs_per_1000_commits: u64,
     bytes_per_commit: u64,
+    /// CPU time of the nodes.
+    cpu_us_per_commit: u64,
 }
 
 pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliError> {
@@ -89,15 +97,19 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
     if !bench.json {
         let (sync_us, worst_us) = sync_us(&work_dir.path)?;
         say!(
-            "{} nodes, one process each; a commit moves an amount among {span} nodes, its coordinator one of them",
-            bench.nodes
+            "{} nodes, one process each; a commit {} {span} nodes, its coordinator one of them",
+            bench.nodes,
+            match bench.reads {
+                Some(keys) => format!("reads {keys} keys of each of"),
+                None => "moves an amount among".to_owned(),
+            }
         )?;
         say!(
             "the disk at {}: fdatasync of an append takes {sync_us} us at the median, {worst_us} us at the 99th percentile",
             work_dir.path.display()
         )?;
         say!(
-            "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8}",
+            "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8}",
             "clients",
             "keys",
             "commits/s",
@@ -107,20 +119,22 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
             "max us",
             "forced/c",
             "syncs/c",
+            "cpu us/c",
             "aborts"
         )?;
     }
+    let of_one = Workload { clients: 1, keys: bench.keys, span, reads: bench.reads };
     let runs = match bench.clients {
-        Some(clients) => vec![Workload { clients, keys: bench.keys }],
+        Some(clients) => vec![Workload { clients, ..of_one }],
         None => vec![
-            Workload { clients: 1, keys: bench.keys },
-            Workload { clients: 64, keys: bench.keys },
-            Workload { clients: 64, keys: 1 },
+            of_one,
+            Workload { clients: 64, ..of_one },
+            Workload { clients: 64, keys: 1, ..of_one },
         ],
     };
     let mut stuck = false;
     for run in runs {
-        let measurement = measure(&cluster, run, span, bench.seconds).await?;
+        let measurement = measure(&cluster, run, bench.seconds).await?;
         stuck |= measurement.commits == 0;
         if bench.json {
             say!("{}", serde_json::to_string(&measurement)?)?;
@@ -134,7 +148,7 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
 
 fn show(of: &Measurement) -> Result<(), std::io::Error> {
     say!(
-        "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8}",
+        "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8}",
         of.clients,
         of.keys_per_node,
         of.commits_per_s,
@@ -144,6 +158,7 @@ fn show(of: &Measurement) -> Result<(), std::io::Error> {
         of.latency_us_max,
         decimal(of.forced_per_1000_commits),
         decimal(of.syncs_per_1000_commits),
+        of.cpu_us_per_commit,
         of.aborts
     )
 }
@@ -153,12 +168,7 @@ fn decimal(thousandths: u64) -> String {
 }
 
 /// Runs clients for a second and for the given time, and counts the latter.
-async fn measure(
-    cluster: &Cluster,
-    run: Workload,
-    span: u16,
-    seconds: u64,
-) -> Result<Measurement, CliError> {
+async fn measure(cluster: &Cluster, run: Workload, seconds: u64) -> Result<Measurement, CliError> {
     // Before the load starts: under load, a handshake waits as long as every other request.
     let mut status_clients = cluster.status_clients().await?;
     let nodes = status_clients.len();
@@ -176,22 +186,14 @@ async fn measure(
     let mut clients = tokio::task::JoinSet::new();
     for (coordinator, client) in connected {
         let rng = Rng::new(client.number());
-        clients.spawn(run_client(
-            client,
-            rng,
-            run,
-            coordinator,
-            nodes,
-            usize::from(span),
-            (begin, end),
-        ));
+        clients.spawn(run_client(client, rng, run, coordinator, nodes, (begin, end)));
     }
     tokio::time::sleep_until(begin).await;
     // Counters of the nodes never decrease while they run, so a difference is what the time in
     // between cost.
-    let before = totals(&read_statuses(&mut status_clients).await?);
+    let before = totals(&read_statuses(&mut status_clients).await?, cluster.cpu_time()?);
     tokio::time::sleep_until(end).await;
-    let after = totals(&read_statuses(&mut status_clients).await?);
+    let after = totals(&read_statuses(&mut status_clients).await?, cluster.cpu_time()?);
     let mut all = Tally::default();
     while let Some(tally) = clients.join_next().await {
         all.add(tally??);
@@ -232,6 +234,7 @@ impl Tally {
             forced_per_1000_commits: per_commit((after.forced - before.forced) * 1000, commits),
             syncs_per_1000_commits: per_commit((after.syncs - before.syncs) * 1000, commits),
             bytes_per_commit: per_commit(after.bytes - before.bytes, commits),
+            cpu_us_per_commit: per_commit((after.cpu - before.cpu).as_micros() as u64, commits),
         }
     }
 }
@@ -252,10 +255,11 @@ struct Totals {
     forced: u64,
     syncs: u64,
     bytes: u64,
+    cpu: Duration,
 }
 
-fn totals(of: &[Status<View>]) -> Totals {
-    let mut totals = Totals::default();
+fn totals(of: &[Status<View>], cpu: Duration) -> Totals {
+    let mut totals = Totals { cpu, ..Totals::default() };
     for status in of {
         totals.forced += status.view.log.forced;
         totals.syncs += status.disk.syncs;
@@ -270,12 +274,11 @@ async fn run_client(
     run: Workload,
     coordinator: usize,
     nodes: usize,
-    span: usize,
     (begin, end): (Instant, Instant),
 ) -> Result<Tally, CliError> {
     let mut tally = Tally::default();
     while Instant::now() < end {
-        let ops = transfer(&mut rng, run.keys, coordinator, nodes, span);
+        let ops = operations(&mut rng, run, coordinator, nodes);
         let asked = Instant::now();
         let result = client.transact(ops).await?;
         let answered = Instant::now();
@@ -294,22 +297,36 @@ async fn run_client(
     Ok(tally)
 }
 
-/// Takes from a key of the coordinator, and gives to a key of each of `span - 1` other nodes.
-fn transfer(rng: &mut Rng, keys: u32, coordinator: usize, nodes: usize, span: usize) -> Vec<Op> {
+/// One transaction: takes from a key of the coordinator, and gives to a key of each of `span - 1`
+/// other nodes; or reads keys of these nodes.
+fn operations(rng: &mut Rng, run: Workload, coordinator: usize, nodes: usize) -> Vec<Op> {
+    let span = usize::from(run.span);
     // The nodes after a random one, so that every pair is equally likely.
     // A random start and not a fixed one spreads the load over the participants.
     let first = rng.below(nodes - 1);
     let others =
         (0..span - 1).map(|other| (coordinator + 1 + (first + other) % (nodes - 1)) % nodes);
-    let mut ops = vec![add(rng, keys, coordinator, 1 - span as i64)];
-    ops.extend(others.map(|other| add(rng, keys, other, 1)));
+    if let Some(reads) = run.reads {
+        let first_key = rng.below(run.keys as usize) as u32;
+        let keys = (0..reads).map(|key| (first_key + key) % run.keys);
+        let participants = std::iter::once(coordinator).chain(others);
+        return participants
+            .flat_map(|node| keys.clone().map(move |key| op(key, node, Action::Get)))
+            .collect();
+    }
+    let mut ops = vec![add(rng, run.keys, coordinator, 1 - span as i64)];
+    ops.extend(others.map(|other| add(rng, run.keys, other, 1)));
     ops
 }
 
 fn add(rng: &mut Rng, keys: u32, node: usize, by: i64) -> Op {
-    let key = Key::new(&format!("k{}", rng.below(keys as usize))).expect("short");
     // Without a bound, so that only locks can abort a transaction.
-    Op { node: NodeId(node as u16), key, action: Action::Add { by, at_least: i64::MIN } }
+    op(rng.below(keys as usize) as u32, node, Action::Add { by, at_least: i64::MIN })
+}
+
+fn op(key: u32, node: usize, action: Action) -> Op {
+    let key = Key::new(&format!("k{key}")).expect("short");
+    Op { node: NodeId(node as u16), key, action }
 }
 
 /// The time of a sync of a small append, at the median and at the 99th percentile.
