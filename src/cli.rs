@@ -12,7 +12,6 @@ mod status;
 mod tx;
 mod wal;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -137,6 +136,7 @@ pub(crate) fn main() -> ExitCode {
         }
         exit
     });
+    log::flush();
     ExitCode::from(exit as u8)
 }
 
@@ -151,9 +151,8 @@ fn exit_of(error: &CliError) -> Exit {
     }
 }
 
-/// Prints to standard error; if that is closed, only the exit code remains.
 fn print_error(error: &CliError) {
-    let _ = writeln!(std::io::stderr().lock(), "stormglass: {error}");
+    log::print_error(&format!("stormglass: {error}"));
 }
 
 /// One thread for the network; each node's disk has its own.

@@ -31,6 +31,7 @@ mod link;
 mod listener;
 mod observer;
 pub mod packet;
+mod rate_limit;
 mod serve;
 mod start;
 pub mod stream;

@@ -65,10 +65,13 @@ pub(super) struct Node(Child);
 
 impl Node {
     pub(super) fn serve(args: &[&str], log: &Path) -> Node {
-        let log = std::fs::File::create(log).expect("a log");
-        let child =
-            Command::new(PROGRAM).arg("serve").args(args).stdin(Stdio::null()).stderr(log).spawn();
-        Node(child.expect("the program can be run"))
+        Node::serve_with(args, std::fs::File::create(log).expect("a log"))
+    }
+
+    pub(super) fn serve_with(args: &[&str], stderr: impl Into<Stdio>) -> Node {
+        let mut serve = Command::new(PROGRAM);
+        serve.arg("serve").args(args).stdin(Stdio::null()).stderr(stderr);
+        Node(serve.spawn().expect("the program can be run"))
     }
 
     /// Sends SIGTERM; returns the exit code.

@@ -18,6 +18,7 @@ use super::link::{self, Link};
 use super::listener::{Arrival, Listener};
 use super::observer::{Continuation, Observer};
 use super::packet::{ClientReply, PeerPacket, RejectReason};
+use super::rate_limit::{RateLimit, Suppressed};
 use super::serve::{DiskStatus, FileStatus, LinkStatus, ServedNode, Status};
 use super::start::{Ending, Settings};
 use super::stream::SendQueue;
@@ -62,6 +63,8 @@ pub(super) struct Driver<N: ServedNode> {
     /// The end of the wait of a clean shutdown; `None` while no shutdown was requested.
     closing: Option<Instant>,
     ended: Option<Ending>,
+    /// Of the events that the node reports.
+    reports: RateLimit,
 }
 
 /// From the first input to the last.
@@ -100,6 +103,7 @@ impl<N: ServedNode> Driver<N> {
             ready,
             closing: None,
             ended: None,
+            reports: RateLimit::new(Instant::now()),
         }
     }
 
@@ -354,7 +358,7 @@ impl<N: ServedNode> Driver<N> {
                 Effect::Send { to, message } => self.send(to, message),
                 Effect::Disk(op) => self.queue_disk_op(op, buffer),
                 Effect::Reply { id, response } => self.reply(id, response),
-                Effect::Report(event) => report(self.settings.node, &event),
+                Effect::Report(event) => self.report(&event),
                 Effect::Halt(reason) => {
                     // The barrier that failed has left its message here before the node saw the
                     // failure.
@@ -365,6 +369,28 @@ impl<N: ServedNode> Driver<N> {
         }
         outbox.clear();
         self.outbox = outbox;
+    }
+
+    /// Logs an event, unless there are too many of its kind: a peer with another list of nodes may
+    /// send messages without end that are dropped.
+    fn report(&mut self, event: &N::Event) {
+        let node = self.settings.node;
+        for Suppressed { kind, count } in self.reports.take_suppressed(Instant::now()) {
+            tracing::warn!(%node, event = kind, "{count} more events suppressed");
+        }
+        if !self.reports.allows(event.kind()) {
+            return;
+        }
+        // Formatted into a string first: the logger's macro takes no writer.
+        let mut detail = String::new();
+        if event.detail(&mut detail).is_err() {
+            return;
+        }
+        if event.is_warning() {
+            tracing::warn!(%node, event = %event.about(), "{detail}");
+        } else {
+            tracing::info!(%node, event = %event.about(), "{detail}");
+        }
     }
 
     fn send(&mut self, to: NodeId, message: N::Message) {
@@ -450,19 +476,6 @@ impl<N: ServedNode> Driver<N> {
         // The thread performs all queued operations. A disk that hangs keeps the directory locked,
         // as it must: another process may not open it while writes are pending.
         let _ = tokio::task::spawn_blocking(|| thread.join()).await;
-    }
-}
-
-fn report<E: Label>(node: NodeId, event: &E) {
-    // Formatted into a string first: the logger's macro takes no writer.
-    let mut detail = String::new();
-    if event.detail(&mut detail).is_err() {
-        return;
-    }
-    if event.is_warning() {
-        tracing::warn!(%node, event = %event.about(), "{detail}");
-    } else {
-        tracing::info!(%node, event = %event.about(), "{detail}");
     }
 }
 

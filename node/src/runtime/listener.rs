@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::link::{IO_TIMEOUT, NodeIdentity};
 use super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, PeerReply, Welcome};
+use super::rate_limit::{RateLimit, Suppressed};
 use super::serve::ServedNode;
 use super::stream::{
     FRAME_BYTES_MAX, Frames, HANDSHAKE_BYTES_MAX, SendQueue, StreamError, write, write_value,
@@ -43,10 +44,6 @@ const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection of a client that sends nothing for so long is closed.
 const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Log lines about connections with errors, per second.
-// Enough to see what is wrong; the others are counted.
-const WARNINGS_PER_SECOND_MAX: u32 = 10;
 
 /// An input of the driver from the network.
 pub(super) enum Arrival<N: ServedNode> {
@@ -83,18 +80,11 @@ struct Connections<N: ServedNode> {
     /// For each peer the incarnation that has connected last, and the signal that ends its
     /// connection; the task of the connection owns it.
     current_connections: Mutex<BTreeMap<NodeId, (Incarnation, Weak<Notify>)>>,
-    warnings: Mutex<WarningLimiter>,
+    warnings: Mutex<RateLimit>,
     handshake_slots: Arc<Semaphore>,
     client_slots: Semaphore,
     // Separate from the client slots: idle clients must not keep out the peers that decide.
     peer_slots: Semaphore,
-}
-
-/// Counts the warnings of the current second.
-struct WarningLimiter {
-    since: Instant,
-    logged: u32,
-    suppressed: u64,
 }
 
 impl<N: ServedNode> Listener<N> {
@@ -104,8 +94,7 @@ impl<N: ServedNode> Listener<N> {
 
     /// Accepts connections for as long as the task runs.
     pub(super) async fn run(self, identity: NodeIdentity, peers: BTreeSet<NodeId>) {
-        let warnings =
-            Mutex::new(WarningLimiter { since: Instant::now(), logged: 0, suppressed: 0 });
+        let warnings = Mutex::new(RateLimit::new(Instant::now()));
         let current_connections = Mutex::default();
         let peer_slots = Semaphore::new(peers.len() * CONNECTIONS_PER_PEER_MAX);
         let handshake_slots = Arc::new(Semaphore::new(HANDSHAKES_MAX));
@@ -204,21 +193,14 @@ impl<N: ServedNode> Connections<N> {
         }
     }
 
-    /// Logs one line, at most [`WARNINGS_PER_SECOND_MAX`] per second: a flood of connections with
-    /// errors must not fill the disk.
+    /// Logs one line, unless there are too many of them.
     fn warn_rate_limited(&self, what: &dyn std::fmt::Display) {
         let mut warnings = self.warnings.lock().expect("no panic happens while this lock is held");
-        if warnings.since.elapsed() >= Duration::from_secs(1) {
-            if warnings.suppressed > 0 {
-                tracing::warn!(node = %self.identity.node, "{} more warnings suppressed", warnings.suppressed);
-            }
-            *warnings = WarningLimiter { since: Instant::now(), logged: 0, suppressed: 0 };
+        for Suppressed { count, .. } in warnings.take_suppressed(Instant::now()) {
+            tracing::warn!(node = %self.identity.node, "{count} more warnings suppressed");
         }
-        if warnings.logged < WARNINGS_PER_SECOND_MAX {
-            warnings.logged += 1;
+        if warnings.allows("connection") {
             tracing::warn!(node = %self.identity.node, "{what}");
-        } else {
-            warnings.suppressed += 1;
         }
     }
 

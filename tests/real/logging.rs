@@ -1,0 +1,49 @@
+//! A node whose standard error is closed, on a full disk, or read by nobody.
+
+use std::fs::File;
+use std::io::{Write, pipe};
+use std::process::Stdio;
+use std::thread;
+
+use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
+
+/// A node with this standard error serves transactions, and stops when it is asked to.
+fn serves_and_stops(name: &str, stderr: impl Into<Stdio>) {
+    let dir = TestDir::new(name);
+    let at = format!("127.0.0.1:{}", ports(1));
+    let peer = format!("0={at}");
+    let data = dir.join("n0");
+    let mut node = Node::serve_with(&["--id", "0", "--peer", &peer, "--data", &data], stderr);
+    for value in 0..3 {
+        let put = run(&["tx", "--at", &at, &format!("put a={value} @0")]);
+        assert_eq!(put.status.code(), Some(0), "{}{}", stdout_text(&put), stderr_text(&put));
+    }
+    assert_eq!(stdout_text(&run(&["get", "--at", &at, "a@0"])), "a @0 = 2\n");
+    assert_eq!(node.terminate(), Some(0));
+}
+
+#[test]
+fn node_serves_on_when_its_standard_error_is_closed() {
+    let (reader, writer) = pipe().expect("a pipe");
+    drop(reader);
+    serves_and_stops("stderr-closed", writer);
+}
+
+#[test]
+fn node_serves_on_when_its_standard_error_is_full() {
+    let full = File::options().write(true).open("/dev/full").expect("Linux");
+    serves_and_stops("stderr-full", full);
+}
+
+/// Not the first line fits into the pipe.
+#[test]
+fn node_serves_on_when_its_standard_error_is_not_read() {
+    let (reader, writer) = pipe().expect("a pipe");
+    let mut filler = writer.try_clone().expect("a second end");
+    // It ends when the reader is dropped.
+    let filling = thread::spawn(move || while filler.write_all(&[b'.'; 4096]).is_ok() {});
+    serves_and_stops("stderr-stalled", writer);
+    assert!(!filling.is_finished(), "the pipe is full");
+    drop(reader);
+    filling.join().expect("no panic");
+}
