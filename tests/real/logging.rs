@@ -1,5 +1,7 @@
 //! A node whose standard error is closed, on a full disk, or read by nobody.
 
+#![allow(clippy::disallowed_methods, reason = "a thread fills a pipe")]
+
 use std::fs::File;
 use std::io::{Write, pipe};
 use std::process::Stdio;
