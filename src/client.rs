@@ -58,6 +58,9 @@ pub struct ClientOptions {
     pub resend_after: Duration,
     /// The greatest number of attempts of a transaction; at least 1.
     pub attempts: u16,
+    /// For [`status`](Client::status): the node has a few connections for operators alone, so that
+    /// clients cannot keep them out. They are closed after ten idle seconds.
+    pub operator: bool,
 }
 
 impl Default for ClientOptions {
@@ -72,6 +75,7 @@ impl Default for ClientOptions {
             // With pauses of up to 64 ms and more between attempts, the default timeout ends them
             // first.
             attempts: 1_000,
+            operator: false,
         }
     }
 }
@@ -399,7 +403,8 @@ impl Client {
         stream.set_nodelay(true)?;
         let (from, mut out) = stream.into_split();
         let mut frames = Frames::new(from, FRAME_BYTES_MAX);
-        let hello = Hello { cluster: self.options.cluster.clone(), caller: Caller::Client };
+        let caller = if self.options.operator { Caller::Operator } else { Caller::Client };
+        let hello = Hello { cluster: self.options.cluster.clone(), caller };
         write_value(&mut out, &hello, WRITE_TIMEOUT).await?;
         match frames.next::<Welcome>(self.options.request_timeout).await? {
             None => Err(DialError::Failed(StreamError::UnexpectedEof)),

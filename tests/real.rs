@@ -5,6 +5,7 @@ mod disk;
 mod errors;
 mod event_logs;
 mod history;
+mod limits;
 mod logging;
 mod output;
 mod program;

@@ -23,6 +23,7 @@
 //! cluster.
 
 mod clock;
+mod descriptors;
 mod disk;
 mod driver;
 mod files;
@@ -39,6 +40,7 @@ pub mod stream;
 mod tests;
 
 pub use clock::{after, wall_us};
+pub use descriptors::{TooFewDescriptors, raise_descriptor_limit};
 pub use disk::{BarrierCompletion, DataFiles};
 pub use files::{Directory, DirectoryError, SurvivingFiles, file_id_of, file_name_of};
 pub use journal::Journal;

@@ -11,7 +11,9 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 use stormglass::commit::{CommitNode, Config};
-use stormglass_node::runtime::{Ending, Journal, Observer, Settings, start};
+use stormglass_node::runtime::{
+    Ending, Journal, Observer, Settings, raise_descriptor_limit, start,
+};
 use stormglass_node::{HaltReason, Incarnation, Micros, NodeId};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -121,6 +123,7 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut stdin_closed = std::pin::pin!(stdin_closed(tethered));
+    raise_descriptor_limit();
     let mut running = start::<CommitNode>(settings, &config, observer).await?;
     tracing::info!(%node, address = %running.address, "listening");
     // Peers have to welcome it first, and may not be there: it can be stopped meanwhile.

@@ -21,7 +21,7 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) async fn run(status: &StatusArgs) -> Result<Exit, CliError> {
-    let mut client = status.at.connect().await?;
+    let mut client = status.at.connect_as_operator().await?;
     if status.json {
         say!("{}", client.status_json().await?)?;
     } else {
@@ -62,7 +62,7 @@ pub(super) fn table(status: &Status<View>) -> String {
     );
     row(
         "participates",
-        format!("{} waiting for locks, {} in doubt", view.waiting, view.in_doubt.len()),
+        format!("{} waiting for locks, {} in doubt", view.waiting, view.in_doubt_total),
     );
     for doubt in view.in_doubt.iter().take(LISTED_MAX) {
         let peers: Vec<String> = doubt.peers.iter().map(ToString::to_string).collect();
@@ -83,7 +83,7 @@ pub(super) fn table(status: &Status<View>) -> String {
             format!("{} ({}) for {} ms, waits for {waits}", doubt.tx, doubt.request, doubt.age),
         );
     }
-    row("locks", view.locks.len().to_string());
+    row("locks", view.locks_total.to_string());
     for lock in view.locks.iter().take(LISTED_MAX) {
         let kind = if lock.exclusive { "exclusive" } else { "shared" };
         row("", format!("{} {kind}, by {}", lock.key, lock.holder));

@@ -33,11 +33,21 @@ pub(super) struct TargetArgs {
 
 impl TargetArgs {
     pub(super) async fn connect(&self) -> Result<Client, CliError> {
+        self.connect_as(false).await
+    }
+
+    /// For the status alone.
+    pub(super) async fn connect_as_operator(&self) -> Result<Client, CliError> {
+        self.connect_as(true).await
+    }
+
+    async fn connect_as(&self, operator: bool) -> Result<Client, CliError> {
         let request_timeout = Duration::from_secs(self.patience_s);
         let options = ClientOptions {
             cluster: self.cluster.clone(),
             request_timeout,
             attempts: self.attempts,
+            operator,
             ..ClientOptions::default()
         };
         Ok(Client::connect(&self.at, options).await?)

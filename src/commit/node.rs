@@ -11,7 +11,7 @@ use super::record::Record;
 use super::request::{Request, Response};
 use super::state::State;
 use super::timers::Timer;
-use super::view::{HeldLock, LogView, View};
+use super::view::{HeldLock, LISTED_MAX, LogView, View};
 use stormglass_node::contract::{
     Boot, BootError, DiskError, HaltReason, Input, Node, OpId, Outbox,
 };
@@ -294,7 +294,8 @@ impl CommitNode {
             deciding,
             committing,
             waiting: cx.waiting().len() as u64,
-            in_doubt: self.participant.in_doubt(cx.id(), now),
+            in_doubt: self.participant.in_doubt(cx.id(), now).take(LISTED_MAX).collect(),
+            in_doubt_total: self.participant.in_doubt(cx.id(), now).count() as u64,
             outcomes: self.participant.outcomes_kept(),
             idle: self.is_idle(),
             clients: self.coordinator.clients(),
@@ -302,7 +303,9 @@ impl CommitNode {
             locks: cx
                 .locks()
                 .map(|(key, holder, exclusive)| HeldLock { key, holder, exclusive })
+                .take(LISTED_MAX)
                 .collect(),
+            locks_total: cx.locks().count() as u64,
             log: LogView::new(cx.wal()),
         }
     }

@@ -149,14 +149,12 @@ impl Participant {
     }
 
     /// The transactions in doubt at node `id`.
-    pub(super) fn in_doubt(&self, id: NodeId, now: Time) -> Vec<InDoubt> {
-        let mut in_doubt = Vec::new();
-        for (tx, participation) in self.participations.iter() {
-            if participation.is_waiting() {
-                continue;
-            }
+    pub(super) fn in_doubt(&self, id: NodeId, now: Time) -> impl Iterator<Item = InDoubt> {
+        let prepared =
+            self.participations.iter().filter(|(_, participation)| !participation.is_waiting());
+        prepared.map(move |(tx, participation)| {
             let others = participation.part.participants().iter().copied();
-            in_doubt.push(InDoubt {
+            InDoubt {
                 tx,
                 request: participation.request,
                 age: now.since(participation.since),
@@ -164,9 +162,8 @@ impl Participant {
                 peers: others.filter(|peer| *peer != id && *peer != tx.coordinator).collect(),
                 voted: matches!(participation.stage, Stage::Prepared(_)),
                 inquiries: participation.inquiries,
-            });
-        }
-        in_doubt
+            }
+        })
     }
 }
 

@@ -7,6 +7,9 @@ use super::tx_id::TxId;
 use stormglass_node::id::{Incarnation, Micros, NodeId, RequestId};
 use stormglass_node::wal::Wal;
 
+/// The greatest length of a list: a view has to fit into a frame.
+pub(super) const LISTED_MAX: usize = 1_000;
+
 /// The state of a node at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -30,8 +33,11 @@ pub struct View {
     pub committing: u64,
     /// Participations that wait for locks.
     pub waiting: u64,
-    /// Participations that are prepared and do not know the decision.
+    /// Participations that are prepared and do not know the decision, the first 1,000 of them.
     pub in_doubt: Vec<InDoubt>,
+    /// How many there are.
+    #[serde(default)]
+    pub in_doubt_total: u64,
     /// Outcomes kept for other participants that may be in doubt.
     pub outcomes: u64,
     /// Whether no work is in progress that a clean shutdown would wait for.
@@ -40,7 +46,11 @@ pub struct View {
     pub clients: u64,
     /// Keys with a value.
     pub keys: u64,
+    /// In the order of keys, the first 1,000 of them.
     pub locks: Vec<HeldLock>,
+    /// How many there are.
+    #[serde(default)]
+    pub locks_total: u64,
     /// The log in this incarnation.
     pub log: LogView,
 }

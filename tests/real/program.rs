@@ -74,6 +74,15 @@ impl Node {
         Node(serve.spawn().expect("the program can be run"))
     }
 
+    /// A node whose process may open this many files at most.
+    pub(super) fn serve_with_descriptors(limit: u32, args: &[&str], log: &Path) -> Node {
+        let mut serve = Command::new("sh");
+        serve.arg("-c").arg(format!("ulimit -n {limit}; exec \"$0\" serve \"$@\""));
+        serve.arg(PROGRAM).args(args).stdin(Stdio::null());
+        serve.stderr(std::fs::File::create(log).expect("a log"));
+        Node(serve.spawn().expect("the shell can be run"))
+    }
+
     /// Sends SIGTERM; returns the exit code.
     pub(super) fn terminate(&mut self) -> Option<i32> {
         let pid = self.0.id().to_string();

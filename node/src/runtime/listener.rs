@@ -1,20 +1,22 @@
 //! The listening side of a node: one task that accepts, and one task per connection.
 //!
 //! A connection with a protocol error is closed, with one line in the log. A frame whose content
-//! does not decode is dropped, and the connection stays open. Slots of clients and peers are
-//! separate.
+//! does not decode is dropped, and the connection stays open. Slots of clients, peers and operators
+//! are separate. A connection that has not said Hello gives way to newer ones: strangers keep nobody
+//! out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
+use super::descriptors::ConnectionLimits;
 use super::link::{IO_TIMEOUT, NodeIdentity};
 use super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, PeerReply, Welcome};
 use super::rate_limit::{RateLimit, Suppressed};
@@ -26,11 +28,14 @@ use crate::id::{Incarnation, NodeId, RequestId};
 
 /// Concurrent connections that have not completed the handshake. Each has [`IO_TIMEOUT`] for it and
 /// takes at most [`HANDSHAKE_BYTES_MAX`] of memory.
-const HANDSHAKES_MAX: usize = 256;
+pub(super) const HANDSHAKES_MAX: usize = 256;
 
 /// Concurrent client connections: with [`FRAME_BYTES_MAX`] a bound on their memory.
 // With the handshakes it leaves room for peers and files below 1,024 descriptors, a usual limit.
 pub(super) const CLIENTS_MAX: usize = 320;
+
+/// Concurrent connections of operators.
+pub(super) const OPERATORS_MAX: usize = 8;
 
 /// Concurrent connections per peer: the current one, and replaced ones that are not closed yet.
 // A peer that reconnects quickly finds its earlier connections not closed yet.
@@ -44,6 +49,14 @@ const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection of a client that sends nothing for so long is closed.
 const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A connection of an operator that sends nothing for so long is closed.
+const OPERATOR_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Concurrent connections of so many peers.
+pub(super) fn peer_connections_max(peers: usize) -> usize {
+    peers * CONNECTIONS_PER_PEER_MAX
+}
 
 /// An input of the driver from the network.
 pub(super) enum Arrival<N: ServedNode> {
@@ -70,6 +83,27 @@ pub(super) enum Arrival<N: ServedNode> {
 pub(super) struct Listener<N: ServedNode> {
     listener: TcpListener,
     arrivals_tx: mpsc::Sender<Arrival<N>>,
+    limits: ConnectionLimits,
+}
+
+/// The connections that have not completed the handshake, the oldest first: each a signal that ends
+/// it, which its task owns until the handshake is complete.
+#[derive(Default)]
+struct Handshakes(VecDeque<Weak<Notify>>);
+
+impl Handshakes {
+    /// Adds one. If there were `max`, the oldest ends: an honest caller says Hello at once.
+    fn begin(&mut self, max: usize) -> Arc<Notify> {
+        self.0.retain(|signal| signal.strong_count() > 0);
+        if self.0.len() >= max
+            && let Some(oldest) = self.0.pop_front().and_then(|signal| signal.upgrade())
+        {
+            oldest.notify_one();
+        }
+        let signal = Arc::new(Notify::new());
+        self.0.push_back(Arc::downgrade(&signal));
+        signal
+    }
 }
 
 /// What all connections share.
@@ -81,24 +115,30 @@ struct Connections<N: ServedNode> {
     /// connection; the task of the connection owns it.
     current_connections: Mutex<BTreeMap<NodeId, (Incarnation, Weak<Notify>)>>,
     warnings: Mutex<RateLimit>,
-    handshake_slots: Arc<Semaphore>,
+    limits: ConnectionLimits,
     client_slots: Semaphore,
+    operator_slots: Semaphore,
     // Separate from the client slots: idle clients must not keep out the peers that decide.
     peer_slots: Semaphore,
 }
 
 impl<N: ServedNode> Listener<N> {
-    pub(super) fn new(listener: TcpListener, arrivals_tx: mpsc::Sender<Arrival<N>>) -> Listener<N> {
-        Listener { listener, arrivals_tx }
+    pub(super) fn new(
+        listener: TcpListener,
+        arrivals_tx: mpsc::Sender<Arrival<N>>,
+        limits: ConnectionLimits,
+    ) -> Listener<N> {
+        Listener { listener, arrivals_tx, limits }
     }
 
     /// Accepts connections for as long as the task runs.
     pub(super) async fn run(self, identity: NodeIdentity, peers: BTreeSet<NodeId>) {
         let warnings = Mutex::new(RateLimit::new(Instant::now()));
         let current_connections = Mutex::default();
-        let peer_slots = Semaphore::new(peers.len() * CONNECTIONS_PER_PEER_MAX);
-        let handshake_slots = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        let client_slots = Semaphore::new(CLIENTS_MAX);
+        let peer_slots = Semaphore::new(peer_connections_max(peers.len()));
+        let limits = self.limits;
+        let client_slots = Semaphore::new(limits.clients);
+        let operator_slots = Semaphore::new(OPERATORS_MAX);
         let arrivals_tx = self.arrivals_tx;
         let connections = Arc::new(Connections {
             identity,
@@ -106,10 +146,12 @@ impl<N: ServedNode> Listener<N> {
             arrivals_tx,
             current_connections,
             warnings,
-            handshake_slots,
+            limits,
             client_slots,
+            operator_slots,
             peer_slots,
         });
+        let mut handshakes = Handshakes::default();
         let mut tasks = JoinSet::new();
         loop {
             // Finished tasks are collected here, so that the set does not grow with the number of
@@ -131,14 +173,10 @@ impl<N: ServedNode> Listener<N> {
                     continue;
                 }
             };
-            let Ok(handshake_permit) = Arc::clone(&connections.handshake_slots).try_acquire_owned()
-            else {
-                connections.warn_rate_limited(&format_args!(
-                    "connection from {from} dropped: {HANDSHAKES_MAX} connections have not completed the handshake"
-                ));
-                continue;
-            };
-            tasks.spawn(Arc::clone(&connections).serve_or_warn(stream, from, handshake_permit));
+            let handshake = handshakes.begin(limits.handshakes);
+            tasks.spawn(Arc::clone(&connections).serve_or_warn(stream, from, handshake));
+            // A task whose handshake was ended closes its connection before the next is accepted.
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -159,6 +197,8 @@ enum ConnectionError {
     Stream(#[from] StreamError),
     #[error(transparent)]
     Refused(#[from] HandshakeRefusal),
+    #[error("it had not completed the handshake when too many newer ones came")]
+    GaveWay,
 }
 
 /// Why a handshake is refused. The caller receives the message.
@@ -170,8 +210,10 @@ enum HandshakeRefusal {
     OtherTarget { caller: NodeId, target: NodeId, this_node: NodeId },
     #[error("{caller} is not a peer of {this_node}")]
     NotAPeer { caller: NodeId, this_node: NodeId },
-    #[error("{this_node} has {CLIENTS_MAX} clients already; try again later")]
-    TooManyClients { this_node: NodeId },
+    #[error("{this_node} has {clients} clients already; try again later")]
+    TooManyClients { this_node: NodeId, clients: usize },
+    #[error("{this_node} answers {OPERATORS_MAX} operators already; try again later")]
+    TooManyOperators { this_node: NodeId },
     #[error("{this_node} has not closed earlier connections of {caller} yet")]
     TooManyOfThisPeer { caller: NodeId, this_node: NodeId },
     #[error(
@@ -186,9 +228,9 @@ impl<N: ServedNode> Connections<N> {
         self: Arc<Self>,
         stream: TcpStream,
         from: SocketAddr,
-        handshake_permit: OwnedSemaphorePermit,
+        handshake: Arc<Notify>,
     ) {
-        if let Err(error) = self.serve_connection(stream, handshake_permit).await {
+        if let Err(error) = self.serve_connection(stream, handshake).await {
             self.warn_rate_limited(&format_args!("connection from {from} dropped: {error}"));
         }
     }
@@ -207,14 +249,17 @@ impl<N: ServedNode> Connections<N> {
     async fn serve_connection(
         &self,
         stream: TcpStream,
-        handshake_permit: OwnedSemaphorePermit,
+        handshake: Arc<Notify>,
     ) -> Result<(), ConnectionError> {
         stream.set_nodelay(true).map_err(StreamError::from)?;
         let (from, mut out) = stream.into_split();
         let mut frames = Frames::new(from, HANDSHAKE_BYTES_MAX);
         // The inner limit is for one read, the outer one for all of them: a byte now and then must
         // not hold a slot.
-        let hello = timeout(IO_TIMEOUT, frames.next::<Hello>(IO_TIMEOUT)).await;
+        let hello = tokio::select! {
+            hello = timeout(IO_TIMEOUT, frames.next::<Hello>(IO_TIMEOUT)) => hello,
+            () = handshake.notified() => return Err(ConnectionError::GaveWay),
+        };
         let Some(hello) = hello.map_err(|_| StreamError::TimedOut(IO_TIMEOUT))?? else {
             return Ok(());
         };
@@ -227,13 +272,14 @@ impl<N: ServedNode> Connections<N> {
             }
         };
         // The connection has a slot of its kind now.
-        drop(handshake_permit);
+        drop(handshake);
         let NodeIdentity { node, incarnation, .. } = self.identity;
         write_value(&mut out, &Welcome::Welcome { node, incarnation }, IO_TIMEOUT).await?;
         // Only a caller that has been identified may send large frames.
         frames.set_limit(FRAME_BYTES_MAX);
         match hello.caller {
-            Caller::Client => self.serve_client(frames, out).await,
+            Caller::Client => self.serve_client(frames, out, CLIENT_IDLE_TIMEOUT).await,
+            Caller::Operator => self.serve_client(frames, out, OPERATOR_IDLE_TIMEOUT).await,
             Caller::Peer { node, incarnation, .. } => {
                 self.receive_from_peer(node, incarnation, frames, out).await
             }
@@ -263,10 +309,13 @@ impl<N: ServedNode> Connections<N> {
     fn acquire_slot(&self, caller: Caller) -> Result<SemaphorePermit<'_>, HandshakeRefusal> {
         let this_node = self.identity.node;
         match caller {
-            Caller::Client => self
-                .client_slots
+            Caller::Client => self.client_slots.try_acquire().map_err(|_| {
+                HandshakeRefusal::TooManyClients { this_node, clients: self.limits.clients }
+            }),
+            Caller::Operator => self
+                .operator_slots
                 .try_acquire()
-                .map_err(|_| HandshakeRefusal::TooManyClients { this_node }),
+                .map_err(|_| HandshakeRefusal::TooManyOperators { this_node }),
             Caller::Peer { node, .. } => self
                 .peer_slots
                 .try_acquire()
@@ -352,12 +401,13 @@ impl<N: ServedNode> Connections<N> {
         &self,
         frames: Frames<OwnedReadHalf>,
         out: OwnedWriteHalf,
+        idle_timeout: Duration,
     ) -> Result<(), ConnectionError> {
         let queue = Arc::new(SendQueue::new(RESPONSE_QUEUE_BYTES_MAX));
         // Whichever side ends first ends the other: a client that sends and never reads must not
         // keep its slot.
         let received = tokio::select! {
-            received = self.receive_requests(frames, &queue) => received,
+            received = self.receive_requests(frames, &queue, idle_timeout) => received,
             // Ends when the queue is closed; the driver closes it if it is full.
             written = write_responses(&queue, out) => written.map_err(ConnectionError::from),
         };
@@ -382,12 +432,12 @@ impl<N: ServedNode> Connections<N> {
         &self,
         mut frames: Frames<OwnedReadHalf>,
         queue: &Arc<SendQueue>,
+        idle_timeout: Duration,
     ) -> Result<(), ConnectionError> {
         let mut undecodable = 0;
         loop {
             self.warn_of_undecodable(&frames, &mut undecodable);
-            let arrival = match frames.next::<ClientPacket<N::Request>>(CLIENT_IDLE_TIMEOUT).await?
-            {
+            let arrival = match frames.next::<ClientPacket<N::Request>>(idle_timeout).await? {
                 None => return Ok(()),
                 Some(ClientPacket::Request { id, request }) => {
                     Arrival::Request { id, request, queue: Arc::clone(queue) }

@@ -30,6 +30,9 @@ pub enum Caller {
         target: NodeId,
     },
     Client,
+    /// Asks for the status, in a slot of its own kind: clients cannot keep it out. Closed after ten
+    /// idle seconds.
+    Operator,
 }
 
 /// The answer to [`Hello`].

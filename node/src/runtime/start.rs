@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
+use super::descriptors::{TooFewDescriptors, connection_limits};
 use super::disk;
 use super::driver::Driver;
 use super::files::{Directory, DirectoryError, SurvivingFiles};
@@ -54,6 +55,9 @@ pub enum StartError {
     /// The observer failed at boot.
     #[error("cannot write the event log: {0}")]
     Observer(io::Error),
+    /// The process may open too few files.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     /// The local address cannot be read, or the disk thread cannot open the directory.
     #[error("cannot start in {data}: {error}")]
     #[allow(missing_docs, reason = "the names say it")]
@@ -169,6 +173,7 @@ pub async fn start<N: ServedNode>(
     let data = settings.data.display().to_string();
     // The lock first: everything after it may read or write the files.
     let directory = Directory::open(&settings.data, &settings.cluster, settings.node)?;
+    let limits = connection_limits(settings.peers.len().saturating_sub(1))?;
     let listen = settings.listen.clone();
     // Before the boot: a node that cannot listen should not begin an incarnation. Connections wait
     // in the backlog until the listener runs.
@@ -195,7 +200,7 @@ pub async fn start<N: ServedNode>(
     let (ready, ready_rx) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(false);
     let (arrivals_tx, arrivals) = mpsc::channel(ARRIVALS_MAX);
-    let listener = Listener::new(listener, arrivals_tx);
+    let listener = Listener::new(listener, arrivals_tx, limits);
     let driver = Driver::new(
         settings, directory, node, outbox, clock, observer, entropy, jobs, listener, ready,
     );

@@ -1,0 +1,93 @@
+//! A node whose connections, or files, are taken by others.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use stormglass_node::runtime::packet::{Caller, Hello};
+use stormglass_node::wire;
+
+use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
+
+/// A cluster of one node.
+struct Place {
+    dir: TestDir,
+    at: String,
+}
+
+impl Place {
+    fn new(name: &str) -> Place {
+        Place { dir: TestDir::new(name), at: format!("127.0.0.1:{}", ports(1)) }
+    }
+
+    fn start(&self, descriptors: u32) -> Node {
+        let peer = format!("0={}", self.at);
+        let args = ["--id", "0", "--peer", &peer, "--data", &self.dir.join("n0")];
+        Node::serve_with_descriptors(descriptors, &args, &self.dir.0.join("log"))
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.0.join("log")).expect("its log")
+    }
+
+    fn assert_commits(&self, operation: &str) {
+        let put = run(&["tx", "--at", &self.at, operation]);
+        let text = format!("{}{}{}", stdout_text(&put), stderr_text(&put), self.log());
+        assert_eq!(put.status.code(), Some(0), "{text}");
+    }
+
+    fn assert_status(&self) {
+        let status = run(&["status", "--at", &self.at]);
+        assert_eq!(status.status.code(), Some(0), "{}{}", stderr_text(&status), self.log());
+    }
+
+    /// Connections on which nothing is sent but this.
+    fn connect(&self, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
+        let mut connections = Vec::new();
+        for _ in 0..count {
+            let mut connection = TcpStream::connect(&self.at).expect("it listens");
+            connection.write_all(bytes).expect("it is open");
+            connections.push(connection);
+        }
+        connections
+    }
+}
+
+/// They take neither the descriptors of the disk nor the place of those who say Hello.
+#[test]
+fn node_with_few_descriptors_serves_beside_idle_strangers() {
+    let place = Place::new("strangers");
+    let mut node = place.start(64);
+    place.assert_commits("put a=1 @0");
+    let strangers = place.connect(200, b"");
+    for value in 2..10 {
+        place.assert_commits(&format!("put a={value} @0"));
+    }
+    place.assert_status();
+    drop(strangers);
+    assert_eq!(node.terminate(), Some(0), "{}", place.log());
+}
+
+#[test]
+fn status_answers_when_clients_take_all_connections() {
+    let place = Place::new("clients");
+    let mut node = place.start(1_024);
+    place.assert_commits("put a=1 @0");
+    let hello = Hello { cluster: "stormglass".to_owned(), caller: Caller::Client };
+    let clients = place.connect(320, &wire::encode_frame(&hello));
+    let refused = run(&["get", "--at", &place.at, "--patience-s", "1", "a@0"]);
+    let text = stderr_text(&refused);
+    assert!(text.contains("n0 has 320 clients already; try again later"), "{text}");
+    place.assert_status();
+    drop(clients);
+    assert_eq!(node.terminate(), Some(0), "{}", place.log());
+}
+
+#[test]
+fn too_few_descriptors_are_refused_at_the_start() {
+    let place = Place::new("descriptors");
+    let mut node = place.start(40);
+    assert_eq!(node.wait_for_exit_code(), Some(1));
+    let expected =
+        "this process may open 40 files, and a node with 0 peers needs 48; raise the limit";
+    assert!(place.log().contains(expected), "{}", place.log());
+}
