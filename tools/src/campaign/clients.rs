@@ -50,6 +50,7 @@ pub(super) async fn run_client(
                 request_timeout: Duration::from_secs(3),
                 resend_after: Duration::from_millis(250),
                 attempts: 50,
+                ..ClientOptions::default()
             };
             // This node is down; another one may be up.
             connections[coordinator] = Client::connect(&addresses[coordinator], options).await.ok();
