@@ -8,8 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::listener::{CLIENTS_MAX, HANDSHAKES_MAX, OPERATORS_MAX, peer_connections_max};
 
-/// Descriptors of everything but connections: the standard streams, the log and the directory, files
-/// of a compaction, the event log, the asynchronous runtime.
+/// Descriptors of everything but connections: the standard streams, the log and the directory,
+/// files of a compaction, the event log, the asynchronous runtime.
 const RESERVED: usize = 32;
 
 /// Fewer connections of clients, or handshakes, are not worth a start.

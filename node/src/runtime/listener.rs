@@ -2,8 +2,8 @@
 //!
 //! A connection with a protocol error is closed, with one line in the log. A frame whose content
 //! does not decode is dropped, and the connection stays open. Slots of clients, peers and operators
-//! are separate. A connection that has not said Hello gives way to newer ones: strangers keep nobody
-//! out.
+//! are separate. A connection that has not said Hello gives way to newer ones: strangers keep
+//! nobody out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
