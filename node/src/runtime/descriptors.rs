@@ -71,13 +71,13 @@ mod tests {
         let all = ConnectionLimits { handshakes: HANDSHAKES_MAX, clients: CLIENTS_MAX };
         assert_eq!(limits_of(usize::MAX, 63), Ok(all));
         assert_eq!(limits_of(1_024, 3), Ok(all));
-        assert_eq!(limits_of(64, 0), Ok(ConnectionLimits { handshakes: 14, clients: 13 }));
+        assert_eq!(limits_of(64, 0), Ok(ConnectionLimits { handshakes: 12, clients: 12 }));
         let error = limits_of(64, 7).expect_err("too low");
         assert_eq!(
             error.to_string(),
-            "this process may open 64 files, and a node with 7 peers needs 80; raise the limit \
+            "this process may open 64 files, and a node with 7 peers needs 83; raise the limit \
              (`ulimit -n`)"
         );
-        assert!(limits_of(80, 7).is_ok());
+        assert!(limits_of(83, 7).is_ok());
     }
 }
