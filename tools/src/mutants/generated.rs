@@ -117,13 +117,17 @@ pub(crate) fn run(args: &GeneratedMutants) -> Result<Exit, CliError> {
     for mutant in &unviable {
         say!("  {}", mutant.name)?;
     }
+    // Otherwise finding a mutant shows nothing.
+    if let Some(finding) = hunt(&copy, 0, args.seeds)? {
+        return Err(format!("without a mutant, the copy fails: {finding}").into());
+    }
     let tests = Tests::build(&copy)?;
     let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
     let mut explained: BTreeSet<&str> = BTreeSet::new();
     in_parallel(
         None,
         &mutants,
-        |mutant| judge(&copy, mutant, args.seeds, &tests),
+        |mutant| hunt_and_test(&copy, mutant, args.seeds, &tests),
         |mutant, result| {
             let (mut verdict, mut detail) = result?;
             let survivor =
@@ -306,13 +310,13 @@ fn wrong_mutants(copy: &Path) -> Result<BTreeSet<u32>, CliError> {
     Ok(wrong)
 }
 
-fn judge(
+fn hunt_and_test(
     copy: &Path,
     mutant: &Mutant,
     seeds: u64,
     tests: &Tests,
 ) -> Result<(Verdict, String), CliError> {
-    if let Some(finding) = hunt(copy, mutant, seeds)? {
+    if let Some(finding) = hunt(copy, mutant.number, seeds)? {
         return Ok((Verdict::Hunt, finding));
     }
     Ok(match tests.first_failure(mutant)? {
@@ -325,11 +329,11 @@ fn judge(
 // A hunt of 10,000 seeds takes 10 s on one core.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Hunts a mutant with default options. Returns what is found.
-fn hunt(copy: &Path, mutant: &Mutant, seeds: u64) -> Result<Option<String>, CliError> {
+/// Hunts the mutant of this number, 0 for none, with default options. Returns what is found.
+fn hunt(copy: &Path, mutant: u32, seeds: u64) -> Result<Option<String>, CliError> {
     let mut hunt = Command::new(program(copy, "commit-sim"));
     hunt.args(["hunt", "--no-shrink", "--jobs", "1", "--seeds", &seeds.to_string()]);
-    hunt.env("STORMGLASS_MUTANT", mutant.number.to_string());
+    hunt.env("STORMGLASS_MUTANT", mutant.to_string());
     let Some(ended) = output_within(hunt, PATIENCE)? else {
         return Ok(Some(format!("the hunt does not end within {PATIENCE:?}")));
     };
