@@ -15,6 +15,10 @@
 //! 3. *Refused for a bound, an overflow, or not a transaction.* Never retried: the answer would be
 //!    the same.
 //!
+//! A request is addressed to a position of the node that is at most a second old: the node executes
+//! no request whose address is so old that it may be a copy of one that was forgotten. A client
+//! that is new or has been idle asks for the position first, which is one round trip more.
+//!
 //! If there is no answer within [`ClientOptions::request_timeout`], the result is
 //! [`TxResult::Unknown`] with the request's handle. [`Client::outcome`] queries that request later,
 //! from any process.
@@ -33,15 +37,17 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 pub use handle::{ParseHandleError, RequestHandle};
 pub use result::{ClientError, TxResult, UnknownReason};
 
-use stormglass_node::id::{Incarnation, NodeId, RequestId};
+use stormglass_node::id::{NodeId, RequestId};
 use stormglass_node::runtime::packet::{
     Caller, ClientPacket, ClientReply, Hello, RejectReason, Welcome,
 };
 use stormglass_node::runtime::stream::{FRAME_BYTES_MAX, Frames, StreamError, write_value};
-use stormglass_node::runtime::{Status, after, entropy, wall_us};
+use stormglass_node::runtime::{Status, after, entropy};
 
 use crate::commit::view::View;
-use crate::commit::{AbortReason, Age, Op, Outcome, Refusal, Request, RequestNumber, Response};
+use crate::commit::{
+    AbortReason, Op, Outcome, Position, Refusal, Request, RequestNumber, Response,
+};
 
 /// Options of a client.
 #[derive(Clone, Debug)]
@@ -88,7 +94,10 @@ pub struct Client {
     number: u64,
     serial: u32,
     node: NodeId,
-    incarnation: Incarnation,
+    /// Of the node, as its last answer has shown it.
+    position: Position,
+    /// When that answer arrived; `None` if there was none in this incarnation.
+    position_at: Option<Instant>,
     /// Requests without a known outcome: the node must not forget any from the first of them on.
     unanswered: BTreeMap<RequestNumber, RequestHandle>,
     connection: Option<Connection>,
@@ -102,6 +111,10 @@ struct Connection {
 
 // A node that reads nothing for so long is as good as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client that has had no answer for so long asks for the node's position.
+// A node that begins 50,000 transactions a second forgets a client after two seconds.
+const POSITION_MAX_AGE: Duration = Duration::from_secs(1);
 
 /// First pause before the next attempt.
 // A conflict lasts as long as the other transaction holds its locks, often a few messages.
@@ -122,7 +135,8 @@ impl Client {
             number,
             serial: 0,
             node: NodeId(0),
-            incarnation: Incarnation::numbered(0),
+            position: Position::default(),
+            position_at: None,
             unanswered: BTreeMap::new(),
             connection: None,
             options,
@@ -153,25 +167,29 @@ impl Client {
         let serial = self.serial;
         let deadline = after(self.options.request_timeout);
         let first = RequestId { client: self.number, serial, attempt: 0 };
-        let age = Age { at: wall_us(), by: first };
+        let mut began_at = None;
         let mut pause_ms = RETRY_PAUSE_MS_MIN;
         let mut attempt = 0;
         loop {
             self.ensure_connected(deadline).await?;
+            self.refresh_position(deadline).await?;
             let id = RequestId { attempt, ..first };
-            let handle = RequestHandle { node: self.node, incarnation: self.incarnation, id };
+            let handle = RequestHandle { node: self.node, addressed: self.position, id };
             // Before it is sent: from that moment on the node may have executed it.
             self.unanswered.insert(RequestNumber::of(id), handle);
             // The node may forget everything below the first request without a known outcome.
             let (&seen, _) = self.unanswered.first_key_value().expect("just inserted");
             let request = Request::Transact {
-                incarnation: handle.incarnation,
-                age,
+                addressed: handle.addressed,
+                began_at,
                 seen,
                 ops: Arc::clone(&ops),
             };
             let result = match self.send_until_answered(handle, &request, deadline).await {
-                Ok(Some(response)) => self.record_outcome(handle, response.outcome),
+                Ok(Some(response)) => {
+                    began_at = response.began_at.or(began_at);
+                    self.record_outcome(handle, response.outcome)
+                }
                 Ok(None) => {
                     return Ok(TxResult::Unknown { handle, reason: UnknownReason::NoAnswer });
                 }
@@ -206,7 +224,7 @@ impl Client {
         match self
             .send_until_answered(
                 handle,
-                &Request::Outcome { incarnation: handle.incarnation },
+                &Request::Outcome { addressed: handle.addressed },
                 deadline,
             )
             .await?
@@ -299,11 +317,7 @@ impl Client {
             let answered = timeout_at(until, self.send_once(handle.id, request)).await;
             match answered {
                 Ok(Ok(Answer::Response(response))) => {
-                    // The next request must be addressed to the incarnation that will execute it.
-                    // Of two incarnations of one number, only one answers.
-                    if response.incarnation.number() >= self.incarnation.number() {
-                        self.incarnation = response.incarnation;
-                    }
+                    self.learn_position(response.position);
                     return Ok(Some(response));
                 }
                 Ok(Ok(Answer::Rejected(reason))) if !sent => {
@@ -323,6 +337,33 @@ impl Client {
             if Instant::now() >= deadline {
                 return Ok(None);
             }
+        }
+    }
+
+    /// The next request must be addressed to the incarnation that will execute it.
+    fn learn_position(&mut self, position: Position) {
+        // Of two incarnations of one number, only one answers.
+        if position.incarnation.number() >= self.position.incarnation.number() {
+            self.position = position;
+            self.position_at = Some(Instant::now());
+        }
+    }
+
+    /// Asks the node for its position, if it is not known or [`POSITION_MAX_AGE`] old.
+    async fn refresh_position(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        if self.position_at.is_some_and(|at| at.elapsed() < POSITION_MAX_AGE) {
+            return Ok(());
+        }
+        // Requests have serials from 1, so this one has no outcome.
+        let id = RequestId { client: self.number, serial: 0, attempt: 0 };
+        let handle = RequestHandle { node: self.node, addressed: self.position, id };
+        let query = Request::Outcome { addressed: self.position };
+        match self.send_until_answered(handle, &query, deadline).await? {
+            Some(_) => Ok(()),
+            None => Err(ClientError::Unreachable {
+                address: self.address.clone(),
+                reason: "no answer in time".to_owned(),
+            }),
         }
     }
 
@@ -412,8 +453,11 @@ impl Client {
             Some(Welcome::Welcome { node, incarnation }) => {
                 // The address may lead to another node than before; requests are checked against
                 // it.
+                if self.node != node || self.position.incarnation != incarnation {
+                    self.position = Position { incarnation, serial: 0 };
+                    self.position_at = None;
+                }
                 self.node = node;
-                self.incarnation = incarnation;
                 self.connection = Some(Connection { frames, out });
                 Ok(())
             }

@@ -88,14 +88,18 @@
 //!
 //! # Exactly once: request ids and floors
 //!
-//! A request has an id (client, serial, attempt) and is addressed to one incarnation of one
-//! coordinator. The COMMIT record contains the id. The request log of a coordinator keeps the
-//! status of every request of its incarnation; committed requests are kept beyond END and in
-//! snapshots. A decided request leaves the request log when the client states that it has
-//! [seen](Request::Transact::seen) the answer, or when the request log has more than
-//! [`requests_kept`](Config::requests_kept) requests of that client. Either raises the client's
-//! *floor* to or above the dropped request. The coordinator executes a request only if its id is
-//! not in the request log, is above the floor, and is addressed to the current incarnation. A
+//! A request has an id (client, serial, attempt) and is addressed to a [`Position`] of one
+//! coordinator: an incarnation, and how many requests it had begun. The COMMIT record contains the
+//! id. The request log of a coordinator keeps the status of every request of its incarnation;
+//! committed requests are kept beyond END and in snapshots. A decided request leaves the request
+//! log when the client states that it has [seen](Request::Transact::seen) the answer, or when the
+//! request log has more than [`requests_kept`](Config::requests_kept) requests of that client.
+//! Either raises the client's *floor* to or above the dropped request. If all clients together have
+//! more than [`requests_kept_in_total`](Config::requests_kept_in_total) requests, the client that
+//! has sent nothing for longest is forgotten, with its floor: from then on a request that is
+//! addressed to a position below that of its last request may be a copy of a forgotten one. The
+//! coordinator executes a request only if its id is not in the request log, is above the floor, and
+//! is addressed to the current incarnation, to a position from which on no client was forgotten. A
 //! *query* is a client's question for the outcome of an earlier request of its own:
 //!
 //! | request id | answer |
@@ -103,6 +107,7 @@
 //! | in the request log, decided | its outcome |
 //! | in the request log, undecided | to a query [`Outcome::Unknown`]; to a repeated request, none yet |
 //! | not in it, at or below the floor | [`Outcome::Unknown`] |
+//! | not in it, below a forgotten position | [`Outcome::Unknown`] |
 //! | not in it, later incarnation | [`Outcome::Unknown`] |
 //! | not in it, [lost](Config::replaces) incarnation | [`Outcome::Unknown`] |
 //! | not in it, earlier incarnation | [`Outcome::Aborted`]: a commit would be in it |
@@ -112,8 +117,9 @@
 //!
 //! # Locks: wait-die, youngest waiter first
 //!
-//! Each transaction has an [`Age`]: the time at which the client first made the request, by the
-//! client's clock; between equal times the request id decides. A transaction that conflicts with
+//! Each transaction has an [`Age`]: the time at which the first attempt at its request began, by
+//! the clock of the coordinator, which the client carries from one attempt to the next; between
+//! equal times the request id decides. A transaction that conflicts with
 //! the lock of a *younger* transaction waits; one that conflicts with the lock of an older
 //! transaction is refused (Rosenkrantz, Stearns, Lewis 1978; see [`store`](crate::store)). So waits
 //! never form a cycle, within a node or across nodes. All attempts at a request share its age, so a

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use allocation_counter::measure;
 use stormglass::commit::{
-    Action, Age, CommitNode, Config, Key, Op, Outcome, Request, RequestNumber,
+    Action, CommitNode, Config, Key, Op, Outcome, Position, Request, RequestNumber,
 };
 use stormglass_node::{
     Boot, DiskError, DiskOp, Effect, FileId, Input, Label, Node, NodeId, Outbox, ReadDisk,
@@ -133,13 +133,15 @@ impl Cluster {
         };
         let ops: Arc<[Op]> = (0..NODES).map(op).collect();
         let id = RequestId { client: 1, serial, attempt: 0 };
-        // Ascending, as the times of requests are.
-        let age = Age { at: serial.into(), by: id };
         let coordinator = NodeId((serial % u32::from(NODES)) as u16);
         let node = &self.nodes[usize::from(coordinator.0)];
         let incarnation = node.incarnation().expect("its boot is durable");
-        let request =
-            Request::Transact { incarnation, age, seen: RequestNumber { serial, attempt: 0 }, ops };
+        let request = Request::Transact {
+            addressed: Position { incarnation, serial: 0 },
+            began_at: None,
+            seen: RequestNumber { serial, attempt: 0 },
+            ops,
+        };
         // Time moves between transactions only. Wakes are not simulated here.
         self.now = Time(self.now.0 + 10_000);
         self.inputs.push_back((coordinator, Input::Request { id, request }));

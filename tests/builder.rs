@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stormglass::commit::{Age, CommitNode, Outcome, Request, RequestNumber, Response};
+use stormglass::commit::{CommitNode, Outcome, Position, Request, RequestNumber, Response};
 use stormglass_commit_sim::Commit;
 use stormglass_node::{Incarnation, Micros, NodeId, RequestId};
 use stormglass_sim::profile::{Profile, Rng};
@@ -29,6 +29,8 @@ impl Property<CommitNode> for UnicornsExist {
     }
 }
 
+const FIRST_POSITION: Position = Position { incarnation: Incarnation::numbered(1), serial: 0 };
+
 fn simulation() -> Simulation<CommitNode> {
     // Few seeds and no faults, as these tests are about the builder.
     Simulation::with_config(|plan| Commit.config(plan)).seeds(20).profile(Profile::Calm)
@@ -40,7 +42,7 @@ fn simulation() -> Simulation<CommitNode> {
 fn a_response_to_a_client_without_requests_is_ignored() {
     let mut clients = RetryingClients::<CommitNode>::new(Vec::new(), Micros::from_millis(1));
     let mut actions = ClientActions::default();
-    let response = Response { incarnation: Incarnation::numbered(1), outcome: Outcome::Unknown };
+    let response = Response { position: FIRST_POSITION, began_at: None, outcome: Outcome::Unknown };
     let id = RequestId { client: 2, serial: 1, attempt: 0 };
     clients.on(
         Micros::ZERO,
@@ -54,13 +56,11 @@ fn a_response_to_a_client_without_requests_is_ignored() {
 
 /// A transaction without operations.
 fn empty_transaction(node: NodeId) -> (NodeId, Request) {
-    let by = RequestId { client: 1, serial: 1, attempt: 0 };
-    let age = Age { at: 0, by };
     (
         node,
         Request::Transact {
-            incarnation: Incarnation::numbered(1),
-            age,
+            addressed: FIRST_POSITION,
+            began_at: None,
             seen: RequestNumber::default(),
             ops: Arc::from([]),
         },

@@ -86,6 +86,8 @@ pub(crate) enum Mutant {
     SkipsSyncDir,
     /// A client receives "aborted" for its committed transaction.
     ReportsCommitAsAbort,
+    /// A client that asks for its committed transaction a second time receives "unknown".
+    ForgetsAnswers,
     /// Locks are released without an ABORTED record.
     OmitsAbortedRecord,
     /// A No vote names a holder that is decided.
@@ -123,7 +125,7 @@ pub(crate) enum Mutant {
 }
 
 /// Each mutant, the profile in which it is hunted, and the property that it violates first.
-const MUTANTS: [(Mutant, Profile, &str); 50] = [
+const MUTANTS: [(Mutant, Profile, &str); 51] = [
     (Mutant::TreatsCommitAsAbort, Profile::Swarm, "AC1 DecisionsAgree"),
     (Mutant::YesAfterAbort, Profile::Swarm, "AC2 DecisionsAreFinal"),
     (Mutant::CountsOneVoteForAll, Profile::Swarm, "AC3 CommitNeedsEveryYes"),
@@ -147,6 +149,7 @@ const MUTANTS: [(Mutant, Profile, &str); 50] = [
     (Mutant::SkipsSync, Profile::Swarm, "W10 NoEffectBeforeTheBootIsDurable"),
     (Mutant::SkipsSyncDir, Profile::Swarm, "W10 NoEffectBeforeTheBootIsDurable"),
     (Mutant::ReportsCommitAsAbort, Profile::Lossy, "W11 CommittedIsPermanent"),
+    (Mutant::ForgetsAnswers, Profile::Lossy, "W12 OnlyForgottenRequestsAreUnknown"),
     (Mutant::AssumesPeersLost, Profile::ReplacedDisk, "W14 SecondProcessIsSilent"),
     (Mutant::OmitsAbortedRecord, Profile::Swarm, "I2 UndecidedTransactionsDoNotConflict"),
     (Mutant::ConflictWithDecidedTx, Profile::Swarm, "I3 LocksEndWithTheirTransaction"),
@@ -217,6 +220,13 @@ fn violations(
 /// The first seed of the default profile that finds the mutant, and the property that it violates.
 pub(crate) fn first_violation(mutant: Mutant) -> (u64, &'static str) {
     *violations(mutant, Profile::Swarm, 1_000, false).first().expect("the mutant is found")
+}
+
+/// The same for the first `count` of 1,000 seeds that find it.
+pub(crate) fn first_violations(mutant: Mutant, count: usize) -> Vec<(u64, &'static str)> {
+    let mut all = violations(mutant, Profile::Swarm, 1_000, true);
+    all.truncate(count);
+    all
 }
 
 #[test]

@@ -116,8 +116,8 @@ impl OneNode {
     /// A client's new request.
     fn transact(&mut self, id: RequestId, ops: Arc<[Op]>) {
         let request = Request::Transact {
-            incarnation: self.node.incarnation().expect("it answers"),
-            age: Age { at: 1, by: id },
+            addressed: first_position(self.node.incarnation().expect("it answers")),
+            began_at: None,
             seen: RequestNumber::default(),
             ops,
         };
@@ -138,7 +138,7 @@ impl OneNode {
     /// incarnation.
     fn outcome(&mut self, addressed: Incarnation) -> Outcome {
         self.replies.clear();
-        let request = Request::Outcome { incarnation: addressed };
+        let request = Request::Outcome { addressed: first_position(addressed) };
         self.handle(Input::Request { id: C1_1, request });
         self.replies.pop().expect("an answer")
     }
@@ -213,6 +213,11 @@ fn about(node: NodeId, incarnation: Incarnation) -> TxId {
 }
 
 const NO_REQUEST: RequestId = RequestId { client: 0, serial: 0, attempt: 0 };
+
+/// The position of an incarnation that has begun nothing.
+fn first_position(incarnation: Incarnation) -> Position {
+    Position { incarnation, serial: 0 }
+}
 
 /// Of a node without earlier incarnations.
 fn introducing() -> Introducing {

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use stormglass::commit::{
-    Action, Age, CommitNode, Config, Key, Op, Outcome, Request, RequestNumber,
+    Action, CommitNode, Config, Key, Op, Outcome, Position, Request, RequestNumber,
 };
-use stormglass_node::{Incarnation, Micros, NodeId, RequestId};
+use stormglass_node::{Micros, NodeId, RequestId};
 
-use super::workload::{TransactionNode, first_incarnation};
+use super::workload::{TransactionNode, first_position};
 use super::{AtomicCommitChecker, Commit};
 use stormglass_sim::chooser::Seeded;
 use stormglass_sim::hash::{below, hash};
@@ -21,8 +21,8 @@ use stormglass_sim::world::World;
 /// One client. Each transaction begins when the previous one is decided.
 #[derive(Clone, Debug)]
 struct RoundRobinClient {
-    /// The incarnations of the nodes: without faults there is one of each.
-    incarnations: Vec<Incarnation>,
+    /// The first positions of the nodes: without faults no request is so old that it is forgotten.
+    positions: Vec<Position>,
     /// Transactions that are not begun.
     remaining: u32,
     serial: u32,
@@ -58,7 +58,7 @@ impl RoundRobinClient {
     fn new(plan: &Plan, remaining: u32, key: u64) -> RoundRobinClient {
         let nodes = (0..plan.nodes).map(NodeId);
         RoundRobinClient {
-            incarnations: nodes.map(|node| first_incarnation(&plan.timing, node)).collect(),
+            positions: nodes.map(|node| first_position(&plan.timing, node)).collect(),
             remaining,
             serial: 0,
             key,
@@ -94,15 +94,15 @@ impl RoundRobinClient {
         self.set_timer(actions);
         let id = RequestId { client: CLIENT.into(), serial: self.serial, attempt: 0 };
         // Serials start at 1, so the first coordinator is n0.
-        let at = (self.serial - 1) as usize % self.incarnations.len();
+        let at = (self.serial - 1) as usize % self.positions.len();
         let coordinator = NodeId(at as u16);
-        let ops: Arc<[Op]> = (0..self.incarnations.len() as u16)
+        let ops: Arc<[Op]> = (0..self.positions.len() as u16)
             .map(|node| self.op_at(NodeId(node), coordinator))
             .collect();
-        let age = Age { at: self.serial.into(), by: id };
         // There is one request at a time, so all earlier ones are answered.
         let seen = RequestNumber { serial: self.serial, attempt: 0 };
-        let request = Request::Transact { incarnation: self.incarnations[at], age, seen, ops };
+        let addressed = self.positions[at];
+        let request = Request::Transact { addressed, began_at: None, seen, ops };
         actions.send_request(id, coordinator, request);
     }
 

@@ -25,6 +25,7 @@ mod coverage;
 mod damage_alarm;
 mod decisions;
 mod fault_free;
+mod forgetting;
 mod isolation;
 mod liveness;
 mod model;
@@ -37,18 +38,19 @@ mod values;
 mod write_ahead;
 
 use stormglass::commit::{
-    AbortReason, Body, Decision, Event, InquiryReply, Message, Op, Outcome, RecordHeader,
+    AbortReason, Age, Body, Decision, Event, InquiryReply, Message, Op, Outcome, RecordHeader,
     RecordKind, RecordView, Refusal, Request, Response, TxId, Vote,
 };
 use stormglass_node::{
     BootError, DiskOp, Effect, FileId, HaltReason, Incarnation, Input, Micros, NodeId, RequestId,
-    wal,
+    Time, wal,
 };
 
-use self::answers::Answers;
+use self::answers::{Answers, first_attempt};
 use self::coverage::Coverage;
 use self::damage_alarm::DamageAlarm;
 use self::fault_free::FaultFree;
+use self::forgetting::Forgetting;
 use self::isolation::Isolation;
 use self::liveness::Liveness;
 use self::model::{Model, RequestState};
@@ -73,6 +75,7 @@ pub struct AtomicCommitChecker {
     recovery: Recovery,
     isolation: Isolation,
     answers: Answers,
+    forgetting: Forgetting,
     damage_alarm: DamageAlarm,
     liveness: Liveness,
     coverage: Coverage,
@@ -92,6 +95,7 @@ impl AtomicCommitChecker {
             recovery: Recovery::new(nodes),
             isolation: Isolation::new(nodes),
             answers: Answers::new(nodes),
+            forgetting: forgetting(plan),
             damage_alarm: DamageAlarm::default(),
             liveness: Liveness::new(nodes),
             coverage: Coverage::default(),
@@ -109,6 +113,7 @@ impl AtomicCommitChecker {
             recovery,
             isolation,
             answers,
+            forgetting,
             damage_alarm,
             liveness,
             coverage,
@@ -122,6 +127,7 @@ impl AtomicCommitChecker {
         recovery.reset(nodes);
         isolation.reset(nodes);
         answers.reset(nodes);
+        *forgetting = self::forgetting(plan);
         *damage_alarm = DamageAlarm::default();
         liveness.reset(nodes);
         *coverage = Coverage::default();
@@ -151,10 +157,11 @@ impl AtomicCommitChecker {
         self
     }
 
-    /// For runs whose faults are not all reported as facts: AC4, a property of fault-free runs, is
-    /// not checked.
+    /// For runs whose faults are not all reported as facts, and whose times are not those of one
+    /// clock: AC4, a property of fault-free runs, is not checked, nor whether ages grow with time.
     pub fn with_unknown_faults(mut self) -> AtomicCommitChecker {
         self.fault_free.on_fault();
+        self.answers.ignore_times();
         self
     }
 }
@@ -238,7 +245,11 @@ where
             }
             // A request is known since its client asked, and a boot is judged at its first visible
             // effect.
-            Fact::Input(Input::Request { .. } | Input::Wake) => Ok(()),
+            Fact::Input(Input::Request { id, request }) => {
+                self.forgetting.on_received(node, *id, request);
+                Ok(())
+            }
+            Fact::Input(Input::Wake) => Ok(()),
             Fact::Process(ProcessFact::Boot) => {
                 self.recovery.on_boot(node);
                 Ok(())
@@ -304,11 +315,18 @@ where
             }
             Fact::Client(ClientFact::Asked { id, request }) => {
                 self.model.ask(at, *id, request);
+                self.forgetting.on_asked(*id, request);
                 Ok(())
             }
             Fact::Client(ClientFact::Answered { id, response }) => {
                 match response.outcome {
-                    Outcome::Unknown => self.coverage.on_unknown(),
+                    Outcome::Unknown => {
+                        self.coverage.on_unknown();
+                        // There is no other answer to wait for.
+                        if self.forgetting.may_be_forgotten(*id) {
+                            self.model.answer_forgotten(*id);
+                        }
+                    }
                     Outcome::Committed { .. } => self.model.answer_committed(at, *id),
                     // Only committed requests have a place in the order of real time.
                     Outcome::Aborted { .. } => self.model.answer_aborted(*id),
@@ -492,7 +510,8 @@ impl AtomicCommitChecker {
         let mut ops = self.isolation.spare_ops();
         let participants =
             view.part(&mut ops).map_err(|error| recovery::malformed_record(node, &error))?;
-        self.model.name_participants(view.header.tx, participants);
+        let age = view.age().map_err(|error| recovery::malformed_record(node, &error))?;
+        self.model.name_participants(view.header.tx, participants, age);
         Ok(ops)
     }
 
@@ -697,6 +716,11 @@ impl AtomicCommitChecker {
     }
 }
 
+/// For the limits of [`Commit`](super::Commit)'s nodes.
+fn forgetting(plan: &Plan) -> Forgetting {
+    Forgetting::new(super::DEDUP_ENTRIES_KEPT, super::requests_kept_in_total(plan))
+}
+
 /// Messages and replies.
 impl AtomicCommitChecker {
     fn on_message_sent(
@@ -712,7 +736,10 @@ impl AtomicCommitChecker {
         }
         match &message.body {
             Body::Prepare { part, .. } => {
-                self.model.send_prepare(at, tx, message.request, part.participants());
+                if self.model.send_prepare(at, tx, message.request, part) {
+                    let request = message.request;
+                    self.answers.check_first_attempt(at, tx, request, part.age(), &self.model)?;
+                }
                 liveness::check_prepare_rate(self.model.transaction(tx))?;
                 let age = Some(part.age());
                 answers::check_part(to, tx, message.request, part.ops(), age, &self.model)
@@ -725,7 +752,8 @@ impl AtomicCommitChecker {
             }
             Body::Vote(Vote::No(refusal)) => {
                 self.isolation.on_refused(node, tx);
-                self.check_refusal(node, message.request, Some(tx), refusal)
+                let age = self.model.transaction(tx).age();
+                self.check_refusal(node, message.request, Some(tx), age, refusal)
             }
             Body::Commit { .. } => {
                 self.liveness.on_commit_sent(to, tx, &self.model);
@@ -761,12 +789,13 @@ impl AtomicCommitChecker {
         node: NodeId,
         request: RequestId,
         tx: Option<TxId>,
+        age: Option<Age>,
         refusal: &Refusal,
     ) -> Result<(), Violation> {
         if let Refusal::Conflict { holder } = refusal {
             isolation::check_conflict(node, request, self.model.transaction(*holder))?;
         }
-        self.isolation.check_refusal(node, request, tx, refusal, &self.model)
+        self.isolation.check_refusal(node, request, tx, age, refusal, &self.model)
     }
 
     fn on_message_received(&mut self, node: NodeId, from: NodeId, message: &Message) {
@@ -819,13 +848,16 @@ impl AtomicCommitChecker {
         id: RequestId,
         response: &Response,
     ) -> Result<(), Violation> {
-        let by = response.incarnation;
+        let by = response.position.incarnation;
         answers::check_incarnation(node, id, self.recovery.incarnation(node), by)?;
         match &response.outcome {
-            Outcome::Unknown => Ok(()),
+            // A node that has lost records knows less than it did.
+            Outcome::Unknown if self.recovery.may_know_less(node) => Ok(()),
+            Outcome::Unknown => self.forgetting.check_unknown(node, id, self.model.request(id)),
             Outcome::Committed { reads } => {
                 let tx_state = self.model.committed_by(id);
                 let tx = write_ahead::check_reported_committed(node, id, tx_state)?;
+                self.model.report_committed(id);
                 self.isolation.check_reported_reads(id, tx, by, reads.as_ref(), &self.model)
             }
             Outcome::Aborted { reason } => {
@@ -833,7 +865,7 @@ impl AtomicCommitChecker {
                 if let Some(request_state) = self.model.request(id) {
                     permanence::check_reported_aborted(node, id, request_state)?;
                 }
-                self.check_abort_reason(node, by, id, reason)?;
+                self.check_abort_reason(node, by, id, response.began_at, reason)?;
                 if self.model.report_aborted(id, by, *reason) {
                     self.coverage.on_abort(reason);
                 }
@@ -848,6 +880,7 @@ impl AtomicCommitChecker {
         node: NodeId,
         by: Incarnation,
         id: RequestId,
+        began_at: Option<Time>,
         reason: &AbortReason,
     ) -> Result<(), Violation> {
         self.answers.check_abort(node, by, id, reason, &self.model)?;
@@ -859,7 +892,8 @@ impl AtomicCommitChecker {
         match reason {
             // The locks and values are those of the first answer's time.
             AbortReason::Refused { by: voter, refusal } if *voter == node && !is_repeated => {
-                self.check_refusal(node, id, None, refusal)
+                let age = began_at.map(|at| Age { at: at.0, by: first_attempt(id) });
+                self.check_refusal(node, id, None, age, refusal)
             }
             AbortReason::Refused { .. }
             | AbortReason::TimedOut { .. }

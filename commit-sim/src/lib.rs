@@ -37,6 +37,17 @@ pub const RETRY: (Micros, Micros) = (Micros::from_millis(50), Micros::from_milli
 /// every run evicts requests of a client that does not acknowledge outcomes.
 pub const DEDUP_ENTRIES_KEPT: usize = 3;
 
+/// How many decided requests of all clients a coordinator remembers if its log is compacted after
+/// at most [`SHORTEST_LOG_BYTES`]: so few that it forgets clients.
+const FEW_REQUESTS_KEPT: usize = 4;
+/// One of four random plans has so short a log. The two limits go together, so that a schedule has
+/// to mention only one.
+const SHORTEST_LOG_BYTES: u64 = 100;
+
+fn requests_kept_in_total(plan: &Plan) -> usize {
+    if plan.log_bytes <= SHORTEST_LOG_BYTES { FEW_REQUESTS_KEPT } else { 1_000 }
+}
+
 /// The kinds of messages, requests, responses, records and reports, as schedules and traces name
 /// them.
 const KINDS: [&str; 29] = [
@@ -103,6 +114,7 @@ impl Protocol for Commit {
             retry_first: RETRY.0,
             retry_max: RETRY.1,
             requests_kept: DEDUP_ENTRIES_KEPT,
+            requests_kept_in_total: requests_kept_in_total(plan),
             compact_at_bytes: plan.log_bytes,
             // An operator knows of a node that never restarts.
             lost: plan.permanently_down.clone(),

@@ -96,6 +96,8 @@ properties! {
     W12 RepeatedAnswersAgree,
     /// What an answer says about the cause of an abort is true.
     W12 AbortReasonsAreTrue,
+    /// A decided request is unknown to its coordinator only if it may have been forgotten.
+    W12 OnlyForgottenRequestsAreUnknown,
     /// An answer names the present incarnation of the node.
     W12 AnswersNameTheIncarnation,
     /// A node reports damage if a durable record is lost, and only then.

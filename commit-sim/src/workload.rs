@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use stormglass::commit::{
-    AbortReason, Action, Age, Key, Op, Outcome, Request, RequestNumber, Response,
+    AbortReason, Action, Key, Op, Outcome, Position, Request, RequestNumber, Response,
 };
-use stormglass_node::{Incarnation, Micros, Node, NodeId, RequestId};
+use stormglass_node::{Incarnation, Micros, Node, NodeId, RequestId, Time};
 
 use super::VOTE_TIMEOUT;
 use super::txn::Txn;
@@ -60,19 +60,22 @@ struct Client {
     /// The index in `own_requests` of the request that is pending or next.
     next: usize,
     attempt: u16,
-    /// The greatest incarnation of each coordinator in an answer to this client.
-    incarnations: Vec<Incarnation>,
-    /// The incarnation that the present attempt is addressed to.
-    addressed_incarnation: Incarnation,
-    /// When the first attempt at the present request began: its age in lock conflicts.
-    first_attempt_at: Micros,
+    /// The greatest position of each coordinator in an answer to this client.
+    positions: Vec<Position>,
+    /// The position that the present attempt is addressed to.
+    addressed: Position,
+    /// When the first attempt at the present request began, as its coordinator has said: its age in
+    /// lock conflicts.
+    began_at: Option<Time>,
     /// When the present stage ends. A timer that rings earlier is stale.
     due_at: Micros,
     stage: Stage,
+    /// Whether the present request is the probe.
+    is_probing: bool,
     /// Retries of the present attempt.
     retries: u32,
-    /// Whether the present attempt was answered "unknown".
-    was_unknown: bool,
+    /// How often the present attempt was answered "unknown".
+    unknowns: u32,
     /// The attempts that it has given up without an outcome, ascending.
     given_up: Vec<GivenUp>,
 }
@@ -82,7 +85,7 @@ struct Client {
 struct GivenUp {
     id: RequestId,
     coordinator: NodeId,
-    incarnation: Incarnation,
+    addressed: Position,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,8 @@ const RETRIES_AFTER_HEAL_MAX: u32 = 8;
 /// How long a client waits before it retries.
 // A coordinator that misses a vote decides at its own timeout, before the client asks again.
 const RETRY_AFTER: Micros = Micros(2 * VOTE_TIMEOUT.0);
+/// How often a client is answered "unknown" before it gives up: its request may be forgotten.
+const UNKNOWNS_MAX: u32 = 3;
 /// The bound of the debit of each transfer.
 const ACCOUNT_MIN: i64 = -60;
 /// One seed in so many has *bulk* requests: their values make snapshots longer than one append
@@ -174,19 +179,19 @@ impl From<stormglass_sim::workload::PlannedRequest<Txn>> for ClientRequest {
     }
 }
 
-/// The first incarnation of a node. A client over a network learns it when it connects.
-pub fn first_incarnation(timing: &Timing, node: NodeId) -> Incarnation {
-    Incarnation::default().next(timing.entropy(node, 1))
+/// The first position of a node. A client over a network asks for it when it connects.
+pub fn first_position(timing: &Timing, node: NodeId) -> Position {
+    Position { incarnation: Incarnation::default().next(timing.entropy(node, 1)), serial: 0 }
 }
 
 impl Clients {
     /// The clients of a run of this plan, with these requests; each client sends its own in the
     /// order of the list.
     pub fn new(plan: &Plan, requests: Vec<ClientRequest>) -> Clients {
-        let incarnations: Vec<Incarnation> =
-            (0..plan.nodes).map(|node| first_incarnation(&plan.timing, NodeId(node))).collect();
+        let positions: Vec<Position> =
+            (0..plan.nodes).map(|node| first_position(&plan.timing, NodeId(node))).collect();
         let clients = ClientId::all(plan.clients)
-            .map(|id| Client::new(id, incarnations.clone(), &requests))
+            .map(|id| Client::new(id, positions.clone(), &requests))
             .collect();
         Clients {
             requests,
@@ -325,18 +330,19 @@ fn gives_up(client: u64) -> bool {
 }
 
 impl Client {
-    fn new(id: ClientId, incarnations: Vec<Incarnation>, requests: &[ClientRequest]) -> Client {
+    fn new(id: ClientId, positions: Vec<Position>, requests: &[ClientRequest]) -> Client {
         Client {
             own_requests: (0..requests.len()).filter(|at| requests[*at].client == id).collect(),
             next: 0,
             attempt: 0,
-            incarnations,
-            addressed_incarnation: Incarnation::default(),
-            first_attempt_at: Micros::ZERO,
+            positions,
+            addressed: Position::default(),
+            began_at: None,
             due_at: Micros::ZERO,
             stage: Stage::Thinking,
+            is_probing: false,
             retries: 0,
-            was_unknown: false,
+            unknowns: 0,
             given_up: Vec::new(),
         }
     }
@@ -358,9 +364,9 @@ impl Client {
         planned: &ClientRequest,
         actions: &mut ClientActions<N>,
     ) {
-        self.addressed_incarnation = self.incarnations[usize::from(planned.coordinator.0)];
+        self.addressed = self.positions[usize::from(planned.coordinator.0)];
         self.retries = 0;
-        self.was_unknown = false;
+        self.unknowns = 0;
         self.send(now, planned, actions);
     }
 
@@ -372,16 +378,14 @@ impl Client {
         actions: &mut ClientActions<N>,
     ) {
         let id = self.request_id(planned);
-        // All attempts have the same age, so that a request does not stay the youngest.
-        let by = RequestId { attempt: 0, ..id };
-        let age = Age { at: self.first_attempt_at.0, by };
         // The first request without a known outcome: what is before it may be forgotten.
         let unanswered = self.given_up.first().map_or(id, |given_up| given_up.id);
         let turn = RequestNumber { serial: unanswered.serial, attempt: unanswered.attempt };
         let seen = if acknowledges_outcomes(id.client) { turn } else { RequestNumber::default() };
         let request = Request::Transact {
-            incarnation: self.addressed_incarnation,
-            age,
+            addressed: self.addressed,
+            // All attempts have the same age, so that a request does not stay the youngest.
+            began_at: self.began_at,
             seen,
             ops: planned.ops.clone(),
         };
@@ -391,8 +395,8 @@ impl Client {
 
     /// Asks for the outcomes of the attempts that it has given up.
     fn ask_for_given_up<N: TransactionNode>(&self, actions: &mut ClientActions<N>) {
-        for GivenUp { id, coordinator, incarnation } in &self.given_up {
-            let request = Request::Outcome { incarnation: *incarnation };
+        for GivenUp { id, coordinator, addressed } in &self.given_up {
+            let request = Request::Outcome { addressed: *addressed };
             actions.send_request(*id, *coordinator, request);
         }
     }
@@ -494,7 +498,7 @@ impl Clients {
             Stage::Thinking if self.healed && client.attempt == 0 => client.stage = Stage::Done,
             Stage::Thinking => {
                 if client.attempt == 0 {
-                    client.first_attempt_at = now;
+                    client.began_at = None;
                 }
                 client.start_attempt(now, planned, actions);
             }
@@ -502,10 +506,10 @@ impl Clients {
                 client.retries += 1;
                 if !self.healed && gives_up(id.into()) && !planned.stubborn {
                     let id = client.request_id(planned);
-                    let incarnation = client.addressed_incarnation;
+                    let addressed = client.addressed;
                     let coordinator = planned.coordinator;
                     client.next_request(now, &self.requests, false, actions);
-                    client.given_up.push(GivenUp { id, coordinator, incarnation });
+                    client.given_up.push(GivenUp { id, coordinator, addressed });
                     self.given_up += 1;
                 } else if self.healed && client.retries > RETRIES_AFTER_HEAL_MAX {
                     client.stage = Stage::Done;
@@ -516,7 +520,7 @@ impl Clients {
                     actions.send_request(
                         client.request_id(planned),
                         planned.coordinator,
-                        Request::Outcome { incarnation: client.addressed_incarnation },
+                        Request::Outcome { addressed: client.addressed },
                     );
                     client.enter_stage(now, RETRY_AFTER, id, Stage::Waiting, actions);
                 }
@@ -534,11 +538,14 @@ impl Clients {
     ) {
         let receiver = ClientId::try_from(id.client).expect("the receiver of the response");
         let client = &mut self.clients[receiver.index()];
-        let known = &mut client.incarnations[usize::from(from.0)];
+        let known = &mut client.positions[usize::from(from.0)];
         // Answers may overtake each other, but numbers only ascend. An incarnation that does not
         // answer is as good as another one of its number that does.
-        if response.incarnation.number() >= known.number() {
-            *known = response.incarnation;
+        let named = response.position;
+        if named.incarnation == known.incarnation {
+            *known = named.max(*known);
+        } else if named.incarnation.number() >= known.incarnation.number() {
+            *known = named;
         }
         if let Some(at) = client.given_up.iter().position(|given_up| given_up.id == id)
             && response.outcome != Outcome::Unknown
@@ -553,9 +560,23 @@ impl Clients {
             return;
         }
         let unknown = response.outcome == Outcome::Unknown;
-        self.resolved += u64::from(client.was_unknown && !unknown);
+        self.resolved += u64::from(client.unknowns > 0 && !unknown);
         match &response.outcome {
-            Outcome::Unknown => client.was_unknown = true,
+            // It is forgotten, or its address was too old: this answer has brought the next one.
+            Outcome::Unknown if client.is_probing => {
+                client.attempt += 1;
+                client.start_attempt(now, planned, actions);
+            }
+            Outcome::Unknown => {
+                client.unknowns += 1;
+                if client.unknowns == UNKNOWNS_MAX && !self.healed {
+                    let coordinator = planned.coordinator;
+                    let addressed = client.addressed;
+                    client.next_request(now, &self.requests, false, actions);
+                    client.given_up.push(GivenUp { id, coordinator, addressed });
+                    self.given_up += 1;
+                }
+            }
             Outcome::Committed { .. } => {
                 client.next_request(now, &self.requests, self.healed, actions)
             }
@@ -568,6 +589,7 @@ impl Clients {
                     // it again.
                     || matches!(reason, AbortReason::Restarted) && client.attempt < ATTEMPTS_MAX
                 {
+                    client.began_at = response.began_at.or(client.began_at);
                     client.attempt += 1;
                     // Back off from contention; a restart of the coordinator is none.
                     let pause = if matches!(reason, AbortReason::Restarted) {
@@ -607,7 +629,8 @@ impl Clients {
         client.own_requests.push(self.requests.len() - 1);
         client.next = client.own_requests.len() - 1;
         client.attempt = 0;
-        client.first_attempt_at = now;
+        client.began_at = None;
+        client.is_probing = true;
         let planned = client.planned(&self.requests).expect("just added").clone();
         client.start_attempt(now, &planned, actions);
     }

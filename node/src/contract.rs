@@ -88,7 +88,10 @@ pub trait Node: Clone + Debug + Sized {
 pub struct Boot<'a> {
     /// Its own id.
     pub id: NodeId,
-    /// The time on its clock. Unrelated to the times of an earlier incarnation.
+    /// The time on its clock: microseconds since 1970, as far as the machine knows at this boot.
+    /// From here on the clock never runs backwards; it may be earlier than times of an earlier
+    /// incarnation, and may differ from those of other nodes by any amount. So only fairness may
+    /// depend on a comparison with such times.
     pub now: Time,
     /// Random bits of this boot, which no other boot of any node has: an incarnation may take its
     /// identity from them. The driver draws them from a source that two machines do not share.

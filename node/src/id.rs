@@ -136,8 +136,9 @@ pub struct RequestId {
     pub attempt: u16,
 }
 
-/// A moment on one node's clock, in microseconds since an arbitrary origin. Never runs backwards
-/// within an incarnation. Not comparable between nodes or incarnations.
+/// A moment on one node's clock, in microseconds. Never runs backwards within an incarnation.
+/// Between nodes or incarnations it is comparable only as far as their clocks are right:
+/// [`Boot::now`](crate::contract::Boot::now).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -39,7 +39,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use clock::{after, wall_us};
+pub use clock::after;
 pub use descriptors::{TooFewDescriptors, raise_descriptor_limit};
 pub use disk::{BarrierCompletion, DataFiles};
 pub use files::{Directory, DirectoryError, SurvivingFiles, file_id_of, file_name_of};

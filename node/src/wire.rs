@@ -3,7 +3,7 @@
 //! | bytes | content |
 //! |---|---|
 //! | 2 | `SG` |
-//! | 1 | version, 2 |
+//! | 1 | version, 3 |
 //! | 4 | length of the payload, little-endian |
 //! | 4 | CRC-32C of all of the above and the payload |
 //! | n | the message, through [`codec`] |
@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::codec::{self, CodecError};
 
 /// The version that this program writes and reads.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Bytes before the payload.
 // The length is within the first seven bytes, so a reader knows what to wait for before it can

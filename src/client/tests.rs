@@ -9,7 +9,7 @@ use super::super::packet::{ClientPacket, ClientReply, Hello, Welcome};
 use super::super::stream::{FRAME_BYTES_MAX, Frames, write_value};
 use super::super::{Client, ClientError, ClientOptions, RequestHandle, TxResult, UnknownReason};
 use super::TIMEOUT;
-use crate::commit::{Action, Key, Op, Outcome, Request, Response};
+use crate::commit::{Action, Key, Op, Outcome, Position, Request, Response};
 use stormglass_node::id::{Incarnation, NodeId, RequestId};
 
 /// How the coordinator handles one connection.
@@ -24,6 +24,7 @@ enum ScriptStep {
 }
 
 const INCARNATION: Incarnation = Incarnation::numbered(1);
+const POSITION: Position = Position { incarnation: INCARNATION, serial: 9 };
 const COMMITTED: Outcome = Outcome::Committed { reads: None };
 
 /// Runs one step for each connection; returns the requests and the nodes that received them.
@@ -60,10 +61,17 @@ async fn run_step(
         .expect("it reads");
     while let Ok(Some(packet)) = frames.next::<ClientPacket<Request>>(TIMEOUT).await {
         let ClientPacket::Request { id, request } = packet else { continue };
+        // A question for the position is answered in every step, and not part of the script.
+        if id.serial == 0 {
+            let position = Response { position: POSITION, began_at: None, outcome: Outcome::Unknown };
+            let answer = ClientReply::Answer { id, response: position };
+            write_value(&mut out, &answer, TIMEOUT).await.expect("it reads");
+            continue;
+        }
         received.push((node, id, request));
         // Returning drops both halves of the connection, which closes it.
         let Some(outcome) = outcome.clone() else { return };
-        let response = Response { incarnation: INCARNATION, outcome };
+        let response = Response { position: POSITION, began_at: None, outcome };
         write_value(&mut out, &ClientReply::Answer { id, response }, TIMEOUT)
             .await
             .expect("it reads");
@@ -140,7 +148,7 @@ fn request_is_never_resent_to_another_node() {
     let Ok(TxResult::Unknown { handle, reason: UnknownReason::NoAnswer }) = result else {
         panic!("{result:?}")
     };
-    assert_eq!((handle.node, handle.incarnation), (NodeId(0), INCARNATION));
+    assert_eq!((handle.node, handle.addressed), (NodeId(0), POSITION));
 }
 
 #[test]
@@ -159,7 +167,7 @@ fn maximum_timeouts_do_not_overflow() {
 #[test]
 fn outcome_query_goes_only_to_the_node_in_the_handle() {
     let id = RequestId { client: 1, serial: 1, attempt: 0 };
-    let handle = RequestHandle { node: NodeId(0), incarnation: INCARNATION, id };
+    let handle = RequestHandle { node: NodeId(0), addressed: POSITION, id };
     let script = [ScriptStep::AnswerAll(NodeId(1), COMMITTED)];
     let (refused, received) = with_client(&script, async |client| client.outcome(handle).await);
     assert!(matches!(refused, Err(ClientError::WrongNode { node: NodeId(1), .. })), "{refused:?}");

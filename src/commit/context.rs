@@ -7,13 +7,13 @@ use std::fmt::Debug;
 use std::mem;
 
 use super::config::Config;
+use super::dedup::Kept;
 use super::event::{DropReason, Event};
 use super::introduction::MetPeer;
 use super::node::CommitNode;
 use super::op::{Key, Op, Reads};
 use super::part::{Age, Part};
 use super::record::Record;
-use super::request::{Outcome, Response};
 use super::state::State;
 use super::timers::{Timer, Timers};
 use super::tx_id::TxId;
@@ -190,8 +190,8 @@ impl Context {
         self.now + self.config.vote_timeout
     }
 
-    pub(super) fn requests_kept(&self) -> usize {
-        self.config.requests_kept
+    pub(super) fn requests_kept(&self) -> Kept {
+        Kept::new(self.config.requests_kept, self.config.requests_kept_in_total)
     }
 
     /// The interval after the `tries`th attempt: doubling, up to a maximum.
@@ -425,12 +425,8 @@ impl Context {
     }
 }
 
-/// Replies and reports.
+/// Reports.
 impl Context {
-    pub(super) fn reply(&self, id: RequestId, outcome: Outcome, out: &mut Outbox<CommitNode>) {
-        out.reply(id, Response { incarnation: self.incarnation, outcome });
-    }
-
     #[cold]
     pub(super) fn drop_message(
         &self,

@@ -6,10 +6,11 @@
 //! inquiry about a transaction that this node does not know is answered "aborted". The
 //! coordinator's own part is prepared in memory only, and shares the COMMIT record.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::context::{CommittedTx, Context, IncarnationIs, Waiter};
-use super::dedup::{Lookup, RequestLog, RequestStatus};
+use super::dedup::{Address, Lookup, RequestLog, RequestStatus};
 use super::end_mark::{EndMark, Position};
 use super::event::DropReason;
 use super::message::{Body, Message, RecordIsDurable, Vote};
@@ -17,7 +18,7 @@ use super::node::CommitNode;
 use super::op::{Op, Reads};
 use super::part::{Age, InvalidTransaction, Part, Participants};
 use super::record::Record;
-use super::request::{AbortReason, Outcome, Request};
+use super::request::{AbortReason, Outcome, Request, Response};
 use super::state::{ClientHistory, Committing, State, apply_ops};
 use super::timers::Timer;
 use super::tx_id::TxId;
@@ -30,7 +31,8 @@ use stormglass_node::wal::Durable;
 /// The coordinator half of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Coordinator {
-    /// The number of the last transaction that this incarnation has begun to coordinate.
+    /// The number of the last request that this incarnation has begun to handle. A transaction has
+    /// the number of its request; a request that is no transaction leaves a gap.
     serial: u64,
     /// The open transactions that this node coordinates.
     coordinated: TxMap<Coordinated>,
@@ -83,7 +85,8 @@ impl Coordinator {
     /// The half of node `id` with these committed transactions and remembered requests.
     pub(super) fn recovered(
         id: NodeId,
-        clients: &[ClientHistory],
+        clients: BTreeMap<u64, ClientHistory>,
+        forgotten_below: Position,
         committing: Vec<Committing>,
     ) -> Coordinator {
         let mut coordinated = TxMap::default();
@@ -99,7 +102,7 @@ impl Coordinator {
             };
             coordinated.insert(tx, recovered);
         }
-        let request_log = RequestLog::recovered(clients);
+        let request_log = RequestLog::recovered(clients, forgotten_below);
         // A transaction id contains the incarnation, so serials may begin again.
         Coordinator { serial: 0, coordinated, request_log, last_end_mark: None }
     }
@@ -125,7 +128,7 @@ impl Coordinator {
         (collecting, deciding, committing)
     }
 
-    /// Transactions begun in this incarnation.
+    /// Requests begun in this incarnation.
     pub(super) fn begun(&self) -> u64 {
         self.serial
     }
@@ -146,22 +149,53 @@ impl Coordinator {
         out: &mut Outbox<CommitNode>,
     ) {
         match request {
-            Request::Outcome { incarnation } => {
-                match self.request_log.look_up(id, cx.which_incarnation(incarnation)) {
-                    Lookup::New | Lookup::Underway => cx.reply(id, Outcome::Unknown, out),
-                    Lookup::Answer(outcome) => cx.reply(id, outcome, out),
+            Request::Outcome { addressed } => {
+                match self.request_log.look_up(id, self.address(cx, addressed)) {
+                    Lookup::New | Lookup::Underway => {
+                        self.reply(cx, id, Outcome::Unknown, None, out);
+                    }
+                    Lookup::Answer(outcome, began_at) => {
+                        self.reply(cx, id, outcome, began_at, out);
+                    }
                 }
             }
-            Request::Transact { incarnation, age, seen, ops } => {
+            Request::Transact { addressed, began_at, seen, ops } => {
                 self.request_log.forget_seen(id.client, seen);
-                match self.request_log.look_up(id, cx.which_incarnation(incarnation)) {
-                    Lookup::New => self.begin(cx, id, age, ops, out),
+                match self.request_log.look_up(id, self.address(cx, addressed)) {
+                    Lookup::New => self.begin(cx, id, age(cx, id, began_at), ops, out),
                     // The decision answers both copies of the request.
                     Lookup::Underway => {}
-                    Lookup::Answer(outcome) => cx.reply(id, outcome, out),
+                    Lookup::Answer(outcome, began_at) => {
+                        self.reply(cx, id, outcome, began_at, out);
+                    }
                 }
             }
         }
+    }
+
+    fn address(&self, cx: &Context, position: Position) -> Address {
+        let mut incarnation = cx.which_incarnation(position.incarnation);
+        if incarnation == IncarnationIs::Present && position.serial > self.serial {
+            // No answer of this node contains such a position.
+            incarnation = IncarnationIs::Unknown;
+        }
+        Address::new(position, incarnation)
+    }
+
+    fn reply(
+        &self,
+        cx: &Context,
+        id: RequestId,
+        outcome: Outcome,
+        began_at: Option<Time>,
+        out: &mut Outbox<CommitNode>,
+    ) {
+        out.reply(id, Response { position: self.position(cx), began_at, outcome });
+    }
+
+    /// That of the last request that was begun: the address of the next ones.
+    fn position(&self, cx: &Context) -> Position {
+        Position { incarnation: cx.incarnation(), serial: self.serial }
     }
 
     /// Begins a new request: locks the own part and sends Prepare to the others.
@@ -173,16 +207,19 @@ impl Coordinator {
         ops: Arc<[Op]>,
         out: &mut Outbox<CommitNode>,
     ) {
+        // First, so that a request that is no transaction has a position, too: the coordinator must
+        // be able to forget it without forgetting what comes next.
+        self.serial += 1;
         let all_parts = match self.validate(cx, age, &ops) {
             Ok(all_parts) => all_parts,
             Err(invalid) => {
-                return self.reply_aborted(cx, request, AbortReason::Invalid(invalid), out);
+                return self.reply_aborted(cx, request, AbortReason::Invalid(invalid), age, out);
             }
         };
-        self.serial += 1;
         let tx = TxId { coordinator: cx.id(), incarnation: cx.incarnation(), serial: self.serial };
         // Before the own part is tried: if that is refused, the status becomes `Aborted`.
-        self.request_log.set_status(request, RequestStatus::Undecided, cx.requests_kept());
+        let now = self.position(cx);
+        self.request_log.set_status(request, RequestStatus::Undecided, now, cx.requests_kept());
         let own = all_parts.of(cx.id());
         let participants = all_parts.participants().clone();
         let vote_deadline = cx.vote_deadline();
@@ -238,10 +275,17 @@ impl Coordinator {
         cx: &mut Context,
         request: RequestId,
         reason: AbortReason,
+        age: Age,
         out: &mut Outbox<CommitNode>,
     ) {
-        self.request_log.set_status(request, RequestStatus::Aborted(reason), cx.requests_kept());
-        cx.reply(request, Outcome::Aborted { reason }, out);
+        let began_at = Some(Time(age.at));
+        self.request_log.set_status(
+            request,
+            RequestStatus::Aborted { reason, began_at },
+            self.position(cx),
+            cx.requests_kept(),
+        );
+        self.reply(cx, request, Outcome::Aborted { reason }, began_at, out);
     }
 
     /// Tries to lock the own part; false if it has to wait.
@@ -413,7 +457,7 @@ impl Coordinator {
         for to in coordinated.participants.among(coordinated.responded) {
             self.send_abort(cx, to, tx, coordinated.request, out);
         }
-        self.reply_aborted(cx, coordinated.request, reason, out);
+        self.reply_aborted(cx, coordinated.request, reason, collecting.own.age(), out);
     }
 
     fn send_abort(
@@ -463,6 +507,7 @@ impl Coordinator {
         self.request_log.set_status(
             request,
             RequestStatus::Committed(tx, Some(reads.clone())),
+            self.position(cx),
             cx.requests_kept(),
         );
         self.reply_committed(cx, request, proof, reads, out);
@@ -476,7 +521,7 @@ impl Coordinator {
         reads: Reads,
         out: &mut Outbox<CommitNode>,
     ) {
-        cx.reply(request, Outcome::Committed { reads: Some(reads) }, out);
+        self.reply(cx, request, Outcome::Committed { reads: Some(reads) }, None, out);
     }
 
     /// Resends every message that was not answered, and schedules the next resend.
@@ -602,6 +647,7 @@ impl Coordinator {
     /// those that are not yet applied.
     pub(super) fn add_to(&self, id: NodeId, state: &mut State) {
         state.clients = self.request_log.state();
+        state.forgotten_below = self.request_log.forgotten_below();
         for (tx, coordinated) in self.coordinated.iter() {
             let request = coordinated.request;
             match &coordinated.stage {
@@ -622,6 +668,13 @@ impl Coordinator {
             }
         }
     }
+}
+
+/// The age of a request: the present time, or that of its first attempt, which is not later. A
+/// client cannot make its request older by a wrong clock.
+fn age(cx: &Context, id: RequestId, began_at: Option<Time>) -> Age {
+    let at = began_at.unwrap_or(cx.now()).min(cx.now());
+    Age { at: at.0, by: RequestId { attempt: 0, ..id } }
 }
 
 /// Sorts the values that each node's reads found into the order of the request.

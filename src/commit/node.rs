@@ -124,7 +124,8 @@ impl CommitNode {
         let introduction = Introduction::new(&context, state.ancestors, log_position, state.peers);
         let participant =
             Participant::recovered(&mut context, state.prepared, state.outcomes, state.ended);
-        let coordinator = Coordinator::recovered(id, &state.clients, state.committing);
+        let coordinator =
+            Coordinator::recovered(id, state.clients, state.forgotten_below, state.committing);
         CommitNode { context, introduction, coordinator, participant }
     }
 

@@ -14,10 +14,10 @@ use stormglass_node::id::{NodeId, RequestId};
 /// its next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Age {
-    /// When the client first made the request, in microseconds of the client's clock. Only fairness
+    /// When the first attempt began, in microseconds by the clock of its coordinator. Only fairness
     /// depends on it.
     pub at: u64,
-    /// The id of its first attempt, so that no two requests have the same age.
+    /// The id of the first attempt, so that no two requests have the same age.
     pub by: RequestId,
 }
 

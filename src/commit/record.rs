@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::op::{Action, Key, Op};
-use super::part::Part;
+use super::part::{Age, Part};
 use super::tx_id::{NO_REQUEST, TxId};
 use stormglass_node::codec::{CodecError, FieldReader};
 use stormglass_node::contract::{Label, Subject};
@@ -135,6 +135,21 @@ impl<'a> RecordView<'a> {
         Ok(RecordView { header, rest })
     }
 
+    /// The age of the record's part; `None` for records without a part.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the bytes do not continue like a part.
+    pub fn age(&self) -> Result<Option<Age>, CodecError> {
+        if !self.has_part() {
+            return Ok(None);
+        }
+        take_age(&mut self.rest.clone()).map(Some).ok_or_else(not_a_record)
+    }
+
+    fn has_part(&self) -> bool {
+        matches!(self.header.kind, RecordKind::Prepared | RecordKind::Commit)
+    }
+
     /// Adds the operations of the record's part to `ops` and returns its participants; nothing for
     /// records without a part.
     ///
@@ -144,8 +159,7 @@ impl<'a> RecordView<'a> {
         &self,
         ops: &mut Vec<Op>,
     ) -> Result<impl Iterator<Item = NodeId> + use<'a>, CodecError> {
-        let has_part = matches!(self.header.kind, RecordKind::Prepared | RecordKind::Commit);
-        let (count, mut nodes) = match has_part {
+        let (count, mut nodes) = match self.has_part() {
             true => take_part(self.rest, ops).ok_or_else(not_a_record)?,
             false => (0, self.rest),
         };
@@ -154,12 +168,15 @@ impl<'a> RecordView<'a> {
     }
 }
 
+fn take_age(reader: &mut FieldReader<'_>) -> Option<Age> {
+    Some(Age { at: reader.unsigned()?, by: take_request(reader)? })
+}
+
 fn take_part<'a>(
     mut reader: FieldReader<'a>,
     ops: &mut Vec<Op>,
 ) -> Option<(usize, FieldReader<'a>)> {
-    let _age_at = reader.unsigned()?;
-    let _age_by = take_request(&mut reader)?;
+    take_age(&mut reader)?;
     let count = reader.unsigned_as()?;
     // A copy that stays at the first participant.
     let nodes = reader;

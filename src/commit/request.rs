@@ -1,33 +1,36 @@
 //! Requests of clients and their responses.
 //!
 //! A request id is (client, serial, attempt). A request is addressed to one incarnation of one
-//! coordinator, and its id is never used for another. A client that stops waiting for a response
-//! queries the outcome; a client that retries uses the next attempt and keeps the age. This is what
-//! makes "exactly once" hold across restarts.
+//! coordinator, at a position that an answer of this coordinator contained, and its id is never
+//! used for another. A client that stops waiting for a response queries the outcome; a client that
+//! retries uses the next attempt and keeps the age. This is what makes "exactly once" hold across
+//! restarts, and although a coordinator remembers only its latest requests: see [`Position`].
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::end_mark::Position;
 use super::message::Refusal;
 use super::op::{Op, Reads};
-use super::part::{Age, InvalidTransaction};
+use super::part::InvalidTransaction;
 use stormglass_node::contract::{Label, Subject};
-use stormglass_node::id::{Incarnation, NodeId, RequestId};
+use stormglass_node::id::{NodeId, RequestId, Time};
 
 /// A client's request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Execute all operations or none.
     Transact {
-        /// The incarnation of the coordinator that is addressed, from its last [`Response`] (0 at
-        /// first: the response will be "aborted", with the current incarnation). Another
-        /// incarnation looks the id up and does not execute it.
-        #[serde(rename = "life")]
-        incarnation: Incarnation,
-        /// The age of the request, for wait-die. Every attempt has the same.
-        age: Age,
+        /// The coordinator as its last [`Response`] has shown it. Another incarnation looks the id
+        /// up and does not execute it, and neither does this one if it may have executed and
+        /// forgotten requests that were addressed to it so early: both respond with the position
+        /// that it has now.
+        addressed: Position,
+        /// [`Response::began_at`] of the attempt before. `None` for the first attempt: the
+        /// coordinator takes its own time.
+        began_at: Option<Time>,
         /// The client has received the outcomes of all its requests *below* this number; they may
         /// be forgotten.
         seen: RequestNumber,
@@ -36,9 +39,9 @@ pub enum Request {
     },
     /// Query the outcome of the request with this id. Changes nothing.
     Outcome {
-        /// The incarnation to which that request was addressed.
-        #[serde(rename = "life")]
-        incarnation: Incarnation,
+        /// The position to which that request was addressed. With an earlier one, such as serial 0
+        /// of that incarnation, the outcome may be unknown although the coordinator knows it.
+        addressed: Position,
     },
 }
 
@@ -58,9 +61,12 @@ pub struct RequestNumber {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Response {
-    /// The current incarnation of the responding node: the address of the next request.
-    #[serde(rename = "life")]
-    pub incarnation: Incarnation,
+    /// The current incarnation of the responding node, and the number of transactions that it has
+    /// begun: the address of the next request.
+    pub position: Position,
+    /// When the first attempt at this request began, by the clock of the coordinator: the age of
+    /// the transaction, which the next attempt carries. `None` if the coordinator does not know.
+    pub began_at: Option<Time>,
     pub outcome: Outcome,
 }
 
@@ -79,7 +85,8 @@ pub enum Outcome {
         #[serde(rename = "why")]
         reason: AbortReason,
     },
-    /// Undecided or forgotten: both other outcomes are possible.
+    /// Undecided or forgotten: both other outcomes are possible. The coordinator has not executed
+    /// the request on behalf of this copy of it.
     Unknown,
 }
 
@@ -145,7 +152,7 @@ impl Label for Request {
                 }
                 Ok(())
             }
-            Request::Outcome { incarnation } => write!(f, "of {incarnation}"),
+            Request::Outcome { addressed } => write!(f, "of {}", addressed.incarnation),
         }
     }
 }

@@ -19,7 +19,8 @@ use stormglass_node::id::{Incarnation, NodeId, RequestId};
 ///
 /// A snapshot plus the rest of the log yields it: [`State::apply`] adds one record. Only three
 /// things change without a record and are stored in snapshots alone: end marks received (`ended`),
-/// request ids forgotten (`clients[..].floor`), and the outcomes that end marks allow to forget.
+/// requests forgotten (`clients` and `forgotten_below`), and the outcomes that end marks allow to
+/// forget.
 /// Aborts by a coordinator leave nothing: they are presumed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -46,8 +47,11 @@ pub struct State {
     /// The ended transactions of other coordinators. Sorted by coordinator; those without an end
     /// mark are absent.
     pub ended: Vec<EndedTransactions>,
-    /// Ids of committed requests, and floors. Sorted by client; clients without either are absent.
-    pub clients: Vec<ClientHistory>,
+    /// Ids of committed requests, and floors, by [`RequestId::client`].
+    pub clients: BTreeMap<u64, ClientHistory>,
+    /// A request that is addressed to a position of this node below this one may have been executed
+    /// and forgotten, unless it is in `clients`.
+    pub forgotten_below: Position,
 }
 
 /// What a node remembers of a peer.
@@ -100,22 +104,40 @@ pub struct Committing {
 }
 
 /// The remembered requests of one client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientHistory {
-    /// [`RequestId::client`].
-    pub client: u64,
     /// Requests at or below this number may have been forgotten. (0, 0) if none were.
     pub floor: RequestNumber,
+    /// Above the positions to which its committed requests were addressed. Clients are forgotten in
+    /// this order.
+    pub last_use: Position,
     /// The committed requests above the floor, with their transactions. Sorted by number.
     pub committed: Vec<(RequestNumber, TxId)>,
 }
 
-/// The first number of an encoded state. In format 1 that is the number of an incarnation, which is
-/// not 0.
+/// The first number of an encoded state of format 2. In format 1 that is the number of an
+/// incarnation, which is neither 0 nor the greatest number.
 const IS_FORMAT_2: u32 = 0;
 
+/// The first number of an encoded state of format 3.
+const IS_FORMAT_3: u32 = u32::MAX;
+
 /// The fields of a state, with the mark before them.
-const ENCODED_FIELDS: usize = 12;
+const ENCODED_FIELDS: usize = 13;
+
+/// A [`ClientHistory`] in formats 1 and 2.
+#[derive(Deserialize)]
+struct ClientHistory2 {
+    floor: RequestNumber,
+    committed: Vec<(RequestNumber, TxId)>,
+}
+
+impl From<ClientHistory2> for ClientHistory {
+    fn from(ClientHistory2 { floor, committed }: ClientHistory2) -> ClientHistory {
+        let positions = committed.iter().map(|(_, tx)| Position::of(*tx));
+        ClientHistory { floor, last_use: positions.max().unwrap_or_default(), committed }
+    }
+}
 
 impl Serialize for State {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -132,9 +154,10 @@ impl Serialize for State {
             committing,
             ended,
             clients,
+            forgotten_below,
         } = self;
         let mut fields = serializer.serialize_tuple(ENCODED_FIELDS)?;
-        fields.serialize_element(&IS_FORMAT_2)?;
+        fields.serialize_element(&IS_FORMAT_3)?;
         fields.serialize_element(owner)?;
         fields.serialize_element(incarnation)?;
         fields.serialize_element(ancestors)?;
@@ -146,6 +169,7 @@ impl Serialize for State {
         fields.serialize_element(committing)?;
         fields.serialize_element(ended)?;
         fields.serialize_element(clients)?;
+        fields.serialize_element(forgotten_below)?;
         fields.end()
     }
 }
@@ -168,7 +192,7 @@ impl<'de> Visitor<'de> for StateVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<State, A::Error> {
         let mut state = State::default();
         let first: u32 = next(&mut fields)?;
-        if first == IS_FORMAT_2 {
+        if first == IS_FORMAT_2 || first == IS_FORMAT_3 {
             state.owner = next(&mut fields)?;
             state.incarnation = next(&mut fields)?;
             state.ancestors = next(&mut fields)?;
@@ -182,7 +206,13 @@ impl<'de> Visitor<'de> for StateVisitor {
         state.outcomes = next(&mut fields)?;
         state.committing = next(&mut fields)?;
         state.ended = next(&mut fields)?;
-        state.clients = next(&mut fields)?;
+        if first == IS_FORMAT_3 {
+            state.clients = next(&mut fields)?;
+            state.forgotten_below = next(&mut fields)?;
+        } else {
+            let clients: BTreeMap<u64, ClientHistory2> = next(&mut fields)?;
+            state.clients = clients.into_iter().map(|(id, client)| (id, client.into())).collect();
+        }
         Ok(state)
     }
 }
@@ -237,16 +267,9 @@ impl State {
     }
 
     pub(super) fn insert_committed(&mut self, tx: TxId, request: RequestId) {
-        let at = self.clients.partition_point(|known| known.client < request.client);
-        if self.clients.get(at).is_none_or(|known| known.client != request.client) {
-            let empty = ClientHistory {
-                client: request.client,
-                floor: RequestNumber::default(),
-                committed: Vec::new(),
-            };
-            self.clients.insert(at, empty);
-        }
-        let client = &mut self.clients[at];
+        let client = self.clients.entry(request.client).or_default();
+        // The request was addressed to a position below that of its transaction.
+        client.last_use = client.last_use.max(Position::of(tx));
         let number = RequestNumber::of(request);
         // At or below the floor the request was forgotten on purpose, and stays so.
         if number > client.floor {

@@ -23,7 +23,7 @@ pub struct View {
     /// Peers that have not confirmed that they remember the incarnation.
     #[serde(default)]
     pub unconfirmed: Vec<NodeId>,
-    /// Transactions begun in this incarnation.
+    /// Requests begun in this incarnation.
     pub begun: u64,
     /// Coordinated transactions that are undecided.
     pub collecting: u64,

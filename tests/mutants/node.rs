@@ -63,8 +63,8 @@ pub(crate) struct MutantNode {
     node: CommitNode,
     /// The last transaction that it has seen committed.
     last_committed: Option<TxId>,
-    /// The requests that it has answered with "aborted".
-    aborted: Vec<RequestId>,
+    /// The requests that it has answered with an outcome that it changes at the next time.
+    answered: Vec<RequestId>,
     /// Reused, and empty between steps.
     inner: Outbox<CommitNode>,
 }
@@ -110,7 +110,7 @@ impl MutantNode {
                         send_message(self.mutant, now, to, message, out)
                     }
                     Effect::Reply { id, response } => {
-                        let response = self.another_reason(id, response);
+                        let response = self.second_answer(id, response);
                         send_reply(self.mutant, id, response, out);
                     }
                     Effect::Report(event) => out.report(event),
@@ -143,7 +143,7 @@ impl Node for MutantNode {
         let disk = BootDisk { mutant: *mutant, disk: boot.disk };
         let node = CommitNode::boot(config, Boot { disk: &disk, ..boot }, &mut inner)?;
         let mut mutant_node =
-            MutantNode { mutant: *mutant, node, last_committed: None, aborted: Vec::new(), inner };
+            MutantNode { mutant: *mutant, node, last_committed: None, answered: Vec::new(), inner };
         mutant_node.forward_effects(now, out);
         Ok(mutant_node)
     }
@@ -309,24 +309,26 @@ fn send_reply(mutant: Mutant, id: RequestId, response: Response, out: &mut Outbo
     let denied = mutant == Mutant::ReportsCommitAsAbort
         && matches!(response.outcome, Outcome::Committed { .. });
     let denial = Response {
-        incarnation: response.incarnation,
         outcome: Outcome::Aborted { reason: AbortReason::Restarted },
+        ..response.clone()
     };
     let response = match (mutant, response) {
         _ if denied => denial,
-        (Mutant::AnswersAsNextIncarnation, Response { incarnation, outcome }) => {
-            Response { incarnation: incarnation.next(1), outcome }
+        (Mutant::AnswersAsNextIncarnation, response) => {
+            let incarnation = response.position.incarnation.next(1);
+            Response { position: Position { incarnation, ..response.position }, ..response }
         }
         (
             Mutant::BlamesAnotherNode,
             Response {
-                incarnation,
+                position,
+                began_at,
                 outcome: Outcome::Aborted { reason: AbortReason::Refused { refusal, by: _ } },
             },
         ) => {
             // No cluster of a hunt has that many nodes.
             let reason = AbortReason::Refused { by: NodeId(999), refusal };
-            Response { incarnation, outcome: Outcome::Aborted { reason } }
+            Response { position, began_at, outcome: Outcome::Aborted { reason } }
         }
         (_, response) => response,
     };
@@ -344,18 +346,21 @@ fn with_age_of_request(part: &Part) -> Part {
 }
 
 impl MutantNode {
-    /// The response, with another reason if it repeats that the request is aborted.
-    fn another_reason(&mut self, id: RequestId, response: Response) -> Response {
-        let Outcome::Aborted { .. } = response.outcome else { return response };
-        if self.mutant != Mutant::RepeatsAnotherReason {
-            return response;
+    /// The response, perhaps changed if the request was answered before.
+    fn second_answer(&mut self, id: RequestId, response: Response) -> Response {
+        let outcome = match (self.mutant, &response.outcome) {
+            (Mutant::RepeatsAnotherReason, Outcome::Aborted { .. }) => {
+                let reason = AbortReason::TimedOut { missing: NodeId(999) };
+                Outcome::Aborted { reason }
+            }
+            (Mutant::ForgetsAnswers, Outcome::Committed { .. }) => Outcome::Unknown,
+            _ => return response,
+        };
+        if self.answered.contains(&id) {
+            return Response { outcome, ..response };
         }
-        if !self.aborted.contains(&id) {
-            self.aborted.push(id);
-            return response;
-        }
-        let reason = AbortReason::TimedOut { missing: NodeId(999) };
-        Response { outcome: Outcome::Aborted { reason }, ..response }
+        self.answered.push(id);
+        response
     }
 
     /// Handles an input before the node does. Returns the input for the node, if any.
@@ -375,13 +380,14 @@ impl MutantNode {
             {
                 None
             }
-            Input::Request { id, request: Request::Transact { incarnation, age, seen, ops } }
-                if self.mutant == Mutant::DropsSecondOp && ops.len() == 2 =>
-            {
+            Input::Request {
+                id,
+                request: Request::Transact { addressed, began_at, seen, ops },
+            } if self.mutant == Mutant::DropsSecondOp && ops.len() == 2 => {
                 let ops = Arc::from(&ops[..1]);
                 Some(Input::Request {
                     id,
-                    request: Request::Transact { incarnation, age, seen, ops },
+                    request: Request::Transact { addressed, began_at, seen, ops },
                 })
             }
             Input::Message { from, message } => {

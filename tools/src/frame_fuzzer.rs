@@ -11,7 +11,7 @@ use stormglass::commit::{
     Action, Age, Body, EndMark, Key, Message, Op, Part, Position, RecordIsDurable, Request,
     RequestNumber, TxId,
 };
-use stormglass_node::id::{Incarnation, NodeId, RequestId};
+use stormglass_node::id::{Incarnation, NodeId, RequestId, Time};
 use stormglass_node::runtime::packet::{Caller, ClientPacket, Hello, PeerPacket, Welcome};
 use stormglass_node::runtime::stream::{FRAME_BYTES_MAX, Frames};
 use stormglass_node::wire::{self, HEADER_BYTES};
@@ -213,8 +213,8 @@ fn op_of(value: u64) -> Op {
 
 fn client_request(next_random: &mut impl FnMut() -> u64) -> ClientPacket<Request> {
     let request = Request::Transact {
-        incarnation: Incarnation::numbered(1),
-        age: Age { at: next_random(), by: request_id() },
+        addressed: Position { incarnation: Incarnation::numbered(1), serial: next_random() % 1000 },
+        began_at: Some(Time(next_random())),
         seen: RequestNumber::default(),
         ops: ops(next_random),
     };

@@ -3,9 +3,9 @@
 use stormglass::commit::{
     AbortReason, Age, InvalidTransaction, Op, Part, Participants, Refusal, TxId,
 };
-use stormglass_node::{Incarnation, NodeId, RequestId};
+use stormglass_node::{Incarnation, Micros, NodeId, RequestId};
 
-use super::model::{AskedTransaction, Model, RequestState};
+use super::model::{AskedTransaction, Model, RequestState, TxState};
 use super::node_set::NodeSet;
 use crate::property::Property;
 use stormglass_sim::property::Violation;
@@ -16,18 +16,73 @@ pub(super) struct Answers {
     /// By node, the last No vote that it has received: the request, the voter and its reason. A
     /// coordinator aborts in the step in which it receives a No, so the last one is enough.
     last_no: Vec<Option<(RequestId, NodeId, Refusal)>>,
+    /// By node, its last transaction that is a first attempt.
+    last_first_attempt: Vec<Option<FirstAttempt>>,
+    /// The times of the facts are not those of the run.
+    ignores_times: bool,
+}
+
+/// A transaction that is the first attempt at a request, and so has the time of its coordinator.
+#[derive(Clone, Copy, Debug)]
+struct FirstAttempt {
+    incarnation: Incarnation,
+    /// In true time.
+    at: Micros,
+    /// By the clock of the coordinator.
+    age: u64,
 }
 
 impl Answers {
     /// For a run of a cluster of that many nodes.
     pub(super) fn new(nodes: usize) -> Answers {
-        Answers { last_no: vec![None; nodes] }
+        Answers {
+            last_no: vec![None; nodes],
+            last_first_attempt: vec![None; nodes],
+            ignores_times: false,
+        }
     }
 
     /// Prepares for a run of a cluster of that many nodes; allocated memory is kept.
     pub(super) fn reset(&mut self, nodes: usize) {
         self.last_no.clear();
         self.last_no.resize(nodes, None);
+        self.last_first_attempt.clear();
+        self.last_first_attempt.resize(nodes, None);
+    }
+
+    /// The times of the facts are not those of the run. Stays over a reset.
+    pub(super) fn ignore_times(&mut self) {
+        self.ignores_times = true;
+    }
+
+    /// AC3: the age of a first attempt is the time of its coordinator, whose clock runs at half of
+    /// its rate at least. A new incarnation may have another time.
+    pub(super) fn check_first_attempt(
+        &mut self,
+        at: Micros,
+        tx: TxId,
+        request: RequestId,
+        age: Age,
+        model: &Model,
+    ) -> Result<(), Violation> {
+        let asked = model.request(request).and_then(RequestState::asked);
+        if self.ignores_times || asked.is_none_or(|asked| asked.began_at.is_some()) {
+            return Ok(());
+        }
+        let last = &mut self.last_first_attempt[usize::from(tx.coordinator.0)];
+        let before = last.replace(FirstAttempt { incarnation: tx.incarnation, at, age: age.at });
+        let Some(before) = before.filter(|before| before.incarnation == tx.incarnation) else {
+            return Ok(());
+        };
+        let passed = at.0.saturating_sub(before.at.0);
+        if age.at >= before.age.saturating_add(passed / 2) {
+            return Ok(());
+        }
+        let explanation = format!(
+            "{tx} has the time {} as its age; {passed} us earlier, the time was {}",
+            age.at, before.age
+        );
+        Err(Property::PartsAreAsAsked.violated(explanation))
     }
 
     pub(super) fn on_crash(&mut self, node: NodeId) {
@@ -77,7 +132,8 @@ impl Answers {
             AbortReason::TimedOut { missing } => is_missing(*missing, node, request_state, model),
             // Or to another one of its number, which has answered nobody.
             AbortReason::Restarted => {
-                asked.addressed != by && asked.addressed.number() <= by.number()
+                let addressed = asked.addressed.incarnation;
+                addressed != by && addressed.number() <= by.number()
             }
             AbortReason::Invalid(invalid) => is_invalid(*invalid, asked, model),
         };
@@ -137,7 +193,8 @@ fn is_invalid(invalid: InvalidTransaction, asked: &AskedTransaction, model: &Mod
     }
 }
 
-/// AC3: these are the operations that the client asked of this node, and its age.
+/// AC3: these are the operations that the client asked of this node, and the age is that of its
+/// request.
 #[inline]
 pub(super) fn check_part(
     node: NodeId,
@@ -148,11 +205,44 @@ pub(super) fn check_part(
     model: &Model,
 ) -> Result<(), Violation> {
     let Some(asked) = model.request(request).and_then(RequestState::asked) else { return Ok(()) };
-    if asked.ops_at(node).eq(ops) && age.is_none_or(|age| age == asked.age) {
-        return Ok(());
+    if !asked.ops_at(node).eq(ops) {
+        let explanation = format!("{tx} has other operations for {node} than {request} asked for");
+        return Err(Property::PartsAreAsAsked.violated(explanation));
     }
-    let explanation = format!("{tx} has other operations for {node} than {request} asked for");
-    Err(Property::PartsAreAsAsked.violated(explanation))
+    match age {
+        Some(age) if !is_age_of(age, tx, request, asked, model) => {
+            let explanation = format!("{tx} has the age {age:?} for {node}, not that of {request}");
+            Err(Property::PartsAreAsAsked.violated(explanation))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether this may be the age of a transaction of the request: the same for all participants, and
+/// that of the first attempt.
+#[inline]
+fn is_age_of(
+    age: Age,
+    tx: TxId,
+    request: RequestId,
+    asked: &AskedTransaction,
+    model: &Model,
+) -> bool {
+    let of_others = model.known_transaction(tx).and_then(TxState::age);
+    age.by == first_attempt(request)
+        && of_others.is_none_or(|other| other == age)
+        && match asked.began_at {
+            None => true,
+            Some(began_at) if age.at == began_at.0 => true,
+            // After a restart the clock of the coordinator may be behind, and no age is later than
+            // the present time.
+            Some(began_at) => age.at < began_at.0 && tx.incarnation.number() > 1,
+        }
+}
+
+/// The id of the first attempt at a request, which its age has.
+pub(super) fn first_attempt(request: RequestId) -> RequestId {
+    RequestId { attempt: 0, ..request }
 }
 
 /// AC3: these are the subordinates of the request.

@@ -1,6 +1,6 @@
 //! The counters of `sometimes`: what a hunt must have reached for its result to mean anything.
 
-use stormglass::commit::{AbortReason, Refusal, RequestNumber, State};
+use stormglass::commit::{AbortReason, Position, Refusal, RequestNumber, State};
 use stormglass_node::{DiskError, NodeId};
 
 use super::node_set::NodeSet;
@@ -31,6 +31,7 @@ pub(super) struct Coverage {
     full_disks: u64,
     prepared_in_snapshot: u64,
     evicted: u64,
+    clients_forgotten: u64,
     justified: u64,
     unknown: u64,
     probes: u64,
@@ -120,10 +121,11 @@ impl Coverage {
     pub(super) fn on_incarnation(&mut self, node: NodeId, state: &State) {
         self.boots_in_doubt += u64::from(!state.prepared.is_empty());
         // The floor of such a client rises only by eviction.
-        let evicted = state.clients.iter().any(|client| {
-            client.floor > RequestNumber::default() && !acknowledges_outcomes(client.client)
+        let evicted = state.clients.iter().any(|(client, history)| {
+            history.floor > RequestNumber::default() && !acknowledges_outcomes(*client)
         });
         self.evicted += u64::from(evicted);
+        self.clients_forgotten += u64::from(state.forgotten_below > Position::default());
         self.torn_tails += u64::from(self.log_torn.remove(node));
         self.torn_before_intact += u64::from(self.log_torn_before_intact.remove(node));
     }
@@ -188,6 +190,7 @@ impl Coverage {
         counters.add("disk full", self.full_disks);
         counters.add("snapshot with prepared transactions", self.prepared_in_snapshot);
         counters.add("boot with request log entries evicted by capacity", self.evicted);
+        counters.add("boot with forgotten clients", self.clients_forgotten);
         counters.add("justified blocking (coordinator and informed peers down)", self.justified);
         counters.add("outcome unknown", self.unknown);
         counters.add("probe committed", self.probes);

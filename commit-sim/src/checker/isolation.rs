@@ -260,12 +260,13 @@ impl Isolation {
     }
 
     /// AC4: the reason of a refusal is true. `tx` is the refused transaction; it is unknown if its
-    /// coordinator refuses its own part.
+    /// coordinator refuses its own part. `age` is its age.
     pub(super) fn check_refusal(
         &self,
         node: NodeId,
         request: RequestId,
         tx: Option<TxId>,
+        age: Option<Age>,
         refusal: &Refusal,
         model: &Model,
     ) -> Result<(), Violation> {
@@ -274,7 +275,7 @@ impl Isolation {
         };
         let broken = match refusal {
             Refusal::Conflict { holder } => {
-                return check_holder(node, request, asked, *holder, model);
+                return check_holder(node, request, asked, age, *holder, model);
             }
             Refusal::Aborted => {
                 let outcome = tx.and_then(|tx| model.known_transaction(tx)?.outcome(node));
@@ -426,10 +427,9 @@ fn conflict<'a>(
     false
 }
 
-/// The age of a transaction's request, if its client's request is known.
+/// The age of a transaction, if a Prepare or a record has named it.
 fn age_of(tx: TxId, model: &Model) -> Option<Age> {
-    let request = model.known_transaction(tx)?.request()?;
-    Some(model.request(request)?.asked()?.age)
+    model.known_transaction(tx)?.age()
 }
 
 /// AC4: the holder of a lock that refuses this request is older, and its operations conflict.
@@ -437,6 +437,7 @@ fn check_holder(
     node: NodeId,
     request: RequestId,
     asked: &AskedTransaction,
+    age: Option<Age>,
     holder: TxId,
     model: &Model,
 ) -> Result<(), Violation> {
@@ -450,7 +451,9 @@ fn check_holder(
         );
         return Err(Property::ConflictNamesALockHolder.violated(explanation));
     }
-    if held.age > asked.age {
+    if let (Some(held), Some(refused)) = (age_of(holder, model), age)
+        && held > refused
+    {
         let explanation =
             format!("{node} refuses {request} because of a lock of {holder}, which is younger");
         return Err(Property::OnlyYoungerTransactionsAreRefused.violated(explanation));

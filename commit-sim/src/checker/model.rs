@@ -7,7 +7,9 @@ mod log_tail;
 mod request_state;
 mod tx_state;
 
-use stormglass::commit::{AbortReason, Decision, RecordHeader, RecordKind, Request, TxId};
+use stormglass::commit::{
+    AbortReason, Age, Decision, Part, RecordHeader, RecordKind, Request, TxId,
+};
 use stormglass_node::{FileId, Incarnation, Micros, NodeId, RequestId};
 
 use self::log_tail::LogTail;
@@ -214,9 +216,12 @@ impl Model {
             request_state.ignore_operations();
         }
         match request {
-            Request::Transact { incarnation, age, ops, seen: _ } => {
-                let asked =
-                    AskedTransaction { ops: ops.clone(), age: *age, addressed: *incarnation };
+            Request::Transact { addressed, began_at, ops, seen: _ } => {
+                let asked = AskedTransaction {
+                    ops: ops.clone(),
+                    began_at: *began_at,
+                    addressed: *addressed,
+                };
                 request_state.on_transaction_asked(at, asked);
             }
             Request::Outcome { .. } => {}
@@ -228,9 +233,19 @@ impl Model {
         self.requests.get_or_default(id).on_aborted_answer();
     }
 
+    /// A client learns that its request is forgotten.
+    pub(super) fn answer_forgotten(&mut self, id: RequestId) {
+        self.requests.get_or_default(id).on_forgotten_answer();
+    }
+
     /// A client learns that its request is committed.
     pub(super) fn answer_committed(&mut self, at: Micros, id: RequestId) {
         self.requests.get_or_default(id).on_committed_answer(at);
+    }
+
+    /// A coordinator reports the request as committed to its client.
+    pub(super) fn report_committed(&mut self, id: RequestId) {
+        self.requests.get_or_default(id).report_committed();
     }
 
     /// A coordinator reports the request as aborted to its client. Returns whether it is the first
@@ -265,22 +280,25 @@ impl Model {
         self.transactions.get_or_add(tx).count_record(at);
     }
 
-    /// The coordinator sends Prepare.
+    /// The coordinator sends Prepare. Returns whether it is the first of the transaction.
     #[inline]
     pub(super) fn send_prepare(
         &mut self,
         at: Micros,
         tx: TxId,
         request: RequestId,
-        participants: &[NodeId],
-    ) {
+        part: &Part,
+    ) -> bool {
         let tx_state = self.transactions.get_or_add(tx);
-        tx_state.set_participants(participants.iter().copied());
+        tx_state.set_participants(part.participants().iter().copied());
+        tx_state.set_age(part.age());
         tx_state.set_request(request);
         tx_state.count_prepare();
-        if tx_state.begin(at) {
+        let is_first = tx_state.begin(at);
+        if is_first {
             self.requests.get_or_default(request).begin(tx);
         }
+        is_first
     }
 
     #[inline]
@@ -319,14 +337,19 @@ impl Model {
         }
     }
 
-    /// A record names the participants.
+    /// A record names the participants, and the age.
     #[inline]
     pub(super) fn name_participants(
         &mut self,
         tx: TxId,
         participants: impl Iterator<Item = NodeId>,
+        age: Option<Age>,
     ) {
-        self.transactions.get_or_add(tx).set_participants(participants);
+        let tx_state = self.transactions.get_or_add(tx);
+        tx_state.set_participants(participants);
+        if let Some(age) = age {
+            tx_state.set_age(age);
+        }
     }
 
     #[inline]

@@ -227,6 +227,12 @@ impl Recovery {
         Err(Property::OnlyDamagePreventsBoot.violated(explanation))
     }
 
+    /// D10-D17: whether the disk of the node has changed at rest, or a second process has run.
+    pub(super) fn may_know_less(&self, node: NodeId) -> bool {
+        let NodeRecovery { change, has_changed, loss, .. } = &self.nodes[usize::from(node.0)];
+        *has_changed || change.is_some() || loss.is_some()
+    }
+
     /// Whether the present incarnation has lost records.
     pub(super) fn has_loss(&self, node: NodeId) -> bool {
         self.nodes[usize::from(node.0)].loss.is_some()

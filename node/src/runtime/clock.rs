@@ -1,4 +1,5 @@
-//! The machine's clock for a node: microseconds since the incarnation began, never backwards.
+//! The machine's clock for a node: microseconds since 1970 at the boot, and from then on by a clock
+//! that never runs backwards and that nobody sets.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -13,17 +14,21 @@ use crate::id::Time;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
+    origin_us: u64,
 }
 
 impl Clock {
-    /// Starts the clock at zero.
+    /// Starts the clock at the present time of the machine.
     pub(crate) fn start() -> Clock {
-        Clock { origin: Instant::now() }
+        Clock { origin: Instant::now(), origin_us: wall_us() }
     }
 
     /// The current time.
     pub(crate) fn now(&self) -> Time {
-        Time(u64::try_from(self.origin.elapsed().as_micros()).expect("half a million years"))
+        let elapsed =
+            u64::try_from(self.origin.elapsed().as_micros()).expect("half a million years");
+        // Half a million years after 1970 at most.
+        Time(self.origin_us.saturating_add(elapsed))
     }
 
     /// The instant of a time of this clock, at most a day from now: a node may be woken too early.
@@ -41,10 +46,10 @@ pub fn after(duration: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + duration.min(Duration::from_secs(365 * 86_400))
 }
 
-/// Microseconds since 1970, for the age of requests. Only fairness depends on it.
-pub fn wall_us() -> u64 {
+/// Microseconds since 1970.
+pub(crate) fn wall_us() -> u64 {
     let since =
-        // A clock before 1970 makes the request the oldest possible, which is unfair but correct.
+        // A clock before 1970 makes every request the oldest possible, which is unfair but correct.
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).expect("half a million years")
 }

@@ -16,8 +16,8 @@
 use crate::contract::{BootError, FileId};
 
 /// The version of everything that the log writes, the records and the state of the node included.
-/// Version 1 has the same headers and frames.
-pub const FORMAT_VERSION: u16 = 2;
+/// Versions 1 and 2 have the same headers and frames.
+pub const FORMAT_VERSION: u16 = 3;
 
 /// The earliest version that is read.
 const OLDEST_READABLE_VERSION: u16 = 1;

@@ -219,14 +219,14 @@ fn verify(cluster: &Cluster, node: usize) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use stormglass::client::{RequestHandle, UnknownReason};
-    use stormglass::commit::{AbortReason, Key, Refusal};
+    use stormglass::commit::{AbortReason, Key, Position, Refusal};
     use stormglass_node::{Incarnation, NodeId, RequestId};
 
     use super::*;
 
     const HANDLE: RequestHandle = RequestHandle {
         node: NodeId(0),
-        incarnation: Incarnation::numbered(1),
+        addressed: Position { incarnation: Incarnation::numbered(1), serial: 0 },
         id: RequestId { client: 1, serial: 1, attempt: 0 },
     };
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use stormglass::commit::TxId;
 use stormglass::commit::{
-    Action, Age, Body, Event, Key, Message, Op, Refusal, Request, RequestNumber, Response, Vote,
+    Action, Body, Event, Key, Message, Op, Position, Refusal, Request, RequestNumber, Response,
+    Vote,
 };
 use stormglass_commit_sim::checker::CommitLike;
 use stormglass_node::{
@@ -273,9 +274,10 @@ impl<N: CommitLike> Edited<N> {
         let action = Action::Add { by: 0, at_least: 1 };
         let key = Key::new("no-client").expect("short");
         let request = Request::Transact {
-            incarnation,
-            age: Age { at: now.0, by: id },
-            seen: RequestNumber::default(),
+            addressed: Position { incarnation, serial: 0 },
+            began_at: None,
+            // The node remembers one of them.
+            seen: RequestNumber { serial: self.serials_consumed, attempt: 0 },
             ops: Arc::from([Op { node: self.id, key, action }]),
         };
         self.node.step(now, Input::Request { id, request }, &mut self.inner);
@@ -285,14 +287,14 @@ impl<N: CommitLike> Edited<N> {
 
     fn with_longer_keys(&self, request: Request) -> Request {
         match request {
-            Request::Transact { incarnation, age, seen, ops }
+            Request::Transact { addressed, began_at, seen, ops }
                 if self.edit == Edit::LongerRecords =>
             {
                 let ops = ops.iter().map(|op| Op {
                     key: Key::new(&format!("{}-a-longer-key", op.key)).unwrap_or(op.key),
                     ..*op
                 });
-                Request::Transact { incarnation, age, seen, ops: ops.collect() }
+                Request::Transact { addressed, began_at, seen, ops: ops.collect() }
             }
             Request::Transact { .. } | Request::Outcome { .. } => request,
         }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use stormglass::commit::{AbortReason, Age, Op, TxId};
-use stormglass_node::{Incarnation, Micros, NodeId};
+use stormglass::commit::{AbortReason, Op, Position, TxId};
+use stormglass_node::{Incarnation, Micros, NodeId, Time};
 
 /// The state of one request.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +12,9 @@ pub(crate) struct RequestState {
     committed: Option<TxId>,
     /// The last answer "aborted" of a coordinator, and the incarnation that gave it.
     replied_aborted: Option<(Incarnation, AbortReason)>,
-    /// Its client has received an outcome.
+    /// Its coordinator has answered that it is committed.
+    replied_committed: bool,
+    /// Its client has received an outcome, or knows that nobody remembers it.
     knows_outcome: bool,
     /// Its client asked for it, or for its outcome, after the faults ended.
     asked_after_heal: bool,
@@ -33,9 +35,10 @@ pub(crate) struct RequestState {
 pub(crate) struct AskedTransaction {
     /// In the client's order.
     pub(crate) ops: Arc<[Op]>,
-    pub(crate) age: Age,
-    /// The incarnation of the coordinator that is addressed.
-    pub(crate) addressed: Incarnation,
+    /// When the first attempt began, as the coordinator has answered before.
+    pub(crate) began_at: Option<Time>,
+    /// The position of the coordinator that is addressed.
+    pub(crate) addressed: Position,
 }
 
 impl AskedTransaction {
@@ -54,6 +57,11 @@ impl RequestState {
     #[inline]
     pub(crate) fn is_reported_aborted(&self) -> bool {
         self.replied_aborted.is_some()
+    }
+
+    /// Whether its coordinator has answered it with an outcome.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.replied_committed || self.replied_aborted.is_some()
     }
 
     /// The last answer "aborted", and the incarnation that gave it.
@@ -113,6 +121,10 @@ impl RequestState {
         self.begun = Some(tx);
     }
 
+    pub(super) fn on_forgotten_answer(&mut self) {
+        self.knows_outcome = true;
+    }
+
     pub(super) fn on_aborted_answer(&mut self) {
         self.knows_outcome = true;
     }
@@ -122,6 +134,10 @@ impl RequestState {
         if self.answered_at == Micros::ZERO {
             self.answered_at = at;
         }
+    }
+
+    pub(super) fn report_committed(&mut self) {
+        self.replied_committed = true;
     }
 
     /// Returns whether it is the first such report.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use stormglass::commit::{Decision, TxId};
+use stormglass::commit::{Age, Decision, TxId};
 use stormglass_node::{Incarnation, Micros, NodeId, RequestId};
 
 use crate::checker::node_set::NodeSet;
@@ -43,6 +43,8 @@ pub(crate) struct TxState {
     tx: TxId,
     /// The request behind it, once a message or a record has named it.
     request: Option<RequestId>,
+    /// The age, once a Prepare or a record has named it.
+    age: Option<Age>,
     /// Whether a message or a record has named the participants.
     participants_known: bool,
     /// The participants without the coordinator.
@@ -93,6 +95,12 @@ impl TxState {
     #[inline]
     pub(crate) fn request(&self) -> Option<RequestId> {
         self.request
+    }
+
+    /// The age, as the first Prepare or record of the transaction has it.
+    #[inline]
+    pub(crate) fn age(&self) -> Option<Age> {
+        self.age
     }
 
     /// The participants without the coordinator.
@@ -229,6 +237,7 @@ impl TxState {
         TxState {
             tx,
             request: None,
+            age: None,
             participants_known: false,
             subordinates: NodeSet::default(),
             yes: NodeSet::default(),
@@ -253,6 +262,11 @@ impl TxState {
     }
 
     /// Notes the participants; the first call counts.
+    #[inline]
+    pub(super) fn set_age(&mut self, age: Age) {
+        self.age.get_or_insert(age);
+    }
+
     #[inline]
     pub(super) fn set_participants(&mut self, participants: impl Iterator<Item = NodeId>) {
         if self.participants_known {

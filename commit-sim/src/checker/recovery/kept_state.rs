@@ -20,8 +20,11 @@ pub(crate) struct KeptState {
     committing: SortedMap<TxId, (RequestId, Participants)>,
     /// The committed requests of this coordinator.
     committed: SortedMap<RequestId, TxId>,
-    /// By client, the number up to which a snapshot had forgotten requests.
-    floors: SortedMap<u64, RequestNumber>,
+    /// By client, the number up to which a snapshot had forgotten requests, and the position of the
+    /// last of them that was committed.
+    floors: SortedMap<u64, (RequestNumber, Position)>,
+    /// Below this position a snapshot had forgotten whole clients.
+    forgotten_below: Position,
     /// The incarnations of peers.
     met: SortedMap<NodeId, Incarnation>,
 }
@@ -96,12 +99,23 @@ impl KeptState {
     pub(super) fn forget_as(&mut self, found: &State) {
         // Not all that it may: it remembers an outcome as long as somebody waits for the record.
         self.outcomes.retain(|tx, _| !has_ended(tx, found) || remembers(found, tx));
-        for client in &found.clients {
-            self.floors.insert(client.client, client.floor);
+        self.forgotten_below = self.forgotten_below.max(found.forgotten_below);
+        let forgotten_below = self.forgotten_below;
+        self.floors.retain(|client, (_, last)| {
+            found.clients.contains_key(&client) || *last > forgotten_below
+        });
+        for (client, history) in &found.clients {
+            self.floors.get_or_default(*client).0 = history.floor;
         }
-        let floors = &self.floors;
-        self.committed.retain(|request, _| {
-            floors.get(request.client).is_none_or(|floor| RequestNumber::of(request) > *floor)
+        let floors = &mut self.floors;
+        self.committed.retain(|request, tx| {
+            let is_forgotten = !remembers_request(found, request);
+            if is_forgotten && RequestNumber::of(request) <= floor_in(found, request.client) {
+                let last = &mut floors.get_or_default(request.client).1;
+                *last = Position::of(*tx).max(*last);
+                return false;
+            }
+            !is_forgotten || Position::of(*tx) > forgotten_below
         });
     }
 
@@ -154,14 +168,17 @@ impl KeptState {
             return Some(format!("no outcome of {tx}, which has not ended"));
         }
         let mut remembered = Vec::new();
-        for client in &found.clients {
-            let above = client.committed.iter().filter(|(number, _)| *number > client.floor);
-            remembered.extend(above.map(|(number, tx)| (client.client, *number, *tx)));
+        for (client, history) in &found.clients {
+            let above = history.committed.iter().filter(|(number, _)| *number > history.floor);
+            remembered.extend(above.map(|(number, tx)| (*client, *number, *tx)));
         }
         let mut expected = Vec::new();
         for (request, tx) in self.committed.iter() {
             let number = RequestNumber::of(request);
-            if number > floor_in(found, request.client) {
+            let may_be_forgotten = Position::of(*tx) <= found.forgotten_below;
+            if number > floor_in(found, request.client)
+                && (!may_be_forgotten || remembers_request(found, request))
+            {
                 expected.push((request.client, number, *tx));
             }
         }
@@ -169,16 +186,28 @@ impl KeptState {
             return Some(format!("remembered requests {remembered:?}, not {expected:?}"));
         }
         // What was forgotten may not be taken for new again.
-        let sunken = self.floors.iter().find(|(client, floor)| floor_in(found, *client) < **floor);
-        sunken.map(|(client, floor)| {
+        if found.forgotten_below < self.forgotten_below {
+            let (found, kept) = (found.forgotten_below, self.forgotten_below);
+            return Some(format!("clients forgotten below {found:?}, not {kept:?}"));
+        }
+        let sunken = self.floors.iter().find(|(client, (floor, last))| {
+            floor_in(found, *client) < *floor && *last > found.forgotten_below
+        });
+        sunken.map(|(client, (floor, _))| {
             format!("a floor of {:?} for client {client}, below {floor:?}", floor_in(found, client))
         })
     }
 }
 
 fn floor_in(found: &State, client: u64) -> RequestNumber {
-    let known = found.clients.iter().find(|known| known.client == client);
-    known.map(|known| known.floor).unwrap_or_default()
+    found.clients.get(&client).map(|known| known.floor).unwrap_or_default()
+}
+
+/// Whether `found` has the transaction of this request.
+fn remembers_request(found: &State, request: RequestId) -> bool {
+    found.clients.get(&request.client).is_some_and(|known| {
+        known.committed.iter().any(|(number, _)| *number == RequestNumber::of(request))
+    })
 }
 
 /// Whether `found` has an outcome of this transaction.

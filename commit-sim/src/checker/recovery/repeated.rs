@@ -99,6 +99,7 @@ pub(super) fn check_same_state(
         committing,
         ended,
         clients,
+        forgotten_below,
     } = before;
     let differs = [
         ("owners", owner.is_some() && *owner != after.owner),
@@ -110,6 +111,7 @@ pub(super) fn check_same_state(
         ("committing transactions", *committing != after.committing),
         ("ended transactions", *ended != after.ended),
         ("remembered requests", *clients != after.clients),
+        ("forgotten requests", *forgotten_below != after.forgotten_below),
     ];
     match differs.iter().find(|(_, differs)| *differs) {
         Some((what, _)) => {
