@@ -21,6 +21,8 @@
 
 mod handle;
 mod result;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::packet::{ClientPacket, ClientReply, Hello, Welcome};
-use super::super::stream::{FRAME_BYTES_MAX, Frames, write_value};
-use super::super::{Client, ClientError, ClientOptions, RequestHandle, TxResult, UnknownReason};
-use super::TIMEOUT;
+use super::{Client, ClientError, ClientOptions, RequestHandle, TxResult, UnknownReason};
 use crate::commit::{Action, Key, Op, Outcome, Request, Response};
 use stormglass_node::id::{Incarnation, NodeId, RequestId};
+use stormglass_node::runtime::packet::{ClientPacket, ClientReply, Hello, Welcome};
+use stormglass_node::runtime::stream::{FRAME_BYTES_MAX, Frames, write_value};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the coordinator handles one connection.
 #[derive(Clone, Debug)]
