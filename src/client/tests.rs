@@ -20,6 +20,8 @@ enum ScriptStep {
     RefuseClient,
     /// Reads one request, and closes the connection.
     DropAfterRequest(NodeId),
+    /// Cannot decode any request, until the client disconnects.
+    CannotDecode(NodeId),
     /// Answers every request with this outcome, until the client disconnects.
     AnswerAll(NodeId, Outcome),
 }
@@ -48,13 +50,13 @@ async fn run_step(
     let (from, mut out) = stream.into_split();
     let mut frames = Frames::new(from, FRAME_BYTES_MAX);
     frames.next::<Hello>(TIMEOUT).await.expect("a frame").expect("a handshake");
-    let (node, outcome) = match step {
+    let (node, outcome) = match &step {
         ScriptStep::RefuseClient => {
             let refused = Welcome::Refused { reason: "not today".to_owned() };
             return write_value(&mut out, &refused, TIMEOUT).await.expect("it reads");
         }
-        ScriptStep::DropAfterRequest(node) => (node, None),
-        ScriptStep::AnswerAll(node, outcome) => (node, Some(outcome)),
+        ScriptStep::DropAfterRequest(node) | ScriptStep::CannotDecode(node) => (*node, None),
+        ScriptStep::AnswerAll(node, outcome) => (*node, Some(outcome.clone())),
     };
     write_value(&mut out, &Welcome::Welcome { node, incarnation: INCARNATION }, TIMEOUT)
         .await
@@ -62,6 +64,11 @@ async fn run_step(
     while let Ok(Some(packet)) = frames.next::<ClientPacket<Request>>(TIMEOUT).await {
         let ClientPacket::Request { id, request } = packet else { continue };
         received.push((node, id, request));
+        if matches!(step, ScriptStep::CannotDecode(_)) {
+            let reply = ClientReply::<Response>::Undecodable { reason: "odd".to_owned() };
+            write_value(&mut out, &reply, TIMEOUT).await.expect("it reads");
+            continue;
+        }
         // Returning drops both halves of the connection, which closes it.
         let Some(outcome) = outcome.clone() else { return };
         let response = Response { incarnation: INCARNATION, outcome };
@@ -142,6 +149,21 @@ fn request_is_never_resent_to_another_node() {
         panic!("{result:?}")
     };
     assert_eq!((handle.node, handle.incarnation), (NodeId(0), INCARNATION));
+}
+
+/// The answer names no request, so the next request has a connection of its own.
+#[test]
+fn request_that_the_node_cannot_decode_is_an_error_at_once() {
+    let n0 = NodeId(0);
+    let script = [ScriptStep::CannotDecode(n0), ScriptStep::AnswerAll(n0, COMMITTED)];
+    let ((refused, next), received) = with_client(&script, async |client| {
+        (client.transact(put()).await, client.transact(put()).await)
+    });
+    let Err(error @ ClientError::Undecodable { .. }) = refused else { panic!("{refused:?}") };
+    let text = error.to_string();
+    assert!(text.contains("cannot read the request: odd; is it of another version?"), "{text}");
+    assert!(matches!(next, Ok(TxResult::Committed { .. })), "{next:?}");
+    assert_eq!(received.len(), 2);
 }
 
 #[test]

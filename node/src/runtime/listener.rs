@@ -1,8 +1,8 @@
 //! The listening side of a node: one task that accepts, and one task per connection.
 //!
 //! A connection with a protocol error is closed, with one line in the log. A frame whose content
-//! does not decode is dropped, and the connection stays open. Slots of clients, peers and operators
-//! are separate. A connection that has not said Hello gives way to newer ones: strangers keep
+//! does not decode is dropped, and the connection stays open; a client is told. Slots of clients,
+//! peers and operators are separate. A connection that has not said Hello gives way to newer ones: strangers keep
 //! nobody out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,8 +22,9 @@ use super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, PeerRe
 use super::rate_limit::{RateLimit, Suppressed};
 use super::serve::ServedNode;
 use super::stream::{
-    FRAME_BYTES_MAX, Frames, HANDSHAKE_BYTES_MAX, SendQueue, StreamError, write, write_value,
+    FRAME_BYTES_MAX, Frame, Frames, HANDSHAKE_BYTES_MAX, SendQueue, StreamError, write, write_value,
 };
+use crate::codec::CodecError;
 use crate::id::{Incarnation, NodeId, RequestId};
 
 /// Concurrent connections that have not completed the handshake. Each has [`IO_TIMEOUT`] for it and
@@ -332,20 +333,20 @@ impl<N: ServedNode> Connections<N> {
     ) -> Result<(), ConnectionError> {
         // Again, as a newer one may have come since: then the connection is only closed.
         let replaced = self.register(peer, incarnation)?;
-        let mut undecodable = 0;
         loop {
-            self.warn_of_undecodable(&frames, &mut undecodable);
-            let packet = tokio::select! {
-                packet = frames.next::<PeerPacket<N::Message>>(PEER_IDLE_TIMEOUT) => packet?,
+            let frame = tokio::select! {
+                frame = frames.next_frame::<PeerPacket<N::Message>>(PEER_IDLE_TIMEOUT) => frame?,
                 // The peer has a newer connection, so this one is half open.
                 () = replaced.notified() => return Ok(()),
             };
-            match packet {
+            match frame {
                 None => return Ok(()),
-                Some(PeerPacket::Ping) => {
+                // No answer: the protocol allows any message to be lost.
+                Some(Frame::Undecodable(error)) => self.warn_of_undecodable(&error),
+                Some(Frame::Value(PeerPacket::Ping)) => {
                     write_value(&mut out, &PeerReply::Pong, IO_TIMEOUT).await?
                 }
-                Some(PeerPacket::Message { number, message }) => {
+                Some(Frame::Value(PeerPacket::Message { number, message })) => {
                     // A full queue delays only this peer.
                     if self
                         .arrivals_tx
@@ -417,15 +418,9 @@ impl<N: ServedNode> Connections<N> {
         received
     }
 
-    /// Logs whole frames that did not decode. They are dropped, and the connection stays open.
-    fn warn_of_undecodable(&self, frames: &Frames<OwnedReadHalf>, known: &mut u64) {
-        if frames.undecodable() > *known {
-            self.warn_rate_limited(&format_args!(
-                "dropped {} frames that could not be decoded",
-                frames.undecodable() - *known
-            ));
-            *known = frames.undecodable();
-        }
+    /// Logs a whole frame that does not decode. It is dropped, and the connection stays open.
+    fn warn_of_undecodable(&self, error: &CodecError) {
+        self.warn_rate_limited(&format_args!("dropped a frame that could not be decoded: {error}"));
     }
 
     async fn receive_requests(
@@ -434,16 +429,28 @@ impl<N: ServedNode> Connections<N> {
         queue: &Arc<SendQueue>,
         idle_timeout: Duration,
     ) -> Result<(), ConnectionError> {
-        let mut undecodable = 0;
+        let mut complaints = RateLimit::new(Instant::now());
         loop {
-            self.warn_of_undecodable(&frames, &mut undecodable);
-            let arrival = match frames.next::<ClientPacket<N::Request>>(idle_timeout).await? {
+            let packet = match frames.next_frame(idle_timeout).await? {
                 None => return Ok(()),
-                Some(ClientPacket::Request { id, request }) => {
+                Some(Frame::Value(packet)) => packet,
+                Some(Frame::Undecodable(error)) => {
+                    self.warn_of_undecodable(&error);
+                    // What was suppressed is of no interest; this begins a new second.
+                    complaints.take_suppressed(Instant::now());
+                    if complaints.allows("undecodable") {
+                        let reason = error.to_string();
+                        queue.put(&ClientReply::<N::Response>::Undecodable { reason });
+                    }
+                    continue;
+                }
+            };
+            let arrival = match packet {
+                ClientPacket::Request { id, request } => {
                     Arrival::Request { id, request, queue: Arc::clone(queue) }
                 }
-                Some(ClientPacket::Status) => Arrival::Status { queue: Arc::clone(queue) },
-                Some(ClientPacket::Ping) => {
+                ClientPacket::Status => Arrival::Status { queue: Arc::clone(queue) },
+                ClientPacket::Ping => {
                     queue.put(&ClientReply::<N::Response>::Pong);
                     continue;
                 }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::codec::CodecError;
 use crate::wire::{self, WireError};
 
 /// The greatest length of a frame: 4 MiB, about twice the longest transaction.
@@ -46,20 +47,20 @@ pub struct Frames<R> {
     buffer: Vec<u8>,
     // start <= buffer.len(); the bytes before it were returned.
     start: usize,
-    /// Whole frames whose payload did not decode. They are dropped: the next frame still begins
-    /// where it should.
-    undecodable: u64,
+}
+
+/// A whole frame, whose length and checksum are right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame<T> {
+    Value(T),
+    /// The payload does not decode. The next frame still begins where it should.
+    Undecodable(CodecError),
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     /// Reads from this stream, with a limit for the length of a frame in bytes.
     pub fn new(from: R, limit: usize) -> Frames<R> {
-        Frames { from, limit, buffer: Vec::new(), start: 0, undecodable: 0 }
-    }
-
-    /// The number of whole frames that did not decode and were dropped.
-    pub fn undecodable(&self) -> u64 {
-        self.undecodable
+        Frames { from, limit, buffer: Vec::new(), start: 0 }
     }
 
     /// Changes the limit for the length of a frame, in bytes.
@@ -68,7 +69,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 
     /// The next value; `None` if the other side closed the connection between two frames. Each read
-    /// waits at most `limit_per_read`. Cancel-safe: nothing that was read is lost.
+    /// waits at most `limit_per_read`. Frames that do not decode are skipped. Cancel-safe: nothing
+    /// that was read is lost.
     ///
     /// # Errors
     /// [`StreamError`]: nothing more can be read.
@@ -77,9 +79,26 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         limit_per_read: Duration,
     ) -> Result<Option<T>, StreamError> {
         loop {
+            match self.next_frame(limit_per_read).await? {
+                None => return Ok(None),
+                Some(Frame::Value(value)) => return Ok(Some(value)),
+                Some(Frame::Undecodable(_)) => {}
+            }
+        }
+    }
+
+    /// Like [`next`](Frames::next), with the frames that do not decode.
+    ///
+    /// # Errors
+    /// [`StreamError`]: nothing more can be read.
+    pub(crate) async fn next_frame<T: DeserializeOwned>(
+        &mut self,
+        limit_per_read: Duration,
+    ) -> Result<Option<Frame<T>>, StreamError> {
+        loop {
             // One read may have brought several frames.
-            if let Some(value) = self.buffered()? {
-                return Ok(Some(value));
+            if let Some(frame) = self.buffered()? {
+                return Ok(Some(frame));
             }
             self.make_room();
             let read = timeout(limit_per_read, self.from.read_buf(&mut self.buffer)).await;
@@ -95,28 +114,23 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// The next value, if all of it has been read.
-    ///
-    /// # Errors
-    /// [`StreamError`]: nothing more can be read.
-    pub fn buffered<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
-        loop {
-            let unread = &self.buffer[self.start..];
-            let Some(len) = wire::frame_len(unread)? else { return Ok(None) };
-            // From the header alone, before there is a buffer for the rest.
-            if len > self.limit {
-                return Err(StreamError::Oversized { len, limit: self.limit });
-            }
-            let Some(frame) = unread.get(..len) else { return Ok(None) };
-            let value = wire::decode_frame(frame);
-            self.start += len;
-            match value {
-                Ok(value) => return Ok(Some(value)),
-                // The frame is intact, so its length is right and the next frame begins behind it.
-                // Any other error leaves that unknown.
-                Err(WireError::Codec(_)) => self.undecodable += 1,
-                Err(error) => return Err(error.into()),
-            }
+    /// The next frame, if all of it has been read.
+    fn buffered<T: DeserializeOwned>(&mut self) -> Result<Option<Frame<T>>, StreamError> {
+        let unread = &self.buffer[self.start..];
+        let Some(len) = wire::frame_len(unread)? else { return Ok(None) };
+        // From the header alone, before there is a buffer for the rest.
+        if len > self.limit {
+            return Err(StreamError::Oversized { len, limit: self.limit });
+        }
+        let Some(frame) = unread.get(..len) else { return Ok(None) };
+        let decoded = wire::decode_frame(frame);
+        self.start += len;
+        match decoded {
+            Ok(value) => Ok(Some(Frame::Value(value))),
+            // The frame is intact, so its length is right and the next frame begins behind it. Any
+            // other error leaves that unknown.
+            Err(WireError::Codec(error)) => Ok(Some(Frame::Undecodable(error))),
+            Err(error) => Err(error.into()),
         }
     }
 

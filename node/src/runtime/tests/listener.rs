@@ -4,11 +4,13 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::super::listener::CLIENTS_MAX;
-use super::super::packet::{Caller, Hello, Welcome};
+use super::super::packet::{Caller, ClientPacket, ClientReply, Hello, Welcome};
+use super::super::rate_limit::LINES_PER_SECOND_MAX;
 use super::super::start;
-use super::super::stream::{FRAME_BYTES_MAX, Frames, write_value};
-use super::{AppendNode, NODE, PEER, TIMEOUT, TestNodeDir};
-use crate::id::Incarnation;
+use super::super::stream::{FRAME_BYTES_MAX, Frames, write, write_value};
+use super::{AppendNode, NODE, PEER, TIMEOUT, TestNodeDir, Text};
+use crate::id::{Incarnation, RequestId};
+use crate::wire;
 
 /// A connection after its handshake.
 pub(super) type TestConnection = (Frames<OwnedReadHalf>, OwnedWriteHalf);
@@ -46,6 +48,39 @@ fn idle_clients_do_not_exhaust_peer_connection_slots() {
         assert!(reason.contains("320 clients already"), "{reason}");
         let (_peer, reply) = greet(node.address, AS_PEER).await;
         assert_eq!(reply, welcome);
+        node.stop();
+        node.ended().await;
+    });
+}
+
+/// The connection stays: the next request is answered. A flood of such frames is answered in part.
+#[test]
+fn client_is_told_that_its_frame_does_not_decode() {
+    let directory = TestNodeDir::new("undecodable");
+    directory.block_on(async |settings| {
+        let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
+        let ((mut from_node, mut client), _) = greet(node.address, Caller::Client).await;
+        // No variant of a packet has this number.
+        let undecodable = wire::frame_payload(&[77]);
+        write(&mut client, &undecodable, TIMEOUT).await.expect("it reads");
+        let reply = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
+        let Some(ClientReply::Undecodable { reason }) = reply else { panic!("{reply:?}") };
+        assert!(reason.contains("77"), "{reason}");
+
+        write(&mut client, &undecodable.repeat(1_000), TIMEOUT).await.expect("it reads");
+        let id = RequestId { client: 1, serial: 1, attempt: 0 };
+        let request = ClientPacket::Request { id, request: Text("one".to_owned()) };
+        write_value(&mut client, &request, TIMEOUT).await.expect("it reads");
+        let mut answers = 0;
+        let last = loop {
+            match from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer") {
+                Some(ClientReply::Undecodable { .. }) => answers += 1,
+                other => break other,
+            }
+        };
+        assert_eq!(last, Some(ClientReply::Answer { id, response: Text("one".to_owned()) }));
+        // Two seconds at most, unless this machine stands still.
+        assert!(answers <= 2 * LINES_PER_SECOND_MAX, "{answers}");
         node.stop();
         node.ended().await;
     });
