@@ -12,6 +12,8 @@
 //!   the contract allows loss, and an unreachable peer must not cost memory.
 //! - **Answers** go into one bounded queue per connection. A client that does not read loses its
 //!   connection.
+//! - **Memory** of large frames and of answers is shared by all clients, and bounded for all
+//!   together. A connection that gets none in time is closed.
 //! - **Time** is a monotonic clock; the node's deadline is read again after every step.
 //!
 //! The engine neither dials peers nor accepts handshakes before the node's incarnation is durable
@@ -30,6 +32,7 @@ mod files;
 mod journal;
 mod link;
 mod listener;
+mod memory;
 mod observer;
 pub mod packet;
 mod rate_limit;

@@ -214,12 +214,13 @@ impl<N: ServedNode> Driver<N> {
             // Dropped: the sender repeats it, and the next incarnation handles it.
             Arrival::Message { message, .. }
                 if self.closing.is_some() && self.node.starts_new_work(&message) => {}
-            Arrival::Message { from, number, message } => {
+            // The shares end with the step: what the node keeps, it accounts for itself.
+            Arrival::Message { from, number, message, share: _share } => {
                 self.step(Input::Message { from, message }, number);
             }
-            Arrival::Request { id, request, queue } => match self.rejection(id) {
+            Arrival::Request { id, request, queue, share: _share } => match self.rejection(id) {
                 Some(reason) => {
-                    queue.put(&ClientReply::<N::Response>::Rejected { id, reason });
+                    put_or_close(&queue, &ClientReply::<N::Response>::Rejected { id, reason });
                 }
                 None => {
                     self.pending_requests.insert(id, queue);
@@ -228,7 +229,7 @@ impl<N: ServedNode> Driver<N> {
             },
             Arrival::Status { queue } => {
                 let json = serde_json::to_string(&self.status()).expect("a status is plain data");
-                queue.put(&ClientReply::<N::Response>::Status { json });
+                put_or_close(&queue, &ClientReply::<N::Response>::Status { json });
             }
             Arrival::Gone { queue } => {
                 // By identity: a client that reconnected has a new queue, and its requests wait for
@@ -406,10 +407,8 @@ impl<N: ServedNode> Driver<N> {
 
     fn reply(&mut self, id: RequestId, response: N::Response) {
         // The client may have disconnected; it then repeats the request under the same request id.
-        if let Some(queue) = self.pending_requests.remove(&id)
-            && !queue.put(&ClientReply::Answer { id, response })
-        {
-            queue.close();
+        if let Some(queue) = self.pending_requests.remove(&id) {
+            put_or_close(&queue, &ClientReply::Answer { id, response });
         }
     }
 
@@ -476,6 +475,13 @@ impl<N: ServedNode> Driver<N> {
         // The thread performs all queued operations. A disk that hangs keeps the directory locked,
         // as it must: another process may not open it while writes are pending.
         let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+    }
+}
+
+/// Queues an answer. A client to which it cannot be sent loses its connection, and so learns it.
+fn put_or_close<R: serde::Serialize>(queue: &SendQueue, reply: &ClientReply<R>) {
+    if !queue.put(reply) {
+        queue.close();
     }
 }
 

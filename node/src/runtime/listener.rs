@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::descriptors::ConnectionLimits;
 use super::link::{IO_TIMEOUT, NodeIdentity};
+use super::memory::{MemoryPool, MemoryShare};
 use super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, PeerReply, Welcome};
 use super::rate_limit::{RateLimit, Suppressed};
 use super::serve::ServedNode;
@@ -31,7 +32,7 @@ use crate::id::{Incarnation, NodeId, RequestId};
 /// takes at most [`HANDSHAKE_BYTES_MAX`] of memory.
 pub(super) const HANDSHAKES_MAX: usize = 256;
 
-/// Concurrent client connections: with [`FRAME_BYTES_MAX`] a bound on their memory.
+/// Concurrent client connections.
 // With the handshakes it leaves room for peers and files below 1,024 descriptors, a usual limit.
 pub(super) const CLIENTS_MAX: usize = 320;
 
@@ -44,6 +45,17 @@ const CONNECTIONS_PER_PEER_MAX: usize = 4;
 
 /// Memory for answers that a client has not read: 8 MiB, two answers of the maximum length.
 const RESPONSE_QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// Memory for the large frames of all clients together, and as much for their long queues of
+/// answers: 64 MiB. Requests cannot take the memory of answers.
+// Sixteen frames of the maximum length: the driver handles one in milliseconds.
+pub(super) const CLIENT_BYTES_MAX: usize = 64 << 20;
+
+/// The same for all operators: 16 MiB. They send nothing large, and a status is at most a frame.
+const OPERATOR_BYTES_MAX: usize = 16 << 20;
+
+/// Memory for the large frames of one peer: one that is read and one that waits for the node.
+const PEER_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 
 /// A connection of a peer that sends nothing for so long is closed. Peers send a ping every second.
 const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,11 +77,15 @@ pub(super) enum Arrival<N: ServedNode> {
         from: NodeId,
         number: u64,
         message: N::Message,
+        /// Of the memory of its peer; to be held for as long as the message.
+        share: Option<MemoryShare>,
     },
     Request {
         id: RequestId,
         request: N::Request,
         queue: Arc<SendQueue>,
+        /// Of the memory of all clients; to be held until the node has the request.
+        share: Option<MemoryShare>,
     },
     Status {
         queue: Arc<SendQueue>,
@@ -121,6 +137,21 @@ struct Connections<N: ServedNode> {
     operator_slots: Semaphore,
     // Separate from the client slots: idle clients must not keep out the peers that decide.
     peer_slots: Semaphore,
+    client_memory: ClientMemory,
+    operator_memory: ClientMemory,
+    peer_memory: BTreeMap<NodeId, MemoryPool>,
+}
+
+/// The memory that all clients, or all operators, share.
+struct ClientMemory {
+    frames: MemoryPool,
+    answers: MemoryPool,
+}
+
+impl ClientMemory {
+    fn new(bytes: usize) -> ClientMemory {
+        ClientMemory { frames: MemoryPool::new(bytes), answers: MemoryPool::new(bytes) }
+    }
 }
 
 impl<N: ServedNode> Listener<N> {
@@ -141,6 +172,8 @@ impl<N: ServedNode> Listener<N> {
         let client_slots = Semaphore::new(limits.clients);
         let operator_slots = Semaphore::new(OPERATORS_MAX);
         let arrivals_tx = self.arrivals_tx;
+        let peer_memory =
+            peers.iter().map(|peer| (*peer, MemoryPool::new(PEER_BYTES_MAX))).collect();
         let connections = Arc::new(Connections {
             identity,
             peers,
@@ -151,6 +184,9 @@ impl<N: ServedNode> Listener<N> {
             client_slots,
             operator_slots,
             peer_slots,
+            client_memory: ClientMemory::new(CLIENT_BYTES_MAX),
+            operator_memory: ClientMemory::new(OPERATOR_BYTES_MAX),
+            peer_memory,
         });
         let mut handshakes = Handshakes::default();
         let mut tasks = JoinSet::new();
@@ -198,6 +234,11 @@ enum ConnectionError {
     Stream(#[from] StreamError),
     #[error(transparent)]
     Refused(#[from] HandshakeRefusal),
+    #[error(
+        "{dropped} answers did not fit: it has not read earlier ones, or those of all clients take \
+         too much memory"
+    )]
+    AnswersDropped { dropped: u64 },
     #[error("it had not completed the handshake when too many newer ones came")]
     GaveWay,
 }
@@ -279,8 +320,12 @@ impl<N: ServedNode> Connections<N> {
         // Only a caller that has been identified may send large frames.
         frames.set_limit(FRAME_BYTES_MAX);
         match hello.caller {
-            Caller::Client => self.serve_client(frames, out, CLIENT_IDLE_TIMEOUT).await,
-            Caller::Operator => self.serve_client(frames, out, OPERATOR_IDLE_TIMEOUT).await,
+            Caller::Client => {
+                self.serve_client(frames, out, &self.client_memory, CLIENT_IDLE_TIMEOUT).await
+            }
+            Caller::Operator => {
+                self.serve_client(frames, out, &self.operator_memory, OPERATOR_IDLE_TIMEOUT).await
+            }
             Caller::Peer { node, incarnation, .. } => {
                 self.receive_from_peer(node, incarnation, frames, out).await
             }
@@ -333,6 +378,7 @@ impl<N: ServedNode> Connections<N> {
     ) -> Result<(), ConnectionError> {
         // Again, as a newer one may have come since: then the connection is only closed.
         let replaced = self.register(peer, incarnation)?;
+        frames.set_memory(self.peer_memory[&peer].clone());
         loop {
             let frame = tokio::select! {
                 frame = frames.next_frame::<PeerPacket<N::Message>>(PEER_IDLE_TIMEOUT) => frame?,
@@ -350,7 +396,12 @@ impl<N: ServedNode> Connections<N> {
                     // A full queue delays only this peer.
                     if self
                         .arrivals_tx
-                        .send(Arrival::Message { from: peer, number, message })
+                        .send(Arrival::Message {
+                            from: peer,
+                            number,
+                            message,
+                            share: frames.take_share(),
+                        })
                         .await
                         .is_err()
                     {
@@ -400,19 +451,21 @@ impl<N: ServedNode> Connections<N> {
 
     async fn serve_client(
         &self,
-        frames: Frames<OwnedReadHalf>,
+        mut frames: Frames<OwnedReadHalf>,
         out: OwnedWriteHalf,
+        memory: &ClientMemory,
         idle_timeout: Duration,
     ) -> Result<(), ConnectionError> {
-        let queue = Arc::new(SendQueue::new(RESPONSE_QUEUE_BYTES_MAX));
+        frames.set_memory(memory.frames.clone());
+        let queue = SendQueue::with_memory(RESPONSE_QUEUE_BYTES_MAX, memory.answers.clone());
+        let queue = Arc::new(queue);
         // Whichever side ends first ends the other: a client that sends and never reads must not
         // keep its slot.
         let received = tokio::select! {
             received = self.receive_requests(frames, &queue, idle_timeout) => received,
-            // Ends when the queue is closed; the driver closes it if it is full.
-            written = write_responses(&queue, out) => written.map_err(ConnectionError::from),
+            written = write_responses(&queue, out) => written,
         };
-        queue.close();
+        queue.discard();
         // Fails only if the node has ended; then there is no state to clean up.
         let _ = self.arrivals_tx.send(Arrival::Gone { queue }).await;
         received
@@ -447,7 +500,8 @@ impl<N: ServedNode> Connections<N> {
             };
             let arrival = match packet {
                 ClientPacket::Request { id, request } => {
-                    Arrival::Request { id, request, queue: Arc::clone(queue) }
+                    let share = frames.take_share();
+                    Arrival::Request { id, request, queue: Arc::clone(queue), share }
                 }
                 ClientPacket::Status => Arrival::Status { queue: Arc::clone(queue) },
                 ClientPacket::Ping => {
@@ -474,10 +528,17 @@ fn follows(
     Err(HandshakeRefusal::OtherIncarnation { caller, announced, known })
 }
 
-async fn write_responses(queue: &SendQueue, mut out: OwnedWriteHalf) -> Result<(), StreamError> {
+/// Until the queue is closed, as the driver does when an answer does not fit.
+async fn write_responses(
+    queue: &SendQueue,
+    mut out: OwnedWriteHalf,
+) -> Result<(), ConnectionError> {
     let mut bytes = Vec::new();
     while queue.take(&mut bytes).await {
         write(&mut out, &bytes, IO_TIMEOUT).await?;
     }
-    Ok(())
+    match queue.load() {
+        (_, 0) => Ok(()),
+        (_, dropped) => Err(ConnectionError::AnswersDropped { dropped }),
+    }
 }

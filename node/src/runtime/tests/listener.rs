@@ -3,8 +3,8 @@
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::super::listener::CLIENTS_MAX;
-use super::super::packet::{Caller, ClientPacket, ClientReply, Hello, Welcome};
+use super::super::listener::{CLIENT_BYTES_MAX, CLIENTS_MAX};
+use super::super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, Welcome};
 use super::super::rate_limit::LINES_PER_SECOND_MAX;
 use super::super::start;
 use super::super::stream::{FRAME_BYTES_MAX, Frames, write, write_value};
@@ -81,6 +81,41 @@ fn client_is_told_that_its_frame_does_not_decode() {
         assert_eq!(last, Some(ClientReply::Answer { id, response: Text("one".to_owned()) }));
         // Two seconds at most, unless this machine stands still.
         assert!(answers <= 2 * LINES_PER_SECOND_MAX, "{answers}");
+        node.stop();
+        node.ended().await;
+    });
+}
+
+/// Clients have begun frames that take all memory of clients. A small request and a large message
+/// of a peer need none of it.
+#[test]
+fn clients_that_take_all_memory_keep_out_no_peer() {
+    let directory = TestNodeDir::new("memory");
+    directory.block_on(async |settings| {
+        let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
+        let large = wire::frame_payload(&vec![0; FRAME_BYTES_MAX - wire::HEADER_BYTES]);
+        let mut strangers = Vec::new();
+        for _ in 0..CLIENT_BYTES_MAX / FRAME_BYTES_MAX {
+            let (mut connection, _) = greet(node.address, Caller::Client).await;
+            write(&mut connection.1, &large[..100], TIMEOUT).await.expect("it reads");
+            strangers.push(connection);
+        }
+        let ((mut from_node, mut client), _) = greet(node.address, Caller::Client).await;
+        let id = RequestId { client: 1, serial: 1, attempt: 0 };
+        let wait = ClientPacket::Request { id, request: Text("wait".to_owned()) };
+        write_value(&mut client, &wait, TIMEOUT).await.expect("it reads");
+        write_value(&mut client, &ClientPacket::<Text>::Status, TIMEOUT).await.expect("it reads");
+        let status = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
+        assert!(matches!(status, Some(ClientReply::Status { .. })), "{status:?}");
+
+        let (mut peer, _) = greet(node.address, AS_PEER).await;
+        for (number, text) in (1..).zip(["x".repeat(100_000), "now".to_owned()]) {
+            let packet = PeerPacket::Message { number, message: Text(text) };
+            write_value(&mut peer.1, &packet, TIMEOUT).await.expect("it reads");
+        }
+        let answer = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
+        let Some(ClientReply::Answer { response, .. }) = answer else { panic!("{answer:?}") };
+        assert_eq!(response.0.len(), 100_003);
         node.stop();
         node.ended().await;
     });
