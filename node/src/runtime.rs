@@ -2,7 +2,8 @@
 //!
 //! One task owns the node. It takes inputs from one bounded queue and performs the effects of each
 //! step, in order, before it handles the next input. It never waits for the network or the clock.
-//! It waits for the disk only when the queue of the disk thread is full; this is back pressure.
+//! When the queue of the disk thread is full, it takes no messages and no requests, which is back
+//! pressure; it still answers `status` and can be stopped.
 //!
 //! - **Disk** operations go, in order, through a bounded queue to a thread that owns the files.
 //!   Barrier completions come back as inputs. The first error is final: nothing more is written, no

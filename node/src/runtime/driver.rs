@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::clock::{Clock, after};
 use super::disk::{BarrierCompletion, Batch, DiskThread, Job};
@@ -20,7 +20,7 @@ use super::observer::{Continuation, Observer};
 use super::packet::{ClientReply, PeerPacket, RejectReason};
 use super::rate_limit::{RateLimit, Suppressed};
 use super::serve::{DiskStatus, FileStatus, LinkStatus, ServedNode, Status};
-use super::start::{Ending, Settings};
+use super::start::{Ending, STATUS_REQUESTS_MAX, Settings};
 use super::stream::SendQueue;
 use crate::contract::{DiskError, DiskOp, Effect, HaltReason, Input, Label, Outbox};
 use crate::id::{Incarnation, NodeId, RequestId, Time};
@@ -35,10 +35,14 @@ const PENDING_REQUESTS_MAX: usize = 8_192;
 // reach the disk thread.
 const INPUT_BATCH_MAX: usize = 64;
 
+/// The disk has at least so long to finish at the end of an incarnation.
+// A disk that works needs milliseconds, also after a shutdown that has used all of its time.
+const DISK_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
 /// The state of one incarnation.
 pub(super) struct Driver<N: ServedNode> {
     settings: Settings,
-    /// Locked until the end.
+    /// Locked until the end, by the disk thread until it ends.
     directory: Directory,
     node: N,
     outbox: Outbox<N>,
@@ -110,57 +114,68 @@ impl<N: ServedNode> Driver<N> {
     pub(super) async fn run(
         mut self,
         mut arrivals: mpsc::Receiver<Arrival<N>>,
-        mut done: mpsc::UnboundedReceiver<BarrierCompletion>,
+        mut status: mpsc::Receiver<Arc<SendQueue>>,
         mut stop: watch::Receiver<bool>,
-        thread: DiskThread,
+        mut disk: DiskThread,
     ) -> Ending {
         // The effects of the boot are in the outbox already. They come before any input (duty 1 of
         // the driver).
         self.perform(self.clock.now());
         self.open_if_ready();
         let mut batch = Vec::with_capacity(INPUT_BATCH_MAX);
+        let mut status_queues = Vec::with_capacity(STATUS_REQUESTS_MAX);
         // One timer for the whole run, moved at each turn: a new one would allocate each time.
         let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
         while self.ended.is_none() {
-            self.flush().await;
+            self.flush();
             self.set_alarm(&mut alarm);
+            let disk_is_behind = !self.batch.is_empty();
             tokio::select! {
                 biased;
-                // Arrivals come last: under load they are always ready and would starve the rest.
-                done = done.recv() => match done {
+                // Arrivals come late: under load they are always ready and would starve the rest.
+                done = disk.completion() => match done {
                     Some(done) => self.on_done(done),
                     None => self.end(Ending::EngineFailed { what: "the disk thread has ended".to_owned() }),
                 },
                 Some(ended) = self.tasks.join_next() => self.on_task_ended(&ended),
                 () = &mut alarm => self.on_alarm(),
                 Ok(()) = stop.changed() => self.on_stop(),
-                _ = arrivals.recv_many(&mut batch, INPUT_BATCH_MAX) => {}
+                // The next turn flushes. Fails only if the thread has ended, which is noticed above.
+                () = room(&self.jobs), if disk_is_behind => {}
+                _ = arrivals.recv_many(&mut batch, INPUT_BATCH_MAX), if !disk_is_behind => {}
+                Some(queue) = status.recv() => status_queues.push(queue),
             }
             for arrival in batch.drain(..) {
                 self.on_arrival(arrival);
+            }
+            // After the arrivals of this turn, of which a client may expect to see the effects.
+            // Bounded, so that nobody keeps the node from its work by asking for the status.
+            while status_queues.len() < STATUS_REQUESTS_MAX
+                && let Ok(queue) = status.try_recv()
+            {
+                status_queues.push(queue);
+            }
+            for queue in status_queues.drain(..) {
+                self.answer_status(&queue);
             }
             // Checked after the inputs, as each may have ended the last piece of work.
             if self.closing.is_some() && self.pending_requests.is_empty() && self.node.is_idle() {
                 self.end(Ending::Stopped { idle: true });
             }
         }
-        self.shut_down(thread).await;
-        if let Some(Ending::Stopped { .. }) = self.ended
-            && let Err(error) = self.directory.note_stopped()
-        {
-            // The next start then knows less, as after a crash.
-            tracing::warn!(%error, "cannot note where the log ends");
-        }
+        self.shut_down(disk).await;
         self.ended.unwrap_or(Ending::Terminated)
     }
 
-    /// Sends the batch to the disk thread. While the queue of that thread is full, this waits and
-    /// no inputs are taken.
-    async fn flush(&mut self) {
-        if !self.batch.is_empty() {
-            let batch = std::mem::take(&mut self.batch);
-            // Cannot fail: the disk thread ends only after this sender is dropped.
-            let _ = self.jobs.send(batch).await;
+    /// Sends the batch to the disk thread, unless the queue of that thread is full: then it stays,
+    /// and grows only by what follows from barriers, timers and the end of the node.
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        // Fails otherwise only if the disk thread has ended, and then the node ends, too.
+        if let Ok(slot) = self.jobs.try_reserve() {
+            slot.send(std::mem::take(&mut self.batch));
         }
     }
 
@@ -227,16 +242,17 @@ impl<N: ServedNode> Driver<N> {
                     self.step(Input::Request { id, request }, 0);
                 }
             },
-            Arrival::Status { queue } => {
-                let json = serde_json::to_string(&self.status()).expect("a status is plain data");
-                put_or_close(&queue, &ClientReply::<N::Response>::Status { json });
-            }
             Arrival::Gone { queue } => {
                 // By identity: a client that reconnected has a new queue, and its requests wait for
                 // that one.
                 self.pending_requests.retain(|_, other| !Arc::ptr_eq(other, &queue))
             }
         }
+    }
+
+    fn answer_status(&self, queue: &SendQueue) {
+        let json = serde_json::to_string(&self.status()).expect("a status is plain data");
+        put_or_close(queue, &ClientReply::<N::Response>::Status { json });
     }
 
     /// `None` if the request is accepted. A repetition of a pending request always is.
@@ -452,17 +468,13 @@ impl<N: ServedNode> Driver<N> {
 impl<N: ServedNode> Driver<N> {
     /// Ends all tasks and the disk thread. A clean shutdown first lets queued answers and messages
     /// leave.
-    async fn shut_down(&mut self, thread: DiskThread) {
+    async fn shut_down(&mut self, disk: DiskThread) {
+        let patience = self.closing.unwrap_or_else(|| after(self.settings.shutdown_timeout));
+        let limit = patience.max(after(DISK_TIMEOUT_MIN));
         if let Some(Ending::Stopped { .. }) = self.ended {
-            // Only an idle node has ended cleanly: with work in progress the checkers must not
-            // expect the end-of-run properties to hold.
-            if let (Some(observer), Some(Ending::Stopped { idle: true })) =
-                (&mut self.observer, &self.ended)
-                && let Err(error) = observer.stopped(self.clock.now())
-            {
-                tracing::error!(%error, "cannot write the event log");
-            }
-            self.flush().await;
+            let batch = std::mem::take(&mut self.batch);
+            // Without an answer in time the disk hangs, which is noticed below.
+            let _ = timeout_at(limit, self.jobs.send(batch)).await;
             // 20 ms for the tasks that write queued answers and messages to their sockets.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -474,8 +486,41 @@ impl<N: ServedNode> Driver<N> {
         drop(std::mem::replace(&mut self.jobs, dead_end));
         // The thread performs all queued operations. A disk that hangs keeps the directory locked,
         // as it must: another process may not open it while writes are pending.
-        let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+        match disk.join(limit).await {
+            Ok(()) => self.note_stopped(),
+            Err(operation) => {
+                tracing::warn!(
+                    node = %self.settings.node,
+                    "the disk has not finished: it has been {operation}; the node ends without it"
+                );
+                if let Some(Ending::Stopped { .. }) = self.ended {
+                    self.ended = Some(Ending::DiskHung { operation });
+                }
+            }
+        }
     }
+
+    /// Notes a clean shutdown, after the last write.
+    fn note_stopped(&mut self) {
+        let Some(Ending::Stopped { idle }) = self.ended else { return };
+        // Only an idle node has ended cleanly: with work in progress the checkers must not expect
+        // the end-of-run properties to hold.
+        if idle
+            && let Some(observer) = &mut self.observer
+            && let Err(error) = observer.stopped(self.clock.now())
+        {
+            tracing::error!(%error, "cannot write the event log");
+        }
+        if let Err(error) = self.directory.note_stopped() {
+            // The next start then knows less, as after a crash.
+            tracing::warn!(%error, "cannot note where the log ends");
+        }
+    }
+}
+
+/// Waits until the queue of the disk thread has room.
+async fn room(jobs: &mpsc::Sender<Batch>) {
+    let _ = jobs.reserve().await;
 }
 
 /// Queues an answer. A client to which it cannot be sent loses its connection, and so learns it.

@@ -87,19 +87,15 @@ pub(super) enum Arrival<N: ServedNode> {
         /// Of the memory of all clients; to be held until the node has the request.
         share: Option<MemoryShare>,
     },
-    Status {
-        queue: Arc<SendQueue>,
-    },
     /// The connection of this client is closed.
-    Gone {
-        queue: Arc<SendQueue>,
-    },
+    Gone { queue: Arc<SendQueue> },
 }
 
 /// The listening side of a node.
 pub(super) struct Listener<N: ServedNode> {
     listener: TcpListener,
     arrivals_tx: mpsc::Sender<Arrival<N>>,
+    status_tx: mpsc::Sender<Arc<SendQueue>>,
     limits: ConnectionLimits,
 }
 
@@ -128,6 +124,8 @@ struct Connections<N: ServedNode> {
     identity: NodeIdentity,
     peers: BTreeSet<NodeId>,
     arrivals_tx: mpsc::Sender<Arrival<N>>,
+    /// Separate from the arrivals, which the driver does not take while the disk is behind.
+    status_tx: mpsc::Sender<Arc<SendQueue>>,
     /// For each peer the incarnation that has connected last, and the signal that ends its
     /// connection; the task of the connection owns it.
     current_connections: Mutex<BTreeMap<NodeId, (Incarnation, Weak<Notify>)>>,
@@ -158,9 +156,10 @@ impl<N: ServedNode> Listener<N> {
     pub(super) fn new(
         listener: TcpListener,
         arrivals_tx: mpsc::Sender<Arrival<N>>,
+        status_tx: mpsc::Sender<Arc<SendQueue>>,
         limits: ConnectionLimits,
     ) -> Listener<N> {
-        Listener { listener, arrivals_tx, limits }
+        Listener { listener, arrivals_tx, status_tx, limits }
     }
 
     /// Accepts connections for as long as the task runs.
@@ -178,6 +177,7 @@ impl<N: ServedNode> Listener<N> {
             identity,
             peers,
             arrivals_tx,
+            status_tx: self.status_tx,
             current_connections,
             warnings,
             limits,
@@ -466,8 +466,12 @@ impl<N: ServedNode> Connections<N> {
             written = write_responses(&queue, out) => written,
         };
         queue.discard();
-        // Fails only if the node has ended; then there is no state to clean up.
-        let _ = self.arrivals_tx.send(Arrival::Gone { queue }).await;
+        // If nobody else has the queue, the driver has no request of this client. An operator's
+        // slot must not wait for a driver that takes no arrivals.
+        if Arc::strong_count(&queue) > 1 {
+            // Fails only if the node has ended; then there is no state to clean up.
+            let _ = self.arrivals_tx.send(Arrival::Gone { queue }).await;
+        }
         received
     }
 
@@ -503,7 +507,12 @@ impl<N: ServedNode> Connections<N> {
                     let share = frames.take_share();
                     Arrival::Request { id, request, queue: Arc::clone(queue), share }
                 }
-                ClientPacket::Status => Arrival::Status { queue: Arc::clone(queue) },
+                ClientPacket::Status => {
+                    if self.status_tx.send(Arc::clone(queue)).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 ClientPacket::Ping => {
                     queue.put(&ClientReply::<N::Response>::Pong);
                     continue;

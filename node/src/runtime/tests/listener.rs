@@ -19,7 +19,9 @@ pub(super) async fn greet(
     address: std::net::SocketAddr,
     caller: Caller,
 ) -> (TestConnection, Welcome) {
-    let (from, mut out) = TcpStream::connect(address).await.expect("it listens").into_split();
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    stream.set_nodelay(true).expect("a socket");
+    let (from, mut out) = stream.into_split();
     let mut frames = Frames::new(from, FRAME_BYTES_MAX);
     write_value(&mut out, &Hello { cluster: "test".to_owned(), caller }, TIMEOUT)
         .await
