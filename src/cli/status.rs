@@ -2,6 +2,7 @@
 
 use clap::Args;
 use stormglass::commit::view::View;
+use stormglass_node::Micros;
 use stormglass_node::runtime::Status;
 
 use super::say::say;
@@ -32,6 +33,9 @@ pub(super) async fn run(status: &StatusArgs) -> Result<Exit, CliError> {
 
 /// The greatest number of locks and transactions in doubt that are listed.
 const LISTED_MAX: usize = 20;
+
+/// A sync that takes longer is worth a warning.
+const SILENT_MAX: Micros = Micros(1_000_000);
 
 pub(super) fn table(status: &Status<View>) -> String {
     let view = &status.view;
@@ -119,6 +123,15 @@ pub(super) fn table(status: &Status<View>) -> String {
             disk.syncs, disk.directory_syncs, disk.bytes
         ),
     );
+    if disk.silent > SILENT_MAX {
+        row(
+            "",
+            format!(
+                "WARNING: a sync has been pending for {} ms; the disk is slow or hangs",
+                disk.silent
+            ),
+        );
+    }
     for file in &disk.files {
         row("", format!("{} {} B", file.name, file.bytes));
     }
@@ -133,4 +146,69 @@ pub(super) fn table(status: &Status<View>) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stormglass::commit::view::LogView;
+    use stormglass_node::runtime::{DiskStatus, LinkStatus};
+    use stormglass_node::{Incarnation, NodeId};
+
+    fn status(silent: Micros) -> Status<View> {
+        let link = LinkStatus { peer: NodeId(1), connected: false, queued_bytes: 0, dropped: 0 };
+        let log = LogView {
+            segment: 0,
+            segment_bytes: 0,
+            appended: 0,
+            durable: 0,
+            records: 0,
+            forced: 0,
+            barriers: 0,
+            snapshots: 0,
+            snapshot_bytes: 0,
+        };
+        Status {
+            node: NodeId(0),
+            cluster: "test".to_owned(),
+            up: Micros(0),
+            memory_bytes: 0,
+            closing: false,
+            pending_requests: 0,
+            disk: DiskStatus { silent, ..DiskStatus::default() },
+            links: vec![link],
+            view: View {
+                incarnation: Incarnation::numbered(1),
+                ready: true,
+                unconfirmed: Vec::new(),
+                begun: 0,
+                collecting: 0,
+                deciding: 0,
+                committing: 0,
+                waiting: 0,
+                in_doubt_total: 0,
+                in_doubt: Vec::new(),
+                outcomes: 0,
+                idle: true,
+                clients: 0,
+                keys: 0,
+                locks: Vec::new(),
+                locks_total: 0,
+                log,
+            },
+        }
+    }
+
+    fn warnings(status: &Status<View>) -> Vec<String> {
+        let table = table(status);
+        table.lines().filter(|line| line.contains("WARNING")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn disk_that_is_silent_for_more_than_a_second_is_a_warning() {
+        assert_eq!(warnings(&status(Micros(1_000_000))), Vec::<String>::new());
+        let silent = status(Micros(12_345_678));
+        let [warning] = &warnings(&silent)[..] else { panic!("{}", table(&silent)) };
+        assert!(warning.contains("a sync has been pending for 12345.678 ms"), "{warning}");
+    }
 }

@@ -22,8 +22,8 @@ use super::rate_limit::{RateLimit, Suppressed};
 use super::serve::{DiskStatus, FileStatus, LinkStatus, ServedNode, Status};
 use super::start::{Ending, STATUS_REQUESTS_MAX, Settings};
 use super::stream::SendQueue;
-use crate::contract::{DiskError, DiskOp, Effect, HaltReason, Input, Label, Outbox};
-use crate::id::{Incarnation, NodeId, RequestId, Time};
+use crate::contract::{DiskError, DiskOp, Effect, HaltReason, Input, Label, OpId, Outbox};
+use crate::id::{Incarnation, Micros, NodeId, RequestId, Time};
 
 /// Pending requests at one node: a bound on the memory that clients can make it use.
 // Far above what the clients that may connect have pending with one request each.
@@ -39,6 +39,9 @@ const INPUT_BATCH_MAX: usize = 64;
 // A disk that works needs milliseconds, also after a shutdown that has used all of its time.
 const DISK_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
+/// After so long without a completion the disk is not asked for its files.
+const SILENT_MAX: Micros = Micros(1_000_000);
+
 /// The state of one incarnation.
 pub(super) struct Driver<N: ServedNode> {
     settings: Settings,
@@ -53,7 +56,10 @@ pub(super) struct Driver<N: ServedNode> {
     last_message_number: u64,
     jobs: mpsc::Sender<Batch>,
     batch: Batch,
+    /// But for `silent`, which each status computes.
     disk: DiskStatus,
+    /// The barriers that have not completed, in the order in which they were issued.
+    pending_barriers: Vec<(OpId, Time)>,
     /// The operating system's error for the failure that the node halts for; empty if there is
     /// none.
     detail: String,
@@ -99,6 +105,7 @@ impl<N: ServedNode> Driver<N> {
             jobs,
             batch: Batch::default(),
             disk: DiskStatus::default(),
+            pending_barriers: Vec::new(),
             detail: String::new(),
             links: BTreeMap::new(),
             pending_requests: BTreeMap::new(),
@@ -216,6 +223,7 @@ impl<N: ServedNode> Driver<N> {
     }
 
     fn on_done(&mut self, done: BarrierCompletion) {
+        self.pending_barriers.retain(|(op, _)| *op != done.op);
         // A failed barrier made nothing durable, so it does not count.
         self.disk.syncs += u64::from(done.result.is_ok());
         if let Some(detail) = done.detail {
@@ -250,7 +258,7 @@ impl<N: ServedNode> Driver<N> {
         }
     }
 
-    fn answer_status(&self, queue: &SendQueue) {
+    fn answer_status(&mut self, queue: &SendQueue) {
         let json = serde_json::to_string(&self.status()).expect("a status is plain data");
         put_or_close(queue, &ClientReply::<N::Response>::Status { json });
     }
@@ -434,22 +442,30 @@ impl<N: ServedNode> Driver<N> {
                 self.disk.bytes += bytes.len() as u64;
                 return self.batch.append(file, bytes.of(buffer));
             }
-            DiskOp::SyncDir { .. } => self.disk.directory_syncs += 1,
-            DiskOp::Truncate { .. }
-            | DiskOp::Rename { .. }
-            | DiskOp::Remove { .. }
-            | DiskOp::Sync { .. } => {}
+            DiskOp::SyncDir { op } => {
+                self.disk.directory_syncs += 1;
+                self.pending_barriers.push((op, self.clock.now()));
+            }
+            DiskOp::Sync { op, .. } => self.pending_barriers.push((op, self.clock.now())),
+            DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } => {}
         }
         // Only appends have bytes.
         self.batch.push(Job::of(&op, 0..0));
     }
 
-    fn status(&self) -> Status<N::View> {
+    fn status(&mut self) -> Status<N::View> {
         let links = self.links.iter().map(|(peer, link)| {
             let (queued_bytes, dropped) = link.load();
             LinkStatus { peer: *peer, connected: link.is_connected(), queued_bytes, dropped }
         });
+        let links = links.collect();
         let now = self.clock.now();
+        let silent =
+            self.pending_barriers.first().map_or(Micros(0), |(_, issued)| now.since(*issued));
+        // A disk that hangs may hang on this, too.
+        if silent <= SILENT_MAX {
+            self.disk.files = files_in(&self.settings.data);
+        }
         Status {
             node: self.settings.node,
             cluster: self.settings.cluster.clone(),
@@ -457,8 +473,8 @@ impl<N: ServedNode> Driver<N> {
             memory_bytes: memory_bytes(),
             closing: self.closing.is_some(),
             pending_requests: self.pending_requests.len() as u64,
-            disk: DiskStatus { files: files_in(&self.settings.data), ..self.disk.clone() },
-            links: links.collect(),
+            disk: DiskStatus { silent, ..self.disk.clone() },
+            links,
             view: self.node.view(now),
         }
     }

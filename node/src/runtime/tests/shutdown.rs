@@ -11,7 +11,7 @@ use super::super::stream::write_value;
 use super::super::{Ending, Settings, StartError, Status, file_name_of, start};
 use super::listener::{AS_PEER, TestConnection, greet};
 use super::{AppendNode, FILE, TIMEOUT, TestNodeDir, Text};
-use crate::id::RequestId;
+use crate::id::{Micros, RequestId};
 
 /// 1. A request is in progress when the node is stopped: it waits for a message of a peer.
 /// 2. The peer sends messages that would begin new work, again and again. They would keep the node
@@ -92,8 +92,9 @@ async fn status_of(client: &mut TestConnection) -> Status<usize> {
     serde_json::from_str(&json).expect("a status")
 }
 
-/// 1. The disk hangs. 65 batches are with its thread, and the driver has one more.
-/// 2. The status is still answered, and the node is stopped.
+/// 1. The disk hangs. When its thread has as many batches as it takes, requests wait.
+/// 2. The status is still answered, and says for how long the disk has been silent. The node is
+///    stopped.
 /// 3. It ends after its patience and a second at most. No clean stop is noted, and the directory
 ///    stays locked while the thread may write.
 #[test]
@@ -103,13 +104,24 @@ fn node_whose_disk_hangs_answers_the_status_and_can_be_stopped() {
         let settings = Settings { shutdown_timeout: Duration::from_millis(300), ..settings };
         let mut node = start::<AppendNode>(settings.clone(), &(), None).await.expect("it starts");
         node.ready().await;
+        let hung = Instant::now();
         let disk = HangingDisk::new(&settings.data);
         let (mut client, _) = greet(node.address, Caller::Client).await;
-        for serial in 1..=100 {
+        assert_eq!(status_of(&mut client).await.disk.silent, Micros(0));
+        request(&mut client, 1).await;
+        status_of(&mut client).await;
+        let requested = Instant::now();
+        for serial in 2..=200 {
             request(&mut client, serial).await;
             status_of(&mut client).await;
         }
-        assert_eq!(status_of(&mut client).await.pending_requests, 66);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let at_least = requested.elapsed();
+        let status = status_of(&mut client).await;
+        // One in the thread, 64 in its queue, and one turn of the driver, with up to 64 requests.
+        assert!((65..=129).contains(&status.pending_requests), "{}", status.pending_requests);
+        let silent = Duration::from_micros(status.disk.silent.0);
+        assert!((at_least..hung.elapsed()).contains(&silent), "{silent:?} of {at_least:?}");
 
         let begun = Instant::now();
         node.stop();
