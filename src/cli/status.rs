@@ -2,8 +2,8 @@
 
 use clap::Args;
 use stormglass::commit::view::View;
-use stormglass_node::Micros;
 use stormglass_node::runtime::Status;
+use stormglass_node::{Micros, NodeId};
 
 use super::say::say;
 use super::tx::TargetArgs;
@@ -86,6 +86,16 @@ pub(super) fn table(status: &Status<View>) -> String {
             "",
             format!("{} ({}) for {} ms, waits for {waits}", doubt.tx, doubt.request, doubt.age),
         );
+        if !is_listed(status, doubt.coordinator) {
+            row(
+                "",
+                format!(
+                    "WARNING: {} is not in the list of peers (--peer) and cannot be asked; without \
+                     it, the transaction may stay in doubt",
+                    doubt.coordinator
+                ),
+            );
+        }
     }
     row("locks", view.locks_total.to_string());
     for lock in view.locks.iter().take(LISTED_MAX) {
@@ -148,14 +158,33 @@ pub(super) fn table(status: &Status<View>) -> String {
     text
 }
 
+/// Whether the node has this one in its list of peers.
+fn is_listed(status: &Status<View>, node: NodeId) -> bool {
+    // A node that answers has a link to every peer, connected or not.
+    node == status.node || status.links.iter().any(|link| link.peer == node)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stormglass::commit::view::LogView;
+    use stormglass::commit::TxId;
+    use stormglass::commit::view::{InDoubt, LogView};
     use stormglass_node::runtime::{DiskStatus, LinkStatus};
-    use stormglass_node::{Incarnation, NodeId};
+    use stormglass_node::{Incarnation, RequestId};
 
-    fn status(silent: Micros) -> Status<View> {
+    fn in_doubt(coordinator: NodeId) -> InDoubt {
+        InDoubt {
+            tx: TxId { coordinator, incarnation: Incarnation::numbered(1), serial: 3 },
+            request: RequestId { client: 1, serial: 1, attempt: 0 },
+            age: Micros(5_000),
+            coordinator,
+            peers: Vec::new(),
+            voted: true,
+            inquiries: 1,
+        }
+    }
+
+    fn status(in_doubt: Vec<InDoubt>, silent: Micros) -> Status<View> {
         let link = LinkStatus { peer: NodeId(1), connected: false, queued_bytes: 0, dropped: 0 };
         let log = LogView {
             segment: 0,
@@ -186,8 +215,8 @@ mod tests {
                 deciding: 0,
                 committing: 0,
                 waiting: 0,
-                in_doubt_total: 0,
-                in_doubt: Vec::new(),
+                in_doubt_total: in_doubt.len() as u64,
+                in_doubt,
                 outcomes: 0,
                 idle: true,
                 clients: 0,
@@ -205,9 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn coordinator_that_is_not_in_the_list_of_peers_is_named() {
+        let listed = status(vec![in_doubt(NodeId(1))], Micros(0));
+        assert_eq!(warnings(&listed), Vec::<String>::new());
+        let unlisted = status(vec![in_doubt(NodeId(1)), in_doubt(NodeId(7))], Micros(0));
+        let [warning] = &warnings(&unlisted)[..] else { panic!("{}", table(&unlisted)) };
+        assert!(warning.contains("n7 is not in the list of peers (--peer)"), "{warning}");
+    }
+
+    #[test]
     fn disk_that_is_silent_for_more_than_a_second_is_a_warning() {
-        assert_eq!(warnings(&status(Micros(1_000_000))), Vec::<String>::new());
-        let silent = status(Micros(12_345_678));
+        assert_eq!(warnings(&status(Vec::new(), Micros(1_000_000))), Vec::<String>::new());
+        let silent = status(Vec::new(), Micros(12_345_678));
         let [warning] = &warnings(&silent)[..] else { panic!("{}", table(&silent)) };
         assert!(warning.contains("a sync has been pending for 12345.678 ms"), "{warning}");
     }
