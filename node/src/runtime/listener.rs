@@ -14,7 +14,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::descriptors::ConnectionLimits;
 use super::link::{IO_TIMEOUT, NodeIdentity};
@@ -28,8 +28,8 @@ use super::stream::{
 use crate::codec::CodecError;
 use crate::id::{Incarnation, NodeId, RequestId};
 
-/// Concurrent connections that have not completed the handshake. Each has [`IO_TIMEOUT`] for it and
-/// takes at most [`HANDSHAKE_BYTES_MAX`] of memory.
+/// Concurrent connections that have not completed the handshake. Each has [`IO_TIMEOUT`] for all of
+/// it, counted from the accept, and frames of at most [`HANDSHAKE_BYTES_MAX`].
 pub(super) const HANDSHAKES_MAX: usize = 256;
 
 /// Concurrent client connections.
@@ -104,9 +104,16 @@ pub(super) struct Listener<N: ServedNode> {
 #[derive(Default)]
 struct Handshakes(VecDeque<Weak<Notify>>);
 
+/// A handshake in progress.
+struct Handshake {
+    gives_way: Arc<Notify>,
+    /// The end of [`IO_TIMEOUT`] after the accept.
+    deadline: Instant,
+}
+
 impl Handshakes {
     /// Adds one. If there were `max`, the oldest ends: an honest caller says Hello at once.
-    fn begin(&mut self, max: usize) -> Arc<Notify> {
+    fn begin(&mut self, max: usize) -> Handshake {
         self.0.retain(|signal| signal.strong_count() > 0);
         if self.0.len() >= max
             && let Some(oldest) = self.0.pop_front().and_then(|signal| signal.upgrade())
@@ -115,7 +122,7 @@ impl Handshakes {
         }
         let signal = Arc::new(Notify::new());
         self.0.push_back(Arc::downgrade(&signal));
-        signal
+        Handshake { gives_way: signal, deadline: Instant::now() + IO_TIMEOUT }
     }
 }
 
@@ -239,6 +246,8 @@ enum ConnectionError {
          too much memory"
     )]
     AnswersDropped { dropped: u64 },
+    #[error("it has not completed the handshake within {IO_TIMEOUT:?}")]
+    SlowHandshake,
     #[error("it had not completed the handshake when too many newer ones came")]
     GaveWay,
 }
@@ -270,7 +279,7 @@ impl<N: ServedNode> Connections<N> {
         self: Arc<Self>,
         stream: TcpStream,
         from: SocketAddr,
-        handshake: Arc<Notify>,
+        handshake: Handshake,
     ) {
         if let Err(error) = self.serve_connection(stream, handshake).await {
             self.warn_rate_limited(&format_args!("connection from {from} dropped: {error}"));
@@ -291,35 +300,24 @@ impl<N: ServedNode> Connections<N> {
     async fn serve_connection(
         &self,
         stream: TcpStream,
-        handshake: Arc<Notify>,
+        handshake: Handshake,
     ) -> Result<(), ConnectionError> {
         stream.set_nodelay(true).map_err(StreamError::from)?;
         let (from, mut out) = stream.into_split();
         let mut frames = Frames::new(from, HANDSHAKE_BYTES_MAX);
-        // The inner limit is for one read, the outer one for all of them: a byte now and then must
-        // not hold a slot.
-        let hello = tokio::select! {
-            hello = timeout(IO_TIMEOUT, frames.next::<Hello>(IO_TIMEOUT)) => hello,
-            () = handshake.notified() => return Err(ConnectionError::GaveWay),
+        let Handshake { gives_way, deadline } = handshake;
+        // One limit for all reads and writes: a byte now and then must not hold a slot.
+        let welcomed = tokio::select! {
+            welcomed = timeout_at(deadline, self.welcome(&mut frames, &mut out)) => welcomed,
+            () = gives_way.notified() => return Err(ConnectionError::GaveWay),
         };
-        let Some(hello) = hello.map_err(|_| StreamError::TimedOut(IO_TIMEOUT))?? else {
-            return Ok(());
-        };
-        let _slot = match self.check(&hello).and_then(|()| self.acquire_slot(hello.caller)) {
-            Ok(slot) => slot,
-            Err(refusal) => {
-                let welcome = Welcome::Refused { reason: refusal.to_string() };
-                write_value(&mut out, &welcome, IO_TIMEOUT).await?;
-                return Err(refusal.into());
-            }
-        };
-        // The connection has a slot of its kind now.
-        drop(handshake);
-        let NodeIdentity { node, incarnation, .. } = self.identity;
-        write_value(&mut out, &Welcome::Welcome { node, incarnation }, IO_TIMEOUT).await?;
+        let welcomed = welcomed.map_err(|_| ConnectionError::SlowHandshake)??;
+        let Some((caller, _slot)) = welcomed else { return Ok(()) };
+        // The connection has only its slot of its kind now.
+        drop(gives_way);
         // Only a caller that has been identified may send large frames.
         frames.set_limit(FRAME_BYTES_MAX);
-        match hello.caller {
+        match caller {
             Caller::Client => {
                 self.serve_client(frames, out, &self.client_memory, CLIENT_IDLE_TIMEOUT).await
             }
@@ -330,6 +328,26 @@ impl<N: ServedNode> Connections<N> {
                 self.receive_from_peer(node, incarnation, frames, out).await
             }
         }
+    }
+
+    /// Reads Hello and answers it. `None` if the caller closes the connection before.
+    async fn welcome(
+        &self,
+        frames: &mut Frames<OwnedReadHalf>,
+        out: &mut OwnedWriteHalf,
+    ) -> Result<Option<(Caller, SemaphorePermit<'_>)>, ConnectionError> {
+        let Some(hello) = frames.next::<Hello>(IO_TIMEOUT).await? else { return Ok(None) };
+        let slot = match self.check(&hello).and_then(|()| self.acquire_slot(hello.caller)) {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                let welcome = Welcome::Refused { reason: refusal.to_string() };
+                write_value(out, &welcome, IO_TIMEOUT).await?;
+                return Err(refusal.into());
+            }
+        };
+        let NodeIdentity { node, incarnation, .. } = self.identity;
+        write_value(out, &Welcome::Welcome { node, incarnation }, IO_TIMEOUT).await?;
+        Ok(Some((hello.caller, slot)))
     }
 
     fn check(&self, hello: &Hello) -> Result<(), HandshakeRefusal> {

@@ -1,8 +1,13 @@
 //! Limits of incoming connections.
 
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Instant;
 
+use super::super::link::IO_TIMEOUT;
 use super::super::listener::{CLIENT_BYTES_MAX, CLIENTS_MAX};
 use super::super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, Welcome};
 use super::super::rate_limit::LINES_PER_SECOND_MAX;
@@ -50,6 +55,38 @@ fn idle_clients_do_not_exhaust_peer_connection_slots() {
         assert!(reason.contains("320 clients already"), "{reason}");
         let (_peer, reply) = greet(node.address, AS_PEER).await;
         assert_eq!(reply, welcome);
+        node.stop();
+        node.ended().await;
+    });
+}
+
+/// 1. A stranger sends a byte of a Hello now and then, and whole frames that are none to its end.
+/// 2. Neither extends its time: the connection is closed five seconds after the accept.
+#[test]
+fn handshake_is_timed_from_the_accept() {
+    let directory = TestNodeDir::new("handshake");
+    directory.block_on(async |settings| {
+        let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
+        node.ready().await;
+        let begun = Instant::now();
+        let slow = |bytes: Vec<u8>| async move {
+            let mut stream = TcpStream::connect(node.address).await.expect("it listens");
+            // Ends with an error when the node has closed the connection.
+            for piece in bytes.chunks(1).cycle() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                if stream.write_all(piece).await.is_err() {
+                    break;
+                }
+            }
+            begun.elapsed()
+        };
+        let hello = Hello { cluster: "x".repeat(500), caller: Caller::Client };
+        let undecodable = wire::frame_payload(&[]);
+        let elapsed = tokio::join!(slow(wire::encode_frame(&hello)), slow(undecodable));
+        for elapsed in [elapsed.0, elapsed.1] {
+            assert!(elapsed >= IO_TIMEOUT, "{elapsed:?}");
+            assert!(elapsed < IO_TIMEOUT + Duration::from_secs(2), "{elapsed:?}");
+        }
         node.stop();
         node.ended().await;
     });
