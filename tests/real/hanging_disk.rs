@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
 
-/// 1. A FIFO is where the next file of the log will be: whoever opens it to write waits for a
-///    reader, which never comes.
+/// 1. A FIFO is where the next file of the log will be: opening it for writing waits for a reader,
+///    which never comes.
 /// 2. A compaction begins that file. From then on nothing becomes durable.
 /// 3. The node still answers `status`, which warns, and SIGTERM ends it.
 #[test]

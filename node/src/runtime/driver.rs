@@ -147,7 +147,7 @@ impl<N: ServedNode> Driver<N> {
                 Some(ended) = self.tasks.join_next() => self.on_task_ended(&ended),
                 () = &mut alarm => self.on_alarm(),
                 Ok(()) = stop.changed() => self.on_stop(),
-                // The next turn flushes. Fails only if the thread has ended, which is noticed above.
+                // The next turn flushes.
                 () = room(&self.jobs), if disk_is_behind => {}
                 _ = arrivals.recv_many(&mut batch, INPUT_BATCH_MAX), if !disk_is_behind => {}
                 Some(queue) = status.recv() => status_queues.push(queue),

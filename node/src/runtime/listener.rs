@@ -1,9 +1,9 @@
 //! The listening side of a node: one task that accepts, and one task per connection.
 //!
 //! A connection with a protocol error is closed, with one line in the log. A frame whose content
-//! does not decode is dropped, and the connection stays open; a client is told. Slots of clients,
-//! peers and operators are separate. A connection that has not said Hello gives way to newer ones: strangers keep
-//! nobody out.
+//! does not decode is dropped, and the connection stays open; a client is answered `Undecodable`.
+//! Slots of clients, peers and operators are separate, and so is their memory. A connection that
+//! has not said Hello gives way to newer ones: strangers keep nobody out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;

@@ -106,7 +106,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 
     /// The share of the value that was returned last: the value takes about the memory that its
-    /// frame has taken, so whoever has the value should keep it. `None` for small frames.
+    /// frame has taken, so it is to be kept with the value. `None` for small frames.
     pub(crate) fn take_share(&mut self) -> Option<MemoryShare> {
         self.returned.take()
     }
@@ -417,6 +417,12 @@ mod tests {
         assert!(matches!(refused, Err(StreamError::Oversized { limit: 100, .. })), "{refused:?}");
     }
 
+    fn frames_of<'a>(bytes: &'a [u8], pool: &MemoryPool) -> Frames<&'a [u8]> {
+        let mut frames = Frames::new(bytes, FRAME_BYTES_MAX);
+        frames.set_memory(pool.clone());
+        frames
+    }
+
     /// A large frame that needs more than is left waits until another one is dropped.
     #[test]
     fn large_frames_share_a_pool_and_small_ones_need_none() {
@@ -424,21 +430,16 @@ mod tests {
         let frame = wire::encode_frame(&large);
         let small = wire::encode_frame(&7u64);
         let pool = MemoryPool::new(50_000);
-        let frames_of = |bytes| {
-            let mut frames = Frames::new(bytes, FRAME_BYTES_MAX);
-            frames.set_memory(pool.clone());
-            frames
-        };
         block_on(async {
-            let mut first = frames_of(&frame[..]);
+            let mut first = frames_of(&frame, &pool);
             let value = first.next::<String>(TIMEOUT).await.unwrap();
             assert_eq!(value, Some(large.clone()));
             let share = first.take_share();
             assert!(share.is_some());
 
-            assert_eq!(frames_of(&small).next::<u64>(TIMEOUT).await.unwrap(), Some(7));
+            assert_eq!(frames_of(&small, &pool).next::<u64>(TIMEOUT).await.unwrap(), Some(7));
 
-            let mut second = frames_of(&frame[..]);
+            let mut second = frames_of(&frame, &pool);
             let mut waiting = std::pin::pin!(second.next::<String>(TIMEOUT));
             assert!(timeout(TIMEOUT, &mut waiting).await.is_err());
             drop(share);
@@ -462,9 +463,7 @@ mod tests {
             to.write_all(&frame[..20_000]).await.unwrap();
             let second = async {
                 tokio::time::sleep(TIMEOUT).await;
-                let mut frames = Frames::new(&frame[..], FRAME_BYTES_MAX);
-                frames.set_memory(pool.clone());
-                frames.next::<String>(TIMEOUT).await
+                frames_of(&frame, &pool).next::<String>(TIMEOUT).await
             };
             let trickle = async {
                 loop {

@@ -59,8 +59,8 @@ fn panic_in_a_network_task_stops_the_node() {
     });
 }
 
-/// A disk that hangs: in the place of the log there is a FIFO, and whoever opens it waits for a
-/// reader.
+/// A disk that hangs: in the place of the log there is a FIFO, which can be opened for writing only
+/// once it has a reader.
 struct HangingDisk(PathBuf);
 
 impl HangingDisk {
