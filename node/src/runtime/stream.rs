@@ -181,7 +181,11 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             Ok(value) => Ok(Some(Frame::Value(value))),
             // The frame is intact, so its length is right and the next frame begins behind it. Any
             // other error leaves that unknown.
-            Err(WireError::Codec(error)) => Ok(Some(Frame::Undecodable(error))),
+            Err(WireError::Codec(error)) => {
+                // Without a value there is nothing that needs it.
+                self.returned = None;
+                Ok(Some(Frame::Undecodable(error)))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -445,6 +449,17 @@ mod tests {
             drop(share);
             assert_eq!(waiting.await.unwrap(), Some(large));
         });
+    }
+
+    /// Otherwise an idle connection would hold the memory until it is closed.
+    #[test]
+    fn large_frame_that_does_not_decode_returns_its_share() {
+        let undecodable = wire::frame_payload(&[255; 40_000]);
+        let pool = MemoryPool::new(50_000);
+        let mut frames = frames_of(&undecodable, &pool);
+        let frame = block_on(frames.next_frame::<String>(TIMEOUT)).unwrap();
+        assert!(matches!(frame, Some(Frame::Undecodable(_))), "{frame:?}");
+        assert!(pool.try_raise(&mut None, pool.total), "nobody has a share");
     }
 
     /// 1. The first frame gets its share, and comes a byte now and then.
