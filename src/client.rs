@@ -25,6 +25,8 @@
 
 mod handle;
 mod result;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -271,7 +273,10 @@ impl Client {
                 None => return Err(StreamError::UnexpectedEof),
                 Some(ClientReply::Status { json }) => return Ok(json),
                 Some(
-                    ClientReply::Answer { .. } | ClientReply::Rejected { .. } | ClientReply::Pong,
+                    ClientReply::Answer { .. }
+                    | ClientReply::Rejected { .. }
+                    | ClientReply::Pong
+                    | ClientReply::Undecodable { .. },
                 ) => {}
             }
         }
@@ -327,6 +332,18 @@ impl Client {
                     };
                     return Err(ClientError::Rejected { address: self.address.clone(), reason });
                 }
+                Ok(Ok(Answer::Undecodable(reason))) => {
+                    // The answer names no request: on this connection it could be taken for the
+                    // answer to the next one.
+                    self.connection = None;
+                    // The node that received an earlier copy may have been of another version; this
+                    // one will never decode it.
+                    if sent {
+                        return Ok(None);
+                    }
+                    let address = self.address.clone();
+                    return Err(ClientError::Undecodable { address, reason });
+                }
                 // An earlier copy may have been accepted, so the rejection of this one proves
                 // nothing.
                 Ok(Ok(Answer::Rejected(_))) => sleep(Duration::from_millis(50)).await,
@@ -380,6 +397,9 @@ impl Client {
                 }
                 Some(ClientReply::Rejected { id: other, reason }) if other == id => {
                     return Ok(Answer::Rejected(reason));
+                }
+                Some(ClientReply::Undecodable { reason }) => {
+                    return Ok(Answer::Undecodable(reason));
                 }
                 // The answer to an earlier request, which was sent more than once.
                 Some(
@@ -468,6 +488,7 @@ impl Client {
 enum Answer {
     Response(Response),
     Rejected(RejectReason),
+    Undecodable(String),
 }
 
 enum DialError {

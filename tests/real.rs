@@ -4,6 +4,7 @@
 mod disk;
 mod errors;
 mod event_logs;
+mod hanging_disk;
 mod history;
 mod limits;
 mod logging;

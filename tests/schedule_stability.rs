@@ -11,7 +11,7 @@ use stormglass_sim::schedule::Schedule;
 use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, ShrinkScope, shrink};
 use stormglass_tools::edits::{Edit, EditResult, EditedProtocol, Reproduction, try_edits};
 
-use crate::mutants::{Mutant, MutantProtocol, first_violations};
+use crate::mutants::{Mutant, MutantProtocol, first_violation, first_violations};
 
 /// The changes are no bugs: the node violates no property with any of them.
 #[test]

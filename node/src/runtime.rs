@@ -2,7 +2,8 @@
 //!
 //! One task owns the node. It takes inputs from one bounded queue and performs the effects of each
 //! step, in order, before it handles the next input. It never waits for the network or the clock.
-//! It waits for the disk only when the queue of the disk thread is full; this is back pressure.
+//! When the queue of the disk thread is full, it takes no messages and no requests, which is back
+//! pressure; it still answers `status` and can be stopped.
 //!
 //! - **Disk** operations go, in order, through a bounded queue to a thread that owns the files.
 //!   Barrier completions come back as inputs. The first error is final: nothing more is written, no
@@ -12,6 +13,8 @@
 //!   the contract allows loss, and an unreachable peer must not cost memory.
 //! - **Answers** go into one bounded queue per connection. A client that does not read loses its
 //!   connection.
+//! - **Memory** of large frames and of answers is shared by all clients, and bounded for all
+//!   together. A connection that gets none in time is closed.
 //! - **Time** is a monotonic clock; the node's deadline is read again after every step.
 //!
 //! The engine neither dials peers nor accepts handshakes before the node's incarnation is durable
@@ -30,6 +33,7 @@ mod files;
 mod journal;
 mod link;
 mod listener;
+mod memory;
 mod observer;
 pub mod packet;
 mod rate_limit;

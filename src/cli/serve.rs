@@ -153,6 +153,11 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
             "{node} stopped with transactions in progress; they resume at the next start"
         )
         .into()),
+        Ending::DiskHung { operation } => Err(format!(
+            "{node} stopped without its disk, which has been {operation}; check the disk: what had not \
+             been synced may be lost, as after a crash"
+        )
+        .into()),
         Ending::Halted { reason: HaltReason::OperatorNeeded(reason), .. } => Err(format!(
             "{node} does not serve: {reason}; see \"A node that its peers refuse\" in \
              docs/operations.md"

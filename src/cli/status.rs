@@ -3,6 +3,7 @@
 use clap::Args;
 use stormglass::commit::view::View;
 use stormglass_node::runtime::Status;
+use stormglass_node::{Micros, NodeId};
 
 use super::say::say;
 use super::tx::TargetArgs;
@@ -32,6 +33,9 @@ pub(super) async fn run(status: &StatusArgs) -> Result<Exit, CliError> {
 
 /// The greatest number of locks and transactions in doubt that are listed.
 const LISTED_MAX: usize = 20;
+
+/// A sync that takes longer is worth a warning.
+const SILENT_MAX: Micros = Micros(1_000_000);
 
 pub(super) fn table(status: &Status<View>) -> String {
     let view = &status.view;
@@ -82,6 +86,16 @@ pub(super) fn table(status: &Status<View>) -> String {
             "",
             format!("{} ({}) for {} ms, waits for {waits}", doubt.tx, doubt.request, doubt.age),
         );
+        if !is_listed(status, doubt.coordinator) {
+            row(
+                "",
+                format!(
+                    "WARNING: {} is not in the list of peers (--peer) and cannot be asked; without \
+                     it, the transaction may stay in doubt",
+                    doubt.coordinator
+                ),
+            );
+        }
     }
     row("locks", view.locks_total.to_string());
     for lock in view.locks.iter().take(LISTED_MAX) {
@@ -119,6 +133,15 @@ pub(super) fn table(status: &Status<View>) -> String {
             disk.syncs, disk.directory_syncs, disk.bytes
         ),
     );
+    if disk.silent > SILENT_MAX {
+        row(
+            "",
+            format!(
+                "WARNING: a sync has been pending for {} ms; the disk is slow or hangs",
+                disk.silent
+            ),
+        );
+    }
     for file in &disk.files {
         row("", format!("{} {} B", file.name, file.bytes));
     }
@@ -133,4 +156,97 @@ pub(super) fn table(status: &Status<View>) -> String {
         );
     }
     text
+}
+
+/// Whether the node has this one in its list of peers.
+fn is_listed(status: &Status<View>, node: NodeId) -> bool {
+    // A node that answers has a link to every peer, connected or not.
+    node == status.node || status.links.iter().any(|link| link.peer == node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stormglass::commit::TxId;
+    use stormglass::commit::view::{InDoubt, LogView};
+    use stormglass_node::runtime::{DiskStatus, LinkStatus};
+    use stormglass_node::{Incarnation, RequestId};
+
+    fn in_doubt(coordinator: NodeId) -> InDoubt {
+        InDoubt {
+            tx: TxId { coordinator, incarnation: Incarnation::numbered(1), serial: 3 },
+            request: RequestId { client: 1, serial: 1, attempt: 0 },
+            age: Micros(5_000),
+            coordinator,
+            peers: Vec::new(),
+            voted: true,
+            inquiries: 1,
+        }
+    }
+
+    fn status(in_doubt: Vec<InDoubt>, silent: Micros) -> Status<View> {
+        let link = LinkStatus { peer: NodeId(1), connected: false, queued_bytes: 0, dropped: 0 };
+        let log = LogView {
+            segment: 0,
+            segment_bytes: 0,
+            appended: 0,
+            durable: 0,
+            records: 0,
+            forced: 0,
+            barriers: 0,
+            snapshots: 0,
+            snapshot_bytes: 0,
+        };
+        Status {
+            node: NodeId(0),
+            cluster: "test".to_owned(),
+            up: Micros(0),
+            memory_bytes: 0,
+            closing: false,
+            pending_requests: 0,
+            disk: DiskStatus { silent, ..DiskStatus::default() },
+            links: vec![link],
+            view: View {
+                incarnation: Incarnation::numbered(1),
+                ready: true,
+                unconfirmed: Vec::new(),
+                begun: 0,
+                collecting: 0,
+                deciding: 0,
+                committing: 0,
+                waiting: 0,
+                in_doubt_total: in_doubt.len() as u64,
+                in_doubt,
+                outcomes: 0,
+                idle: true,
+                clients: 0,
+                keys: 0,
+                locks: Vec::new(),
+                locks_total: 0,
+                log,
+            },
+        }
+    }
+
+    fn warnings(status: &Status<View>) -> Vec<String> {
+        let table = table(status);
+        table.lines().filter(|line| line.contains("WARNING")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn coordinator_that_is_not_in_the_list_of_peers_is_named() {
+        let listed = status(vec![in_doubt(NodeId(1))], Micros(0));
+        assert_eq!(warnings(&listed), Vec::<String>::new());
+        let unlisted = status(vec![in_doubt(NodeId(1)), in_doubt(NodeId(7))], Micros(0));
+        let [warning] = &warnings(&unlisted)[..] else { panic!("{}", table(&unlisted)) };
+        assert!(warning.contains("n7 is not in the list of peers (--peer)"), "{warning}");
+    }
+
+    #[test]
+    fn disk_that_is_silent_for_more_than_a_second_is_a_warning() {
+        assert_eq!(warnings(&status(Vec::new(), Micros(1_000_000))), Vec::<String>::new());
+        let silent = status(Vec::new(), Micros(12_345_678));
+        let [warning] = &warnings(&silent)[..] else { panic!("{}", table(&silent)) };
+        assert!(warning.contains("a sync has been pending for 12345.678 ms"), "{warning}");
+    }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::packet::{ClientPacket, ClientReply, Hello, Welcome};
-use super::super::stream::{FRAME_BYTES_MAX, Frames, write_value};
-use super::super::{Client, ClientError, ClientOptions, RequestHandle, TxResult, UnknownReason};
-use super::TIMEOUT;
+use super::{Client, ClientError, ClientOptions, RequestHandle, TxResult, UnknownReason};
 use crate::commit::{Action, Key, Op, Outcome, Position, Request, Response};
 use stormglass_node::id::{Incarnation, NodeId, RequestId};
+use stormglass_node::runtime::packet::{ClientPacket, ClientReply, Hello, Welcome};
+use stormglass_node::runtime::stream::{FRAME_BYTES_MAX, Frames, write_value};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the coordinator handles one connection.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ enum ScriptStep {
     RefuseClient,
     /// Reads one request, and closes the connection.
     DropAfterRequest(NodeId),
+    /// Cannot decode any request, until the client disconnects.
+    CannotDecode(NodeId),
     /// Answers every request with this outcome, until the client disconnects.
     AnswerAll(NodeId, Outcome),
 }
@@ -48,13 +51,13 @@ async fn run_step(
     let (from, mut out) = stream.into_split();
     let mut frames = Frames::new(from, FRAME_BYTES_MAX);
     frames.next::<Hello>(TIMEOUT).await.expect("a frame").expect("a handshake");
-    let (node, outcome) = match step {
+    let (node, outcome) = match &step {
         ScriptStep::RefuseClient => {
             let refused = Welcome::Refused { reason: "not today".to_owned() };
             return write_value(&mut out, &refused, TIMEOUT).await.expect("it reads");
         }
-        ScriptStep::DropAfterRequest(node) => (node, None),
-        ScriptStep::AnswerAll(node, outcome) => (node, Some(outcome)),
+        ScriptStep::DropAfterRequest(node) | ScriptStep::CannotDecode(node) => (*node, None),
+        ScriptStep::AnswerAll(node, outcome) => (*node, Some(outcome.clone())),
     };
     write_value(&mut out, &Welcome::Welcome { node, incarnation: INCARNATION }, TIMEOUT)
         .await
@@ -63,12 +66,18 @@ async fn run_step(
         let ClientPacket::Request { id, request } = packet else { continue };
         // A question for the position is answered in every step, and not part of the script.
         if id.serial == 0 {
-            let position = Response { position: POSITION, began_at: None, outcome: Outcome::Unknown };
+            let position =
+                Response { position: POSITION, began_at: None, outcome: Outcome::Unknown };
             let answer = ClientReply::Answer { id, response: position };
             write_value(&mut out, &answer, TIMEOUT).await.expect("it reads");
             continue;
         }
         received.push((node, id, request));
+        if matches!(step, ScriptStep::CannotDecode(_)) {
+            let reply = ClientReply::<Response>::Undecodable { reason: "odd".to_owned() };
+            write_value(&mut out, &reply, TIMEOUT).await.expect("it reads");
+            continue;
+        }
         // Returning drops both halves of the connection, which closes it.
         let Some(outcome) = outcome.clone() else { return };
         let response = Response { position: POSITION, began_at: None, outcome };
@@ -149,6 +158,21 @@ fn request_is_never_resent_to_another_node() {
         panic!("{result:?}")
     };
     assert_eq!((handle.node, handle.addressed), (NodeId(0), POSITION));
+}
+
+/// The answer names no request, so the next request has a connection of its own.
+#[test]
+fn request_that_the_node_cannot_decode_is_an_error_at_once() {
+    let n0 = NodeId(0);
+    let script = [ScriptStep::CannotDecode(n0), ScriptStep::AnswerAll(n0, COMMITTED)];
+    let ((refused, next), received) = with_client(&script, async |client| {
+        (client.transact(put()).await, client.transact(put()).await)
+    });
+    let Err(error @ ClientError::Undecodable { .. }) = refused else { panic!("{refused:?}") };
+    let text = error.to_string();
+    assert!(text.contains("cannot read the request: odd; is it of another version?"), "{text}");
+    assert!(matches!(next, Ok(TxResult::Committed { .. })), "{next:?}");
+    assert_eq!(received.len(), 2);
 }
 
 #[test]

@@ -1,8 +1,16 @@
-//! A node whose connections, or files, are taken by others.
+//! A node whose connections, files or memory are taken by others.
 
-use std::io::Write;
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real processes take real time"
+)]
+
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
+use stormglass_node::runtime::FRAME_BYTES_MAX;
 use stormglass_node::runtime::packet::{Caller, Hello};
 use stormglass_node::wire;
 
@@ -50,6 +58,54 @@ impl Place {
         }
         connections
     }
+}
+
+/// Sends these bytes on all connections until none of them has taken any for a second.
+fn send_without_waiting(connections: &mut [TcpStream], bytes: &[u8]) {
+    let mut sent = vec![0; connections.len()];
+    let mut last = Instant::now();
+    while last.elapsed() < Duration::from_secs(1) {
+        for (connection, sent) in connections.iter_mut().zip(&mut sent) {
+            connection.set_nonblocking(true).expect("a socket");
+            match connection.write(&bytes[*sent..]) {
+                Ok(0) => {}
+                Ok(written) => {
+                    *sent += written;
+                    last = Instant::now();
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // The node has closed it.
+                Err(_) => *sent = bytes.len(),
+            }
+        }
+    }
+}
+
+/// 200 clients send most of a frame of the maximum length, together 780 MiB, and stop.
+#[test]
+fn memory_of_all_clients_is_bounded_together() {
+    let place = Place::new("memory");
+    let mut node = place.start(1_024);
+    place.assert_commits("put a=1 @0");
+    let hello = Hello { cluster: "stormglass".to_owned(), caller: Caller::Client };
+    let mut clients = place.connect(200, &wire::encode_frame(&hello));
+    let frame = wire::frame_payload(&vec![0; FRAME_BYTES_MAX - wire::HEADER_BYTES]);
+    send_without_waiting(&mut clients, &frame[..39 * FRAME_BYTES_MAX / 40]);
+    place.assert_commits("put a=2 @0");
+    place.assert_status();
+    let peak = node.peak_memory_kib();
+    assert!(peak < 200 << 10, "{} MiB", peak >> 10);
+    // The ones that wait for memory, and later the ones that have it and do not go on.
+    for expected in ["no memory for a frame of 4194304 bytes", "was not complete after 10s"] {
+        let begun = Instant::now();
+        while !place.log().contains(expected) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{expected}: {}", place.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    place.assert_commits("put a=3 @0");
+    drop(clients);
+    assert_eq!(node.terminate(), Some(0), "{}", place.log());
 }
 
 /// They take neither the descriptors of the disk nor the place of those who say Hello.

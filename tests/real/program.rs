@@ -92,6 +92,15 @@ impl Node {
         self.wait_for_exit_code()
     }
 
+    /// The greatest resident memory that its process has had, in KiB.
+    pub(super) fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()));
+        let status = status.expect("Linux, and the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a number of kB");
+        kib.parse().expect("a number")
+    }
+
     pub(super) fn wait_for_exit_code(&mut self) -> Option<i32> {
         self.0.wait().expect("it is our child").code()
     }

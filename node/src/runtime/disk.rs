@@ -10,10 +10,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
-use super::files::file_name_of;
+use super::files::{Locks, file_name_of};
 use crate::contract::{DiskError, DiskOp, FileId, OpId};
 
 /// Operations of one or more steps, in order, with the bytes of their appends.
@@ -70,38 +72,86 @@ impl Batch {
     }
 }
 
-/// Batches that may wait for the thread. When the queue is full, the driver takes no inputs.
+/// Batches that may wait for the thread. When the queue is full, the driver takes no messages and
+/// no requests.
 // Each batch holds the writes of up to 64 inputs. A full queue is back pressure.
 const BATCHES_MAX: usize = 64;
 
 /// Starts the thread of a data directory. It ends when the sender is dropped and all queued batches
-/// are performed.
+/// are performed. The directory stays locked until then.
 #[expect(
     clippy::disallowed_methods,
     reason = "file operations block, so they run on a thread of their own"
 )]
 pub(super) fn start(
-    path: PathBuf,
-) -> io::Result<(mpsc::Sender<Batch>, mpsc::UnboundedReceiver<BarrierCompletion>, DiskThread)> {
+    path: &Path,
+    locks: Arc<Locks>,
+) -> io::Result<(mpsc::Sender<Batch>, DiskThread)> {
     let (jobs, mut inbox) = mpsc::channel::<Batch>(BATCHES_MAX);
     // Unbounded, but the length is bounded: each lane has at most one pending barrier.
     let (completions, done) = mpsc::unbounded_channel();
-    let mut files = DataFiles::open(&path)?;
-    let thread = std::thread::spawn(move || {
-        while let Some(batch) = inbox.blocking_recv() {
-            for job in &batch.jobs {
-                if let Some(done) = files.perform(job, &batch.bytes) {
-                    // Fails once the node is stopped; queued operations are performed nevertheless.
-                    let _ = completions.send(done);
+    let mut files = DataFiles::open(path)?;
+    let current = Arc::new(Mutex::new(None));
+    let thread = std::thread::spawn({
+        let current = Arc::clone(&current);
+        move || {
+            let _locks = locks;
+            while let Some(batch) = inbox.blocking_recv() {
+                for job in &batch.jobs {
+                    *lock(&current) = Some((job.clone(), Instant::now()));
+                    if let Some(done) = files.perform(job, &batch.bytes) {
+                        // Fails once the node is stopped; queued operations are performed
+                        // nevertheless.
+                        let _ = completions.send(done);
+                    }
+                    *lock(&current) = None;
                 }
             }
         }
     });
-    Ok((jobs, done, thread))
+    Ok((jobs, DiskThread { done, current, thread }))
 }
 
-/// Joins the disk thread.
-pub(super) type DiskThread = std::thread::JoinHandle<()>;
+/// What the thread is doing, and since when.
+type CurrentJob = Mutex<Option<(Job, Instant)>>;
+
+fn lock(current: &CurrentJob) -> std::sync::MutexGuard<'_, Option<(Job, Instant)>> {
+    current.lock().expect("no panic happens while this lock is held")
+}
+
+/// The disk thread, and what it reports.
+#[derive(Debug)]
+pub(super) struct DiskThread {
+    done: mpsc::UnboundedReceiver<BarrierCompletion>,
+    current: Arc<CurrentJob>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl DiskThread {
+    /// The next completion; `None` if the thread has ended. Cancel-safe.
+    pub(super) async fn completion(&mut self) -> Option<BarrierCompletion> {
+        self.done.recv().await
+    }
+
+    /// Waits until the thread has ended, whose sender must have been dropped.
+    ///
+    /// # Errors
+    /// What it is doing, if it has not ended at `limit`. It is left to itself then: no system
+    /// interrupts a sync that hangs.
+    pub(super) async fn join(mut self, limit: Instant) -> Result<(), String> {
+        // The thread drops its sender when it ends, so that nothing has to block here.
+        let ended = timeout_at(limit, async { while self.completion().await.is_some() {} });
+        if ended.await.is_err() {
+            return Err(match &*lock(&self.current) {
+                Some((job, since)) => format!("{} for {:.1?}", job.describe(), since.elapsed()),
+                None => "between two operations".to_owned(),
+            });
+        }
+        // A panic of the thread has ended the node already.
+        let _ = self.thread.join();
+        Ok(())
+    }
+}
 
 /// The files of a node, open for appending. Owned by the disk thread.
 #[derive(Debug)]

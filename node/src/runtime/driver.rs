@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::clock::{Clock, after};
 use super::disk::{BarrierCompletion, Batch, DiskThread, Job};
@@ -20,10 +20,10 @@ use super::observer::{Continuation, Observer};
 use super::packet::{ClientReply, PeerPacket, RejectReason};
 use super::rate_limit::{RateLimit, Suppressed};
 use super::serve::{DiskStatus, FileStatus, LinkStatus, ServedNode, Status};
-use super::start::{Ending, Settings};
+use super::start::{Ending, STATUS_REQUESTS_MAX, Settings};
 use super::stream::SendQueue;
-use crate::contract::{DiskError, DiskOp, Effect, HaltReason, Input, Label, Outbox};
-use crate::id::{Incarnation, NodeId, RequestId, Time};
+use crate::contract::{DiskError, DiskOp, Effect, HaltReason, Input, Label, OpId, Outbox};
+use crate::id::{Incarnation, Micros, NodeId, RequestId, Time};
 
 /// Pending requests at one node: a bound on the memory that clients can make it use.
 // Far above what the clients that may connect have pending with one request each.
@@ -35,10 +35,17 @@ const PENDING_REQUESTS_MAX: usize = 8_192;
 // reach the disk thread.
 const INPUT_BATCH_MAX: usize = 64;
 
+/// The disk has at least so long to finish at the end of an incarnation.
+// A disk that works needs milliseconds, also after a shutdown that has used all of its time.
+const DISK_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
+/// After so long without a completion the disk is not asked for its files.
+const SILENT_MAX: Micros = Micros(1_000_000);
+
 /// The state of one incarnation.
 pub(super) struct Driver<N: ServedNode> {
     settings: Settings,
-    /// Locked until the end.
+    /// Locked until the end, by the disk thread until it ends.
     directory: Directory,
     node: N,
     outbox: Outbox<N>,
@@ -49,7 +56,10 @@ pub(super) struct Driver<N: ServedNode> {
     last_message_number: u64,
     jobs: mpsc::Sender<Batch>,
     batch: Batch,
+    /// But for `silent`, which each status computes.
     disk: DiskStatus,
+    /// The barriers that have not completed, in the order in which they were issued.
+    pending_barriers: Vec<(OpId, Time)>,
     /// The operating system's error for the failure that the node halts for; empty if there is
     /// none.
     detail: String,
@@ -95,6 +105,7 @@ impl<N: ServedNode> Driver<N> {
             jobs,
             batch: Batch::default(),
             disk: DiskStatus::default(),
+            pending_barriers: Vec::new(),
             detail: String::new(),
             links: BTreeMap::new(),
             pending_requests: BTreeMap::new(),
@@ -110,57 +121,68 @@ impl<N: ServedNode> Driver<N> {
     pub(super) async fn run(
         mut self,
         mut arrivals: mpsc::Receiver<Arrival<N>>,
-        mut done: mpsc::UnboundedReceiver<BarrierCompletion>,
+        mut status: mpsc::Receiver<Arc<SendQueue>>,
         mut stop: watch::Receiver<bool>,
-        thread: DiskThread,
+        mut disk: DiskThread,
     ) -> Ending {
         // The effects of the boot are in the outbox already. They come before any input (duty 1 of
         // the driver).
         self.perform(self.clock.now());
         self.open_if_ready();
         let mut batch = Vec::with_capacity(INPUT_BATCH_MAX);
+        let mut status_queues = Vec::with_capacity(STATUS_REQUESTS_MAX);
         // One timer for the whole run, moved at each turn: a new one would allocate each time.
         let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
         while self.ended.is_none() {
-            self.flush().await;
+            self.flush();
             self.set_alarm(&mut alarm);
+            let disk_is_behind = !self.batch.is_empty();
             tokio::select! {
                 biased;
-                // Arrivals come last: under load they are always ready and would starve the rest.
-                done = done.recv() => match done {
+                // Arrivals come late: under load they are always ready and would starve the rest.
+                done = disk.completion() => match done {
                     Some(done) => self.on_done(done),
                     None => self.end(Ending::EngineFailed { what: "the disk thread has ended".to_owned() }),
                 },
                 Some(ended) = self.tasks.join_next() => self.on_task_ended(&ended),
                 () = &mut alarm => self.on_alarm(),
                 Ok(()) = stop.changed() => self.on_stop(),
-                _ = arrivals.recv_many(&mut batch, INPUT_BATCH_MAX) => {}
+                // The next turn flushes.
+                () = room(&self.jobs), if disk_is_behind => {}
+                _ = arrivals.recv_many(&mut batch, INPUT_BATCH_MAX), if !disk_is_behind => {}
+                Some(queue) = status.recv() => status_queues.push(queue),
             }
             for arrival in batch.drain(..) {
                 self.on_arrival(arrival);
+            }
+            // After the arrivals of this turn, of which a client may expect to see the effects.
+            // Bounded, so that nobody keeps the node from its work by asking for the status.
+            while status_queues.len() < STATUS_REQUESTS_MAX
+                && let Ok(queue) = status.try_recv()
+            {
+                status_queues.push(queue);
+            }
+            for queue in status_queues.drain(..) {
+                self.answer_status(&queue);
             }
             // Checked after the inputs, as each may have ended the last piece of work.
             if self.closing.is_some() && self.pending_requests.is_empty() && self.node.is_idle() {
                 self.end(Ending::Stopped { idle: true });
             }
         }
-        self.shut_down(thread).await;
-        if let Some(Ending::Stopped { .. }) = self.ended
-            && let Err(error) = self.directory.note_stopped()
-        {
-            // The next start then knows less, as after a crash.
-            tracing::warn!(%error, "cannot note where the log ends");
-        }
+        self.shut_down(disk).await;
         self.ended.unwrap_or(Ending::Terminated)
     }
 
-    /// Sends the batch to the disk thread. While the queue of that thread is full, this waits and
-    /// no inputs are taken.
-    async fn flush(&mut self) {
-        if !self.batch.is_empty() {
-            let batch = std::mem::take(&mut self.batch);
-            // Cannot fail: the disk thread ends only after this sender is dropped.
-            let _ = self.jobs.send(batch).await;
+    /// Sends the batch to the disk thread, unless the queue of that thread is full: then it stays,
+    /// and grows only by what follows from barriers, timers and the end of the node.
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        // Fails otherwise only if the disk thread has ended, and then the node ends, too.
+        if let Ok(slot) = self.jobs.try_reserve() {
+            slot.send(std::mem::take(&mut self.batch));
         }
     }
 
@@ -201,6 +223,7 @@ impl<N: ServedNode> Driver<N> {
     }
 
     fn on_done(&mut self, done: BarrierCompletion) {
+        self.pending_barriers.retain(|(op, _)| *op != done.op);
         // A failed barrier made nothing durable, so it does not count.
         self.disk.syncs += u64::from(done.result.is_ok());
         if let Some(detail) = done.detail {
@@ -214,28 +237,30 @@ impl<N: ServedNode> Driver<N> {
             // Dropped: the sender repeats it, and the next incarnation handles it.
             Arrival::Message { message, .. }
                 if self.closing.is_some() && self.node.starts_new_work(&message) => {}
-            Arrival::Message { from, number, message } => {
+            // The shares end with the step: what the node keeps, it accounts for itself.
+            Arrival::Message { from, number, message, share: _share } => {
                 self.step(Input::Message { from, message }, number);
             }
-            Arrival::Request { id, request, queue } => match self.rejection(id) {
+            Arrival::Request { id, request, queue, share: _share } => match self.rejection(id) {
                 Some(reason) => {
-                    queue.put(&ClientReply::<N::Response>::Rejected { id, reason });
+                    put_or_close(&queue, &ClientReply::<N::Response>::Rejected { id, reason });
                 }
                 None => {
                     self.pending_requests.insert(id, queue);
                     self.step(Input::Request { id, request }, 0);
                 }
             },
-            Arrival::Status { queue } => {
-                let json = serde_json::to_string(&self.status()).expect("a status is plain data");
-                queue.put(&ClientReply::<N::Response>::Status { json });
-            }
             Arrival::Gone { queue } => {
                 // By identity: a client that reconnected has a new queue, and its requests wait for
                 // that one.
                 self.pending_requests.retain(|_, other| !Arc::ptr_eq(other, &queue))
             }
         }
+    }
+
+    fn answer_status(&mut self, queue: &SendQueue) {
+        let json = serde_json::to_string(&self.status()).expect("a status is plain data");
+        put_or_close(queue, &ClientReply::<N::Response>::Status { json });
     }
 
     /// `None` if the request is accepted. A repetition of a pending request always is.
@@ -406,10 +431,8 @@ impl<N: ServedNode> Driver<N> {
 
     fn reply(&mut self, id: RequestId, response: N::Response) {
         // The client may have disconnected; it then repeats the request under the same request id.
-        if let Some(queue) = self.pending_requests.remove(&id)
-            && !queue.put(&ClientReply::Answer { id, response })
-        {
-            queue.close();
+        if let Some(queue) = self.pending_requests.remove(&id) {
+            put_or_close(&queue, &ClientReply::Answer { id, response });
         }
     }
 
@@ -419,22 +442,30 @@ impl<N: ServedNode> Driver<N> {
                 self.disk.bytes += bytes.len() as u64;
                 return self.batch.append(file, bytes.of(buffer));
             }
-            DiskOp::SyncDir { .. } => self.disk.directory_syncs += 1,
-            DiskOp::Truncate { .. }
-            | DiskOp::Rename { .. }
-            | DiskOp::Remove { .. }
-            | DiskOp::Sync { .. } => {}
+            DiskOp::SyncDir { op } => {
+                self.disk.directory_syncs += 1;
+                self.pending_barriers.push((op, self.clock.now()));
+            }
+            DiskOp::Sync { op, .. } => self.pending_barriers.push((op, self.clock.now())),
+            DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } => {}
         }
         // Only appends have bytes.
         self.batch.push(Job::of(&op, 0..0));
     }
 
-    fn status(&self) -> Status<N::View> {
+    fn status(&mut self) -> Status<N::View> {
         let links = self.links.iter().map(|(peer, link)| {
             let (queued_bytes, dropped) = link.load();
             LinkStatus { peer: *peer, connected: link.is_connected(), queued_bytes, dropped }
         });
+        let links = links.collect();
         let now = self.clock.now();
+        let silent =
+            self.pending_barriers.first().map_or(Micros(0), |(_, issued)| now.since(*issued));
+        // A disk that hangs may hang on this, too.
+        if silent <= SILENT_MAX {
+            self.disk.files = files_in(&self.settings.data);
+        }
         Status {
             node: self.settings.node,
             cluster: self.settings.cluster.clone(),
@@ -442,8 +473,8 @@ impl<N: ServedNode> Driver<N> {
             memory_bytes: memory_bytes(),
             closing: self.closing.is_some(),
             pending_requests: self.pending_requests.len() as u64,
-            disk: DiskStatus { files: files_in(&self.settings.data), ..self.disk.clone() },
-            links: links.collect(),
+            disk: DiskStatus { silent, ..self.disk.clone() },
+            links,
             view: self.node.view(now),
         }
     }
@@ -453,17 +484,13 @@ impl<N: ServedNode> Driver<N> {
 impl<N: ServedNode> Driver<N> {
     /// Ends all tasks and the disk thread. A clean shutdown first lets queued answers and messages
     /// leave.
-    async fn shut_down(&mut self, thread: DiskThread) {
+    async fn shut_down(&mut self, disk: DiskThread) {
+        let patience = self.closing.unwrap_or_else(|| after(self.settings.shutdown_timeout));
+        let limit = patience.max(after(DISK_TIMEOUT_MIN));
         if let Some(Ending::Stopped { .. }) = self.ended {
-            // Only an idle node has ended cleanly: with work in progress the checkers must not
-            // expect the end-of-run properties to hold.
-            if let (Some(observer), Some(Ending::Stopped { idle: true })) =
-                (&mut self.observer, &self.ended)
-                && let Err(error) = observer.stopped(self.clock.now())
-            {
-                tracing::error!(%error, "cannot write the event log");
-            }
-            self.flush().await;
+            let batch = std::mem::take(&mut self.batch);
+            // Without an answer in time the disk hangs, which is noticed below.
+            let _ = timeout_at(limit, self.jobs.send(batch)).await;
             // 20 ms for the tasks that write queued answers and messages to their sockets.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -475,7 +502,47 @@ impl<N: ServedNode> Driver<N> {
         drop(std::mem::replace(&mut self.jobs, dead_end));
         // The thread performs all queued operations. A disk that hangs keeps the directory locked,
         // as it must: another process may not open it while writes are pending.
-        let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+        match disk.join(limit).await {
+            Ok(()) => self.note_stopped(),
+            Err(operation) => {
+                tracing::warn!(
+                    node = %self.settings.node,
+                    "the disk has not finished: it has been {operation}; the node ends without it"
+                );
+                if let Some(Ending::Stopped { .. }) = self.ended {
+                    self.ended = Some(Ending::DiskHung { operation });
+                }
+            }
+        }
+    }
+
+    /// Notes a clean shutdown, after the last write.
+    fn note_stopped(&mut self) {
+        let Some(Ending::Stopped { idle }) = self.ended else { return };
+        // Only an idle node has ended cleanly: with work in progress the checkers must not expect
+        // the end-of-run properties to hold.
+        if idle
+            && let Some(observer) = &mut self.observer
+            && let Err(error) = observer.stopped(self.clock.now())
+        {
+            tracing::error!(%error, "cannot write the event log");
+        }
+        if let Err(error) = self.directory.note_stopped() {
+            // The next start then knows less, as after a crash.
+            tracing::warn!(%error, "cannot note where the log ends");
+        }
+    }
+}
+
+/// Waits until the queue of the disk thread has room.
+async fn room(jobs: &mpsc::Sender<Batch>) {
+    let _ = jobs.reserve().await;
+}
+
+/// Queues an answer. A client to which it cannot be sent loses its connection, and so learns it.
+fn put_or_close<R: serde::Serialize>(queue: &SendQueue, reply: &ClientReply<R>) {
+    if !queue.put(reply) {
+        queue.close();
     }
 }
 

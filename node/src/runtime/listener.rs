@@ -1,9 +1,9 @@
 //! The listening side of a node: one task that accepts, and one task per connection.
 //!
 //! A connection with a protocol error is closed, with one line in the log. A frame whose content
-//! does not decode is dropped, and the connection stays open. Slots of clients, peers and operators
-//! are separate. A connection that has not said Hello gives way to newer ones: strangers keep
-//! nobody out.
+//! does not decode is dropped, and the connection stays open; a client is answered `Undecodable`.
+//! Slots of clients, peers and operators are separate, and so is their memory. A connection that
+//! has not said Hello gives way to newer ones: strangers keep nobody out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -14,23 +14,25 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::descriptors::ConnectionLimits;
 use super::link::{IO_TIMEOUT, NodeIdentity};
+use super::memory::{MemoryPool, MemoryShare};
 use super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, PeerReply, Welcome};
 use super::rate_limit::{RateLimit, Suppressed};
 use super::serve::ServedNode;
 use super::stream::{
-    FRAME_BYTES_MAX, Frames, HANDSHAKE_BYTES_MAX, SendQueue, StreamError, write, write_value,
+    FRAME_BYTES_MAX, Frame, Frames, HANDSHAKE_BYTES_MAX, SendQueue, StreamError, write, write_value,
 };
+use crate::codec::CodecError;
 use crate::id::{Incarnation, NodeId, RequestId};
 
-/// Concurrent connections that have not completed the handshake. Each has [`IO_TIMEOUT`] for it and
-/// takes at most [`HANDSHAKE_BYTES_MAX`] of memory.
+/// Concurrent connections that have not completed the handshake. Each has [`IO_TIMEOUT`] for all of
+/// it, counted from the accept, and frames of at most [`HANDSHAKE_BYTES_MAX`].
 pub(super) const HANDSHAKES_MAX: usize = 256;
 
-/// Concurrent client connections: with [`FRAME_BYTES_MAX`] a bound on their memory.
+/// Concurrent client connections.
 // With the handshakes it leaves room for peers and files below 1,024 descriptors, a usual limit.
 pub(super) const CLIENTS_MAX: usize = 320;
 
@@ -43,6 +45,17 @@ const CONNECTIONS_PER_PEER_MAX: usize = 4;
 
 /// Memory for answers that a client has not read: 8 MiB, two answers of the maximum length.
 const RESPONSE_QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// Memory for the large frames of all clients together, and as much for their long queues of
+/// answers: 64 MiB. Requests cannot take the memory of answers.
+// Sixteen frames of the maximum length: the driver handles one in milliseconds.
+pub(super) const CLIENT_BYTES_MAX: usize = 64 << 20;
+
+/// The same for all operators: 16 MiB. They send nothing large, and a status is at most a frame.
+const OPERATOR_BYTES_MAX: usize = 16 << 20;
+
+/// Memory for the large frames of one peer: one that is read and one that waits for the node.
+const PEER_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 
 /// A connection of a peer that sends nothing for so long is closed. Peers send a ping every second.
 const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,25 +77,25 @@ pub(super) enum Arrival<N: ServedNode> {
         from: NodeId,
         number: u64,
         message: N::Message,
+        /// Of the memory of its peer; to be held for as long as the message.
+        share: Option<MemoryShare>,
     },
     Request {
         id: RequestId,
         request: N::Request,
         queue: Arc<SendQueue>,
-    },
-    Status {
-        queue: Arc<SendQueue>,
+        /// Of the memory of all clients; to be held until the node has the request.
+        share: Option<MemoryShare>,
     },
     /// The connection of this client is closed.
-    Gone {
-        queue: Arc<SendQueue>,
-    },
+    Gone { queue: Arc<SendQueue> },
 }
 
 /// The listening side of a node.
 pub(super) struct Listener<N: ServedNode> {
     listener: TcpListener,
     arrivals_tx: mpsc::Sender<Arrival<N>>,
+    status_tx: mpsc::Sender<Arc<SendQueue>>,
     limits: ConnectionLimits,
 }
 
@@ -91,9 +104,16 @@ pub(super) struct Listener<N: ServedNode> {
 #[derive(Default)]
 struct Handshakes(VecDeque<Weak<Notify>>);
 
+/// A handshake in progress.
+struct Handshake {
+    gives_way: Arc<Notify>,
+    /// The end of [`IO_TIMEOUT`] after the accept.
+    deadline: Instant,
+}
+
 impl Handshakes {
     /// Adds one. If there were `max`, the oldest ends: an honest caller says Hello at once.
-    fn begin(&mut self, max: usize) -> Arc<Notify> {
+    fn begin(&mut self, max: usize) -> Handshake {
         self.0.retain(|signal| signal.strong_count() > 0);
         if self.0.len() >= max
             && let Some(oldest) = self.0.pop_front().and_then(|signal| signal.upgrade())
@@ -102,7 +122,7 @@ impl Handshakes {
         }
         let signal = Arc::new(Notify::new());
         self.0.push_back(Arc::downgrade(&signal));
-        signal
+        Handshake { gives_way: signal, deadline: Instant::now() + IO_TIMEOUT }
     }
 }
 
@@ -111,6 +131,8 @@ struct Connections<N: ServedNode> {
     identity: NodeIdentity,
     peers: BTreeSet<NodeId>,
     arrivals_tx: mpsc::Sender<Arrival<N>>,
+    /// Separate from the arrivals, which the driver does not take while the disk is behind.
+    status_tx: mpsc::Sender<Arc<SendQueue>>,
     /// For each peer the incarnation that has connected last, and the signal that ends its
     /// connection; the task of the connection owns it.
     current_connections: Mutex<BTreeMap<NodeId, (Incarnation, Weak<Notify>)>>,
@@ -120,15 +142,31 @@ struct Connections<N: ServedNode> {
     operator_slots: Semaphore,
     // Separate from the client slots: idle clients must not keep out the peers that decide.
     peer_slots: Semaphore,
+    client_memory: ClientMemory,
+    operator_memory: ClientMemory,
+    peer_memory: BTreeMap<NodeId, MemoryPool>,
+}
+
+/// The memory that all clients, or all operators, share.
+struct ClientMemory {
+    frames: MemoryPool,
+    answers: MemoryPool,
+}
+
+impl ClientMemory {
+    fn new(bytes: usize) -> ClientMemory {
+        ClientMemory { frames: MemoryPool::new(bytes), answers: MemoryPool::new(bytes) }
+    }
 }
 
 impl<N: ServedNode> Listener<N> {
     pub(super) fn new(
         listener: TcpListener,
         arrivals_tx: mpsc::Sender<Arrival<N>>,
+        status_tx: mpsc::Sender<Arc<SendQueue>>,
         limits: ConnectionLimits,
     ) -> Listener<N> {
-        Listener { listener, arrivals_tx, limits }
+        Listener { listener, arrivals_tx, status_tx, limits }
     }
 
     /// Accepts connections for as long as the task runs.
@@ -140,16 +178,22 @@ impl<N: ServedNode> Listener<N> {
         let client_slots = Semaphore::new(limits.clients);
         let operator_slots = Semaphore::new(OPERATORS_MAX);
         let arrivals_tx = self.arrivals_tx;
+        let peer_memory =
+            peers.iter().map(|peer| (*peer, MemoryPool::new(PEER_BYTES_MAX))).collect();
         let connections = Arc::new(Connections {
             identity,
             peers,
             arrivals_tx,
+            status_tx: self.status_tx,
             current_connections,
             warnings,
             limits,
             client_slots,
             operator_slots,
             peer_slots,
+            client_memory: ClientMemory::new(CLIENT_BYTES_MAX),
+            operator_memory: ClientMemory::new(OPERATOR_BYTES_MAX),
+            peer_memory,
         });
         let mut handshakes = Handshakes::default();
         let mut tasks = JoinSet::new();
@@ -197,6 +241,13 @@ enum ConnectionError {
     Stream(#[from] StreamError),
     #[error(transparent)]
     Refused(#[from] HandshakeRefusal),
+    #[error(
+        "{dropped} answers did not fit: it has not read earlier ones, or those of all clients take \
+         too much memory"
+    )]
+    AnswersDropped { dropped: u64 },
+    #[error("it has not completed the handshake within {IO_TIMEOUT:?}")]
+    SlowHandshake,
     #[error("it had not completed the handshake when too many newer ones came")]
     GaveWay,
 }
@@ -228,7 +279,7 @@ impl<N: ServedNode> Connections<N> {
         self: Arc<Self>,
         stream: TcpStream,
         from: SocketAddr,
-        handshake: Arc<Notify>,
+        handshake: Handshake,
     ) {
         if let Err(error) = self.serve_connection(stream, handshake).await {
             self.warn_rate_limited(&format_args!("connection from {from} dropped: {error}"));
@@ -249,41 +300,54 @@ impl<N: ServedNode> Connections<N> {
     async fn serve_connection(
         &self,
         stream: TcpStream,
-        handshake: Arc<Notify>,
+        handshake: Handshake,
     ) -> Result<(), ConnectionError> {
         stream.set_nodelay(true).map_err(StreamError::from)?;
         let (from, mut out) = stream.into_split();
         let mut frames = Frames::new(from, HANDSHAKE_BYTES_MAX);
-        // The inner limit is for one read, the outer one for all of them: a byte now and then must
-        // not hold a slot.
-        let hello = tokio::select! {
-            hello = timeout(IO_TIMEOUT, frames.next::<Hello>(IO_TIMEOUT)) => hello,
-            () = handshake.notified() => return Err(ConnectionError::GaveWay),
+        let Handshake { gives_way, deadline } = handshake;
+        // One limit for all reads and writes: a byte now and then must not hold a slot.
+        let welcomed = tokio::select! {
+            welcomed = timeout_at(deadline, self.welcome(&mut frames, &mut out)) => welcomed,
+            () = gives_way.notified() => return Err(ConnectionError::GaveWay),
         };
-        let Some(hello) = hello.map_err(|_| StreamError::TimedOut(IO_TIMEOUT))?? else {
-            return Ok(());
-        };
-        let _slot = match self.check(&hello).and_then(|()| self.acquire_slot(hello.caller)) {
-            Ok(slot) => slot,
-            Err(refusal) => {
-                let welcome = Welcome::Refused { reason: refusal.to_string() };
-                write_value(&mut out, &welcome, IO_TIMEOUT).await?;
-                return Err(refusal.into());
-            }
-        };
-        // The connection has a slot of its kind now.
-        drop(handshake);
-        let NodeIdentity { node, incarnation, .. } = self.identity;
-        write_value(&mut out, &Welcome::Welcome { node, incarnation }, IO_TIMEOUT).await?;
+        let welcomed = welcomed.map_err(|_| ConnectionError::SlowHandshake)??;
+        let Some((caller, _slot)) = welcomed else { return Ok(()) };
+        // The connection has only its slot of its kind now.
+        drop(gives_way);
         // Only a caller that has been identified may send large frames.
         frames.set_limit(FRAME_BYTES_MAX);
-        match hello.caller {
-            Caller::Client => self.serve_client(frames, out, CLIENT_IDLE_TIMEOUT).await,
-            Caller::Operator => self.serve_client(frames, out, OPERATOR_IDLE_TIMEOUT).await,
+        match caller {
+            Caller::Client => {
+                self.serve_client(frames, out, &self.client_memory, CLIENT_IDLE_TIMEOUT).await
+            }
+            Caller::Operator => {
+                self.serve_client(frames, out, &self.operator_memory, OPERATOR_IDLE_TIMEOUT).await
+            }
             Caller::Peer { node, incarnation, .. } => {
                 self.receive_from_peer(node, incarnation, frames, out).await
             }
         }
+    }
+
+    /// Reads Hello and answers it. `None` if the caller closes the connection before.
+    async fn welcome(
+        &self,
+        frames: &mut Frames<OwnedReadHalf>,
+        out: &mut OwnedWriteHalf,
+    ) -> Result<Option<(Caller, SemaphorePermit<'_>)>, ConnectionError> {
+        let Some(hello) = frames.next::<Hello>(IO_TIMEOUT).await? else { return Ok(None) };
+        let slot = match self.check(&hello).and_then(|()| self.acquire_slot(hello.caller)) {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                let welcome = Welcome::Refused { reason: refusal.to_string() };
+                write_value(out, &welcome, IO_TIMEOUT).await?;
+                return Err(refusal.into());
+            }
+        };
+        let NodeIdentity { node, incarnation, .. } = self.identity;
+        write_value(out, &Welcome::Welcome { node, incarnation }, IO_TIMEOUT).await?;
+        Ok(Some((hello.caller, slot)))
     }
 
     fn check(&self, hello: &Hello) -> Result<(), HandshakeRefusal> {
@@ -332,24 +396,30 @@ impl<N: ServedNode> Connections<N> {
     ) -> Result<(), ConnectionError> {
         // Again, as a newer one may have come since: then the connection is only closed.
         let replaced = self.register(peer, incarnation)?;
-        let mut undecodable = 0;
+        frames.set_memory(self.peer_memory[&peer].clone());
         loop {
-            self.warn_of_undecodable(&frames, &mut undecodable);
-            let packet = tokio::select! {
-                packet = frames.next::<PeerPacket<N::Message>>(PEER_IDLE_TIMEOUT) => packet?,
+            let frame = tokio::select! {
+                frame = frames.next_frame::<PeerPacket<N::Message>>(PEER_IDLE_TIMEOUT) => frame?,
                 // The peer has a newer connection, so this one is half open.
                 () = replaced.notified() => return Ok(()),
             };
-            match packet {
+            match frame {
                 None => return Ok(()),
-                Some(PeerPacket::Ping) => {
+                // No answer: the protocol allows any message to be lost.
+                Some(Frame::Undecodable(error)) => self.warn_of_undecodable(&error),
+                Some(Frame::Value(PeerPacket::Ping)) => {
                     write_value(&mut out, &PeerReply::Pong, IO_TIMEOUT).await?
                 }
-                Some(PeerPacket::Message { number, message }) => {
+                Some(Frame::Value(PeerPacket::Message { number, message })) => {
                     // A full queue delays only this peer.
                     if self
                         .arrivals_tx
-                        .send(Arrival::Message { from: peer, number, message })
+                        .send(Arrival::Message {
+                            from: peer,
+                            number,
+                            message,
+                            share: frames.take_share(),
+                        })
                         .await
                         .is_err()
                     {
@@ -399,33 +469,33 @@ impl<N: ServedNode> Connections<N> {
 
     async fn serve_client(
         &self,
-        frames: Frames<OwnedReadHalf>,
+        mut frames: Frames<OwnedReadHalf>,
         out: OwnedWriteHalf,
+        memory: &ClientMemory,
         idle_timeout: Duration,
     ) -> Result<(), ConnectionError> {
-        let queue = Arc::new(SendQueue::new(RESPONSE_QUEUE_BYTES_MAX));
+        frames.set_memory(memory.frames.clone());
+        let queue = SendQueue::with_memory(RESPONSE_QUEUE_BYTES_MAX, memory.answers.clone());
+        let queue = Arc::new(queue);
         // Whichever side ends first ends the other: a client that sends and never reads must not
         // keep its slot.
         let received = tokio::select! {
             received = self.receive_requests(frames, &queue, idle_timeout) => received,
-            // Ends when the queue is closed; the driver closes it if it is full.
-            written = write_responses(&queue, out) => written.map_err(ConnectionError::from),
+            written = write_responses(&queue, out) => written,
         };
-        queue.close();
-        // Fails only if the node has ended; then there is no state to clean up.
-        let _ = self.arrivals_tx.send(Arrival::Gone { queue }).await;
+        queue.discard();
+        // If nobody else has the queue, the driver has no request of this client. An operator's
+        // slot must not wait for a driver that takes no arrivals.
+        if Arc::strong_count(&queue) > 1 {
+            // Fails only if the node has ended; then there is no state to clean up.
+            let _ = self.arrivals_tx.send(Arrival::Gone { queue }).await;
+        }
         received
     }
 
-    /// Logs whole frames that did not decode. They are dropped, and the connection stays open.
-    fn warn_of_undecodable(&self, frames: &Frames<OwnedReadHalf>, known: &mut u64) {
-        if frames.undecodable() > *known {
-            self.warn_rate_limited(&format_args!(
-                "dropped {} frames that could not be decoded",
-                frames.undecodable() - *known
-            ));
-            *known = frames.undecodable();
-        }
+    /// Logs a whole frame that does not decode. It is dropped, and the connection stays open.
+    fn warn_of_undecodable(&self, error: &CodecError) {
+        self.warn_rate_limited(&format_args!("dropped a frame that could not be decoded: {error}"));
     }
 
     async fn receive_requests(
@@ -434,16 +504,34 @@ impl<N: ServedNode> Connections<N> {
         queue: &Arc<SendQueue>,
         idle_timeout: Duration,
     ) -> Result<(), ConnectionError> {
-        let mut undecodable = 0;
+        let mut complaints = RateLimit::new(Instant::now());
         loop {
-            self.warn_of_undecodable(&frames, &mut undecodable);
-            let arrival = match frames.next::<ClientPacket<N::Request>>(idle_timeout).await? {
+            let packet = match frames.next_frame(idle_timeout).await? {
                 None => return Ok(()),
-                Some(ClientPacket::Request { id, request }) => {
-                    Arrival::Request { id, request, queue: Arc::clone(queue) }
+                Some(Frame::Value(packet)) => packet,
+                Some(Frame::Undecodable(error)) => {
+                    self.warn_of_undecodable(&error);
+                    // What was suppressed is of no interest; this begins a new second.
+                    complaints.take_suppressed(Instant::now());
+                    if complaints.allows("undecodable") {
+                        let reason = error.to_string();
+                        queue.put(&ClientReply::<N::Response>::Undecodable { reason });
+                    }
+                    continue;
                 }
-                Some(ClientPacket::Status) => Arrival::Status { queue: Arc::clone(queue) },
-                Some(ClientPacket::Ping) => {
+            };
+            let arrival = match packet {
+                ClientPacket::Request { id, request } => {
+                    let share = frames.take_share();
+                    Arrival::Request { id, request, queue: Arc::clone(queue), share }
+                }
+                ClientPacket::Status => {
+                    if self.status_tx.send(Arc::clone(queue)).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                ClientPacket::Ping => {
                     queue.put(&ClientReply::<N::Response>::Pong);
                     continue;
                 }
@@ -467,10 +555,17 @@ fn follows(
     Err(HandshakeRefusal::OtherIncarnation { caller, announced, known })
 }
 
-async fn write_responses(queue: &SendQueue, mut out: OwnedWriteHalf) -> Result<(), StreamError> {
+/// Until the queue is closed, as the driver does when an answer does not fit.
+async fn write_responses(
+    queue: &SendQueue,
+    mut out: OwnedWriteHalf,
+) -> Result<(), ConnectionError> {
     let mut bytes = Vec::new();
     while queue.take(&mut bytes).await {
         write(&mut out, &bytes, IO_TIMEOUT).await?;
     }
-    Ok(())
+    match queue.load() {
+        (_, 0) => Ok(()),
+        (_, dropped) => Err(ConnectionError::AnswersDropped { dropped }),
+    }
 }

@@ -65,7 +65,12 @@ pub struct DiskStatus {
     pub directory_syncs: u64,
     /// Bytes appended.
     pub bytes: u64,
-    /// The files that have a [`FileId`](crate::contract::FileId), ordered by name.
+    /// For how long the disk has been silent: the time since the oldest barrier that is pending was
+    /// issued, in microseconds; 0 if none is.
+    #[serde(default)]
+    pub silent: Micros,
+    /// The files that have a [`FileId`](crate::contract::FileId), ordered by name. While the disk
+    /// has been silent for more than a second, those of the last status before.
     pub files: Vec<FileStatus>,
 }
 

@@ -33,7 +33,8 @@ pub struct Settings {
     pub peers: BTreeMap<NodeId, String>,
     /// The data directory, created if it does not exist.
     pub data: PathBuf,
-    /// How long a clean shutdown waits for pending requests and transactions.
+    /// How long a clean shutdown waits for pending requests and transactions, and the end of any
+    /// incarnation for the disk: for the disk at least a second.
     pub shutdown_timeout: Duration,
 }
 
@@ -107,6 +108,13 @@ pub enum Ending {
         /// The operating system's error; empty if there was none.
         detail: String,
     },
+    /// It was stopped, and the disk has not finished in time: what had not been synced is as after
+    /// a crash. The data directory stays locked while the disk works on, at most until the process
+    /// ends.
+    DiskHung {
+        /// What the disk was doing, and for how long: `syncing wal.3 for 12.3s`.
+        operation: String,
+    },
     /// The observer terminated it.
     Terminated,
     /// The observer failed.
@@ -141,7 +149,8 @@ impl RunningNode {
         self.stop.send_replace(true);
     }
 
-    /// Waits for its end. The files are closed and the directory is unlocked then.
+    /// Waits for its end. The files are closed and the directory is unlocked then, unless the disk
+    /// hangs ([`Ending::DiskHung`]).
     ///
     /// # Panics
     /// If the node panicked; the panic is passed on.
@@ -159,6 +168,9 @@ impl RunningNode {
 /// Inputs that may wait for the node, from all connections together.
 // A full queue stops reading from all connections, which is the back pressure of the network side.
 const ARRIVALS_MAX: usize = 1024;
+
+/// Requests for the status that may wait, from all connections together.
+pub(super) const STATUS_REQUESTS_MAX: usize = 16;
 
 /// Starts a node: locks the directory, listens, boots. Returns when the node has booted; it
 /// connects and accepts connections when its boot is durable ([`RunningNode::ready`]).
@@ -195,16 +207,17 @@ pub async fn start<N: ServedNode>(
     let node = booted.map_err(|error| StartError::Boot { data: data.clone(), error })?;
     // The whole log is in it, and the node has taken what it needs.
     drop(surviving);
-    let disk_thread = disk::start(directory.path().to_path_buf());
-    let (jobs, done, thread) = disk_thread.map_err(|error| StartError::Io { data, error })?;
+    let disk_thread = disk::start(directory.path(), directory.locks());
+    let (jobs, thread) = disk_thread.map_err(|error| StartError::Io { data, error })?;
     let (ready, ready_rx) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(false);
     let (arrivals_tx, arrivals) = mpsc::channel(ARRIVALS_MAX);
-    let listener = Listener::new(listener, arrivals_tx, limits);
+    let (status_tx, status) = mpsc::channel(STATUS_REQUESTS_MAX);
+    let listener = Listener::new(listener, arrivals_tx, status_tx, limits);
     let driver = Driver::new(
         settings, directory, node, outbox, clock, observer, entropy, jobs, listener, ready,
     );
-    let ended = tokio::spawn(driver.run(arrivals, done, stop_rx, thread));
+    let ended = tokio::spawn(driver.run(arrivals, status, stop_rx, thread));
     Ok(RunningNode { address, ready: ready_rx, stop, ended })
 }
 

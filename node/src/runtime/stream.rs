@@ -7,8 +7,10 @@ use std::time::Duration;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::memory::{MemoryPool, MemoryShare, UNSHARED_BYTES};
+use crate::codec::CodecError;
 use crate::wire::{self, WireError};
 
 /// The greatest length of a frame: 4 MiB, about twice the longest transaction.
@@ -36,6 +38,13 @@ pub enum StreamError {
     Oversized { len: usize, limit: usize },
     #[error("silent for {0:?}")]
     TimedOut(Duration),
+    #[error(
+        "no memory for a frame of {len} bytes within {waited:?}: frames of other connections hold \
+         most of the {total} bytes"
+    )]
+    NoMemory { len: usize, waited: Duration, total: usize },
+    #[error("a frame of {len} bytes was not complete after {limit:?}")]
+    SlowFrame { len: usize, limit: Duration },
 }
 
 /// Reads frames. A frame longer than the limit is refused from its header, before it is buffered.
@@ -46,20 +55,44 @@ pub struct Frames<R> {
     buffer: Vec<u8>,
     // start <= buffer.len(); the bytes before it were returned.
     start: usize,
-    /// Whole frames whose payload did not decode. They are dropped: the next frame still begins
-    /// where it should.
-    undecodable: u64,
+    /// Where the memory of large frames comes from; `None` if only `limit` bounds it.
+    memory: Option<MemoryPool>,
+    /// The frame at `start`, if it has a share.
+    large: Option<LargeFrame>,
+    /// The share of the value that was returned last.
+    returned: Option<MemoryShare>,
+}
+
+/// A frame that does not fit into the memory of one connection.
+#[derive(Debug)]
+struct LargeFrame {
+    share: MemoryShare,
+    len: usize,
+    limit: Duration,
+    /// The end of `limit`.
+    deadline: Instant,
+}
+
+/// A whole frame, whose length and checksum are right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame<T> {
+    Value(T),
+    /// The payload does not decode. The next frame still begins where it should.
+    Undecodable(CodecError),
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     /// Reads from this stream, with a limit for the length of a frame in bytes.
     pub fn new(from: R, limit: usize) -> Frames<R> {
-        Frames { from, limit, buffer: Vec::new(), start: 0, undecodable: 0 }
-    }
-
-    /// The number of whole frames that did not decode and were dropped.
-    pub fn undecodable(&self) -> u64 {
-        self.undecodable
+        Frames {
+            from,
+            limit,
+            buffer: Vec::new(),
+            start: 0,
+            memory: None,
+            large: None,
+            returned: None,
+        }
     }
 
     /// Changes the limit for the length of a frame, in bytes.
@@ -67,8 +100,20 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         self.limit = limit;
     }
 
+    /// From now on, the buffer of a large frame takes a share of this memory.
+    pub(crate) fn set_memory(&mut self, memory: MemoryPool) {
+        self.memory = Some(memory);
+    }
+
+    /// The share of the value that was returned last: the value takes about the memory that its
+    /// frame has taken, so it is to be kept with the value. `None` for small frames.
+    pub(crate) fn take_share(&mut self) -> Option<MemoryShare> {
+        self.returned.take()
+    }
+
     /// The next value; `None` if the other side closed the connection between two frames. Each read
-    /// waits at most `limit_per_read`. Cancel-safe: nothing that was read is lost.
+    /// waits at most `limit_per_read`. Frames that do not decode are skipped. Cancel-safe: nothing
+    /// that was read is lost.
     ///
     /// # Errors
     /// [`StreamError`]: nothing more can be read.
@@ -77,13 +122,33 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         limit_per_read: Duration,
     ) -> Result<Option<T>, StreamError> {
         loop {
-            // One read may have brought several frames.
-            if let Some(value) = self.buffered()? {
-                return Ok(Some(value));
+            match self.next_frame(limit_per_read).await? {
+                None => return Ok(None),
+                Some(Frame::Value(value)) => return Ok(Some(value)),
+                Some(Frame::Undecodable(_)) => {}
             }
-            self.make_room();
-            let read = timeout(limit_per_read, self.from.read_buf(&mut self.buffer)).await;
-            if read.map_err(|_| StreamError::TimedOut(limit_per_read))?? == 0 {
+        }
+    }
+
+    /// Like [`next`](Frames::next), with the frames that do not decode.
+    ///
+    /// # Errors
+    /// [`StreamError`]: nothing more can be read.
+    pub(crate) async fn next_frame<T: DeserializeOwned>(
+        &mut self,
+        limit_per_read: Duration,
+    ) -> Result<Option<Frame<T>>, StreamError> {
+        loop {
+            // One read may have brought several frames.
+            if let Some(frame) = self.buffered()? {
+                return Ok(Some(frame));
+            }
+            self.make_room().await?;
+            let limit = self.large.as_ref().map_or(limit_per_read, |large| {
+                limit_per_read.min(large.deadline.saturating_duration_since(Instant::now()))
+            });
+            let read = timeout(limit, self.from.read_buf(&mut self.buffer)).await;
+            if read.map_err(|_| self.timed_out(limit_per_read))?? == 0 {
                 // An end between two frames is how a connection is closed; an end within one has
                 // lost data.
                 return if self.start == self.buffer.len() {
@@ -95,40 +160,79 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// The next value, if all of it has been read.
-    ///
-    /// # Errors
-    /// [`StreamError`]: nothing more can be read.
-    pub fn buffered<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
-        loop {
-            let unread = &self.buffer[self.start..];
-            let Some(len) = wire::frame_len(unread)? else { return Ok(None) };
-            // From the header alone, before there is a buffer for the rest.
-            if len > self.limit {
-                return Err(StreamError::Oversized { len, limit: self.limit });
+    /// The next frame, if all of it has been read.
+    fn buffered<T: DeserializeOwned>(&mut self) -> Result<Option<Frame<T>>, StreamError> {
+        let unread = &self.buffer[self.start..];
+        let Some(len) = wire::frame_len(unread)? else { return Ok(None) };
+        // From the header alone, before there is a buffer for the rest.
+        if len > self.limit {
+            return Err(StreamError::Oversized { len, limit: self.limit });
+        }
+        let Some(frame) = unread.get(..len) else { return Ok(None) };
+        let decoded = wire::decode_frame(frame);
+        self.start += len;
+        self.returned = self.large.take().map(|large| large.share);
+        // The share is the value's now.
+        if self.returned.is_some() && self.start == self.buffer.len() {
+            self.buffer = Vec::new();
+            self.start = 0;
+        }
+        match decoded {
+            Ok(value) => Ok(Some(Frame::Value(value))),
+            // The frame is intact, so its length is right and the next frame begins behind it. Any
+            // other error leaves that unknown.
+            Err(WireError::Codec(error)) => {
+                // Without a value there is nothing that needs it.
+                self.returned = None;
+                Ok(Some(Frame::Undecodable(error)))
             }
-            let Some(frame) = unread.get(..len) else { return Ok(None) };
-            let value = wire::decode_frame(frame);
-            self.start += len;
-            match value {
-                Ok(value) => return Ok(Some(value)),
-                // The frame is intact, so its length is right and the next frame begins behind it.
-                // Any other error leaves that unknown.
-                Err(WireError::Codec(_)) => self.undecodable += 1,
-                Err(error) => return Err(error.into()),
-            }
+            Err(error) => Err(error.into()),
         }
     }
 
-    fn make_room(&mut self) {
+    /// Makes room for the next read. The memory of a large frame is taken as a whole: frames that
+    /// each hold a part of what they need could wait for each other.
+    async fn make_room(&mut self) -> Result<(), StreamError> {
         // What is left is at most one incomplete frame, so little is moved.
         self.buffer.drain(..self.start);
         self.start = 0;
+        if let Some(memory) = &self.memory {
+            let len = wire::frame_len(&self.buffer)?.unwrap_or(0);
+            if len > READ_BYTES {
+                if self.large.is_none() {
+                    let waited = memory.share_timeout;
+                    let total = memory.total;
+                    let share = memory.acquire(len).await;
+                    let share = share.ok_or(StreamError::NoMemory { len, waited, total })?;
+                    let limit = memory.frame_timeout;
+                    let deadline = Instant::now() + limit;
+                    self.large = Some(LargeFrame { share, len, limit, deadline });
+                    self.buffer.reserve_exact(len - self.buffer.len());
+                }
+                // Exactly this frame fits: a read brings nothing that has no share.
+                return Ok(());
+            }
+        }
         // A large frame must not keep its memory for as long as the connection is open.
-        if self.buffer.is_empty() && self.buffer.capacity() > 16 * READ_BYTES {
+        if self.buffer.is_empty() && self.buffer.capacity() > self.kept_bytes_max() {
             self.buffer = Vec::new();
         }
         self.buffer.reserve(READ_BYTES);
+        Ok(())
+    }
+
+    fn kept_bytes_max(&self) -> usize {
+        if self.memory.is_some() { UNSHARED_BYTES } else { 16 * READ_BYTES }
+    }
+
+    /// Why a read has ended without a byte.
+    fn timed_out(&self, limit_per_read: Duration) -> StreamError {
+        match &self.large {
+            Some(LargeFrame { len, limit, deadline, .. }) if *deadline <= Instant::now() => {
+                StreamError::SlowFrame { len: *len, limit: *limit }
+            }
+            Some(_) | None => StreamError::TimedOut(limit_per_read),
+        }
     }
 }
 
@@ -163,18 +267,29 @@ pub(crate) struct SendQueue {
     queued: Mutex<QueueState>,
     filled: Notify,
     limit: usize,
+    /// Where the memory of a long queue comes from; `None` if only `limit` bounds it.
+    memory: Option<MemoryPool>,
 }
 
 #[derive(Debug, Default)]
 struct QueueState {
     bytes: Vec<u8>,
+    /// Of `bytes`.
+    share: Option<MemoryShare>,
+    /// Of the bytes that were taken last.
+    taken_share: Option<MemoryShare>,
     dropped: u64,
     closed: bool,
 }
 
 impl SendQueue {
     pub(crate) fn new(limit: usize) -> SendQueue {
-        SendQueue { queued: Mutex::default(), filled: Notify::new(), limit }
+        SendQueue { queued: Mutex::default(), filled: Notify::new(), limit, memory: None }
+    }
+
+    /// A queue that takes a share of this memory while it is long.
+    pub(crate) fn with_memory(limit: usize, memory: MemoryPool) -> SendQueue {
+        SendQueue { memory: Some(memory), ..SendQueue::new(limit) }
     }
 
     fn queued(&self) -> std::sync::MutexGuard<'_, QueueState> {
@@ -193,8 +308,11 @@ impl SendQueue {
         wire::encode_frame_into(value, &mut queued.bytes);
         let after = queued.bytes.len();
         // The length is known only after encoding, so what does not fit is taken back.
-        if after > self.limit || after - before > FRAME_BYTES_MAX {
+        if after > self.limit || after - before > FRAME_BYTES_MAX || !self.has_memory(&mut queued) {
             queued.bytes.truncate(before);
+            if self.memory.is_some() {
+                queued.bytes.shrink_to(before);
+            }
             queued.dropped += 1;
             return false;
         }
@@ -204,14 +322,29 @@ impl SendQueue {
         true
     }
 
+    /// Raises the share of the queue to the memory that it takes; false if the pool has too little.
+    fn has_memory(&self, queued: &mut QueueState) -> bool {
+        let bytes = queued.bytes.capacity();
+        match &self.memory {
+            Some(memory) if bytes > UNSHARED_BYTES => memory.try_raise(&mut queued.share, bytes),
+            Some(_) | None => true,
+        }
+    }
+
     /// Waits until the queue is not empty and takes all of it; false once it is closed and empty.
-    /// `into` is cleared first, and the queue reuses its memory. Cancel-safe.
+    /// `into` is cleared first, and the queue reuses its memory; its share ends then. Cancel-safe.
     pub(crate) async fn take(&self, into: &mut Vec<u8>) -> bool {
         into.clear();
+        // With a share, a buffer that has been large does not stay so.
+        if self.memory.is_some() && into.capacity() > UNSHARED_BYTES {
+            *into = Vec::new();
+        }
         loop {
             {
                 let mut queued = self.queued();
+                queued.taken_share = None;
                 if !queued.bytes.is_empty() {
+                    queued.taken_share = queued.share.take();
                     // The writer's empty buffer becomes the queue's: neither side allocates once
                     // both have grown.
                     std::mem::swap(&mut queued.bytes, into);
@@ -229,6 +362,13 @@ impl SendQueue {
     pub(crate) fn close(&self) {
         self.queued().closed = true;
         self.filled.notify_one();
+    }
+
+    /// Closes the queue, and drops what it holds: nobody takes it.
+    pub(crate) fn discard(&self) {
+        let mut queued = self.queued();
+        let dropped = queued.dropped;
+        *queued = QueueState { closed: true, dropped, ..QueueState::default() };
     }
 
     /// The number of queued bytes and of dropped frames.
@@ -279,6 +419,100 @@ mod tests {
         let mut frames = Frames::new(&header[..7], 100);
         let refused = block_on(frames.next::<u64>(TIMEOUT));
         assert!(matches!(refused, Err(StreamError::Oversized { limit: 100, .. })), "{refused:?}");
+    }
+
+    fn frames_of<'a>(bytes: &'a [u8], pool: &MemoryPool) -> Frames<&'a [u8]> {
+        let mut frames = Frames::new(bytes, FRAME_BYTES_MAX);
+        frames.set_memory(pool.clone());
+        frames
+    }
+
+    /// A large frame that needs more than is left waits until another one is dropped.
+    #[test]
+    fn large_frames_share_a_pool_and_small_ones_need_none() {
+        let large = "x".repeat(40_000);
+        let frame = wire::encode_frame(&large);
+        let small = wire::encode_frame(&7u64);
+        let pool = MemoryPool::new(50_000);
+        block_on(async {
+            let mut first = frames_of(&frame, &pool);
+            let value = first.next::<String>(TIMEOUT).await.unwrap();
+            assert_eq!(value, Some(large.clone()));
+            let share = first.take_share();
+            assert!(share.is_some());
+
+            assert_eq!(frames_of(&small, &pool).next::<u64>(TIMEOUT).await.unwrap(), Some(7));
+
+            let mut second = frames_of(&frame, &pool);
+            let mut waiting = std::pin::pin!(second.next::<String>(TIMEOUT));
+            assert!(timeout(TIMEOUT, &mut waiting).await.is_err());
+            drop(share);
+            assert_eq!(waiting.await.unwrap(), Some(large));
+        });
+    }
+
+    /// Otherwise an idle connection would hold the memory until it is closed.
+    #[test]
+    fn large_frame_that_does_not_decode_returns_its_share() {
+        let undecodable = wire::frame_payload(&[255; 40_000]);
+        let pool = MemoryPool::new(50_000);
+        let mut frames = frames_of(&undecodable, &pool);
+        let frame = block_on(frames.next_frame::<String>(TIMEOUT)).unwrap();
+        assert!(matches!(frame, Some(Frame::Undecodable(_))), "{frame:?}");
+        assert!(pool.try_raise(&mut None, pool.total), "nobody has a share");
+    }
+
+    /// 1. The first frame gets its share, and comes a byte now and then.
+    /// 2. The second one waits for memory in vain.
+    /// 3. The bytes of the first do not extend its time.
+    #[test]
+    fn large_frame_without_memory_or_without_an_end_is_an_error() {
+        let frame = wire::encode_frame(&"x".repeat(40_000));
+        let mut pool = MemoryPool::new(50_000);
+        pool.share_timeout = TIMEOUT;
+        pool.frame_timeout = 10 * TIMEOUT;
+        block_on(async {
+            let (from, mut to) = tokio::io::duplex(100_000);
+            let mut slow = Frames::new(from, FRAME_BYTES_MAX);
+            slow.set_memory(pool.clone());
+            to.write_all(&frame[..20_000]).await.unwrap();
+            let second = async {
+                tokio::time::sleep(TIMEOUT).await;
+                frames_of(&frame, &pool).next::<String>(TIMEOUT).await
+            };
+            let trickle = async {
+                loop {
+                    tokio::time::sleep(TIMEOUT).await;
+                    to.write_all(b"x").await.unwrap();
+                }
+            };
+            let (slow, refused) = tokio::select! {
+                both = async { tokio::join!(slow.next::<String>(100 * TIMEOUT), second) } => both,
+                () = trickle => unreachable!("it has no end"),
+            };
+            assert!(matches!(refused, Err(StreamError::NoMemory { .. })), "{refused:?}");
+            assert!(matches!(slow, Err(StreamError::SlowFrame { len, .. }) if len == frame.len()));
+        });
+    }
+
+    /// What is being written has its share until the next is taken.
+    #[test]
+    fn long_queues_share_a_pool_and_short_ones_need_none() {
+        let pool = MemoryPool::new(100_000);
+        let [first, second] =
+            [(); 2].map(|()| SendQueue::with_memory(FRAME_BYTES_MAX, pool.clone()));
+        let large = "x".repeat(60_000);
+        assert!(first.put(&large));
+        assert!(!second.put(&large));
+        assert!(second.put(&7u64), "a short queue needs no share");
+        let mut taken = Vec::new();
+        assert!(block_on(first.take(&mut taken)));
+        assert!(!second.put(&large), "the first is being written");
+        first.close();
+        assert!(!block_on(first.take(&mut taken)));
+        assert!(second.put(&large));
+        second.discard();
+        assert!(pool.try_raise(&mut None, pool.total), "nobody has a share");
     }
 
     #[test]

@@ -1,14 +1,21 @@
 //! Limits of incoming connections.
 
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Instant;
 
-use super::super::listener::CLIENTS_MAX;
-use super::super::packet::{Caller, Hello, Welcome};
+use super::super::link::IO_TIMEOUT;
+use super::super::listener::{CLIENT_BYTES_MAX, CLIENTS_MAX};
+use super::super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, Welcome};
+use super::super::rate_limit::LINES_PER_SECOND_MAX;
 use super::super::start;
-use super::super::stream::{FRAME_BYTES_MAX, Frames, write_value};
-use super::{AppendNode, NODE, PEER, TIMEOUT, TestNodeDir};
-use crate::id::Incarnation;
+use super::super::stream::{FRAME_BYTES_MAX, Frames, write, write_value};
+use super::{AppendNode, NODE, PEER, TIMEOUT, TestNodeDir, Text};
+use crate::id::{Incarnation, RequestId};
+use crate::wire;
 
 /// A connection after its handshake.
 pub(super) type TestConnection = (Frames<OwnedReadHalf>, OwnedWriteHalf);
@@ -17,7 +24,9 @@ pub(super) async fn greet(
     address: std::net::SocketAddr,
     caller: Caller,
 ) -> (TestConnection, Welcome) {
-    let (from, mut out) = TcpStream::connect(address).await.expect("it listens").into_split();
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    stream.set_nodelay(true).expect("a socket");
+    let (from, mut out) = stream.into_split();
     let mut frames = Frames::new(from, FRAME_BYTES_MAX);
     write_value(&mut out, &Hello { cluster: "test".to_owned(), caller }, TIMEOUT)
         .await
@@ -46,6 +55,111 @@ fn idle_clients_do_not_exhaust_peer_connection_slots() {
         assert!(reason.contains("320 clients already"), "{reason}");
         let (_peer, reply) = greet(node.address, AS_PEER).await;
         assert_eq!(reply, welcome);
+        node.stop();
+        node.ended().await;
+    });
+}
+
+/// Sends a byte now and then until the node closes the connection; returns how long it was open.
+async fn trickle(address: std::net::SocketAddr, bytes: &[u8]) -> Duration {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let begun = Instant::now();
+    for byte in bytes.iter().cycle() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Fails once the connection is closed.
+        if stream.write_all(&[*byte]).await.is_err() {
+            break;
+        }
+    }
+    begun.elapsed()
+}
+
+/// 1. A stranger sends a byte of a Hello now and then, and whole frames that are none to its end.
+/// 2. Neither extends its time: the connection is closed five seconds after the accept.
+#[test]
+fn handshake_is_timed_from_the_accept() {
+    let directory = TestNodeDir::new("handshake");
+    directory.block_on(async |settings| {
+        let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
+        node.ready().await;
+        let hello = Hello { cluster: "x".repeat(500), caller: Caller::Client };
+        let hello = wire::encode_frame(&hello);
+        let undecodable = wire::frame_payload(&[]);
+        let elapsed =
+            tokio::join!(trickle(node.address, &hello), trickle(node.address, &undecodable));
+        for elapsed in [elapsed.0, elapsed.1] {
+            // The accept may have been a little before this clock was read.
+            assert!(elapsed >= IO_TIMEOUT - Duration::from_millis(500), "{elapsed:?}");
+            assert!(elapsed < IO_TIMEOUT + Duration::from_secs(2), "{elapsed:?}");
+        }
+        node.stop();
+        node.ended().await;
+    });
+}
+
+/// The connection stays: the next request is answered. A flood of such frames is answered in part.
+#[test]
+fn client_is_told_that_its_frame_does_not_decode() {
+    let directory = TestNodeDir::new("undecodable");
+    directory.block_on(async |settings| {
+        let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
+        let ((mut from_node, mut client), _) = greet(node.address, Caller::Client).await;
+        // No variant of a packet has this number.
+        let undecodable = wire::frame_payload(&[77]);
+        write(&mut client, &undecodable, TIMEOUT).await.expect("it reads");
+        let reply = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
+        let Some(ClientReply::Undecodable { reason }) = reply else { panic!("{reply:?}") };
+        assert!(reason.contains("77"), "{reason}");
+
+        write(&mut client, &undecodable.repeat(1_000), TIMEOUT).await.expect("it reads");
+        let id = RequestId { client: 1, serial: 1, attempt: 0 };
+        let request = ClientPacket::Request { id, request: Text("one".to_owned()) };
+        write_value(&mut client, &request, TIMEOUT).await.expect("it reads");
+        let mut answers = 0;
+        let last = loop {
+            match from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer") {
+                Some(ClientReply::Undecodable { .. }) => answers += 1,
+                other => break other,
+            }
+        };
+        assert_eq!(last, Some(ClientReply::Answer { id, response: Text("one".to_owned()) }));
+        // Two seconds at most, unless this machine stands still.
+        assert!(answers <= 2 * LINES_PER_SECOND_MAX, "{answers}");
+        node.stop();
+        node.ended().await;
+    });
+}
+
+/// Clients have begun frames that take all memory of clients. A small request and a large message
+/// of a peer need none of it.
+#[test]
+fn clients_that_take_all_memory_keep_out_no_peer() {
+    let directory = TestNodeDir::new("memory");
+    directory.block_on(async |settings| {
+        let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
+        let large = wire::frame_payload(&vec![0; FRAME_BYTES_MAX - wire::HEADER_BYTES]);
+        let mut strangers = Vec::new();
+        for _ in 0..CLIENT_BYTES_MAX / FRAME_BYTES_MAX {
+            let (mut connection, _) = greet(node.address, Caller::Client).await;
+            write(&mut connection.1, &large[..100], TIMEOUT).await.expect("it reads");
+            strangers.push(connection);
+        }
+        let ((mut from_node, mut client), _) = greet(node.address, Caller::Client).await;
+        let id = RequestId { client: 1, serial: 1, attempt: 0 };
+        let wait = ClientPacket::Request { id, request: Text("wait".to_owned()) };
+        write_value(&mut client, &wait, TIMEOUT).await.expect("it reads");
+        write_value(&mut client, &ClientPacket::<Text>::Status, TIMEOUT).await.expect("it reads");
+        let status = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
+        assert!(matches!(status, Some(ClientReply::Status { .. })), "{status:?}");
+
+        let (mut peer, _) = greet(node.address, AS_PEER).await;
+        for (number, text) in (1..).zip(["x".repeat(100_000), "now".to_owned()]) {
+            let packet = PeerPacket::Message { number, message: Text(text) };
+            write_value(&mut peer.1, &packet, TIMEOUT).await.expect("it reads");
+        }
+        let answer = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
+        let Some(ClientReply::Answer { response, .. }) = answer else { panic!("{answer:?}") };
+        assert_eq!(response.0.len(), 100_003);
         node.stop();
         node.ended().await;
     });
