@@ -1,7 +1,11 @@
 //! `cargo tools bench`: commits per second and latencies, with one process for each node.
 
+mod beside;
+mod postgres;
+
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,13 +23,14 @@ use crate::{CliError, Exit, UsageError};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo tools bench --data /mnt/disk/bench\n  \
-    cargo tools bench --nodes 3 --clients 16 --seconds 10 --keys 100 --span 3 --json")]
+    cargo tools bench --nodes 3 --clients 16 --seconds 10 --keys 100 --span 3 --json\n  \
+    cargo tools bench --beside postgres --rounds 9")]
 pub(super) struct Bench {
     /// Nodes, all of which coordinate; 2 to 16
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
     nodes: u16,
-    /// Clients, each with one transaction at a time, 1 to 512
-    /// [default: 1, then 64, then 64 on one key]
+    /// Clients, each with one transaction at a time, 1 to 512; 1 to 256 with --beside
+    /// [default: 1, then 64, then 64 on one key; with --beside: 64, then 1]
     // Two nodes have room for 320 each, and this process for 1,024 files.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=512))]
     clients: Option<u32>,
@@ -46,9 +51,26 @@ pub(super) struct Bench {
     /// Where the nodes keep their data: the disk that is measured [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Print one JSON object a measurement
+    /// Print one JSON object a measurement, or a comparison
     #[arg(long)]
     json: bool,
+    /// Measure two-phase commit between two instances of this system too, in turns with the nodes,
+    /// and print the ratio. The Debian package `postgresql` must be installed. Each client has
+    /// keys of its own
+    // With two instances a transaction spans two, and what it does is the same on both sides.
+    #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["keys", "span", "reads"])]
+    beside: Option<System>,
+    /// With --beside: rounds, in each of which both systems are measured once, 1 to 1000
+    #[arg(long, default_value_t = 5, requires = "beside")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+}
+
+/// What `--beside` compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum System {
+    /// PostgreSQL: PREPARE TRANSACTION and COMMIT PREPARED
+    Postgres,
 }
 
 /// The parameters of one measurement.
@@ -56,8 +78,18 @@ pub(super) struct Bench {
 struct Workload {
     clients: u32,
     keys: u32,
+    /// Whether each client has this many keys, or all together.
+    own_keys: bool,
     span: u16,
     reads: Option<u32>,
+}
+
+impl Workload {
+    /// The numbers of the keys of a client.
+    fn keys_of(&self, client: u32) -> Range<u32> {
+        let first = if self.own_keys { client * self.keys } else { 0 };
+        first..first + self.keys
+    }
 }
 
 /// Its result.
@@ -87,15 +119,14 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
             UsageError(format!("--span {} exceeds --nodes {}", bench.span, bench.nodes)).into()
         );
     }
+    match bench.beside {
+        Some(System::Postgres) => return beside::run(bench, program).await,
+        None => {}
+    }
     let span = bench.span;
     let work_dir = WorkDir::new(bench.data.as_deref(), "bench")?;
-    let mut cluster = Cluster::new(program, bench.nodes, &work_dir.path, &["--log", "warn"])?;
-    for node in 0..usize::from(bench.nodes) {
-        cluster.start(node)?;
-    }
-    cluster.statuses().await?;
+    let mut cluster = start_cluster(bench, program, &work_dir).await?;
     if !bench.json {
-        let (sync_us, worst_us) = sync_us(&work_dir.path)?;
         say!(
             "{} nodes, one process each; a commit {} {span} nodes, its coordinator one of them",
             bench.nodes,
@@ -104,10 +135,7 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
                 None => "moves an amount among".to_owned(),
             }
         )?;
-        say!(
-            "the disk at {}: fdatasync of an append takes {sync_us} us at the median, {worst_us} us at the 99th percentile",
-            work_dir.path.display()
-        )?;
+        say!("{}", disk(&work_dir.path)?)?;
         say!(
             "{:>7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8}",
             "clients",
@@ -123,7 +151,8 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
             "aborts"
         )?;
     }
-    let of_one = Workload { clients: 1, keys: bench.keys, span, reads: bench.reads };
+    let of_one =
+        Workload { clients: 1, keys: bench.keys, own_keys: false, span, reads: bench.reads };
     let runs = match bench.clients {
         Some(clients) => vec![Workload { clients, ..of_one }],
         None => vec![
@@ -144,6 +173,20 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
     }
     cluster.terminate_all()?;
     Ok(if stuck { Exit::Violation } else { Exit::Success })
+}
+
+/// Nodes with their data in this directory, ready to serve.
+async fn start_cluster(
+    bench: &Bench,
+    program: PathBuf,
+    work_dir: &WorkDir,
+) -> Result<Cluster, CliError> {
+    let mut cluster = Cluster::new(program, bench.nodes, &work_dir.path, &["--log", "warn"])?;
+    for node in 0..usize::from(bench.nodes) {
+        cluster.start(node)?;
+    }
+    cluster.statuses().await?;
+    Ok(cluster)
 }
 
 fn show(of: &Measurement) -> Result<(), std::io::Error> {
@@ -167,6 +210,9 @@ fn decimal(thousandths: u64) -> String {
     format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }
 
+/// How long clients run before the measured time.
+const WARM_UP: Duration = Duration::from_secs(1);
+
 /// Runs clients for a second and for the given time, and counts the latter.
 async fn measure(cluster: &Cluster, run: Workload, seconds: u64) -> Result<Measurement, CliError> {
     // Before the load starts: under load, a handshake waits as long as every other request.
@@ -178,15 +224,16 @@ async fn measure(cluster: &Cluster, run: Workload, seconds: u64) -> Result<Measu
         let options =
             // Under full load a transaction may wait for many others at the same hot key.
             ClientOptions { request_timeout: Duration::from_secs(30), ..ClientOptions::default() };
-        connected.push((coordinator, cluster.client(coordinator, options).await?));
+        let keys = run.keys_of(client);
+        connected.push((coordinator, keys, cluster.client(coordinator, options).await?));
     }
     // Connections, caches and the size of the groups of a sync have settled by then.
-    let begin = Instant::now() + Duration::from_secs(1);
+    let begin = Instant::now() + WARM_UP;
     let end = begin + Duration::from_secs(seconds);
     let mut clients = tokio::task::JoinSet::new();
-    for (coordinator, client) in connected {
+    for (coordinator, keys, client) in connected {
         let rng = Rng::new(client.number());
-        clients.spawn(run_client(client, rng, run, coordinator, nodes, (begin, end)));
+        clients.spawn(run_client(client, rng, run, keys, coordinator, nodes, (begin, end)));
     }
     tokio::time::sleep_until(begin).await;
     // Counters of the nodes never decrease while they run, so a difference is what the time in
@@ -272,13 +319,14 @@ async fn run_client(
     mut client: stormglass::client::Client,
     mut rng: Rng,
     run: Workload,
+    keys: Range<u32>,
     coordinator: usize,
     nodes: usize,
     (begin, end): (Instant, Instant),
 ) -> Result<Tally, CliError> {
     let mut tally = Tally::default();
     while Instant::now() < end {
-        let ops = operations(&mut rng, run, coordinator, nodes);
+        let ops = operations(&mut rng, run, &keys, coordinator, nodes);
         let asked = Instant::now();
         let result = client.transact(ops).await?;
         let answered = Instant::now();
@@ -299,7 +347,13 @@ async fn run_client(
 
 /// One transaction: takes from a key of the coordinator, and gives to a key of each of `span - 1`
 /// other nodes; or reads keys of these nodes.
-fn operations(rng: &mut Rng, run: Workload, coordinator: usize, nodes: usize) -> Vec<Op> {
+fn operations(
+    rng: &mut Rng,
+    run: Workload,
+    keys: &Range<u32>,
+    coordinator: usize,
+    nodes: usize,
+) -> Vec<Op> {
     let span = usize::from(run.span);
     // The nodes after a random one, so that every pair is equally likely.
     // A random start and not a fixed one spreads the load over the participants.
@@ -314,19 +368,32 @@ fn operations(rng: &mut Rng, run: Workload, coordinator: usize, nodes: usize) ->
             .flat_map(|node| keys.clone().map(move |key| op(key, node, Action::Get)))
             .collect();
     }
-    let mut ops = vec![add(rng, run.keys, coordinator, 1 - span as i64)];
-    ops.extend(others.map(|other| add(rng, run.keys, other, 1)));
+    let mut ops = vec![add(rng, keys, coordinator, 1 - span as i64)];
+    ops.extend(others.map(|other| add(rng, keys, other, 1)));
     ops
 }
 
-fn add(rng: &mut Rng, keys: u32, node: usize, by: i64) -> Op {
+fn add(rng: &mut Rng, keys: &Range<u32>, node: usize, by: i64) -> Op {
     // Without a bound, so that only locks can abort a transaction.
-    op(rng.below(keys as usize) as u32, node, Action::Add { by, at_least: i64::MIN })
+    op(draw(rng, keys), node, Action::Add { by, at_least: i64::MIN })
+}
+
+fn draw(rng: &mut Rng, keys: &Range<u32>) -> u32 {
+    keys.start + rng.below(keys.len()) as u32
 }
 
 fn op(key: u32, node: usize, action: Action) -> Op {
     let key = Key::new(&format!("k{key}")).expect("short");
     Op { node: NodeId(node as u16), key, action }
+}
+
+/// The line about the disk that is measured.
+fn disk(directory: &Path) -> Result<String, CliError> {
+    let (sync_us, worst_us) = sync_us(directory)?;
+    Ok(format!(
+        "the disk at {}: fdatasync of an append takes {sync_us} us at the median, {worst_us} us at the 99th percentile",
+        directory.display()
+    ))
 }
 
 /// The time of a sync of a small append, at the median and at the 99th percentile.
