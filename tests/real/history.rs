@@ -263,7 +263,7 @@ fn second_process_under_an_id_with_an_empty_directory_serves_nobody() {
     // It answers no client, and the first process serves on.
     let transaction =
         run(&["tx", "--at", &cluster.at(3), "--patience-s", "1", "put a=2 @1", "put b=2 @0"]);
-    assert_eq!(transaction.status.code(), Some(4), "{}", stdout_text(&transaction));
+    assert_eq!(transaction.status.code(), Some(1), "{}", stdout_text(&transaction));
     cluster.commit(1, &["put c=1 @1", "put c=1 @2"]);
     assert_eq!(cluster.get(1, "a@1"), "a @1 = 1\n");
     assert!(!fs::read_to_string(&log).expect("its log").contains(" ready "));

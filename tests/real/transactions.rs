@@ -49,7 +49,7 @@ fn exit_code_tells_committed_aborted_or_unknown() {
     assert_eq!(wrong.status.code(), Some(1));
     let never = run(&["outcome", "--at", &at[0], "n0.1:c1.99/0"]);
     assert_eq!(never.status.code(), Some(4), "{}", stdout_text(&never));
-    let hint = format!("`stormglass outcome --at {} n0.1:c1.99/0`", at[0]);
+    let hint = format!("`stormglass outcome --at {} n0.1#0:c1.99/0`", at[0]);
     assert!(stdout_text(&never).contains(&hint), "{}", stdout_text(&never));
     assert!(
         stdout_text(&never).contains("the node has no outcome for it"),
