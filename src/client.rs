@@ -158,6 +158,16 @@ impl Client {
         self.number
     }
 
+    /// Goes on as a client that has sent nothing so far, over the same connection: for
+    /// measurements.
+    #[doc(hidden)]
+    pub fn become_another(&mut self) {
+        self.number = entropy().max(1);
+        self.serial = 0;
+        self.unanswered.clear();
+        self.position_at = None;
+    }
+
     /// Executes all of `ops` or none. See the [module](self) for what is retried.
     ///
     /// # Errors

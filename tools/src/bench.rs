@@ -1,6 +1,7 @@
 //! `cargo tools bench`: commits per second and latencies, with one process for each node.
 
 mod beside;
+mod one_shot;
 mod postgres;
 
 use std::fs::File;
@@ -24,7 +25,8 @@ use crate::{CliError, Exit, UsageError};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo tools bench --data /mnt/disk/bench\n  \
     cargo tools bench --nodes 3 --clients 16 --seconds 10 --keys 100 --span 3 --json\n  \
-    cargo tools bench --beside postgres --rounds 9")]
+    cargo tools bench --beside postgres --rounds 9\n  \
+    cargo tools bench --one-shot 1000000")]
 pub(super) struct Bench {
     /// Nodes, all of which coordinate; 2 to 16
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
@@ -48,6 +50,11 @@ pub(super) struct Bench {
     /// they write one key of each]
     #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     reads: Option<u32>,
+    /// So many clients with one transaction each: prints rate and memory for each tenth of them, and
+    /// how long the nodes take to start again after a kill; 10 to 100,000,000
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["seconds", "beside"])]
+    #[arg(value_parser = clap::value_parser!(u64).range(10..=100_000_000))]
+    one_shot: Option<u64>,
     /// Where the nodes keep their data: the disk that is measured [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -122,6 +129,9 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
     match bench.beside {
         Some(System::Postgres) => return beside::run(bench, program).await,
         None => {}
+    }
+    if let Some(count) = bench.one_shot {
+        return one_shot::run(bench, program, count).await;
     }
     let span = bench.span;
     let work_dir = WorkDir::new(bench.data.as_deref(), "bench")?;

@@ -90,7 +90,6 @@ impl Cluster {
             .is_some_and(|process| matches!(process.child.try_wait(), Ok(None)))
     }
 
-    /// SIGKILL: the process gets no chance to finish anything.
     /// The CPU time that the running nodes have used so far, in steps of a tick, mostly 10 ms.
     /// Linux only.
     pub(super) fn cpu_time(&self) -> Result<Duration, CliError> {
@@ -107,6 +106,7 @@ impl Cluster {
         Ok(Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second()))
     }
 
+    /// SIGKILL: the process gets no chance to finish anything.
     pub(super) fn kill(&mut self, node: usize) -> Result<(), CliError> {
         if let Some(Process { mut child, .. }) = self.nodes[node].take() {
             child.kill()?;

@@ -23,6 +23,11 @@ impl Clock {
         Clock { origin: Instant::now(), origin_us: wall_us() }
     }
 
+    /// The time of the start.
+    pub(crate) fn origin(&self) -> Time {
+        Time(self.origin_us)
+    }
+
     /// The current time.
     pub(crate) fn now(&self) -> Time {
         let elapsed =

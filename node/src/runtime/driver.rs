@@ -469,7 +469,7 @@ impl<N: ServedNode> Driver<N> {
         Status {
             node: self.settings.node,
             cluster: self.settings.cluster.clone(),
-            up: now.since(Time(0)),
+            up: now.since(self.clock.origin()),
             memory_bytes: memory_bytes(),
             closing: self.closing.is_some(),
             pending_requests: self.pending_requests.len() as u64,
