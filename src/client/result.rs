@@ -62,13 +62,11 @@ pub enum ClientError {
     /// The request was rejected, because the node is shutting down or overloaded.
     #[error("{address} rejected the request: it is {reason}; nothing was done")]
     Rejected { address: String, reason: &'static str },
-    /// The node could not decode the request.
-    #[error(
-        "{address} cannot read the request: {reason}; is it of another version? Nothing was done"
-    )]
+    /// The node could not decode the request, or it is too long.
+    #[error("{address} cannot read the request: {reason}. Nothing was done")]
     Undecodable {
         address: String,
-        /// The error of its decoder.
+        /// The error of its decoder, or the limit.
         reason: String,
     },
     /// The request was sent to another node.

@@ -170,7 +170,7 @@ fn request_that_the_node_cannot_decode_is_an_error_at_once() {
     });
     let Err(error @ ClientError::Undecodable { .. }) = refused else { panic!("{refused:?}") };
     let text = error.to_string();
-    assert!(text.contains("cannot read the request: odd; is it of another version?"), "{text}");
+    assert!(text.contains("cannot read the request: odd. Nothing was done"), "{text}");
     assert!(matches!(next, Ok(TxResult::Committed { .. })), "{next:?}");
     assert_eq!(received.len(), 2);
 }

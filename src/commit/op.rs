@@ -116,6 +116,9 @@ pub struct Op {
 }
 
 impl Op {
+    /// The greatest length of an encoded operation, in bytes.
+    pub const BYTES_MAX: usize = 3 + 1 + Key::BYTES_MAX + 1 + 2 * 10;
+
     /// Whether it takes an exclusive lock.
     pub fn writes(&self) -> bool {
         self.action != Action::Get

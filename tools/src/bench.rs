@@ -8,12 +8,13 @@ use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use stormglass::client::{ClientOptions, TxResult};
+use stormglass::client::{ClientError, ClientOptions, TxResult};
 use stormglass::commit::view::View;
-use stormglass::commit::{Action, Key, Op};
+use stormglass::commit::{AbortReason, Action, Key, Op, Part};
 use stormglass_node::NodeId;
 use stormglass_node::runtime::Status;
 use tokio::time::Instant;
@@ -50,6 +51,15 @@ pub(super) struct Bench {
     /// they write one key of each]
     #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     reads: Option<u32>,
+    /// Transactions write this many keys of each node that takes part
+    #[arg(long, value_name = "KEYS", conflicts_with = "reads")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    writes: Option<u32>,
+    /// Ten clients more, whose transactions write this many keys of one node. They are not counted,
+    /// and have keys of their own; a node refuses more than 8,192
+    #[arg(long, value_name = "KEYS", conflicts_with = "beside")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    large: Option<u32>,
     /// So many clients with one transaction each: prints rate and memory for each tenth of them, and
     /// how long the nodes take to start again after a kill; 10 to 100,000,000
     #[arg(long, value_name = "COUNT", conflicts_with_all = ["seconds", "beside"])]
@@ -88,7 +98,32 @@ struct Workload {
     /// Whether each client has this many keys, or all together.
     own_keys: bool,
     span: u16,
-    reads: Option<u32>,
+    /// What a transaction does with this many keys of each node; without, it moves an amount.
+    many: Option<(ManyKeys, u32)>,
+    /// The operations of the transactions of [`LARGE_CLIENTS`] beside those that are counted.
+    large: Option<u32>,
+}
+
+/// What a transaction does with many keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ManyKeys {
+    Read,
+    Write,
+}
+
+impl Bench {
+    fn workload(&self, clients: u32) -> Workload {
+        let reads = self.reads.map(|keys| (ManyKeys::Read, keys));
+        let writes = self.writes.map(|keys| (ManyKeys::Write, keys));
+        Workload {
+            clients,
+            keys: self.keys,
+            own_keys: false,
+            span: self.span,
+            many: reads.or(writes),
+            large: self.large,
+        }
+    }
 }
 
 impl Workload {
@@ -140,8 +175,9 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
         say!(
             "{} nodes, one process each; a commit {} {span} nodes, its coordinator one of them",
             bench.nodes,
-            match bench.reads {
-                Some(keys) => format!("reads {keys} keys of each of"),
+            match bench.workload(1).many {
+                Some((ManyKeys::Read, keys)) => format!("reads {keys} keys of each of"),
+                Some((ManyKeys::Write, keys)) => format!("writes {keys} keys of each of"),
                 None => "moves an amount among".to_owned(),
             }
         )?;
@@ -161,8 +197,7 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
             "aborts"
         )?;
     }
-    let of_one =
-        Workload { clients: 1, keys: bench.keys, own_keys: false, span, reads: bench.reads };
+    let of_one = bench.workload(1);
     let runs = match bench.clients {
         Some(clients) => vec![Workload { clients, ..of_one }],
         None => vec![
@@ -220,6 +255,9 @@ fn decimal(thousandths: u64) -> String {
     format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }
 
+/// Clients with large transactions.
+const LARGE_CLIENTS: u32 = 10;
+
 /// How long clients run before the measured time.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -244,6 +282,17 @@ async fn measure(cluster: &Cluster, run: Workload, seconds: u64) -> Result<Measu
     for (coordinator, keys, client) in connected {
         let rng = Rng::new(client.number());
         clients.spawn(run_client(client, rng, run, keys, coordinator, nodes, (begin, end)));
+    }
+    let large_clients = run.large.map_or(0, |_| LARGE_CLIENTS);
+    for number in 0..large_clients {
+        let coordinator = number as usize % nodes;
+        let client = cluster.client(coordinator, ClientOptions::default()).await?;
+        let op = |key| {
+            let key = Key::new(&format!("l{number}.{key}")).expect("short");
+            Op { node: NodeId(coordinator as u16), key, action: Action::Put(1) }
+        };
+        let ops: Arc<[Op]> = (0..run.large.unwrap_or(0)).map(op).collect();
+        clients.spawn(run_large_client(client, ops, end));
     }
     tokio::time::sleep_until(begin).await;
     // Counters of the nodes never decrease while they run, so a difference is what the time in
@@ -355,8 +404,30 @@ async fn run_client(
     Ok(tally)
 }
 
+/// Large transactions, one after the other. None of them counts.
+async fn run_large_client(
+    mut client: stormglass::client::Client,
+    ops: Arc<[Op]>,
+    end: Instant,
+) -> Result<Tally, CliError> {
+    while Instant::now() < end {
+        let result = client.transact(Arc::clone(&ops)).await;
+        let is_too_large = ops.len() > Part::OPS_MAX;
+        let is_right = match result {
+            Ok(TxResult::Committed { .. }) => !is_too_large,
+            Ok(TxResult::Aborted { reason: AbortReason::Invalid(_), .. })
+            | Err(ClientError::Undecodable { .. }) => is_too_large,
+            Ok(TxResult::Aborted { .. } | TxResult::Unknown { .. }) | Err(_) => false,
+        };
+        if !is_right {
+            return Err(format!("a transaction of {} operations: {result:?}", ops.len()).into());
+        }
+    }
+    Ok(Tally::default())
+}
+
 /// One transaction: takes from a key of the coordinator, and gives to a key of each of `span - 1`
-/// other nodes; or reads keys of these nodes.
+/// other nodes; or reads or writes keys of these nodes.
 fn operations(
     rng: &mut Rng,
     run: Workload,
@@ -370,12 +441,16 @@ fn operations(
     let first = rng.below(nodes - 1);
     let others =
         (0..span - 1).map(|other| (coordinator + 1 + (first + other) % (nodes - 1)) % nodes);
-    if let Some(reads) = run.reads {
+    if let Some((what, count)) = run.many {
         let first_key = rng.below(run.keys as usize) as u32;
-        let keys = (0..reads).map(|key| (first_key + key) % run.keys);
+        let keys = (0..count).map(|key| (first_key + key) % run.keys);
         let participants = std::iter::once(coordinator).chain(others);
+        let action = match what {
+            ManyKeys::Read => Action::Get,
+            ManyKeys::Write => Action::Put(i64::from(first_key)),
+        };
         return participants
-            .flat_map(|node| keys.clone().map(move |key| op(key, node, Action::Get)))
+            .flat_map(|node| keys.clone().map(move |key| op(key, node, action)))
             .collect();
     }
     let mut ops = vec![add(rng, keys, coordinator, 1 - span as i64)];

@@ -407,6 +407,8 @@ impl<N: ServedNode> Connections<N> {
                 None => return Ok(()),
                 // No answer: the protocol allows any message to be lost.
                 Some(Frame::Undecodable(error)) => self.warn_of_undecodable(&error),
+                // Ends the connection with an error before it is a frame.
+                Some(Frame::Oversized { .. }) => {}
                 Some(Frame::Value(PeerPacket::Ping)) => {
                     write_value(&mut out, &PeerReply::Pong, IO_TIMEOUT).await?
                 }
@@ -475,6 +477,8 @@ impl<N: ServedNode> Connections<N> {
         idle_timeout: Duration,
     ) -> Result<(), ConnectionError> {
         frames.set_memory(memory.frames.clone());
+        frames.set_limit(N::REQUEST_BYTES_MAX);
+        frames.skip_oversized();
         let queue = SendQueue::with_memory(RESPONSE_QUEUE_BYTES_MAX, memory.answers.clone());
         let queue = Arc::new(queue);
         // Whichever side ends first ends the other: a client that sends and never reads must not
@@ -511,12 +515,14 @@ impl<N: ServedNode> Connections<N> {
                 Some(Frame::Value(packet)) => packet,
                 Some(Frame::Undecodable(error)) => {
                     self.warn_of_undecodable(&error);
-                    // What was suppressed is of no interest; this begins a new second.
-                    complaints.take_suppressed(Instant::now());
-                    if complaints.allows("undecodable") {
-                        let reason = error.to_string();
-                        queue.put(&ClientReply::<N::Response>::Undecodable { reason });
-                    }
+                    let reason = format!("{error}; is it of another version?");
+                    complain::<N>(&mut complaints, queue, reason);
+                    continue;
+                }
+                Some(Frame::Oversized { len, limit }) => {
+                    let reason = format!("it has {len} bytes, the limit is {limit}");
+                    self.warn_rate_limited(&format_args!("dropped a request: {reason}"));
+                    complain::<N>(&mut complaints, queue, reason);
                     continue;
                 }
             };
@@ -540,6 +546,15 @@ impl<N: ServedNode> Connections<N> {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Answers a client that its request cannot be read, unless there are too many of these answers.
+fn complain<N: ServedNode>(complaints: &mut RateLimit, queue: &SendQueue, reason: String) {
+    // What was suppressed is of no interest; this begins a new second.
+    complaints.take_suppressed(Instant::now());
+    if complaints.allows("request") {
+        queue.put(&ClientReply::<N::Response>::Undecodable { reason });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::stream::FRAME_BYTES_MAX;
 use crate::contract::Node;
 use crate::id::{Incarnation, Micros, NodeId, Time};
 
@@ -11,6 +12,10 @@ pub trait ServedNode:
 {
     /// The state that `status` shows.
     type View: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static;
+
+    /// The greatest length of the frame of a request, in bytes; a longer one is not read. At most
+    /// [`FRAME_BYTES_MAX`].
+    const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
     /// The current incarnation once it is durable, `None` before. The engine connects only then.
     fn incarnation(&self) -> Option<Incarnation>;

@@ -57,6 +57,10 @@ pub struct Frames<R> {
     start: usize,
     /// Where the memory of large frames comes from; `None` if only `limit` bounds it.
     memory: Option<MemoryPool>,
+    /// Whether oversized frames are skipped.
+    skips_oversized: bool,
+    /// The bytes of an oversized frame that are still to be dropped.
+    skipped: usize,
     /// The frame at `start`, if it has a share.
     large: Option<LargeFrame>,
     /// The share of the value that was returned last.
@@ -73,12 +77,18 @@ struct LargeFrame {
     deadline: Instant,
 }
 
-/// A whole frame, whose length and checksum are right.
+/// A frame. Unless it is oversized, it is whole, and its length and checksum are right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame<T> {
     Value(T),
     /// The payload does not decode. The next frame still begins where it should.
     Undecodable(CodecError),
+    /// It is longer than the limit, and is dropped as it arrives: only after
+    /// [`skip_oversized`](Frames::skip_oversized).
+    Oversized {
+        len: usize,
+        limit: usize,
+    },
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
@@ -90,9 +100,17 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             buffer: Vec::new(),
             start: 0,
             memory: None,
+            skips_oversized: false,
+            skipped: 0,
             large: None,
             returned: None,
         }
+    }
+
+    /// From now on, a frame longer than the limit is no error: it is dropped as it arrives, without
+    /// a buffer.
+    pub(crate) fn skip_oversized(&mut self) {
+        self.skips_oversized = true;
     }
 
     /// Changes the limit for the length of a frame, in bytes.
@@ -125,7 +143,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             match self.next_frame(limit_per_read).await? {
                 None => return Ok(None),
                 Some(Frame::Value(value)) => return Ok(Some(value)),
-                Some(Frame::Undecodable(_)) => {}
+                Some(Frame::Undecodable(_) | Frame::Oversized { .. }) => {}
             }
         }
     }
@@ -151,7 +169,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             if read.map_err(|_| self.timed_out(limit_per_read))?? == 0 {
                 // An end between two frames is how a connection is closed; an end within one has
                 // lost data.
-                return if self.start == self.buffer.len() {
+                return if self.start == self.buffer.len() && self.skipped == 0 {
                     Ok(None)
                 } else {
                     Err(StreamError::UnexpectedEof)
@@ -162,11 +180,19 @@ impl<R: AsyncRead + Unpin> Frames<R> {
 
     /// The next frame, if all of it has been read.
     fn buffered<T: DeserializeOwned>(&mut self) -> Result<Option<Frame<T>>, StreamError> {
+        let dropped = self.skipped.min(self.buffer.len() - self.start);
+        self.start += dropped;
+        self.skipped -= dropped;
         let unread = &self.buffer[self.start..];
         let Some(len) = wire::frame_len(unread)? else { return Ok(None) };
         // From the header alone, before there is a buffer for the rest.
         if len > self.limit {
-            return Err(StreamError::Oversized { len, limit: self.limit });
+            let limit = self.limit;
+            if !self.skips_oversized {
+                return Err(StreamError::Oversized { len, limit });
+            }
+            self.skipped = len;
+            return Ok(Some(Frame::Oversized { len, limit }));
         }
         let Some(frame) = unread.get(..len) else { return Ok(None) };
         let decoded = wire::decode_frame(frame);
@@ -513,6 +539,24 @@ mod tests {
         assert!(second.put(&large));
         second.discard();
         assert!(pool.try_raise(&mut None, pool.total), "nobody has a share");
+    }
+
+    #[test]
+    fn oversized_frame_is_skipped_and_the_next_one_is_read() {
+        let large = wire::encode_frame(&"x".repeat(50_000));
+        let bytes = [large.clone(), wire::encode_frame(&7u64)].concat();
+        let mut frames = Frames::new(&bytes[..], 100);
+        frames.skip_oversized();
+        let first = block_on(frames.next_frame::<u64>(TIMEOUT)).unwrap();
+        assert_eq!(first, Some(Frame::Oversized { len: large.len(), limit: 100 }));
+        let buffered = frames.buffer.capacity();
+        assert!(buffered <= 2 * READ_BYTES, "{buffered} bytes of a frame that is dropped");
+        assert_eq!(block_on(frames.next_frame::<u64>(TIMEOUT)).unwrap(), Some(Frame::Value(7)));
+        // An end within such a frame has lost data, as in any other.
+        let mut cut = Frames::new(&bytes[..40_000], 100);
+        cut.skip_oversized();
+        let result = block_on(cut.next::<u64>(TIMEOUT));
+        assert!(matches!(result, Err(StreamError::UnexpectedEof)), "{result:?}");
     }
 
     #[test]

@@ -32,7 +32,14 @@ pub(super) async fn run(bench: &Bench, program: PathBuf) -> Result<Exit, CliErro
     }
     let mut stuck = false;
     for clients in bench.clients.map_or(vec![64, 1], |clients| vec![clients]) {
-        let run = Workload { clients, keys: KEYS_PER_CLIENT, own_keys: true, span: 2, reads: None };
+        let run = Workload {
+            clients,
+            keys: KEYS_PER_CLIENT,
+            own_keys: true,
+            span: 2,
+            many: None,
+            large: None,
+        };
         let mut rounds = Vec::new();
         for round in 0..bench.rounds {
             // Neither is always the one that finds the disk as the other left it.
@@ -291,7 +298,8 @@ mod tests {
 
     #[test]
     fn clients_have_keys_of_their_own() {
-        let shared = Workload { clients: 3, keys: 10, own_keys: false, span: 2, reads: None };
+        let shared =
+            Workload { clients: 3, keys: 10, own_keys: false, span: 2, many: None, large: None };
         let own = Workload { own_keys: true, ..shared };
         assert_eq!((shared.keys_of(0), shared.keys_of(2)), (0..10, 0..10));
         assert_eq!((own.keys_of(0), own.keys_of(1), own.keys_of(2)), (0..10, 10..20, 20..30));

@@ -23,13 +23,7 @@ pub(super) async fn run(bench: &Bench, program: PathBuf, count: u64) -> Result<E
     let work_dir = WorkDir::new(bench.data.as_deref(), "bench")?;
     let mut cluster = start_cluster(bench, program, &work_dir).await?;
     let connections = bench.clients.unwrap_or(CONNECTIONS);
-    let run = Workload {
-        clients: connections,
-        keys: bench.keys,
-        own_keys: false,
-        span: bench.span,
-        reads: bench.reads,
-    };
+    let run = bench.workload(connections);
     if !bench.json {
         say!(
             "{} nodes; {count} clients with one transaction each, {connections} at a time",
