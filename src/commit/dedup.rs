@@ -13,7 +13,7 @@
 //!   requests to a later position. (Ongaro 2014, "Consensus: Bridging Theory and Practice", section
 //!   6.3, expires sessions in the same order.)
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::context::IncarnationIs;
 use super::end_mark::Position;
@@ -28,8 +28,9 @@ use stormglass_node::id::{RequestId, Time};
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequestLog {
     clients: BTreeMap<u64, ClientLog>,
-    /// All clients, the one that has sent nothing for longest first.
-    by_last_use: BTreeSet<(Position, u64)>,
+    /// All clients, the one that has sent nothing for longest first, each with its last use. An
+    /// entry with another position is out of date.
+    by_last_use: VecDeque<(Position, u64)>,
     /// The requests of all clients.
     requests: usize,
     forgotten_below: Position,
@@ -102,15 +103,18 @@ impl RequestLog {
         forgotten_below: Position,
     ) -> RequestLog {
         let mut request_log = RequestLog { forgotten_below, ..RequestLog::default() };
+        let mut by_last_use = Vec::with_capacity(clients.len());
         for (client, ClientHistory { floor, last_use, committed }) in clients {
             let committed = committed.into_iter();
             let requests: Vec<_> = committed
                 .map(|(number, tx)| (number, RequestStatus::Committed(tx, None)))
                 .collect();
             request_log.requests += requests.len();
-            request_log.by_last_use.insert((last_use, client));
+            by_last_use.push((last_use, client));
             request_log.clients.insert(client, ClientLog { floor, last_use, requests });
         }
+        by_last_use.sort_unstable();
+        request_log.by_last_use = by_last_use.into();
         request_log
     }
 
@@ -175,9 +179,16 @@ impl RequestLog {
         now: Position,
         kept: Kept,
     ) {
-        let client_log = self.touch(id.client, now);
+        let number = RequestNumber::of(id);
+        let client_log = self.clients.get_mut(&id.client);
+        // The decision about a request that was begun.
+        if let Some(known) = client_log.and_then(|client_log| client_log.find_mut(number)) {
+            *known = status;
+            return;
+        }
+        let client_log = self.use_client(id.client, now);
         let before = client_log.requests.len();
-        client_log.set(RequestNumber::of(id), status);
+        client_log.insert(number, status);
         client_log.forget_beyond(kept.of_client);
         let after = client_log.requests.len();
         self.requests = self.requests - before + after;
@@ -203,15 +214,22 @@ impl RequestLog {
     }
 
     /// The log of a client, added if it is new, as the one used last.
-    fn touch(&mut self, client: u64, now: Position) -> &mut ClientLog {
+    fn use_client(&mut self, client: u64, now: Position) -> &mut ClientLog {
+        // Entries that are out of date are removed when they are the majority, so that each use
+        // costs constant time.
+        if self.by_last_use.len() > 2 * self.clients.len() + OUTDATED_ENTRIES_MAX {
+            let clients = &self.clients;
+            self.by_last_use.retain(|(last_use, client)| is_last_use(clients, *client, *last_use));
+        }
         let client_log = self.clients.entry(client).or_insert_with(|| ClientLog {
             floor: RequestNumber::default(),
-            last_use: now,
+            last_use: Position::default(),
             requests: Vec::new(),
         });
-        self.by_last_use.remove(&(client_log.last_use, client));
-        client_log.last_use = now.max(client_log.last_use);
-        self.by_last_use.insert((client_log.last_use, client));
+        if client_log.last_use != now {
+            client_log.last_use = now;
+            self.by_last_use.push_back((now, client));
+        }
         client_log
     }
 
@@ -220,11 +238,15 @@ impl RequestLog {
     fn forget_clients_beyond(&mut self, kept: usize, current: u64, now: Position) {
         let mut waiting = 0;
         while self.requests.max(self.clients.len()) > kept && waiting < WAITING_CLIENTS_PASSED {
-            let Some((last_use, client)) = self.by_last_use.pop_first() else { return };
-            let client_log = &self.clients[&client];
+            let Some((last_use, client)) = self.by_last_use.pop_front() else { return };
+            if !is_last_use(&self.clients, client, last_use) {
+                continue;
+            }
+            let client_log = self.clients.get_mut(&client).expect("it has a last use");
             if client == current || client_log.has_undecided() {
                 waiting += 1;
-                self.touch(client, now);
+                client_log.last_use = now;
+                self.by_last_use.push_back((now, client));
                 continue;
             }
             self.requests -= client_log.requests.len();
@@ -233,6 +255,13 @@ impl RequestLog {
         }
     }
 }
+
+fn is_last_use(clients: &BTreeMap<u64, ClientLog>, client: u64, last_use: Position) -> bool {
+    clients.get(&client).is_some_and(|client_log| client_log.last_use == last_use)
+}
+
+/// So many entries that are out of date are kept besides one for each client.
+const OUTDATED_ENTRIES_MAX: usize = 64;
 
 /// So many clients that wait for an answer are passed over at a time. Each is regarded as used now,
 /// so that the next call meets others.
@@ -244,17 +273,19 @@ impl ClientLog {
         Some(&self.requests[at].1)
     }
 
-    fn set(&mut self, number: RequestNumber, status: RequestStatus) {
-        match self.requests.binary_search_by_key(&number, |entry| entry.0) {
-            Ok(at) => self.requests[at].1 = status,
-            Err(at) => {
-                // Most clients have one request, and there may be very many of them.
-                if self.requests.is_empty() {
-                    self.requests.reserve_exact(1);
-                }
-                self.requests.insert(at, (number, status));
-            }
+    fn find_mut(&mut self, number: RequestNumber) -> Option<&mut RequestStatus> {
+        let at = self.requests.binary_search_by_key(&number, |entry| entry.0).ok()?;
+        Some(&mut self.requests[at].1)
+    }
+
+    /// Adds a request that is not there.
+    fn insert(&mut self, number: RequestNumber, status: RequestStatus) {
+        // Most clients have one request, and there may be very many of them.
+        if self.requests.is_empty() {
+            self.requests.reserve_exact(1);
         }
+        let at = self.requests.partition_point(|entry| entry.0 < number);
+        self.requests.insert(at, (number, status));
     }
 
     fn forget_beyond(&mut self, kept: usize) {
