@@ -104,8 +104,8 @@ pub(super) fn start(
                         // nevertheless.
                         let _ = completions.send(done);
                     }
-                    *lock(&current) = None;
                 }
+                *lock(&current) = None;
             }
         }
     });

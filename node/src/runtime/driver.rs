@@ -135,6 +135,9 @@ impl<N: ServedNode> Driver<N> {
         let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
         while self.ended.is_none() {
             self.flush();
+            // Lets the connections go on from time to time, so that their inputs come in larger
+            // batches. `cargo tools bench` prints 5 % less without it.
+            tokio::task::consume_budget().await;
             self.set_alarm(&mut alarm);
             let disk_is_behind = !self.batch.is_empty();
             tokio::select! {
