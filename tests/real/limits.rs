@@ -10,7 +10,8 @@ use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use stormglass_node::runtime::FRAME_BYTES_MAX;
+use stormglass::commit::CommitNode;
+use stormglass_node::runtime::ServedNode;
 use stormglass_node::runtime::packet::{Caller, Hello};
 use stormglass_node::wire;
 
@@ -81,22 +82,32 @@ fn send_without_waiting(connections: &mut [TcpStream], bytes: &[u8]) {
     }
 }
 
-/// 200 clients send most of a frame of the maximum length, together 780 MiB, and stop.
+/// A whole frame of so many bytes.
+fn frame_of(bytes: usize) -> Vec<u8> {
+    wire::frame_payload(&vec![0; bytes - wire::HEADER_BYTES])
+}
+
+/// 280 clients send most of a request of the maximum length, together 100 MiB, and stop. Longer
+/// ones take no memory.
 #[test]
 fn memory_of_all_clients_is_bounded_together() {
     let place = Place::new("memory");
     let mut node = place.start(1_024);
     place.assert_commits("put a=1 @0");
     let hello = Hello { cluster: "stormglass".to_owned(), caller: Caller::Client };
-    let mut clients = place.connect(200, &wire::encode_frame(&hello));
-    let frame = wire::frame_payload(&vec![0; FRAME_BYTES_MAX - wire::HEADER_BYTES]);
-    send_without_waiting(&mut clients, &frame[..39 * FRAME_BYTES_MAX / 40]);
+    let longest = CommitNode::REQUEST_BYTES_MAX;
+    let mut too_long = place.connect(20, &wire::encode_frame(&hello));
+    send_without_waiting(&mut too_long, &frame_of(4 << 20));
+    let mut clients = place.connect(280, &wire::encode_frame(&hello));
+    send_without_waiting(&mut clients, &frame_of(longest)[..longest * 39 / 40]);
     place.assert_commits("put a=2 @0");
     place.assert_status();
     let peak = node.peak_memory_kib();
-    assert!(peak < 200 << 10, "{} MiB", peak >> 10);
+    assert!(peak < 96 << 10, "{} MiB", peak >> 10);
     // The ones that wait for memory, and later the ones that have it and do not go on.
-    for expected in ["no memory for a frame of 4194304 bytes", "was not complete after 10s"] {
+    let no_memory = format!("no memory for a frame of {longest} bytes");
+    for expected in ["it has 4194304 bytes, the limit is", &no_memory, "was not complete after 10s"]
+    {
         let begun = Instant::now();
         while !place.log().contains(expected) {
             assert!(begun.elapsed() < Duration::from_secs(30), "{expected}: {}", place.log());

@@ -60,8 +60,8 @@ pub(super) struct Bench {
     #[arg(long, value_name = "KEYS", conflicts_with = "beside")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     large: Option<u32>,
-    /// So many clients with one transaction each: prints rate and memory for each tenth of them, and
-    /// how long the nodes take to start again after a kill; 10 to 100,000,000
+    /// So many clients with one transaction each: prints rate and memory for each tenth of them,
+    /// and how long the nodes take to start again after a kill; 10 to 100,000,000
     #[arg(long, value_name = "COUNT", conflicts_with_all = ["seconds", "beside"])]
     #[arg(value_parser = clap::value_parser!(u64).range(10..=100_000_000))]
     one_shot: Option<u64>,
@@ -287,11 +287,14 @@ async fn measure(cluster: &Cluster, run: Workload, seconds: u64) -> Result<Measu
     for number in 0..large_clients {
         let coordinator = number as usize % nodes;
         let client = cluster.client(coordinator, ClientOptions::default()).await?;
-        let op = |key| {
-            let key = Key::new(&format!("l{number}.{key}")).expect("short");
-            Op { node: NodeId(coordinator as u16), key, action: Action::Put(1) }
-        };
-        let ops: Arc<[Op]> = (0..run.large.unwrap_or(0)).map(op).collect();
+        let keys = (0..run.large.unwrap_or(0)).map(|key| format!("l{number}.{key}"));
+        let ops: Arc<[Op]> = keys
+            .map(|key| Op {
+                node: NodeId(coordinator as u16),
+                key: Key::new(&key).expect("short"),
+                action: Action::Put(1),
+            })
+            .collect();
         clients.spawn(run_large_client(client, ops, end));
     }
     tokio::time::sleep_until(begin).await;

@@ -74,8 +74,10 @@ async fn transact(cluster: &Cluster, run: Workload, clients: u64) -> Result<u64,
         let left = Arc::clone(&left);
         tasks.spawn(async move {
             let mut commits = 0;
-            let take = |left: u64| left.checked_sub(1);
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+            while left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+            {
                 client.become_another();
                 let ops = operations(&mut rng, run, &run.keys_of(connection), coordinator, nodes);
                 let result = client.transact(ops).await?;
