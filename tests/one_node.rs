@@ -5,8 +5,8 @@ use std::sync::Arc;
 use stormglass::commit::view::View;
 use stormglass::commit::{
     AbortReason, Action, Age, Body, CommitNode, Config, DropReason, EndMark, Event, Introducing,
-    Message, Op, Outcome, Part, Position, Reads, RecordIsDurable, Request, RequestNumber, TxId,
-    Vote,
+    Key, Message, Op, Outcome, Part, Position, Reads, RecordIsDurable, Request, RequestNumber,
+    TxId, Vote,
 };
 use stormglass_node::{
     Boot, DiskOp, Effect, FileId, Incarnation, Input, Label, Micros, Node, NodeId, Outbox,
@@ -115,9 +115,14 @@ impl OneNode {
 
     /// A client's new request.
     fn transact(&mut self, id: RequestId, ops: Arc<[Op]>) {
+        self.transact_again(id, None, ops);
+    }
+
+    /// A client's attempt at a request whose first attempt began at this time.
+    fn transact_again(&mut self, id: RequestId, began_at: Option<Time>, ops: Arc<[Op]>) {
         let request = Request::Transact {
             addressed: first_position(self.node.incarnation().expect("it answers")),
-            began_at: None,
+            began_at,
             seen: RequestNumber::default(),
             ops,
         };
@@ -396,6 +401,31 @@ fn wait_for_a_lock_ends_with_the_vote_timeout() {
     one.sent.clear();
     one.receive(COORDINATOR, older, OTHER_REQUEST, prepare(&all.of(PARTICIPANT)));
     assert_eq!(one.sent(), ["Vote"]);
+}
+
+/// The age is the time of the coordinator at the first attempt, and that of the first attempt at a
+/// retry, but never later than the present.
+#[test]
+fn age_is_the_time_of_the_first_attempt_by_the_clock_of_a_coordinator() {
+    let mut one = OneNode::boot(COORDINATOR, PARTICIPANT);
+    one.now = Time(one.now.0 + 1_000);
+    let now = one.now;
+    let earlier = Time(now.0 - 500);
+    let later = Time(now.0 + 500);
+    let mut serial = 0;
+    for (began_at, expected) in [(None, now), (Some(earlier), earlier), (Some(later), now)] {
+        serial += 1;
+        let id = RequestId { client: 1, serial, attempt: 3 };
+        one.sent.clear();
+        let key = Key::new(&format!("k{serial}")).expect("short");
+        let put = |node| Op { node, key, action: Action::Put(7) };
+        one.transact_again(id, began_at, [put(COORDINATOR), put(PARTICIPANT)].into());
+        let [Message { body: Body::Prepare { part, .. }, .. }] = &one.sent[..] else {
+            panic!("not one Prepare: {:?}", one.sent)
+        };
+        let by = RequestId { attempt: 0, ..id };
+        assert_eq!(part.age(), Age { at: expected.0, by }, "{began_at:?}");
+    }
 }
 
 /// An incarnation that waits for its peers reports it after 2, 4, 8, ... repetitions; one that

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Client, ClientError, ClientOptions, RequestHandle, TxResult, UnknownReason};
-use crate::commit::{Action, Key, Op, Outcome, Position, Request, Response};
-use stormglass_node::id::{Incarnation, NodeId, RequestId};
+use super::{
+    Client, ClientError, ClientOptions, POSITION_MAX_AGE, RequestHandle, TxResult, UnknownReason,
+};
+use crate::commit::{AbortReason, Action, Key, Op, Outcome, Position, Request, Response};
+use stormglass_node::id::{Incarnation, NodeId, RequestId, Time};
 use stormglass_node::runtime::packet::{ClientPacket, ClientReply, Hello, Welcome};
 use stormglass_node::runtime::stream::{FRAME_BYTES_MAX, Frames, write_value};
 
@@ -28,6 +30,7 @@ enum ScriptStep {
 
 const INCARNATION: Incarnation = Incarnation::numbered(1);
 const POSITION: Position = Position { incarnation: INCARNATION, serial: 9 };
+const BEGAN_AT: Time = Time(5);
 const COMMITTED: Outcome = Outcome::Committed { reads: None };
 
 /// Runs one step for each connection; returns the requests and the nodes that received them.
@@ -80,7 +83,7 @@ async fn run_step(
         }
         // Returning drops both halves of the connection, which closes it.
         let Some(outcome) = outcome.clone() else { return };
-        let response = Response { position: POSITION, began_at: None, outcome };
+        let response = Response { position: POSITION, began_at: Some(BEGAN_AT), outcome };
         write_value(&mut out, &ClientReply::Answer { id, response }, TIMEOUT)
             .await
             .expect("it reads");
@@ -158,6 +161,48 @@ fn request_is_never_resent_to_another_node() {
         panic!("{result:?}")
     };
     assert_eq!((handle.node, handle.addressed), (NodeId(0), POSITION));
+}
+
+/// Only the coordinator says when the first attempt began, whatever the clock of the client says.
+#[test]
+fn retry_carries_the_time_that_the_coordinator_has_assigned() {
+    let aborted = Outcome::Aborted { reason: AbortReason::Restarted };
+    let script = [ScriptStep::AnswerAll(NodeId(0), aborted)];
+    let options = ClientOptions { attempts: 3, ..ClientOptions::default() };
+    let (_, received) = with_client_of(options, &script, async |client| {
+        client.transact(put()).await.expect("an answer");
+    });
+    let began: Vec<Option<Time>> = received
+        .iter()
+        .filter_map(|(_, _, request)| match request {
+            Request::Transact { began_at, .. } => Some(*began_at),
+            Request::Outcome { .. } => None,
+        })
+        .collect();
+    assert_eq!(began, [None, Some(BEGAN_AT), Some(BEGAN_AT)]);
+}
+
+/// A client that has had no answer for a second asks for the position first: the node may have
+/// forgotten so many requests meanwhile that it would not execute the next one.
+#[test]
+fn request_of_an_idle_client_is_addressed_to_the_present_position() {
+    let script = [ScriptStep::AnswerAll(NodeId(0), COMMITTED)];
+    let ((), received) = with_client(&script, async |client| {
+        client.transact(put()).await.expect("an answer");
+        for idle in [Duration::ZERO, POSITION_MAX_AGE] {
+            client.position_at = client.position_at.map(|at| at - idle);
+            client.position.serial = 1;
+            client.transact(put()).await.expect("an answer");
+        }
+    });
+    let addressed: Vec<Position> = received
+        .iter()
+        .filter_map(|(_, _, request)| match request {
+            Request::Transact { addressed, .. } => Some(*addressed),
+            Request::Outcome { .. } => None,
+        })
+        .collect();
+    assert_eq!(addressed, [POSITION, Position { serial: 1, ..POSITION }, POSITION]);
 }
 
 /// The answer names no request, so the next request has a connection of its own.
