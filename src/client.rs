@@ -100,6 +100,8 @@ pub struct Client {
     position: Position,
     /// When that answer arrived; `None` if there was none in this incarnation.
     position_at: Option<Instant>,
+    /// Questions for the position so far: each has another id.
+    refreshes: u16,
     /// Requests without a known outcome: the node must not forget any from the first of them on.
     unanswered: BTreeMap<RequestNumber, RequestHandle>,
     connection: Option<Connection>,
@@ -139,6 +141,7 @@ impl Client {
             node: NodeId(0),
             position: Position::default(),
             position_at: None,
+            refreshes: 0,
             unanswered: BTreeMap::new(),
             connection: None,
             options,
@@ -198,7 +201,17 @@ impl Client {
                 ops: Arc::clone(&ops),
             };
             let result = match self.send_until_answered(handle, &request, deadline).await {
-                Ok(Some(response)) => {
+                // The only copy was not executed: its address was too old, and this answer has
+                // brought the present one.
+                Ok(Some(Answered { response, is_only_copy: true }))
+                    if response.outcome == Outcome::Unknown
+                        && attempt + 1 < self.options.attempts =>
+                {
+                    self.unanswered.remove(&RequestNumber::of(id));
+                    attempt += 1;
+                    continue;
+                }
+                Ok(Some(Answered { response, .. })) => {
                     began_at = response.began_at.or(began_at);
                     self.record_outcome(handle, response.outcome)
                 }
@@ -242,7 +255,7 @@ impl Client {
             .await?
         {
             None => Ok(TxResult::Unknown { handle, reason: UnknownReason::NoAnswer }),
-            Some(response) => Ok(self.record_outcome(handle, response.outcome)),
+            Some(Answered { response, .. }) => Ok(self.record_outcome(handle, response.outcome)),
         }
     }
 
@@ -316,7 +329,7 @@ impl Client {
         handle: RequestHandle,
         request: &Request,
         deadline: Instant,
-    ) -> Result<Option<Response>, ClientError> {
+    ) -> Result<Option<Answered>, ClientError> {
         let mut sent = false;
         loop {
             match self.connect_to_node_of(handle, deadline).await {
@@ -333,7 +346,7 @@ impl Client {
             match answered {
                 Ok(Ok(Answer::Response(response))) => {
                     self.learn_position(response.position);
-                    return Ok(Some(response));
+                    return Ok(Some(Answered { response, is_only_copy: !sent }));
                 }
                 Ok(Ok(Answer::Rejected(reason))) if !sent => {
                     let reason = match reason {
@@ -369,11 +382,13 @@ impl Client {
 
     /// The next request must be addressed to the incarnation that will execute it.
     fn learn_position(&mut self, position: Position) {
+        if position.incarnation == self.position.incarnation {
+            self.position = position.max(self.position);
         // Of two incarnations of one number, only one answers.
-        if position.incarnation.number() >= self.position.incarnation.number() {
+        } else if position.incarnation.number() >= self.position.incarnation.number() {
             self.position = position;
-            self.position_at = Some(Instant::now());
         }
+        self.position_at = Some(Instant::now());
     }
 
     /// Asks the node for its position, if it is not known or [`POSITION_MAX_AGE`] old.
@@ -381,8 +396,10 @@ impl Client {
         if self.position_at.is_some_and(|at| at.elapsed() < POSITION_MAX_AGE) {
             return Ok(());
         }
-        // Requests have serials from 1, so this one has no outcome.
-        let id = RequestId { client: self.number, serial: 0, attempt: 0 };
+        // Requests have serials from 1, so this one has no outcome. A late answer to an earlier
+        // question is not taken for the answer to this one.
+        self.refreshes = self.refreshes.wrapping_add(1);
+        let id = RequestId { client: self.number, serial: 0, attempt: self.refreshes };
         let handle = RequestHandle { node: self.node, addressed: self.position, id };
         let query = Request::Outcome { addressed: self.position };
         match self.send_until_answered(handle, &query, deadline).await? {
@@ -493,6 +510,12 @@ impl Client {
             }
         }
     }
+}
+
+/// The answer to a request that may have been sent more than once.
+struct Answered {
+    response: Response,
+    is_only_copy: bool,
 }
 
 enum Answer {

@@ -322,8 +322,7 @@ where
                 match response.outcome {
                     Outcome::Unknown => {
                         self.coverage.on_unknown();
-                        // There is no other answer to wait for.
-                        if self.forgetting.may_be_forgotten(*id) {
+                        if self.is_over(*id) && self.forgetting.may_be_forgotten(*id) {
                             self.model.answer_forgotten(*id);
                         }
                     }
@@ -503,6 +502,17 @@ impl AtomicCommitChecker {
             }
             RecordKind::Met => Ok(()),
         }
+    }
+
+    /// Whether no answer to the request is still to come but that to the next question: it was
+    /// answered, or never begun, or begun by an earlier incarnation.
+    fn is_over(&self, id: RequestId) -> bool {
+        self.model.request(id).is_none_or(|request_state| {
+            request_state.is_reported()
+                || request_state
+                    .begun()
+                    .is_none_or(|tx| tx.incarnation != self.recovery.incarnation(tx.coordinator))
+        })
     }
 
     /// The operations of a record that has some. The model learns the participants.

@@ -80,7 +80,7 @@ pub(super) struct Tx {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  stormglass outcome --at 127.0.0.1:3000 n0.3.9f3a01c2:c17.1/0\n\
+    after_help = "Example:\n  stormglass outcome --at 127.0.0.1:3000 n0.3.9f3a01c2#57:c17.1/0\n\
     \nExit codes: 0 committed, 3 aborted, 4 unknown, 1 not asked at all"
 )]
 pub(super) struct OutcomeArgs {

@@ -23,8 +23,8 @@ pub enum TxResult {
         /// Why the last attempt was aborted.
         reason: AbortReason,
     },
-    /// The last attempt is committed or aborted, and no answer arrived in time. Earlier attempts
-    /// were aborted.
+    /// The last attempt is committed or aborted, and no answer arrived in time, or the node has
+    /// forgotten it. Earlier attempts were aborted.
     Unknown {
         /// The attempt to query.
         handle: RequestHandle,

@@ -26,6 +26,8 @@ enum ScriptStep {
     CannotDecode(NodeId),
     /// Answers every request with this outcome, until the client disconnects.
     AnswerAll(NodeId, Outcome),
+    /// Answers the first attempt "unknown", and every other "committed".
+    ForgetFirst(NodeId),
 }
 
 const INCARNATION: Incarnation = Incarnation::numbered(1);
@@ -61,6 +63,7 @@ async fn run_step(
         }
         ScriptStep::DropAfterRequest(node) | ScriptStep::CannotDecode(node) => (*node, None),
         ScriptStep::AnswerAll(node, outcome) => (*node, Some(outcome.clone())),
+        ScriptStep::ForgetFirst(node) => (*node, Some(COMMITTED)),
     };
     write_value(&mut out, &Welcome::Welcome { node, incarnation: INCARNATION }, TIMEOUT)
         .await
@@ -82,7 +85,10 @@ async fn run_step(
             continue;
         }
         // Returning drops both halves of the connection, which closes it.
-        let Some(outcome) = outcome.clone() else { return };
+        let Some(mut outcome) = outcome.clone() else { return };
+        if matches!(step, ScriptStep::ForgetFirst(_)) && id.attempt == 0 {
+            outcome = Outcome::Unknown;
+        }
         let response = Response { position: POSITION, began_at: Some(BEGAN_AT), outcome };
         write_value(&mut out, &ClientReply::Answer { id, response }, TIMEOUT)
             .await
@@ -203,6 +209,16 @@ fn request_of_an_idle_client_is_addressed_to_the_present_position() {
         })
         .collect();
     assert_eq!(addressed, [POSITION, Position { serial: 1, ..POSITION }, POSITION]);
+}
+
+/// The only copy of a request whose address is too old is not executed, so the client goes on.
+#[test]
+fn request_with_an_old_address_is_tried_again_under_a_new_id() {
+    let script = [ScriptStep::ForgetFirst(NodeId(0))];
+    let (result, received) = with_client(&script, async |client| client.transact(put()).await);
+    let Ok(TxResult::Committed { handle, .. }) = result else { panic!("{result:?}") };
+    assert_eq!(handle.id.attempt, 1);
+    assert_eq!(received.iter().map(|(_, id, _)| id.attempt).collect::<Vec<_>>(), [0, 1]);
 }
 
 /// The answer names no request, so the next request has a connection of its own.

@@ -20,8 +20,7 @@ use stormglass_node::id::{Incarnation, NodeId, RequestId};
 /// A snapshot plus the rest of the log yields it: [`State::apply`] adds one record. Only three
 /// things change without a record and are stored in snapshots alone: end marks received (`ended`),
 /// requests forgotten (`clients` and `forgotten_below`), and the outcomes that end marks allow to
-/// forget.
-/// Aborts by a coordinator leave nothing: they are presumed.
+/// forget. Aborts by a coordinator leave nothing: they are presumed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The node that wrote it; `None` in format 1.
@@ -132,10 +131,13 @@ struct ClientHistory2 {
     committed: Vec<(RequestNumber, TxId)>,
 }
 
-impl From<ClientHistory2> for ClientHistory {
-    fn from(ClientHistory2 { floor, committed }: ClientHistory2) -> ClientHistory {
-        let positions = committed.iter().map(|(_, tx)| Position::of(*tx));
-        ClientHistory { floor, last_use: positions.max().unwrap_or_default(), committed }
+impl ClientHistory2 {
+    /// The same in format 3. Its requests below the floor were addressed to unknown positions of
+    /// `incarnation` or earlier ones.
+    fn upgraded(self, incarnation: Incarnation) -> ClientHistory {
+        let ClientHistory2 { floor, committed } = self;
+        let last_use = Position { incarnation, serial: u64::MAX };
+        ClientHistory { floor, last_use, committed }
     }
 }
 
@@ -211,7 +213,9 @@ impl<'de> Visitor<'de> for StateVisitor {
             state.forgotten_below = next(&mut fields)?;
         } else {
             let clients: BTreeMap<u64, ClientHistory2> = next(&mut fields)?;
-            state.clients = clients.into_iter().map(|(id, client)| (id, client.into())).collect();
+            let upgraded = clients.into_iter();
+            let upgraded = upgraded.map(|(id, client)| (id, client.upgraded(state.incarnation)));
+            state.clients = upgraded.collect();
         }
         Ok(state)
     }
@@ -300,3 +304,53 @@ impl State {
 /// # Panics
 /// If a sum overflows, which was checked as well.
 pub(crate) use crate::store::apply_ops;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stormglass_node::codec;
+
+    /// The fields of format 2, in their order.
+    type Format2 = (
+        u32,
+        Option<NodeId>,
+        Incarnation,
+        Vec<Incarnation>,
+        Incarnation,
+        Vec<KnownPeer>,
+        BTreeMap<Key, i64>,
+        Vec<Prepared>,
+        Vec<KnownOutcome>,
+        Vec<Committing>,
+        Vec<EndedTransactions>,
+        Vec<(u64, RequestNumber, Vec<(RequestNumber, TxId)>)>,
+    );
+
+    /// A client of whose requests only the floor is left may have addressed the last of them to any
+    /// position of an incarnation so far: if that position is not known to be forgotten with the
+    /// client, the outcome "aborted" would be a guess.
+    #[test]
+    fn clients_of_format_2_were_last_used_at_the_end_of_the_incarnation_that_wrote_it() {
+        let third = Incarnation::numbered(3);
+        let floor = RequestNumber { serial: 5, attempt: 0 };
+        let number = RequestNumber { serial: 6, attempt: 0 };
+        let tx = TxId { coordinator: NodeId(1), incarnation: third, serial: 9 };
+        let mut format_2: Format2 = Format2::default();
+        format_2.1 = Some(NodeId(1));
+        format_2.2 = third;
+        format_2.11 = vec![(7, floor, vec![]), (8, floor, vec![(number, tx)])];
+        let state: State = codec::decode(&codec::encode(&format_2)).expect("a state");
+        let last_use = Position { incarnation: third, serial: u64::MAX };
+        let expected = State {
+            owner: Some(NodeId(1)),
+            incarnation: third,
+            clients: BTreeMap::from([
+                (7, ClientHistory { floor, last_use, committed: vec![] }),
+                (8, ClientHistory { floor, last_use, committed: vec![(number, tx)] }),
+            ]),
+            ..State::default()
+        };
+        assert_eq!(state, expected);
+        assert_eq!(codec::decode::<State>(&codec::encode(&state)), Ok(expected));
+    }
+}

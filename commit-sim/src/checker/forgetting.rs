@@ -17,8 +17,6 @@ pub(super) struct Forgetting {
     received: SortedMap<RequestId, bool>,
     /// By node, the number of requests that it has received.
     of_node: SortedMap<NodeId, usize>,
-    /// The same for each client.
-    of_client: SortedMap<(NodeId, u64), usize>,
     /// By client, the number below which it has acknowledged all outcomes.
     seen: SortedMap<u64, RequestNumber>,
     /// The limits of the coordinators: requests of a client, and of all.
@@ -50,17 +48,22 @@ impl Forgetting {
             return;
         }
         *self.of_node.get_or_default(node) += 1;
-        *self.of_client.get_or_default((node, id.client)) += 1;
     }
 
     /// Whether the coordinator of the request may have forgotten it.
     pub(super) fn may_be_forgotten(&self, id: RequestId) -> bool {
         let Some(node) = self.coordinators.get(id).copied() else { return false };
-        let of_client = self.of_client.get((node, id.client)).copied().unwrap_or_default();
+        // Of one client the oldest are forgotten first.
+        let newer = self.received.iter().filter(|(other, received)| {
+            **received
+                && other.client == id.client
+                && RequestNumber::of(*other) > RequestNumber::of(id)
+                && self.coordinators.get(*other) == Some(&node)
+        });
         let of_node = self.of_node.get(node).copied().unwrap_or_default();
         let seen = self.seen.get(id.client).copied().unwrap_or_default();
         RequestNumber::of(id) < seen
-            || of_client > self.kept_of_client
+            || newer.count() >= self.kept_of_client
             // Not above: a test makes nodes handle one request more, which no client has sent.
             || of_node >= self.kept_in_total
     }

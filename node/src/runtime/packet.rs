@@ -99,7 +99,7 @@ pub enum ClientReply<R> {
         json: String,
     },
     Pong,
-    /// The payload of a frame of this client did not decode; it was dropped, without effect. Which
+    /// A frame of this client did not decode or was too long; it was dropped, without effect. Which
     /// request it was is not known. The answer to at most ten frames a second.
     Undecodable {
         reason: String,

@@ -13,8 +13,8 @@ pub trait ServedNode:
     /// The state that `status` shows.
     type View: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static;
 
-    /// The greatest length of the frame of a request, in bytes; a longer one is not read. At most
-    /// [`FRAME_BYTES_MAX`].
+    /// The greatest length of the frame of a request, in bytes; a longer one is dropped as it
+    /// arrives. At most [`FRAME_BYTES_MAX`].
     const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
     /// The current incarnation once it is durable, `None` before. The engine connects only then.

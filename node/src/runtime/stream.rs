@@ -13,7 +13,7 @@ use super::memory::{MemoryPool, MemoryShare, UNSHARED_BYTES};
 use crate::codec::CodecError;
 use crate::wire::{self, WireError};
 
-/// The greatest length of a frame: 4 MiB, about twice the longest transaction.
+/// The greatest length of a frame: 4 MiB.
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
 
 /// The greatest length of a frame before the handshake is complete: 1 KiB.
@@ -47,7 +47,8 @@ pub enum StreamError {
     SlowFrame { len: usize, limit: Duration },
 }
 
-/// Reads frames. A frame longer than the limit is refused from its header, before it is buffered.
+/// Reads frames. A frame longer than the limit is refused from its header, or dropped as it
+/// arrives, and never buffered.
 #[derive(Debug)]
 pub struct Frames<R> {
     from: R,

@@ -261,12 +261,13 @@ impl TxState {
         self.request.get_or_insert(request);
     }
 
-    /// Notes the participants; the first call counts.
+    /// Notes the age; the first call counts.
     #[inline]
     pub(super) fn set_age(&mut self, age: Age) {
         self.age.get_or_insert(age);
     }
 
+    /// Notes the participants; the first call counts.
     #[inline]
     pub(super) fn set_participants(&mut self, participants: impl Iterator<Item = NodeId>) {
         if self.participants_known {
