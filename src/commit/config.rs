@@ -28,9 +28,9 @@ pub struct Config {
     /// How many answered requests a coordinator remembers for each client that does not acknowledge
     /// outcomes. At least 1.
     pub requests_kept: usize,
-    /// How many requests of all clients together, and how many clients. Beyond, the client that has sent nothing
-    /// for longest is forgotten: a copy of one of its requests that arrives later is not executed,
-    /// and its outcome is unknown. At least 1.
+    /// How many requests of all clients together, and how many clients. Beyond, the client that has
+    /// sent nothing for longest is forgotten: a copy of one of its requests that arrives later is
+    /// not executed, and its outcome is unknown. At least 1.
     pub requests_kept_in_total: usize,
     /// The length of the log at which it is compacted. At least 1.
     pub compact_at_bytes: u64,
@@ -48,8 +48,8 @@ impl Config {
             retry_first: Micros::from_millis(500),
             retry_max: Micros::from_millis(2_000),
             requests_kept: 1_000,
-            // 50 MB and the values that they read, and with 10,000 transactions a second ten seconds: a client that stops waiting
-            // for an answer asks for the outcome earlier.
+            // 50 MB and the values that they read, and with 10,000 transactions a second ten
+            // seconds: a client that stops waiting for an answer asks for the outcome earlier.
             requests_kept_in_total: 100_000,
             compact_at_bytes: 4 << 20,
         }

@@ -15,8 +15,8 @@ use stormglass_node::id::{Incarnation, NodeId};
 
 /// The position of a transaction among those of its coordinator: ordered by incarnation, then
 /// serial. Also the address of a request: the number of requests that its coordinator had begun
-/// when the client last heard from it, 0 for none. The transaction of the request has a greater one,
-/// so that a copy of a forgotten request is recognised by its address.
+/// when the client last heard from it, 0 for none. The transaction of the request has a greater
+/// one, so that a copy of a forgotten request is recognised by its address.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

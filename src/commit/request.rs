@@ -61,8 +61,8 @@ pub struct RequestNumber {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Response {
-    /// The current incarnation of the responding node, and the number of requests that it has begun:
-    /// the address of the next request.
+    /// The current incarnation of the responding node, and the number of requests that it has
+    /// begun: the address of the next request.
     pub position: Position,
     /// When the first attempt at this request began, by the clock of the coordinator: the age of
     /// the transaction, which the next attempt carries. `None` if the coordinator does not know.
