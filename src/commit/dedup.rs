@@ -7,11 +7,10 @@
 //! - The client has acknowledged the outcome, or one client has too many requests: its *floor*
 //!   rises, a request number.
 //! - All clients together have too many requests: the client that has sent nothing for longest is
-//!   forgotten with all of its requests, and its floor. Then the position rises of which
-//!   [`RequestLog::forgotten_below`] is the value: a request addressed to an earlier one may be a
-//!   copy of a forgotten one. A client that has heard from the coordinator since addresses its
-//!   requests to a later position. (Ongaro 2014, "Consensus: Bridging Theory and Practice", section
-//!   6.3, expires sessions in the same order.)
+//!   forgotten with all of its requests, and its floor. Then [`RequestLog::forgotten_below`] rises:
+//!   a request that is addressed to a position below it may be a copy of a forgotten one. A client
+//!   that has had an answer since addresses its requests to a later position. (Ongaro 2014,
+//!   "Consensus: Bridging Theory and Practice", section 6.3, expires sessions in the same order.)
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -40,7 +39,7 @@ pub(super) struct RequestLog {
 struct ClientLog {
     floor: RequestNumber,
     /// Above the positions to which all requests of the client were addressed that this node has
-    /// handled, and not above the position that it tells its clients now.
+    /// handled, and at most the position in the next answer.
     last_use: Position,
     // Sorted by number. Undecided requests stay even at or below the floor.
     requests: Vec<(RequestNumber, RequestStatus)>,

@@ -62,7 +62,7 @@ pub(super) struct Bench {
     large: Option<u32>,
     /// So many clients with one transaction each: prints rate and memory for each tenth of them,
     /// and how long the nodes take to start again after a kill; 10 to 100,000,000
-    #[arg(long, value_name = "COUNT", conflicts_with_all = ["seconds", "beside"])]
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["seconds", "beside", "large"])]
     #[arg(value_parser = clap::value_parser!(u64).range(10..=100_000_000))]
     one_shot: Option<u64>,
     /// Where the nodes keep their data: the disk that is measured [default: a temporary directory]
@@ -75,7 +75,7 @@ pub(super) struct Bench {
     /// and print the ratio. The Debian package `postgresql` must be installed. Each client has
     /// keys of its own
     // With two instances a transaction spans two, and what it does is the same on both sides.
-    #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["keys", "span", "reads"])]
+    #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["keys", "span", "reads", "writes"])]
     beside: Option<System>,
     /// With --beside: rounds, in each of which both systems are measured once, 1 to 1000
     #[arg(long, default_value_t = 5, requires = "beside")]
