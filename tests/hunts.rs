@@ -79,7 +79,7 @@ fn boot_refuses_damage_at_rest_and_most_damaged_runs_are_checked_to_the_end() {
 fn cluster_of_64_nodes_survives_partitions() {
     for profile in [Profile::Lossy, Profile::Everything] {
         // Few transactions, since each involves dozens of nodes.
-        let setup = Setup { profile, nodes: Some(64), txns: Some(5) };
+        let setup = Setup { profile, nodes: Some(64), txns: Some(5), ..Setup::default() };
         let options = HuntOptions { jobs: 2, ..HuntOptions::new(setup, 0..=39) };
         let report = hunt(&Commit, &options, &Progress::default());
         assert_eq!(report.failures, [], "{profile}");

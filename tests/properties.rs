@@ -13,15 +13,16 @@ use stormglass_sim::simulation::{check_faults, faults, proptest_config};
 use crate::mutants::{Mutant, MutantProtocol};
 
 // Few nodes and requests: the lists of faults are to be read by people.
-const SMALL: Setup =
-    Setup { profile: stormglass_sim::profile::Profile::Swarm, nodes: Some(3), txns: Some(4) };
+fn small() -> Setup {
+    Setup { nodes: Some(3), txns: Some(4), ..Setup::default() }
+}
 
 proptest! {
     #![proptest_config(proptest_config(300, "regressions/proptest/commit.txt"))]
 
     #[test]
-    fn no_property_is_violated_under_a_few_faults(fault_list in faults(&Commit, &SMALL)) {
-        check_faults(&Commit, &SMALL, &fault_list)?;
+    fn no_property_is_violated_under_a_few_faults(fault_list in faults(&Commit, &small())) {
+        check_faults(&Commit, &small(), &fault_list)?;
     }
 }
 
@@ -33,8 +34,9 @@ fn proptest_failure_message_contains_a_minimal_schedule() {
     // Nothing is saved, since this failure is intended.
     let mut runner =
         TestRunner::new(ProptestConfig { failure_persistence: None, ..proptest_config(2_000, "") });
-    let outcome = runner
-        .run(&faults(&protocol, &SMALL), |fault_list| check_faults(&protocol, &SMALL, &fault_list));
+    let outcome = runner.run(&faults(&protocol, &small()), |fault_list| {
+        check_faults(&protocol, &small(), &fault_list)
+    });
     let Err(TestError::Fail(reason, minimal)) = outcome else { panic!("the mutant is not found") };
     let message = reason.message();
     println!("{message}");

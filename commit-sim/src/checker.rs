@@ -65,6 +65,7 @@ use stormglass_sim::property::{
     Checker, ClientFact, Fact, FaultFact, JudgedUntil, Observation, ProcessFact, RunFact,
     Sometimes, Violation, halt_is_final,
 };
+use stormglass_sim::run_end::RecoveryEnd;
 
 /// Checks all properties of atomic commitment in one pass over the facts of a run.
 #[derive(Clone, Debug)]
@@ -332,8 +333,8 @@ where
                 }
                 Ok(())
             }
-            Fact::Run(RunFact::Quiesced { quiet, files }) => {
-                let verdict = self.on_quiesced(at, *quiet, files);
+            Fact::Run(RunFact::Recovered { how, files }) => {
+                let verdict = self.on_quiesced(at, *how == RecoveryEnd::Quiet, files);
                 verdict.map_err(|violation| self.cause_of(violation))
             }
             Fact::Run(RunFact::Ended) => {

@@ -12,6 +12,7 @@ use stormglass_node::{
 use crate::fault::{BarrierFault, Endpoint, MessageFault, WriteFault};
 use crate::hash::{Fingerprint, hash};
 use crate::property::{ClientFact, Fact, FaultFact, ProcessFact, RunFact};
+use crate::run_end::RecoveryEnd;
 
 /// Folds a fact into a fingerprint: integers only, never `Debug` text.
 #[inline(always)]
@@ -129,7 +130,15 @@ fn hash_fact<N: Node>(fact: &Fact<'_, N>, fingerprint: &mut Fingerprint) -> (u8,
         },
         Fact::Run(fact) => match fact {
             RunFact::Healed { .. } => (23, 0),
-            RunFact::Quiesced { quiet, .. } => (24, u64::from(*quiet)),
+            RunFact::Recovered { how, .. } => (
+                24,
+                match how {
+                    RecoveryEnd::TimedOut => 0,
+                    RecoveryEnd::Quiet => 1,
+                    RecoveryEnd::Settled => 2,
+                    RecoveryEnd::Elapsed => 3,
+                },
+            ),
             RunFact::Ended => (25, 0),
         },
     }

@@ -105,6 +105,7 @@ pub mod protocol;
 pub mod ratio;
 pub mod regress;
 pub mod replay;
+pub mod run_end;
 pub mod schedule;
 pub mod shrink;
 pub mod simulation;

@@ -123,6 +123,12 @@ pub struct Setup {
     pub nodes: Option<u16>,
     /// How many transactions (or whatever the workload counts), 1 to 1,000,000.
     pub txns: Option<u32>,
+    /// How many clients, 1 to 64.
+    pub clients: Option<u32>,
+    /// The length of the fault phase.
+    pub fault_phase: Option<Micros>,
+    /// [`Plan::recovery_timeout`]. A protocol that sets its own ignores it.
+    pub recovery_timeout: Option<Micros>,
 }
 
 impl Setup {
@@ -355,7 +361,9 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
     let nodes = if large > 0 { large } else { small };
     rng.nodes = setup.nodes.unwrap_or(u16::try_from(nodes).expect("a small number"));
     let clients = rng.size(1, 4);
+    let clients = setup.clients.unwrap_or(clients);
     let fault_phase = Micros(rng.between(300_000, 1_500_000));
+    let fault_phase = setup.fault_phase.unwrap_or(fault_phase);
     let timing = Timing {
         key: Some(rng.key()),
         latency_tail: Micros::ZERO,
@@ -369,7 +377,7 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
         timing,
         fault_phase,
         // The default for protocols that do not set their own.
-        recovery_timeout: Micros::from_secs(30),
+        recovery_timeout: setup.recovery_timeout.unwrap_or(Micros::from_secs(30)),
         // A snapshot after every record or two; every other transaction; the default; large enough
         // for long logs when they tear.
         log_bytes: *rng.pick(&[100, 400, LOG_BYTES, 5_000]),
@@ -387,6 +395,8 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
     }
     if kinds.disk {
         draw_disk_rates(rng, &mut rates, &mut plan);
+        // A length that is set is also that of a run with disks that hang.
+        plan.fault_phase = setup.fault_phase.unwrap_or(plan.fault_phase);
     }
     if kinds.clocks {
         draw_clock_rates(rng, &mut rates);

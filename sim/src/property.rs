@@ -14,6 +14,7 @@ use stormglass_node::{
 
 use crate::disk::{CutReport, DamageRecord, Disk, DiskChange, KillReport};
 use crate::fault::{BarrierFault, Endpoint, MessageFault, SecondDisk, TimedFault, WriteFault};
+use crate::run_end::RecoveryEnd;
 
 /// `Ok`, or in one sentence why the property is violated.
 pub type PropertyResult = Result<(), String>;
@@ -32,6 +33,12 @@ pub trait Property<N: Node>: Clone {
     fn on(&mut self, observation: &Observation<'_, N>) -> PropertyResult;
     /// Adds the counters that all runs of a hunt together must raise above zero.
     fn sometimes(&self, _tally: &mut Sometimes) {}
+    /// Whether what the property waits for has happened, so that the run may end: true by default.
+    /// Looked at after each event of the recovery and the probe of a run that
+    /// [ends so](crate::run_end::RunEnd::Settled).
+    fn has_settled(&self) -> bool {
+        true
+    }
     /// From where on the property no longer judges this run; `None` by default, as it judges all of
     /// it. See [`JudgedUntil`].
     fn judged_until(&self) -> Option<JudgedUntil> {
@@ -49,6 +56,10 @@ pub trait Checker<N: Node>: Clone {
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation>;
     /// Adds the `sometimes` counters of this run.
     fn sometimes(&self, _tally: &mut Sometimes) {}
+    /// Whether every property [has settled](Property::has_settled).
+    fn has_settled(&self) -> bool {
+        true
+    }
     /// From where on this run is not judged; `None` by default, as all of it is.
     fn judged_until(&self) -> Option<JudgedUntil> {
         None
@@ -220,12 +231,12 @@ pub enum RunFact<'a> {
     /// that does so later, as [`ProcessFact::Refused`] or [`ProcessFact::Halted`] says, stays down,
     /// too.
     Healed { permanently_down: &'a [NodeId] },
-    /// No event is pending (`quiet`), or the recovery timeout is over.
-    Quiesced {
-        /// Whether the queue is empty. Then no node has a deadline either: that would be a wake in
-        /// the queue.
-        quiet: bool,
-        /// When quiescent, every file of a running node, with its length in bytes.
+    /// The recovery is over; a probe may follow.
+    Recovered {
+        /// Why it is over.
+        how: RecoveryEnd,
+        /// Every file of a running node, with its length in bytes; none after a
+        /// [timeout](RecoveryEnd::TimedOut).
         files: &'a [(NodeId, FileId, u64)],
     },
     /// The run is over, including the probe.
@@ -360,6 +371,10 @@ impl<N: Node, O: Property<N>> Checker<N> for PropertyChecker<O> {
         self.0.sometimes(tally);
     }
 
+    fn has_settled(&self) -> bool {
+        self.0.has_settled()
+    }
+
     fn judged_until(&self) -> Option<JudgedUntil> {
         self.0.judged_until()
     }
@@ -385,6 +400,10 @@ impl<N: Node, A: Checker<N>, B: Checker<N>> Checker<N> for (A, B) {
     fn sometimes(&self, tally: &mut Sometimes) {
         self.0.sometimes(tally);
         self.1.sometimes(tally);
+    }
+
+    fn has_settled(&self) -> bool {
+        self.0.has_settled() && self.1.has_settled()
     }
 
     fn judged_until(&self) -> Option<JudgedUntil> {

@@ -13,6 +13,7 @@ use crate::limits::RunLimits;
 use crate::plan::Plan;
 use crate::profile::{Profile, Rates, Rng, Setup, draw_plan};
 use crate::property::{Checker, Sometimes};
+use crate::run_end::{Availability, RunEnd};
 use crate::schedule::{Cursor, ParseError};
 use crate::tally::Tally;
 use crate::workload::{PlannedRequest, Workload};
@@ -56,6 +57,18 @@ pub trait Protocol: Sync {
     /// What a run may cost.
     fn limits(&self) -> RunLimits {
         RunLimits::default()
+    }
+
+    /// When a run ends: once no event is pending, by default.
+    fn run_end(&self) -> RunEnd {
+        RunEnd::Quiet
+    }
+
+    /// With so many nodes up, every request that a client has sent is answered in the end: the
+    /// property `EveryRequestIsAnswered`. `None` by default, for no claim. The
+    /// [workload](Workload::first_unanswered) knows which are not answered.
+    fn answers_while(&self) -> Option<Availability> {
+        None
     }
 
     /// Whether a node detects that its disk is not as it left it, or that another process runs
@@ -211,6 +224,22 @@ where
     let clients = protocol.clients(&plan, requests);
     let checker = protocol.checker(&plan);
     // The observer first, so that it sees the fact at which the checker stops the run.
-    World::new(config, plan, clients, (observer, checker), wrap(chooser))
+    let world = World::new(config, plan, clients, (observer, checker), wrap(chooser));
+    with_rules_of(protocol, world)
+}
+
+/// A world that ends its runs as the protocol says, and requires what it claims.
+pub(crate) fn with_rules_of<P, T, C>(
+    protocol: &P,
+    world: WorldOf<P, (T, P::Checker), C>,
+) -> WorldOf<P, (T, P::Checker), C>
+where
+    P: Protocol,
+    C: Chooser,
+    T: Checker<P::Node>,
+{
+    world
         .with_limits(protocol.limits())
+        .ending(protocol.run_end())
+        .requiring_answers(protocol.answers_while())
 }

@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::property::Checker;
-use crate::protocol::{Protocol, WorldOf, draw_run, world};
+use crate::protocol::{Protocol, WorldOf, draw_run, with_rules_of, world};
 use crate::schedule::{Expectation, Schedule};
 use crate::world::{RunOutcome, World, panics};
 
@@ -25,7 +25,8 @@ pub fn replay_world<P: Protocol, T: Checker<P::Node>>(
 ) -> ReplayWorld<P, T> {
     let (config, clients, plan, chooser) = world_parts(protocol, schedule);
     let checker = protocol.checker(&plan);
-    World::new(config, plan, clients, (observer, checker), chooser).with_limits(protocol.limits())
+    let world = World::new(config, plan, clients, (observer, checker), chooser);
+    with_rules_of(protocol, world)
 }
 
 /// A world that is ready to run this seed, observed by `observer`.

@@ -20,6 +20,7 @@ mod environment;
 mod report;
 
 use std::fmt;
+use std::sync::Arc;
 
 use stormglass_node::{Micros, Node, NodeId, RequestId};
 
@@ -32,7 +33,8 @@ use crate::plan::Plan;
 use crate::profile::{Profile, Rng, Setup};
 use crate::property::{Checker, Property, PropertyChecker};
 use crate::protocol::{Json, Protocol};
-use crate::workload::{ClientId, PlannedRequest, RetryingClients};
+use crate::run_end::{Availability, RunEnd};
+use crate::workload::{Answered, ClientBehaviour, ClientId, PlannedRequest, RetryingClients};
 
 /// Draws a request, and the node that receives it.
 type RequestGenerator<N> = Box<dyn Fn(&mut Rng) -> (NodeId, <N as Node>::Request) + Send + Sync>;
@@ -46,7 +48,9 @@ pub struct Simulation<N: Node, C = ()> {
     config: Configure<N>,
     generate_request: Option<RequestGenerator<N>>,
     setup: Setup,
-    retry_after: Micros,
+    behaviour: Arc<ClientBehaviour<N>>,
+    run_end: RunEnd,
+    answers_while: Option<Availability>,
     checker: C,
     seeds: u64,
     limits: RunLimits,
@@ -72,7 +76,9 @@ impl<N: Node> Simulation<N> {
             setup,
             // Longer than a request with a sync takes without faults, so that clients resend only
             // what was lost or is slow.
-            retry_after: Micros::from_millis(20),
+            behaviour: Arc::new(ClientBehaviour::resending_after(Micros::from_millis(20))),
+            run_end: RunEnd::Quiet,
+            answers_while: None,
             checker: (),
             // Some tenths of a second for most protocols. Rare bugs need more: `STORMGLASS_SEEDS`.
             seeds: 1_000,
@@ -115,13 +121,123 @@ impl<N: Node, C> Simulation<N, C> {
     /// If it is less: the run would consist of resends.
     #[must_use]
     #[track_caller]
-    pub fn retry_after(mut self, interval: Micros) -> Self {
+    pub fn retry_after(self, interval: Micros) -> Self {
         assert!(
             interval >= Micros::from_millis(1),
             "the retry interval of a client is at least 1,000 us, not {}",
             interval.0
         );
-        self.retry_after = interval;
+        self.with_behaviour(|behaviour| behaviour.retry_after = interval)
+    }
+
+    /// A client whose request is not answered in time resends it to the next node, and its later
+    /// ones, too: for clusters of which any node may answer.
+    #[must_use]
+    pub fn fail_over(self) -> Self {
+        self.with_behaviour(|behaviour| behaviour.fails_over = true)
+    }
+
+    /// Where `node_of` returns a node, the response refers the client to that node: the client
+    /// sends it the same request, and sends its later ones there, too. After as many redirects in a
+    /// row as there are nodes it waits for its retry interval.
+    #[must_use]
+    pub fn follow_redirects(
+        self,
+        node_of: impl Fn(&N::Response) -> Option<NodeId> + Send + Sync + 'static,
+    ) -> Self {
+        self.with_behaviour(|behaviour| behaviour.redirect = Some(Box::new(node_of)))
+    }
+
+    /// Before a client sends a request for the first time, `adapt` may change it: it receives all
+    /// earlier requests of the client with their answers, in order. A compare-and-swap, for
+    /// example, takes the version that the last read has returned.
+    #[must_use]
+    pub fn adapt_requests(
+        self,
+        adapt: impl Fn(&mut N::Request, &[Answered<N>]) + Send + Sync + 'static,
+    ) -> Self {
+        self.with_behaviour(|behaviour| behaviour.adapt = Some(Box::new(adapt)))
+    }
+
+    /// After the recovery a client sends this request to each node, one after another, and the run
+    /// ends once all are answered. Not in runs with nodes that are permanently down.
+    #[must_use]
+    pub fn probe(self, request: impl Fn(NodeId) -> N::Request + Send + Sync + 'static) -> Self {
+        let simulation = self.with_behaviour(|behaviour| {
+            behaviour.probe = Some(Box::new(request));
+        });
+        simulation.with_finishing_clients()
+    }
+
+    /// Claims that with so many nodes up every request that was sent is answered in the end: the
+    /// property `EveryRequestIsAnswered`. The clients keep asking after the fault phase.
+    #[must_use]
+    pub fn every_request_is_answered(mut self, answers_while: Availability) -> Self {
+        self.answers_while = Some(answers_while);
+        self.with_finishing_clients()
+    }
+
+    /// When a run ends; by default [once no event is pending](RunEnd::Quiet). A cluster whose nodes
+    /// send heartbeats is never quiet: its runs end once it [has settled](RunEnd::Settled), or
+    /// [after some time](RunEnd::After). Otherwise each lasts for its whole
+    /// [recovery timeout](Self::recovery_timeout).
+    #[must_use]
+    pub fn ends(mut self, run_end: RunEnd) -> Self {
+        self.run_end = run_end;
+        // A cluster settles when requests are answered, so the clients must ask until then.
+        if run_end == RunEnd::Quiet { self } else { self.with_finishing_clients() }
+    }
+
+    fn with_finishing_clients(self) -> Self {
+        self.with_behaviour(|behaviour| behaviour.finishes = true)
+    }
+
+    fn with_behaviour(mut self, change: impl FnOnce(&mut ClientBehaviour<N>)) -> Self {
+        // Clients of runs share it; none runs while the simulation is built.
+        change(Arc::get_mut(&mut self.behaviour).expect("the simulation is not running"));
+        self
+    }
+
+    /// The number of clients, 1 to 64. By default each seed draws 1 to 4.
+    ///
+    /// # Panics
+    /// If there are none, or more than 64.
+    #[must_use]
+    #[track_caller]
+    pub fn clients(mut self, clients: u32) -> Self {
+        assert!((1..=64).contains(&clients), "a simulation has 1 to 64 clients, not {clients}");
+        self.setup.clients = Some(clients);
+        self
+    }
+
+    /// The length of the fault phase, over which requests and faults are spread: 1 ms or more. By
+    /// default each seed draws 0.3 to 1.5 s, and more if disks hang.
+    ///
+    /// # Panics
+    /// If it is less.
+    #[must_use]
+    #[track_caller]
+    pub fn fault_phase(mut self, length: Micros) -> Self {
+        assert!(
+            length >= Micros::from_millis(1),
+            "a fault phase lasts at least 1,000 us, not {}",
+            length.0
+        );
+        self.setup.fault_phase = Some(length);
+        self
+    }
+
+    /// How long recovery and probe may last together after the fault phase, more than 0: 30 s of
+    /// virtual time by default. A run that is not over by then ends, and with it the time in which
+    /// its requests can be answered.
+    ///
+    /// # Panics
+    /// If it is 0.
+    #[must_use]
+    #[track_caller]
+    pub fn recovery_timeout(mut self, timeout: Micros) -> Self {
+        assert!(timeout > Micros::ZERO, "a recovery takes some time");
+        self.setup.recovery_timeout = Some(timeout);
         self
     }
 
@@ -166,7 +282,9 @@ impl<N: Node, C> Simulation<N, C> {
             config,
             generate_request,
             setup,
-            retry_after,
+            behaviour,
+            run_end,
+            answers_while,
             checker,
             seeds,
             limits,
@@ -176,7 +294,9 @@ impl<N: Node, C> Simulation<N, C> {
             config,
             generate_request,
             setup,
-            retry_after,
+            behaviour,
+            run_end,
+            answers_while,
             checker: (checker, PropertyChecker(property)),
             seeds,
             limits,
@@ -269,6 +389,14 @@ where
         self.limits
     }
 
+    fn run_end(&self) -> RunEnd {
+        self.run_end
+    }
+
+    fn answers_while(&self) -> Option<Availability> {
+        self.answers_while
+    }
+
     fn detects_lost_history(&self) -> bool {
         self.detects_lost_history
     }
@@ -307,11 +435,12 @@ where
 
     fn clients(
         &self,
-        _plan: &Plan,
+        plan: &Plan,
         requests: Vec<PlannedRequest<Json<N::Request>>>,
     ) -> RetryingClients<N> {
         let requests = requests.into_iter().map(|planned| planned.map(|Json(request)| request));
-        RetryingClients::new(requests.collect(), self.retry_after)
+        let behaviour = Arc::clone(&self.behaviour);
+        RetryingClients::with_behaviour(requests.collect(), plan.nodes, behaviour)
     }
 
     fn checker(&self, _plan: &Plan) -> C {

@@ -12,6 +12,7 @@ use crate::disk::{CutReport, KillReport};
 use crate::property::{
     Checker, ClientFact, Fact, FaultFact, Observation, ProcessFact, RunFact, Violation,
 };
+use crate::run_end::RecoveryEnd;
 
 /// Selects lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -211,12 +212,14 @@ fn write_run_fact(fact: &RunFact<'_>, line: &mut String) -> fmt::Result {
                 join_nodes(permanently_down)
             )
         }
-        RunFact::Quiesced { quiet: true, .. } => {
-            write!(line, "QUIESCED  no events are pending")
-        }
-        RunFact::Quiesced { quiet: false, .. } => {
-            write!(line, "TIMEOUT   events are still pending at the end of the recovery phase")
-        }
+        RunFact::Recovered { how, .. } => line.write_str(match how {
+            RecoveryEnd::Quiet => "QUIESCED  no events are pending",
+            RecoveryEnd::Settled => "SETTLED   requests are answered, and properties have settled",
+            RecoveryEnd::Elapsed => "ELAPSED   the time of the recovery is over",
+            RecoveryEnd::TimedOut => {
+                "TIMEOUT   events are still pending at the end of the recovery phase"
+            }
+        }),
         RunFact::Ended => write!(line, "END"),
     }
 }

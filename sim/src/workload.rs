@@ -1,11 +1,15 @@
 //! Workloads: a list of planned requests with their own ids, and how a client continues without a
 //! response. Clients use true time; only their links have faults.
 
+mod retrying;
+
 use std::fmt;
 use std::num::TryFromIntError;
 
 use serde::{Deserialize, Serialize};
 use stormglass_node::{Micros, Node, NodeId, RequestId};
+
+pub use retrying::{Answered, ClientBehaviour, RetryingClients};
 
 use crate::property::Sometimes;
 
@@ -13,6 +17,11 @@ use crate::property::Sometimes;
 pub trait Workload<N: Node>: Clone {
     /// Handles one event; adds requests and timers to `actions`.
     fn on(&mut self, now: Micros, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>);
+    /// A request that has been sent and is not answered; `None` if there is none, and by default.
+    /// A run that ends once all are answered asks after each event of its recovery.
+    fn first_unanswered(&self) -> Option<RequestId> {
+        None
+    }
     /// Adds the `sometimes` counters of the clients in this run.
     fn sometimes(&self, _rows: &mut Sometimes) {}
 }
@@ -141,98 +150,5 @@ impl<O> PlannedRequest<O> {
     pub fn map<T>(self, change: impl FnOnce(O) -> T) -> PlannedRequest<T> {
         let PlannedRequest { id, node, after, request } = self;
         PlannedRequest { id, node, after, request: change(request) }
-    }
-}
-
-/// The simplest workload: each client sends its requests one after another, resends each until it
-/// is answered, and stops when the fault phase ends.
-#[derive(Clone, Debug)]
-pub struct RetryingClients<N: Node> {
-    requests: Vec<PlannedRequest<N::Request>>,
-    clients: Vec<RetryingClient>,
-    retry_after: Micros,
-    stopped: bool,
-}
-
-/// One client of [`RetryingClients`].
-#[derive(Clone, Debug, Default)]
-struct RetryingClient {
-    /// How many of its requests have been answered.
-    answered: usize,
-    /// When it sends next.
-    due_at: Micros,
-}
-
-impl<N: Node> RetryingClients<N> {
-    /// These requests, resent every `retry_after` until answered.
-    pub fn new(requests: Vec<PlannedRequest<N::Request>>, retry_after: Micros) -> Self {
-        let clients = requests.iter().map(|planned| planned.id.client as usize).max().unwrap_or(0);
-        RetryingClients {
-            requests,
-            clients: vec![RetryingClient::default(); clients],
-            retry_after,
-            stopped: false,
-        }
-    }
-
-    /// `None` after the last request of a client, and for one without any.
-    fn current(&self, client: ClientId) -> Option<&PlannedRequest<N::Request>> {
-        let answered = self.clients.get(client.index())?.answered;
-        let mut client_requests =
-            self.requests.iter().filter(|planned| planned.id.client == u64::from(client));
-        client_requests.nth(answered)
-    }
-
-    fn plan_next(&mut self, now: Micros, client: ClientId, actions: &mut ClientActions<N>) {
-        match self.current(client).map(|planned| planned.after) {
-            None => {}
-            // At once: a timer of no duration would be an event more.
-            Some(Micros::ZERO) => self.send_next(now, client, actions),
-            Some(after) => self.set_timer_for(now + after, client, actions),
-        }
-    }
-
-    fn send_next(&mut self, now: Micros, client: ClientId, actions: &mut ClientActions<N>) {
-        let Some(planned) = self.current(client).cloned() else { return };
-        actions.send_request(planned.id, planned.node, planned.request);
-        self.set_timer_for(now + self.retry_after, client, actions);
-    }
-
-    fn set_timer_for(&mut self, until: Micros, client: ClientId, actions: &mut ClientActions<N>) {
-        self.clients[client.index()].due_at = until;
-        actions.set_timer(until, client);
-    }
-}
-
-impl<N: Node> Workload<N> for RetryingClients<N> {
-    fn on(&mut self, now: Micros, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>) {
-        // A client that resends for ever would keep the cluster from becoming quiescent.
-        if self.stopped {
-            return;
-        }
-        match event {
-            ClientEvent::Start => {
-                for client in ClientId::all(self.clients.len() as u32) {
-                    self.plan_next(now, client, actions);
-                }
-            }
-            // Answers come twice and late: only one to the current request counts.
-            ClientEvent::Answer { id, .. } => {
-                let client = ClientId::try_from(id.client).expect("the receiver of the response");
-                if self.current(client).is_some_and(|current| current.id == id) {
-                    self.clients[client.index()].answered += 1;
-                    self.plan_next(now, client, actions);
-                }
-            }
-            ClientEvent::Timer { client } => {
-                // Timers cannot be cancelled: one that was set for an answered request rings early.
-                if now >= self.clients[client.index()].due_at {
-                    self.send_next(now, client, actions);
-                }
-            }
-            ClientEvent::Healed => self.stopped = true,
-            // Which request shows that the system still works depends on the protocol.
-            ClientEvent::Probe => {}
-        }
     }
 }

@@ -9,7 +9,7 @@
 //! 1. *Faults*: the chooser injects faults, for [`Plan::fault_phase`].
 //! 2. *Recovery*: partitions heal, crashed nodes boot, disks have space again, clocks stop jumping,
 //!    pending events get new times without faults, and no new fault happens. It ends when no events
-//!    are pending.
+//!    are pending, or as the [`RunEnd`] of the protocol says.
 //! 3. *Probe*: clients may send requests that show that the system still works. Skipped if the
 //!    plan has nodes that never restart.
 //!
@@ -59,6 +59,7 @@ use crate::fault::{AtRestFault, Crash, TimedFault};
 use crate::limits::RunLimits;
 use crate::plan::Plan;
 use crate::property::{Checker, ClientFact, Fact, FaultFact, JudgedUntil, RunFact, Violation};
+use crate::run_end::{Availability, RecoveryEnd, RunEnd};
 use crate::tally::{Rule, Tally};
 use crate::workload::{ClientActions, ClientEvent, Workload};
 use host::Host;
@@ -81,6 +82,9 @@ pub struct World<N: Node, W, K, C> {
     outbox: Option<Box<Outbox<N>>>,
     client_actions: ClientActions<N>,
     events_max: u64,
+    run_end: RunEnd,
+    /// When every request must be answered in the end; `None` if that is not required.
+    answers_while: Option<Availability>,
     /// The number of events at which the run looks at `events_max` and `stop`.
     next_look: u64,
     /// Set by another thread to end the run.
@@ -103,6 +107,9 @@ pub(crate) const NODE_KEEPS_ITS_CONTRACT: &str = "NodeKeepsItsContract";
 pub(crate) const WAKE_MOVES_THE_DEADLINE: &str = "WakeMovesTheDeadline";
 /// A run handles no more events than its [`RunLimits`] allow.
 pub(crate) const RUN_ENDS_WITHIN_LIMITS: &str = "RunEndsWithinLimits";
+/// At the end of a run no request is left that a client has sent and no node has answered, where a
+/// [protocol claims so](crate::protocol::Protocol::answers_while).
+pub const EVERY_REQUEST_IS_ANSWERED: &str = "EveryRequestIsAnswered";
 
 /// The properties that a panic violates.
 pub(crate) const PANICS: [&str; 4] =
@@ -114,6 +121,7 @@ pub(crate) const WORLD_PROPERTIES: &[&str] = &[
     NODE_KEEPS_ITS_CONTRACT,
     WAKE_MOVES_THE_DEADLINE,
     RUN_ENDS_WITHIN_LIMITS,
+    EVERY_REQUEST_IS_ANSWERED,
     PROPERTY_NEVER_PANICS,
     HARNESS_NEVER_PANICS,
 ];
@@ -171,6 +179,8 @@ where
             outbox: None,
             client_actions: ClientActions::default(),
             events_max: RunLimits::default().events_max,
+            run_end: RunEnd::default(),
+            answers_while: None,
             next_look: 0,
             stop: Arc::default(),
         };
@@ -182,6 +192,18 @@ where
     #[must_use]
     pub fn with_limits(self, limits: RunLimits) -> Self {
         World { events_max: limits.events_max, ..self }
+    }
+
+    /// Sets when this run and those after a [`reset`](Self::reset) end.
+    #[must_use]
+    pub fn ending(self, run_end: RunEnd) -> Self {
+        World { run_end, ..self }
+    }
+
+    /// Every request must be answered in the end while so many nodes are up; by default none must.
+    #[must_use]
+    pub fn requiring_answers(self, answers_while: Option<Availability>) -> Self {
+        World { answers_while, ..self }
     }
 
     /// The run ends soon after `stop` is set, and its outcome is
@@ -214,6 +236,8 @@ where
             outbox,
             client_actions,
             events_max: _,
+            run_end: _,
+            answers_while: _,
             next_look: _,
             stop: _,
         } = self;
@@ -304,29 +328,54 @@ where
                     if *events > self.next_look && self.is_over() {
                         return;
                     }
-                    self.handle_event(event);
+                    // The common case first: nothing is looked at after its events.
+                    let ended = if let Event::RecoveryEnds = event {
+                        self.elapsed()
+                    } else {
+                        self.handle_event(event);
+                        if self.run_end == RunEnd::Quiet { None } else { self.settled() }
+                    };
+                    if ended.is_some_and(|how| self.end_phase(how)) {
+                        return;
+                    }
                 }
                 Next::TimeOut => {
-                    self.finish_phase(false);
+                    self.end_phase(RecoveryEnd::TimedOut);
                     return;
                 }
                 Next::Quiet => {
-                    self.finish_phase(true);
-                    if self.run.timeline.in_probe() || self.has_permanently_down_nodes() {
-                        return;
-                    }
-                    // Only a quiescent cluster with all of its nodes is probed: a node that stays
-                    // down would block the probe for a good reason, and it would say nothing.
-                    self.run.timeline.begin_probe();
-                    self.notify_clients(ClientEvent::Probe);
-                    // Without any request of the probe there is nothing to wait for.
-                    if self.run.timeline.is_quiet() {
-                        self.finish();
+                    if self.end_phase(RecoveryEnd::Quiet) {
                         return;
                     }
                 }
             }
         }
+    }
+
+    /// The time of [`RunEnd::After`] is over. A probe that has begun goes on.
+    fn elapsed(&self) -> Option<RecoveryEnd> {
+        (!self.run.timeline.in_probe()).then_some(RecoveryEnd::Elapsed)
+    }
+
+    /// Whether the phase is over for another reason than that the run is quiet.
+    fn settled(&self) -> Option<RecoveryEnd> {
+        let timeline = &self.run.timeline;
+        let may_settle = match self.run_end {
+            RunEnd::Quiet => false,
+            RunEnd::Settled => !timeline.in_fault_phase(),
+            // Its recovery lasts for a fixed time.
+            RunEnd::After(_) => timeline.in_probe(),
+        };
+        let settled = may_settle
+            && !self.run.monitor.is_violated()
+            && self.workload.first_unanswered().is_none()
+            && self.hosts.iter().all(|host| host.is_up() || self.is_permanently_down(host))
+            && self.run.monitor.checker().has_settled();
+        settled.then_some(RecoveryEnd::Settled)
+    }
+
+    fn is_permanently_down(&self, host: &Host<N>) -> bool {
+        host.has_given_up() || self.run.plan().permanently_down.contains(&host.id())
     }
 
     /// Whether the run ends early: it was stopped, or exceeds its limit.
@@ -353,25 +402,57 @@ where
         !self.run.plan().permanently_down.is_empty() || self.hosts.iter().any(Host::has_given_up)
     }
 
-    fn finish_phase(&mut self, quiet: bool) {
-        let in_probe = self.run.timeline.in_probe();
-        if !in_probe {
-            // The files let a checker see that obsolete ones are removed.
-            let files: Vec<_> = if quiet {
-                self.hosts.iter().flat_map(Host::files_in_use).collect()
-            } else {
-                Vec::new()
-            };
-            self.observe_cluster(&Fact::Run(RunFact::Quiesced { quiet, files: &files }));
-        }
-        // Otherwise the probe follows, and the run ends after it.
-        if in_probe || !quiet || self.has_permanently_down_nodes() {
+    /// Ends the recovery, or the probe and with it the run. False if the run goes on with a probe.
+    #[cold]
+    fn end_phase(&mut self, how: RecoveryEnd) -> bool {
+        if self.run.timeline.in_probe() {
             self.finish();
+            return true;
         }
+        let timed_out = how == RecoveryEnd::TimedOut;
+        // The files let a checker see that obsolete ones are removed.
+        let files: Vec<_> = if timed_out {
+            Vec::new()
+        } else {
+            self.hosts.iter().flat_map(Host::files_in_use).collect()
+        };
+        self.observe_cluster(&Fact::Run(RunFact::Recovered { how, files: &files }));
+        // Only a cluster with all of its nodes is probed: a node that stays down would block the
+        // probe for a good reason, and it would say nothing.
+        if timed_out || self.has_permanently_down_nodes() {
+            self.finish();
+            return true;
+        }
+        self.run.timeline.begin_probe();
+        self.notify_clients(ClientEvent::Probe);
+        // Without any request of the probe there is nothing to wait for.
+        if self.run.timeline.is_quiet() || self.settled().is_some() {
+            self.finish();
+            return true;
+        }
+        false
     }
 
     fn finish(&mut self) {
+        self.check_answers();
         self.observe_cluster(&Fact::Run(RunFact::Ended));
+    }
+
+    /// Every request that was sent has been answered, if the protocol claims so and enough nodes
+    /// are up.
+    fn check_answers(&mut self) {
+        let Some(availability) = self.answers_while else { return };
+        let up = self.hosts.iter().filter(|host| !self.is_permanently_down(host)).count();
+        if !availability.is_given(up, self.hosts.len()) {
+            return;
+        }
+        let Some(id) = self.workload.first_unanswered() else { return };
+        let now = self.run.timeline.now();
+        let after_faults = now - self.run.plan().fault_phase;
+        let reason = format!(
+            "{id} is not answered at the end of the run, {after_faults} ms after the fault phase"
+        );
+        self.run.monitor.violate(Violation::liveness(EVERY_REQUEST_IS_ANSWERED, reason));
     }
 
     /// A fact about the whole cluster names node 0.
@@ -391,6 +472,8 @@ where
             Event::TimedFault { index } => self.begin_timed_fault(index),
             Event::TimedFaultEnds { index } => self.end_timed_fault(index),
             Event::Heal => self.heal(),
+            // Ends the phase, which `run_events` does.
+            Event::RecoveryEnds => {}
         }
     }
 
@@ -497,6 +580,9 @@ where
                 down_for_good.push(id);
             }
         }
+        if let RunEnd::After(time) = self.run_end {
+            self.run.timeline.push_after(time, Event::RecoveryEnds);
+        }
         self.observe_cluster(&Fact::Run(RunFact::Healed { permanently_down: &down_for_good }));
         self.notify_clients(ClientEvent::Healed);
     }
@@ -527,7 +613,7 @@ where
             // Wakes are queued anew below, and boots by the caller; timed faults end with their
             // phase.
             Event::Wake { .. } | Event::Boot { .. } | Event::TimedFault { .. } => None,
-            Event::TimedFaultEnds { .. } | Event::Heal => None,
+            Event::TimedFaultEnds { .. } | Event::Heal | Event::RecoveryEnds => None,
         });
         for host in &mut self.hosts {
             host.forget_wake();

@@ -84,6 +84,7 @@ impl RunArgs {
             profile: self.profile.unwrap_or(of_protocol.profile),
             nodes: self.nodes.or(of_protocol.nodes),
             txns: self.txns.or(of_protocol.txns),
+            ..of_protocol
         }
     }
 

@@ -16,6 +16,7 @@ use crate::disk::{Disk, KillReport};
 use crate::plan::Plan;
 use crate::property::{Checker, Fact, Observation, ProcessFact, RunFact, Violation};
 use crate::protocol::Protocol;
+use crate::run_end::RecoveryEnd;
 
 /// The guarantee of a kill, which every boot checks.
 const KILL_PROPERTY: &str = "K1 KilledLogIsAPrefix";
@@ -279,7 +280,10 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
         if self.unclean_nodes().next().is_some() {
             return Ok(());
         }
-        self.observe(NodeId(0), &Fact::Run(RunFact::Quiesced { quiet: true, files: &[] }))?;
+        self.observe(
+            NodeId(0),
+            &Fact::Run(RunFact::Recovered { how: RecoveryEnd::Quiet, files: &[] }),
+        )?;
         self.observe(NodeId(0), &Fact::Run(RunFact::Ended))
     }
 

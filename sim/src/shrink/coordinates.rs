@@ -221,7 +221,7 @@ impl<N: Node> Checker<N> for RunCoordinates {
             | Fact::Fault(_)
             | Fact::Lost { .. }
             | Fact::Client(ClientFact::Answered { .. })
-            | Fact::Run(RunFact::Quiesced { .. } | RunFact::Ended) => {}
+            | Fact::Run(RunFact::Recovered { .. } | RunFact::Ended) => {}
         }
         Ok(())
     }

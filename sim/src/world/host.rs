@@ -105,6 +105,10 @@ impl<N: Node> Host<N> {
         self.node.is_some()
     }
 
+    pub(super) fn id(&self) -> NodeId {
+        self.id
+    }
+
     /// Whether the node has refused to boot, or halted for good; then it never boots again.
     pub(super) fn has_given_up(&self) -> bool {
         self.has_given_up

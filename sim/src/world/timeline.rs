@@ -34,6 +34,8 @@ pub(super) enum Event {
         index: u32,
     },
     Heal,
+    /// [`RunEnd::After`](crate::run_end::RunEnd::After).
+    RecoveryEnds,
 }
 
 #[derive(Clone, Copy, Debug)]
