@@ -82,6 +82,8 @@ impl Cluster {
             Input::Message { message, .. } => message.kind(),
             Input::Request { request, .. } => request.kind(),
             Input::DiskDone { .. } => "DiskDone",
+            Input::Connected { .. } => "Connected",
+            Input::Disconnected { .. } => "Disconnected",
             Input::Wake => "Wake",
         };
         let node = &mut self.nodes[usize::from(to.0)];

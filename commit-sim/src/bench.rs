@@ -151,7 +151,7 @@ impl<N: TransactionNode> Workload<N> for RoundRobinClient {
                 self.last_answer_at = now;
                 self.start_next(now, actions);
             }
-            ClientEvent::Healed | ClientEvent::Probe => {}
+            ClientEvent::Healed { .. } | ClientEvent::Probe => {}
         }
     }
 }

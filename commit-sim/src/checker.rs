@@ -250,7 +250,9 @@ where
                 self.forgetting.on_received(node, *id, request);
                 Ok(())
             }
-            Fact::Input(Input::Wake) => Ok(()),
+            Fact::Input(Input::Connected { .. } | Input::Disconnected { .. } | Input::Wake) => {
+                Ok(())
+            }
             Fact::Process(ProcessFact::Boot) => {
                 self.recovery.on_boot(node);
                 Ok(())

@@ -464,7 +464,7 @@ impl<N: TransactionNode> Workload<N> for Clients {
                 self.on_answer(now, from, id, response, actions)
             }
             ClientEvent::Timer { client } => self.on_timer(now, client, actions),
-            ClientEvent::Healed => {
+            ClientEvent::Healed { .. } => {
                 self.healed = true;
                 // Those of the fault phase say nothing about whether the coordinator is down now.
                 self.clients.iter_mut().for_each(|client| client.retries = 0);

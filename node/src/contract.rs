@@ -38,7 +38,24 @@
 //!    of that incarnation is performed, every barrier that has not completed may fail, and every
 //!    later barrier fails.
 //! 7. Messages may be lost, delayed without bound, duplicated and reordered, and may arrive after
-//!    crashes of both ends.
+//!    crashes of both ends: these are [datagrams](Links::Datagrams), which a protocol gets unless
+//!    it asks for [sessions](Links::Sessions).
+//!
+//! # Sessions
+//!
+//! A session joins one incarnation of a node with one of another. For each of them:
+//! 1. [`Input::Connected`] comes before every message of the session, and [`Input::Disconnected`]
+//!    after all of them and before the next `Connected` of that peer. A process begins and ends
+//!    without a session.
+//! 2. The messages that a node sends between these two inputs arrive in order, each at most once:
+//!    those that arrive are a prefix of those that were sent.
+//! 3. A message that a node sends to a peer without a session with it is lost.
+//! 4. A session may end at any time, and does when a message cannot be delivered: the link is
+//!    partitioned, its queue is full, or the frame is damaged. The two sides learn of it at
+//!    different times. Unless one of them ends first, both do.
+//! 5. A new session begins when both processes run and messages pass in both directions.
+//!
+//! Requests and responses of clients are datagrams in any case.
 
 mod outbox;
 
@@ -53,6 +70,9 @@ use crate::id::{NodeId, RequestId, Time};
 /// A protocol, as a deterministic state machine. See the [module](self) for the duties on both
 /// sides.
 pub trait Node: Clone + Debug + Sized {
+    /// How messages travel between nodes.
+    const LINKS: Links = Links::Datagrams;
+
     /// Configuration, the same for every incarnation.
     type Config: Clone + Debug;
     /// What nodes send each other. Each of these four types has a [`Label`], kind and subject, for
@@ -82,6 +102,16 @@ pub trait Node: Clone + Debug + Sized {
     fn deadline(&self) -> Option<Time> {
         None
     }
+}
+
+/// How messages travel between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Each on its own: it may be lost, delayed, duplicated and reordered.
+    Datagrams,
+    /// In order and without duplicates, in sessions that may end at any time. See the
+    /// [rules](self#sessions).
+    Sessions,
 }
 
 /// What a node boots from.
@@ -144,6 +174,11 @@ pub enum Input<N: Node> {
         id: RequestId,
         request: N::Request,
     },
+    /// A session with a peer has begun. Only with [`Links::Sessions`].
+    Connected { peer: NodeId },
+    /// The session with this peer has ended: the last messages of either side may be lost. Only with
+    /// [`Links::Sessions`].
+    Disconnected { peer: NodeId },
     /// A barrier has completed.
     DiskDone {
         /// The barrier, as the node numbered it.

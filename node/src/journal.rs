@@ -44,6 +44,10 @@ pub enum EntryBody<M, Q, A, E> {
     /// Input: a request.
     #[serde(rename = "Asked")]
     Requested { id: RequestId, request: Q },
+    /// Input: a session with a peer has begun.
+    Connected { peer: NodeId },
+    /// Input: the session with a peer has ended.
+    Disconnected { peer: NodeId },
     /// Input: a barrier has completed.
     #[serde(rename = "Done")]
     BarrierCompleted { op: OpId, result: Result<(), DiskError> },
@@ -172,6 +176,8 @@ pub fn body_of_input<N: Node>(input: &Input<N>, message_number: u64) -> EntryBod
             EntryBody::Received { from: *from, message_number, message }
         }
         Input::Request { id, request } => EntryBody::Requested { id: *id, request },
+        Input::Connected { peer } => EntryBody::Connected { peer: *peer },
+        Input::Disconnected { peer } => EntryBody::Disconnected { peer: *peer },
         Input::DiskDone { op, result } => EntryBody::BarrierCompleted { op: *op, result: *result },
         Input::Wake => EntryBody::Wake,
     }
@@ -211,6 +217,8 @@ pub fn describe<M: Label, Q: Label, A: Label, E: Label>(body: &EntryBody<M, Q, A
         EntryBody::Boot { .. } => "boot".to_owned(),
         EntryBody::Received { from, message, .. } => format!("{} from {from}", message.about()),
         EntryBody::Requested { id, request } => format!("request {id} {}", request.about()),
+        EntryBody::Connected { peer } => format!("session with {peer}"),
+        EntryBody::Disconnected { peer } => format!("end of the session with {peer}"),
         EntryBody::BarrierCompleted { op, .. } => format!("completion of barrier {}", op.0),
         EntryBody::Wake => "wake".to_owned(),
         EntryBody::Sent { to, message, .. } => format!("{} to {to}", message.about()),

@@ -92,8 +92,8 @@ pub mod wal;
 pub mod wire;
 
 pub use contract::{
-    About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node,
-    OpId, Outbox, ReadDisk, Subject,
+    About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Links,
+    Node, OpId, Outbox, ReadDisk, Subject,
 };
 pub use id::{Incarnation, Micros, NodeId, RequestId, Time};
 pub use wal::{Durable, Ticket, Wal, WalOptions};

@@ -83,7 +83,11 @@ impl<const F: bool> Node for Counter<F> {
             // No later sync would write what this one has lost, so the node ends.
             Input::DiskDone { result: Err(error), .. } => out.halt(HaltReason::DiskFailed(error)),
             Input::DiskDone { .. } => self.barriers_under_way -= 1,
-            Input::Request { .. } | Input::Message { .. } | Input::Wake => {}
+            Input::Request { .. }
+            | Input::Message { .. }
+            | Input::Connected { .. }
+            | Input::Disconnected { .. }
+            | Input::Wake => {}
         }
         if self.barriers_under_way == 0 {
             self.pending_add.take().into_iter().for_each(|id| out.reply(id, self.value));

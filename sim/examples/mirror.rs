@@ -134,7 +134,11 @@ impl<const B: bool> Node for Mirror<B> {
                 self.copy(now, out);
             }
             Input::Wake if self.barriers == 0 => self.copy(now, out),
-            Input::Request { .. } | Input::Message { .. } | Input::Wake => {}
+            Input::Request { .. }
+            | Input::Message { .. }
+            | Input::Connected { .. }
+            | Input::Disconnected { .. }
+            | Input::Wake => {}
         }
     }
 

@@ -90,7 +90,12 @@ impl CausalTrace {
             Fact::Client(ClientFact::Answered { id, .. }) => {
                 (Endpoint::client_of(*id), self.replied.get(id).copied())
             }
-            Fact::Input(Input::DiskDone { .. } | Input::Wake)
+            Fact::Input(
+                Input::Connected { .. }
+                | Input::Disconnected { .. }
+                | Input::DiskDone { .. }
+                | Input::Wake,
+            )
             | Fact::Effect(..)
             | Fact::Process(_)
             | Fact::Fault(_)

@@ -63,7 +63,12 @@ impl ContentHash {
                 DiskOp::SyncDir { .. } => return,
             },
             Fact::Effect(Effect::Halt(reason), _) => buffer.extend(reason.to_string().bytes()),
-            Fact::Input(Input::DiskDone { .. } | Input::Wake)
+            Fact::Input(
+                Input::Connected { .. }
+                | Input::Disconnected { .. }
+                | Input::DiskDone { .. }
+                | Input::Wake,
+            )
             | Fact::Fault(_)
             | Fact::Lost { .. }
             | Fact::Run(_) => return,
@@ -105,6 +110,8 @@ fn hash_fact<N: Node>(fact: &Fact<'_, N>, fingerprint: &mut Fingerprint) -> (u8,
             Input::Request { id, .. } => (2, hash_request(*id)),
             Input::DiskDone { op, result } => (3, op.0 ^ (u64::from(result.is_err()) << 48)),
             Input::Wake => (4, 0),
+            Input::Connected { peer } => (30, peer.0.into()),
+            Input::Disconnected { peer } => (31, peer.0.into()),
         },
         Fact::Effect(effect, bytes) => match effect {
             Effect::Send { to, message } => {

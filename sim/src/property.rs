@@ -262,7 +262,12 @@ impl<N: Node> Fact<'_, N> {
             Fact::Fault(FaultFact::Message { about, .. }) | Fact::Lost { about, .. } => {
                 request_in(about.subject)
             }
-            Fact::Input(Input::DiskDone { .. } | Input::Wake)
+            Fact::Input(
+                Input::Connected { .. }
+                | Input::Disconnected { .. }
+                | Input::DiskDone { .. }
+                | Input::Wake,
+            )
             | Fact::Process(_)
             | Fact::Fault(FaultFact::Barrier(_) | FaultFact::Write(_) | FaultFact::Timed(_))
             | Fact::Run(_) => None,
@@ -289,6 +294,8 @@ pub enum LossReason {
     Corrupted,
     /// The receiving node is down.
     ReceiverDown,
+    /// There is no session with the receiver, or it has ended.
+    NoSession,
 }
 
 impl fmt::Display for LossReason {
@@ -298,6 +305,7 @@ impl fmt::Display for LossReason {
             LossReason::QueueFull => "queue full",
             LossReason::Corrupted => "damaged",
             LossReason::ReceiverDown => "down",
+            LossReason::NoSession => "no session",
         })
     }
 }

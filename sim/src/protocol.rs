@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 
 use serde::{Serialize, de::DeserializeOwned};
-use stormglass_node::{Micros, Node, NodeId};
+use stormglass_node::{Links, Micros, Node, NodeId};
 
 use crate::chooser::{Chooser, Seeded};
 use crate::limits::RunLimits;
@@ -200,6 +200,10 @@ pub fn draw_run<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> DrawnRun
     let (mut plan, mut rates) = draw_plan(setup, &mut rng);
     if setup.profile == Profile::Swarm && !protocol.detects_lost_history() {
         rates.clear_lost_history();
+    }
+    if P::Node::LINKS == Links::Sessions {
+        // A session has no copies (N3).
+        rates.duplicate = 0;
     }
     let requests = protocol.requests(setup, &mut plan, &mut rng);
     let chooser = Seeded::new(&plan, rates, &mut rng);

@@ -258,6 +258,8 @@ fn write_input<N: Node>(input: &Input<N>, abbreviate: bool, line: &mut String) -
         Input::Request { id, request } => {
             write!(line, "<- c{:<5} {} {id}", id.client, request.kind())
         }
+        Input::Connected { peer } => write!(line, "connected    to {peer}"),
+        Input::Disconnected { peer } => write!(line, "disconnected from {peer}"),
         Input::DiskDone { op, result: Ok(()) } => write!(line, "done      op {}", op.0),
         Input::DiskDone { op, result: Err(error) } => {
             write!(line, "FAILED    op {}: {error}", op.0)

@@ -17,8 +17,12 @@ use crate::property::Sometimes;
 pub trait Workload<N: Node>: Clone {
     /// Handles one event; adds requests and timers to `actions`.
     fn on(&mut self, now: Micros, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>);
-    /// A request that has been sent and is not answered; `None` if there is none, and by default.
-    /// A run that ends once all are answered asks after each event of its recovery.
+    /// Whether a client waits for an answer that may still come; false by default. A run that ends
+    /// once all are answered asks after each event of its recovery.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+    /// A request that was sent and is not answered; `None` if there is none, and by default.
     fn first_unanswered(&self) -> Option<RequestId> {
         None
     }
@@ -95,7 +99,10 @@ pub enum ClientEvent<'a, N: Node> {
     /// A timer of this client; timers cannot be cancelled.
     Timer { client: ClientId },
     /// The fault phase is over: finish open requests, start no new ones.
-    Healed,
+    Healed {
+        /// The nodes that will answer nothing from now on.
+        permanently_down: &'a [NodeId],
+    },
     /// The cluster is quiescent: send requests that show whether it still works. Not called while
     /// nodes are down.
     Probe,

@@ -368,7 +368,7 @@ where
         };
         let settled = may_settle
             && !self.run.monitor.is_violated()
-            && self.workload.first_unanswered().is_none()
+            && !self.workload.is_waiting()
             && self.hosts.iter().all(|host| host.is_up() || self.is_permanently_down(host))
             && self.run.monitor.checker().has_settled();
         settled.then_some(RecoveryEnd::Settled)
@@ -463,6 +463,10 @@ where
     fn handle_event(&mut self, event: Event) {
         match event {
             Event::Deliver { slot } => self.deliver(slot),
+            Event::DeliverNext { link } => self.deliver_next(link),
+            Event::Connect { lower, upper } => {
+                self.network.connect(&mut self.run, &self.hosts, lower, upper);
+            }
             Event::Barrier { node, incarnation, op, outcome } => {
                 self.complete_barrier(NodeId(node), incarnation, op, outcome)
             }
@@ -534,10 +538,13 @@ where
         match self.run.faults.timed(index) {
             TimedFault::Cut { from, to, .. } => {
                 self.network.update_partitions(from, to, |partitions| partitions - 1);
+                self.network.dial_all(&mut self.run);
             }
             TimedFault::SecondProcess { node, .. } => {
+                let node = *node;
                 let host = &mut self.hosts[usize::from(node.0)];
                 host.end_second_process_of(&mut self.run, index);
+                self.network.on_process_change(&mut self.run, &self.hosts, node);
             }
             TimedFault::Clog { .. }
             | TimedFault::Pause { .. }
@@ -568,6 +575,9 @@ where
         for host in &mut self.hosts {
             host.kill_if_disk_failed(&mut self.run);
         }
+        for id in (0..self.hosts.len() as u16).map(NodeId) {
+            self.network.on_process_change(&mut self.run, &self.hosts, id);
+        }
         // Boots come after: `retime` drops those that are queued.
         self.retime();
         for host in &self.hosts {
@@ -584,7 +594,7 @@ where
             self.run.timeline.push_after(time, Event::RecoveryEnds);
         }
         self.observe_cluster(&Fact::Run(RunFact::Healed { permanently_down: &down_for_good }));
-        self.notify_clients(ClientEvent::Healed);
+        self.notify_clients(ClientEvent::Healed { permanently_down: &down_for_good });
     }
 
     /// Re-times every pending event to the bounds of a run without faults, counted from now. Wakes
@@ -610,15 +620,18 @@ where
             }
             // Clients have true time and no faults, so their timers are not moved.
             Event::Timer { .. } => Some(at.max(now)),
-            // Wakes are queued anew below, and boots by the caller; timed faults end with their
-            // phase.
+            // Wakes and sessions are queued anew below, and boots by the caller; timed faults end
+            // with their phase.
             Event::Wake { .. } | Event::Boot { .. } | Event::TimedFault { .. } => None,
+            Event::DeliverNext { .. } | Event::Connect { .. } => None,
             Event::TimedFaultEnds { .. } | Event::Heal | Event::RecoveryEnds => None,
         });
         for host in &mut self.hosts {
             host.forget_wake();
             host.schedule_wake(&mut self.run);
         }
+        self.network.retime_sessions(&mut self.run);
+        self.network.redial(&mut self.run);
     }
 }
 
@@ -640,6 +653,7 @@ where
         }
         outbox.clear();
         self.outbox = Some(outbox);
+        self.network.on_process_change(&mut self.run, &self.hosts, id);
     }
 
     fn wake(&mut self, id: NodeId) {
@@ -687,13 +701,34 @@ where
         {
             return;
         }
-        match self.network.receive(&mut self.run, &self.hosts, slot) {
+        let delivery = self.network.receive(&mut self.run, &self.hosts, slot);
+        self.handle_delivery(delivery);
+    }
+
+    /// The next message of a session.
+    fn deliver_next(&mut self, link: u32) {
+        let Some(receiver) = self.network.session_receiver(&mut self.run, link) else { return };
+        let host = &mut self.hosts[receiver];
+        if host.postpone_if_paused(&mut self.run, Event::DeliverNext { link }) {
+            return;
+        }
+        let delivery = self.network.receive_next(&mut self.run, &self.hosts, link);
+        self.handle_delivery(delivery);
+    }
+
+    #[inline(always)]
+    fn handle_delivery(&mut self, delivery: Option<Delivery<N>>) {
+        match delivery {
             None => {}
             Some(Delivery::Message { from, to, message }) => {
                 self.step(to, Input::Message { from, message });
             }
             Some(Delivery::Request { to, id, request }) => {
                 self.step(to, Input::Request { id, request });
+            }
+            Some(Delivery::Connected { to, peer }) => self.step(to, Input::Connected { peer }),
+            Some(Delivery::Disconnected { to, peer }) => {
+                self.step(to, Input::Disconnected { peer });
             }
             Some(Delivery::Response { from, id, response }) => {
                 self.run.monitor.tally().answers += 1;
@@ -745,6 +780,7 @@ where
                     let host = &mut self.hosts[usize::from(id.0)];
                     host.observe(&mut self.run, &Fact::Effect(&effect, &[]));
                     host.halt(&mut self.run, reason);
+                    self.network.on_process_change(&mut self.run, &self.hosts, id);
                     false
                 }
             };
@@ -812,6 +848,7 @@ where
             other_disk = Some(host.disk().backup());
         }
         self.hosts[usize::from(id.0)].crash(&mut self.run, crash, other_disk.as_ref());
+        self.network.on_process_change(&mut self.run, &self.hosts, id);
     }
 
     /// Lets the workload handle an event; sends its requests and sets its timers.

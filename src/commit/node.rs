@@ -78,6 +78,8 @@ impl Node for CommitNode {
                 self.coordinator.on_request(&mut self.context, id, request, out)
             }
             Input::Wake => self.on_wake(out),
+            // Messages are datagrams: there are no sessions.
+            Input::Connected { .. } | Input::Disconnected { .. } => {}
         }
         // After the input: a waiter meets all the locks that the input released, not some of them.
         while self.context.take_locks_released() {

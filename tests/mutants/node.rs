@@ -189,6 +189,8 @@ impl MutantNode {
             }
             Input::Request { id, request } => Input::Request { id, request },
             Input::DiskDone { op, result } => Input::DiskDone { op, result },
+            Input::Connected { peer } => Input::Connected { peer },
+            Input::Disconnected { peer } => Input::Disconnected { peer },
             Input::Wake => Input::Wake,
         };
         self.node.step(now, input, &mut self.inner);
@@ -405,7 +407,11 @@ impl MutantNode {
                 let message = Message { tx, request, body };
                 Some(Input::Message { from, message })
             }
-            input @ (Input::Request { .. } | Input::DiskDone { .. } | Input::Wake) => Some(input),
+            input @ (Input::Request { .. }
+            | Input::Connected { .. }
+            | Input::Disconnected { .. }
+            | Input::DiskDone { .. }
+            | Input::Wake) => Some(input),
         }
     }
 

@@ -165,7 +165,7 @@ impl Node for Flawed {
                 }
                 self.wake_at = again.then(|| now + Micros(1));
             }
-            Input::DiskDone { .. } => {}
+            Input::Connected { .. } | Input::Disconnected { .. } | Input::DiskDone { .. } => {}
         }
     }
 

@@ -88,7 +88,7 @@ impl Node for AppendNode {
                     out.reply(id, Text(self.text.clone()));
                 }
             }
-            Input::Wake => {}
+            Input::Connected { .. } | Input::Disconnected { .. } | Input::Wake => {}
         }
     }
 

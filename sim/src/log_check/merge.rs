@@ -141,6 +141,8 @@ impl<N: Node> LogMerger<N> {
             EntryBody::Boot { .. }
             | EntryBody::Received { .. }
             | EntryBody::Requested { .. }
+            | EntryBody::Connected { .. }
+            | EntryBody::Disconnected { .. }
             | EntryBody::BarrierCompleted { .. }
             | EntryBody::Wake
             | EntryBody::Sent { .. }

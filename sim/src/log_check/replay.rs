@@ -109,6 +109,8 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
             EntryBody::Requested { id, request } => {
                 self.on_input(node, Input::Request { id, request })
             }
+            EntryBody::Connected { peer } => self.on_input(node, Input::Connected { peer }),
+            EntryBody::Disconnected { peer } => self.on_input(node, Input::Disconnected { peer }),
             EntryBody::Wake => self.on_input(node, Input::Wake),
             EntryBody::BarrierCompleted { op, result } => {
                 let host = self.host(node);

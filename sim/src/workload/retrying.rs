@@ -99,6 +99,8 @@ struct Client<N: Node> {
     answers: Vec<Answered<N>>,
     /// When it sends next.
     due_at: Micros,
+    /// A request to a node that is permanently down, which is sent to no other.
+    abandoned: Option<RequestId>,
 }
 
 impl<N: Node> Default for Client<N> {
@@ -110,6 +112,7 @@ impl<N: Node> Default for Client<N> {
             redirects: 0,
             answers: Vec::new(),
             due_at: Micros::ZERO,
+            abandoned: None,
         }
     }
 }
@@ -236,6 +239,20 @@ impl<N: Node> RetryingClients<N> {
         self.send_next(now, client, actions);
     }
 
+    fn on_healed(&mut self, permanently_down: &[NodeId]) {
+        self.phase = Phase::Recovery;
+        if self.behaviour.fails_over {
+            return;
+        }
+        for client in &mut self.clients {
+            let prefers = client.prefers;
+            let abandoned = client
+                .open
+                .take_if(|open| permanently_down.contains(&prefers.unwrap_or(open.node)));
+            client.abandoned = abandoned.map(|open| open.id);
+        }
+    }
+
     /// The first client sends a request to each node, in order, and nobody else sends any.
     fn begin_probe(&mut self, now: Micros, actions: &mut ClientActions<N>) {
         self.phase = Phase::Probe;
@@ -275,12 +292,18 @@ impl<N: Node> Workload<N> for RetryingClients<N> {
             }
             ClientEvent::Timer { client } if !stopped => self.on_timer(now, client, actions),
             ClientEvent::Answer { .. } | ClientEvent::Timer { .. } => {}
-            ClientEvent::Healed => self.phase = Phase::Recovery,
+            ClientEvent::Healed { permanently_down } => self.on_healed(permanently_down),
             ClientEvent::Probe => self.begin_probe(now, actions),
         }
     }
 
+    fn is_waiting(&self) -> bool {
+        self.clients.iter().any(|client| client.open.is_some())
+    }
+
     fn first_unanswered(&self) -> Option<RequestId> {
-        self.clients.iter().find_map(|client| client.open.as_ref().map(|open| open.id))
+        self.clients
+            .iter()
+            .find_map(|client| client.open.as_ref().map(|open| open.id).or(client.abandoned))
     }
 }

@@ -1,8 +1,11 @@
 //! The links between nodes and clients: in-flight messages, partitions, message faults (N1 to N8).
 
 use serde::{Serialize, de::DeserializeOwned};
-use stormglass_node::{About, Label, Micros, Node, NodeId, RequestId, Subject};
+use stormglass_node::{About, Label, Links, Micros, Node, NodeId, RequestId, Subject};
 
+mod sessions;
+
+use self::sessions::Sessions;
 use super::host::Host;
 use super::run::Run;
 use super::timeline::Event;
@@ -25,6 +28,8 @@ pub(super) struct Network<N: Node> {
     /// whose delivery event is still pending.
     in_flight: Vec<Option<Envelope<N>>>,
     free_slots: Vec<u32>,
+    /// Empty if the messages are datagrams.
+    sessions: Sessions,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +66,10 @@ enum Payload<N: Node> {
     Message(N::Message),
     Request(RequestId, N::Request),
     Response(RequestId, N::Response),
+    /// The receiver is connected: the session of this number has begun.
+    Connected(u32),
+    /// The session of the receiver has ended.
+    Disconnected,
 }
 
 /// A message that has arrived.
@@ -68,6 +77,8 @@ pub(super) enum Delivery<N: Node> {
     Message { from: NodeId, to: NodeId, message: N::Message },
     Request { to: NodeId, id: RequestId, request: N::Request },
     Response { from: NodeId, id: RequestId, response: N::Response },
+    Connected { to: NodeId, peer: NodeId },
+    Disconnected { to: NodeId, peer: NodeId },
 }
 
 impl<N: Node> Payload<N> {
@@ -76,6 +87,8 @@ impl<N: Node> Payload<N> {
             Payload::Message(message) => message.about(),
             Payload::Request(id, request) => about_request(request.kind(), *id),
             Payload::Response(id, response) => about_request(response.kind(), *id),
+            Payload::Connected(_) => About { kind: "Connected", subject: None },
+            Payload::Disconnected => About { kind: "Disconnected", subject: None },
         }
     }
 }
@@ -94,6 +107,7 @@ impl<N: Node> Default for Network<N> {
             links: Vec::new(),
             in_flight: Vec::new(),
             free_slots: Vec::new(),
+            sessions: Sessions::default(),
         }
     }
 }
@@ -108,6 +122,7 @@ impl<N: Node> Network<N> {
         self.links.resize(self.endpoint_count * self.endpoint_count, Link::default());
         self.in_flight.clear();
         self.free_slots.clear();
+        self.sessions.reset(if N::LINKS == Links::Sessions { nodes } else { 0 });
     }
 
     #[inline]
@@ -329,6 +344,19 @@ impl<N: Node> Network<N> {
         } else {
             None
         };
+        if N::LINKS == Links::Sessions && !is_client_link {
+            let envelope = Envelope {
+                from,
+                to,
+                incarnations,
+                ordinal,
+                is_duplicate: false,
+                flipped_bit: None,
+                payload,
+            };
+            self.send_in_session(run, hosts, envelope, delay, fault, is_partitioned);
+            return;
+        }
         // The envelope is built in both branches: in the common one below directly in its slot,
         // without a copy.
         if is_partitioned || fault.is_some() {
@@ -481,6 +509,17 @@ impl<N: Node> Network<N> {
             };
             envelope.payload = payload;
         }
+        self.deliver(run, hosts, envelope)
+    }
+
+    /// What an envelope brings; `None` if its receiver is down.
+    #[inline(always)]
+    fn deliver<K: Checker<N>, C: Chooser>(
+        &self,
+        run: &mut Run<K, C>,
+        hosts: &[Host<N>],
+        envelope: Envelope<N>,
+    ) -> Option<Delivery<N>> {
         let from = NodeId(envelope.from);
         let to = NodeId(envelope.to);
         if hosts.get(usize::from(to.0)).is_some_and(|host| !host.is_up()) {
@@ -498,6 +537,8 @@ impl<N: Node> Network<N> {
                 Delivery::Message { from, to, message }
             }
             Payload::Response(id, response) => Delivery::Response { from, id, response },
+            Payload::Connected(_) => Delivery::Connected { to, peer: from },
+            Payload::Disconnected => Delivery::Disconnected { to, peer: from },
         })
     }
 }
@@ -538,6 +579,8 @@ fn encode_and_decode_payload<N: Node, K, C>(
         Payload::Response(id, response) => {
             Payload::Response(*id, encode_and_decode(response, flipped_bit)?)
         }
+        // These are no frames.
+        Payload::Connected(_) | Payload::Disconnected => envelope.payload.clone(),
     })
 }
 

@@ -12,6 +12,15 @@ pub(super) enum Event {
     Deliver {
         slot: u32,
     },
+    /// The next message of a session arrives on this link: `from * nodes + to`.
+    DeliverNext {
+        link: u32,
+    },
+    /// Two nodes try to begin a session.
+    Connect {
+        lower: u16,
+        upper: u16,
+    },
     Barrier {
         node: u16,
         incarnation: u32,

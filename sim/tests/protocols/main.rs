@@ -2,3 +2,4 @@
 //! referred to another node, links that keep the order.
 
 mod run_ends;
+mod sessions;

@@ -115,7 +115,11 @@ impl Node for Heart {
                     out.send(other, Beat);
                 }
             }
-            Input::Wake | Input::Message { .. } | Input::DiskDone { .. } => {}
+            Input::Wake
+            | Input::Message { .. }
+            | Input::Connected { .. }
+            | Input::Disconnected { .. }
+            | Input::DiskDone { .. } => {}
         }
     }
 

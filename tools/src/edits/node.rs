@@ -91,6 +91,8 @@ impl<N: CommitLike> Node for Edited<N> {
                 }
                 Input::DiskDone { op: self.original_op(op), result }
             }
+            Input::Connected { peer } => Input::Connected { peer },
+            Input::Disconnected { peer } => Input::Disconnected { peer },
             Input::Wake => {
                 let ticked = self.tick <= now;
                 if ticked {

@@ -31,7 +31,7 @@ pub(super) struct SetAside<N> {
 impl<N: Node> Host<N> {
     /// Whether the present process is the second one under the id of this node.
     #[inline]
-    pub(super) fn is_second_process(&self) -> bool {
+    pub(in crate::world) fn is_second_process(&self) -> bool {
         self.set_aside.is_some()
     }
 
