@@ -57,6 +57,7 @@
 //!
 //! Requests and responses of clients are datagrams in any case.
 
+mod derived;
 mod outbox;
 
 use std::fmt::{self, Debug};
@@ -69,12 +70,12 @@ use crate::id::{NodeId, RequestId, Time};
 
 /// A protocol, as a deterministic state machine. See the [module](self) for the duties on both
 /// sides.
-pub trait Node: Clone + Debug + Sized {
+pub trait Node: Sized {
     /// How messages travel between nodes.
     const LINKS: Links = Links::Datagrams;
 
     /// Configuration, the same for every incarnation.
-    type Config: Clone + Debug;
+    type Config;
     /// What nodes send each other. Each of these four types has a [`Label`], kind and subject, for
     /// traces and schedules.
     type Message: Clone + Debug + Label + Serialize + DeserializeOwned;
@@ -101,6 +102,37 @@ pub trait Node: Clone + Debug + Sized {
     /// When to send [`Input::Wake`]: O(1), a function of the state, `None` for never.
     fn deadline(&self) -> Option<Time> {
         None
+    }
+
+    /// Writes the state for a reader of a trace; nothing by default. No behaviour depends on it. A
+    /// type that has `Debug` writes it:
+    ///
+    /// ```
+    /// # use std::fmt::{self, Write};
+    /// # use stormglass_node::{Boot, BootError, Input, Node, Outbox, Time};
+    /// # #[derive(Debug)]
+    /// # struct Echo;
+    /// # impl Node for Echo {
+    /// #     type Config = ();
+    /// #     type Message = ();
+    /// #     type Request = ();
+    /// #     type Response = ();
+    /// #     type Event = ();
+    /// #     fn boot(_: &(), _: Boot<'_>, _: &mut Outbox<Self>) -> Result<Self, BootError> { Ok(Echo) }
+    /// #     fn step(&mut self, _: Time, _: Input<Self>, _: &mut Outbox<Self>) {}
+    /// fn write_state(&self, f: &mut dyn Write) -> fmt::Result {
+    ///     write!(f, "{self:#?}")
+    /// }
+    /// # }
+    /// # let mut text = String::new();
+    /// # Echo.write_state(&mut text).unwrap();
+    /// # assert_eq!(text, "Echo");
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    fn write_state(&self, _f: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
     }
 }
 
@@ -159,7 +191,6 @@ pub trait ReadDisk {
 }
 
 /// The one event that a step handles.
-#[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Input<N: Node> {
     /// A message of another node. It may arrive late, twice, or after a crash of either side.
@@ -191,7 +222,6 @@ pub enum Input<N: Node> {
 }
 
 /// One thing that a node asks its driver to do. A step may emit many, in order.
-#[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Effect<N: Node> {
     /// Send a message to another node.

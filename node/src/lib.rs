@@ -26,7 +26,6 @@
 //! use std::collections::VecDeque;
 //! use stormglass_node::*;
 //!
-//! #[derive(Clone, Debug)]
 //! struct Tickets { file: FileId, last: u64, barriers: u32, waiting: VecDeque<RequestId> }
 //!
 //! impl Node for Tickets {

@@ -2,6 +2,7 @@
 //! simulation finds that: `cargo run --release -p stormglass-sim --example counter -- broken`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use stormglass_node::{
     About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Node, NodeId,
 };
@@ -11,7 +12,7 @@ use stormglass_sim::simulation::Simulation;
 
 /// Counts one request at a time (clients resend unanswered ones). The value is durable before the
 /// reply, in a file whose name is durable too.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Counter<const SKIPS_SYNC_DIR: bool> {
     file: FileId,
     value: u64,
@@ -92,6 +93,10 @@ impl<const F: bool> Node for Counter<F> {
         if self.barriers_under_way == 0 {
             self.pending_add.take().into_iter().for_each(|id| out.reply(id, self.value));
         }
+    }
+
+    fn write_state(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        write!(f, "{self:#?}")
     }
 }
 

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use stormglass_node::{
     About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Micros, Node,
 };
@@ -31,7 +32,7 @@ impl Label for MirrorMessage {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Mirror<const COUNTS_DUPLICATE_ACKS: bool> {
     others: Vec<NodeId>,
     file: FileId,
@@ -144,6 +145,10 @@ impl<const B: bool> Node for Mirror<B> {
 
     fn deadline(&self) -> Option<Time> {
         self.resend_at
+    }
+
+    fn write_state(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        write!(f, "{self:#?}")
     }
 }
 

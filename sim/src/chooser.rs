@@ -9,7 +9,9 @@ pub use recording::Recording;
 pub use scripted::Scripted;
 pub use seeded::Seeded;
 
-use stormglass_node::{About, DiskOp, Effect, Micros, Node, NodeId};
+use std::fmt;
+
+use stormglass_node::{About, DiskOp, Effect, Label, Micros, Node, NodeId};
 
 use crate::disk::Disk;
 #[cfg(doc)]
@@ -99,7 +101,6 @@ pub struct SendPoint {
 
 /// The point at which an effect is performed. [`EffectPoint::effect_name`] is computed only for
 /// choosers that call it.
-#[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct EffectPoint<'a, N: Node> {
     pub node: NodeId,
@@ -114,10 +115,29 @@ pub struct EffectPoint<'a, N: Node> {
     pub after: Option<About>,
 }
 
-impl<N: Node> EffectPoint<'_, N>
-where
-    N::Message: stormglass_node::Label,
-{
+// By hand, since derived ones ask for a node that is `Copy` or `Debug`.
+impl<N: Node> Clone for EffectPoint<'_, N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N: Node> Copy for EffectPoint<'_, N> {}
+
+impl<N: Node> fmt::Debug for EffectPoint<'_, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let EffectPoint { node, incarnation, ordinal, disk: _, effect, after } = self;
+        f.debug_struct("EffectPoint")
+            .field("node", node)
+            .field("incarnation", incarnation)
+            .field("ordinal", ordinal)
+            .field("effect", effect)
+            .field("after", after)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N: Node> EffectPoint<'_, N> {
     /// Whether the disk has unsynced work: a crash there finds more bugs.
     pub fn in_flight(&self) -> bool {
         self.disk.in_flight()
@@ -125,7 +145,6 @@ where
 
     /// The name of the effect; `None` for reports and halts, which are never counted.
     pub fn effect_name(&self) -> Option<EffectName> {
-        use stormglass_node::Label;
         Some(match self.effect {
             Effect::Send { to, message } => EffectName::Send(message.about(), *to),
             Effect::Reply { id, .. } => EffectName::Reply(*id),

@@ -37,7 +37,6 @@
 //! use stormglass_sim::{Boot, BootError, Effect, Input, Node, Outbox, Time};
 //! use stormglass_sim::{Fact, Observation, Property, PropertyResult, Simulation};
 //!
-//! #[derive(Clone, Debug)]
 //! struct Echo;
 //!
 //! impl Node for Echo {

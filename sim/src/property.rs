@@ -135,7 +135,6 @@ pub struct Observation<'a, N: Node> {
 
 /// What can happen in a run. Inputs and effects, which are most of the facts, are its own variants;
 /// the others are in groups, so that a checker names in one arm a group that it ignores.
-#[derive(Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Fact<'a, N: Node> {
     /// A node is about to handle this.
@@ -212,7 +211,6 @@ pub enum FaultFact<'a> {
 }
 
 /// A client sends or receives.
-#[derive(Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum ClientFact<'a, N: Node> {
     /// A client sends a request to this node.
@@ -271,6 +269,42 @@ impl<N: Node> Fact<'_, N> {
             | Fact::Process(_)
             | Fact::Fault(FaultFact::Barrier(_) | FaultFact::Write(_) | FaultFact::Timed(_))
             | Fact::Run(_) => None,
+        }
+    }
+}
+
+// By hand, as that of `ClientFact`, since derived ones ask for a node that is `Debug`.
+impl<N: Node> fmt::Debug for Fact<'_, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fact::Input(input) => f.debug_tuple("Input").field(input).finish(),
+            Fact::Effect(effect, bytes) => {
+                f.debug_tuple("Effect").field(effect).field(bytes).finish()
+            }
+            Fact::Process(fact) => f.debug_tuple("Process").field(fact).finish(),
+            Fact::Fault(fact) => f.debug_tuple("Fault").field(fact).finish(),
+            Fact::Lost { from, to, about, reason } => f
+                .debug_struct("Lost")
+                .field("from", from)
+                .field("to", to)
+                .field("about", about)
+                .field("reason", reason)
+                .finish(),
+            Fact::Client(fact) => f.debug_tuple("Client").field(fact).finish(),
+            Fact::Run(fact) => f.debug_tuple("Run").field(fact).finish(),
+        }
+    }
+}
+
+impl<N: Node> fmt::Debug for ClientFact<'_, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientFact::Asked { id, request } => {
+                f.debug_struct("Asked").field("id", id).field("request", request).finish()
+            }
+            ClientFact::Answered { id, response } => {
+                f.debug_struct("Answered").field("id", id).field("response", response).finish()
+            }
         }
     }
 }

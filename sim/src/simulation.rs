@@ -61,7 +61,7 @@ impl<N: Node> Simulation<N> {
     /// A simulation of nodes with this configuration.
     pub fn new(config: N::Config) -> Self
     where
-        N::Config: Send + Sync + 'static,
+        N::Config: Clone + Send + Sync + 'static,
     {
         Simulation::with_config(move |_| config.clone())
     }

@@ -14,7 +14,7 @@ pub use retrying::{Answered, ClientBehaviour, RetryingClients};
 use crate::property::Sometimes;
 
 /// The clients of a run.
-pub trait Workload<N: Node>: Clone {
+pub trait Workload<N: Node> {
     /// Handles one event; adds requests and timers to `actions`.
     fn on(&mut self, now: Micros, event: ClientEvent<'_, N>, actions: &mut ClientActions<N>);
     /// Whether a client waits for an answer that may still come; false by default. A run that ends

@@ -48,6 +48,7 @@ pub(crate) mod panics;
 mod run;
 mod timeline;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -68,8 +69,9 @@ use panics::CaughtPanic;
 use run::Run;
 use timeline::{BarrierOutcome, Event, Next};
 
-/// A simulated cluster of nodes `N`, with its workload `W`, checker `K` and chooser `C`.
-#[derive(Clone, Debug)]
+/// A simulated cluster of nodes `N`, with its workload `W`, checker `K` and chooser `C`. It is
+/// `Clone` if all four and the configuration are.
+#[derive(Clone)]
 pub struct World<N: Node, W, K, C> {
     config: N::Config,
     workload: W,
@@ -298,9 +300,27 @@ where
         self.hosts[usize::from(node.0)].disk()
     }
 
+    /// The state of a node as it describes itself ([`Node::write_state`]). Empty while it is down.
+    ///
+    /// # Panics
+    /// If the cluster has no such node.
+    pub fn state(&self, node: NodeId) -> String {
+        self.hosts[usize::from(node.0)].state()
+    }
+
     /// Consumes the world; its chooser holds what it has recorded.
     pub fn into_chooser(self) -> C {
         self.run.faults.into_chooser()
+    }
+}
+
+// By hand, since a derived one asks for a node that is `Debug`.
+impl<N: Node, W, K, C> fmt::Debug for World<N, W, K, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("now", &self.run.timeline.now())
+            .field("nodes", &self.hosts.len())
+            .finish_non_exhaustive()
     }
 }
 

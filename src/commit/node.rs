@@ -1,5 +1,7 @@
 //! The node: dispatches inputs to its coordinator and participant halves.
 
+use std::fmt;
+
 use super::config::Config;
 use super::context::{Context, DurableRecord, RecoveredRecords};
 use super::coordinator::Coordinator;
@@ -94,6 +96,10 @@ impl Node for CommitNode {
 
     fn deadline(&self) -> Option<Time> {
         self.context.deadline()
+    }
+
+    fn write_state(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        write!(f, "{self:#?}")
     }
 }
 

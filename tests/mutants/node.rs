@@ -1,6 +1,7 @@
 //! A driver around the real node that changes its inputs, effects, files or configuration, in the
 //! way of one [`Mutant`].
 
+use std::fmt;
 use std::sync::Arc;
 
 use stormglass::commit::{
@@ -155,6 +156,10 @@ impl Node for MutantNode {
 
     fn deadline(&self) -> Option<Time> {
         self.node.deadline()
+    }
+
+    fn write_state(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        self.node.write_state(f)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The outbox, to which a node adds its effects.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::{About, DiskOp, Effect, FileId, HaltReason, Label, Node};
@@ -8,7 +10,6 @@ use crate::id::{NodeId, RequestId};
 
 /// The effects of a step, in order. The driver owns the outbox and reuses it, so that a step
 /// allocates nothing once its buffers have grown.
-#[derive(Clone, Debug)]
 pub struct Outbox<N: Node> {
     effects: Vec<Effect<N>>,
     bytes: Vec<u8>,
@@ -17,6 +18,21 @@ pub struct Outbox<N: Node> {
 impl<N: Node> Default for Outbox<N> {
     fn default() -> Self {
         Outbox { effects: Vec::new(), bytes: Vec::new() }
+    }
+}
+
+// By hand, since derived ones ask for a node that is `Clone` or `Debug`.
+impl<N: Node<Event: Clone>> Clone for Outbox<N> {
+    fn clone(&self) -> Self {
+        let Outbox { effects, bytes } = self;
+        Outbox { effects: effects.clone(), bytes: bytes.clone() }
+    }
+}
+
+impl<N: Node> fmt::Debug for Outbox<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outbox { effects, bytes } = self;
+        f.debug_struct("Outbox").field("effects", effects).field("bytes", bytes).finish()
     }
 }
 

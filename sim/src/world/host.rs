@@ -22,7 +22,7 @@ use crate::ratio::{Permille, Ppm};
 use crate::tally::Rule;
 
 /// A machine; `node` is `None` while its process is down.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Host<N> {
     id: NodeId,
     node: Option<N>,
@@ -121,6 +121,15 @@ impl<N: Node> Host<N> {
 
     pub(super) fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    /// What the node says of its state; empty while it is down.
+    pub(super) fn state(&self) -> String {
+        let mut text = String::new();
+        if let Some(node) = &self.node {
+            node.write_state(&mut text).expect("writing to a string");
+        }
+        text
     }
 
     /// The files of a running node with their lengths in bytes; none while it is down.

@@ -18,7 +18,7 @@ use stormglass_node::wire;
 
 /// The directed links and the messages in flight on them. Endpoints are numbered densely: nodes
 /// first, then clients.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Network<N: Node> {
     endpoint_count: usize,
     nodes: usize,
@@ -47,7 +47,7 @@ struct Link {
     clogged_by_swizzle: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Envelope<N: Node> {
     from: u16,
     to: u16,
@@ -61,7 +61,6 @@ struct Envelope<N: Node> {
     payload: Payload<N>,
 }
 
-#[derive(Clone, Debug)]
 enum Payload<N: Node> {
     Message(N::Message),
     Request(RequestId, N::Request),
@@ -70,6 +69,17 @@ enum Payload<N: Node> {
     Connected(u32),
     /// The session of the receiver has ended.
     Disconnected,
+}
+
+// A derived one would ask for a node that is `Clone`.
+impl<N: Node> Clone for Payload<N> {
+    fn clone(&self) -> Self {
+        match self {
+            Payload::Message(message) => Payload::Message(message.clone()),
+            Payload::Request(id, request) => Payload::Request(*id, request.clone()),
+            Payload::Response(id, response) => Payload::Response(*id, response.clone()),
+        }
+    }
 }
 
 /// A message that has arrived.
@@ -422,7 +432,8 @@ impl<N: Node> Network<N> {
             MessageFault::Lose => run.monitor.hit(Rule::MessageLost),
             MessageFault::Duplicate { after } => {
                 run.monitor.hit(Rule::MessageDuplicated);
-                let copy = Envelope { is_duplicate: true, ..envelope.clone() };
+                let payload = envelope.payload.clone();
+                let copy = Envelope { is_duplicate: true, payload, ..envelope };
                 self.schedule_delivery(run, copy, after);
                 self.schedule_delivery(run, envelope, delay);
             }

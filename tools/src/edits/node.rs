@@ -1,6 +1,7 @@
 //! An edited node: a wrapper that forwards inputs and effects of the inner node, apart from one
 //! edit.
 
+use std::fmt;
 use std::sync::Arc;
 
 use stormglass::commit::TxId;
@@ -116,6 +117,10 @@ impl<N: CommitLike> Node for Edited<N> {
         let ticks = matches!(self.edit, Edit::MoreWakes | Edit::EarlyWakes);
         let late = Micros::from_millis(u64::from(self.edit == Edit::LateWakes));
         Some(if ticks { deadline.min(self.tick) } else { deadline + late })
+    }
+
+    fn write_state(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        self.node.write_state(f)
     }
 }
 

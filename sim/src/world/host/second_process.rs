@@ -19,7 +19,7 @@ use crate::world::run::Run;
 use crate::world::timeline::Event;
 
 /// The first process of a node, while a second one runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct SetAside<N> {
     first: Host<N>,
     /// The timed fault that has set it aside, and ends with its time.

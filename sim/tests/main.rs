@@ -1,0 +1,3 @@
+//! Protocols that are unlike two-phase commit, on the simulator's public interface.
+
+mod bare_node;
