@@ -16,6 +16,7 @@ pub use workload::Clients;
 use stormglass::commit::{CommitNode, Config};
 use stormglass_node::{Micros, NodeId};
 
+use stormglass_sim::log_check::{LogCheck, check_logs};
 use stormglass_sim::plan::Plan;
 use stormglass_sim::profile::{Rng, Setup};
 use stormglass_sim::property::Sometimes;
@@ -139,8 +140,8 @@ impl Protocol for Commit {
         AtomicCommitChecker::new(plan).without_probe().with_unknown_faults()
     }
 
-    fn checks_logs(&self) -> bool {
-        true
+    fn log_check(&self) -> Option<LogCheck<Self>> {
+        Some(check_logs)
     }
 
     fn reset_checker(&self, checker: &mut AtomicCommitChecker, plan: &Plan) {

@@ -76,15 +76,16 @@ pub trait Node: Sized {
 
     /// Configuration, the same for every incarnation.
     type Config;
-    /// What nodes send each other. Each of these four types has a [`Label`], kind and subject, for
-    /// traces and schedules.
+    /// What nodes send each other: encoded on the wire, `Clone` since the simulator duplicates it.
+    /// Each of these four types has a [`Label`], kind and subject, for traces and schedules.
     type Message: Clone + Debug + Label + Serialize + DeserializeOwned;
     /// What a client requests.
     type Request: Clone + Debug + Label + Serialize + DeserializeOwned;
     /// What a client receives.
     type Response: Clone + Debug + Label + Serialize + DeserializeOwned;
-    /// What an operator may want to know. No behaviour depends on it.
-    type Event: Clone + Debug + Label + Serialize + DeserializeOwned;
+    /// What an operator may want to know. No behaviour depends on it. An engine that writes event
+    /// logs, and a check of them, need one that is `Serialize` and `Deserialize`, too.
+    type Event: Debug + Label;
 
     /// Begins an incarnation from the files that survived. Repairs are effects like any other.
     ///

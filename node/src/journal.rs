@@ -119,13 +119,9 @@ pub type EntryOf<N> = Entry<
     >,
 >;
 
-/// The same, with references, for writing.
-pub type EntryBodyRef<'a, N> = EntryBody<
-    &'a <N as Node>::Message,
-    &'a <N as Node>::Request,
-    &'a <N as Node>::Response,
-    &'a <N as Node>::Event,
->;
+/// The same, with references, for writing. `E` is what is written of an event.
+pub type EntryBodyRef<'a, N, E = &'a <N as Node>::Event> =
+    EntryBody<&'a <N as Node>::Message, &'a <N as Node>::Request, &'a <N as Node>::Response, E>;
 
 /// A file as an incarnation found it at boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,7 +166,7 @@ impl Hex {
 }
 
 /// The entry of an input. `message_number` is 0 for anything but a message.
-pub fn body_of_input<N: Node>(input: &Input<N>, message_number: u64) -> EntryBodyRef<'_, N> {
+pub fn body_of_input<N: Node, E>(input: &Input<N>, message_number: u64) -> EntryBodyRef<'_, N, E> {
     match input {
         Input::Message { from, message } => {
             EntryBody::Received { from: *from, message_number, message }
@@ -183,16 +179,18 @@ pub fn body_of_input<N: Node>(input: &Input<N>, message_number: u64) -> EntryBod
     }
 }
 
-/// The entry of an effect. `bytes` are those of an append, `message_number` is that of a message.
-pub fn body_of_effect<'a, N: Node>(
+/// The entry of an effect. `bytes` are those of an append, `message_number` is that of a message,
+/// and `event` makes what is written of an event.
+pub fn body_of_effect<'a, N: Node, E>(
     effect: &'a Effect<N>,
     bytes: &[u8],
     message_number: u64,
-) -> EntryBodyRef<'a, N> {
+    event: impl FnOnce(&'a N::Event) -> E,
+) -> EntryBodyRef<'a, N, E> {
     match effect {
         Effect::Send { to, message } => EntryBody::Sent { to: *to, message_number, message },
         Effect::Reply { id, response } => EntryBody::Replied { id: *id, response },
-        Effect::Report(event) => EntryBody::Reported { event },
+        Effect::Report(reported) => EntryBody::Reported { event: event(reported) },
         // As text: the checkers need to know that the node halted, not why.
         Effect::Halt(reason) => EntryBody::Halted { reason: reason.to_string() },
         Effect::Disk(op) => match *op {

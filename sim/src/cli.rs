@@ -134,7 +134,7 @@ fn parser<P: Protocol>(protocol: &P) -> clap::Command {
     for name in names {
         let is_offered = match name.as_str() {
             "bench" => protocol.bench(BenchRun { nodes: 1, txns: 1, lose: 0 }).is_some(),
-            "check-logs" => protocol.checks_logs(),
+            "check-logs" => protocol.log_check().is_some(),
             _ => true,
         };
         parser = parser.mut_subcommand(name, |sub| {

@@ -52,7 +52,8 @@ impl ContentHash {
             Fact::Client(ClientFact::Answered { response, .. }) => {
                 append_contents(*response, buffer);
             }
-            Fact::Effect(Effect::Report(event), _) => append_contents(event, buffer),
+            // An event need not have an encoding.
+            Fact::Effect(Effect::Report(event), _) => append_debug_text(event, buffer),
             // The bytes of an append are part of the fingerprint, the names of files are not.
             Fact::Effect(Effect::Disk(op), _) => match op {
                 DiskOp::Append { file, .. }
@@ -96,8 +97,12 @@ impl ContentHash {
 /// The encoding of a value; its `Debug` text, if its type cannot be encoded.
 fn append_contents<T: Serialize + Debug>(value: &T, buffer: &mut Vec<u8>) {
     if codec::try_encode_into(value, buffer).is_err() {
-        buffer.extend(format!("{value:?}").bytes());
+        append_debug_text(value, buffer);
     }
+}
+
+fn append_debug_text(value: &impl Debug, buffer: &mut Vec<u8>) {
+    buffer.extend(format!("{value:?}").bytes());
 }
 
 /// A tag and a number for a fact. Long contents are folded into `fingerprint` directly.

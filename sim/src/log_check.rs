@@ -15,7 +15,8 @@ mod replay;
 
 use std::path::PathBuf;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
+use stormglass_node::Node;
 
 use crate::property::{Sometimes, Violation};
 use crate::protocol::Protocol;
@@ -59,14 +60,16 @@ pub enum LogCheckError {
     Incomplete { place: String, what: String },
 }
 
+/// A protocol's check of event logs: [`check_logs`], for one whose events can be read back.
+pub type LogCheck<P> = fn(&P, &[PathBuf]) -> Result<LogCheckReport, LogCheckError>;
+
 /// Checks event logs: files, or directories with `*.jsonl` in them, in any order.
 ///
 /// # Errors
 /// [`LogCheckError`] if they cannot be read, or are incomplete.
 pub fn check_logs<P>(protocol: &P, paths: &[PathBuf]) -> Result<LogCheckReport, LogCheckError>
 where
-    P: Protocol,
-    <P::Node as stormglass_node::Node>::Message: Serialize + DeserializeOwned,
+    P: Protocol<Node: Node<Event: DeserializeOwned>>,
 {
     let mut merge = merge::LogMerger::<P::Node>::open(paths)?;
     let mut replay =
@@ -74,10 +77,10 @@ where
     // One line at a time: the logs of a campaign may be larger than the memory.
     while let Some(next) = merge.next()? {
         if let Err(violation) = replay.on_line(next.line, &next.place)? {
-            return Ok(replay.report(&merge, Some((violation, next.place))));
+            return Ok(replay.report(merge.lost_messages(), Some((violation, next.place))));
         }
     }
     let violation =
         replay.end().err().map(|violation| (violation, "at the end of all logs".to_owned()));
-    Ok(replay.report(&merge, violation))
+    Ok(replay.report(merge.lost_messages(), violation))
 }

@@ -10,6 +10,7 @@ use stormglass_node::{Links, Micros, Node, NodeId};
 
 use crate::chooser::{Chooser, Seeded};
 use crate::limits::RunLimits;
+use crate::log_check::LogCheck;
 use crate::plan::Plan;
 use crate::profile::{Profile, Rates, Rng, Setup, draw_plan};
 use crate::property::{Checker, Sometimes};
@@ -96,10 +97,12 @@ pub trait Protocol: Sync {
     fn log_checker(&self, plan: &Plan) -> Self::Checker {
         self.checker(plan)
     }
-    /// Whether [`log_checker`](Self::log_checker) is made for event logs of real nodes: then the
-    /// command line offers `check-logs`.
-    fn checks_logs(&self) -> bool {
-        false
+    /// The check of event logs of real nodes, which the command line offers as `check-logs`. `None`
+    /// by default: it needs events that can be read back, and a [`log_checker`](Self::log_checker)
+    /// that is made for logs. A protocol that has both returns
+    /// `Some(`[`check_logs`](crate::log_check::check_logs)`)`.
+    fn log_check(&self) -> Option<LogCheck<Self>> {
+        None
     }
     /// Adds the `sometimes` counters that depend on injected faults, besides those of checkers and
     /// clients.

@@ -113,9 +113,10 @@ pub(crate) enum SimulatorFact {
     Observed { text: String },
 }
 
-/// What a real node would write into its event log; `None` for a fact that it cannot observe.
-/// Message numbers are 0: these lines are in their original order.
-fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>) -> Option<EntryBodyRef<'a, N>> {
+/// What a real node would write into its event log; `None` for a fact that it cannot observe, and
+/// for a report, whose event need not have another form than its text. Message numbers are 0: these
+/// lines are in their original order.
+fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>) -> Option<EntryBodyRef<'a, N, ()>> {
     Some(match observation.fact {
         Fact::Process(ProcessFact::Boot) => {
             let files = observation.disk.files().into_iter().map(|file| {
@@ -125,7 +126,8 @@ fn journal_entry<'a, N: Node>(observation: &Observation<'a, N>) -> Option<EntryB
             EntryBody::Boot { files: files.collect() }
         }
         Fact::Input(input) => journal::body_of_input(input, 0),
-        Fact::Effect(effect, bytes) => journal::body_of_effect(effect, bytes, 0),
+        Fact::Effect(Effect::Report(_), _) => return None,
+        Fact::Effect(effect, bytes) => journal::body_of_effect(effect, bytes, 0, |_| ()),
         Fact::Process(_) | Fact::Fault(_) | Fact::Lost { .. } | Fact::Client(_) | Fact::Run(_) => {
             return None;
         }

@@ -71,7 +71,6 @@ use timeline::{BarrierOutcome, Event, Next};
 
 /// A simulated cluster of nodes `N`, with its workload `W`, checker `K` and chooser `C`. It is
 /// `Clone` if all four and the configuration are.
-#[derive(Clone)]
 pub struct World<N: Node, W, K, C> {
     config: N::Config,
     workload: W,
@@ -311,6 +310,31 @@ where
     /// Consumes the world; its chooser holds what it has recorded.
     pub fn into_chooser(self) -> C {
         self.run.faults.into_chooser()
+    }
+}
+
+// By hand, since a derived one asks for events that are `Clone`, which only the outbox holds.
+impl<N, W, K, C> Clone for World<N, W, K, C>
+where
+    N: Node<Config: Clone> + Clone,
+    W: Clone,
+    K: Clone,
+    C: Clone,
+{
+    fn clone(&self) -> Self {
+        World {
+            config: self.config.clone(),
+            workload: self.workload.clone(),
+            run: self.run.clone(),
+            network: self.network.clone(),
+            hosts: self.hosts.clone(),
+            // Empty between steps, and made when it is needed.
+            outbox: None,
+            client_actions: self.client_actions.clone(),
+            events_max: self.events_max,
+            next_look: self.next_look,
+            stop: Arc::clone(&self.stop),
+        }
     }
 }
 

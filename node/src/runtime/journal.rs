@@ -78,7 +78,7 @@ fn incarnation_of(name: &str, node: NodeId) -> Option<u32> {
     name.strip_prefix(&format!("{node}."))?.strip_suffix(".jsonl")?.parse().ok()
 }
 
-impl<N: Node> Observer<N> for Journal {
+impl<N: Node<Event: Serialize>> Observer<N> for Journal {
     fn boot(&mut self, node: NodeId, surviving: &SurvivingFiles) -> io::Result<()> {
         self.node = node;
         self.open()?;
@@ -94,7 +94,8 @@ impl<N: Node> Observer<N> for Journal {
         input: &Input<N>,
         message_number: u64,
     ) -> io::Result<Continuation> {
-        self.write(now, body_of_input(input, message_number)).map(|()| Continuation::Proceed)
+        let body: EntryBodyRef<'_, N> = body_of_input(input, message_number);
+        self.write(now, body).map(|()| Continuation::Proceed)
     }
 
     fn effect(
@@ -104,8 +105,8 @@ impl<N: Node> Observer<N> for Journal {
         bytes: &[u8],
         message_number: u64,
     ) -> io::Result<Continuation> {
-        self.write(now, body_of_effect(effect, bytes, message_number))
-            .map(|()| Continuation::Proceed)
+        let body = body_of_effect(effect, bytes, message_number, |event| event);
+        self.write(now, body).map(|()| Continuation::Proceed)
     }
 
     fn stopped(&mut self, now: Time) -> io::Result<()> {

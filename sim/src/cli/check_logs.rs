@@ -3,15 +3,15 @@
 use super::args::CheckLogsArgs;
 use super::say::say;
 use super::{Exit, usage};
-use crate::log_check::{LogCheckReport, check_logs};
+use crate::log_check::LogCheckReport;
 use crate::protocol::Protocol;
 
 /// Runs the protocol's checkers over event logs.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &CheckLogsArgs) -> Exit {
-    if !protocol.checks_logs() {
+    let Some(check_logs) = protocol.log_check() else {
         let name = protocol.name();
         return usage::usage_error(format_args!("{name} has no checker for event logs"));
-    }
+    };
     let report = match check_logs(protocol, &args.files) {
         Ok(report) => report,
         Err(error) => {

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use stormglass_node::journal::{self, Entry, EntryBody, EntryOf};
 use stormglass_node::{Node, NodeId};
 
@@ -54,7 +55,7 @@ enum RunMetadata {
     Footer { fingerprint: String, notes: Vec<String>, verdict: String },
 }
 
-impl<N: Node> LogMerger<N> {
+impl<N: Node<Event: DeserializeOwned>> LogMerger<N> {
     pub(super) fn open(paths: &[PathBuf]) -> Result<LogMerger<N>, LogCheckError> {
         let mut files: BTreeMap<NodeId, Vec<(u32, PathBuf)>> = BTreeMap::new();
         let mut empty_incarnations = BTreeSet::new();
@@ -161,7 +162,7 @@ impl<N: Node> LogMerger<N> {
     }
 }
 
-impl<N: Node> Source<N> {
+impl<N: Node<Event: DeserializeOwned>> Source<N> {
     fn fill(&mut self) -> Result<(), LogCheckError> {
         while self.head.is_none() {
             match &mut self.reader {
@@ -192,7 +193,9 @@ impl Reader {
 
     /// The next line; `None` at the end. An incomplete last line was being written when the process
     /// was killed.
-    fn next<N: Node>(&mut self) -> Result<Option<LocatedLine<N>>, LogCheckError> {
+    fn next<N: Node<Event: DeserializeOwned>>(
+        &mut self,
+    ) -> Result<Option<LocatedLine<N>>, LogCheckError> {
         loop {
             let mut text = String::new();
             self.lines.read_line(&mut text).map_err(|error| io_error(&self.path, error))?;
@@ -228,7 +231,7 @@ fn io_error(path: &Path, error: io::Error) -> LogCheckError {
 }
 
 /// The greatest node number in a simulator's output.
-fn greatest_node<N: Node>(path: &Path) -> Result<NodeId, LogCheckError> {
+fn greatest_node<N: Node<Event: DeserializeOwned>>(path: &Path) -> Result<NodeId, LogCheckError> {
     let mut reader = Reader::open(path)?;
     let mut greatest = NodeId(0);
     while let Some(next) = reader.next::<N>()? {

@@ -10,7 +10,6 @@ use stormglass_node::{
     Outbox, ReadDisk,
 };
 
-use super::merge::LogMerger;
 use super::{LogCheckError, LogCheckReport};
 use crate::disk::{Disk, KillReport};
 use crate::plan::Plan;
@@ -296,10 +295,10 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
 
     pub(super) fn report(
         mut self,
-        merge: &LogMerger<P::Node>,
+        lost_messages: u64,
         violation: Option<(Violation, String)>,
     ) -> LogCheckReport {
-        self.report.lost_messages = merge.lost_messages();
+        self.report.lost_messages = lost_messages;
         self.report.unclean_nodes = self.unclean_nodes().collect();
         self.checker.sometimes(&mut self.report.sometimes);
         self.report.violation = violation;

@@ -1,5 +1,7 @@
-//! Protocols that are not like two-phase commit: nodes that are never quiet, clients that are
-//! referred to another node, links that keep the order.
+//! Protocols that are not like two-phase commit, on the simulator's public interface: nodes that
+//! are never quiet, clients that are referred to another node, links that keep the order, nodes of
+//! which nothing is known.
 
+mod bare_node;
 mod run_ends;
 mod sessions;

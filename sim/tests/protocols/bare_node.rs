@@ -1,24 +1,49 @@
-//! A node that is neither `Clone` nor `Debug` has every feature: hunts, shrinking, replay, events.
+//! A node that is neither `Clone` nor `Debug`, and whose events cannot be encoded, has every feature:
+//! hunts, shrinking, replay, traces, and the comparison of two runs of a seed.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::catch_unwind;
 
 use stormglass_node::{
-    About, Boot, BootError, DiskOp, Effect, FileId, Input, Node, NodeId, OpId, Outbox, Time,
+    About, Boot, BootError, DiskOp, Effect, FileId, Input, Label, Node, NodeId, OpId, Outbox,
+    Subject, Time,
 };
+use stormglass_sim::determinism::compare_seed;
 use stormglass_sim::profile::Setup;
 use stormglass_sim::property::{Fact, Observation, Property, PropertyResult};
 use stormglass_sim::protocol::{draw_run, world};
 use stormglass_sim::simulation::Simulation;
+use stormglass_sim::trace::{Filter, Trace};
 
 /// What the node has, and cannot copy or print: a library's state machine, for example.
 struct Opaque(u64);
+
+thread_local! {
+    /// State outside of the node, which shows in its events and nowhere else. It stays 0 unless a
+    /// test lets the nodes count.
+    static COUNTED: Cell<u64> = const { Cell::new(0) };
+    static COUNTS: Cell<u64> = const { Cell::new(0) };
+}
 
 /// Hands out tickets. It replies before its sync has completed, which is its bug.
 struct Tickets {
     file: FileId,
     last: Opaque,
+}
+
+/// An event without serde and `Clone`.
+#[derive(Debug)]
+struct HandedOut(#[expect(dead_code, reason = "its text shows it")] u64);
+
+impl Label for HandedOut {
+    fn kind(&self) -> &'static str {
+        "HandedOut"
+    }
+    fn subject(&self) -> Option<Subject> {
+        None
+    }
 }
 
 /// Not `Clone` either.
@@ -29,7 +54,7 @@ impl Node for Tickets {
     type Message = ();
     type Request = ();
     type Response = u64;
-    type Event = ();
+    type Event = HandedOut;
 
     fn boot(
         config: &Unclonable,
@@ -54,7 +79,9 @@ impl Node for Tickets {
             self.last.0 += 1;
             out.append(self.file, About { kind: "Ticket", subject: None }, &[0]);
             out.disk(DiskOp::Sync { op: OpId(1 + self.last.0), file: self.file });
+            out.report(HandedOut(self.last.0 + COUNTED.get()));
             out.reply(id, self.last.0);
+            COUNTED.set(COUNTED.get() + COUNTS.get());
         }
     }
 
@@ -102,4 +129,30 @@ fn a_world_shows_what_a_node_says_of_its_state() {
     let text = world.state(NodeId(0));
     assert!(text.starts_with("the last ticket is "), "{text}");
     assert!(format!("{world:?}").contains("nodes: 1"));
+}
+
+#[test]
+fn an_event_without_an_encoding_is_a_line_of_the_trace() {
+    let simulation = simulation().property(NoTicketTwice::default());
+    let setup = Setup { nodes: Some(1), ..Setup::default() };
+    for json in [false, true] {
+        let trace = Trace::new(Filter::default(), json);
+        let drawn = draw_run(&simulation, &setup, 0);
+        let mut world = world(&simulation, drawn, |chooser| chooser, trace);
+        world.run();
+        let text = world.checker().0.text();
+        assert!(text.contains("report    HandedOut"), "{text}");
+    }
+}
+
+#[test]
+fn two_runs_that_differ_in_an_event_alone_are_told_apart() {
+    let simulation = simulation().property(NoTicketTwice::default());
+    assert_eq!(compare_seed(&simulation, &Setup::default(), 0, || {}), None);
+    COUNTS.set(1);
+    let found = compare_seed(&simulation, &Setup::default(), 0, || {});
+    COUNTS.set(0);
+    let first = found.and_then(|found| found.first).expect("the runs differ");
+    let one = first.one.expect("a fact");
+    assert!(one.contains("HandedOut("), "the difference is in the contents: {one}");
 }
