@@ -34,7 +34,7 @@ use crate::profile::{Profile, Rng, Setup};
 use crate::property::{Checker, Property, PropertyChecker};
 use crate::protocol::{Json, Protocol};
 use crate::run_end::{Availability, RunEnd};
-use crate::workload::{Answered, ClientBehaviour, ClientId, PlannedRequest, RetryingClients};
+use crate::workload::{AnsweredBy, ClientBehaviour, ClientId, PlannedRequest, RetryingClients};
 
 /// Draws a request, and the node that receives it.
 type RequestGenerator<N> = Box<dyn Fn(&mut Rng) -> (NodeId, <N as Node>::Request) + Send + Sync>;
@@ -154,7 +154,7 @@ impl<N: Node, C> Simulation<N, C> {
     #[must_use]
     pub fn adapt_requests(
         self,
-        adapt: impl Fn(&mut N::Request, &[Answered<N>]) + Send + Sync + 'static,
+        adapt: impl Fn(&mut N::Request, &[AnsweredBy<N>]) + Send + Sync + 'static,
     ) -> Self {
         self.with_behaviour(|behaviour| behaviour.adapt = Some(Box::new(adapt)))
     }

@@ -9,7 +9,7 @@ use std::num::TryFromIntError;
 use serde::{Deserialize, Serialize};
 use stormglass_node::{Micros, Node, NodeId, RequestId};
 
-pub use retrying::{Answered, ClientBehaviour, RetryingClients};
+pub use retrying::{Answered, AnsweredBy, ClientBehaviour, RetryingClients};
 
 use crate::property::Sometimes;
 

@@ -332,6 +332,8 @@ where
             outbox: None,
             client_actions: self.client_actions.clone(),
             events_max: self.events_max,
+            run_end: self.run_end,
+            answers_while: self.answers_while,
             next_look: self.next_look,
             stop: Arc::clone(&self.stop),
         }

@@ -14,6 +14,8 @@ impl<N: Node> Clone for Input<N> {
                 Input::Message { from: *from, message: message.clone() }
             }
             Input::Request { id, request } => Input::Request { id: *id, request: request.clone() },
+            Input::Connected { peer } => Input::Connected { peer: *peer },
+            Input::Disconnected { peer } => Input::Disconnected { peer: *peer },
             Input::DiskDone { op, result } => Input::DiskDone { op: *op, result: *result },
             Input::Wake => Input::Wake,
         }
@@ -28,6 +30,10 @@ impl<N: Node> Debug for Input<N> {
             }
             Input::Request { id, request } => {
                 f.debug_struct("Request").field("id", id).field("request", request).finish()
+            }
+            Input::Connected { peer } => f.debug_struct("Connected").field("peer", peer).finish(),
+            Input::Disconnected { peer } => {
+                f.debug_struct("Disconnected").field("peer", peer).finish()
             }
             Input::DiskDone { op, result } => {
                 f.debug_struct("DiskDone").field("op", op).field("result", result).finish()

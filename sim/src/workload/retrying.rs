@@ -30,7 +30,7 @@ pub struct ClientBehaviour<N: Node> {
 const PROBE_SERIAL: u32 = 2_000_000_000;
 
 type Redirect<N> = Box<dyn Fn(&<N as Node>::Response) -> Option<NodeId> + Send + Sync>;
-type Adapt<N> = Box<dyn Fn(&mut <N as Node>::Request, &[Answered<N>]) + Send + Sync>;
+type Adapt<N> = Box<dyn Fn(&mut <N as Node>::Request, &[AnsweredBy<N>]) + Send + Sync>;
 type Probe<N> = Box<dyn Fn(NodeId) -> <N as Node>::Request + Send + Sync>;
 
 impl<N: Node> ClientBehaviour<N> {
@@ -60,21 +60,44 @@ impl<N: Node> fmt::Debug for ClientBehaviour<N> {
 /// A request of a client, with the answer to it.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the names say it")]
-pub struct Answered<N: Node> {
+pub struct Answered<Q, A> {
     pub id: RequestId,
     /// As it was sent.
-    pub request: N::Request,
-    pub response: N::Response,
+    pub request: Q,
+    pub response: A,
 }
+
+/// An answered request to nodes of this type.
+pub type AnsweredBy<N> = Answered<<N as Node>::Request, <N as Node>::Response>;
 
 /// The simplest workload: each client sends its requests one after another, resends each until it
 /// is answered, and begins no new one after the fault phase. [`ClientBehaviour`] says the rest.
-#[derive(Clone, Debug)]
 pub struct RetryingClients<N: Node> {
-    clients: Vec<Client<N>>,
+    clients: Vec<Client<N::Request, N::Response>>,
     behaviour: Arc<ClientBehaviour<N>>,
     nodes: u16,
     phase: Phase,
+}
+
+// By hand, as the next: a derived one asks for a node that is `Clone`.
+impl<N: Node> Clone for RetryingClients<N> {
+    fn clone(&self) -> Self {
+        RetryingClients {
+            clients: self.clients.clone(),
+            behaviour: Arc::clone(&self.behaviour),
+            nodes: self.nodes,
+            phase: self.phase,
+        }
+    }
+}
+
+impl<N: Node> fmt::Debug for RetryingClients<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryingClients")
+            .field("clients", &self.clients)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,24 +109,24 @@ enum Phase {
 }
 
 #[derive(Clone, Debug)]
-struct Client<N: Node> {
+struct Client<Q, A> {
     /// The requests that it has not begun, in order.
-    planned: VecDeque<PlannedRequest<N::Request>>,
+    planned: VecDeque<PlannedRequest<Q>>,
     /// The request that waits for an answer, as it was sent.
-    open: Option<PlannedRequest<N::Request>>,
+    open: Option<PlannedRequest<Q>>,
     /// The node that an answer has named last, or that a failover has led to.
     prefers: Option<NodeId>,
     /// Redirects since the last timeout or answer.
     redirects: u16,
     /// Its answers so far, if requests may be adapted to them.
-    answers: Vec<Answered<N>>,
+    answers: Vec<Answered<Q, A>>,
     /// When it sends next.
     due_at: Micros,
     /// A request to a node that is permanently down, which is sent to no other.
     abandoned: Option<RequestId>,
 }
 
-impl<N: Node> Default for Client<N> {
+impl<Q, A> Default for Client<Q, A> {
     fn default() -> Self {
         Client {
             planned: VecDeque::new(),

@@ -78,6 +78,8 @@ impl<N: Node> Clone for Payload<N> {
             Payload::Message(message) => Payload::Message(message.clone()),
             Payload::Request(id, request) => Payload::Request(*id, request.clone()),
             Payload::Response(id, response) => Payload::Response(*id, response.clone()),
+            Payload::Connected(number) => Payload::Connected(*number),
+            Payload::Disconnected => Payload::Disconnected,
         }
     }
 }
