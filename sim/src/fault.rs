@@ -5,6 +5,8 @@
 //! in ids that the workload assigned. Reports and wakes are never counted. So an added log line,
 //! timer or harmless message leaves the meaning of a recorded fault unchanged.
 
+mod kind;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use stormglass_node::{About, DiskError, Micros, NodeId, RequestId, Subject};
 use crate::disk::{Damage, FileChoice, FileLoss, Survival};
 use crate::ratio::{Permille, Ppm};
 use crate::workload::ClientId;
+
+pub use kind::{FaultKind, FaultKinds};
 
 /// An end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -117,6 +117,7 @@ pub mod world;
 #[doc(inline)]
 pub use stormglass_node as node;
 
+pub use fault::{FaultKind, FaultKinds};
 pub use property::{
     Checker, ClientFact, Fact, FaultFact, JudgedUntil, Observation, ProcessFact, Property,
     PropertyResult, RunFact, Violation,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use stormglass_node::{Micros, NodeId};
 
-use crate::fault::Endpoint;
+use crate::fault::{Endpoint, FaultKind, FaultKinds};
 use crate::hash::{below, between, exponential, hash};
 
 /// Everything about a run that is neither workload nor fault.
@@ -26,6 +26,19 @@ pub struct Plan {
     pub permanently_down: Vec<NodeId>,
     /// Whether every message travels as its encoded bytes (N4).
     pub encode_messages: bool,
+}
+
+impl Plan {
+    /// Removes the faults that are not among `allowed`: very late messages and nodes that never
+    /// restart. The fault phase stays as long as it was drawn for disks that hang.
+    pub(crate) fn retain_faults(&mut self, allowed: FaultKinds) {
+        if !allowed.contains(FaultKind::MessageDelay) {
+            self.timing.latency_tail = Micros::ZERO;
+        }
+        if !allowed.contains(FaultKind::PermanentlyDown) {
+            self.permanently_down.clear();
+        }
+    }
 }
 
 /// One line with all values and their units.

@@ -7,6 +7,7 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use stormglass_node::{Micros, NodeId};
 
+use crate::fault::{FaultKind, FaultKinds};
 use crate::plan::{LOG_BYTES, Plan, Timing};
 use crate::ratio::Ppm;
 
@@ -226,17 +227,74 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Removes the faults that lose a part of the history of a disk (D13-D15, D17). What is left is
-    /// a file that one boot cannot read (D16).
-    pub(crate) fn clear_lost_history(&mut self) {
-        self.replace_disk = 0;
-        self.empty_disk = 0;
-        self.lose_file = 0;
-        self.second_processes_empty = 0;
-        self.second_processes_copy = 0;
-        if self.unreadable_file == 0 {
+    /// Removes the faults that are not among `allowed`. Crashes of a kind that is removed become
+    /// crashes of the other kind.
+    pub(crate) fn retain(&mut self, allowed: FaultKinds) {
+        let had_history = self.has_history_faults();
+        for kind in FaultKind::ALL {
+            if !allowed.contains(kind) {
+                self.clear(kind);
+            }
+        }
+        if !allowed.contains(FaultKind::Kill) && !allowed.contains(FaultKind::PowerCut) {
+            self.crashes = 0;
+            self.timed_crashes = 0;
+            self.history_crashes = 0;
+            self.crash_in_boot = 0;
+            self.crash_in_compaction = 0;
+        }
+        // The crashes of that node were drawn for the faults of its disk.
+        if had_history && !self.has_history_faults() {
             self.history_node = None;
             self.history_crashes = 0;
+        }
+    }
+
+    fn has_history_faults(&self) -> bool {
+        self.replace_disk
+            + self.empty_disk
+            + self.lose_file
+            + self.unreadable_file
+            + self.second_processes_empty
+            + self.second_processes_copy
+            > 0
+    }
+
+    fn clear(&mut self, kind: FaultKind) {
+        match kind {
+            FaultKind::MessageDelay => self.delay = 0,
+            FaultKind::MessageLoss => self.lose = 0,
+            FaultKind::MessageDuplication => self.duplicate = 0,
+            FaultKind::MessageCorruption => self.flip = 0,
+            FaultKind::Clog => self.clogs = 0,
+            FaultKind::Partition => self.partitions = 0,
+            FaultKind::Swizzle => self.swizzles = 0,
+            FaultKind::FullQueue => self.queue_max = 0,
+            // `retain` decides what becomes of the other crashes.
+            FaultKind::Kill => {}
+            FaultKind::PowerCut | FaultKind::ClusterPowerCut => self.cluster_power_cuts = 0,
+            FaultKind::Pause => self.pauses = 0,
+            FaultKind::PermanentlyDown => self.never_restarts = false,
+            FaultKind::ClockOffset => self.offset_max = Micros::ZERO,
+            FaultKind::ClockDrift => self.drift_max = Ppm::ZERO,
+            FaultKind::ClockJump => self.jumps = 0,
+            FaultKind::EarlyWake => self.early_wakes = 0,
+            FaultKind::FailedSync => self.fail_sync = 0,
+            FaultKind::FailedWrite => self.fail_write = 0,
+            FaultKind::SlowDisk => {
+                self.slow_sync = 0;
+                self.disk_hangs = 0;
+            }
+            FaultKind::DamageAtRest => self.damage = 0,
+            FaultKind::LyingSync => self.lying_sync = 0,
+            FaultKind::ReplacedDisk => self.replace_disk = 0,
+            FaultKind::EmptiedDisk => self.empty_disk = 0,
+            FaultKind::LostFile => self.lose_file = 0,
+            FaultKind::UnreadableFile => self.unreadable_file = 0,
+            FaultKind::SecondProcess => {
+                self.second_processes_empty = 0;
+                self.second_processes_copy = 0;
+            }
         }
     }
 
@@ -386,7 +444,7 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
     };
     let mut rates = Rates { down_max: Micros(1), ..Rates::default() };
     // The kinds after the sizes: two profiles with one seed have the same cluster.
-    let kinds = FaultKinds::of(setup.profile, rng);
+    let kinds = EnabledClasses::of(setup.profile, rng);
     if kinds.network {
         draw_network_rates(rng, &mut rates, &mut plan);
     }
@@ -426,7 +484,47 @@ pub(crate) enum FaultClass {
     UnreadableDisk,
 }
 
+impl FaultClass {
+    pub(crate) fn of(kind: FaultKind) -> FaultClass {
+        match kind {
+            FaultKind::MessageCorruption => FaultClass::FlippedBits,
+            FaultKind::LyingSync => FaultClass::LyingDisk,
+            FaultKind::DamageAtRest => FaultClass::Damage,
+            FaultKind::UnreadableFile => FaultClass::UnreadableDisk,
+            FaultKind::ReplacedDisk
+            | FaultKind::EmptiedDisk
+            | FaultKind::LostFile
+            | FaultKind::SecondProcess => FaultClass::ReplacedDisk,
+            FaultKind::MessageDelay
+            | FaultKind::MessageLoss
+            | FaultKind::MessageDuplication
+            | FaultKind::Clog
+            | FaultKind::Partition
+            | FaultKind::Swizzle
+            | FaultKind::FullQueue => FaultClass::Network,
+            FaultKind::Kill
+            | FaultKind::PowerCut
+            | FaultKind::ClusterPowerCut
+            | FaultKind::PermanentlyDown => FaultClass::Crashes,
+            FaultKind::FailedSync | FaultKind::FailedWrite | FaultKind::SlowDisk => {
+                FaultClass::Disk
+            }
+            FaultKind::Pause
+            | FaultKind::ClockOffset
+            | FaultKind::ClockDrift
+            | FaultKind::ClockJump
+            | FaultKind::EarlyWake => FaultClass::Clocks,
+        }
+    }
+}
+
 impl Profile {
+    /// The kinds of faults that a run of this profile may have.
+    pub fn fault_kinds(self) -> FaultKinds {
+        let classes = self.fault_classes();
+        FaultKinds::ALL.iter().filter(|kind| classes.contains(&FaultClass::of(*kind))).collect()
+    }
+
     /// The faults that a run of this profile may have.
     pub(crate) fn fault_classes(self) -> &'static [FaultClass] {
         use FaultClass::{Clocks, Crashes, Disk, Network};
@@ -454,18 +552,18 @@ impl Profile {
     }
 }
 
-/// The enabled kinds of faults.
-struct FaultKinds {
+/// The classes of faults that a seed has enabled.
+struct EnabledClasses {
     network: bool,
     crashes: bool,
     disk: bool,
     clocks: bool,
 }
 
-impl FaultKinds {
-    fn of(profile: Profile, rng: &mut Rng) -> FaultKinds {
+impl EnabledClasses {
+    fn of(profile: Profile, rng: &mut Rng) -> EnabledClasses {
         let classes = profile.fault_classes();
-        let mut kinds = FaultKinds {
+        let mut kinds = EnabledClasses {
             network: classes.contains(&FaultClass::Network),
             crashes: classes.contains(&FaultClass::Crashes),
             disk: classes.contains(&FaultClass::Disk),

@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use stormglass_node::{Links, Micros, Node, NodeId};
 
 use crate::chooser::{Chooser, Seeded};
+use crate::fault::FaultKinds;
 use crate::limits::RunLimits;
 use crate::log_check::LogCheck;
 use crate::plan::Plan;
@@ -70,6 +71,12 @@ pub trait Protocol: Sync {
     /// [workload](Workload::first_unanswered) knows which are not answered.
     fn answers_while(&self) -> Option<Availability> {
         None
+    }
+
+    /// The kinds of faults with which the protocol is tested: by default all that its profile
+    /// draws. Hunts, shrinking and proptest inject no others; a schedule may.
+    fn allowed_faults(&self) -> FaultKinds {
+        FaultKinds::ALL
     }
 
     /// Whether a node detects that its disk is not as it left it, or that another process runs
@@ -202,15 +209,28 @@ pub fn draw_run<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> DrawnRun
     // The order of these draws is part of the meaning of a seed.
     let (mut plan, mut rates) = draw_plan(setup, &mut rng);
     if setup.profile == Profile::Swarm && !protocol.detects_lost_history() {
-        rates.clear_lost_history();
+        rates.retain(FaultKinds::ALL.without(FaultKinds::LOST_HISTORY));
     }
     if P::Node::LINKS == Links::Sessions {
         // A session has no copies (N3).
         rates.duplicate = 0;
     }
+    // The chooser draws at all rates and drops what is not allowed, so that the other faults of a
+    // seed stay where they are.
+    let drawn_rates = rates;
+    let allowed = protocol.allowed_faults();
+    rates.retain(allowed);
+    plan.retain_faults(allowed);
     let requests = protocol.requests(setup, &mut plan, &mut rng);
-    let chooser = Seeded::new(&plan, rates, &mut rng);
+    let chooser = Seeded::new(&plan, drawn_rates, &mut rng).allowing(allowed);
     DrawnRun { plan, rates, requests, chooser }
+}
+
+/// Whether the protocol excludes every fault that the profile of these settings draws: such a hunt
+/// would be one without faults, and would not say so.
+pub(crate) fn excludes_all_faults<P: Protocol>(protocol: &P, setup: &Setup) -> bool {
+    let of_profile = setup.profile.fault_kinds();
+    !of_profile.is_empty() && of_profile.without(protocol.allowed_faults()) == of_profile
 }
 
 /// A world that is ready to run a seed. `observer` checks each fact before the protocol's checker

@@ -18,6 +18,8 @@
 mod cases;
 mod environment;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use stormglass_node::{Micros, Node, NodeId, RequestId};
 pub use cases::{check_faults, faults, proptest_config};
 pub use report::{check, replay};
 
+use crate::fault::FaultKinds;
 use crate::limits::RunLimits;
 use crate::plan::Plan;
 use crate::profile::{Profile, Rng, Setup};
@@ -55,6 +58,7 @@ pub struct Simulation<N: Node, C = ()> {
     seeds: u64,
     limits: RunLimits,
     detects_lost_history: bool,
+    allowed_faults: FaultKinds,
 }
 
 impl<N: Node> Simulation<N> {
@@ -84,6 +88,7 @@ impl<N: Node> Simulation<N> {
             seeds: 1_000,
             limits: RunLimits::default(),
             detects_lost_history: false,
+            allowed_faults: FaultKinds::ALL,
         }
     }
 }
@@ -275,6 +280,43 @@ impl<N: Node, C> Simulation<N, C> {
         self
     }
 
+    /// Without these kinds of faults: for a protocol that is not meant to survive them. The other
+    /// faults of each seed stay as they are. Repeated calls add up.
+    ///
+    /// ```
+    /// # use stormglass_sim::{Boot, BootError, FaultKind, FaultKinds, Input, Node, Outbox, Time};
+    /// # use stormglass_sim::Simulation;
+    /// # #[derive(Clone, Debug)]
+    /// # struct Counter;
+    /// # impl Node for Counter {
+    /// #     type Config = ();
+    /// #     type Message = ();
+    /// #     type Request = ();
+    /// #     type Response = ();
+    /// #     type Event = ();
+    /// #     fn boot(_: &(), _: Boot<'_>, _: &mut Outbox<Self>) -> Result<Self, BootError> {
+    /// #         Ok(Counter)
+    /// #     }
+    /// #     fn step(&mut self, _: Time, _: Input<Self>, _: &mut Outbox<Self>) {}
+    /// # }
+    /// let simulation = Simulation::<Counter>::new(())
+    ///     .without([FaultKind::MessageLoss, FaultKind::Partition])
+    ///     .without(FaultKinds::CLOCKS);
+    /// ```
+    #[must_use]
+    pub fn without(mut self, kinds: impl Into<FaultKinds>) -> Self {
+        self.allowed_faults = self.allowed_faults.without(kinds);
+        self
+    }
+
+    /// With these kinds of faults at most, of those that the [profile](Self::profile) draws. Ends
+    /// the effect of earlier calls of this and of [`without`](Self::without).
+    #[must_use]
+    pub fn only(mut self, kinds: impl Into<FaultKinds>) -> Self {
+        self.allowed_faults = kinds.into();
+        self
+    }
+
     /// Adds a property.
     #[must_use]
     pub fn property<P: Property<N>>(self, property: P) -> Simulation<N, (C, PropertyChecker<P>)> {
@@ -289,6 +331,7 @@ impl<N: Node, C> Simulation<N, C> {
             seeds,
             limits,
             detects_lost_history,
+            allowed_faults,
         } = self;
         Simulation {
             config,
@@ -301,6 +344,7 @@ impl<N: Node, C> Simulation<N, C> {
             seeds,
             limits,
             detects_lost_history,
+            allowed_faults,
         }
     }
 }
@@ -399,6 +443,10 @@ where
 
     fn detects_lost_history(&self) -> bool {
         self.detects_lost_history
+    }
+
+    fn allowed_faults(&self) -> FaultKinds {
+        self.allowed_faults
     }
 
     fn config(&self, plan: &Plan) -> N::Config {

@@ -5,8 +5,8 @@ use stormglass_node::{DiskError, DiskOp, Effect, FileId, Micros, Node, NodeId};
 use super::{Chooser, EffectPoint, FaultClasses, SendPoint};
 use crate::disk::{CutPlace, Damage, DamageKind, FileChoice, FileLoss, FileRole, Holes, Survival};
 use crate::fault::{
-    AtRestFault, BarrierFault, Crash, CrashKind, Endpoint, MessageFault, SecondDisk, Skew,
-    TimedFault, WriteFault,
+    AtRestFault, BarrierFault, Crash, CrashKind, Endpoint, FaultKind, FaultKinds, MessageFault,
+    SecondDisk, Skew, TimedFault, WriteFault,
 };
 use crate::hash::{below, between, hash};
 use crate::plan::Plan;
@@ -18,7 +18,9 @@ use crate::workload::ClientId;
 /// the seed has drawn.
 #[derive(Clone, Debug)]
 pub struct Seeded {
+    /// As the seed has drawn them, those of excluded faults too.
     rates: Rates,
+    allowed: FaultKinds,
     key: u64,
     nodes: u16,
     clients: u32,
@@ -84,12 +86,31 @@ impl Seeded {
         }
         Seeded {
             rates,
+            allowed: FaultKinds::ALL,
             key,
             nodes: plan.nodes,
             clients: plan.clients,
             fault_phase: plan.fault_phase,
             crash_countdowns,
         }
+    }
+
+    /// The same chooser, but of its faults only those of these kinds happen. A crash of a kind that
+    /// is excluded becomes one of the other kind.
+    #[must_use]
+    pub fn allowing(self, allowed: FaultKinds) -> Seeded {
+        Seeded { allowed, ..self }
+    }
+
+    fn allows_timed(&self, fault: &TimedFault) -> bool {
+        self.allowed.contains(FaultKind::of_timed(fault))
+    }
+
+    /// The rates of the faults that may happen.
+    fn allowed_rates(&self) -> Rates {
+        let mut rates = self.rates;
+        rates.retain(self.allowed);
+        rates
     }
 
     /// A new incarnation begins: the next crash may fall into its boot (P5).
@@ -114,7 +135,13 @@ impl Seeded {
         // determine the rest.
         let crash_id = (u64::from(node.0) << 32) | u64::from(nth);
         // Two of three crashes are power cuts: they have far more outcomes than kills.
-        let how = if below(hash(key ^ 1, crash_id), 3) == 0 {
+        let kill_allowed = self.allowed.contains(FaultKind::Kill);
+        let is_kill = if kill_allowed == self.allowed.contains(FaultKind::PowerCut) {
+            below(hash(key ^ 1, crash_id), 3) == 0
+        } else {
+            kill_allowed
+        };
+        let how = if is_kill {
             // Both extremes, a half, and "all but the last few".
             let keep = *pick(hash(key ^ 2, crash_id), &[0, 1000, 500, 900]);
             CrashKind::Kill { keep: permille(keep) }
@@ -124,6 +151,8 @@ impl Seeded {
         let down_for = Micros(1 + below(hash(key ^ 5, crash_id), self.rates.down_max.0));
         let roll = below(hash(key ^ 6, crash_id), 65_536) as u32;
         let at_rest = self.draw_at_rest(node, roll, hash(key ^ 7, crash_id));
+        let at_rest =
+            at_rest.filter(|fault| self.allowed.contains(FaultKind::of_disk_at_rest(*fault)));
         Crash { how, down_for: Some(down_for), at_rest }
     }
 
@@ -176,6 +205,29 @@ impl Seeded {
         let countdown = &mut self.crash_countdowns[usize::from(at.node.0)];
         let within = 1 + below(random.rotate_left(32), COMPACTION_COUNTDOWN_MAX) as u32;
         countdown.remaining = countdown.remaining.min(within);
+    }
+
+    /// The fault of a message that has one.
+    fn draw_message_fault(&self, roll: u32, random: u64) -> MessageFault {
+        let rates = &self.rates;
+        if roll < rates.lose {
+            return MessageFault::Lose;
+        }
+        if roll < rates.lose + rates.duplicate {
+            // A copy that arrives soon meets the same state; one that arrives late meets a
+            // transaction that is forgotten.
+            let is_long = below(random.rotate_left(16), 4) == 0;
+            let after_max = if is_long { self.fault_phase / 2 } else { Micros::from_millis(20) };
+            let after = Micros(between(random, 100, after_max.0));
+            return MessageFault::Duplicate { after };
+        }
+        if roll < rates.lose + rates.duplicate + rates.delay {
+            return MessageFault::Delay {
+                // From the greatest usual delay on: a shorter one would be no fault.
+                by: Micros(between(random, 5_000, rates.delay_max.0.max(5_000))),
+            };
+        }
+        MessageFault::Flip { bit: (random >> 32) as u32 }
     }
 
     /// Counts one effect towards the next crash of this node.
@@ -293,11 +345,10 @@ fn draw_file(random: u64) -> FileChoice {
 
 impl Chooser for Seeded {
     fn fault_classes(&self) -> FaultClasses {
-        let rates = &self.rates;
+        let rates = self.allowed_rates();
         FaultClasses {
             messages: rates.message_faults() + rates.queue_max > 0,
-            crashes: rates.crash_in_boot > 0
-                || self.crash_countdowns.iter().any(|countdown| countdown.crashes_left > 0),
+            crashes: rates.crash_in_boot + rates.crashes > 0,
             barriers: rates.fail_sync + rates.slow_sync + rates.lying_sync > 0,
             writes: rates.fail_write > 0,
             backups: rates.replace_disk + rates.second_processes_copy > 0,
@@ -307,7 +358,8 @@ impl Chooser for Seeded {
     fn message(&mut self, at: &SendPoint) -> Option<MessageFault> {
         let rates = &self.rates;
         // Before the other faults: a full queue is a state of the link, not a chance.
-        if rates.queue_max > 0 && at.queued >= rates.queue_max {
+        let is_full = rates.queue_max > 0 && at.queued >= rates.queue_max;
+        if is_full && self.allowed.contains(FaultKind::FullQueue) {
             let random = hash(
                 self.key ^ domain::MESSAGE ^ 1,
                 (u64::from(at.link) << 32) | u64::from(at.ordinal),
@@ -326,24 +378,8 @@ impl Chooser for Seeded {
         if roll >= total_rate {
             return None;
         }
-        if roll < rates.lose {
-            return Some(MessageFault::Lose);
-        }
-        if roll < rates.lose + rates.duplicate {
-            // A copy that arrives soon meets the same state; one that arrives late meets a
-            // transaction that is forgotten.
-            let is_long = below(random.rotate_left(16), 4) == 0;
-            let after_max = if is_long { self.fault_phase / 2 } else { Micros::from_millis(20) };
-            let after = Micros(between(random, 100, after_max.0));
-            return Some(MessageFault::Duplicate { after });
-        }
-        if roll < rates.lose + rates.duplicate + rates.delay {
-            return Some(MessageFault::Delay {
-                // From the greatest usual delay on: a shorter one would be no fault.
-                by: Micros(between(random, 5_000, rates.delay_max.0.max(5_000))),
-            });
-        }
-        Some(MessageFault::Flip { bit: (random >> 32) as u32 })
+        let fault = self.draw_message_fault(roll, random);
+        self.allowed.contains(FaultKind::of_message(fault)).then_some(fault)
     }
 
     #[inline]
@@ -351,7 +387,8 @@ impl Chooser for Seeded {
         if self.crash_countdowns[usize::from(at.node.0)].crashes_left == 0 {
             None
         } else {
-            self.count_effect(at)
+            let crash = self.count_effect(at)?;
+            self.allowed.contains(FaultKind::of_crash(&crash.how)).then_some(crash)
         }
     }
 
@@ -364,19 +401,25 @@ impl Chooser for Seeded {
         }
         let random = self.effect_random(domain::BARRIER, at);
         let roll = (random & 0xffff) as u32;
-        if roll < rates.fail_sync {
-            return Some(BarrierFault::Fail(DiskError::Io));
+        if roll >= total_rate {
+            return None;
         }
-        if roll < rates.fail_sync + rates.slow_sync {
-            return Some(BarrierFault::Slow { by: Micros(between(random, 5_000, 150_000)) });
-        }
-        (roll < total_rate).then_some(BarrierFault::Lie)
+        let fault = if roll < rates.fail_sync {
+            BarrierFault::Fail(DiskError::Io)
+        } else if roll < rates.fail_sync + rates.slow_sync {
+            BarrierFault::Slow { by: Micros(between(random, 5_000, 150_000)) }
+        } else {
+            BarrierFault::Lie
+        };
+        self.allowed.contains(FaultKind::of_barrier(fault)).then_some(fault)
     }
 
     #[inline]
     fn write<N: Node>(&mut self, at: &EffectPoint<'_, N>) -> Option<WriteFault> {
-        if self.rates.fail_write == 0 { None } else { self.draw_write(at) }
+        let has_faults = self.rates.fail_write > 0 && self.allowed.contains(FaultKind::FailedWrite);
+        if has_faults { self.draw_write(at) } else { None }
     }
+
     fn skew(&mut self, node: NodeId, incarnation: u32) -> Skew {
         self.on_incarnation(node, incarnation);
         let random =
@@ -388,7 +431,14 @@ impl Chooser for Seeded {
         let magnitude = below(random, u64::from(drift_max) + 1) as i32;
         let drift = Ppm::new(if random & 1 == 0 { magnitude } else { -magnitude })
             .expect("at most the maximum to either side");
-        Skew { offset, drift }
+        Skew {
+            offset: if self.allowed.contains(FaultKind::ClockOffset) {
+                offset
+            } else {
+                Micros::ZERO
+            },
+            drift: if self.allowed.contains(FaultKind::ClockDrift) { drift } else { Ppm::ZERO },
+        }
     }
 
     fn timed_faults(&mut self) -> Vec<(Micros, TimedFault)> {
@@ -402,7 +452,9 @@ impl Chooser for Seeded {
         generator.history();
         generator.early_wakes();
         generator.disk_hangs();
-        generator.timed_faults
+        let mut timed_faults = generator.timed_faults;
+        timed_faults.retain(|(_, fault)| self.allows_timed(fault));
+        timed_faults
     }
 }
 
@@ -579,8 +631,13 @@ impl TimedFaultGenerator<'_> {
             let crash = self.chooser.draw_crash(node, 1000 + nth);
             self.timed_faults.push((at, TimedFault::Crash { node, crash }));
         }
+        let is_allowed = self.chooser.allowed_rates().cluster_power_cuts > 0;
         for nth in 0..self.chooser.rates.cluster_power_cuts {
+            // Drawn in any case, as every later draw depends on the number of draws.
             let at = self.random_start();
+            if !is_allowed {
+                continue;
+            }
             for node in (0..self.chooser.nodes).map(NodeId) {
                 let mut crash = self.chooser.draw_crash(node, 2000 + nth);
                 // A power cut of the whole cluster spares no node.
@@ -597,8 +654,12 @@ impl TimedFaultGenerator<'_> {
     fn history(&mut self) {
         let rates = self.chooser.rates;
         let Some(node) = rates.history_node else { return };
+        let is_allowed = self.chooser.allowed_rates().history_crashes > 0;
         for nth in 0..rates.history_crashes {
             let at = self.random_start();
+            if !is_allowed {
+                continue;
+            }
             let crash = self.chooser.draw_crash(node, 3000 + nth);
             self.timed_faults.push((at, TimedFault::Crash { node, crash }));
         }

@@ -23,7 +23,7 @@ use crate::hunt::watchdog::{WorkerHandle, watched};
 use crate::hunt::{HuntOptions, HuntReport, Progress, hunt};
 use crate::profile::Profile;
 use crate::property::{Checker, Violation};
-use crate::protocol::{Protocol, draw_run};
+use crate::protocol::{Protocol, draw_run, excludes_all_faults};
 use crate::world::{HARNESS_NEVER_PANICS, panics};
 use report::FinishedHunt;
 
@@ -112,6 +112,13 @@ fn options<P: Protocol>(protocol: &P, args: &Hunt) -> Result<HuntOptions, Exit> 
     if properties == Ok(0) {
         let name = protocol.name();
         return Err(usage::usage_error(format_args!("{name} has no property: nothing is checked")));
+    }
+    if excludes_all_faults(protocol, &setup) {
+        let name = protocol.name();
+        return Err(usage::usage_error(format_args!(
+            "{name} excludes every fault of profile {}; use --profile calm for runs without faults",
+            setup.profile
+        )));
     }
     let flags = setup.as_args(&protocol.setup());
     Ok(HuntOptions {

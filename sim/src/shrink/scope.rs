@@ -2,7 +2,9 @@
 
 use stormglass_node::{Micros, NodeId};
 
-use crate::fault::{AtRestFault, BarrierFault, Fault, MessageFault, TimedFault};
+use crate::fault::{
+    AtRestFault, BarrierFault, Fault, FaultKind, FaultKinds, MessageFault, TimedFault,
+};
 use crate::profile::{FaultClass, Profile, Setup};
 use crate::schedule::Schedule;
 
@@ -35,20 +37,33 @@ pub(super) struct Bounds {
     nodes_min: u16,
     /// How many nodes have faults D13 to D17.
     history_nodes_max: usize,
-    classes: Vec<FaultClass>,
+    kinds: FaultKinds,
 }
 
 impl Bounds {
-    pub(super) fn new<O>(scope: ShrinkScope, original: &Schedule<O>) -> Bounds {
+    /// The bounds for a protocol that is tested with `allowed` faults.
+    pub(super) fn new<O>(
+        scope: ShrinkScope,
+        allowed: FaultKinds,
+        original: &Schedule<O>,
+    ) -> Bounds {
         let mut nodes_min = if scope.keep_nodes { original.plan.nodes } else { 1 };
         // What a node has forgotten, only others can know: a node that is alone cannot help it.
         if !history_nodes(&original.faults).is_empty() {
             nodes_min = nodes_min.max(original.plan.nodes.min(2));
         }
         let history_nodes_max = history_nodes(&original.faults).len();
-        let mut classes = scope.profile.fault_classes().to_vec();
-        classes.extend(original.faults.iter().flat_map(classes_of));
-        Bounds { nodes_min, history_nodes_max, classes }
+        // Also the classes of the original, for a schedule that another profile has drawn.
+        let classes = original.faults.iter().flat_map(FaultKind::of).map(FaultClass::of);
+        let classes: Vec<FaultClass> = classes.collect();
+        let profile_or_original = FaultKinds::ALL.iter().filter(|kind| {
+            let class = FaultClass::of(*kind);
+            scope.profile.fault_classes().contains(&class) || classes.contains(&class)
+        });
+        // An excluded kind that the original has is part of what it shows.
+        let kinds = profile_or_original.filter(|kind| allowed.contains(*kind));
+        let kinds = kinds.chain(original.faults.iter().flat_map(FaultKind::of)).collect();
+        Bounds { nodes_min, history_nodes_max, kinds }
     }
 
     /// The least number of nodes.
@@ -76,7 +91,7 @@ impl Bounds {
         {
             return true;
         }
-        classes_of(fault).all(|class| self.classes.contains(&class))
+        FaultKind::of(fault).all(|kind| self.kinds.contains(kind))
     }
 }
 
@@ -108,40 +123,3 @@ fn history_nodes<'f>(faults: impl IntoIterator<Item = &'f Fault>) -> Vec<NodeId>
 // The greatest mean of a tail is 20 ms, and a delay is at most five means. The faults of the
 // network that rebuilding adds begin here.
 const TIMING_MAX: Micros = Micros::from_millis(100);
-
-/// The classes of a fault: one, and for a crash that is followed by a fault of the disk two.
-fn classes_of(fault: &Fault) -> impl Iterator<Item = FaultClass> {
-    let class = match fault {
-        Fault::Message(_, MessageFault::Flip { .. }) => FaultClass::FlippedBits,
-        Fault::Message(..) | Fault::At(_, TimedFault::Cut { .. } | TimedFault::Clog { .. }) => {
-            FaultClass::Network
-        }
-        Fault::At(_, TimedFault::SecondProcess { .. }) => FaultClass::ReplacedDisk,
-        Fault::Crash(..) | Fault::At(_, TimedFault::Crash { .. }) => FaultClass::Crashes,
-        Fault::Barrier(_, BarrierFault::Lie) => FaultClass::LyingDisk,
-        Fault::Barrier(..) | Fault::Write(..) | Fault::At(_, TimedFault::DiskHang { .. }) => {
-            FaultClass::Disk
-        }
-        Fault::Skew { .. }
-        | Fault::At(
-            _,
-            TimedFault::Pause { .. } | TimedFault::ClockJump { .. } | TimedFault::Wake { .. },
-        ) => FaultClass::Clocks,
-    };
-    let at_rest = match fault {
-        Fault::Crash(_, crash) | Fault::At(_, TimedFault::Crash { crash, .. }) => crash.at_rest,
-        Fault::Message(..)
-        | Fault::Barrier(..)
-        | Fault::Write(..)
-        | Fault::Skew { .. }
-        | Fault::At(..) => None,
-    };
-    std::iter::once(class).chain(at_rest.map(|at_rest| match at_rest {
-        AtRestFault::Damaged(_) => FaultClass::Damage,
-        AtRestFault::Restored { .. }
-        | AtRestFault::OfNode(_)
-        | AtRestFault::Emptied
-        | AtRestFault::Lost(_) => FaultClass::ReplacedDisk,
-        AtRestFault::Unreadable(_) => FaultClass::UnreadableDisk,
-    }))
-}

@@ -48,7 +48,7 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
         schedule: &Schedule<P::Request>,
         control: ShrinkControl<'w>,
     ) -> Option<Self> {
-        let bounds = Bounds::new(control.scope, schedule);
+        let bounds = Bounds::new(control.scope, protocol.allowed_faults(), schedule);
         let deadline = Deadline::after(control.time_max);
         let mut replayer = Replayer::new(protocol);
         // Whether or not it is stopped, the result is about a schedule that was run to its end.

@@ -12,7 +12,7 @@ use crate::hunt::{HuntOptions, HuntReport, Progress, hunt};
 use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::property::{Checker, JudgedUntil, Violation};
-use crate::protocol::{Protocol, draw_run};
+use crate::protocol::{Protocol, draw_run, excludes_all_faults};
 use crate::regress::{self, ReadScheduleError};
 use crate::replay::{record, replay_world};
 use crate::schedule::{Expectation, Schedule, plural};
@@ -47,6 +47,12 @@ pub fn check<P: Protocol>(protocol: &P, setup: &Setup, seeds: u64) {
         None => 0..=environment::seeds().unwrap_or(seeds).checked_sub(1).expect("at least one"),
     };
     require_properties(protocol, &draw_run(protocol, setup, *range.start()).plan);
+    assert!(
+        !excludes_all_faults(protocol, setup),
+        "the simulation excludes every fault of profile {}: use `.profile(Profile::Calm)` for runs \
+         without faults",
+        setup.profile
+    );
     // One thread: tests run beside each other already.
     let options = HuntOptions {
         limits: protocol.limits(),

@@ -46,19 +46,19 @@ pub(super) fn candidate_faults(original: &[Fault], coordinates: &RunCoordinates)
         }
         all.extend(transferable.iter().map(|crash| Fault::Crash(at, crash.clone())));
     }
-    let kinds: Vec<FaultKind> = original.iter().map(fault_kind).collect();
+    let kinds: Vec<CandidateKind> = original.iter().map(candidate_kind).collect();
     // Stable: within a kind, the faults stay in the order of the run.
     all.sort_by_key(|fault| {
         let other_crash = matches!(fault, Fault::Crash(_, crash) if !transferable.contains(crash));
-        (!kinds.contains(&fault_kind(fault)), other_crash)
+        (!kinds.contains(&candidate_kind(fault)), other_crash)
     });
     all
 }
 
 /// Whether the original has two different faults of the kinds of `one` and `other`.
 pub(super) fn has_both_kinds(original: &[Fault], one: &Fault, other: &Fault) -> bool {
-    let kind = fault_kind(one);
-    let other_kind = fault_kind(other);
+    let kind = candidate_kind(one);
+    let other_kind = candidate_kind(other);
     if kind == other_kind {
         count(original, kind) >= 2
     } else {
@@ -66,8 +66,8 @@ pub(super) fn has_both_kinds(original: &[Fault], one: &Fault, other: &Fault) -> 
     }
 }
 
-fn count(faults: &[Fault], kind: FaultKind) -> usize {
-    faults.iter().filter(|fault| fault_kind(fault) == kind).count()
+fn count(faults: &[Fault], kind: CandidateKind) -> usize {
+    faults.iter().filter(|fault| candidate_kind(fault) == kind).count()
 }
 
 /// The crashes of the original that can be moved to other coordinates.
@@ -122,7 +122,7 @@ fn short_power_cut(at: EffectAt, survival: Survival) -> Fault {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum FaultKind {
+enum CandidateKind {
     Lost,
     Delayed,
     Duplicated,
@@ -135,35 +135,35 @@ enum FaultKind {
 
 /// The kind of the fault that has the same effect in a small schedule: a timed fault counts by its
 /// effect on messages and nodes.
-fn fault_kind(fault: &Fault) -> FaultKind {
+fn candidate_kind(fault: &Fault) -> CandidateKind {
     match fault {
         Fault::Message(_, fault) => match fault {
             MessageFault::Lose | MessageFault::Evict { .. } | MessageFault::Flip { .. } => {
-                FaultKind::Lost
+                CandidateKind::Lost
             }
-            MessageFault::Delay { .. } => FaultKind::Delayed,
-            MessageFault::Duplicate { .. } => FaultKind::Duplicated,
+            MessageFault::Delay { .. } => CandidateKind::Delayed,
+            MessageFault::Duplicate { .. } => CandidateKind::Duplicated,
         },
         Fault::Barrier(_, BarrierFault::Slow { .. })
-        | Fault::At(_, TimedFault::DiskHang { .. }) => FaultKind::SlowBarrier,
+        | Fault::At(_, TimedFault::DiskHang { .. }) => CandidateKind::SlowBarrier,
         Fault::Barrier(_, BarrierFault::Fail(_) | BarrierFault::Lie) | Fault::Write(..) => {
-            FaultKind::FailedDisk
+            CandidateKind::FailedDisk
         }
         Fault::Crash(_, crash) | Fault::At(_, TimedFault::Crash { crash, .. }) => match crash.how {
             CrashKind::PowerCut(
                 Survival::AllBut(_) | Survival::Torn { .. } | Survival::Subset { .. },
-            ) => FaultKind::TornWrite,
-            CrashKind::PowerCut(_) | CrashKind::Kill { .. } => FaultKind::Crash,
+            ) => CandidateKind::TornWrite,
+            CrashKind::PowerCut(_) | CrashKind::Kill { .. } => CandidateKind::Crash,
         },
-        Fault::At(_, TimedFault::Cut { .. }) => FaultKind::Lost,
-        Fault::At(_, TimedFault::Clog { .. } | TimedFault::Pause { .. }) => FaultKind::Delayed,
+        Fault::At(_, TimedFault::Cut { .. }) => CandidateKind::Lost,
+        Fault::At(_, TimedFault::Clog { .. } | TimedFault::Pause { .. }) => CandidateKind::Delayed,
         Fault::At(
             _,
             TimedFault::ClockJump { .. }
             | TimedFault::SecondProcess { .. }
             | TimedFault::Wake { .. },
         )
-        | Fault::Skew { .. } => FaultKind::Other,
+        | Fault::Skew { .. } => CandidateKind::Other,
     }
 }
 
