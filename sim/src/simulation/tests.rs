@@ -84,6 +84,8 @@ impl Node for Courier {
             }
             Input::Request { .. }
             | Input::Message { .. }
+            | Input::Connected { .. }
+            | Input::Disconnected { .. }
             | Input::DiskDone { .. }
             | Input::Wake => {}
         }
@@ -175,7 +177,11 @@ impl Node for Copier {
                 }
             }
             Input::DiskDone { result: Err(error), .. } => out.halt(HaltReason::DiskFailed(error)),
-            Input::Request { .. } | Input::Message { .. } | Input::Wake => {}
+            Input::Request { .. }
+            | Input::Message { .. }
+            | Input::Connected { .. }
+            | Input::Disconnected { .. }
+            | Input::Wake => {}
         }
     }
 }
