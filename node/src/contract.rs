@@ -324,8 +324,14 @@ pub enum Subject {
 pub trait Label {
     /// One word: `Vote`, `Prepared`.
     fn kind(&self) -> &'static str;
-    /// What it concerns, if anything that has an id.
+    /// What it concerns, if anything that has an id; the first, if there are several. Coordinates
+    /// of faults name no other.
     fn subject(&self) -> Option<Subject>;
+    /// What else it concerns: an append of a replicated log may carry three requests. Filters of
+    /// traces consider all of them. None by default.
+    fn further_subjects(&self) -> Vec<Subject> {
+        Vec::new()
+    }
     /// Further details for a reader of a trace, in a few words (`no: locked by n0.1#7`).
     ///
     /// # Errors

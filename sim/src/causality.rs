@@ -24,7 +24,8 @@ pub(crate) struct CausalTrace {
 #[derive(Clone, Debug)]
 struct RecordedFact {
     line: String,
-    about: Option<RequestId>,
+    /// The requests that it concerns.
+    requests: Vec<RequestId>,
     /// Whether it is a fault: those are always shown.
     fault: bool,
     causes: Vec<usize>,
@@ -38,7 +39,7 @@ impl CausalTrace {
 
     /// The request of the last fact that has one. A run ends at its violation.
     pub(crate) fn about(&self) -> Option<RequestId> {
-        self.facts.iter().rev().find_map(|fact| fact.about)
+        self.facts.iter().rev().find_map(|fact| fact.requests.first().copied())
     }
 
     /// The lines of the causal past of the last fact that concern the same request, or are faults.
@@ -61,7 +62,8 @@ impl CausalTrace {
         let about = self.about().map(request_key);
         let mut lines = Vec::new();
         for (at, fact) in self.facts.iter().enumerate() {
-            let same_request = about.is_none() || fact.about.map(request_key) == about;
+            let same_request =
+                about.is_none() || fact.requests.iter().any(|id| Some(request_key(*id)) == about);
             // The violating fact is always shown. A fault of the same request is, too, even if no
             // message connects it: a lost message has no effect that could.
             if at == last
@@ -150,7 +152,12 @@ impl<N: Node> Checker<N> for CausalTrace {
         // causal order.
         let before = self.last.insert(process, at);
         let causes = before.into_iter().chain(cause).collect();
-        self.facts.push(RecordedFact { line, about: observation.fact.request(), fault, causes });
+        self.facts.push(RecordedFact {
+            line,
+            requests: observation.fact.requests(),
+            fault,
+            causes,
+        });
         self.index_fact(observation, at);
         Ok(())
     }

@@ -176,7 +176,7 @@ fn hash_process_fact(fact: &ProcessFact<'_>) -> (u8, u64) {
 #[inline]
 fn hash_fault_fact(fact: &FaultFact<'_>) -> (u8, u64) {
     match fact {
-        FaultFact::Message { from, to, about: of, fault } => (
+        FaultFact::Message { from, to, about: of, fault, .. } => (
             16,
             hash_about(*of)
                 ^ hash(hash_endpoint(*from), hash_endpoint(*to))

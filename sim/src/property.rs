@@ -150,6 +150,8 @@ pub enum Fact<'a, N: Node> {
         from: Endpoint,
         to: Endpoint,
         about: About,
+        /// What else the message concerns ([`Label::further_subjects`]).
+        further: &'a [Subject],
         /// Why it did not arrive.
         reason: LossReason,
     },
@@ -201,7 +203,14 @@ pub fn halt_is_final(reason: &HaltReason) -> bool {
 #[allow(missing_docs, reason = "the names say it")]
 pub enum FaultFact<'a> {
     /// A fault of a message.
-    Message { from: Endpoint, to: Endpoint, about: About, fault: MessageFault },
+    Message {
+        from: Endpoint,
+        to: Endpoint,
+        about: About,
+        /// What else the message concerns ([`Label::further_subjects`]).
+        further: &'a [Subject],
+        fault: MessageFault,
+    },
     /// A barrier of this node will fail, take long or lie.
     Barrier(BarrierFault),
     /// A write of this node fails.
@@ -242,23 +251,45 @@ pub enum RunFact<'a> {
 }
 
 impl<N: Node> Fact<'_, N> {
-    /// The request that this fact concerns, if there is one.
+    /// The request that this fact concerns, if there is one; the first, if there are several.
     pub fn request(&self) -> Option<RequestId> {
+        self.requests().first().copied()
+    }
+
+    /// Every request that this fact concerns, as a message may concern several. That of its
+    /// [subject](Label::subject) is the first.
+    pub fn requests(&self) -> Vec<RequestId> {
+        let mut requests = Vec::new();
         match self {
-            Fact::Input(Input::Message { message, .. }) => request_in(message.subject()),
-            Fact::Input(Input::Request { id, .. })
-            | Fact::Client(ClientFact::Asked { id, .. } | ClientFact::Answered { id, .. }) => {
-                Some(*id)
+            Fact::Input(Input::Message { message, .. }) => add_requests_of(message, &mut requests),
+            Fact::Input(Input::Request { id, request }) => {
+                requests.push(*id);
+                add_requests_of(request, &mut requests);
+            }
+            Fact::Client(ClientFact::Asked { id, request }) => {
+                requests.push(*id);
+                add_requests_of(*request, &mut requests);
+            }
+            Fact::Client(ClientFact::Answered { id, response }) => {
+                requests.push(*id);
+                add_requests_of(*response, &mut requests);
             }
             Fact::Effect(effect, _) => match effect {
-                Effect::Send { message, .. } => request_in(message.subject()),
-                Effect::Disk(DiskOp::Append { about, .. }) => request_in(about.subject),
-                Effect::Reply { id, .. } => Some(*id),
-                Effect::Report(event) => request_in(event.subject()),
-                Effect::Disk(_) | Effect::Halt(_) => None,
+                Effect::Send { message, .. } => add_requests_of(message, &mut requests),
+                Effect::Disk(DiskOp::Append { about, .. }) => {
+                    requests.extend(about.subject.and_then(request_in));
+                }
+                Effect::Reply { id, response } => {
+                    requests.push(*id);
+                    add_requests_of(response, &mut requests);
+                }
+                Effect::Report(event) => add_requests_of(event, &mut requests),
+                Effect::Disk(_) | Effect::Halt(_) => {}
             },
-            Fact::Fault(FaultFact::Message { about, .. }) | Fact::Lost { about, .. } => {
-                request_in(about.subject)
+            Fact::Fault(FaultFact::Message { about, further, .. })
+            | Fact::Lost { about, further, .. } => {
+                let subjects = about.subject.iter().chain(*further);
+                requests.extend(subjects.copied().filter_map(request_in));
             }
             Fact::Input(
                 Input::Connected { .. }
@@ -268,8 +299,34 @@ impl<N: Node> Fact<'_, N> {
             )
             | Fact::Process(_)
             | Fact::Fault(FaultFact::Barrier(_) | FaultFact::Write(_) | FaultFact::Timed(_))
-            | Fact::Run(_) => None,
+            | Fact::Run(_) => {}
         }
+        requests
+    }
+
+    /// Whether this fact concerns a request, whichever attempt at it.
+    pub fn concerns(&self, request: RequestId) -> bool {
+        let RequestId { client, serial, attempt: _ } = request;
+        self.requests().iter().any(|id| (id.client, id.serial) == (client, serial))
+    }
+}
+
+/// Whether a message, request, response or event concerns any request.
+#[inline]
+pub(crate) fn concerns_any_request(of: &impl Label) -> bool {
+    // Nearly always the first, which needs no list.
+    of.subject().and_then(request_in).is_some()
+        || of.further_subjects().into_iter().any(|subject| request_in(subject).is_some())
+}
+
+fn add_requests_of(of: &impl Label, requests: &mut Vec<RequestId>) {
+    requests.extend(of.subject().into_iter().chain(of.further_subjects()).filter_map(request_in));
+}
+
+fn request_in(subject: Subject) -> Option<RequestId> {
+    match subject {
+        Subject::Request(id) => Some(id),
+        Subject::Number(_) => None,
     }
 }
 
@@ -283,11 +340,12 @@ impl<N: Node> fmt::Debug for Fact<'_, N> {
             }
             Fact::Process(fact) => f.debug_tuple("Process").field(fact).finish(),
             Fact::Fault(fact) => f.debug_tuple("Fault").field(fact).finish(),
-            Fact::Lost { from, to, about, reason } => f
+            Fact::Lost { from, to, about, further, reason } => f
                 .debug_struct("Lost")
                 .field("from", from)
                 .field("to", to)
                 .field("about", about)
+                .field("further", further)
                 .field("reason", reason)
                 .finish(),
             Fact::Client(fact) => f.debug_tuple("Client").field(fact).finish(),
@@ -306,13 +364,6 @@ impl<N: Node> fmt::Debug for ClientFact<'_, N> {
                 f.debug_struct("Answered").field("id", id).field("response", response).finish()
             }
         }
-    }
-}
-
-fn request_in(subject: Option<Subject>) -> Option<RequestId> {
-    match subject {
-        Some(Subject::Request(id)) => Some(id),
-        Some(Subject::Number(_)) | None => None,
     }
 }
 

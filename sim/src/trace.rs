@@ -59,10 +59,8 @@ impl Trace {
         if !in_span || !of_node {
             return false;
         }
-        let Some(wanted) = request else { return true };
-        // Without the attempt: a retry belongs to the request that it repeats.
-        let about = observation.fact.request();
-        about.is_some_and(|id| (id.client, id.serial) == (wanted.client, wanted.serial))
+        // Whichever attempt: a retry belongs to the request that it repeats.
+        request.is_none_or(|wanted| observation.fact.concerns(wanted))
     }
 }
 
@@ -141,7 +139,7 @@ fn write_fact<N: Node>(fact: &Fact<'_, N>, abbreviate: bool, line: &mut String) 
         Fact::Effect(effect, _) => write_effect(effect, abbreviate, line),
         Fact::Process(fact) => write_process_fact(fact, line),
         Fact::Fault(fact) => write_fault_fact(fact, line),
-        Fact::Lost { from, to, about, reason } => {
+        Fact::Lost { from, to, about, reason, .. } => {
             write!(line, "LOST      {about} from {from} to {to}: {reason}")
         }
         Fact::Client(fact) => write_client_fact(fact, abbreviate, line),
@@ -176,7 +174,7 @@ fn write_process_fact(fact: &ProcessFact<'_>, line: &mut String) -> fmt::Result 
 
 fn write_fault_fact(fact: &FaultFact<'_>, line: &mut String) -> fmt::Result {
     match fact {
-        FaultFact::Message { from, to, about, fault } => {
+        FaultFact::Message { from, to, about, fault, .. } => {
             write!(line, "FAULT     {fault} {about} from {from} to {to}")
         }
         FaultFact::Barrier(fault) => write!(line, "FAULT     {fault}"),

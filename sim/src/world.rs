@@ -52,14 +52,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use stormglass_node::{Effect, Input, Label, Micros, Node, NodeId, Outbox, Subject};
+use stormglass_node::{Effect, Input, Micros, Node, NodeId, Outbox};
 
 use crate::chooser::Chooser;
 use crate::disk::Disk;
 use crate::fault::{AtRestFault, Crash, TimedFault};
 use crate::limits::RunLimits;
 use crate::plan::Plan;
-use crate::property::{Checker, ClientFact, Fact, FaultFact, JudgedUntil, RunFact, Violation};
+use crate::property::{
+    Checker, ClientFact, Fact, FaultFact, JudgedUntil, RunFact, Violation, concerns_any_request,
+};
 use crate::run_end::{Availability, RecoveryEnd, RunEnd};
 use crate::tally::{Rule, Tally};
 use crate::workload::{ClientActions, ClientEvent, Workload};
@@ -850,7 +852,7 @@ where
         let crash = host.crash_after(&mut self.run, ordinal, &effect);
         match effect {
             Effect::Send { to, message } => {
-                if let Some(Subject::Request(_)) = message.subject() {
+                if concerns_any_request(&message) {
                     self.hosts[usize::from(id.0)].note_service();
                 }
                 self.network.send_message(&mut self.run, &self.hosts, (id, to), message);

@@ -103,6 +103,21 @@ impl<N: Node> Payload<N> {
             Payload::Disconnected => About { kind: "Disconnected", subject: None },
         }
     }
+
+    /// What it concerns besides the subject of [`Payload::about`].
+    fn further_subjects(&self) -> Vec<Subject> {
+        match self {
+            Payload::Message(message) => message.further_subjects(),
+            Payload::Request(_, request) => subjects_of(request),
+            Payload::Response(_, response) => subjects_of(response),
+            Payload::Connected(_) | Payload::Disconnected => Vec::new(),
+        }
+    }
+}
+
+/// Everything that a request or response names besides its id.
+fn subjects_of(of: &impl Label) -> Vec<Subject> {
+    of.subject().into_iter().chain(of.further_subjects()).collect()
 }
 
 /// The subject of a request or response is its request id, whatever its label returns: removing a
@@ -428,8 +443,9 @@ impl<N: Node> Network<N> {
         let from = self.endpoint_at(envelope.from);
         let to = self.endpoint_at(envelope.to);
         let about = envelope.payload.about();
+        let further = &envelope.payload.further_subjects();
         observer(hosts, from, to)
-            .observe(run, &Fact::Fault(FaultFact::Message { from, to, about, fault }));
+            .observe(run, &Fact::Fault(FaultFact::Message { from, to, about, further, fault }));
         match fault {
             MessageFault::Lose => run.monitor.hit(Rule::MessageLost),
             MessageFault::Duplicate { after } => {
@@ -474,7 +490,8 @@ impl<N: Node> Network<N> {
             run.monitor.tally().one_way += u64::from(self.links[reverse_link].partitions == 0);
         }
         let about = envelope.payload.about();
-        observer(hosts, from, to).observe(run, &Fact::Lost { from, to, about, reason });
+        let further = &envelope.payload.further_subjects();
+        observer(hosts, from, to).observe(run, &Fact::Lost { from, to, about, further, reason });
     }
 
     /// Handles a delivery event: the index of the receiving endpoint, nodes first. `None` if the

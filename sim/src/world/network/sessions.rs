@@ -129,8 +129,9 @@ impl<N: Node> Network<N> {
         if let Some(fault) = fault {
             let (from, to) = (self.endpoint_at(from), self.endpoint_at(to));
             let about = envelope.payload.about();
+            let further = &envelope.payload.further_subjects();
             observer(hosts, from, to)
-                .observe(run, &Fact::Fault(FaultFact::Message { from, to, about, fault }));
+                .observe(run, &Fact::Fault(FaultFact::Message { from, to, about, further, fault }));
         }
         match fault {
             None | Some(MessageFault::Duplicate { .. }) => {
