@@ -1,9 +1,7 @@
 //! Clocks, with a node that only reads its own: C1 to C4.
 
 use serde::{Deserialize, Serialize};
-use stormglass_node::{
-    Boot, BootError, Effect, Input, Label, Micros, Node, NodeId, Outbox, Subject, Time,
-};
+use stormglass_node::{Boot, BootError, Effect, Input, Label, Micros, Node, NodeId, Outbox, Time};
 use stormglass_sim::Ppm;
 use stormglass_sim::chooser::Scripted;
 use stormglass_sim::fault::{Fault, Skew, TimedFault};
@@ -19,17 +17,8 @@ use crate::rig::plan;
 const READ_INTERVAL: Micros = Micros::from_millis(100);
 
 /// The time of a clock.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct ClockReading(u64);
-
-impl Label for ClockReading {
-    fn kind(&self) -> &'static str {
-        "ClockReading"
-    }
-    fn subject(&self) -> Option<Subject> {
-        Some(Subject::Number(self.0))
-    }
-}
+#[derive(Clone, Copy, Debug, Label, Serialize, Deserialize)]
+struct ClockReading(#[label(subject)] u64);
 
 /// Reports its clock at boot and at every step. The field is the next deadline.
 #[derive(Clone, Debug)]

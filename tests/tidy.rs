@@ -50,7 +50,7 @@ fn files(directories: &[&str], extension: &str) -> Vec<PathBuf> {
 }
 
 fn source_files() -> Vec<PathBuf> {
-    let packages = ["", "node/", "sim/", "commit-sim/", "tools/"];
+    let packages = ["", "node/", "node/derive/", "sim/", "commit-sim/", "tools/"];
     let directories: Vec<String> = packages
         .iter()
         .flat_map(|package| DIRECTORIES.map(|directory| format!("{package}{directory}")))

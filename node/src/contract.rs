@@ -320,7 +320,66 @@ pub enum Subject {
     Number(u64),
 }
 
+/// What a field or a function of a derived [`Label`] gives as a subject: a [`RequestId`], a number,
+/// a [`Subject`], an `Option` of one, or a reference to one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no subject of a label",
+    label = "no subject",
+    note = "a subject is a `RequestId`, a `u64`, a `u32`, a `Subject`, or an `Option` of one"
+)]
+pub trait IntoSubject: sealed::Sealed {
+    /// The subject, if there is one.
+    fn into_subject(self) -> Option<Subject>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::RequestId {}
+    impl Sealed for u64 {}
+    impl Sealed for u32 {}
+    impl Sealed for super::Subject {}
+    impl<T: Sealed> Sealed for Option<T> {}
+    impl<T: Sealed> Sealed for &T {}
+}
+
+impl IntoSubject for RequestId {
+    fn into_subject(self) -> Option<Subject> {
+        Some(Subject::Request(self))
+    }
+}
+
+impl IntoSubject for u64 {
+    fn into_subject(self) -> Option<Subject> {
+        Some(Subject::Number(self))
+    }
+}
+
+impl IntoSubject for u32 {
+    fn into_subject(self) -> Option<Subject> {
+        Some(Subject::Number(self.into()))
+    }
+}
+
+impl IntoSubject for Subject {
+    fn into_subject(self) -> Option<Subject> {
+        Some(self)
+    }
+}
+
+impl<T: IntoSubject> IntoSubject for Option<T> {
+    fn into_subject(self) -> Option<Subject> {
+        self.and_then(T::into_subject)
+    }
+}
+
+impl<T: IntoSubject + Copy> IntoSubject for &T {
+    fn into_subject(self) -> Option<Subject> {
+        (*self).into_subject()
+    }
+}
+
 /// Kind and subject of a message, request, response, record or event, for coordinates and traces.
+/// `#[derive(Label)]`, of feature `derive`, implements it.
 pub trait Label {
     /// One word: `Vote`, `Prepared`.
     fn kind(&self) -> &'static str;

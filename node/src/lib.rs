@@ -95,4 +95,83 @@ pub use contract::{
     Node, OpId, Outbox, ReadDisk, Subject,
 };
 pub use id::{Incarnation, Micros, NodeId, RequestId, Time};
+/// Implements the trait [`Label`](trait@Label).
+///
+/// The kind of a value is the name of its variant, or of its type if that is a struct; a mark
+/// changes it. A field that is marked gives the subject.
+///
+/// ```
+/// use stormglass_node::{Label, RequestId, Subject};
+///
+/// #[derive(Debug, Label)]
+/// #[label(detail)] // the detail in traces is the `Debug` text
+/// enum Message {
+///     // Several subjects, those of the marked fields in their order: a trace that is filtered by
+///     // any of these requests shows the message. Coordinates of faults name the first.
+///     Append { term: u64, #[label(subjects)] requests: Vec<RequestId> },
+///     #[label(kind = "Ack")]
+///     Acknowledge(#[label(subject)] u64),
+///     #[label(warning)] // of an event: the real engine logs it as a warning
+///     Rejected,
+/// }
+///
+/// let request = |serial| RequestId { client: 1, serial, attempt: 0 };
+/// let append = Message::Append { term: 3, requests: vec![request(1), request(2)] };
+/// assert_eq!(append.about().to_string(), "Append c1.1");
+/// assert_eq!(append.further_subjects(), [Subject::Request(request(2))]);
+/// assert_eq!(Message::Acknowledge(7).about().to_string(), "Ack #7");
+/// assert!(Message::Rejected.is_warning() && !append.is_warning());
+/// # let mut detail = String::new();
+/// # Message::Rejected.detail(&mut detail).unwrap();
+/// # assert_eq!(detail, "Rejected");
+/// ```
+///
+/// A message of a library is wrapped in a type with one field. Functions name its kinds and
+/// subjects; each receives a reference to that field.
+///
+/// ```
+/// # mod foreign { #[derive(Clone, Debug)] pub struct Message { pub vote: bool, pub term: u64 } }
+/// # use stormglass_node::Label;
+/// #[derive(Clone, Debug, Label)]
+/// #[label(kind_with = "kind_of", subject_with = "term_of")]
+/// struct Wire(foreign::Message);
+///
+/// fn kind_of(message: &foreign::Message) -> &'static str {
+///     if message.vote { "Vote" } else { "Heartbeat" }
+/// }
+///
+/// fn term_of(message: &foreign::Message) -> Option<u64> {
+///     message.vote.then_some(message.term)
+/// }
+///
+/// let vote = Wire(foreign::Message { vote: true, term: 4 });
+/// assert_eq!(vote.about().to_string(), "Vote #4");
+/// ```
+///
+/// | mark | on | |
+/// |---|---|---|
+/// | `kind = "Word"` | struct, variant | the kind: one word of letters, digits and `_` |
+/// | `subject` | field | a [`RequestId`], `u64`, `u32`, [`Subject`], or an `Option` of one |
+/// | `subjects` | field | a collection of subjects |
+/// | `warning` | type, variant | [`Label::is_warning`] is true |
+/// | `detail` | type | [`Label::detail`] writes the `Debug` text of the value |
+/// | `kind_with = "path"` | type | a function that returns the kind, a `&'static str` |
+/// | `subject_with = "path"` | type | a function that returns a subject |
+/// | `subjects_with = "path"` | type | a function that returns a collection of subjects |
+/// | `detail_with = "path"` | type | a function like [`Label::detail`] |
+/// | `crate = "path"` | type | this crate, where it has another name than `stormglass_node`: `"stormglass_sim::node"` |
+///
+/// A function receives a reference to the field of a struct with one unnamed field, and to the
+/// value itself otherwise. With both `subject_with` and `subjects_with`, that of the former is the
+/// first.
+///
+/// A field that is no subject does not compile:
+///
+/// ```compile_fail,E0277
+/// # use stormglass_node::Label;
+/// #[derive(Label)]
+/// struct Vote(#[label(subject)] String);
+/// ```
+#[cfg(feature = "derive")]
+pub use stormglass_derive::Label;
 pub use wal::{Durable, Ticket, Wal, WalOptions};

@@ -16,20 +16,10 @@ use stormglass_sim::property::{Checker, Fact, Observation, ProcessFact, Property
 use stormglass_sim::simulation::Simulation;
 
 /// Values are numbered; the greatest is the current one.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Label, Serialize, Deserialize)]
 enum MirrorMessage {
-    Copy(u64),
-    Ack(u64),
-}
-
-impl Label for MirrorMessage {
-    fn kind(&self) -> &'static str {
-        if let MirrorMessage::Copy(_) = self { "Copy" } else { "Ack" }
-    }
-    fn subject(&self) -> Option<Subject> {
-        let (MirrorMessage::Copy(value) | MirrorMessage::Ack(value)) = self;
-        Some(Subject::Number(*value))
-    }
+    Copy(#[label(subject)] u64),
+    Ack(#[label(subject)] u64),
 }
 
 #[derive(Debug)]

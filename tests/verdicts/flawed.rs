@@ -9,9 +9,7 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use stormglass_node::{
-    Boot, BootError, Effect, Input, Label, Micros, Node, NodeId, Outbox, Subject, Time,
-};
+use stormglass_node::{Boot, BootError, Effect, Input, Label, Micros, Node, NodeId, Outbox, Time};
 use stormglass_sim::property::{Fact, Observation, Property, PropertyChecker, PropertyResult};
 use stormglass_sim::simulation::Simulation;
 
@@ -42,17 +40,8 @@ pub(super) enum Flaw {
     Panics,
 }
 
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Label, serde::Serialize, serde::Deserialize)]
 pub(super) struct Ping(u8);
-
-impl Label for Ping {
-    fn kind(&self) -> &'static str {
-        "Ping"
-    }
-    fn subject(&self) -> Option<Subject> {
-        None
-    }
-}
 
 #[derive(Clone, Debug)]
 pub(super) struct Flawed {

@@ -7,8 +7,7 @@ use std::fmt;
 use std::panic::catch_unwind;
 
 use stormglass_node::{
-    About, Boot, BootError, DiskOp, Effect, FileId, Input, Label, Node, NodeId, OpId, Outbox,
-    Subject, Time,
+    About, Boot, BootError, DiskOp, Effect, FileId, Input, Label, Node, NodeId, OpId, Outbox, Time,
 };
 use stormglass_sim::determinism::compare_seed;
 use stormglass_sim::profile::Setup;
@@ -34,17 +33,8 @@ struct Tickets {
 }
 
 /// An event without serde and `Clone`.
-#[derive(Debug)]
+#[derive(Debug, Label)]
 struct HandedOut(#[expect(dead_code, reason = "its text shows it")] u64);
-
-impl Label for HandedOut {
-    fn kind(&self) -> &'static str {
-        "HandedOut"
-    }
-    fn subject(&self) -> Option<Subject> {
-        None
-    }
-}
 
 /// Not `Clone` either.
 struct Unclonable(u16);

@@ -5,3 +5,4 @@
 mod bare_node;
 mod run_ends;
 mod sessions;
+mod several_subjects;
