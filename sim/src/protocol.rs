@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use stormglass_node::{Links, Micros, Node, NodeId};
 
 use crate::chooser::{Chooser, Seeded};
-use crate::fault::FaultKinds;
+use crate::fault::{FaultKind, FaultKinds};
 use crate::limits::RunLimits;
 use crate::log_check::LogCheck;
 use crate::plan::Plan;
@@ -211,14 +211,10 @@ pub fn draw_run<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> DrawnRun
     if setup.profile == Profile::Swarm && !protocol.detects_lost_history() {
         rates.retain(FaultKinds::ALL.without(FaultKinds::LOST_HISTORY));
     }
-    if P::Node::LINKS == Links::Sessions {
-        // A session has no copies (N3).
-        rates.duplicate = 0;
-    }
     // The chooser draws at all rates and drops what is not allowed, so that the other faults of a
     // seed stay where they are.
     let drawn_rates = rates;
-    let allowed = protocol.allowed_faults();
+    let allowed = injected_faults(protocol);
     rates.retain(allowed);
     plan.retain_faults(allowed);
     let requests = protocol.requests(setup, &mut plan, &mut rng);
@@ -226,11 +222,21 @@ pub fn draw_run<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> DrawnRun
     DrawnRun { plan, rates, requests, chooser }
 }
 
+/// The kinds of faults that can happen to a protocol and that it allows.
+pub(crate) fn injected_faults<P: Protocol>(protocol: &P) -> FaultKinds {
+    let allowed = protocol.allowed_faults();
+    match P::Node::LINKS {
+        Links::Datagrams => allowed,
+        // A session has no copies (N3).
+        Links::Sessions => allowed.without(FaultKind::MessageDuplication),
+    }
+}
+
 /// Whether the protocol excludes every fault that the profile of these settings draws: such a hunt
 /// would be one without faults, and would not say so.
 pub(crate) fn excludes_all_faults<P: Protocol>(protocol: &P, setup: &Setup) -> bool {
     let of_profile = setup.profile.fault_kinds();
-    !of_profile.is_empty() && of_profile.without(protocol.allowed_faults()) == of_profile
+    !of_profile.is_empty() && of_profile.without(injected_faults(protocol)) == of_profile
 }
 
 /// A world that is ready to run a seed. `observer` checks each fact before the protocol's checker

@@ -10,7 +10,7 @@ use super::scope::Bounds;
 use super::{RunCoordinates, ScheduleSize, ShrinkControl, budget};
 use crate::fault::Fault;
 use crate::property::Violation;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, injected_faults};
 use crate::replay::{Replayer, replay_world};
 use crate::schedule::{Expectation, Schedule};
 use crate::world::{PANICS, RunOutcome, panics};
@@ -48,7 +48,7 @@ impl<'a, 'w, P: Protocol> Search<'a, 'w, P> {
         schedule: &Schedule<P::Request>,
         control: ShrinkControl<'w>,
     ) -> Option<Self> {
-        let bounds = Bounds::new(control.scope, protocol.allowed_faults(), schedule);
+        let bounds = Bounds::new(control.scope, injected_faults(protocol), schedule);
         let deadline = Deadline::after(control.time_max);
         let mut replayer = Replayer::new(protocol);
         // Whether or not it is stopped, the result is about a schedule that was run to its end.

@@ -1,5 +1,7 @@
 //! Small protocols, and what the builder and its reports say about them.
 
+#[cfg(feature = "proptest")]
+mod cases;
 mod excluded;
 
 use stormglass_node::{
@@ -84,10 +86,10 @@ impl Node for Courier {
             }
             Input::Request { .. }
             | Input::Message { .. }
-            | Input::Connected { .. }
-            | Input::Disconnected { .. }
             | Input::DiskDone { .. }
-            | Input::Wake => {}
+            | Input::Wake
+            | Input::Connected { .. }
+            | Input::Disconnected { .. } => {}
         }
     }
 }
@@ -179,9 +181,9 @@ impl Node for Copier {
             Input::DiskDone { result: Err(error), .. } => out.halt(HaltReason::DiskFailed(error)),
             Input::Request { .. }
             | Input::Message { .. }
+            | Input::Wake
             | Input::Connected { .. }
-            | Input::Disconnected { .. }
-            | Input::Wake => {}
+            | Input::Disconnected { .. } => {}
         }
     }
 }
