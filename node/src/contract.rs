@@ -9,7 +9,8 @@
 //! 1. It is a function of its boot, its inputs and the times passed to it: no clock, no randomness
 //!    but [`Boot::entropy`], no threads, no iteration over hashed containers.
 //! 2. [`Node::step`] is total: it drops and reports bad messages, answers a bad disk with
-//!    [`Effect::Halt`], and panics only for bugs of its own.
+//!    [`Effect::Halt`], and panics only for bugs of its own. A fatal error of the protocol, which a
+//!    library returned for example, is a halt, too ([`HaltReason::ProtocolFailed`]).
 //! 3. It emits no `Send` and no `Reply` that depends on a disk operation whose barrier has not
 //!    completed successfully. This gate is inside the node, because a gate that every driver has to
 //!    implement is one that some driver gets wrong.
@@ -90,7 +91,8 @@ pub trait Node: Sized {
     /// Begins an incarnation from the files that survived. Repairs are effects like any other.
     ///
     /// # Errors
-    /// [`BootError`] if the files cannot be trusted. The node has changed nothing then.
+    /// [`BootError`] if the files cannot be trusted, or the protocol refuses them. The node has
+    /// changed nothing then.
     fn boot(
         config: &Self::Config,
         boot: Boot<'_>,
@@ -455,6 +457,11 @@ pub enum HaltReason {
     /// operator has to act. The driver does not boot it again by itself.
     #[error("{0}")]
     OperatorNeeded(String),
+    /// The state in memory cannot be trusted any more, for a reason of the protocol: an invariant
+    /// is broken, or a library has returned a fatal error. The files can: the driver may boot the
+    /// node again, as after a failed disk, and the next incarnation begins from them.
+    #[error("the protocol failed: {0}")]
+    ProtocolFailed(String),
 }
 
 /// Why a node refuses to boot.
@@ -490,6 +497,13 @@ pub enum BootError {
     /// The disk could not be read.
     #[error("{file} cannot be read: {error}")]
     Unreadable { file: FileId, error: DiskError },
+    /// The files are intact, and the protocol refuses them: what they say is impossible, or this
+    /// node must not start from it. No restart helps.
+    #[error("the protocol refuses these files: {reason}")]
+    Rejected {
+        /// Why, for the operator.
+        reason: String,
+    },
 }
 
 impl fmt::Display for FileId {

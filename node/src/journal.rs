@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{DiskError, DiskOp, Effect, FileId, Input, Label, Node, OpId, Subject};
+use crate::contract::{
+    DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, OpId, Subject,
+};
 use crate::id::{NodeId, RequestId, Time};
 
 /// One line of an event log.
@@ -104,6 +106,10 @@ pub enum EntryBody<M, Q, A, E> {
     Halted {
         #[serde(rename = "why")]
         reason: String,
+        /// Whether the protocol has failed, after which the node may boot again. Not written if
+        /// not, as in logs of earlier versions.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        protocol_failed: bool,
     },
     /// The incarnation ends cleanly, with no work in progress.
     Stopped,
@@ -191,8 +197,11 @@ pub fn body_of_effect<'a, N: Node, E>(
         Effect::Send { to, message } => EntryBody::Sent { to: *to, message_number, message },
         Effect::Reply { id, response } => EntryBody::Replied { id: *id, response },
         Effect::Report(reported) => EntryBody::Reported { event: event(reported) },
-        // As text: the checkers need to know that the node halted, not why.
-        Effect::Halt(reason) => EntryBody::Halted { reason: reason.to_string() },
+        // As text: the checkers need to know whether the node may boot again, not why.
+        Effect::Halt(reason) => EntryBody::Halted {
+            reason: reason.to_string(),
+            protocol_failed: matches!(reason, HaltReason::ProtocolFailed(_)),
+        },
         Effect::Disk(op) => match *op {
             DiskOp::Append { file, about, .. } => EntryBody::Append {
                 file,

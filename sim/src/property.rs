@@ -192,9 +192,9 @@ pub enum ProcessFact<'a> {
 
 /// Whether a node that has halted for this reason stays down: its operator does not start it again.
 pub fn halt_is_final(reason: &HaltReason) -> bool {
-    // A disk that has failed once may work after a restart. Any other reason is one that the next
-    // incarnation would find, too.
-    !matches!(reason, HaltReason::DiskFailed(_))
+    // A disk that has failed once may work after a restart, and a protocol that has failed begins
+    // from its files. Any other reason is one that the next incarnation would find, too.
+    !matches!(reason, HaltReason::DiskFailed(_) | HaltReason::ProtocolFailed(_))
 }
 
 /// A fault of the network, of a disk operation, or of the timeline. A crash is not among them: it

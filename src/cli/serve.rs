@@ -163,6 +163,10 @@ pub(super) async fn run(serve: Serve) -> Result<Exit, CliError> {
              docs/operations.md"
         )
         .into()),
+        Ending::Halted { reason: reason @ HaltReason::ProtocolFailed(_), .. } => Err(format!(
+            "{node} halted: {reason}; restart the node, and report it with the log if it halts again"
+        )
+        .into()),
         Ending::Halted { reason, detail } => {
             let detail_suffix =
                 if detail.is_empty() { String::new() } else { format!(" ({detail})") };

@@ -204,6 +204,8 @@ impl Recovery {
             // Whichever file it names: the first sign of a file that is gone is another one.
             BootError::Damaged { .. } | BootError::Version { .. } => change.is_some(),
             BootError::OtherNode { .. } => *has_changed,
+            // A node of two-phase commit refuses no files that are intact.
+            BootError::Rejected { .. } => false,
         };
         if is_right { Ok(()) } else { damage::check_refused(node, error, disk) }
     }

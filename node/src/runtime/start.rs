@@ -49,7 +49,8 @@ pub enum StartError {
     #[error("cannot listen on {listen}: {error}; {}", listen_hint(error))]
     #[allow(missing_docs, reason = "the names say it")]
     Listen { listen: String, error: io::Error },
-    /// The files in the data directory are damaged, unreadable or of another version.
+    /// The files in the data directory are damaged, unreadable, of another version, or refused by
+    /// the protocol.
     #[error("data directory {data}: {error}; {}", boot_hint(data, error))]
     #[allow(missing_docs, reason = "the names say it")]
     Boot { data: String, error: BootError },
@@ -83,6 +84,9 @@ fn boot_hint(data: &str, error: &BootError) -> String {
         }
         BootError::OtherNode { .. } => {
             "give each node its own directory, and start it with its own id".to_owned()
+        }
+        BootError::Rejected { .. } => {
+            "no restart changes that: an operator has to decide what to do".to_owned()
         }
         BootError::Damaged { .. } | BootError::Unreadable { .. } => {
             format!(

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::packet::{Caller, ClientPacket, ClientReply, Hello, Welcome};
 use super::stream::{FRAME_BYTES_MAX, Frames, write_value};
@@ -59,6 +60,9 @@ impl Node for AppendNode {
     fn boot((): &(), boot: Boot<'_>, _: &mut Outbox<Self>) -> Result<Self, BootError> {
         let read =
             boot.disk.read(FILE).map_err(|error| BootError::Unreadable { file: FILE, error })?;
+        if read == Some(b"rejected") {
+            return Err(BootError::Rejected { reason: "so it was asked".to_owned() });
+        }
         Ok(AppendNode {
             text: String::from_utf8_lossy(read.unwrap_or_default()).into_owned(),
             waiting: Vec::new(),
@@ -69,6 +73,9 @@ impl Node for AppendNode {
     fn step(&mut self, _: Time, input: Input<Self>, out: &mut Outbox<Self>) {
         match input {
             Input::Request { id, request } if request.0 == "wait" => self.parked = Some(id),
+            Input::Request { request, .. } if request.0 == "fail" => {
+                out.halt(HaltReason::ProtocolFailed("so it was asked".to_owned()));
+            }
             Input::Request { id, request } => {
                 self.text += &request.0;
                 let op = OpId(self.text.len() as u64);
@@ -152,6 +159,18 @@ impl Drop for TestNodeDir {
 }
 
 async fn request_once(address: std::net::SocketAddr, serial: u32, text: &str) -> ClientReply<Text> {
+    let (mut frames, mut out) = send_request(address, serial, text).await;
+    let echo = frames.next(TIMEOUT).await.expect("an answer").expect("an answer");
+    out.shutdown().await.expect("it is ours to end");
+    echo
+}
+
+/// A connection that has sent this request.
+async fn send_request(
+    address: std::net::SocketAddr,
+    serial: u32,
+    text: &str,
+) -> (Frames<OwnedReadHalf>, OwnedWriteHalf) {
     let (from, mut out) = TcpStream::connect(address).await.expect("it listens").into_split();
     let mut frames = Frames::new(from, FRAME_BYTES_MAX);
     let hello = Hello { cluster: "test".to_owned(), caller: Caller::Client };
@@ -165,9 +184,7 @@ async fn request_once(address: std::net::SocketAddr, serial: u32, text: &str) ->
     write_value(&mut out, &ClientPacket::Request { id, request: Text(text.to_owned()) }, TIMEOUT)
         .await
         .expect("it reads");
-    let echo = frames.next(TIMEOUT).await.expect("an answer").expect("an answer");
-    out.shutdown().await.expect("it is ours to end");
-    echo
+    (frames, out)
 }
 
 #[test]
@@ -185,13 +202,14 @@ fn version_mismatch_does_not_advise_restoring_a_copy() {
     assert!(message.contains("byte 44") && message.contains("wal verify n0"), "{message}");
 }
 
+fn answer(serial: u32, text: &str) -> ClientReply<Text> {
+    let id = RequestId { client: 1, serial, attempt: 0 };
+    ClientReply::Answer { id, response: Text(text.to_owned()) }
+}
+
 #[test]
 fn engine_serves_a_non_commit_node_across_a_restart() {
     let directory = TestNodeDir::new("append");
-    let answer = |serial, text: &str| {
-        let id = RequestId { client: 1, serial, attempt: 0 };
-        ClientReply::Answer { id, response: Text(text.to_owned()) }
-    };
     directory.block_on(async |settings| {
         let mut first = start::<AppendNode>(settings.clone(), &(), None).await.expect("it starts");
         assert_eq!(first.ready().await, Some(Incarnation::numbered(1)));
@@ -208,5 +226,39 @@ fn engine_serves_a_non_commit_node_across_a_restart() {
         assert_eq!(request_once(second.address, 3, "!").await, answer(3, "one, two!"));
         second.stop();
         second.ended().await;
+    });
+}
+
+#[test]
+fn a_node_whose_protocol_failed_ends_and_starts_again() {
+    let directory = TestNodeDir::new("failed");
+    directory.block_on(async |settings| {
+        let mut first = start::<AppendNode>(settings.clone(), &(), None).await.expect("it starts");
+        request_once(first.address, 1, "one").await;
+        let connection = send_request(first.address, 2, "fail").await;
+        let ending = first.ended().await;
+        drop(connection);
+        let Ending::Halted { reason, detail } = ending else { panic!("{ending:?}") };
+        assert_eq!(reason.to_string(), "the protocol failed: so it was asked");
+        assert_eq!(detail, "");
+        let mut second = start::<AppendNode>(settings, &(), None).await.expect("it starts again");
+        assert_eq!(request_once(second.address, 3, "!").await, answer(3, "one!"));
+        second.stop();
+        second.ended().await;
+    });
+}
+
+#[test]
+fn files_that_the_protocol_refuses_are_refused_with_its_reason() {
+    let directory = TestNodeDir::new("rejected");
+    directory.block_on(async |settings| {
+        let mut first = start::<AppendNode>(settings.clone(), &(), None).await.expect("it starts");
+        request_once(first.address, 1, "rejected").await;
+        first.stop();
+        first.ended().await;
+        let refused = start::<AppendNode>(settings, &(), None).await.map(|_| ());
+        let message = refused.expect_err("its files are refused").to_string();
+        assert!(message.contains("the protocol refuses these files: so it was asked"), "{message}");
+        assert!(message.contains("no restart changes that"), "{message}");
     });
 }

@@ -157,8 +157,9 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
                 self.on_effect(node, Effect::Disk(DiskOp::Sync { op, file }))
             }
             EntryBody::SyncDir { op } => self.on_effect(node, Effect::Disk(DiskOp::SyncDir { op })),
-            EntryBody::Halted { reason } => {
+            EntryBody::Halted { reason, protocol_failed } => {
                 let reason = match self.host(node).failed {
+                    _ if protocol_failed => HaltReason::ProtocolFailed(reason),
                     Some(error) => HaltReason::DiskFailed(error),
                     None => HaltReason::OperatorNeeded(reason),
                 };

@@ -265,9 +265,10 @@ impl<N: Node> Host<N> {
         // D16: the operator starts the node again. From a damaged disk, no attempt would succeed.
         let is_final = match error {
             BootError::Unreadable { file, .. } => unreadable != Some(*file),
-            BootError::Damaged { .. } | BootError::Version { .. } | BootError::OtherNode { .. } => {
-                true
-            }
+            BootError::Damaged { .. }
+            | BootError::Version { .. }
+            | BootError::OtherNode { .. }
+            | BootError::Rejected { .. } => true,
         };
         self.has_given_up = is_final;
         self.observe(run, &Fact::Process(ProcessFact::Refused(error)));

@@ -3,6 +3,7 @@
 //! which nothing is known.
 
 mod bare_node;
+mod fatal_errors;
 mod run_ends;
 mod sessions;
 mod several_subjects;

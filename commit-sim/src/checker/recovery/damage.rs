@@ -49,7 +49,7 @@ pub(super) fn check_refused(node: NodeId, error: &BootError, disk: &Disk) -> Res
         // The caller knows the files that cannot be read (D16).
         BootError::Unreadable { .. } => false,
         // The caller knows the disks that were replaced (D13).
-        BootError::OtherNode { .. } => false,
+        BootError::OtherNode { .. } | BootError::Rejected { .. } => false,
     };
     if names_damaged_file {
         return Ok(());
