@@ -33,7 +33,9 @@ const FIRST_POSITION: Position = Position { incarnation: Incarnation::numbered(1
 
 fn simulation() -> Simulation<CommitNode> {
     // Few seeds and no faults, as these tests are about the builder.
-    Simulation::with_config(|plan| Commit.config(plan)).seeds(20).profile(Profile::Calm)
+    Simulation::with_node_config(|plan, node| Commit.config(plan, node))
+        .seeds(20)
+        .profile(Profile::Calm)
 }
 
 /// A faulty node may reply to a client that has asked nothing: that is the node's fault, and no

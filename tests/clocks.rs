@@ -68,7 +68,7 @@ fn readings(faults: &[Fault]) -> (Vec<(u64, u64)>, Tally) {
     let clients = RetryingClients::new(Vec::new(), Micros(1));
     let checker = ClockReadings::default();
     let mut world: World<ClockNode, _, _, _> =
-        World::new((), plan, clients, checker, Scripted::new(faults));
+        World::new(vec![(); 2], plan, clients, checker, Scripted::new(faults));
     let tally = world.run().tally;
     (world.checker().0.clone(), tally)
 }

@@ -10,7 +10,7 @@ use stormglass_node::{Micros, Node, NodeId};
 use stormglass_sim::chooser::NoFaults;
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, RunFact, Violation};
-use stormglass_sim::protocol::Protocol;
+use stormglass_sim::protocol::configs;
 use stormglass_sim::workload::ClientId;
 use stormglass_sim::world::World;
 
@@ -65,7 +65,7 @@ fn hammer(coordinators: u16, ops: &[Op], key: u64) -> [u64; COORDINATORS as usiz
     let clients = Clients::new(&plan, requests.collect());
     let checker = (AtomicCommitChecker::new(&plan).without_probe(), Commits::default());
     let mut world: World<CommitNode, _, _, _> =
-        World::new(Commit.config(&plan), plan, clients, checker, NoFaults);
+        World::new(configs(&Commit, &plan), plan, clients, checker, NoFaults);
     assert_eq!(world.run().violation, None);
     world.checker().1.by_client
 }

@@ -18,7 +18,7 @@ use stormglass_sim::fault::{
 use stormglass_sim::plan::{Plan, Timing};
 use stormglass_sim::profile::{Rates, Rng};
 use stormglass_sim::property::Violation;
-use stormglass_sim::protocol::Protocol;
+use stormglass_sim::protocol::configs;
 use stormglass_sim::tally::{Rule, Tally};
 use stormglass_sim::trace::{Filter, Trace};
 use stormglass_sim::workload::ClientId;
@@ -87,9 +87,9 @@ fn trace_any_run(
     let clients = Clients::new(&plan, requests.to_vec());
     let filter = Filter { node: None, request: None, span: None };
     let checker = (Trace::new(filter, false), AtomicCommitChecker::new(&plan));
-    let config = Commit.config(&plan);
+    let configs = configs(&Commit, &plan);
     let mut world: World<CommitNode, _, _, _> =
-        World::new(config, plan, clients, checker, Scripted::new(faults));
+        World::new(configs, plan, clients, checker, Scripted::new(faults));
     let outcome = world.run();
     let text = world.checker().0.text().to_string();
     assert_eq!(world.chooser().unused().next(), None, "{text}");

@@ -12,7 +12,7 @@ use stormglass_node::{DiskOp, Effect, Micros, Node, NodeId, Subject};
 use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, Violation};
-use stormglass_sim::protocol::Protocol;
+use stormglass_sim::protocol::configs;
 use stormglass_sim::world::World;
 
 pub(crate) use node::MutantProtocol;
@@ -320,7 +320,7 @@ fn i6_add_below_its_bound_is_detected() {
     let checker = FirstRequestHidden(AtomicCommitChecker::new(&plan));
     let chooser = stormglass_sim::chooser::Scripted::new(&[]);
     let mut world: World<CommitNode, _, _, _> =
-        World::new(Commit.config(&plan), plan, clients, checker, chooser);
+        World::new(configs(&Commit, &plan), plan, clients, checker, chooser);
     let property = world.run().violation.map(|violation| violation.property);
     assert_eq!(property, Some("I6 AddsKeepTheirBounds"));
 }
@@ -359,7 +359,7 @@ fn i4_read_of_a_write_requested_later_is_detected() {
         let checker = ShiftedRequestTime(AtomicCommitChecker::new(&plan));
         let chooser = stormglass_sim::chooser::Scripted::new(&[]);
         let mut world: World<CommitNode, _, _, _> =
-            World::new(Commit.config(&plan), plan, clients, checker, chooser);
+            World::new(configs(&Commit, &plan), plan, clients, checker, chooser);
         world.run().violation.map_or("nothing", |violation| violation.property)
     };
     assert_eq!(property(1), "I4 StrictlySerialisable");

@@ -12,7 +12,7 @@ use stormglass_sim::chooser::Scripted;
 use stormglass_sim::fault::Fault;
 use stormglass_sim::plan::Plan;
 use stormglass_sim::property::{Checker, ClientFact, Fact, Observation, Violation};
-use stormglass_sim::protocol::Protocol;
+use stormglass_sim::protocol::configs;
 use stormglass_sim::workload::ClientId;
 use stormglass_sim::world::{RunOutcome, World};
 
@@ -97,9 +97,9 @@ pub(crate) fn run(
     let clients = Clients::new(&plan, requests);
     // All properties are checked beside the counts.
     let checker = (AtomicCommitChecker::new(&plan), EffectCounts::default());
-    let config = Commit.config(&plan);
+    let configs = configs(&Commit, &plan);
     let mut world: World<CommitNode, _, _, _> =
-        World::new(config, plan, clients, checker, Scripted::new(faults));
+        World::new(configs, plan, clients, checker, Scripted::new(faults));
     let outcome = world.run();
     let unused: Vec<_> = world.chooser().unused().collect();
     // A fault at a place that does not exist would make a test of nothing.

@@ -34,8 +34,8 @@ impl<K: Checker<CommitNode> + Clone + Default + Send + 'static> Protocol for Com
     fn detects_lost_history(&self) -> bool {
         Commit.detects_lost_history()
     }
-    fn config(&self, plan: &Plan) -> Config {
-        Commit.config(plan)
+    fn config(&self, plan: &Plan, node: NodeId) -> Config {
+        Commit.config(plan, node)
     }
     fn requests(&self, setup: &Setup, plan: &mut Plan, rng: &mut Rng) -> Vec<PlannedRequest<Txn>> {
         Commit.requests(setup, plan, rng)

@@ -193,20 +193,21 @@ fn run(bench: &BenchRun, seed: u64, reused_world: &mut Option<BenchWorld>) -> Be
         vote_timeout: Micros::from_secs(2),
         retry_first: Micros::from_millis(50),
         retry_max: Micros::from_millis(50),
-        ..Commit.config(&plan)
+        ..Commit.config(&plan, NodeId(0))
     };
+    let configs = vec![config; usize::from(bench.nodes)];
     let key = rng.key();
     let clients = RoundRobinClient::new(&plan, bench.txns, key);
     let chooser = Seeded::new(&plan, rates, &mut rng);
     let world = match reused_world {
         Some(world) => {
-            world.reset(config, plan, clients, chooser, AtomicCommitChecker::reset);
+            world.reset(configs, plan, clients, chooser, AtomicCommitChecker::reset);
             world
         }
         None => {
             // This client does not send the final transaction over every key.
             let checker = AtomicCommitChecker::new(&plan).without_probe();
-            reused_world.insert(World::new(config, plan, clients, checker, chooser))
+            reused_world.insert(World::new(configs, plan, clients, checker, chooser))
         }
     };
     let outcome = world.run();

@@ -109,7 +109,7 @@ impl Protocol for Commit {
         Property::NAMES
     }
 
-    fn config(&self, plan: &Plan) -> Config {
+    fn config(&self, plan: &Plan, _: NodeId) -> Config {
         Config {
             vote_timeout: VOTE_TIMEOUT,
             retry_first: RETRY.0,

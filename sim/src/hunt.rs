@@ -23,7 +23,7 @@ use crate::hash::Fingerprint;
 use crate::limits::RunLimits;
 use crate::profile::Setup;
 use crate::property::{Checker, JudgedUntil, Sometimes, Violation};
-use crate::protocol::{Protocol, WorldOf, draw_run, world};
+use crate::protocol::{Protocol, WorldOf, configs, draw_run, world};
 use crate::tally::Tally;
 use crate::workload::Workload;
 use crate::world::{PANICS, RunOutcome, panics};
@@ -300,9 +300,9 @@ impl<P: Protocol> Hunt<'_, P> {
                 world
             }
             Some(world) => {
-                let config = self.protocol.config(&drawn.plan);
+                let configs = configs(self.protocol, &drawn.plan);
                 let clients = self.protocol.clients(&drawn.plan, drawn.requests);
-                world.reset(config, drawn.plan, clients, drawn.chooser, |checker, plan| {
+                world.reset(configs, drawn.plan, clients, drawn.chooser, |checker, plan| {
                     self.protocol.reset_checker(&mut checker.1, plan)
                 });
                 world

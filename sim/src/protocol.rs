@@ -86,8 +86,8 @@ pub trait Protocol: Sync {
         false
     }
 
-    /// The node's configuration in this cluster.
-    fn config(&self, plan: &Plan) -> <Self::Node as Node>::Config;
+    /// The configuration of this node in this cluster.
+    fn config(&self, plan: &Plan, node: NodeId) -> <Self::Node as Node>::Config;
     /// The planned requests, drawn from the seed. May adjust the plan (`recovery_timeout`, for
     /// example).
     fn requests(
@@ -203,6 +203,11 @@ pub struct DrawnRun<O> {
     pub chooser: Seeded,
 }
 
+/// The configuration of each node in this cluster, in order.
+pub fn configs<P: Protocol>(protocol: &P, plan: &Plan) -> Vec<<P::Node as Node>::Config> {
+    (0..plan.nodes).map(|node| protocol.config(plan, NodeId(node))).collect()
+}
+
 /// Draws a run from its seed.
 pub fn draw_run<P: Protocol>(protocol: &P, setup: &Setup, seed: u64) -> DrawnRun<P::Request> {
     let mut rng = Rng::new(seed);
@@ -253,11 +258,11 @@ where
     T: Checker<P::Node>,
 {
     let DrawnRun { plan, requests, chooser, .. } = drawn;
-    let config = protocol.config(&plan);
+    let configs = configs(protocol, &plan);
     let clients = protocol.clients(&plan, requests);
     let checker = protocol.checker(&plan);
     // The observer first, so that it sees the fact at which the checker stops the run.
-    let world = World::new(config, plan, clients, (observer, checker), wrap(chooser));
+    let world = World::new(configs, plan, clients, (observer, checker), wrap(chooser));
     with_rules_of(protocol, world)
 }
 

@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::property::Checker;
-use crate::protocol::{Protocol, WorldOf, draw_run, with_rules_of, world};
+use crate::protocol::{Protocol, WorldOf, configs, draw_run, with_rules_of, world};
 use crate::schedule::{Expectation, Schedule};
 use crate::world::{RunOutcome, World, panics};
 
@@ -23,9 +23,9 @@ pub fn replay_world<P: Protocol, T: Checker<P::Node>>(
     schedule: &Schedule<P::Request>,
     observer: T,
 ) -> ReplayWorld<P, T> {
-    let (config, clients, plan, chooser) = world_parts(protocol, schedule);
+    let (configs, clients, plan, chooser) = world_parts(protocol, schedule);
     let checker = protocol.checker(&plan);
-    let world = World::new(config, plan, clients, (observer, checker), chooser);
+    let world = World::new(configs, plan, clients, (observer, checker), chooser);
     with_rules_of(protocol, world)
 }
 
@@ -40,12 +40,12 @@ pub fn seed_world<P: Protocol, T: Checker<P::Node>>(
 }
 
 type WorldParts<P> =
-    (<<P as Protocol>::Node as Node>::Config, <P as Protocol>::Workload, Plan, Scripted);
+    (Vec<<<P as Protocol>::Node as Node>::Config>, <P as Protocol>::Workload, Plan, Scripted);
 
 fn world_parts<P: Protocol>(protocol: &P, schedule: &Schedule<P::Request>) -> WorldParts<P> {
     let plan = schedule.plan.clone();
     let clients = protocol.clients(&plan, schedule.requests.clone());
-    (protocol.config(&plan), clients, plan, Scripted::new(&schedule.faults))
+    (configs(protocol, &plan), clients, plan, Scripted::new(&schedule.faults))
 }
 
 /// Runs schedule after schedule in the same memory.
@@ -113,8 +113,8 @@ impl<'a, P: Protocol> Replayer<'a, P> {
                 world
             }
             Some(mut world) => {
-                let (config, clients, plan, chooser) = world_parts(self.protocol, schedule);
-                world.reset(config, plan, clients, chooser, |checker, plan| {
+                let (configs, clients, plan, chooser) = world_parts(self.protocol, schedule);
+                world.reset(configs, plan, clients, chooser, |checker, plan| {
                     self.protocol.reset_checker(&mut checker.1, plan)
                 });
                 world

@@ -42,8 +42,8 @@ use crate::workload::{AnsweredBy, ClientBehaviour, ClientId, PlannedRequest, Ret
 /// Draws a request, and the node that receives it.
 type RequestGenerator<N> = Box<dyn Fn(&mut Rng) -> (NodeId, <N as Node>::Request) + Send + Sync>;
 
-/// The configuration for a cluster of that size.
-type Configure<N> = Box<dyn Fn(&Plan) -> <N as Node>::Config + Send + Sync>;
+/// The configuration of a node in a cluster of that size.
+type Configure<N> = Box<dyn Fn(&Plan, NodeId) -> <N as Node>::Config + Send + Sync>;
 
 /// Builds a simulation for a test. Each client sends one request after another, and resends it
 /// until it is answered.
@@ -72,6 +72,14 @@ impl<N: Node> Simulation<N> {
 
     /// A simulation of nodes whose configuration depends on the size of the cluster.
     pub fn with_config(config: impl Fn(&Plan) -> N::Config + Send + Sync + 'static) -> Self {
+        Simulation::with_node_config(move |plan, _| config(plan))
+    }
+
+    /// A simulation of nodes each of which has a configuration of its own: nodes with other
+    /// timeouts or roles, for example.
+    pub fn with_node_config(
+        config: impl Fn(&Plan, NodeId) -> N::Config + Send + Sync + 'static,
+    ) -> Self {
         // A default for protocols that do not mention it; builder methods override it.
         let setup = Setup { txns: Some(20), ..Setup::default() };
         Simulation {
@@ -449,8 +457,8 @@ where
         self.allowed_faults
     }
 
-    fn config(&self, plan: &Plan) -> N::Config {
-        (self.config)(plan)
+    fn config(&self, plan: &Plan, node: NodeId) -> N::Config {
+        (self.config)(plan, node)
     }
 
     fn requests(

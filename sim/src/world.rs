@@ -74,7 +74,8 @@ use timeline::{BarrierOutcome, Event, Next};
 /// A simulated cluster of nodes `N`, with its workload `W`, checker `K` and chooser `C`. It is
 /// `Clone` if all four and the configuration are.
 pub struct World<N: Node, W, K, C> {
-    config: N::Config,
+    /// One for each node, in order.
+    configs: Vec<N::Config>,
     workload: W,
     run: Run<K, C>,
     network: Network<N>,
@@ -171,10 +172,14 @@ where
     K: Checker<N>,
     C: Chooser,
 {
-    /// A world at time 0, before any node has booted.
-    pub fn new(config: N::Config, plan: Plan, workload: W, checker: K, chooser: C) -> Self {
+    /// A world at time 0, before any node has booted. `configs` has one configuration for each
+    /// node, in order, as [`configs`](crate::protocol::configs) makes them.
+    ///
+    /// # Panics
+    /// If there are more or fewer of them than the plan has nodes.
+    pub fn new(configs: Vec<N::Config>, plan: Plan, workload: W, checker: K, chooser: C) -> Self {
         let mut world = World {
-            config,
+            configs,
             workload,
             run: Run::new(plan, checker, chooser),
             network: Network::default(),
@@ -221,9 +226,12 @@ where
     }
 
     /// Prepares another run in the same memory. `reset_checker` prepares the checker for it.
+    ///
+    /// # Panics
+    /// If there is not one configuration for each node of the plan.
     pub fn reset(
         &mut self,
-        config: N::Config,
+        configs: Vec<N::Config>,
         plan: Plan,
         workload: W,
         chooser: C,
@@ -231,7 +239,7 @@ where
     ) {
         // Every field by name; `begin` prepares the network and the hosts.
         let World {
-            config: old_config,
+            configs: old_configs,
             workload: old_workload,
             run,
             network: _,
@@ -244,7 +252,7 @@ where
             next_look: _,
             stop: _,
         } = self;
-        *old_config = config;
+        *old_configs = configs;
         *old_workload = workload;
         run.reset(plan, chooser, reset_checker);
         outbox.get_or_insert_default().clear();
@@ -255,6 +263,7 @@ where
     fn begin(&mut self) {
         self.next_look = 0;
         let plan = self.run.plan();
+        assert_eq!(self.configs.len(), usize::from(plan.nodes), "one configuration for each node");
         self.network.reset(usize::from(plan.nodes), plan.clients as usize);
         self.hosts.truncate(usize::from(plan.nodes));
         // Hosts are reset and not replaced: the disks keep their memory for the next run.
@@ -325,7 +334,7 @@ where
 {
     fn clone(&self) -> Self {
         World {
-            config: self.config.clone(),
+            configs: self.configs.clone(),
             workload: self.workload.clone(),
             run: self.run.clone(),
             network: self.network.clone(),
@@ -694,7 +703,7 @@ where
     fn boot(&mut self, id: NodeId) {
         let mut outbox = self.outbox.take().unwrap_or_default();
         let host = &mut self.hosts[usize::from(id.0)];
-        if host.boot(&mut self.run, &self.config, &mut outbox) {
+        if host.boot(&mut self.run, &self.configs[usize::from(id.0)], &mut outbox) {
             self.perform(id, &mut outbox);
             self.hosts[usize::from(id.0)].schedule_wake(&mut self.run);
             self.run.monitor.end_step();

@@ -43,8 +43,8 @@ impl Protocol for MutantProtocol {
     fn properties(&self) -> &[&'static str] {
         Commit.properties()
     }
-    fn config(&self, plan: &Plan) -> (Config, Mutant) {
-        (mutant_config(self.0, Commit.config(plan)), self.0)
+    fn config(&self, plan: &Plan, node: NodeId) -> (Config, Mutant) {
+        (mutant_config(self.0, Commit.config(plan, node)), self.0)
     }
     fn requests(&self, setup: &Setup, plan: &mut Plan, rng: &mut Rng) -> Vec<PlannedRequest<Txn>> {
         Commit.requests(setup, plan, rng)

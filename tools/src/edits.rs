@@ -8,7 +8,7 @@ use std::fmt;
 
 use stormglass_commit_sim::AtomicCommitChecker;
 use stormglass_commit_sim::checker::CommitLike;
-use stormglass_node::{Node, RequestId};
+use stormglass_node::{Node, NodeId, RequestId};
 
 pub use node::Edited;
 use stormglass_sim::chooser::Chooser;
@@ -126,8 +126,8 @@ where
     fn properties(&self) -> &[&'static str] {
         self.protocol.properties()
     }
-    fn config(&self, plan: &Plan) -> (<P::Node as Node>::Config, Edit) {
-        (self.protocol.config(plan), self.edit)
+    fn config(&self, plan: &Plan, node: NodeId) -> (<P::Node as Node>::Config, Edit) {
+        (self.protocol.config(plan, node), self.edit)
     }
     fn requests(
         &self,

@@ -4,6 +4,7 @@
 
 mod bare_node;
 mod fatal_errors;
+mod node_configs;
 mod run_ends;
 mod sessions;
 mod several_subjects;
