@@ -130,7 +130,18 @@ pub struct Observation<'a, N: Node> {
     pub incarnation: u32,
     /// That node's disk, before the effect is performed.
     pub disk: &'a Disk,
+    /// The disk of every node, in order. That of a node that is down is what its next boot will
+    /// find, as long as nothing happens to it; that of a node with two processes (D17) is the
+    /// second one's.
+    pub disks: &'a [Disk],
     pub fact: &'a Fact<'a, N>,
+}
+
+impl<'a, N: Node> Observation<'a, N> {
+    /// The disk of any node; `None` if the cluster has no such node.
+    pub fn disk_of(&self, node: NodeId) -> Option<&'a Disk> {
+        self.disks.get(usize::from(node.0))
+    }
 }
 
 /// What can happen in a run. Inputs and effects, which are most of the facts, are its own variants;

@@ -265,12 +265,8 @@ where
         let plan = self.run.plan();
         assert_eq!(self.configs.len(), usize::from(plan.nodes), "one configuration for each node");
         self.network.reset(usize::from(plan.nodes), plan.clients as usize);
-        self.hosts.truncate(usize::from(plan.nodes));
-        // Hosts are reset and not replaced: the disks keep their memory for the next run.
-        self.hosts.iter_mut().for_each(Host::reset);
-        for id in self.hosts.len() as u16..plan.nodes {
-            self.hosts.push(Host::new(NodeId(id)));
-        }
+        self.hosts.clear();
+        self.hosts.extend((0..plan.nodes).map(NodeId).map(Host::new));
     }
 
     /// Runs to the end or to the first violation. A panic is a violation, of `NodeNeverPanics` for
@@ -307,7 +303,7 @@ where
     /// # Panics
     /// If the cluster has no such node.
     pub fn disk(&self, node: NodeId) -> &Disk {
-        self.hosts[usize::from(node.0)].disk()
+        self.run.disk(node)
     }
 
     /// The state of a node as it describes itself ([`Node::write_state`]). Empty while it is down.
@@ -471,7 +467,7 @@ where
         let files: Vec<_> = if timed_out {
             Vec::new()
         } else {
-            self.hosts.iter().flat_map(Host::files_in_use).collect()
+            self.hosts.iter().flat_map(|host| host.files_in_use(&self.run)).collect()
         };
         self.observe_cluster(&Fact::Run(RunFact::Recovered { how, files: &files }));
         // Only a cluster with all of its nodes is probed: a node that stays down would block the
@@ -745,7 +741,7 @@ where
         let completion = host.complete_barrier(&mut self.run, incarnation, op, outcome);
         if let Some(completion) = completion {
             self.step(id, completion);
-            self.hosts[usize::from(id.0)].note_boot_complete();
+            self.hosts[usize::from(id.0)].note_boot_complete(&self.run);
         }
     }
 
@@ -900,9 +896,10 @@ where
         // Copied here, since one host knows nothing of another. A schedule for a larger cluster may
         // name a node that does not exist.
         if let Some(AtRestFault::OfNode(other)) = crash.at_rest
-            && let Some(host) = self.hosts.get(usize::from(other.0)).filter(|_| other != id)
+            && usize::from(other.0) < self.hosts.len()
+            && other != id
         {
-            other_disk = Some(host.disk().backup());
+            other_disk = Some(self.run.disk(other).backup());
         }
         self.hosts[usize::from(id.0)].crash(&mut self.run, crash, other_disk.as_ref());
         self.network.on_process_change(&mut self.run, &self.hosts, id);

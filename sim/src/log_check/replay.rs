@@ -24,6 +24,8 @@ pub(super) struct LogReplayer<'a, P: Protocol> {
     protocol: &'a P,
     checker: P::Checker,
     hosts: Vec<ReplayedNode>,
+    /// The disk of each node, in order.
+    disks: Vec<Disk>,
     empty_incarnations: BTreeSet<(NodeId, u32)>,
     report: LogCheckReport,
     outbox: Outbox<P::Node>,
@@ -32,7 +34,6 @@ pub(super) struct LogReplayer<'a, P: Protocol> {
 /// One node, replayed up to the current line.
 #[derive(Default)]
 struct ReplayedNode {
-    disk: Disk,
     incarnation: u32,
     alive: bool,
     /// It ended cleanly.
@@ -62,6 +63,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
             protocol,
             checker: protocol.log_checker(&plan),
             hosts: (0..nodes).map(|_| ReplayedNode::default()).collect(),
+            disks: (0..nodes).map(|_| Disk::default()).collect(),
             empty_incarnations,
             report: LogCheckReport::default(),
             outbox: Outbox::default(),
@@ -120,7 +122,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
                 // failed.
                 host.failed = host.failed.or(result.err());
                 // The simulated disk has no other errors.
-                let result = host.disk.complete(op, result).and(result);
+                let result = self.disk(node).complete(op, result).and(result);
                 self.on_input(node, Input::DiskDone { op, result })
             }
             EntryBody::Sent { to, message, .. } => {
@@ -204,8 +206,8 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
             );
             return Err(incomplete(place, &what));
         }
-        let in_driver_queue = host.disk.in_driver_queue();
-        let Some(killed) = host.restart_from::<P::Node>(files) else {
+        let in_driver_queue = self.disk(node).in_driver_queue();
+        let Some(killed) = restart_from::<P::Node>(self.disk(node), files) else {
             let reason = format!(
                 "{node} starts incarnation {incarnation} with {}; the previous incarnation had \
                 {in_driver_queue} operations in the driver's queue, and no prefix of them produces \
@@ -214,6 +216,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
             );
             return Ok(Err(Violation::safety(KILL_PROPERTY, reason)));
         };
+        let host = self.host(node);
         host.incarnation = incarnation;
         host.alive = true;
         host.stopped = false;
@@ -237,10 +240,9 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
     fn on_effect(&mut self, node: NodeId, effect: Effect<P::Node>) -> Result<(), Violation> {
         self.observe(node, &Fact::Effect(&effect, &[]))?;
         if let Effect::Disk(op) = effect {
-            let host = self.host(node);
-            host.disk.issue(&op, &[]);
+            self.disk(node).issue(&op, &[]);
             if let DiskOp::Sync { op, .. } | DiskOp::SyncDir { op } = op {
-                host.barriers.insert(op);
+                self.host(node).barriers.insert(op);
             }
         }
         Ok(())
@@ -256,7 +258,7 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
         let mut outbox = std::mem::take(&mut self.outbox);
         let op = append(&mut outbox, file, about, bytes);
         let outcome = self.observe(node, &Fact::Effect(&Effect::Disk(op), bytes));
-        self.host(node).disk.issue(&op, bytes);
+        self.disk(node).issue(&op, bytes);
         outbox.clear();
         self.outbox = outbox;
         outcome
@@ -268,13 +270,18 @@ impl<'a, P: Protocol> LogReplayer<'a, P> {
             at: host.at,
             node,
             incarnation: host.incarnation,
-            disk: &host.disk,
+            disk: &self.disks[usize::from(node.0)],
+            disks: &self.disks,
             fact,
         })
     }
 
     fn host(&mut self, node: NodeId) -> &mut ReplayedNode {
         &mut self.hosts[usize::from(node.0)]
+    }
+
+    fn disk(&mut self, node: NodeId) -> &mut Disk {
+        &mut self.disks[usize::from(node.0)]
     }
 
     /// Checks end-of-run properties if every node has ended cleanly.
@@ -314,30 +321,26 @@ type EntryBodyOf<P> = EntryBody<
     <<P as Protocol>::Node as Node>::Event,
 >;
 
-impl ReplayedNode {
-    /// The process died. Its disk becomes what the next incarnation has found, if a kill can leave
-    /// that: a prefix of the operations in flight, and perhaps a part of the first append after it.
-    fn restart_from<N: Node>(&mut self, found: &[FileSummary]) -> Option<KillReport> {
-        // From the longest prefix on: most kills cut nothing.
-        for keep in (0..=self.disk.in_driver_queue()).rev() {
-            let mut kept = self.disk.clone();
-            let killed = kept.kill(keep);
-            if matches_files(&kept, found) {
-                self.disk = kept;
-                return Some(killed);
-            }
-            let mut one_more = self.disk.clone();
-            // The operation after the prefix may have been cut in the middle, if it is an append.
-            one_more.kill(keep + 1);
-            if keep < killed.in_driver_queue
-                && keep_partial_append::<N>(&mut kept, &one_more, found)
-            {
-                self.disk = kept;
-                return Some(killed);
-            }
+/// The process died. Its disk becomes what the next incarnation has found, if a kill can leave
+/// that: a prefix of the operations in flight, and perhaps a part of the first append after it.
+fn restart_from<N: Node>(disk: &mut Disk, found: &[FileSummary]) -> Option<KillReport> {
+    // From the longest prefix on: most kills cut nothing.
+    for keep in (0..=disk.in_driver_queue()).rev() {
+        let mut kept = disk.clone();
+        let killed = kept.kill(keep);
+        if matches_files(&kept, found) {
+            *disk = kept;
+            return Some(killed);
         }
-        None
+        let mut one_more = disk.clone();
+        // The operation after the prefix may have been cut in the middle, if it is an append.
+        one_more.kill(keep + 1);
+        if keep < killed.in_driver_queue && keep_partial_append::<N>(&mut kept, &one_more, found) {
+            *disk = kept;
+            return Some(killed);
+        }
     }
+    None
 }
 
 fn incomplete(place: &str, what: &str) -> LogCheckError {

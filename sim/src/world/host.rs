@@ -1,4 +1,5 @@
-//! The machine that a node runs on: disk, clock, and the state of its process.
+//! The machine that a node runs on: clock, faults of its disk, and the state of its process. The
+//! disk itself is in the [`Run`].
 
 use stormglass_node::{
     About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Micros, Node,
@@ -15,9 +16,7 @@ use super::timeline::{BarrierOutcome, Event};
 use crate::chooser::{Chooser, EffectPoint};
 use crate::disk::{Disk, DiskChange, FileChoice, Survival};
 use crate::fault::{AtRestFault, BarrierFault, Crash, CrashKind, Skew, WriteFault};
-use crate::property::{
-    Checker, Fact, FaultFact, Observation, ProcessFact, Violation, halt_is_final,
-};
+use crate::property::{Checker, Fact, FaultFact, ProcessFact, Violation, halt_is_final};
 use crate::ratio::{Permille, Ppm};
 use crate::tally::Rule;
 
@@ -31,7 +30,6 @@ pub(super) struct Host<N> {
     incarnation: u32,
     /// Boots so far, those of second processes included: the greatest number of an incarnation.
     boots: u32,
-    disk: Disk,
     /// D13, D17: for each incarnation, in order, a copy of the disk from before its boot. Empty in
     /// a run that has no use for them.
     backups: Vec<(u32, Disk)>,
@@ -64,25 +62,13 @@ pub(super) struct Host<N> {
 }
 
 impl<N: Node> Host<N> {
-    /// A machine with an empty disk, down.
+    /// A machine that is down.
     pub(super) fn new(id: NodeId) -> Host<N> {
-        Host::with_disk(id, Disk::default())
-    }
-
-    /// A new machine in the memory of this one.
-    pub(super) fn reset(&mut self) {
-        let mut disk = std::mem::take(&mut self.disk);
-        disk.reset();
-        *self = Host::with_disk(self.id, disk);
-    }
-
-    fn with_disk(id: NodeId, disk: Disk) -> Host<N> {
         Host {
             id,
             node: None,
             incarnation: 0,
             boots: 0,
-            disk,
             backups: Vec::new(),
             unreadable_at_boot: None,
             clock: Clock::default(),
@@ -119,10 +105,6 @@ impl<N: Node> Host<N> {
         self.incarnation
     }
 
-    pub(super) fn disk(&self) -> &Disk {
-        &self.disk
-    }
-
     /// What the node says of its state; empty while it is down.
     pub(super) fn state(&self) -> String {
         let mut text = String::new();
@@ -133,9 +115,13 @@ impl<N: Node> Host<N> {
     }
 
     /// The files of a running node with their lengths in bytes; none while it is down.
-    pub(super) fn files_in_use(&self) -> impl Iterator<Item = (NodeId, FileId, u64)> + '_ {
-        let files = if self.is_up() { self.disk.files() } else { Vec::new() };
-        files.into_iter().map(|file| (self.id, file, self.disk.len(file).unwrap_or(0)))
+    pub(super) fn files_in_use<'a, K, C>(
+        &'a self,
+        run: &'a Run<K, C>,
+    ) -> impl Iterator<Item = (NodeId, FileId, u64)> + 'a {
+        let disk = run.disk(self.id);
+        let files = if self.is_up() { disk.files() } else { Vec::new() };
+        files.into_iter().map(|file| (self.id, file, disk.len(file).unwrap_or(0)))
     }
 
     /// Folds a fact at this node into the fingerprint and passes it to the checker.
@@ -153,13 +139,7 @@ impl<N: Node> Host<N> {
     where
         K: Checker<N>,
     {
-        run.monitor.observe(&Observation {
-            at: run.timeline.now(),
-            node: self.id,
-            incarnation: self.incarnation,
-            disk: &self.disk,
-            fact,
-        });
+        run.observe(self.id, self.incarnation, fact);
     }
 }
 
@@ -188,18 +168,20 @@ impl<N: Node> Host<N> {
         self.begin_incarnation(run);
         self.observe(run, &Fact::Process(ProcessFact::Boot));
         let unreadable = self.unreadable_file(run);
-        let with_unreadable = unreadable.map(|file| self.disk.with_unreadable(file));
-        let boot = Boot {
-            id: self.id,
-            now: self.clock.local_time(run.timeline.now()),
-            entropy: run.plan().timing.entropy(self.id, self.incarnation),
-            disk: with_unreadable.as_ref().map_or(&self.disk, |disk| disk as &dyn ReadDisk),
+        let now = self.clock.local_time(run.timeline.now());
+        let entropy = run.plan().timing.entropy(self.id, self.incarnation);
+        let (monitor, disk) = run.monitor_and_disk(self.id);
+        let with_unreadable = unreadable.map(|file| disk.with_unreadable(file));
+        let disk: &dyn ReadDisk = match &with_unreadable {
+            Some(disk) => disk,
+            None => disk,
         };
+        let boot = Boot { id: self.id, now, entropy, disk };
         // A panic between these two calls is one of the node.
-        run.monitor.begin_step(self.id);
+        monitor.begin_step(self.id);
         let booted_node = N::boot(config, boot, outbox);
-        run.monitor.begin_effects(self.id);
-        // It borrows the disk, and the host changes below.
+        monitor.begin_effects(self.id);
+        // It borrows the disk of the run, which goes on below.
         drop(with_unreadable);
         match booted_node {
             Ok(node) => {
@@ -216,7 +198,7 @@ impl<N: Node> Host<N> {
 
     /// D16: the file that this boot cannot read. Every later one can.
     fn unreadable_file<K: Checker<N>, C>(&mut self, run: &mut Run<K, C>) -> Option<FileId> {
-        let file = self.disk.find(self.unreadable_at_boot.take()?)?;
+        let file = run.disk(self.id).find(self.unreadable_at_boot.take()?)?;
         run.monitor.hit(Rule::FileUnreadable);
         self.observe(run, &Fact::Process(ProcessFact::Unreadable(file)));
         Some(file)
@@ -226,7 +208,7 @@ impl<N: Node> Host<N> {
         self.boots += 1;
         self.incarnation = self.boots;
         if run.faults.need_backups() {
-            self.backups.push((self.incarnation, self.disk.backup()));
+            self.backups.push((self.incarnation, run.disk(self.id).backup()));
         }
         self.effects_performed = 0;
         self.has_served = false;
@@ -415,17 +397,23 @@ impl<N: Node> Host<N> {
         if self.is_second_process() {
             return None;
         }
-        run.faults.crash_after(&self.effect_point(ordinal, effect))
+        let (faults, disk) = run.faults_and_disk(self.id);
+        faults.crash_after(&self.effect_point(disk, ordinal, effect))
     }
 
     /// The point of this effect, as the chooser sees it.
     #[inline]
-    fn effect_point<'a>(&'a self, ordinal: u32, effect: &'a Effect<N>) -> EffectPoint<'a, N> {
+    fn effect_point<'a>(
+        &self,
+        disk: &'a Disk,
+        ordinal: u32,
+        effect: &'a Effect<N>,
+    ) -> EffectPoint<'a, N> {
         EffectPoint {
             node: self.id,
             incarnation: self.incarnation,
             ordinal,
-            disk: &self.disk,
+            disk,
             effect,
             after: self.last_appended,
         }
@@ -455,16 +443,17 @@ impl<N: Node> Host<N> {
         let barrier_fault = if self.is_second_process() {
             None
         } else {
-            run.faults.of_barrier(op, &self.effect_point(ordinal, effect))
+            let (faults, disk) = run.faults_and_disk(self.id);
+            faults.of_barrier(op, &self.effect_point(disk, ordinal, effect))
         };
         if let Some(fault) = barrier_fault {
             self.observe(run, &Fact::Fault(FaultFact::Barrier(fault)));
         }
         match write_fault {
-            None => self.disk.issue(op, bytes),
+            None => run.disk_mut(self.id).issue(op, bytes),
             Some(fault) => {
                 let keep = fault.keep.of(bytes.len());
-                self.disk.issue_failing(op, bytes, keep, fault.error);
+                run.disk_mut(self.id).issue_failing(op, bytes, keep, fault.error);
             }
         }
         match op {
@@ -493,7 +482,8 @@ impl<N: Node> Host<N> {
         }
         let still_failing = self.writes_fail_until > run.timeline.now();
         // Asked while the disk is full, too, so that a fault of the schedule counts as reached.
-        let new_fault = run.faults.of_write(&self.effect_point(ordinal, effect));
+        let (faults, disk) = run.faults_and_disk(self.id);
+        let new_fault = faults.of_write(&self.effect_point(disk, ordinal, effect));
         if new_fault.is_none() && !still_failing {
             None
         } else {
@@ -511,7 +501,7 @@ impl<N: Node> Host<N> {
         K: Checker<N>,
     {
         // A disk that has failed once fails every later operation of this incarnation anyway.
-        if self.disk.first_failure().is_some() {
+        if run.disk(self.id).first_failure().is_some() {
             return None;
         }
         // Only a full disk fails for a while. A device that fails reports it once, and the node
@@ -591,18 +581,18 @@ impl<N: Node> Host<N> {
         }
         let op = OpId(op.into());
         let result = match outcome {
-            BarrierOutcome::Done => self.disk.complete(op, Ok(())),
+            BarrierOutcome::Done => run.disk_mut(self.id).complete(op, Ok(())),
             BarrierOutcome::Slow => {
                 run.monitor.hit(Rule::SlowBarrier);
-                self.disk.complete(op, Ok(()))
+                run.disk_mut(self.id).complete(op, Ok(()))
             }
             BarrierOutcome::Failed(error) => {
                 run.monitor.hit(Rule::SyncFailed);
-                self.disk.complete(op, Err(error))
+                run.disk_mut(self.id).complete(op, Err(error))
             }
             BarrierOutcome::Lied => {
                 run.monitor.hit(Rule::LyingSync);
-                self.disk.complete_lying(op)
+                run.disk_mut(self.id).complete_lying(op)
             }
         };
         Some(Input::DiskDone { op, result })
@@ -610,8 +600,8 @@ impl<N: Node> Host<N> {
 
     /// A crash of this incarnation once no barrier is pending is not a crash during its boot (P5).
     #[inline]
-    pub(super) fn note_boot_complete(&mut self) {
-        self.boot_complete |= !self.disk.barrier_pending();
+    pub(super) fn note_boot_complete<K, C>(&mut self, run: &Run<K, C>) {
+        self.boot_complete |= !run.disk(self.id).barrier_pending();
     }
 }
 
@@ -625,8 +615,8 @@ impl<N: Node> Host<N> {
         C: Chooser,
     {
         self.node = None;
-        let keep = self.disk.in_driver_queue();
-        self.disk.kill(keep);
+        let disk = run.disk_mut(self.id);
+        disk.kill(disk.in_driver_queue());
         self.has_given_up = halt_is_final(reason);
         self.observe(run, &Fact::Process(ProcessFact::Halted(reason)));
         if !self.resume_first_process(run) && !self.has_given_up {
@@ -662,12 +652,13 @@ impl<N: Node> Host<N> {
         self.node = None;
         self.paused_until = Micros::ZERO;
         // Before the disk handles the crash, as that drops the barriers.
-        if self.disk.barrier_pending() {
+        if run.disk(self.id).barrier_pending() {
             run.monitor.hit(Rule::CrashDuringBarrier);
         }
         match &crash.how {
             CrashKind::Kill { keep } => {
-                let report = self.disk.kill(keep.of(self.disk.in_driver_queue()));
+                let disk = run.disk_mut(self.id);
+                let report = disk.kill(keep.of(disk.in_driver_queue()));
                 run.monitor.hit(Rule::ProcessKilled);
                 self.observe(run, &Fact::Process(ProcessFact::Killed(&report)));
             }
@@ -692,26 +683,27 @@ impl<N: Node> Host<N> {
     ) {
         match fault {
             AtRestFault::Damaged(damage) => {
-                if let Some(entry) = self.disk.damage(damage) {
+                if let Some(entry) = run.disk_mut(self.id).damage(damage) {
                     run.monitor.hit(Rule::DamageAtRest);
                     self.observe(run, &Fact::Process(ProcessFact::Damaged(&entry)));
                 }
             }
             AtRestFault::Restored { incarnations_back } => {
-                let change = self.restore_backup(*incarnations_back);
+                let change = self.restore_backup(run, *incarnations_back);
                 self.note_disk_change(run, Rule::DiskReplaced, change);
             }
             AtRestFault::OfNode(node) => {
-                let is_replaced = other_disk.is_some_and(|other| self.disk.restore(other));
+                let disk = run.disk_mut(self.id);
+                let is_replaced = other_disk.is_some_and(|other| disk.restore(other));
                 let change = is_replaced.then_some(DiskChange::OfNode(*node));
                 self.note_disk_change(run, Rule::DiskReplaced, change);
             }
             AtRestFault::Emptied => {
-                let change = self.disk.empty();
+                let change = run.disk_mut(self.id).empty();
                 self.note_disk_change(run, Rule::DiskEmptied, change);
             }
             AtRestFault::Lost(loss) => {
-                let change = self.disk.lose(loss);
+                let change = run.disk_mut(self.id).lose(loss);
                 self.note_disk_change(run, Rule::FileLost, change);
             }
             AtRestFault::Unreadable(file) => self.unreadable_at_boot = Some(*file),
@@ -719,12 +711,16 @@ impl<N: Node> Host<N> {
     }
 
     /// D13: the disk is as that incarnation found it. `None` if it is so already, or was empty.
-    fn restore_backup(&mut self, incarnations_back: u32) -> Option<DiskChange> {
+    fn restore_backup<K, C>(
+        &self,
+        run: &mut Run<K, C>,
+        incarnations_back: u32,
+    ) -> Option<DiskChange> {
         // 1 is the incarnation that has ended.
         let at = self.backups.len().checked_sub(incarnations_back as usize)?;
         let (incarnation, backup) = self.backups.get(at)?;
-        let incarnation = *incarnation;
-        self.disk.restore(backup).then_some(DiskChange::Restored { incarnation })
+        let is_changed = run.disk_mut(self.id).restore(backup);
+        is_changed.then_some(DiskChange::Restored { incarnation: *incarnation })
     }
 
     fn note_disk_change<K: Checker<N>, C>(
@@ -742,7 +738,7 @@ impl<N: Node> Host<N> {
     fn cut_power<K: Checker<N>, C>(&mut self, run: &mut Run<K, C>, survival: &Survival) {
         // A disk without power does not hang. After a kill it still does.
         self.disk_hangs_until = Micros::ZERO;
-        let report = self.disk.power_cut(survival);
+        let report = run.disk_mut(self.id).power_cut(survival);
         run.monitor.hit(Rule::PowerCut);
         for (rule, times) in report.hits() {
             run.monitor.tally().rules[rule as usize] += times;
@@ -787,7 +783,7 @@ impl<N: Node> Host<N> {
         K: Checker<N>,
         C: Chooser,
     {
-        if self.is_up() && self.disk.first_failure().is_some() {
+        if self.is_up() && run.disk(self.id).first_failure().is_some() {
             // No power is lost, so all operations that the disk has accepted reach the page cache.
             let how = CrashKind::Kill { keep: Permille::ALL };
             self.crash(run, &Crash { how, down_for: None, at_rest: None }, None);

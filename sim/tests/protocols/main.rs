@@ -2,6 +2,7 @@
 //! are never quiet, clients that are referred to another node, links that keep the order, nodes of
 //! which nothing is known.
 
+mod all_disks;
 mod bare_node;
 mod fatal_errors;
 mod node_configs;

@@ -22,6 +22,7 @@ use crate::world::timeline::Event;
 #[derive(Clone)]
 pub(super) struct SetAside<N> {
     first: Host<N>,
+    first_disk: Disk,
     /// The timed fault that has set it aside, and ends with its time.
     timed_fault: u32,
     /// When it goes on at the latest. Its events wait until then.
@@ -63,9 +64,10 @@ impl<N: Node> Host<N> {
         self.observe(run, &Fact::Process(ProcessFact::SecondProcess(disk)));
         self.cancel_wake(run);
         let until = run.timeline.now() + duration;
-        let second = Host { boots: self.boots, ..Host::with_disk(self.id, second_disk) };
+        let second = Host { boots: self.boots, ..Host::new(self.id) };
         let first = std::mem::replace(self, second);
-        self.set_aside = Some(Box::new(SetAside { first, timed_fault, until }));
+        let first_disk = std::mem::replace(run.disk_mut(self.id), second_disk);
+        self.set_aside = Some(Box::new(SetAside { first, first_disk, timed_fault, until }));
         true
     }
 
@@ -93,7 +95,7 @@ impl<N: Node> Host<N> {
         }
         self.node = None;
         // What is left of its disk does not matter.
-        let report = self.disk.kill(0);
+        let report = run.disk_mut(self.id).kill(0);
         self.observe(run, &Fact::Process(ProcessFact::Killed(&report)));
         self.resume_first_process(run);
     }
@@ -107,7 +109,9 @@ impl<N: Node> Host<N> {
         let Some(set_aside) = self.set_aside.take() else { return false };
         self.cancel_wake(run);
         // The numbers that the second process has used are used.
-        *self = Host { boots: self.boots, ..set_aside.first };
+        let SetAside { first, first_disk, .. } = *set_aside;
+        *self = Host { boots: self.boots, ..first };
+        *run.disk_mut(self.id) = first_disk;
         self.observe(run, &Fact::Process(ProcessFact::Resumed));
         self.schedule_wake(run);
         true
