@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::files::{Locks, file_name_of};
+use super::files::{Locks, file_lengths, file_name_of};
+use super::serve::FileStatus;
 use crate::contract::{DiskError, DiskOp, FileId, OpId};
 
 /// Operations of one or more steps, in order, with the bytes of their appends.
@@ -91,39 +92,76 @@ pub(super) fn start(
     // Unbounded, but the length is bounded: each lane has at most one pending barrier.
     let (completions, done) = mpsc::unbounded_channel();
     let mut files = DataFiles::open(path)?;
-    let current = Arc::new(Mutex::new(None));
+    let lengths = file_lengths(path)?;
+    let progress = Arc::new(Mutex::new(Progress { current: None, lengths }));
     let thread = std::thread::spawn({
-        let current = Arc::clone(&current);
+        let progress = Arc::clone(&progress);
         move || {
             let _locks = locks;
             while let Some(batch) = inbox.blocking_recv() {
                 for job in &batch.jobs {
-                    *lock(&current) = Some((job.clone(), Instant::now()));
-                    if let Some(done) = files.perform(job, &batch.bytes) {
+                    lock(&progress).current = Some((job.clone(), Instant::now()));
+                    let done = files.perform(job, &batch.bytes);
+                    // Before the completion, so that a status after it has these lengths.
+                    lock(&progress).end(job, files.first_failure);
+                    if let Some(done) = done {
                         // Fails once the node is stopped; queued operations are performed
                         // nevertheless.
                         let _ = completions.send(done);
                     }
                 }
-                *lock(&current) = None;
             }
         }
     });
-    Ok((jobs, DiskThread { done, current, thread }))
+    Ok((jobs, DiskThread { done, progress, thread }))
 }
 
-/// What the thread is doing, and since when.
-type CurrentJob = Mutex<Option<(Job, Instant)>>;
+/// What the thread has done and is doing. Nobody else asks the file system while a node runs: on a
+/// disk that hangs, even a list of the files may take forever.
+#[derive(Debug)]
+struct Progress {
+    /// The operation that it performs, and since when.
+    current: Option<(Job, Instant)>,
+    /// The length of each file, in bytes, after the operations that were performed.
+    lengths: BTreeMap<FileId, u64>,
+}
 
-fn lock(current: &CurrentJob) -> std::sync::MutexGuard<'_, Option<(Job, Instant)>> {
-    current.lock().expect("no panic happens while this lock is held")
+impl Progress {
+    fn end(&mut self, job: &Job, failure: Option<DiskError>) {
+        self.current = None;
+        // The node halts. What a failed operation has left is read at the next start.
+        if failure.is_some() {
+            return;
+        }
+        match *job {
+            Job::Append { file, ref bytes } => {
+                *self.lengths.entry(file).or_default() += bytes.len() as u64;
+            }
+            Job::Truncate { file, len } => {
+                self.lengths.insert(file, len);
+            }
+            Job::Rename { from, to } => {
+                if let Some(len) = self.lengths.remove(&from) {
+                    self.lengths.insert(to, len);
+                }
+            }
+            Job::Remove { file } => {
+                self.lengths.remove(&file);
+            }
+            Job::Sync { .. } | Job::SyncDir { .. } => {}
+        }
+    }
+}
+
+fn lock(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
+    progress.lock().expect("no panic happens while this lock is held")
 }
 
 /// The disk thread, and what it reports.
 #[derive(Debug)]
 pub(super) struct DiskThread {
     done: mpsc::UnboundedReceiver<BarrierCompletion>,
-    current: Arc<CurrentJob>,
+    progress: Arc<Mutex<Progress>>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -131,6 +169,16 @@ impl DiskThread {
     /// The next completion; `None` if the thread has ended. Cancel-safe.
     pub(super) async fn completion(&mut self) -> Option<BarrierCompletion> {
         self.done.recv().await
+    }
+
+    /// The files after the operations that were performed, in the order of their names.
+    pub(super) fn files(&self) -> Vec<FileStatus> {
+        let mut files = Vec::new();
+        for (file, bytes) in &lock(&self.progress).lengths {
+            files.push(FileStatus { name: file_name_of(*file), bytes: *bytes });
+        }
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        files
     }
 
     /// Waits until the thread has ended, whose sender must have been dropped.
@@ -142,7 +190,7 @@ impl DiskThread {
         // The thread drops its sender when it ends, so that nothing has to block here.
         let ended = timeout_at(limit, async { while self.completion().await.is_some() {} });
         if ended.await.is_err() {
-            return Err(match &*lock(&self.current) {
+            return Err(match &lock(&self.progress).current {
                 Some((job, since)) => format!("{} for {:.1?}", job.describe(), since.elapsed()),
                 None => "between two operations".to_owned(),
             });
@@ -285,5 +333,40 @@ impl Job {
             Job::Sync { file, .. } => format!("syncing {file}"),
             Job::SyncDir { .. } => "syncing the directory".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::Directory;
+    use super::*;
+    use crate::id::NodeId;
+
+    #[test]
+    fn files_have_the_lengths_that_the_file_system_knows() {
+        let path = std::env::temp_dir().join(format!("stormglass-files-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        let directory = Directory::open(&path, "test", NodeId(0)).expect("it is new");
+        fs::write(path.join("wal.7"), "of an earlier incarnation").expect("a file");
+        let (jobs, mut disk) = start(&path, directory.locks()).expect("it can be opened");
+        let mut batch = Batch::default();
+        for (file, bytes) in
+            [(FileId::Wal(7), "more"), (FileId::Scratch, "a"), (FileId::Scratch, "b")]
+        {
+            batch.append(file, bytes.as_bytes());
+        }
+        batch.append(FileId::Wal(8), b"removed");
+        batch.append(FileId::Wal(9), b"truncated");
+        batch.push(Job::Rename { from: FileId::Scratch, to: FileId::Snapshot(3) });
+        batch.push(Job::Remove { file: FileId::Wal(8) });
+        batch.push(Job::Truncate { file: FileId::Wal(9), len: 5 });
+        batch.push(Job::SyncDir { op: OpId(1) });
+        jobs.try_send(batch).expect("the queue is empty");
+        let done = disk.done.blocking_recv().expect("the barrier completes");
+        assert_eq!(done.result, Ok(()), "{:?}", done.detail);
+        let files = disk.files().into_iter().map(|file| format!("{} {}", file.name, file.bytes));
+        assert_eq!(files.collect::<Vec<_>>(), ["snapshot.3 2", "wal.7 29", "wal.9 5"]);
+        assert_eq!(file_lengths(&path).expect("a directory"), lock(&disk.progress).lengths);
+        fs::remove_dir_all(&path).expect("it was there");
     }
 }

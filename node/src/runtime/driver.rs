@@ -1,7 +1,6 @@
 //! The loop around a node: inputs in, effects out, in order.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +12,13 @@ use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::clock::{Clock, after};
 use super::disk::{BarrierCompletion, Batch, DiskThread, Job};
-use super::files::{Directory, file_id_of};
+use super::files::Directory;
 use super::link::{self, Link};
 use super::listener::{Arrival, Listener};
 use super::observer::{Continuation, Observer};
 use super::packet::{ClientReply, PeerPacket, RejectReason};
 use super::rate_limit::{RateLimit, Suppressed};
-use super::serve::{DiskStatus, FileStatus, LinkStatus, ServedNode, Status};
+use super::serve::{DiskStatus, LinkStatus, ServedNode, Status};
 use super::start::{Ending, STATUS_REQUESTS_MAX, Settings};
 use super::stream::SendQueue;
 use crate::contract::{DiskError, DiskOp, Effect, HaltReason, Input, Label, OpId, Outbox};
@@ -39,9 +38,6 @@ const INPUT_BATCH_MAX: usize = 64;
 // A disk that works needs milliseconds, also after a shutdown that has used all of its time.
 const DISK_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
-/// After so long without a completion the disk is not asked for its files.
-const SILENT_MAX: Micros = Micros(1_000_000);
-
 /// The state of one incarnation.
 pub(super) struct Driver<N: ServedNode> {
     settings: Settings,
@@ -56,7 +52,7 @@ pub(super) struct Driver<N: ServedNode> {
     last_message_number: u64,
     jobs: mpsc::Sender<Batch>,
     batch: Batch,
-    /// But for `silent`, which each status computes.
+    /// But for `silent` and `files`, which each status computes.
     disk: DiskStatus,
     /// The barriers that have not completed, in the order in which they were issued.
     pending_barriers: Vec<(OpId, Time)>,
@@ -166,7 +162,7 @@ impl<N: ServedNode> Driver<N> {
                 status_queues.push(queue);
             }
             for queue in status_queues.drain(..) {
-                self.answer_status(&queue);
+                self.answer_status(&disk, &queue);
             }
             // Checked after the inputs, as each may have ended the last piece of work.
             if self.closing.is_some() && self.pending_requests.is_empty() && self.node.is_idle() {
@@ -261,8 +257,8 @@ impl<N: ServedNode> Driver<N> {
         }
     }
 
-    fn answer_status(&mut self, queue: &SendQueue) {
-        let json = serde_json::to_string(&self.status()).expect("a status is plain data");
+    fn answer_status(&self, disk: &DiskThread, queue: &SendQueue) {
+        let json = serde_json::to_string(&self.status(disk)).expect("a status is plain data");
         put_or_close(queue, &ClientReply::<N::Response>::Status { json });
     }
 
@@ -456,7 +452,7 @@ impl<N: ServedNode> Driver<N> {
         self.batch.push(Job::of(&op, 0..0));
     }
 
-    fn status(&mut self) -> Status<N::View> {
+    fn status(&self, disk: &DiskThread) -> Status<N::View> {
         let links = self.links.iter().map(|(peer, link)| {
             let (queued_bytes, dropped) = link.load();
             LinkStatus { peer: *peer, connected: link.is_connected(), queued_bytes, dropped }
@@ -465,10 +461,6 @@ impl<N: ServedNode> Driver<N> {
         let now = self.clock.now();
         let silent =
             self.pending_barriers.first().map_or(Micros(0), |(_, issued)| now.since(*issued));
-        // A disk that hangs may hang on this, too.
-        if silent <= SILENT_MAX {
-            self.disk.files = files_in(&self.settings.data);
-        }
         Status {
             node: self.settings.node,
             cluster: self.settings.cluster.clone(),
@@ -476,7 +468,7 @@ impl<N: ServedNode> Driver<N> {
             memory_bytes: memory_bytes(),
             closing: self.closing.is_some(),
             pending_requests: self.pending_requests.len() as u64,
-            disk: DiskStatus { silent, ..self.disk.clone() },
+            disk: DiskStatus { silent, files: disk.files(), ..self.disk.clone() },
             links,
             view: self.node.view(now),
         }
@@ -555,18 +547,4 @@ fn memory_bytes() -> u64 {
     let pages = fs::read_to_string("/proc/self/statm").ok();
     let resident = pages.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     resident.unwrap_or(0) * rustix::param::page_size() as u64
-}
-
-fn files_in(data: &Path) -> Vec<FileStatus> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(data).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if file_id_of(&name).is_some()
-            && let Ok(metadata) = entry.metadata()
-        {
-            files.push(FileStatus { name, bytes: metadata.len() });
-        }
-    }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    files
 }

@@ -289,6 +289,18 @@ fn node_files(path: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
     Ok(files)
 }
 
+/// The length of each file of a directory that has a [`FileId`], in bytes.
+pub(super) fn file_lengths(path: &Path) -> io::Result<BTreeMap<FileId, u64>> {
+    let mut lengths = BTreeMap::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if let Some(file) = entry.file_name().to_str().and_then(file_id_of) {
+            lengths.insert(file, entry.metadata()?.len());
+        }
+    }
+    Ok(lengths)
+}
+
 /// Refuses a directory whose files are not all there: the node would break what it has promised.
 fn check_history(path: &Path, identity: &Identity) -> Result<(), DirectoryError> {
     let files = node_files(path).map_err(|error| DirectoryError::io("read", path, error))?;

@@ -74,8 +74,8 @@ pub struct DiskStatus {
     /// issued, in microseconds; 0 if none is.
     #[serde(default)]
     pub silent: Micros,
-    /// The files that have a [`FileId`](crate::contract::FileId), ordered by name. While the disk
-    /// has been silent for more than a second, those of the last status before.
+    /// The files that have a [`FileId`](crate::contract::FileId), ordered by name, as the
+    /// operations so far have left them. The disk is not asked: it may hang.
     pub files: Vec<FileStatus>,
 }
 

@@ -1,5 +1,6 @@
 //! The shutdown of a node, and the end of one that has lost a task.
 
+use std::fs::rename;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::packet::{Caller, ClientPacket, ClientReply, PeerPacket};
 use super::super::stream::write_value;
-use super::super::{Ending, Settings, StartError, Status, file_name_of, start};
+use super::super::{Ending, FileStatus, Settings, StartError, Status, file_name_of, start};
 use super::listener::{AS_PEER, TestConnection, greet};
 use super::{AppendNode, FILE, TIMEOUT, TestNodeDir, Text};
 use crate::id::{Micros, RequestId};
@@ -90,6 +91,27 @@ async fn status_of(client: &mut TestConnection) -> Status<usize> {
     let status = client.0.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
     let Some(ClientReply::Status { json }) = status else { panic!("{status:?}") };
     serde_json::from_str(&json).expect("a status")
+}
+
+/// A disk that hangs while the node is idle would hang on a list of the files as well. Here the
+/// directory has another name: whatever is asked of it finds nothing.
+#[test]
+fn status_lists_the_files_without_asking_the_disk() {
+    let directory = TestNodeDir::new("listed");
+    directory.block_on(async |settings| {
+        let mut node = start::<AppendNode>(settings.clone(), &(), None).await.expect("it starts");
+        let (mut client, _) = greet(node.address, Caller::Client).await;
+        request(&mut client, 1).await;
+        let answer = client.0.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
+        assert!(matches!(answer, Some(ClientReply::Answer { .. })), "{answer:?}");
+        let elsewhere = settings.data.with_extension("elsewhere");
+        rename(&settings.data, &elsewhere).expect("a new name");
+        let files = status_of(&mut client).await.disk.files;
+        rename(&elsewhere, &settings.data).expect("its name");
+        assert_eq!(files, [FileStatus { name: "wal.0".to_owned(), bytes: 1 }]);
+        node.stop();
+        node.ended().await;
+    });
 }
 
 /// 1. The disk hangs. When its thread has as many batches as it takes, requests wait.
