@@ -9,24 +9,21 @@ use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::protocol::{draw_run, world};
 use stormglass_sim::trace::{Filter, Trace};
 
-use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
+use super::program::{OneNode, TestDir, run, stderr_text, stdout_text};
 
 /// 1. A node runs without an event log, and commits.
 /// 2. It runs again, with one. The checkers have not seen it write the files that it finds.
 /// 3. That is an incomplete log, not an impossible effect of a kill.
 #[test]
 fn incomplete_event_log_is_rejected() {
-    let dir = TestDir::new("half-logged");
-    let own = format!("127.0.0.1:{}", ports(1));
-    let data = dir.join("n0");
-    let events = dir.join("events");
-    let peer = format!("0={own}");
-    let args = ["--id", "0", "--peer", &peer, "--data", &data];
-    let mut unlogged = Node::serve(&args, &dir.0.join("log"));
-    assert!(run(&["tx", "--at", &own, "put a=1 @0"]).status.success());
+    let one = OneNode::new("half-logged");
+    let mut unlogged = one.start();
+    one.commit("put a=1 @0");
     assert_eq!(unlogged.terminate(), Some(0));
-    let mut logged = Node::serve(&[&args[..], &["--events", &events]].concat(), &dir.0.join("log"));
-    assert!(run(&["get", "--at", &own, "a@0"]).status.success());
+    let dir = TestDir::new("half-logged-events");
+    let events = dir.join("events");
+    let mut logged = one.start_with(&["--events", &events]);
+    assert_eq!(one.get("a@0"), "a @0 = 1\n");
     assert_eq!(logged.terminate(), Some(0));
     let refused = check_logs(&Commit, &[PathBuf::from(events)]).expect_err("an incomplete log");
     let error = refused.to_string();

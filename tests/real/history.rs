@@ -4,56 +4,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::Duration;
 
-use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
+use super::program::{
+    Node, OneNode, TestDir, ports, run, stderr_text, stdout_text, wait_for_any_text, wait_for_text,
+};
 
-/// The only node of a cluster, and its directory.
-struct OneNode {
-    dir: TestDir,
-    args: Vec<String>,
-    at: String,
-}
-
-impl OneNode {
-    fn new(name: &str) -> OneNode {
-        let dir = TestDir::new(name);
-        let at = format!("127.0.0.1:{}", ports(1));
-        let peer = format!("0={at}");
-        let args = ["--log", "off", "--id", "0", "--peer", &peer, "--data", &dir.join("n0")];
-        let args = args.map(ToOwned::to_owned).to_vec();
-        OneNode { dir, args, at }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.dir.0.join("n0")
-    }
-
-    fn start(&self) -> Node {
-        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        Node::serve(&args, &self.dir.0.join("log"))
-    }
-
-    /// The only line of a start that is refused.
-    fn refusal(&self) -> String {
-        let args: Vec<&str> =
-            std::iter::once("serve").chain(self.args.iter().map(String::as_str)).collect();
-        let refused = run(&args);
-        let text = stderr_text(&refused);
-        assert_eq!(refused.status.code(), Some(1), "{text}");
-        assert_eq!(text.lines().count(), 1, "{text}");
-        text
-    }
-
-    fn put(&self, operation: &str) {
-        let put = run(&["tx", "--at", &self.at, operation]);
-        assert_eq!(put.status.code(), Some(0), "{}{}", stdout_text(&put), stderr_text(&put));
-    }
-
-    fn get(&self, key: &str) -> String {
-        stdout_text(&run(&["get", "--at", &self.at, key]))
-    }
+/// The only line of a start that is refused.
+fn refusal(one: &OneNode) -> String {
+    let refused = run(&[vec!["serve".to_owned()], one.args(&["--log", "off"])].concat());
+    let text = stderr_text(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
 }
 
 /// The logs and snapshots of a node.
@@ -74,18 +36,18 @@ fn node_files(data: &Path) -> Vec<PathBuf> {
 fn files_cut_short_after_a_clean_stop_are_refused() {
     let one = OneNode::new("cut");
     let mut node = one.start();
-    one.put("put a=1 @0");
+    one.commit("put a=1 @0");
     assert_eq!(node.terminate(), Some(0));
     for file in node_files(&one.data()) {
         let bytes = fs::read(&file).expect("it can be read");
         for len in 0..bytes.len() {
             fs::write(&file, &bytes[..len]).expect("it can be written");
-            let text = one.refusal();
+            let text = refusal(&one);
             let expected = format!("has {len} bytes, but had {} when", bytes.len());
             assert!(text.contains(&expected), "{text}");
         }
         fs::remove_file(&file).expect("it exists");
-        assert!(one.refusal().contains("has 0 bytes, but had "), "a file is gone");
+        assert!(refusal(&one).contains("has 0 bytes, but had "), "a file is gone");
         fs::write(&file, &bytes).expect("it can be written");
     }
     let mut node = one.start();
@@ -98,18 +60,18 @@ fn files_cut_short_after_a_clean_stop_are_refused() {
 fn node_that_has_served_does_not_start_without_its_log() {
     let one = OneNode::new("gone");
     let node = one.start();
-    one.put("put a=1 @0");
+    one.commit("put a=1 @0");
     drop(node);
     for file in node_files(&one.data()) {
         fs::remove_file(&file).expect("it exists");
     }
-    let text = one.refusal();
+    let text = refusal(&one);
     assert!(text.contains("its log and snapshot are gone"), "{text}");
     assert!(text.contains("docs/operations.md"), "it says what to do: {text}");
     // On purpose, with the whole directory.
     fs::remove_dir_all(one.data()).expect("it exists");
     let mut node = one.start();
-    one.put("put b=1 @0");
+    one.commit("put b=1 @0");
     assert_eq!(node.terminate(), Some(0));
 }
 
@@ -117,9 +79,9 @@ fn node_that_has_served_does_not_start_without_its_log() {
 fn removed_lock_file_lets_no_second_process_in() {
     let one = OneNode::new("lock");
     let node = one.start();
-    one.put("put a=1 @0");
+    one.commit("put a=1 @0");
     fs::remove_file(one.data().join("lock")).expect("it exists");
-    let text = one.refusal();
+    let text = refusal(&one);
     assert!(text.contains("is in use by another process"), "{text}");
     drop(node);
 }
@@ -160,7 +122,6 @@ impl Cluster {
     fn start_second_n1(&self, data: &Path, log: &Path) -> Node {
         let mut args = self.args(1, data);
         args.extend(["--listen".to_owned(), self.at(3)]);
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         Node::serve(&args, log)
     }
 
@@ -178,8 +139,8 @@ impl Cluster {
     }
 
     fn start_node_with(&mut self, node: u16, more: &[&str]) {
-        let args = self.args(node, &self.data(node));
-        let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let mut args = self.args(node, &self.data(node));
+        args.extend(more.iter().map(|arg| (*arg).to_owned()));
         self.nodes[usize::from(node)] = Some(Node::serve(&args, &self.log(node)));
     }
 
@@ -233,23 +194,6 @@ fn copy_directory(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("a directory").flatten() {
         fs::copy(entry.path(), to.join(entry.file_name())).expect("a plain file");
     }
-}
-
-/// Waits until the file contains the text.
-fn wait_for_text(file: &Path, expected: &str) {
-    wait_for_any_text(file, &[expected]);
-}
-
-/// Waits until the file contains one of these texts; returns its contents.
-fn wait_for_any_text(file: &Path, expected: &[&str]) -> String {
-    for _ in 0..2_000 {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        if expected.iter().any(|expected| text.contains(expected)) {
-            return text;
-        }
-        sleep(Duration::from_millis(10));
-    }
-    panic!("none of {expected:?} in {}", fs::read_to_string(file).unwrap_or_default());
 }
 
 /// The operator types the id of a node that runs.
@@ -360,21 +304,20 @@ fn directory_of_another_node_or_cluster_is_refused() {
 #[test]
 fn bytes_that_are_discarded_at_a_start_are_reported() {
     let one = OneNode::new("torn");
-    let mut args = one.args.clone();
-    args.retain(|arg| arg != "--log" && arg != "off");
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let log = one.dir.0.join("log");
-    let node = Node::serve(&args, &log);
-    one.put("put a=1 @0");
+    let node = one.start();
+    one.commit("put a=1 @0");
     drop(node);
     let file = one.data().join("wal.1");
     let mut bytes = fs::read(&file).expect("it can be read");
     let len = bytes.len();
     bytes.extend_from_slice(b"torn");
     fs::write(&file, bytes).expect("it can be written");
-    let node = Node::serve(&args, &log);
-    wait_for_text(&log, &format!(" WARN 4 bytes of wal.1 from byte {len} on are discarded"));
-    assert!(fs::read_to_string(&log).expect("its log").contains("TornTail"));
+    let node = one.start();
+    wait_for_text(
+        &one.log_file(),
+        &format!(" WARN 4 bytes of wal.1 from byte {len} on are discarded"),
+    );
+    assert!(one.log().contains("TornTail"), "{}", one.log());
     assert_eq!(one.get("a@0"), "a @0 = 1\n");
     drop(node);
 }

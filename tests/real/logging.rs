@@ -7,20 +7,16 @@ use std::io::{Write, pipe};
 use std::process::Stdio;
 use std::thread;
 
-use super::program::{Node, TestDir, ports, run, stderr_text, stdout_text};
+use super::program::{Node, OneNode};
 
 /// A node with this standard error serves transactions, and stops when it is asked to.
 fn serves_and_stops(name: &str, stderr: impl Into<Stdio>) {
-    let dir = TestDir::new(name);
-    let at = format!("127.0.0.1:{}", ports(1));
-    let peer = format!("0={at}");
-    let data = dir.join("n0");
-    let mut node = Node::serve_with(&["--id", "0", "--peer", &peer, "--data", &data], stderr);
+    let one = OneNode::new(name);
+    let mut node = Node::serve_with(&one.args(&[]), stderr);
     for value in 0..3 {
-        let put = run(&["tx", "--at", &at, &format!("put a={value} @0")]);
-        assert_eq!(put.status.code(), Some(0), "{}{}", stdout_text(&put), stderr_text(&put));
+        one.commit(&format!("put a={value} @0"));
     }
-    assert_eq!(stdout_text(&run(&["get", "--at", &at, "a@0"])), "a @0 = 2\n");
+    assert_eq!(one.get("a@0"), "a @0 = 2\n");
     assert_eq!(node.terminate(), Some(0));
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::{Command, Output, Stdio};
 
-use super::program::{Node, PROGRAM, TestDir, ports, stderr_text};
+use super::program::{OneNode, PROGRAM, TestDir, ports, stderr_text};
 
 fn run_into(out: impl Into<Stdio>, args: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);
@@ -24,18 +24,15 @@ fn closed_pipe() -> Stdio {
 
 #[test]
 fn output_error_does_not_panic_and_still_reports_the_commit() {
-    let dir = TestDir::new("output");
-    let port = ports(1);
-    let data = dir.join("n0");
-    let own = format!("0=127.0.0.1:{port}");
-    let at = format!("127.0.0.1:{port}");
-    let mut node = Node::serve(&["--id", "0", "--peer", &own, "--data", &data], &dir.0.join("log"));
-    let tx = ["tx", "--at", &at, "put a=1 @0"];
+    let one = OneNode::new("output");
+    let (at, data) = (&one.at, one.data().display().to_string());
+    let mut node = one.start();
+    let tx = ["tx", "--at", at, "put a=1 @0"];
     for (args, code) in [
         // The result holds, and the exit code shows it even without a reader.
         (&tx[..], 0),
-        (&["tx", "--at", &at, "add a=-2>=0 @0"], 3),
-        (&["status", "--at", &at], 141),
+        (&["tx", "--at", at, "add a=-2>=0 @0"], 3),
+        (&["status", "--at", at], 141),
         (&["wal", "dump", &data], 141),
     ] {
         let closed = run_into(closed_pipe(), args);
@@ -55,6 +52,7 @@ fn output_error_does_not_panic_and_still_reports_the_commit() {
             .contains("the result is nevertheless: committed n0.1.")
     );
     assert_eq!(node.terminate(), Some(0));
+    let dir = TestDir::new("output-demo");
     let demo_ports = ports(2);
     let demo_ports = format!("{demo_ports}..={}", demo_ports + 1);
     let demo = ["demo", "--data", &dir.join("demo"), "--ports", &demo_ports];

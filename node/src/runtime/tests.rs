@@ -4,17 +4,17 @@ mod listener;
 mod shutdown;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::packet::{Caller, ClientPacket, ClientReply, Hello, Welcome};
+use super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, Welcome};
 use super::stream::{FRAME_BYTES_MAX, Frames, write_value};
-use super::{Ending, ServedNode, Settings, StartError, start};
+use super::{Ending, ServedNode, Settings, StartError, Status, start};
 use crate::contract::*;
 use crate::id::{Incarnation, NodeId, RequestId, Time};
 
@@ -158,33 +158,76 @@ impl Drop for TestNodeDir {
     }
 }
 
-async fn request_once(address: std::net::SocketAddr, serial: u32, text: &str) -> ClientReply<Text> {
-    let (mut frames, mut out) = send_request(address, serial, text).await;
-    let echo = frames.next(TIMEOUT).await.expect("an answer").expect("an answer");
-    out.shutdown().await.expect("it is ours to end");
-    echo
+/// A connection after its handshake.
+type TestConnection = (Frames<OwnedReadHalf>, OwnedWriteHalf);
+
+async fn greet(address: SocketAddr, caller: Caller) -> (TestConnection, Welcome) {
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    stream.set_nodelay(true).expect("a socket");
+    let (from, out) = stream.into_split();
+    let mut connection = (Frames::new(from, FRAME_BYTES_MAX), out);
+    send(&mut connection, &Hello { cluster: "test".to_owned(), caller }).await;
+    let welcome = connection.0.next(TIMEOUT).await.expect("an answer").expect("an answer");
+    (connection, welcome)
 }
 
-/// A connection that has sent this request.
-async fn send_request(
-    address: std::net::SocketAddr,
-    serial: u32,
-    text: &str,
-) -> (Frames<OwnedReadHalf>, OwnedWriteHalf) {
-    let (from, mut out) = TcpStream::connect(address).await.expect("it listens").into_split();
-    let mut frames = Frames::new(from, FRAME_BYTES_MAX);
-    let hello = Hello { cluster: "test".to_owned(), caller: Caller::Client };
-    write_value(&mut out, &hello, TIMEOUT).await.expect("it reads");
-    let welcome = frames.next::<Welcome>(TIMEOUT).await.expect("an answer");
-    assert_eq!(
-        welcome,
-        Some(Welcome::Welcome { node: NODE, incarnation: Incarnation::numbered(1) })
-    );
-    let id = RequestId { client: 1, serial, attempt: 0 };
-    write_value(&mut out, &ClientPacket::Request { id, request: Text(text.to_owned()) }, TIMEOUT)
-        .await
-        .expect("it reads");
-    (frames, out)
+const WELCOME: Welcome = Welcome::Welcome { node: NODE, incarnation: Incarnation::numbered(1) };
+
+const AS_PEER: Caller =
+    Caller::Peer { node: PEER, incarnation: Incarnation::numbered(1), target: NODE };
+
+/// The request of the tests with this serial.
+const fn id(serial: u32) -> RequestId {
+    RequestId { client: 1, serial, attempt: 0 }
+}
+
+fn answer(serial: u32, text: &str) -> ClientReply<Text> {
+    ClientReply::Answer { id: id(serial), response: Text(text.to_owned()) }
+}
+
+async fn send(connection: &mut TestConnection, value: &impl Serialize) {
+    write_value(&mut connection.1, value, TIMEOUT).await.expect("it reads");
+}
+
+async fn send_request(client: &mut TestConnection, serial: u32, text: &str) {
+    send(client, &ClientPacket::Request { id: id(serial), request: Text(text.to_owned()) }).await;
+}
+
+async fn reply_to(client: &mut TestConnection) -> ClientReply<Text> {
+    client.0.next(TIMEOUT).await.expect("an answer").expect("an answer")
+}
+
+async fn status_of(client: &mut TestConnection) -> Status<usize> {
+    send(client, &ClientPacket::<Text>::Status).await;
+    let reply = reply_to(client).await;
+    let ClientReply::Status { json } = reply else { panic!("{reply:?}") };
+    serde_json::from_str(&json).expect("a status")
+}
+
+async fn request_once(address: SocketAddr, serial: u32, text: &str) -> ClientReply<Text> {
+    let (mut client, welcome) = greet(address, Caller::Client).await;
+    assert_eq!(welcome, WELCOME);
+    send_request(&mut client, serial, text).await;
+    reply_to(&mut client).await
+}
+
+/// A client whose first request is in progress, until a peer sends `now`.
+async fn waiting_client(address: SocketAddr) -> TestConnection {
+    let (mut client, _) = greet(address, Caller::Client).await;
+    send_request(&mut client, 1, "wait").await;
+    // The node has handled the request when it answers the status.
+    status_of(&mut client).await;
+    client
+}
+
+/// A peer that has sent these messages.
+async fn peer_with_messages(address: SocketAddr, texts: &[&str]) -> TestConnection {
+    let (mut peer, _) = greet(address, AS_PEER).await;
+    for (number, text) in (1..).zip(texts) {
+        let message = Text((*text).to_owned());
+        send(&mut peer, &PeerPacket::Message { number, message }).await;
+    }
+    peer
 }
 
 #[test]
@@ -200,11 +243,6 @@ fn version_mismatch_does_not_advise_restoring_a_copy() {
     let error = BootError::Damaged { file, at: 44, reason: "garbled".to_owned() };
     let message = StartError::Boot { data: "n0".to_owned(), error }.to_string();
     assert!(message.contains("byte 44") && message.contains("wal verify n0"), "{message}");
-}
-
-fn answer(serial: u32, text: &str) -> ClientReply<Text> {
-    let id = RequestId { client: 1, serial, attempt: 0 };
-    ClientReply::Answer { id, response: Text(text.to_owned()) }
 }
 
 #[test]
@@ -235,7 +273,8 @@ fn a_node_whose_protocol_failed_ends_and_starts_again() {
     directory.block_on(async |settings| {
         let mut first = start::<AppendNode>(settings.clone(), &(), None).await.expect("it starts");
         request_once(first.address, 1, "one").await;
-        let connection = send_request(first.address, 2, "fail").await;
+        let (mut connection, _) = greet(first.address, Caller::Client).await;
+        send_request(&mut connection, 2, "fail").await;
         let ending = first.ended().await;
         drop(connection);
         let Ending::Halted { reason, detail } = ending else { panic!("{ending:?}") };

@@ -4,57 +4,36 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::Instant;
 
 use super::super::link::IO_TIMEOUT;
 use super::super::listener::{CLIENT_BYTES_MAX, CLIENTS_MAX};
-use super::super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, Welcome};
+use super::super::packet::{Caller, ClientReply, Hello, Welcome};
 use super::super::rate_limit::LINES_PER_SECOND_MAX;
 use super::super::start;
-use super::super::stream::{FRAME_BYTES_MAX, Frames, write, write_value};
-use super::{AppendNode, NODE, PEER, TIMEOUT, TestNodeDir, Text};
-use crate::id::{Incarnation, RequestId};
+use super::super::stream::{FRAME_BYTES_MAX, write};
+use super::{
+    AS_PEER, AppendNode, TIMEOUT, TestNodeDir, WELCOME, answer, greet, peer_with_messages,
+    reply_to, send_request, waiting_client,
+};
 use crate::wire;
-
-/// A connection after its handshake.
-pub(super) type TestConnection = (Frames<OwnedReadHalf>, OwnedWriteHalf);
-
-pub(super) async fn greet(
-    address: std::net::SocketAddr,
-    caller: Caller,
-) -> (TestConnection, Welcome) {
-    let stream = TcpStream::connect(address).await.expect("it listens");
-    stream.set_nodelay(true).expect("a socket");
-    let (from, mut out) = stream.into_split();
-    let mut frames = Frames::new(from, FRAME_BYTES_MAX);
-    write_value(&mut out, &Hello { cluster: "test".to_owned(), caller }, TIMEOUT)
-        .await
-        .expect("it reads");
-    let welcome = frames.next(TIMEOUT).await.expect("an answer").expect("an answer");
-    ((frames, out), welcome)
-}
-
-pub(super) const AS_PEER: Caller =
-    Caller::Peer { node: PEER, incarnation: Incarnation::numbered(1), target: NODE };
 
 #[test]
 fn idle_clients_do_not_exhaust_peer_connection_slots() {
     let directory = TestNodeDir::new("listener");
     directory.block_on(async |settings| {
         let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
-        let welcome = Welcome::Welcome { node: NODE, incarnation: Incarnation::numbered(1) };
         let mut connections = Vec::new();
         for _ in 0..CLIENTS_MAX {
             let (connection, reply) = greet(node.address, Caller::Client).await;
-            assert_eq!(reply, welcome);
+            assert_eq!(reply, WELCOME);
             connections.push(connection);
         }
         let (_, reply) = greet(node.address, Caller::Client).await;
         let Welcome::Refused { reason } = reply else { panic!("{reply:?}") };
         assert!(reason.contains("320 clients already"), "{reason}");
         let (_peer, reply) = greet(node.address, AS_PEER).await;
-        assert_eq!(reply, welcome);
+        assert_eq!(reply, WELCOME);
         node.stop();
         node.ended().await;
     });
@@ -103,26 +82,24 @@ fn client_is_told_that_its_frame_does_not_decode() {
     let directory = TestNodeDir::new("undecodable");
     directory.block_on(async |settings| {
         let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
-        let ((mut from_node, mut client), _) = greet(node.address, Caller::Client).await;
+        let (mut client, _) = greet(node.address, Caller::Client).await;
         // No variant of a packet has this number.
         let undecodable = wire::frame_payload(&[77]);
-        write(&mut client, &undecodable, TIMEOUT).await.expect("it reads");
-        let reply = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
-        let Some(ClientReply::Undecodable { reason }) = reply else { panic!("{reply:?}") };
+        write(&mut client.1, &undecodable, TIMEOUT).await.expect("it reads");
+        let reply = reply_to(&mut client).await;
+        let ClientReply::Undecodable { reason } = reply else { panic!("{reply:?}") };
         assert!(reason.contains("77"), "{reason}");
 
-        write(&mut client, &undecodable.repeat(1_000), TIMEOUT).await.expect("it reads");
-        let id = RequestId { client: 1, serial: 1, attempt: 0 };
-        let request = ClientPacket::Request { id, request: Text("one".to_owned()) };
-        write_value(&mut client, &request, TIMEOUT).await.expect("it reads");
+        write(&mut client.1, &undecodable.repeat(1_000), TIMEOUT).await.expect("it reads");
+        send_request(&mut client, 1, "one").await;
         let mut answers = 0;
         let last = loop {
-            match from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer") {
-                Some(ClientReply::Undecodable { .. }) => answers += 1,
+            match reply_to(&mut client).await {
+                ClientReply::Undecodable { .. } => answers += 1,
                 other => break other,
             }
         };
-        assert_eq!(last, Some(ClientReply::Answer { id, response: Text("one".to_owned()) }));
+        assert_eq!(last, answer(1, "one"));
         // Two seconds at most, unless this machine stands still.
         assert!(answers <= 2 * LINES_PER_SECOND_MAX, "{answers}");
         node.stop();
@@ -144,22 +121,10 @@ fn clients_that_take_all_memory_keep_out_no_peer() {
             write(&mut connection.1, &large[..100], TIMEOUT).await.expect("it reads");
             strangers.push(connection);
         }
-        let ((mut from_node, mut client), _) = greet(node.address, Caller::Client).await;
-        let id = RequestId { client: 1, serial: 1, attempt: 0 };
-        let wait = ClientPacket::Request { id, request: Text("wait".to_owned()) };
-        write_value(&mut client, &wait, TIMEOUT).await.expect("it reads");
-        write_value(&mut client, &ClientPacket::<Text>::Status, TIMEOUT).await.expect("it reads");
-        let status = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
-        assert!(matches!(status, Some(ClientReply::Status { .. })), "{status:?}");
-
-        let (mut peer, _) = greet(node.address, AS_PEER).await;
-        for (number, text) in (1..).zip(["x".repeat(100_000), "now".to_owned()]) {
-            let packet = PeerPacket::Message { number, message: Text(text) };
-            write_value(&mut peer.1, &packet, TIMEOUT).await.expect("it reads");
-        }
-        let answer = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
-        let Some(ClientReply::Answer { response, .. }) = answer else { panic!("{answer:?}") };
-        assert_eq!(response.0.len(), 100_003);
+        let mut client = waiting_client(node.address).await;
+        let large = "x".repeat(100_000);
+        let _peer = peer_with_messages(node.address, &[&large, "now"]).await;
+        assert_eq!(reply_to(&mut client).await, answer(1, &(large + "now")));
         node.stop();
         node.ended().await;
     });

@@ -7,12 +7,13 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use tokio::time::Instant;
 
-use super::super::packet::{Caller, ClientPacket, ClientReply, PeerPacket};
-use super::super::stream::write_value;
-use super::super::{Ending, FileStatus, Settings, StartError, Status, file_name_of, start};
-use super::listener::{AS_PEER, TestConnection, greet};
-use super::{AppendNode, FILE, TIMEOUT, TestNodeDir, Text};
-use crate::id::{Micros, RequestId};
+use super::super::packet::Caller;
+use super::super::{Ending, FileStatus, Settings, StartError, file_name_of, start};
+use super::{
+    AppendNode, FILE, TIMEOUT, TestNodeDir, answer, greet, peer_with_messages, reply_to,
+    send_request, status_of, waiting_client,
+};
+use crate::id::Micros;
 
 /// 1. A request is in progress when the node is stopped: it waits for a message of a peer.
 /// 2. The peer sends messages that would begin new work, again and again. They would keep the node
@@ -23,23 +24,11 @@ fn node_shutting_down_starts_no_new_work_and_finishes_pending_requests() {
     let directory = TestNodeDir::new("closing");
     directory.block_on(async |settings| {
         let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
-        let ((mut from_node, mut client), _) = greet(node.address, Caller::Client).await;
-        let id = RequestId { client: 1, serial: 1, attempt: 0 };
-        let wait = ClientPacket::Request { id, request: Text("wait".to_owned()) };
-        write_value(&mut client, &wait, TIMEOUT).await.expect("it reads");
-        // Answers come in order: then the request is in progress.
-        write_value(&mut client, &ClientPacket::<Text>::Status, TIMEOUT).await.expect("it reads");
-        let status = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
-        assert!(matches!(status, Some(ClientReply::Status { .. })), "{status:?}");
+        let mut client = waiting_client(node.address).await;
         node.stop();
 
-        let (mut peer, _) = greet(node.address, AS_PEER).await;
-        for (number, text) in (1..).zip(["begin", "begin", "now"]) {
-            let packet = PeerPacket::Message { number, message: Text(text.to_owned()) };
-            write_value(&mut peer.1, &packet, TIMEOUT).await.expect("it reads");
-        }
-        let answer = from_node.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
-        assert_eq!(answer, Some(ClientReply::Answer { id, response: Text("now".to_owned()) }));
+        let _peer = peer_with_messages(node.address, &["begin", "begin", "now"]).await;
+        assert_eq!(reply_to(&mut client).await, answer(1, "now"));
         assert!(matches!(node.ended().await, Ending::Stopped { idle: true }));
     });
 }
@@ -50,10 +39,8 @@ fn panic_in_a_network_task_stops_the_node() {
     let directory = TestNodeDir::new("task-panic");
     directory.block_on(async |settings| {
         let mut node = start::<AppendNode>(settings, &(), None).await.expect("it starts");
-        let ((_, mut client), _) = greet(node.address, Caller::Client).await;
-        let id = RequestId { client: 1, serial: 1, attempt: 0 };
-        let packet = ClientPacket::Request { id, request: Text("undecodable".to_owned()) };
-        write_value(&mut client, &packet, TIMEOUT).await.expect("it reads");
+        let (mut client, _) = greet(node.address, Caller::Client).await;
+        send_request(&mut client, 1, "undecodable").await;
         let ending = tokio::time::timeout(TIMEOUT, node.ended()).await.expect("it ends");
         let Ending::EngineFailed { what } = ending else { panic!("{ending:?}") };
         assert!(what.contains("network task") && what.contains("panicked"), "{what}");
@@ -80,19 +67,6 @@ impl Drop for HangingDisk {
     }
 }
 
-async fn request(client: &mut TestConnection, serial: u32) {
-    let id = RequestId { client: 1, serial, attempt: 0 };
-    let packet = ClientPacket::Request { id, request: Text("x".to_owned()) };
-    write_value(&mut client.1, &packet, TIMEOUT).await.expect("it reads");
-}
-
-async fn status_of(client: &mut TestConnection) -> Status<usize> {
-    write_value(&mut client.1, &ClientPacket::<Text>::Status, TIMEOUT).await.expect("it reads");
-    let status = client.0.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
-    let Some(ClientReply::Status { json }) = status else { panic!("{status:?}") };
-    serde_json::from_str(&json).expect("a status")
-}
-
 /// A disk that hangs while the node is idle would hang on a list of the files as well. Here the
 /// directory has another name: whatever is asked of it finds nothing.
 #[test]
@@ -101,9 +75,8 @@ fn status_lists_the_files_without_asking_the_disk() {
     directory.block_on(async |settings| {
         let mut node = start::<AppendNode>(settings.clone(), &(), None).await.expect("it starts");
         let (mut client, _) = greet(node.address, Caller::Client).await;
-        request(&mut client, 1).await;
-        let answer = client.0.next::<ClientReply<Text>>(TIMEOUT).await.expect("an answer");
-        assert!(matches!(answer, Some(ClientReply::Answer { .. })), "{answer:?}");
+        send_request(&mut client, 1, "x").await;
+        assert_eq!(reply_to(&mut client).await, answer(1, "x"));
         let elsewhere = settings.data.with_extension("elsewhere");
         rename(&settings.data, &elsewhere).expect("a new name");
         let files = status_of(&mut client).await.disk.files;
@@ -130,11 +103,11 @@ fn node_whose_disk_hangs_answers_the_status_and_can_be_stopped() {
         let disk = HangingDisk::new(&settings.data);
         let (mut client, _) = greet(node.address, Caller::Client).await;
         assert_eq!(status_of(&mut client).await.disk.silent, Micros(0));
-        request(&mut client, 1).await;
+        send_request(&mut client, 1, "x").await;
         status_of(&mut client).await;
         let requested = Instant::now();
         for serial in 2..=200 {
-            request(&mut client, serial).await;
+            send_request(&mut client, serial, "x").await;
             status_of(&mut client).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
