@@ -2,8 +2,8 @@
 
 use clap::Args;
 use stormglass::commit::view::View;
-use stormglass_node::runtime::Status;
-use stormglass_node::{Micros, NodeId};
+use stormglass_node::NodeId;
+use stormglass_node::runtime::{DiskStatus, Status};
 
 use super::say::say;
 use super::tx::TargetArgs;
@@ -33,9 +33,6 @@ pub(super) async fn run(status: &StatusArgs) -> Result<Exit, CliError> {
 
 /// The greatest number of locks and transactions in doubt that are listed.
 const LISTED_MAX: usize = 20;
-
-/// A sync that takes longer is worth a warning.
-const SILENT_MAX: Micros = Micros(1_000_000);
 
 pub(super) fn table(status: &Status<View>) -> String {
     let view = &status.view;
@@ -133,7 +130,7 @@ pub(super) fn table(status: &Status<View>) -> String {
             disk.syncs, disk.directory_syncs, disk.bytes
         ),
     );
-    if disk.silent > SILENT_MAX {
+    if disk.silent > DiskStatus::SILENT_MAX {
         row(
             "",
             format!(
@@ -169,8 +166,8 @@ mod tests {
     use super::*;
     use stormglass::commit::TxId;
     use stormglass::commit::view::{InDoubt, LogView};
-    use stormglass_node::runtime::{DiskStatus, LinkStatus};
-    use stormglass_node::{Incarnation, RequestId};
+    use stormglass_node::runtime::LinkStatus;
+    use stormglass_node::{Incarnation, Micros, RequestId};
 
     fn in_doubt(coordinator: NodeId) -> InDoubt {
         InDoubt {
@@ -244,7 +241,7 @@ mod tests {
 
     #[test]
     fn disk_that_is_silent_for_more_than_a_second_is_a_warning() {
-        assert_eq!(warnings(&status(Vec::new(), Micros(1_000_000))), Vec::<String>::new());
+        assert_eq!(warnings(&status(Vec::new(), DiskStatus::SILENT_MAX)), Vec::<String>::new());
         let silent = status(Vec::new(), Micros(12_345_678));
         let [warning] = &warnings(&silent)[..] else { panic!("{}", table(&silent)) };
         assert!(warning.contains("a sync has been pending for 12345.678 ms"), "{warning}");

@@ -1,5 +1,5 @@
 //! The real disk of a node: one thread performs operations in order and reports barrier
-//! completions.
+//! completions. It owns the data directory, which stays locked until the thread ends.
 //!
 //! Only barriers complete, each once; writes do not. The first failure is final: no later operation
 //! of this incarnation is performed, every pending barrier completes with that failure, and no sync
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::files::{Locks, file_lengths, file_name_of};
+use super::files::{Directory, file_lengths, file_name_of};
 use super::serve::FileStatus;
 use crate::contract::{DiskError, DiskOp, FileId, OpId};
 
@@ -24,6 +24,25 @@ use crate::contract::{DiskError, DiskOp, FileId, OpId};
 pub(super) struct Batch {
     jobs: Vec<Job>,
     bytes: Vec<u8>,
+    /// Written after the operations.
+    note: Option<Note>,
+}
+
+/// What `identity.json` says of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    /// The node serves, so that its log must not be gone at a later start.
+    Serves,
+    /// The node was stopped, and its files have the lengths that they have now.
+    Stopped,
+}
+
+/// What the thread reports.
+#[derive(Debug)]
+pub(super) enum Completion {
+    Barrier(BarrierCompletion),
+    /// [`Note::Serves`] is durable, or could not be written.
+    Serves(io::Result<()>),
 }
 
 /// One operation on the files of a node.
@@ -50,7 +69,13 @@ pub struct BarrierCompletion {
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
+        self.jobs.is_empty() && self.note.is_none()
+    }
+
+    /// Adds a note, to be written after all operations. It replaces one that was not flushed: a
+    /// node that is stopped before it could serve needs only the second.
+    pub(super) fn set_note(&mut self, note: Note) {
+        self.note = Some(note);
     }
 
     /// Adds an operation that is not an append.
@@ -79,37 +104,49 @@ impl Batch {
 const BATCHES_MAX: usize = 64;
 
 /// Starts the thread of a data directory. It ends when the sender is dropped and all queued batches
-/// are performed. The directory stays locked until then.
+/// are performed.
 #[expect(
     clippy::disallowed_methods,
     reason = "file operations block, so they run on a thread of their own"
 )]
-pub(super) fn start(
-    path: &Path,
-    locks: Arc<Locks>,
-) -> io::Result<(mpsc::Sender<Batch>, DiskThread)> {
+pub(super) fn start(mut directory: Directory) -> io::Result<(mpsc::Sender<Batch>, DiskThread)> {
     let (jobs, mut inbox) = mpsc::channel::<Batch>(BATCHES_MAX);
     // Unbounded, but the length is bounded: each lane has at most one pending barrier.
     let (completions, done) = mpsc::unbounded_channel();
-    let mut files = DataFiles::open(path)?;
-    let lengths = file_lengths(path)?;
+    let mut files = DataFiles::open(directory.path())?;
+    let lengths = file_lengths(directory.path())?;
     let progress = Arc::new(Mutex::new(Progress { current: None, lengths }));
     let thread = std::thread::spawn({
         let progress = Arc::clone(&progress);
         move || {
-            let _locks = locks;
             while let Some(batch) = inbox.blocking_recv() {
                 for job in &batch.jobs {
-                    lock(&progress).current = Some((job.clone(), Instant::now()));
+                    lock(&progress).begin(Operation::Job(job.clone()));
                     let done = files.perform(job, &batch.bytes);
                     // Before the completion, so that a status after it has these lengths.
                     lock(&progress).end(job, files.first_failure);
                     if let Some(done) = done {
                         // Fails once the node is stopped; queued operations are performed
                         // nevertheless.
-                        let _ = completions.send(done);
+                        let _ = completions.send(Completion::Barrier(done));
                     }
                 }
+                let Some(note) = batch.note else { continue };
+                lock(&progress).begin(Operation::Note(note));
+                match note {
+                    Note::Serves => {
+                        let _ = completions.send(Completion::Serves(directory.note_served()));
+                    }
+                    // What is in the files need not be durable.
+                    Note::Stopped if files.first_failure.is_some() => {}
+                    Note::Stopped => {
+                        if let Err(error) = directory.note_stopped() {
+                            // The next start then knows less, as after a crash.
+                            tracing::warn!(%error, "cannot note where the log ends");
+                        }
+                    }
+                }
+                lock(&progress).current = None;
             }
         }
     });
@@ -121,12 +158,34 @@ pub(super) fn start(
 #[derive(Debug)]
 struct Progress {
     /// The operation that it performs, and since when.
-    current: Option<(Job, Instant)>,
+    current: Option<(Operation, Instant)>,
     /// The length of each file, in bytes, after the operations that were performed.
     lengths: BTreeMap<FileId, u64>,
 }
 
+#[derive(Debug)]
+enum Operation {
+    Job(Job),
+    Note(Note),
+}
+
+impl Operation {
+    fn describe(&self) -> String {
+        match self {
+            Operation::Job(job) => job.describe(),
+            Operation::Note(Note::Serves) => "writing identity.json".to_owned(),
+            Operation::Note(Note::Stopped) => {
+                "noting in identity.json where the log ends".to_owned()
+            }
+        }
+    }
+}
+
 impl Progress {
+    fn begin(&mut self, operation: Operation) {
+        self.current = Some((operation, Instant::now()));
+    }
+
     fn end(&mut self, job: &Job, failure: Option<DiskError>) {
         self.current = None;
         // The node halts. What a failed operation has left is read at the next start.
@@ -160,14 +219,14 @@ fn lock(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
 /// The disk thread, and what it reports.
 #[derive(Debug)]
 pub(super) struct DiskThread {
-    done: mpsc::UnboundedReceiver<BarrierCompletion>,
+    done: mpsc::UnboundedReceiver<Completion>,
     progress: Arc<Mutex<Progress>>,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl DiskThread {
     /// The next completion; `None` if the thread has ended. Cancel-safe.
-    pub(super) async fn completion(&mut self) -> Option<BarrierCompletion> {
+    pub(super) async fn completion(&mut self) -> Option<Completion> {
         self.done.recv().await
     }
 
@@ -181,6 +240,13 @@ impl DiskThread {
         files
     }
 
+    /// What the thread is doing, and for how long: `syncing wal.3 for 12.3s`.
+    pub(super) fn operation(&self) -> Option<String> {
+        let progress = lock(&self.progress);
+        let (operation, since) = progress.current.as_ref()?;
+        Some(format!("{} for {:.1?}", operation.describe(), since.elapsed()))
+    }
+
     /// Waits until the thread has ended, whose sender must have been dropped.
     ///
     /// # Errors
@@ -190,10 +256,8 @@ impl DiskThread {
         // The thread drops its sender when it ends, so that nothing has to block here.
         let ended = timeout_at(limit, async { while self.completion().await.is_some() {} });
         if ended.await.is_err() {
-            return Err(match &lock(&self.progress).current {
-                Some((job, since)) => format!("{} for {:.1?}", job.describe(), since.elapsed()),
-                None => "between two operations".to_owned(),
-            });
+            let operation = self.operation();
+            return Err(operation.unwrap_or_else(|| "between two operations".to_owned()));
         }
         // A panic of the thread has ended the node already.
         let _ = self.thread.join();
@@ -338,7 +402,6 @@ impl Job {
 
 #[cfg(test)]
 mod tests {
-    use super::super::files::Directory;
     use super::*;
     use crate::id::NodeId;
 
@@ -348,7 +411,7 @@ mod tests {
         let _ = fs::remove_dir_all(&path);
         let directory = Directory::open(&path, "test", NodeId(0)).expect("it is new");
         fs::write(path.join("wal.7"), "of an earlier incarnation").expect("a file");
-        let (jobs, mut disk) = start(&path, directory.locks()).expect("it can be opened");
+        let (jobs, mut disk) = start(directory).expect("it can be opened");
         let mut batch = Batch::default();
         for (file, bytes) in
             [(FileId::Wal(7), "more"), (FileId::Scratch, "a"), (FileId::Scratch, "b")]
@@ -363,7 +426,7 @@ mod tests {
         batch.push(Job::SyncDir { op: OpId(1) });
         jobs.try_send(batch).expect("the queue is empty");
         let done = disk.done.blocking_recv().expect("the barrier completes");
-        assert_eq!(done.result, Ok(()), "{:?}", done.detail);
+        assert!(matches!(&done, Completion::Barrier(done) if done.result.is_ok()), "{done:?}");
         let files = disk.files().into_iter().map(|file| format!("{} {}", file.name, file.bytes));
         assert_eq!(files.collect::<Vec<_>>(), ["snapshot.3 2", "wal.7 29", "wal.9 5"]);
         assert_eq!(file_lengths(&path).expect("a directory"), lock(&disk.progress).lengths);

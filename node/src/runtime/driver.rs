@@ -11,8 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::clock::{Clock, after};
-use super::disk::{BarrierCompletion, Batch, DiskThread, Job};
-use super::files::Directory;
+use super::disk::{BarrierCompletion, Batch, Completion, DiskThread, Job, Note};
 use super::link::{self, Link};
 use super::listener::{Arrival, Listener};
 use super::observer::{Continuation, Observer};
@@ -38,11 +37,12 @@ const INPUT_BATCH_MAX: usize = 64;
 // A disk that works needs milliseconds, also after a shutdown that has used all of its time.
 const DISK_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
+/// A start that takes long says so after [`DiskStatus::SILENT_MAX`], and then as often as this.
+const START_WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The state of one incarnation.
 pub(super) struct Driver<N: ServedNode> {
     settings: Settings,
-    /// Locked until the end, by the disk thread until it ends.
-    directory: Directory,
     node: N,
     outbox: Outbox<N>,
     clock: Clock,
@@ -62,8 +62,12 @@ pub(super) struct Driver<N: ServedNode> {
     links: BTreeMap<NodeId, Link>,
     /// For each pending request, the queue of the connection that receives its answer.
     pending_requests: BTreeMap<RequestId, Arc<SendQueue>>,
-    // `Some` until the node is ready.
+    /// `Some` until the node is open: it may speak to others then.
     listener: Option<Listener<N>>,
+    /// Whether [`Note::Serves`] was issued. The node opens when that is durable.
+    serves_noted: bool,
+    /// Until the node is open: when to log next what it waits for.
+    start_warning_at: Instant,
     tasks: JoinSet<()>,
     ready: watch::Sender<Option<Incarnation>>,
     /// The end of the wait of a clean shutdown; `None` while no shutdown was requested.
@@ -78,7 +82,6 @@ impl<N: ServedNode> Driver<N> {
     #[expect(clippy::too_many_arguments, reason = "called once, by `start`")]
     pub(super) fn new(
         settings: Settings,
-        directory: Directory,
         node: N,
         outbox: Outbox<N>,
         clock: Clock,
@@ -90,7 +93,6 @@ impl<N: ServedNode> Driver<N> {
     ) -> Driver<N> {
         Driver {
             settings,
-            directory,
             node,
             outbox,
             clock,
@@ -106,6 +108,8 @@ impl<N: ServedNode> Driver<N> {
             links: BTreeMap::new(),
             pending_requests: BTreeMap::new(),
             listener: Some(listener),
+            serves_noted: false,
+            start_warning_at: after(Duration::from_micros(DiskStatus::SILENT_MAX.0)),
             tasks: JoinSet::new(),
             ready,
             closing: None,
@@ -124,7 +128,7 @@ impl<N: ServedNode> Driver<N> {
         // The effects of the boot are in the outbox already. They come before any input (duty 1 of
         // the driver).
         self.perform(self.clock.now());
-        self.open_if_ready();
+        self.go_on_with_start();
         let mut batch = Vec::with_capacity(INPUT_BATCH_MAX);
         let mut status_queues = Vec::with_capacity(STATUS_REQUESTS_MAX);
         // One timer for the whole run, moved at each turn: a new one would allocate each time.
@@ -140,11 +144,11 @@ impl<N: ServedNode> Driver<N> {
                 biased;
                 // Arrivals come late: under load they are always ready and would starve the rest.
                 done = disk.completion() => match done {
-                    Some(done) => self.on_done(done),
+                    Some(completion) => self.on_completion(completion),
                     None => self.end(Ending::EngineFailed { what: "the disk thread has ended".to_owned() }),
                 },
                 Some(ended) = self.tasks.join_next() => self.on_task_ended(&ended),
-                () = &mut alarm => self.on_alarm(),
+                () = &mut alarm => self.on_alarm(&disk),
                 Ok(()) = stop.changed() => self.on_stop(),
                 // The next turn flushes.
                 () = room(&self.jobs), if disk_is_behind => {}
@@ -187,18 +191,27 @@ impl<N: ServedNode> Driver<N> {
 
     fn set_alarm(&self, alarm: &mut Pin<Box<Sleep>>) {
         let due = self.node.deadline().map(|deadline| self.clock.instant(deadline));
-        let due = due.into_iter().chain(self.closing).min();
+        let starting = self.listener.is_some().then_some(self.start_warning_at);
+        let due = due.into_iter().chain(self.closing).chain(starting).min();
         // Without a deadline the alarm still has to be set to something. An hour is harmless: a
         // wake without a deadline does nothing.
         let far = Instant::now() + Duration::from_secs(3_600);
         alarm.as_mut().reset(due.unwrap_or(far));
     }
 
-    fn on_alarm(&mut self) {
-        // The alarm serves two masters, the node's deadline and the end of the shutdown, so it is
-        // not clear which one was due.
+    fn on_alarm(&mut self, disk: &DiskThread) {
+        // The alarm serves the node's deadline, the end of the shutdown and the log of the start,
+        // so it is not clear which one was due.
         if self.closing.is_some_and(|limit| limit <= Instant::now()) {
             return self.end(Ending::Stopped { idle: false });
+        }
+        if self.listener.is_some() && self.start_warning_at <= Instant::now() {
+            self.start_warning_at = after(START_WARNING_INTERVAL);
+            // Nobody can ask for the status yet.
+            if let Some(operation) = disk.operation() {
+                let node = self.settings.node;
+                tracing::warn!(%node, "cannot serve yet: the disk has been {operation}");
+            }
         }
         if self.node.deadline().is_some() {
             self.step(Input::Wake, 0);
@@ -221,7 +234,18 @@ impl<N: ServedNode> Driver<N> {
         self.end(Ending::EngineFailed { what: format!("a network task has ended: {reason}") });
     }
 
-    fn on_done(&mut self, done: BarrierCompletion) {
+    fn on_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Barrier(done) => self.on_barrier_done(done),
+            Completion::Serves(Ok(())) => self.open(),
+            Completion::Serves(Err(error)) => {
+                let reason = HaltReason::DiskFailed(DiskError::Io);
+                self.end(Ending::Halted { reason, detail: error.to_string() });
+            }
+        }
+    }
+
+    fn on_barrier_done(&mut self, done: BarrierCompletion) {
         self.pending_barriers.retain(|(op, _)| *op != done.op);
         // A failed barrier made nothing durable, so it does not count.
         self.disk.syncs += u64::from(done.result.is_ok());
@@ -290,7 +314,7 @@ impl<N: ServedNode> Driver<N> {
         self.node.step(now, input, &mut self.outbox);
         self.perform(now);
         // The step may have handled the last barrier of the boot.
-        self.open_if_ready();
+        self.go_on_with_start();
     }
 
     /// Ends the node if the observer terminates it or fails; true if the run is over.
@@ -313,23 +337,24 @@ impl<N: ServedNode> Driver<N> {
         self.ended.get_or_insert(ending);
     }
 
-    /// Starts the listener and the links as soon as the incarnation is durable, and announces it
-    /// once it answers clients.
-    fn open_if_ready(&mut self) {
-        if self.listener.is_none() {
-            if self.ready.borrow().is_none() && self.node.is_serving() {
-                self.ready.send_replace(self.node.incarnation());
-            }
-            return;
-        }
+    /// Goes on with the start: as soon as the incarnation is durable, it is noted that the node
+    /// serves, and then the node opens. Once it answers clients, that is announced.
+    fn go_on_with_start(&mut self) {
         // Before the incarnation is durable nobody may learn of it: a crash could undo it, and the
         // next incarnation would have the same number.
-        let Some(incarnation) = self.node.incarnation() else { return };
-        if let Err(error) = self.directory.note_served() {
-            let reason = HaltReason::DiskFailed(DiskError::Io);
-            return self.end(Ending::Halted { reason, detail: error.to_string() });
+        if self.listener.is_some() && self.node.incarnation().is_some() && !self.serves_noted {
+            self.serves_noted = true;
+            self.batch.set_note(Note::Serves);
         }
-        let Some(listener) = self.listener.take() else { return };
+        if self.listener.is_none() && self.ready.borrow().is_none() && self.node.is_serving() {
+            self.ready.send_replace(self.node.incarnation());
+        }
+    }
+
+    /// Starts the listener and the links.
+    fn open(&mut self) {
+        let listener = self.listener.take().expect("the node opens once");
+        let incarnation = self.node.incarnation().expect("it was durable before the note");
         let identity = link::NodeIdentity {
             cluster: self.settings.cluster.clone().into(),
             node: self.settings.node,
@@ -344,9 +369,7 @@ impl<N: ServedNode> Driver<N> {
         }
         let peers = self.settings.peers.keys().copied().collect();
         self.tasks.spawn(listener.run(identity, peers));
-        if self.node.is_serving() {
-            self.ready.send_replace(Some(incarnation));
-        }
+        self.go_on_with_start();
     }
 }
 
@@ -483,7 +506,9 @@ impl<N: ServedNode> Driver<N> {
         let patience = self.closing.unwrap_or_else(|| after(self.settings.shutdown_timeout));
         let limit = patience.max(after(DISK_TIMEOUT_MIN));
         if let Some(Ending::Stopped { .. }) = self.ended {
-            let batch = std::mem::take(&mut self.batch);
+            let mut batch = std::mem::take(&mut self.batch);
+            // After the last write.
+            batch.set_note(Note::Stopped);
             // Without an answer in time the disk hangs, which is noticed below.
             let _ = timeout_at(limit, self.jobs.send(batch)).await;
             // 20 ms for the tasks that write queued answers and messages to their sockets.
@@ -498,7 +523,7 @@ impl<N: ServedNode> Driver<N> {
         // The thread performs all queued operations. A disk that hangs keeps the directory locked,
         // as it must: another process may not open it while writes are pending.
         match disk.join(limit).await {
-            Ok(()) => self.note_stopped(),
+            Ok(()) => self.log_stop(),
             Err(operation) => {
                 tracing::warn!(
                     node = %self.settings.node,
@@ -511,20 +536,15 @@ impl<N: ServedNode> Driver<N> {
         }
     }
 
-    /// Notes a clean shutdown, after the last write.
-    fn note_stopped(&mut self) {
-        let Some(Ending::Stopped { idle }) = self.ended else { return };
+    /// Writes a clean shutdown to the event log, after the last write.
+    fn log_stop(&mut self) {
         // Only an idle node has ended cleanly: with work in progress the checkers must not expect
         // the end-of-run properties to hold.
-        if idle
+        if let Some(Ending::Stopped { idle: true }) = self.ended
             && let Some(observer) = &mut self.observer
             && let Err(error) = observer.stopped(self.clock.now())
         {
             tracing::error!(%error, "cannot write the event log");
-        }
-        if let Err(error) = self.directory.note_stopped() {
-            // The next start then knows less, as after a crash.
-            tracing::warn!(%error, "cannot note where the log ends");
         }
     }
 }

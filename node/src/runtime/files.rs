@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -28,12 +28,12 @@ pub struct Directory {
     identity: Identity,
     // Held, not read: closing a file releases its lock, and the system closes it when the process
     // ends, however it ends.
-    locks: Arc<Locks>,
+    _locks: Locks,
 }
 
 /// The locks of a data directory.
 #[derive(Debug)]
-pub(super) struct Locks {
+struct Locks {
     /// On the directory itself: a second process is refused even if the lock file was removed.
     _directory: File,
     /// On the lock file, which earlier versions lock, and which names the process.
@@ -147,7 +147,7 @@ impl Directory {
         // Only for the error message of a second process, so a full disk is ignored here.
         let file = &mut locks.file;
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Directory { path: path.to_path_buf(), identity, locks: Arc::new(locks) })
+        Ok(Directory { path: path.to_path_buf(), identity, _locks: locks })
     }
 
     /// Notes durably that the node serves: its log must not be gone at a later start. To be called
@@ -178,11 +178,6 @@ impl Directory {
         sync(&self.path)?;
         self.identity.stopped = Some(lengths);
         write_identity(&self.path, &self.identity)
-    }
-
-    /// Its locks: they are released when this and the directory are dropped.
-    pub(super) fn locks(&self) -> Arc<Locks> {
-        Arc::clone(&self.locks)
     }
 
     /// The path that it was opened with.

@@ -79,6 +79,11 @@ pub struct DiskStatus {
     pub files: Vec<FileStatus>,
 }
 
+impl DiskStatus {
+    /// A disk that has been silent for longer is slow or hangs: 1 s.
+    pub const SILENT_MAX: Micros = Micros(1_000_000);
+}
+
 /// One file of the data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]

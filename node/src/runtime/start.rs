@@ -211,16 +211,15 @@ pub async fn start<N: ServedNode>(
     let node = booted.map_err(|error| StartError::Boot { data: data.clone(), error })?;
     // The whole log is in it, and the node has taken what it needs.
     drop(surviving);
-    let disk_thread = disk::start(directory.path(), directory.locks());
+    let disk_thread = disk::start(directory);
     let (jobs, thread) = disk_thread.map_err(|error| StartError::Io { data, error })?;
     let (ready, ready_rx) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(false);
     let (arrivals_tx, arrivals) = mpsc::channel(ARRIVALS_MAX);
     let (status_tx, status) = mpsc::channel(STATUS_REQUESTS_MAX);
     let listener = Listener::new(listener, arrivals_tx, status_tx, limits);
-    let driver = Driver::new(
-        settings, directory, node, outbox, clock, observer, entropy, jobs, listener, ready,
-    );
+    let driver =
+        Driver::new(settings, node, outbox, clock, observer, entropy, jobs, listener, ready);
     let ended = tokio::spawn(driver.run(arrivals, status, stop_rx, thread));
     Ok(RunningNode { address, ready: ready_rx, stop, ended })
 }
