@@ -1,0 +1,5 @@
+//! The rules of each profile, one test for each; and small engines with the mistakes that released
+//! ones have.
+
+mod engines;
+mod rules;
