@@ -3,3 +3,4 @@
 
 mod engines;
 mod rules;
+mod write_ahead_log;
