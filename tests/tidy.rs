@@ -50,7 +50,7 @@ fn files(directories: &[&str], extension: &str) -> Vec<PathBuf> {
 }
 
 fn source_files() -> Vec<PathBuf> {
-    let packages = ["", "node/", "node/derive/", "sim/", "commit-sim/", "tools/"];
+    let packages = ["", "node/", "node/derive/", "sim/", "commit-sim/", "crash-test/", "tools/"];
     let directories: Vec<String> = packages
         .iter()
         .flat_map(|package| DIRECTORIES.map(|directory| format!("{package}{directory}")))
@@ -62,7 +62,7 @@ fn source_files() -> Vec<PathBuf> {
 /// Every document of the repository: those of the root, and those below its directories.
 fn documents() -> Vec<PathBuf> {
     let directories =
-        [".github", "commit-sim", "docs", "node", "regressions", "sim", "src", "tests", "tools"];
+        [".github", "commit-sim", "crash-test", "docs", "node", "regressions", "sim", "src", "tests", "tools"];
     let mut found = files(&directories, "md");
     for entry in fs::read_dir(root()).expect("the repository") {
         let path = entry.expect("an entry").path();
@@ -170,7 +170,14 @@ const WALLS: [Wall; 5] = [
         because: "floats may differ between machines",
     },
     Wall {
-        below: &["node/src/", "src/", "sim/src/", "commit-sim/src/", "tools/src/"],
+        below: &[
+            "node/src/",
+            "src/",
+            "sim/src/",
+            "commit-sim/src/",
+            "crash-test/src/",
+            "tools/src/",
+        ],
         forbidden: &["bincode"],
         because: "one module knows the encoding: node/src/codec",
     },
