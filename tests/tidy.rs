@@ -61,8 +61,18 @@ fn source_files() -> Vec<PathBuf> {
 
 /// Every document of the repository: those of the root, and those below its directories.
 fn documents() -> Vec<PathBuf> {
-    let directories =
-        [".github", "commit-sim", "crash-test", "docs", "node", "regressions", "sim", "src", "tests", "tools"];
+    let directories = [
+        ".github",
+        "commit-sim",
+        "crash-test",
+        "docs",
+        "node",
+        "regressions",
+        "sim",
+        "src",
+        "tests",
+        "tools",
+    ];
     let mut found = files(&directories, "md");
     for entry in fs::read_dir(root()).expect("the repository") {
         let path = entry.expect("an entry").path();
