@@ -8,8 +8,8 @@
 //! the one before could have left them. The last line of a log need not have happened: a killed
 //! process may have written one line of an event that did not follow.
 //!
-//! A property that looks at the disks of other nodes ([`Observation::disks`](crate::property::Observation::disks)) sees
-//! them as far as their lines have been merged: at least what the fact depends on.
+//! A property that looks at the disks of other nodes (`Observation::disks`) sees them as far as
+//! their lines have been merged: at least what the fact depends on.
 //!
 //! Liveness within a time bound is not checked, since the end of the faults is unknown.
 

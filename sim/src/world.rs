@@ -36,8 +36,9 @@
 //! # Who owns what
 //!
 //! The world owns the workload and dispatches. `Network` owns links and messages in flight, `Host`
-//! a process with its disk and clock; both act through `Run`: the plan, the `Timeline` (time, phase
-//! and queue), the `Faults` (the chooser) and the `Monitor` (checker, fingerprint and counters).
+//! a process with its clock; both act through `Run`: the plan, the disks, the `Timeline` (time,
+//! phase and queue), the `Faults` (the chooser) and the `Monitor` (checker, fingerprint and
+//! counters).
 
 mod clock;
 mod faults;
