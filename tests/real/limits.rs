@@ -87,6 +87,27 @@ fn memory_of_all_clients_is_bounded_together() {
     assert_eq!(node.terminate(), Some(0), "{}", one.log());
 }
 
+/// Otherwise an operator would have to look for the program that sends them.
+#[test]
+fn warnings_about_frames_of_a_client_name_its_address() {
+    let one = OneNode::new("addresses");
+    let mut node = one.start();
+    one.commit("put a=1 @0");
+    let hello = Hello { cluster: "stormglass".to_owned(), caller: Caller::Client };
+    // No variant of a packet has this number, and no request is so long.
+    let frames = [wire::frame_payload(&[77]), frame_of(CommitNode::REQUEST_BYTES_MAX + 1)];
+    let bytes = [wire::encode_frame(&hello), frames.concat()].concat();
+    let [client] = &connect(&one, 1, &bytes)[..] else { panic!("one connection") };
+    let address = client.local_addr().expect("it is connected");
+    for expected in [
+        format!("dropped a frame from {address} that could not be decoded: "),
+        format!("dropped a request from {address}: it has "),
+    ] {
+        wait_for_text(&one.log_file(), &expected);
+    }
+    assert_eq!(node.terminate(), Some(0), "{}", one.log());
+}
+
 /// They take neither the descriptors of the disk nor the place of those who say Hello.
 #[test]
 fn node_with_few_descriptors_serves_beside_idle_strangers() {

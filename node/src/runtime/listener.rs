@@ -281,7 +281,7 @@ impl<N: ServedNode> Connections<N> {
         from: SocketAddr,
         handshake: Handshake,
     ) {
-        if let Err(error) = self.serve_connection(stream, handshake).await {
+        if let Err(error) = self.serve_connection(stream, from, handshake).await {
             self.warn_rate_limited(&format_args!("connection from {from} dropped: {error}"));
         }
     }
@@ -300,11 +300,12 @@ impl<N: ServedNode> Connections<N> {
     async fn serve_connection(
         &self,
         stream: TcpStream,
+        from: SocketAddr,
         handshake: Handshake,
     ) -> Result<(), ConnectionError> {
         stream.set_nodelay(true).map_err(StreamError::from)?;
-        let (from, mut out) = stream.into_split();
-        let mut frames = Frames::new(from, HANDSHAKE_BYTES_MAX);
+        let (input, mut out) = stream.into_split();
+        let mut frames = Frames::new(input, HANDSHAKE_BYTES_MAX);
         let Handshake { gives_way, deadline } = handshake;
         // One limit for all reads and writes: a byte now and then must not hold a slot.
         let welcomed = tokio::select! {
@@ -319,13 +320,14 @@ impl<N: ServedNode> Connections<N> {
         frames.set_limit(FRAME_BYTES_MAX);
         match caller {
             Caller::Client => {
-                self.serve_client(frames, out, &self.client_memory, CLIENT_IDLE_TIMEOUT).await
+                self.serve_client(from, frames, out, &self.client_memory, CLIENT_IDLE_TIMEOUT).await
             }
             Caller::Operator => {
-                self.serve_client(frames, out, &self.operator_memory, OPERATOR_IDLE_TIMEOUT).await
+                self.serve_client(from, frames, out, &self.operator_memory, OPERATOR_IDLE_TIMEOUT)
+                    .await
             }
             Caller::Peer { node, incarnation, .. } => {
-                self.receive_from_peer(node, incarnation, frames, out).await
+                self.receive_from_peer(node, incarnation, from, frames, out).await
             }
         }
     }
@@ -391,6 +393,7 @@ impl<N: ServedNode> Connections<N> {
         &self,
         peer: NodeId,
         incarnation: Incarnation,
+        from: SocketAddr,
         mut frames: Frames<OwnedReadHalf>,
         mut out: OwnedWriteHalf,
     ) -> Result<(), ConnectionError> {
@@ -406,7 +409,7 @@ impl<N: ServedNode> Connections<N> {
             match frame {
                 None => return Ok(()),
                 // No answer: the protocol allows any message to be lost.
-                Some(Frame::Undecodable(error)) => self.warn_of_undecodable(&error),
+                Some(Frame::Undecodable(error)) => self.warn_of_undecodable(from, &error),
                 // Ends the connection with an error before it is a frame.
                 Some(Frame::Oversized { .. }) => {}
                 Some(Frame::Value(PeerPacket::Ping)) => {
@@ -471,6 +474,7 @@ impl<N: ServedNode> Connections<N> {
 
     async fn serve_client(
         &self,
+        from: SocketAddr,
         mut frames: Frames<OwnedReadHalf>,
         out: OwnedWriteHalf,
         memory: &ClientMemory,
@@ -484,7 +488,7 @@ impl<N: ServedNode> Connections<N> {
         // Whichever side ends first ends the other: a client that sends and never reads must not
         // keep its slot.
         let received = tokio::select! {
-            received = self.receive_requests(frames, &queue, idle_timeout) => received,
+            received = self.receive_requests(from, frames, &queue, idle_timeout) => received,
             written = write_responses(&queue, out) => written,
         };
         queue.discard();
@@ -498,12 +502,15 @@ impl<N: ServedNode> Connections<N> {
     }
 
     /// Logs a whole frame that does not decode. It is dropped, and the connection stays open.
-    fn warn_of_undecodable(&self, error: &CodecError) {
-        self.warn_rate_limited(&format_args!("dropped a frame that could not be decoded: {error}"));
+    fn warn_of_undecodable(&self, from: SocketAddr, error: &CodecError) {
+        self.warn_rate_limited(&format_args!(
+            "dropped a frame from {from} that could not be decoded: {error}"
+        ));
     }
 
     async fn receive_requests(
         &self,
+        from: SocketAddr,
         mut frames: Frames<OwnedReadHalf>,
         queue: &Arc<SendQueue>,
         idle_timeout: Duration,
@@ -514,14 +521,16 @@ impl<N: ServedNode> Connections<N> {
                 None => return Ok(()),
                 Some(Frame::Value(packet)) => packet,
                 Some(Frame::Undecodable(error)) => {
-                    self.warn_of_undecodable(&error);
+                    self.warn_of_undecodable(from, &error);
                     let reason = format!("{error}; is it of another version?");
                     complain::<N>(&mut complaints, queue, reason);
                     continue;
                 }
                 Some(Frame::Oversized { len, limit }) => {
                     let reason = format!("it has {len} bytes, the limit is {limit}");
-                    self.warn_rate_limited(&format_args!("dropped a request: {reason}"));
+                    self.warn_rate_limited(&format_args!(
+                        "dropped a request from {from}: {reason}"
+                    ));
                     complain::<N>(&mut complaints, queue, reason);
                     continue;
                 }
