@@ -54,6 +54,14 @@ pub trait Checker<N: Node>: Clone {
     /// # Errors
     /// The violated property.
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation>;
+    /// For observers that relate messages: what the last observation has sent is on its way, as this
+    /// message. Not called if the message has no way, as its client does not exist.
+    #[inline]
+    fn on_sent(&mut self, _message: MessageId) {}
+    /// For observers that relate messages: the next observation is that this message arrives, or
+    /// is [lost](Fact::Lost).
+    #[inline]
+    fn on_arrival(&mut self, _message: MessageId) {}
     /// Adds the `sometimes` counters of this run.
     fn sometimes(&self, _tally: &mut Sometimes) {}
     /// Whether every property [has settled](Property::has_settled).
@@ -68,6 +76,16 @@ pub trait Checker<N: Node>: Clone {
     fn properties(&self) -> usize {
         1
     }
+}
+
+/// A message, request or response by its way: the `ordinal`th, from 0, of all that `from` has sent
+/// to `to`. A copy of it (N3) has the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct MessageId {
+    pub from: Endpoint,
+    pub to: Endpoint,
+    pub ordinal: u32,
 }
 
 /// The place in a run from which on its checkers cannot judge it, since a fault excuses whatever
@@ -499,6 +517,18 @@ impl<N: Node, A: Checker<N>, B: Checker<N>> Checker<N> for (A, B) {
         // The first checker may be an observer, which must see the violating fact.
         self.0.check(observation)?;
         self.1.check(observation)
+    }
+
+    #[inline]
+    fn on_sent(&mut self, message: MessageId) {
+        self.0.on_sent(message);
+        self.1.on_sent(message);
+    }
+
+    #[inline]
+    fn on_arrival(&mut self, message: MessageId) {
+        self.0.on_arrival(message);
+        self.1.on_arrival(message);
     }
 
     fn sometimes(&self, tally: &mut Sometimes) {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::fact_hash::ContentHash;
 use crate::hash::Fingerprint;
-use crate::property::{Checker, Fact, JudgedUntil, Observation, Violation};
+use crate::property::{Checker, Fact, JudgedUntil, MessageId, Observation, Violation};
 use crate::tally::{Rule, Tally};
 
 /// Sees every fact, in order, until the first violation.
@@ -141,6 +141,24 @@ impl<K> Monitor<K> {
         if let Err(violation) = verdict {
             self.violate(violation);
         }
+    }
+
+    /// Tells the checker which message the last fact has sent.
+    #[inline(always)]
+    pub(super) fn note_sent<N: Node>(&mut self, message: MessageId)
+    where
+        K: Checker<N>,
+    {
+        self.checker.on_sent(message);
+    }
+
+    /// Tells the checker of which message the next fact is.
+    #[inline(always)]
+    pub(super) fn note_arrival<N: Node>(&mut self, message: MessageId)
+    where
+        K: Checker<N>,
+    {
+        self.checker.on_arrival(message);
     }
 
     /// Hashes the contents of a fact, if this is wanted.

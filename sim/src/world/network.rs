@@ -11,7 +11,7 @@ use super::run::Run;
 use super::timeline::Event;
 use crate::chooser::{Chooser, SendPoint};
 use crate::fault::{Endpoint, MessageFault};
-use crate::property::{Checker, Fact, FaultFact, LossReason};
+use crate::property::{Checker, Fact, FaultFact, LossReason, MessageId};
 use crate::tally::Rule;
 use crate::workload::ClientId;
 use stormglass_node::wire;
@@ -94,6 +94,12 @@ pub(super) enum Delivery<N: Node> {
 }
 
 impl<N: Node> Payload<N> {
+    /// Whether it is a notice of the link and no message.
+    #[inline]
+    fn is_notice(&self) -> bool {
+        matches!(self, Payload::Connected(_) | Payload::Disconnected)
+    }
+
     fn about(&self) -> About {
         match self {
             Payload::Message(message) => message.about(),
@@ -171,6 +177,12 @@ impl<N: Node> Network<N> {
             Endpoint::Node(node) => node.0,
             Endpoint::Client(client) => (self.nodes + client.index()) as u16,
         }
+    }
+
+    // Unused, and nothing at run time, unless the checker relates messages.
+    #[inline(always)]
+    fn message_id(&self, from: u16, to: u16, ordinal: u32) -> MessageId {
+        MessageId { from: self.endpoint_at(from), to: self.endpoint_at(to), ordinal }
     }
 
     /// Puts a message on its link and returns its slot.
@@ -348,7 +360,8 @@ impl<N: Node> Network<N> {
         let ordinal = link_state.sent;
         link_state.sent += 1;
         let queued = link_state.queued;
-        let is_partitioned = link_state.partitions > 0;
+        run.monitor.note_sent::<N>(self.message_id(from, to, ordinal));
+        let is_partitioned = self.links[link].partitions > 0;
         let is_client_link = usize::from(from.max(to)) >= self.nodes;
         let faults_active = run.timeline.in_fault_phase();
         let timing = &run.plan().timing;
@@ -491,6 +504,8 @@ impl<N: Node> Network<N> {
         }
         let about = envelope.payload.about();
         let further = &envelope.payload.further_subjects();
+        let (sender, receiver, ordinal) = (envelope.from, envelope.to, envelope.ordinal);
+        run.monitor.note_arrival::<N>(self.message_id(sender, receiver, ordinal));
         observer(hosts, from, to).observe(run, &Fact::Lost { from, to, about, further, reason });
     }
 
@@ -555,6 +570,10 @@ impl<N: Node> Network<N> {
         if hosts.get(usize::from(to.0)).is_some_and(|host| !host.is_up()) {
             self.lose(run, hosts, &envelope, LossReason::ReceiverDown);
             return None;
+        }
+        if !envelope.payload.is_notice() {
+            let Envelope { from, to, ordinal, .. } = envelope;
+            run.monitor.note_arrival::<N>(self.message_id(from, to, ordinal));
         }
         Some(match envelope.payload {
             Payload::Request(id, request) => Delivery::Request { to, id, request },
