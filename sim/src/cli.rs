@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod check_determinism;
 mod check_logs;
+mod colour;
 mod diff;
 mod explain;
 mod hunt;
@@ -14,6 +15,7 @@ mod replay;
 mod say;
 mod shrink;
 mod source;
+mod state;
 mod usage;
 
 use std::ffi::OsString;

@@ -97,6 +97,8 @@ pub mod hash;
 pub mod hunt;
 pub mod limits;
 pub mod log_check;
+mod named;
+mod node_log;
 pub mod plan;
 pub mod profile;
 pub mod property;

@@ -2,7 +2,7 @@
 //!
 //! [`Simulation`] runs many seeds; the first that violates a property is shrunk, and the panic
 //! message holds the property, the schedule, the trace, and the commands that run it again and save
-//! it. Five environment variables change that:
+//! it. Six environment variables change that:
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `STORMGLASS_SECONDS=60` | the seeds that are finished in this wall time |
 //! | `STORMGLASS_REPLAY=FILE` | this schedule instead of any seed |
 //! | `STORMGLASS_SAVE=DIR` | write the schedule of a failure there |
+//! | `STORMGLASS_TRACE=all` | show heartbeats and wakes, too, in the trace of a failure |
 //!
 //! The [guide](crate::guide) builds one from an empty crate.
 
@@ -28,7 +29,9 @@ use stormglass_node::{Micros, Node, NodeId, RequestId};
 
 #[cfg(feature = "proptest")]
 pub use cases::{check_faults, faults, proptest_config};
-pub use report::{check, replay};
+#[cfg(feature = "cli")]
+pub(crate) use report::verdict_line;
+pub use report::{check, replay, trace};
 
 use crate::fault::FaultKinds;
 use crate::limits::RunLimits;
@@ -389,6 +392,17 @@ where
     #[track_caller]
     pub fn replay(&self, text: &str) {
         replay(self, text);
+    }
+
+    /// The trace of a schedule, as `replay` prints it, and as its last line how the run has ended:
+    /// `clean`, or the violation. Made for a snapshot test, with `insta` for example: the text
+    /// changes only if the run does.
+    ///
+    /// # Panics
+    /// If the schedule cannot be read, or an entry of it is not reached.
+    #[track_caller]
+    pub fn trace(&self, text: &str) -> String {
+        trace(self, text)
     }
 
     /// Lists of faults that can happen in the first seed of this simulation: a strategy for

@@ -1,5 +1,10 @@
 //! Traces: one fact per line, with virtual time, node, and event, in the words of the contract.
 
+mod line;
+mod routine;
+mod show;
+mod state;
+
 use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
@@ -8,11 +13,22 @@ use stormglass_node::{
     DiskOp, Effect, Input, Label, Micros, Node, NodeId, ReadDisk, RequestId, Time,
 };
 
+use crate::chooser::Chooser;
 use crate::disk::{CutReport, KillReport};
+use crate::node_log::{self, LogLine};
 use crate::property::{
-    Checker, ClientFact, Fact, FaultFact, Observation, ProcessFact, RunFact, Violation,
+    Checker, ClientFact, Fact, FaultFact, MessageId, Observation, ProcessFact, RunFact, Violation,
+    concerns_any_request,
 };
 use crate::run_end::RecoveryEnd;
+use crate::workload::Workload;
+use crate::world::{RunOutcome, World};
+pub(crate) use line::{Look, kind_of, shows_contents};
+use line::{Place, RecordedLine, SentMessage, look_of};
+pub use show::Show;
+pub(crate) use show::ShownTrace;
+#[cfg(feature = "cli")]
+pub(crate) use state::StopAfter;
 
 /// Selects lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +41,14 @@ pub struct Filter {
     pub span: Option<(Micros, Micros)>,
 }
 
+impl Filter {
+    /// Whether what happens then and there is selected.
+    fn has_place(&self, at: Micros, node: NodeId) -> bool {
+        let in_span = self.span.is_none_or(|(from, to)| (from..=to).contains(&at));
+        in_span && self.node.is_none_or(|wanted| wanted == node)
+    }
+}
+
 /// A checker that is never violated and records what it observes.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
@@ -33,6 +57,17 @@ pub struct Trace {
     unabridged: bool,
     text: String,
     line: String,
+    lines: Vec<RecordedLine>,
+    /// The number of steps so far.
+    step: u32,
+    /// Whether the message that the last line sends concerns a request, if it sends one.
+    sending: Option<bool>,
+    /// The message that the next fact receives.
+    arriving: Option<MessageId>,
+    /// The node of the last fact; `None` if that is about the whole run.
+    last_node: Option<NodeId>,
+    /// Time, node and incarnation of the last step.
+    last_step: Option<(Micros, NodeId, u32)>,
 }
 
 impl Trace {
@@ -47,25 +82,105 @@ impl Trace {
         Trace { unabridged: true, ..self }
     }
 
-    /// The trace, one fact per line.
+    /// Runs a world, and returns its trace with what its nodes have logged.
+    pub(crate) fn of_run<N, W, K, C>(world: &mut World<N, W, (Trace, K), C>) -> (RunOutcome, Trace)
+    where
+        N: Node,
+        W: Workload<N>,
+        K: Checker<N>,
+        C: Chooser,
+    {
+        let (outcome, log) = node_log::collect(|| world.run());
+        let mut trace = world.checker().0.clone();
+        // A node that panics has emitted no effect after it.
+        trace.add_log(log);
+        (outcome, trace)
+    }
+
+    /// The whole trace, one fact per line.
     pub fn text(&self) -> &str {
         &self.text
     }
 
+    /// Counts the steps of nodes, and returns the part that this fact has in its step.
+    fn place<N: Node>(&mut self, fact: &Fact<'_, N>) -> Place {
+        let arrived = self.arriving.take();
+        match fact {
+            Fact::Input(input) => {
+                self.step += 1;
+                let is_wake = matches!(input, Input::Wake);
+                Place::Input { step: self.step, is_wake, arrived }
+            }
+            Fact::Process(ProcessFact::Boot) => {
+                self.step += 1;
+                Place::Outside
+            }
+            Fact::Effect(..) => Place::Effect { step: self.step, sent: None },
+            Fact::Lost { .. } => arrived.map_or(Place::Outside, Place::Loss),
+            Fact::Process(_) | Fact::Fault(_) | Fact::Client(_) | Fact::Run(_) => Place::Outside,
+        }
+    }
+
+    /// Adds what the node has logged in the last step. Its effects follow.
+    fn add_log(&mut self, log: Vec<LogLine>) {
+        let Some((at, node, incarnation)) = self.last_step else { return };
+        // What a node logs belongs to no request.
+        if !self.filter.has_place(at, node) || self.filter.request.is_some() {
+            return;
+        }
+        for LogLine { level, text } in log {
+            self.line.clear();
+            write!(self.line, "{level:<9} {text}").expect("writing to a string");
+            if self.json {
+                let body = SimulatorFact::Observed { text: self.line.clone() };
+                self.write_json(&journal::entry(Time(at.0), node, incarnation, body));
+            } else {
+                self.write_text(at, node);
+            }
+            self.lines.push(RecordedLine {
+                end: self.text.len(),
+                at,
+                node,
+                kind: level,
+                look: Look::Report,
+                shows_contents: true,
+                place: Place::Effect { step: self.step, sent: None },
+            });
+        }
+    }
+
+    fn write_json(&mut self, entry: &impl Serialize) {
+        let line = serde_json::to_string(entry).expect("an event is plain data");
+        writeln!(self.text, "{line}").expect("writing to a string");
+    }
+
+    fn write_text(&mut self, at: Micros, node: NodeId) {
+        let Trace { text, line, .. } = self;
+        let node = node.to_string();
+        writeln!(text, "{:>5}.{:03}  {node:<3} {line}", at.0 / 1000, at.0 % 1000)
+            .expect("writing to a string");
+    }
+
     fn is_wanted<N: Node>(&self, observation: &Observation<'_, N>) -> bool {
-        let Filter { node, request, span } = self.filter;
-        let in_span = span.is_none_or(|(from, to)| (from..=to).contains(&observation.at));
-        let of_node = node.is_none_or(|node| node == observation.node);
-        if !in_span || !of_node {
+        if !self.filter.has_place(observation.at, observation.node) {
             return false;
         }
         // Whichever attempt: a retry belongs to the request that it repeats.
-        request.is_none_or(|wanted| observation.fact.concerns(wanted))
+        self.filter.request.is_none_or(|wanted| observation.fact.concerns(wanted))
     }
 }
 
 impl<N: Node> Checker<N> for Trace {
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        self.add_log(node_log::take());
+        let &Observation { at, node, incarnation, fact, .. } = observation;
+        if let Fact::Input(_) | Fact::Process(ProcessFact::Boot) = fact {
+            self.last_step = Some((at, node, incarnation));
+        }
+        self.last_node = (!matches!(fact, Fact::Run(_))).then_some(node);
+        let place = self.place(observation.fact);
+        // Its message is noted by `on_sent`, if its line is recorded.
+        self.sending = None;
         if !self.is_wanted(observation) {
             return Ok(());
         }
@@ -77,30 +192,51 @@ impl<N: Node> Checker<N> for Trace {
         }
         // A verb without details is followed by a space.
         self.line.truncate(self.line.trim_end().len());
-        let &Observation { at, node, incarnation, .. } = observation;
-        let written = if self.json {
-            let at = Time(at.0);
-            let line = match journal_entry(observation) {
-                Some(body) => serde_json::to_string(&journal::entry(at, node, incarnation, body)),
+        if self.json {
+            match journal_entry(observation) {
+                Some(body) => self.write_json(&journal::entry(Time(at.0), node, incarnation, body)),
                 None => {
                     let body = SimulatorFact::Observed { text: self.line.clone() };
-                    serde_json::to_string(&journal::entry(at, node, incarnation, body))
+                    self.write_json(&journal::entry(Time(at.0), node, incarnation, body));
                 }
-            };
-            writeln!(self.text, "{}", line.expect("an event is plain data"))
+            }
         } else {
-            writeln!(
-                self.text,
-                "{:>5}.{:03}  {:<3} {}",
-                at.0 / 1000,
-                at.0 % 1000,
-                node.to_string(),
-                self.line
-            )
-        };
-        written.expect("writing to a string");
+            self.write_text(at, node);
+        }
+        if let Fact::Effect(Effect::Send { message, .. }, _) = observation.fact {
+            self.sending = Some(concerns_any_request(message));
+        }
+        self.lines.push(RecordedLine {
+            end: self.text.len(),
+            at,
+            node,
+            kind: kind_of(observation.fact),
+            look: look_of(observation.fact),
+            shows_contents: shows_contents(observation.fact),
+            place,
+        });
         Ok(())
     }
+
+    fn on_sent(&mut self, id: MessageId) {
+        if let Some(of_request) = self.sending.take()
+            && let Some(RecordedLine { place: Place::Effect { sent, .. }, .. }) =
+                self.lines.last_mut()
+        {
+            *sent = Some(SentMessage { id, of_request });
+        }
+    }
+
+    fn on_arrival(&mut self, message: MessageId) {
+        self.arriving = Some(message);
+    }
+}
+
+/// The line of a fact, as a trace shows it.
+pub(crate) fn line_of<N: Node>(observation: &Observation<'_, N>) -> String {
+    let mut trace = Trace::new(Filter::default(), false);
+    trace.check(observation).expect("a trace is never violated");
+    trace.text().trim_end().to_string()
 }
 
 /// A line of a machine-readable trace for a fact that only a simulator can observe.

@@ -59,6 +59,7 @@ use crate::chooser::Chooser;
 use crate::disk::Disk;
 use crate::fault::{AtRestFault, Crash, TimedFault};
 use crate::limits::RunLimits;
+use crate::node_log;
 use crate::plan::Plan;
 use crate::property::{
     Checker, ClientFact, Fact, FaultFact, JudgedUntil, RunFact, Violation, concerns_any_request,
@@ -274,7 +275,7 @@ where
     /// example, and prints nothing.
     pub fn run(&mut self) -> RunOutcome {
         let judged_until = panics::catch(|| {
-            self.run_events();
+            node_log::in_run(|| self.run_events());
             self.run.monitor.checker().judged_until()
         });
         let judged_until = judged_until.unwrap_or_else(|panic| {
@@ -297,6 +298,19 @@ where
     /// The workload, after the run.
     pub fn workload(&self) -> &W {
         &self.workload
+    }
+
+    /// The [state](Node::write_state) of a node at the end of the run; `None` if it is down, or if there
+    /// is no such node.
+    pub fn state_of(&self, node: NodeId) -> Option<String> {
+        let node = self.hosts.get(usize::from(node.0))?.node()?;
+        let mut text = String::new();
+        // A node that has panicked may be inconsistent, and panic again.
+        let written = panics::catch(|| node.write_state(&mut text));
+        if let Ok(Err(_)) | Err(_) = written {
+            text += "(the node cannot write the rest)\n";
+        }
+        Some(text)
     }
 
     /// The disk of a node.

@@ -30,7 +30,7 @@ pub(super) enum Command {
     Hunt(Hunt),
     /// Run one seed or one schedule and print its trace, or run every schedule of a directory
     #[command(
-        after_help = "Examples:\n  cargo sim replay 7\n  cargo sim replay 7 --request c1.4 --node 0\n  cargo sim replay regressions/late-vote.schedule\n  cargo sim replay regressions/"
+        after_help = "Examples:\n  cargo sim replay 7\n  cargo sim replay 7 --request c1.4 --node 0\n  cargo sim replay 7 --only Vote,Commit\n  cargo sim replay 7 --state n1 --at-ms 120\n  cargo sim replay regressions/late-vote.schedule\n  cargo sim replay regressions/"
     )]
     Replay(Replay),
     /// Minimise a failing run: the same violation with fewer and simpler faults, requests and nodes
@@ -170,23 +170,67 @@ pub(super) struct Replay {
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
-    /// Only the causes of a violation: its causal past, and which faults are needed
-    #[arg(long, conflicts_with_all = ["json", "node", "request"])]
+    /// Only the causes of a violation, and which faults are needed
+    #[arg(long, conflicts_with_all = ["json", "state", "Selection"])]
     pub explain: bool,
-    /// Only what happens to this node (its number)
+    /// Only the state of this node (n1), at the violation, at the end of the run, or at --at-ms
+    #[arg(long, value_name = "NODE", value_parser = node, conflicts_with_all = ["json", "Selection"])]
+    pub state: Option<NodeId>,
+    /// The virtual time of --state, in milliseconds: after everything that happens up to then
+    #[arg(long, requires = "state", value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
+    pub at_ms: Option<u64>,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Colours: on a terminal, unless NO_COLOR is set; always; or never
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    #[command(flatten)]
+    pub run_args: RunArgs,
+}
+
+/// Which lines of a trace are printed.
+#[derive(Clone, Debug, Flags)]
+pub(super) struct Selection {
+    /// Only what happens to this node (n1, or its number)
     #[arg(long, value_parser = node)]
     pub node: Option<NodeId>,
     /// Only what concerns this request (c1.4)
     #[arg(long, value_parser = request)]
     pub request: Option<RequestId>,
-    /// Only from this virtual time on, in milliseconds
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
-    pub from_ms: u64,
-    /// Only up to this virtual time, in milliseconds
-    #[arg(long, default_value_t = MS_MAX, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
-    pub to_ms: u64,
-    #[command(flatten)]
-    pub run_args: RunArgs,
+    /// Only lines of these kinds: of message, request, response, record or event (Vote,Commit), or
+    /// the verb of another line (wake,done,sync,boot,process,fault,run)
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// No lines of these kinds
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    pub hide: Vec<String>,
+    /// Also wakes without effect, and messages that nodes send over and over, as heartbeats
+    #[arg(long)]
+    pub all: bool,
+    /// Only from this virtual time on, in milliseconds [default: 0]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
+    pub from_ms: Option<u64>,
+    /// Only up to this virtual time, in milliseconds [default: the end]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
+    pub to_ms: Option<u64>,
+}
+
+impl Selection {
+    /// Whether anything is selected.
+    pub(super) fn is_given(&self) -> bool {
+        let Selection { node, request, only, hide, all, from_ms, to_ms } = self;
+        let has_filter = node.is_some() || request.is_some();
+        let has_time = from_ms.is_some() || to_ms.is_some();
+        has_filter || has_time || !only.is_empty() || !hide.is_empty() || *all
+    }
+}
+
+/// Whether output has colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
 }
 
 /// How far a shrink goes.

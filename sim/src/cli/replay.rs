@@ -1,20 +1,20 @@
 //! The command `replay`: one seed or schedule with its trace, or a directory of schedules.
 
 use std::path::Path;
-use stormglass_node::Micros;
+use stormglass_node::{Micros, NodeId};
 
-use super::args::{MS_MAX, Replay};
+use super::args::{MS_MAX, Replay, Selection};
 use super::say::{self, say};
 use super::source::{self, Source};
-use super::{Exit, command, explain, usage};
+use super::{Exit, colour, command, explain, state, usage};
 use crate::chooser::Chooser;
 use crate::hunt::watchdog::watched;
 use crate::plan::Plan;
-use crate::property::Checker;
 use crate::protocol::{Protocol, WorldOf, draw_run, world};
 use crate::replay::{Replayer, replay_world};
 use crate::schedule::{Expectation, Schedule};
-use crate::trace::{Filter, Trace};
+use crate::simulation::verdict_line;
+use crate::trace::{Filter, Show, Trace};
 use crate::workload::ClientId;
 use crate::world::RunOutcome;
 
@@ -23,9 +23,8 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit
     let path = Path::new(&args.target);
     let flags = args.run_args.are_given();
     if path.is_dir() {
-        let has_filter = args.node.is_some() || args.request.is_some();
-        let has_time_range = args.from_ms > 0 || args.to_ms < MS_MAX;
-        if args.json || args.explain || has_filter || has_time_range || flags {
+        let has_output = args.json || args.explain || args.state.is_some();
+        if has_output || args.selection.is_given() || flags {
             return Err(usage::usage_error(format_args!("a directory takes no other flags")));
         }
         return replay_directory(protocol, path);
@@ -35,6 +34,9 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit
     }
     if args.explain {
         return explain::run(protocol, args);
+    }
+    if let Some(node) = args.state {
+        return state::run(protocol, args, node);
     }
     match source::of(protocol, &args.target)? {
         Source::Seed(seed) => replay_seed(protocol, args, seed),
@@ -56,39 +58,47 @@ fn replay_seed<P: Protocol>(protocol: &P, args: &Replay, seed: u64) -> Result<Ex
     // Before the run: a run that does not end can be identified.
     print_header(args, &head);
     let seed_command = format!("{} replay {{seed}}{flags}", command(protocol));
-    let (outcome, trace) = watched(protocol.limits(), &seed_command, |watched| {
+    let finished = watched(protocol.limits(), &seed_command, |watched| {
         watched.begin(seed);
-        traced::<P, _>(world(protocol, drawn, |chooser| chooser, new_trace(args)))
+        finish::<P, _>(&mut world(protocol, drawn, |chooser| chooser, new_trace(args)))
     });
     // A seed has no expectation; only schedules do.
-    let exit = outcome.violation.as_ref().map_or(Exit::Clean, Exit::of);
-    print(args, &trace, &outcome, "");
+    let exit = finished.outcome.violation.as_ref().map_or(Exit::Clean, Exit::of);
+    print(args, &finished, "");
     Ok(exit)
 }
 
 /// Checks that the selected node, request and time exist in this run.
 fn check_filter(args: &Replay, of: &str, plan: &Plan) -> Result<(), Exit> {
-    if let Some(node) = args.node.filter(|node| node.0 >= plan.nodes) {
-        return Err(usage::usage_error(format_args!(
-            "there is no {node}: {of} has {} nodes",
-            plan.nodes
-        )));
+    let Selection { node, request, from_ms, to_ms, .. } = args.selection;
+    if let Some(node) = node {
+        check_node(node, of, plan)?;
     }
     let clients = plan.clients;
-    if let Some(request) = args.request
+    if let Some(request) = request
         && !ClientId::try_from(request.client).is_ok_and(|client| client.is_among(clients))
     {
         return Err(usage::usage_error(format_args!(
             "there is no {request}: {of} has clients c1 to c{clients}"
         )));
     }
-    if args.from_ms > args.to_ms {
+    if let (Some(from_ms), Some(to_ms)) = (from_ms, to_ms)
+        && from_ms > to_ms
+    {
         return Err(usage::usage_error(format_args!(
-            "--from-ms {} is after --to-ms {}: nothing would be printed",
-            args.from_ms, args.to_ms
+            "--from-ms {from_ms} is after --to-ms {to_ms}: nothing would be printed"
         )));
     }
     Ok(())
+}
+
+/// Checks that the node exists in this run.
+pub(super) fn check_node(node: NodeId, of: &str, plan: &Plan) -> Result<(), Exit> {
+    let nodes = plan.nodes;
+    if node.0 < nodes {
+        return Ok(());
+    }
+    Err(usage::usage_error(format_args!("there is no {node}: {of} has {nodes} nodes")))
 }
 
 fn replay_schedule<P: Protocol>(
@@ -103,15 +113,15 @@ fn replay_schedule<P: Protocol>(
     );
     let mut world = replay_world(protocol, schedule, new_trace(args));
     let file_command = format!("{} replay {}", command(protocol), args.target);
-    let outcome = watched(protocol.limits(), &file_command, |watched| {
+    let finished = watched(protocol.limits(), &file_command, |watched| {
         watched.begin(0);
-        world.run()
+        finish::<P, _>(&mut world)
     });
     let mut notes = String::new();
     for entry in schedule.unreached_entries(world.chooser().unused()) {
         notes += &format!("not reached: {entry}\n");
     }
-    let (mut exit, note) = compare_with_expectation(&schedule.expectation, &outcome);
+    let (mut exit, note) = compare_with_expectation(&schedule.expectation, &finished.outcome);
     notes += &note.map(|note| note + "\n").unwrap_or_default();
     let unreached_faults = schedule.unreached_faults(world.chooser().unused());
     let has_faults = !schedule.faults.is_empty();
@@ -119,7 +129,7 @@ fn replay_schedule<P: Protocol>(
         notes += "no fault of the schedule came up: the run tests nothing of it\n";
         exit = Exit::Other;
     }
-    print(args, world.checker().0.text(), &outcome, &notes);
+    print(args, &finished, &notes);
     Ok(exit)
 }
 
@@ -141,19 +151,32 @@ fn compare_with_expectation(
 }
 
 fn new_trace(args: &Replay) -> Trace {
+    let Selection { node, request, from_ms, to_ms, .. } = args.selection;
     // Both are at most `MS_MAX`, so neither overflows.
-    let span = Some((Micros(args.from_ms * 1000), Micros(args.to_ms.saturating_mul(1000))));
-    Trace::new(Filter { node: args.node, request: args.request, span }, args.json)
+    let from = Micros(from_ms.unwrap_or(0) * 1000);
+    let to = Micros(to_ms.unwrap_or(MS_MAX) * 1000);
+    Trace::new(Filter { node, request, span: Some((from, to)) }, args.json)
 }
 
-fn traced<P: Protocol, C: Chooser>(
-    mut world: WorldOf<P, (Trace, P::Checker), C>,
-) -> (RunOutcome, String)
+/// A run that is over.
+struct FinishedRun {
+    outcome: RunOutcome,
+    trace: Trace,
+    /// The states of the nodes that a violation concerns.
+    states: String,
+}
+
+fn finish<P, C>(world: &mut WorldOf<P, (Trace, P::Checker), C>) -> FinishedRun
 where
-    Trace: Checker<P::Node>,
+    P: Protocol,
+    C: Chooser,
 {
-    let outcome = world.run();
-    (outcome, world.checker().0.text().to_string())
+    let (outcome, trace) = Trace::of_run(world);
+    let states = match &outcome.violation {
+        Some(violation) => trace.states_at(world, violation),
+        None => String::new(),
+    };
+    FinishedRun { outcome, trace, states }
 }
 
 /// Prints what is run, before it runs, in case the run does not end.
@@ -168,24 +191,42 @@ fn print_header(args: &Replay, head: &str) {
     say::text(format_args!("{text}"));
 }
 
-fn print(args: &Replay, trace: &str, outcome: &RunOutcome, notes: &str) {
-    if trace.is_empty() {
+fn print(args: &Replay, finished: &FinishedRun, notes: &str) {
+    let FinishedRun { outcome, trace, states } = finished;
+    let Selection { only, hide, all, .. } = &args.selection;
+    // A program that reads JSON expects everything that it has not excluded.
+    let show = Show { only: only.clone(), hide: hide.clone(), routine: *all || args.json };
+    let reason = outcome.violation.as_ref().map_or("", |violation| violation.reason.as_str());
+    let shown = trace.shown(&show, reason);
+    warn_of_unknown_kinds(&show, trace);
+    if shown.lines.is_empty() {
         eprintln!("no line of the trace matches the filters");
     }
-    let verdict = match (&outcome.violation, &outcome.judged_until) {
-        (Some(violation), _) => format!("VIOLATED {violation}"),
-        (None, Some(until)) => format!("no violation, but judged only until {until}"),
-        (None, None) => "clean".to_string(),
-    };
+    let verdict = verdict_line(outcome.violation.as_ref(), outcome.judged_until.as_ref());
     let print = format!("{:016x}", outcome.fingerprint);
-    let text = if args.json {
+    if args.json {
+        let trace = shown.text("--all");
         let notes: Vec<_> = notes.lines().collect();
         let tail = serde_json::json!({"verdict": verdict, "fingerprint": print, "notes": notes});
-        format!("{trace}{tail}\n")
-    } else {
-        format!("{trace}{verdict}\n{notes}fingerprint {print}\n")
-    };
-    say::text(format_args!("{text}"));
+        say::text(format_args!("{trace}{tail}\n"));
+        return;
+    }
+    let mut text = colour::trace(&shown);
+    text += &shown.left_out("--all");
+    text += &colour::verdict(&verdict, outcome.violation.is_some());
+    text += &format!("\n{notes}{states}fingerprint {print}\n");
+    colour::print(args.color, &text);
+}
+
+/// Names the kinds that no line has: most likely they are misspelt.
+fn warn_of_unknown_kinds(show: &Show, trace: &Trace) {
+    let kinds = trace.kinds();
+    for kind in show.only.iter().chain(&show.hide) {
+        if !kinds.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
+            let known: Vec<_> = kinds.iter().copied().collect();
+            eprintln!("no line has the kind {kind}; there are {}", known.join(", "));
+        }
+    }
 }
 
 /// Runs every schedule of a directory, with one line each; the worst unexpected result decides the

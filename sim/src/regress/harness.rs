@@ -9,7 +9,7 @@ use super::{ReadScheduleError, files, read};
 use crate::protocol::Protocol;
 use crate::replay::replay_world;
 use crate::schedule::Expectation;
-use crate::trace::{Filter, Trace};
+use crate::trace::{Filter, Show, Trace};
 use crate::world::RunOutcome;
 
 /// The `main` of a test target with `harness = false`: one test for each schedule of `directory`. A
@@ -54,7 +54,7 @@ enum RegressionError {
 fn run_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), RegressionError> {
     let schedule = read(protocol, path)?;
     let mut world = replay_world(protocol, &schedule, Trace::new(Filter::default(), false));
-    let RunOutcome { violation, judged_until, .. } = world.run();
+    let (RunOutcome { violation, judged_until, .. }, trace) = Trace::of_run(&mut world);
     let (as_expected, outcome) = match (&schedule.expectation, &violation) {
         (Expectation::NoViolation(_), None) => match judged_until {
             None => (true, String::new()),
@@ -84,7 +84,8 @@ fn run_file<P: Protocol>(protocol: &P, path: &Path) -> Result<(), RegressionErro
     };
     let cli_command = protocol.command().unwrap_or("this protocol's command line");
     let note = schedule.note.join("\n");
-    let trace = world.checker().0.text();
+    let reason = violation.as_ref().map_or("", |violation| violation.reason.as_str());
+    let trace = trace.shown(&Show::default(), reason).text(&format!("{cli_command} replay --all"));
     let name = path.display();
     Err(RegressionError::NotAsExpected(format!(
         "{outcome}\n{note}\n{trace}{unreached}replay it with\n  {cli_command} replay {name}"

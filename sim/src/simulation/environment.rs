@@ -50,3 +50,13 @@ pub(super) fn replay() -> Option<PathBuf> {
 pub(super) fn save() -> Option<PathBuf> {
     env::var_os("STORMGLASS_SAVE").map(PathBuf::from)
 }
+
+/// Whether the trace of a failure is shown with the routine of the cluster.
+///
+/// # Panics
+/// If it is set to anything but `all`.
+pub(super) fn whole_trace() -> bool {
+    let Some(text) = env::var_os("STORMGLASS_TRACE") else { return false };
+    assert!(text == "all", "STORMGLASS_TRACE is `{}`, not `all`", text.to_string_lossy());
+    true
+}

@@ -9,6 +9,7 @@ use super::environment;
 use crate::determinism::compare_seed;
 use crate::hunt::watchdog::{WorkerHandle, watched};
 use crate::hunt::{HuntOptions, HuntReport, Progress, hunt};
+use crate::named::Named;
 use crate::plan::Plan;
 use crate::profile::Setup;
 use crate::property::{Checker, JudgedUntil, Violation};
@@ -17,7 +18,7 @@ use crate::regress::{self, ReadScheduleError};
 use crate::replay::{record, replay_world};
 use crate::schedule::{Expectation, Schedule, plural};
 use crate::shrink::{ShrinkControl, ShrinkScope, shrink};
-use crate::trace::{Filter, Trace};
+use crate::trace::{Filter, Show, ShownTrace, Trace};
 use crate::world::{HARNESS_NEVER_PANICS, RunOutcome};
 
 /// The greatest number of runs of a shrink within a test.
@@ -172,6 +173,35 @@ pub fn replay<P: Protocol>(protocol: &P, text: &str) {
     check_expectation(protocol, &schedule).unwrap_or_else(|reason| panic!("{reason}"));
 }
 
+/// The trace of a schedule; [`Simulation::trace`](super::Simulation::trace) for any protocol.
+///
+/// # Panics
+/// If the schedule cannot be read, or a fault of it is not reached.
+#[track_caller]
+pub fn trace<P: Protocol>(protocol: &P, text: &str) -> String {
+    let schedule = Schedule::read(protocol, text).unwrap_or_else(|error| panic!("{error}"));
+    let trace = Trace::new(Filter::default(), false);
+    let mut world = replay_world(protocol, &schedule, trace);
+    let (RunOutcome { violation, judged_until, .. }, trace) = Trace::of_run(&mut world);
+    let unreached = schedule.unreached_entries(world.chooser().unused());
+    all_reached(unreached).unwrap_or_else(|reason| panic!("{reason}"));
+    let reason = violation.as_ref().map_or("", |violation| violation.reason.as_str());
+    let shown = trace.shown(&Show::default(), reason).text("`replay --all`");
+    shown + &verdict_line(violation.as_ref(), judged_until.as_ref()) + "\n"
+}
+
+/// How a run has ended, as the last line of its trace.
+pub(crate) fn verdict_line(
+    violation: Option<&Violation>,
+    judged_until: Option<&JudgedUntil>,
+) -> String {
+    match (violation, judged_until) {
+        (Some(violation), _) => format!("VIOLATED {violation}"),
+        (None, Some(until)) => format!("no violation, but judged only until {until}"),
+        (None, None) => "clean".to_string(),
+    }
+}
+
 /// Why a schedule in a test fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReplayError {
@@ -258,10 +288,10 @@ pub(super) fn failure_message<P: Protocol>(
     repeat_command: &str,
 ) -> String {
     let mut world = replay_world(protocol, schedule, Trace::new(Filter::default(), false));
-    let outcome = world.run();
+    let (outcome, trace) = Trace::of_run(&mut world);
     let ended_at = outcome.tally.virtual_time;
     let text = schedule.write(protocol);
-    let trace = world.checker().0.text();
+    let states = trace.states_at(&world, violation);
     let Violation { property, reason, .. } = violation;
     let name = protocol.name();
     let headline = match &outcome.violation {
@@ -278,7 +308,9 @@ pub(super) fn failure_message<P: Protocol>(
     text.lines().for_each(|line| writeln!(message, "    {line}").expect("writing to a string"));
     let ms = ended_at.0 / 1000;
     let us = ended_at.0 % 1000;
-    let trace = shorten_trace(trace);
+    let show = Show { routine: environment::whole_trace(), ..Show::default() };
+    let shown = trace.shown(&show, reason);
+    let trace = shorten_trace(&shown, reason) + &shown.left_out("STORMGLASS_TRACE=all");
     let end = match &outcome.violation {
         Some(shown) => format!("VIOLATED  {shown}"),
         None => "END       without a violation".to_string(),
@@ -288,20 +320,40 @@ pub(super) fn failure_message<P: Protocol>(
     if schedule.requests.is_empty() {
         message += "\nviolated without any request\n";
     }
+    message += &states;
     write!(message, "\nrun it again with\n  {repeat_command}\n").expect("writing to a string");
     message + &save_or_explain(protocol, schedule, &text)
 }
 
-/// The beginning and the end of a very long trace.
-fn shorten_trace(trace: &str) -> String {
-    let lines: Vec<&str> = trace.lines().collect();
-    let omitted = lines.len().saturating_sub(TRACE_HEAD_LINES + TRACE_TAIL_LINES);
-    if omitted == 0 {
-        return trace.to_string();
+/// Of a very long trace the beginning, the end, and between them every line that concerns what the
+/// reason names.
+fn shorten_trace(trace: &ShownTrace<'_>, reason: &str) -> String {
+    let lines = &trace.lines;
+    let named = Named::of(reason);
+    let tail = lines.len().saturating_sub(TRACE_TAIL_LINES);
+    let mut text = String::new();
+    let mut omitted = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let is_kept = at < TRACE_HEAD_LINES
+            || at >= tail
+            || named.is_concerned_by(line.text, line.node, line.shows_contents);
+        if !is_kept {
+            omitted += 1;
+            continue;
+        }
+        text += &omission(omitted);
+        omitted = 0;
+        writeln!(text, "{}", line.text).expect("writing to a string");
     }
-    let head = lines[..TRACE_HEAD_LINES].join("\n");
-    let tail = lines[TRACE_HEAD_LINES + omitted..].join("\n");
-    format!("{head}\n... {omitted} lines are omitted ...\n{tail}\n")
+    text
+}
+
+fn omission(lines: usize) -> String {
+    match lines {
+        0 => String::new(),
+        1 => "... one line is omitted ...\n".to_string(),
+        lines => format!("... {lines} lines are omitted ...\n"),
+    }
 }
 
 /// Saves the schedule where the environment says, or explains how; and how to run it.

@@ -91,6 +91,11 @@ impl<N: Node> Host<N> {
         self.node.is_some()
     }
 
+    /// The running node.
+    pub(super) fn node(&self) -> Option<&N> {
+        self.node.as_ref()
+    }
+
     pub(super) fn id(&self) -> NodeId {
         self.id
     }

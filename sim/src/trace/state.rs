@@ -1,0 +1,77 @@
+//! The states of nodes at the end of a run.
+
+use std::fmt::Write as _;
+
+use stormglass_node::{Micros, Node, NodeId};
+
+use super::Trace;
+use crate::chooser::Chooser;
+use crate::named::Named;
+use crate::property::{Checker, Observation, Violation};
+use crate::workload::Workload;
+use crate::world::World;
+
+/// The greatest number of lines of a state in a report. The state of a node may be that of a whole
+/// database; `--state` prints all of it.
+const LINES_MAX: usize = 60;
+/// The greatest number of nodes whose states are in a report: two that disagree.
+const NODES_MAX: usize = 2;
+
+/// A checker that ends a run at the first fact after this time, as if it were a violation: the
+/// state of the world is then that of this time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StopAfter(pub(crate) Micros);
+
+impl StopAfter {
+    pub(crate) const NAME: &'static str = "StopAfter";
+}
+
+impl<N: Node> Checker<N> for StopAfter {
+    fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        if observation.at > self.0 { Err(Violation::safety(Self::NAME, "")) } else { Ok(()) }
+    }
+
+    fn properties(&self) -> usize {
+        0
+    }
+}
+
+impl Trace {
+    /// The state of the node of the last fact, and of a node that the reason of the violation
+    /// names, as text; empty for nodes that write none.
+    pub(crate) fn states_at<N, W, K, C>(
+        &self,
+        world: &World<N, W, (Trace, K), C>,
+        violation: &Violation,
+    ) -> String
+    where
+        N: Node,
+        W: Workload<N>,
+        K: Checker<N>,
+        C: Chooser,
+    {
+        let mut nodes: Vec<NodeId> = self.last_node.into_iter().collect();
+        for node in Named::of(&violation.reason).nodes() {
+            if !nodes.contains(node) {
+                nodes.push(*node);
+            }
+        }
+        nodes.truncate(NODES_MAX);
+        let mut text = String::new();
+        for node in nodes {
+            let Some(state) = world.state_of(node).filter(|state| !state.is_empty()) else {
+                continue;
+            };
+            writeln!(text, "\nstate of {node} at the violation:").expect("writing to a string");
+            for line in state.lines().take(LINES_MAX) {
+                writeln!(text, "    {line}").expect("writing to a string");
+            }
+            let more = state.lines().count().saturating_sub(LINES_MAX);
+            if more > 0 {
+                writeln!(text, "    ... {more} more lines; `replay --state {node}` prints all ...")
+                    .expect("writing to a string");
+            }
+        }
+        text
+    }
+}
