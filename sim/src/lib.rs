@@ -90,7 +90,6 @@ pub mod fault;
 pub mod guide {
     #![doc = include_str!("guide.md")]
 }
-#[cfg(feature = "cli")]
 mod causality;
 pub mod event_queue;
 pub mod hash;

@@ -9,8 +9,8 @@ use crate::protocol::Protocol;
 use crate::replay::{Replayer, record, replay_world};
 use crate::schedule::{Expectation, Schedule};
 
-/// Prints only the causes of a violation: its causal past, as far as it concerns the same request,
-/// and for each fault whether the property holds without it.
+/// Prints only the causes of a violation, and for each fault whether the property holds without
+/// it.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit> {
     let schedule = match source::of(protocol, &args.target)? {
         Source::Seed(seed) => record(protocol, &args.run_args.setup(protocol), seed).1,
@@ -29,15 +29,8 @@ pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay) -> Result<Exit, Exit
         say!("the schedule expects a violation of {property}");
         return Ok(Exit::Other);
     };
-    let causality = &world.checker().0;
-    let about =
-        causality.about().map_or("no request in particular".to_string(), |id| id.to_string());
-    let mut text = format!(
-        "causal past, {about} ({} of {} facts)\n",
-        causality.causal_past().len(),
-        causality.count()
-    );
-    causality.causal_past().iter().for_each(|line| text += &format!("{line}\n"));
+    let explanation = world.checker().0.explain(&violation.reason);
+    let mut text = explanation.to_string();
     text += &format!("VIOLATED {violation}\n\nfaults needed\n");
     text += &faults_needed(protocol, &schedule, violation.property);
     say::text(format_args!("{text}"));

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::environment;
+use crate::causality::CausalTrace;
 use crate::determinism::compare_seed;
 use crate::hunt::watchdog::{WorkerHandle, watched};
 use crate::hunt::{HuntOptions, HuntReport, Progress, hunt};
@@ -30,6 +31,10 @@ pub(super) const SHRINK_TIME_MAX: Duration = Duration::from_secs(30);
 /// The lines of a trace in the message of a failing test: more of the end than of the beginning.
 const TRACE_HEAD_LINES: usize = 50;
 const TRACE_TAIL_LINES: usize = 950;
+
+/// The greatest number of lines of a trace that a person reads as a whole. Before a longer one the
+/// causes of the violation are listed.
+const TRACE_LINES_WITHOUT_CAUSES: usize = 60;
 
 /// Runs many seeds, or those that the environment requests;
 /// [`Simulation::check`](super::Simulation::check) for any protocol.
@@ -315,6 +320,11 @@ pub(super) fn failure_message<P: Protocol>(
         Some(shown) => format!("VIOLATED  {shown}"),
         None => "END       without a violation".to_string(),
     };
+    if shown.lines.len() > TRACE_LINES_WITHOUT_CAUSES {
+        let mut world = replay_world(protocol, schedule, CausalTrace::default());
+        world.run();
+        write!(message, "\n{}", world.checker().0.explain(reason)).expect("writing to a string");
+    }
     write!(message, "\ntrace:\n\n{trace}{ms:>5}.{us:03}      {end}\n")
         .expect("writing to a string");
     if schedule.requests.is_empty() {
