@@ -7,6 +7,7 @@ mod costs;
 mod data_directory;
 mod determinism;
 mod documented;
+mod explanations;
 mod hunts;
 mod litmus;
 mod mutants;

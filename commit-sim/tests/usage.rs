@@ -57,6 +57,11 @@ fn wrong_usage_gets_a_one_line_error() {
         ("replay 7 --request c99.1", "there is no c99.1: seed 7 has clients c1 to c"),
         ("replay 7 --from-ms 9 --to-ms 8", "--from-ms 9 is after --to-ms 8"),
         ("replay ../regressions --from-ms 5", "takes no other flags"),
+        ("replay ../regressions --state n1", "takes no other flags"),
+        ("replay 7 --state n64", "there is no n64: seed 7 has"),
+        ("replay 7 --at-ms 5", "--state <NODE>"),
+        ("replay 7 --explain --only Vote", "cannot be used with"),
+        ("replay 7 --color sometimes", "possible values: auto, always, never"),
         ("shrink ../tests/scenarios/commit.schedule --nodes 3", "has its own settings"),
         // Tests run in the directory of the package, so this file exists; a shrink must not replace
         // it.
@@ -250,4 +255,79 @@ fn shrink_reports_its_result_when_the_file_cannot_be_written() {
         "{}",
         text(&output.stderr)
     );
+}
+
+const COMMIT: &str = "replay ../tests/scenarios/commit.schedule";
+
+/// The lines that this command prints, without the header.
+fn trace_of(line: &str) -> Vec<String> {
+    let output = sim(line);
+    assert_eq!(output.status.code(), Some(0), "`{line}`: {}", text(&output.stderr));
+    text(&output.stdout).lines().skip(1).map(str::to_string).collect()
+}
+
+#[test]
+fn kinds_select_lines_of_a_trace() {
+    let votes = trace_of(&format!("{COMMIT} --only vote,Prepare"));
+    let (lines, verdict) = votes.split_at(votes.len() - 2);
+    assert_eq!(verdict[0], "clean");
+    assert!(
+        lines.iter().all(|line| line.contains("Vote") || line.contains("Prepare ")),
+        "{votes:?}"
+    );
+    assert!(lines.iter().any(|line| line.contains("-> n1     Prepare c1.1")), "{votes:?}");
+    assert!(lines.iter().any(|line| line.contains("-> n0     Vote c1.1")), "{votes:?}");
+    let others = trace_of(&format!("{COMMIT} --hide Vote,Prepare,done --all"));
+    assert!(!others.iter().any(|line| line.contains("Vote") || line.contains("  done ")));
+    let whole = trace_of(&format!("{COMMIT} --all"));
+    let done = whole.iter().filter(|line| line.contains("  done ")).count();
+    assert_eq!(others.len() + lines.len() + done, whole.len());
+    let misspelt = sim(&format!("{COMMIT} --only Voet"));
+    let stderr = text(&misspelt.stderr);
+    assert!(
+        stderr.contains("no line has the kind Voet; there are ") && stderr.contains("Vote"),
+        "{stderr}"
+    );
+}
+
+/// In a run of two-phase commit without faults, the only routine is a wake that does nothing.
+#[test]
+fn wakes_without_effect_are_left_out_and_counted() {
+    let trace = trace_of("replay 7 --profile calm");
+    let whole = trace_of("replay 7 --profile calm --all");
+    let note = trace.iter().find(|line| line.contains(" left out (")).expect("a note");
+    assert!(note.ends_with(" wake); --all shows all ..."), "{note}");
+    let left_out: usize = note.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    assert!(left_out > 0);
+    assert_eq!(trace.len() - 1 + left_out, whole.len());
+}
+
+#[test]
+fn state_of_a_node_is_printed_at_any_time() {
+    let path = COMMIT.strip_prefix("replay ").expect("a command");
+    let state_at = |ms: &str| text(&sim(&format!("replay {path} --state n1 --at-ms {ms}")).stdout);
+    let early = state_at("0");
+    assert!(early.starts_with("n1 at 0.000 ms\nCommitNode {\n"), "{early}");
+    let late = state_at("100000");
+    assert!(late.lines().next().expect("a line").ends_with(" ms, the end of the run"), "{late}");
+    assert_ne!(early.split_once('\n'), late.split_once('\n'));
+    assert_eq!(late, text(&sim(&format!("replay {path} --state n1")).stdout));
+}
+
+#[test]
+fn colours_are_for_terminals_unless_requested() {
+    let escapes = |flags: &str| text(&sim(&format!("{COMMIT} {flags}")).stdout).contains('\u{1b}');
+    assert!(!escapes("") && !escapes("--color never"), "standard output is no terminal here");
+    assert!(escapes("--color always"));
+    let plain = text(&sim(COMMIT).stdout);
+    let coloured = text(&sim(&format!("{COMMIT} --color always")).stdout);
+    // Without the codes (`ESC [ ... m`) the text is the same.
+    let mut stripped = String::new();
+    for part in coloured.split("\u{1b}[") {
+        let after = part
+            .split_once('m')
+            .filter(|(code, _)| code.chars().all(|c| c.is_ascii_digit() || c == ';'));
+        stripped += after.map_or(part, |(_, rest)| rest);
+    }
+    assert_eq!(stripped, plain);
 }

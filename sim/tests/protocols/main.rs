@@ -5,7 +5,11 @@
 mod all_disks;
 mod bare_node;
 mod fatal_errors;
+mod lease;
+#[cfg(feature = "tracing")]
+mod logging;
 mod node_configs;
 mod run_ends;
 mod sessions;
 mod several_subjects;
+mod traces;
