@@ -233,10 +233,13 @@ impl RequestLog {
     }
 
     /// Forgets clients while there are more than `kept` requests or clients, but not `current`, and
-    /// none that waits for an answer.
+    /// none that waits for an answer; not all of them at once, if there are very many.
     fn forget_clients_beyond(&mut self, kept: usize, current: u64, now: Position) {
         let mut waiting = 0;
-        while self.requests.max(self.clients.len()) > kept && waiting < WAITING_CLIENTS_PASSED {
+        for _ in 0..ENTRIES_PER_REQUEST_MAX {
+            if self.requests.max(self.clients.len()) <= kept || waiting == WAITING_CLIENTS_PASSED {
+                return;
+            }
             let Some((last_use, client)) = self.by_last_use.pop_front() else { return };
             if !is_last_use(&self.clients, client, last_use) {
                 continue;
@@ -265,6 +268,11 @@ const OUTDATED_ENTRIES_MAX: usize = 64;
 /// So many clients that wait for an answer are passed over at a time. Each is regarded as used now,
 /// so that the next call meets others.
 const WAITING_CLIENTS_PASSED: usize = 4;
+
+/// So many entries are taken from the clients by last use at each request. A data directory of an
+/// earlier version may have millions of clients, and forgetting them all would take seconds.
+// A request adds one entry, one client and one request, so what is too much becomes less with each.
+const ENTRIES_PER_REQUEST_MAX: usize = 128;
 
 impl ClientLog {
     fn find(&self, number: RequestNumber) -> Option<&RequestStatus> {
@@ -384,6 +392,26 @@ mod tests {
             let next = address(IncarnationIs::Present, 4);
             assert_eq!(request_log.look_up(id(2, 0), next), Lookup::New);
         }
+    }
+
+    /// Earlier versions remembered every client.
+    #[test]
+    fn clients_of_an_old_directory_are_forgotten_a_few_at_each_request() {
+        let mut old = BTreeMap::new();
+        for client in 1..=1_000 {
+            old.insert(client, ClientHistory { last_use: at(client), ..ClientHistory::default() });
+        }
+        let mut request_log = RequestLog::recovered(old, Position::default());
+        let mut known = request_log.clients();
+        for serial in 1_001..=1_100 {
+            let own = id(u32::try_from(serial).expect("small"), 0);
+            request_log.set_status(own, COMMITTED, at(serial), KEPT);
+            let forgotten = known - request_log.clients();
+            assert!(forgotten <= ENTRIES_PER_REQUEST_MAX, "{forgotten} at once");
+            known = request_log.clients();
+        }
+        assert_eq!(known, KEPT.in_total);
+        assert_eq!(request_log.forgotten_below(), at(998));
     }
 
     #[test]
