@@ -151,12 +151,13 @@ impl Directory {
     }
 
     /// Notes durably that the node serves: its log must not be gone at a later start. To be called
-    /// when the log is durable, and before anybody hears of the node.
+    /// when the log is durable, and before anybody hears of the node. A node that has written
+    /// nothing has no log yet; a later start notes it.
     ///
     /// # Errors
     /// If the identity file cannot be written.
     pub(super) fn note_served(&mut self) -> io::Result<()> {
-        if self.identity.served {
+        if self.identity.served || node_files(&self.path)?.is_empty() {
             return Ok(());
         }
         self.identity.served = true;
@@ -535,6 +536,22 @@ mod tests {
         fs::write(directory.0.join("wal.3"), vec![1; bytes]).expect("it is written");
         open.note_served().expect("it is written");
         (directory, open)
+    }
+
+    /// A protocol may have nothing to write at its first boot.
+    #[test]
+    fn directory_of_a_node_that_has_written_nothing_opens_again() {
+        let directory = TestDirectory::new("nothing-written");
+        let mut open = Directory::open(&directory.0, "test", NodeId(0)).expect("it is empty");
+        open.note_served().expect("there is nothing to note");
+        drop(open);
+        let mut open = Directory::open(&directory.0, "test", NodeId(0)).expect("nothing is gone");
+        fs::write(directory.0.join("wal.0"), [1]).expect("it is written");
+        open.note_served().expect("it is written");
+        drop(open);
+        fs::remove_file(directory.0.join("wal.0")).expect("it exists");
+        let error = Directory::open(&directory.0, "test", NodeId(0)).expect_err("it is gone");
+        assert!(matches!(error, DirectoryError::LogGone { .. }), "{error}");
     }
 
     #[test]
