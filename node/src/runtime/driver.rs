@@ -12,15 +12,16 @@ use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::clock::{Clock, after};
 use super::disk::{BarrierCompletion, Batch, Completion, DiskThread, Job, Note};
-use super::link::{self, Link};
+use super::link::{self, Dialler, Link};
 use super::listener::{Arrival, Listener};
 use super::observer::{Continuation, Observer};
 use super::packet::{ClientReply, PeerPacket, RejectReason};
 use super::rate_limit::{RateLimit, Suppressed};
-use super::serve::{DiskStatus, LinkStatus, ServedNode, Status};
+use super::serve::{DiskStatus, ServedNode, Status};
+use super::session::{self, Session, SessionEvent, Sessions};
 use super::start::{Ending, STATUS_REQUESTS_MAX, Settings};
 use super::stream::SendQueue;
-use crate::contract::{DiskError, DiskOp, Effect, HaltReason, Input, Label, OpId, Outbox};
+use crate::contract::{DiskError, DiskOp, Effect, HaltReason, Input, Label, Links, OpId, Outbox};
 use crate::id::{Incarnation, Micros, NodeId, RequestId, Time};
 
 /// Pending requests at one node: a bound on the memory that clients can make it use.
@@ -59,7 +60,9 @@ pub(super) struct Driver<N: ServedNode> {
     /// The operating system's error for the failure that the node halts for; empty if there is
     /// none.
     detail: String,
+    /// Of datagrams.
     links: BTreeMap<NodeId, Link>,
+    sessions: Sessions,
     /// For each pending request, the queue of the connection that receives its answer.
     pending_requests: BTreeMap<RequestId, Arc<SendQueue>>,
     /// `Some` until the node is open: it may speak to others then.
@@ -106,6 +109,7 @@ impl<N: ServedNode> Driver<N> {
             pending_barriers: Vec::new(),
             detail: String::new(),
             links: BTreeMap::new(),
+            sessions: Sessions::default(),
             pending_requests: BTreeMap::new(),
             listener: Some(listener),
             serves_noted: false,
@@ -273,11 +277,39 @@ impl<N: ServedNode> Driver<N> {
                     self.step(Input::Request { id, request }, 0);
                 }
             },
+            Arrival::Session { peer, session, event } => self.on_session(peer, session, event),
             Arrival::Gone { queue } => {
                 // By identity: a client that reconnected has a new queue, and its requests wait for
                 // that one.
                 self.pending_requests.retain(|_, other| !Arc::ptr_eq(other, &queue))
             }
+        }
+    }
+
+    /// What the present session of a peer brings. Another one has ended for the node, even if its
+    /// connection has read a message of it later than the present one has begun.
+    fn on_session(&mut self, peer: NodeId, session: Arc<Session>, event: SessionEvent<N::Message>) {
+        let is_present = self.sessions.is_present(peer, &session);
+        match event {
+            SessionEvent::Connected => {
+                // A newer connection may arrive before the end of the older one does.
+                self.end_session(peer);
+                self.sessions.begin(peer, session);
+                self.step(Input::Connected { peer }, 0);
+            }
+            // Also while the node shuts down: no message of a session may be missing.
+            SessionEvent::Message { number, message, share: _share } if is_present => {
+                self.step(Input::Message { from: peer, message }, number);
+            }
+            SessionEvent::Disconnected if is_present => self.end_session(peer),
+            SessionEvent::Message { .. } | SessionEvent::Disconnected => {}
+        }
+    }
+
+    fn end_session(&mut self, peer: NodeId) {
+        // Before the step: what the node sends in it is lost.
+        if self.sessions.end(peer) {
+            self.step(Input::Disconnected { peer }, 0);
         }
     }
 
@@ -364,8 +396,20 @@ impl<N: ServedNode> Driver<N> {
             // A node never sends to itself (duty 7 of the node).
             self.settings.peers.iter().filter(|(peer, _)| **peer != self.settings.node)
         {
-            let link = self.links.entry(*peer).or_default();
-            self.tasks.spawn(link.clone().run(identity.clone(), *peer, address.clone()));
+            let dialler = Dialler::new(identity.clone(), *peer, address.clone());
+            match N::LINKS {
+                Links::Datagrams => {
+                    let link = self.links.entry(*peer).or_default();
+                    self.tasks.spawn(link.clone().run(dialler));
+                }
+                Links::Sessions => {
+                    self.sessions.add_peer(*peer);
+                    // A peer with a lower id dials this node.
+                    if *peer > self.settings.node {
+                        self.tasks.spawn(session::dial(dialler, listener.arrivals_tx()));
+                    }
+                }
+            }
         }
         let peers = self.settings.peers.keys().copied().collect();
         self.tasks.spawn(listener.run(identity, peers));
@@ -443,11 +487,16 @@ impl<N: ServedNode> Driver<N> {
     fn send(&mut self, to: NodeId, message: N::Message) {
         self.last_message_number += 1;
         let number = self.last_message_number;
-        // A link's queue takes messages before there is a connection, and before the listener runs.
-        // A message to a node that this cluster does not list is dropped, as an unreachable one
-        // would be.
-        if self.settings.peers.contains_key(&to) {
-            self.links.entry(to).or_default().put(&PeerPacket::Message { number, message });
+        let packet = PeerPacket::Message { number, message };
+        match N::LINKS {
+            // A link's queue takes messages before there is a connection, and before the listener
+            // runs. A message to a node that this cluster does not list is dropped, as an
+            // unreachable one would be.
+            Links::Datagrams if self.settings.peers.contains_key(&to) => {
+                self.links.entry(to).or_default().put(&packet);
+            }
+            Links::Datagrams => {}
+            Links::Sessions => self.sessions.send(to, &packet),
         }
     }
 
@@ -476,11 +525,10 @@ impl<N: ServedNode> Driver<N> {
     }
 
     fn status(&self, disk: &DiskThread) -> Status<N::View> {
-        let links = self.links.iter().map(|(peer, link)| {
-            let (queued_bytes, dropped) = link.load();
-            LinkStatus { peer: *peer, connected: link.is_connected(), queued_bytes, dropped }
-        });
-        let links = links.collect();
+        let links = match N::LINKS {
+            Links::Datagrams => self.links.iter().map(|(peer, link)| link.status(*peer)).collect(),
+            Links::Sessions => self.sessions.status(),
+        };
         let now = self.clock.now();
         let silent =
             self.pending_barriers.first().map_or(Micros(0), |(_, issued)| now.since(*issued));

@@ -1,5 +1,5 @@
-//! The outgoing connection to one peer: a bounded queue, and a task that dials, performs the
-//! handshake, writes, and dials again.
+//! The outgoing connection to one peer: [`Dialler`] dials, performs the handshake, and dials again;
+//! [`Link`] is a bounded queue of datagrams, and the task that writes them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,19 +11,21 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::packet::{Caller, Hello, PeerPacket, PeerReply, Welcome};
+use super::serve::LinkStatus;
+use super::session::SessionEnd;
 use super::stream::{Frames, HANDSHAKE_BYTES_MAX, SendQueue, StreamError, write, write_value};
 use crate::id::{Incarnation, NodeId};
 
 /// Memory for messages that wait for a peer: 4 MiB, and as much again while they are written.
 // One frame of the maximum length fits; the contract allows losing the rest.
-const QUEUE_BYTES_MAX: usize = 4 << 20;
+pub(super) const QUEUE_BYTES_MAX: usize = 4 << 20;
 
 /// The greatest duration of one write, handshake or answer.
 // Several times the ping interval, so that one lost ping is no reason to reconnect.
 pub(super) const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The interval of pings on a connection.
-const PING_EVERY: Duration = Duration::from_secs(1);
+pub(super) const PING_EVERY: Duration = Duration::from_secs(1);
 
 /// First pause between two attempts to dial.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -67,62 +69,24 @@ impl Link {
         self.0.queue.put(packet);
     }
 
-    pub(super) fn load(&self) -> (u64, u64) {
-        self.0.queue.load()
-    }
-
-    pub(super) fn is_connected(&self) -> bool {
-        self.0.connected.load(Ordering::Relaxed)
+    pub(super) fn status(&self, peer: NodeId) -> LinkStatus {
+        let (queued_bytes, dropped) = self.0.queue.load();
+        let connected = self.0.connected.load(Ordering::Relaxed);
+        LinkStatus { peer, connected, queued_bytes, dropped }
     }
 
     /// Connects, and reconnects for as long as the task runs.
-    pub(super) async fn run(self, identity: NodeIdentity, peer: NodeId, address: String) {
-        let mut backoff = BACKOFF_MIN;
-        let mut reported = false;
+    pub(super) async fn run(self, mut dialler: Dialler) {
         loop {
-            let began = Instant::now();
-            let lost = self.connect_and_write(&identity, peer, &address, &mut reported).await;
+            let connection = dialler.connect().await;
+            self.0.connected.store(true, Ordering::Relaxed);
+            let lost = self.write_messages(connection).await;
             self.0.connected.store(false, Ordering::Relaxed);
-            if !reported {
-                // One line per lost connection, not one per attempt.
-                tracing::warn!(node = %identity.node, %peer, %address, "no connection: {lost}");
-                reported = true;
-            }
-            // A refusal has a reason that lasts. A connection that lasted was a good one: the next
-            // attempt may come soon.
-            backoff = if matches!(lost, LinkError::Refused(_)) {
-                BACKOFF_REFUSED
-            } else if began.elapsed() > BACKOFF_MAX {
-                BACKOFF_MIN
-            } else {
-                (backoff * 2).min(BACKOFF_MAX)
-            };
-            // Jitter by node id: nodes that lost the same peer do not reconnect at the same moment.
-            // 7 and 13 are coprime, so thirteen consecutive node ids get thirteen different pauses.
-            let jitter = u64::from(identity.node.0) * 7 % 13;
-            sleep(backoff + Duration::from_millis(jitter)).await;
+            dialler.pause(&lost).await;
         }
     }
 
-    async fn connect_and_write(
-        &self,
-        identity: &NodeIdentity,
-        peer: NodeId,
-        address: &str,
-        reported: &mut bool,
-    ) -> LinkError {
-        // One limit for the whole handshake: a peer that sends one byte at a time must not hold the
-        // link.
-        let greeted = timeout(IO_TIMEOUT, handshake(identity, peer, address)).await;
-        let (mut frames, mut out) = match greeted {
-            Ok(Ok(greeted)) => greeted,
-            Ok(Err(error)) => return error,
-            Err(_) => return LinkError::Stream(StreamError::TimedOut(IO_TIMEOUT)),
-        };
-        tracing::info!(node = %identity.node, %peer, %address, "connected");
-        // The next loss is worth a line again.
-        *reported = false;
-        self.0.connected.store(true, Ordering::Relaxed);
+    async fn write_messages(&self, (mut frames, mut out): PeerStream) -> LinkError {
         let mut bytes = Vec::new();
         let mut ping = tokio::time::interval(PING_EVERY);
         loop {
@@ -149,9 +113,78 @@ impl Link {
     }
 }
 
+/// Dials one peer, with pauses that grow.
+#[derive(Debug)]
+pub(super) struct Dialler {
+    identity: NodeIdentity,
+    peer: NodeId,
+    address: String,
+    backoff: Duration,
+    /// Whether the log says already that there is no connection.
+    reported: bool,
+    /// When the last attempt began.
+    began: Instant,
+}
+
+impl Dialler {
+    pub(super) fn new(identity: NodeIdentity, peer: NodeId, address: String) -> Dialler {
+        let began = Instant::now();
+        Dialler { identity, peer, address, backoff: BACKOFF_MIN, reported: false, began }
+    }
+
+    pub(super) fn peer(&self) -> NodeId {
+        self.peer
+    }
+
+    /// Dials until the peer has answered the handshake.
+    pub(super) async fn connect(&mut self) -> PeerStream {
+        loop {
+            self.began = Instant::now();
+            // One limit for the whole handshake: a peer that sends one byte at a time must not hold
+            // the link.
+            let greeted = handshake(&self.identity, self.peer, &self.address);
+            let error = match timeout(IO_TIMEOUT, greeted).await {
+                Ok(Ok(connection)) => {
+                    let Dialler { identity, peer, address, .. } = self;
+                    tracing::info!(node = %identity.node, %peer, %address, "connected");
+                    // The next loss is worth a line again.
+                    self.reported = false;
+                    return connection;
+                }
+                Ok(Err(error)) => error,
+                Err(_) => LinkError::Stream(StreamError::TimedOut(IO_TIMEOUT)),
+            };
+            self.pause(&error).await;
+        }
+    }
+
+    /// Logs why there is no connection, and waits before the next attempt.
+    pub(super) async fn pause(&mut self, lost: &LinkError) {
+        let Dialler { identity, peer, address, .. } = self;
+        if !self.reported {
+            // One line per lost connection, not one per attempt.
+            tracing::warn!(node = %identity.node, %peer, %address, "no connection: {lost}");
+            self.reported = true;
+        }
+        // A refusal has a reason that lasts. A connection that lasted was a good one: the next
+        // attempt may come soon.
+        self.backoff = if matches!(lost, LinkError::Refused(_)) {
+            BACKOFF_REFUSED
+        } else if self.began.elapsed() > BACKOFF_MAX {
+            BACKOFF_MIN
+        } else {
+            (self.backoff * 2).min(BACKOFF_MAX)
+        };
+        // Jitter by node id: nodes that lost the same peer do not reconnect at the same moment. 7
+        // and 13 are coprime, so thirteen consecutive node ids get thirteen different pauses.
+        let jitter = u64::from(self.identity.node.0) * 7 % 13;
+        sleep(self.backoff + Duration::from_millis(jitter)).await;
+    }
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-enum LinkError {
+pub(super) enum LinkError {
     #[error("{0}")]
     Dial(std::io::Error),
     #[error(transparent)]
@@ -162,9 +195,13 @@ enum LinkError {
     Refused(String),
     #[error("{0} answered at that address; check the list of peers")]
     WrongNode(NodeId),
+    #[error(transparent)]
+    Session(#[from] SessionEnd),
 }
 
-type PeerStream = (Frames<tokio::net::tcp::OwnedReadHalf>, tokio::net::tcp::OwnedWriteHalf);
+/// A connection after its handshake.
+pub(super) type PeerStream =
+    (Frames<tokio::net::tcp::OwnedReadHalf>, tokio::net::tcp::OwnedWriteHalf);
 
 async fn handshake(
     identity: &NodeIdentity,

@@ -22,10 +22,12 @@ use super::memory::{MemoryPool, MemoryShare};
 use super::packet::{Caller, ClientPacket, ClientReply, Hello, PeerPacket, PeerReply, Welcome};
 use super::rate_limit::{RateLimit, Suppressed};
 use super::serve::ServedNode;
+use super::session::{self, Session, SessionEnd, SessionEvent};
 use super::stream::{
     FRAME_BYTES_MAX, Frame, Frames, HANDSHAKE_BYTES_MAX, SendQueue, StreamError, write, write_value,
 };
 use crate::codec::CodecError;
+use crate::contract::Links;
 use crate::id::{Incarnation, NodeId, RequestId};
 
 /// Concurrent connections that have not completed the handshake. Each has [`IO_TIMEOUT`] for all of
@@ -55,7 +57,7 @@ pub(super) const CLIENT_BYTES_MAX: usize = 64 << 20;
 const OPERATOR_BYTES_MAX: usize = 16 << 20;
 
 /// Memory for the large frames of one peer: one that is read and one that waits for the node.
-const PEER_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
+pub(super) const PEER_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 
 /// A connection of a peer that sends nothing for so long is closed. Peers send a ping every second.
 const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,6 +75,7 @@ pub(super) fn peer_connections_max(peers: usize) -> usize {
 
 /// An input of the driver from the network.
 pub(super) enum Arrival<N: ServedNode> {
+    /// A datagram.
     Message {
         from: NodeId,
         number: u64,
@@ -87,6 +90,8 @@ pub(super) enum Arrival<N: ServedNode> {
         /// Of the memory of all clients; to be held until the node has the request.
         share: Option<MemoryShare>,
     },
+    /// Only with [`Links::Sessions`].
+    Session { peer: NodeId, session: Arc<Session>, event: SessionEvent<N::Message> },
     /// The connection of this client is closed.
     Gone { queue: Arc<SendQueue> },
 }
@@ -167,6 +172,11 @@ impl<N: ServedNode> Listener<N> {
         limits: ConnectionLimits,
     ) -> Listener<N> {
         Listener { listener, arrivals_tx, status_tx, limits }
+    }
+
+    /// Where arrivals go.
+    pub(super) fn arrivals_tx(&self) -> mpsc::Sender<Arrival<N>> {
+        self.arrivals_tx.clone()
     }
 
     /// Accepts connections for as long as the task runs.
@@ -250,6 +260,8 @@ enum ConnectionError {
     SlowHandshake,
     #[error("it had not completed the handshake when too many newer ones came")]
     GaveWay,
+    #[error("session with {peer}: {end}")]
+    Session { peer: NodeId, end: SessionEnd },
 }
 
 /// Why a handshake is refused. The caller receives the message.
@@ -261,6 +273,8 @@ enum HandshakeRefusal {
     OtherTarget { caller: NodeId, target: NodeId, this_node: NodeId },
     #[error("{caller} is not a peer of {this_node}")]
     NotAPeer { caller: NodeId, this_node: NodeId },
+    #[error("{caller} has a higher id than {this_node}: the node with the lower id dials")]
+    HigherId { caller: NodeId, this_node: NodeId },
     #[error("{this_node} has {clients} clients already; try again later")]
     TooManyClients { this_node: NodeId, clients: usize },
     #[error("{this_node} answers {OPERATORS_MAX} operators already; try again later")]
@@ -327,7 +341,13 @@ impl<N: ServedNode> Connections<N> {
                     .await
             }
             Caller::Peer { node, incarnation, .. } => {
-                self.receive_from_peer(node, incarnation, from, frames, out).await
+                frames.set_memory(self.peer_memory[&node].clone());
+                match N::LINKS {
+                    Links::Datagrams => {
+                        self.receive_from_peer(node, incarnation, from, frames, out).await
+                    }
+                    Links::Sessions => self.hold_session(node, incarnation, frames, out).await,
+                }
             }
         }
     }
@@ -369,6 +389,10 @@ impl<N: ServedNode> Connections<N> {
         if node == this_node || !self.peers.contains(&node) {
             return Err(HandshakeRefusal::NotAPeer { caller: node, this_node });
         }
+        // Two connections could not be one session.
+        if N::LINKS == Links::Sessions && node > this_node {
+            return Err(HandshakeRefusal::HigherId { caller: node, this_node });
+        }
         self.check_incarnation(node, incarnation)
     }
 
@@ -399,7 +423,6 @@ impl<N: ServedNode> Connections<N> {
     ) -> Result<(), ConnectionError> {
         // Again, as a newer one may have come since: then the connection is only closed.
         let replaced = self.register(peer, incarnation)?;
-        frames.set_memory(self.peer_memory[&peer].clone());
         loop {
             let frame = tokio::select! {
                 frame = frames.next_frame::<PeerPacket<N::Message>>(PEER_IDLE_TIMEOUT) => frame?,
@@ -433,6 +456,25 @@ impl<N: ServedNode> Connections<N> {
                 }
             }
         }
+    }
+
+    async fn hold_session(
+        &self,
+        peer: NodeId,
+        incarnation: Incarnation,
+        mut frames: Frames<OwnedReadHalf>,
+        out: OwnedWriteHalf,
+    ) -> Result<(), ConnectionError> {
+        let confirmed = session::confirmed::<N>(&mut frames).await;
+        confirmed.map_err(|end| ConnectionError::Session { peer, end })?;
+        // Again, as a newer one may have come since: then the connection is only closed.
+        let replaced = self.register(peer, incarnation)?;
+        tracing::info!(node = %self.identity.node, %peer, "connected");
+        let end = session::run(peer, frames, out, &replaced, &self.arrivals_tx).await;
+        if matches!(end, SessionEnd::Replaced) {
+            return Ok(());
+        }
+        Err(ConnectionError::Session { peer, end })
     }
 
     /// While one process of a peer is connected, one that does not follow it is refused, so that

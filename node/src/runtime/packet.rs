@@ -1,9 +1,10 @@
 //! The packets of a connection: each value in a [frame](crate::wire) of its own.
 //!
 //! The dialling side sends [`Hello`] first; the listening side answers [`Welcome`] or closes the
-//! connection. A connection between nodes carries messages one way, from the dialling node. The
+//! connection. A connection between nodes carries datagrams one way, from the dialling node. The
 //! other direction has its own connection, so that two nodes that dial at once need not agree on
-//! which of two connections to keep.
+//! which of two connections to keep. A session is one connection, dialled by the node with the
+//! lower id; both sides send [`PeerPacket`]s, and a ping first.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +44,7 @@ pub enum Welcome {
     Refused { reason: String },
 }
 
-/// Between nodes, from the dialling side.
+/// Between nodes, from the dialling side; in a session from both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum PeerPacket<M> {
@@ -56,7 +57,7 @@ pub enum PeerPacket<M> {
     Ping,
 }
 
-/// Between nodes, from the listening side.
+/// Between nodes, from the listening side; not in a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum PeerReply {

@@ -6,7 +6,13 @@ use super::stream::FRAME_BYTES_MAX;
 use crate::contract::Node;
 use crate::id::{Incarnation, Micros, NodeId, Time};
 
-/// A node that the engine can run. All methods are read-only: calling them changes no behaviour.
+/// A node that the engine can run, with datagrams or [sessions](crate::contract#sessions) between
+/// nodes, as [`Node::LINKS`] says. All methods are read-only: calling them changes no behaviour.
+///
+/// With sessions, two nodes have one connection, which the node with the lower id dials; it is the
+/// session. A session ends when the connection does; when a message does not fit into its queue of
+/// 4 MiB, or does not decode; and after five seconds without a byte of the peer, or in which it has
+/// not taken what is written to it.
 pub trait ServedNode:
     Node<Message: Send, Request: Send, Response: Send, Event: Send> + Send + 'static
 {
@@ -17,7 +23,8 @@ pub trait ServedNode:
     /// arrives. At most [`FRAME_BYTES_MAX`].
     const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
-    /// The current incarnation once it is durable, `None` before. The engine connects only then.
+    /// The current incarnation once it is durable, `None` before. The engine connects only then. A
+    /// node that does not number its incarnations returns [`Incarnation::numbered`]`(1)` in each.
     fn incarnation(&self) -> Option<Incarnation>;
 
     /// True once the node answers clients: it may first have to speak to its peers.
@@ -28,10 +35,12 @@ pub trait ServedNode:
     /// True if there is no work that a clean shutdown should wait for.
     fn is_idle(&self) -> bool;
 
-    /// True if this message would start new work at this node. The engine drops such messages while
+    /// True if this message would start new work at this node. The engine drops such datagrams while
     /// the node shuts down, as if the network had lost them: otherwise peers could keep it from
-    /// ever being idle.
-    fn starts_new_work(&self, message: &Self::Message) -> bool;
+    /// ever being idle. With sessions it drops none, since no message of a session may be missing.
+    fn starts_new_work(&self, _message: &Self::Message) -> bool {
+        false
+    }
 
     /// The state at `now`.
     fn view(&self, now: Time) -> Self::View;
@@ -92,15 +101,17 @@ pub struct FileStatus {
     pub bytes: u64,
 }
 
-/// The outgoing connection to one peer.
+/// The outgoing connection to one peer; with sessions the present session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct LinkStatus {
     pub peer: NodeId,
-    /// True while the handshake is complete and the connection is open.
+    /// True while the handshake is complete and the connection is open; with sessions, between the
+    /// inputs `Connected` and `Disconnected`.
     pub connected: bool,
     /// Bytes that wait to be sent.
     pub queued_bytes: u64,
-    /// Messages dropped because the queue was full.
+    /// Messages dropped because the queue was full; with sessions, also those that followed until
+    /// the node learnt of the end.
     pub dropped: u64,
 }

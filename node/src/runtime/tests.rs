@@ -1,6 +1,7 @@
 //! The engine with a node that has no transactions: the engine is generic.
 
 mod listener;
+mod sessions;
 mod shutdown;
 
 use std::collections::BTreeMap;
