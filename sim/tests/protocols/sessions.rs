@@ -1,6 +1,8 @@
 //! Links that are sessions: each rule of `stormglass_node::contract`, section "Sessions", under
 //! every fault.
 
+mod real_nodes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};

@@ -233,6 +233,32 @@ fn sessions_keep_their_rules_over_restarts() {
     });
 }
 
+/// Each could dial the other. With two connections, each side might keep another one.
+#[test]
+fn two_nodes_that_know_each_other_have_one_session() {
+    TestNodeDir::new("mutual").block_on(async |settings| {
+        let history = History::default();
+        let proxies = [Proxy::start().await, Proxy::start().await];
+        let mut nodes = Vec::new();
+        for (id, other) in [(PEER, NODE), (NODE, PEER)] {
+            let to_other = &proxies[usize::from(other == PEER)];
+            let peers =
+                BTreeMap::from([(id, String::new()), (other, to_other.address.to_string())]);
+            let data = settings.data.join(id.to_string());
+            let settings = Settings { node: id, peers, data, ..settings.clone() };
+            let node = run_node(&settings, &config(), &history).await;
+            proxies[usize::from(id == PEER)].forward_to(node.address);
+            nodes.push(node);
+        }
+        history.until_both_receive(PEER, NODE).await;
+        sleep(Duration::from_millis(500)).await;
+        assert_eq!(history.counts(), (2, 0));
+        for node in nodes {
+            stop(node).await;
+        }
+    });
+}
+
 /// Neither side can see that the other has gone: nothing arrives, and nothing is closed.
 #[test]
 fn both_sides_learn_that_a_silent_session_has_ended() {
