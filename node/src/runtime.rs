@@ -9,8 +9,8 @@
 //!   Barrier completions come back as inputs. The first error is final: nothing more is written, no
 //!   sync is retried, and the node halts itself.
 //! - **Messages** go into one bounded queue per peer. A task drains it: it connects, performs the
-//!   handshake, and reconnects with capped backoff. A datagram that finds the queue full is dropped:
-//!   the contract allows loss, and an unreachable peer must not cost memory. With
+//!   handshake, and reconnects with capped backoff. A datagram that finds the queue full is
+//!   dropped: the contract allows loss, and an unreachable peer must not cost memory. With
 //!   [sessions](crate::contract#sessions), each session has a queue, and ends when it is full.
 //! - **Answers** go into one bounded queue per connection. A client that does not read loses its
 //!   connection.

@@ -35,9 +35,10 @@ pub trait ServedNode:
     /// True if there is no work that a clean shutdown should wait for.
     fn is_idle(&self) -> bool;
 
-    /// True if this message would start new work at this node. The engine drops such datagrams while
-    /// the node shuts down, as if the network had lost them: otherwise peers could keep it from
-    /// ever being idle. With sessions it drops none, since no message of a session may be missing.
+    /// True if this message would start new work at this node. The engine drops such datagrams
+    /// while the node shuts down, as if the network had lost them: otherwise peers could keep it
+    /// from ever being idle. With sessions it drops none, since no message of a session may be
+    /// missing.
     fn starts_new_work(&self, _message: &Self::Message) -> bool {
         false
     }

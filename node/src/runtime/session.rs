@@ -20,8 +20,8 @@ use super::stream::{FRAME_BYTES_MAX, Frame, Frames, SendQueue, StreamError, writ
 use crate::codec::CodecError;
 use crate::id::NodeId;
 
-/// One session with a peer, shared by the task of its connection and the driver. Sessions are told
-/// apart by identity.
+/// One session with a peer, shared by the task of its connection and the driver, which compares
+/// sessions by identity.
 #[derive(Debug)]
 pub(super) struct Session {
     queue: SendQueue,
@@ -61,7 +61,7 @@ pub(super) enum SessionEvent<M> {
     Disconnected,
 }
 
-/// The present session of each peer, as the node has been told.
+/// The session of each peer that the node has as an input `Connected` without `Disconnected`.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(BTreeMap<NodeId, PeerSessions>);
 
