@@ -70,7 +70,9 @@
 //!                 }
 //!             }
 //!             Input::DiskDone { result: Err(e), .. } => out.halt(HaltReason::DiskFailed(e)),
+//!             // The other requests, and what this node does not use.
 //!             Input::Request { .. } | Input::Message { .. } | Input::Wake => {}
+//!             Input::Connected { .. } | Input::Disconnected { .. } => {}
 //!         }
 //!     }
 //! }
