@@ -3,6 +3,7 @@
 use stormglass_commit_sim::Commit;
 use stormglass_sim::hunt::{HuntOptions, HuntReport, Progress, hunt};
 use stormglass_sim::profile::{Profile, Setup};
+use stormglass_sim::protocol::Protocol;
 use stormglass_sim::tally::Rule;
 
 fn hunt_profile(profile: Profile, jobs: usize) -> HuntReport {
@@ -24,11 +25,14 @@ fn node_violates_no_property_in_any_supported_profile() {
 }
 
 #[test]
-fn swarm_profile_reaches_every_sometimes_counter() {
+fn swarm_profile_reaches_every_sometimes_counter_and_every_kind() {
     let options = HuntOptions { jobs: 2, ..HuntOptions::new(Setup::default(), 0..=4_999) };
-    let never_counted: Vec<_> =
-        hunt(&Commit, &options, &Progress::default()).sometimes.never().collect();
+    let report = hunt(&Commit, &options, &Progress::default());
+    let never_counted: Vec<_> = report.sometimes.never().collect();
     assert_eq!(never_counted, [""; 0], "never counted in 5,000 runs");
+    let never_seen: Vec<_> = report.coverage.never_seen(Commit.kinds()).collect();
+    // This node truncates no file, and drops only messages that no node of this version sends.
+    assert_eq!(never_seen, ["truncate", "Dropped"]);
 }
 
 /// AC4: without faults and with enough time, every abort has a participant's No (or an invalid

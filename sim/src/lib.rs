@@ -83,6 +83,7 @@
 pub mod chooser;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod coverage;
 pub mod determinism;
 pub mod disk;
 mod fact_hash;

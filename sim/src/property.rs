@@ -12,9 +12,11 @@ use stormglass_node::{
     RequestId, Subject,
 };
 
+use crate::coverage::Objections;
 use crate::disk::{CutReport, DamageRecord, Disk, DiskChange, KillReport};
 use crate::fault::{BarrierFault, Endpoint, MessageFault, SecondDisk, TimedFault, WriteFault};
 use crate::run_end::RecoveryEnd;
+use crate::world::panics;
 
 /// `Ok`, or in one sentence why the property is violated.
 pub type PropertyResult = Result<(), String>;
@@ -27,6 +29,10 @@ pub trait Property<N: Node>: Clone {
     /// property.
     const LIVENESS: bool = false;
     /// Checks one fact.
+    ///
+    /// In some runs, copies of the property are offered altered facts as well, to find out whether
+    /// it looks at anything ([`coverage`](crate::coverage)). A violation or a panic of a copy has no
+    /// other effect; so a property shares no state with its copies.
     ///
     /// # Errors
     /// Why the property is violated, in one sentence.
@@ -76,6 +82,10 @@ pub trait Checker<N: Node>: Clone {
     fn properties(&self) -> usize {
         1
     }
+    /// Offers facts, the last of which did not happen, to copies of the properties, and notes which
+    /// of them object ([`coverage`](crate::coverage)). By default to none: then the coverage of a
+    /// hunt does not say whether they look at anything.
+    fn challenge(&self, _facts: &[Observation<'_, N>], _objections: &mut Objections<'_>) {}
 }
 
 /// A message, request or response by its way: the `ordinal`th, from 0, of all that `from` has sent
@@ -159,6 +169,10 @@ impl<'a, N: Node> Observation<'a, N> {
     /// The disk of any node; `None` if the cluster has no such node.
     pub fn disk_of(&self, node: NodeId) -> Option<&'a Disk> {
         self.disks.get(usize::from(node.0))
+    }
+
+    pub(crate) fn copy(&self) -> Observation<'a, N> {
+        Observation { ..*self }
     }
 }
 
@@ -500,6 +514,16 @@ impl<N: Node, O: Property<N>> Checker<N> for PropertyChecker<O> {
     fn judged_until(&self) -> Option<JudgedUntil> {
         self.0.judged_until()
     }
+
+    fn challenge(&self, facts: &[Observation<'_, N>], objections: &mut Objections<'_>) {
+        if objections.has_objected(O::NAME) {
+            return;
+        }
+        let mut copy = self.0.clone();
+        let outcome = panics::catch(|| facts.iter().try_for_each(|fact| copy.on(fact)));
+        // A property that cannot handle such a fact looks at it, too.
+        objections.note(O::NAME, !matches!(outcome, Ok(Ok(()))));
+    }
 }
 
 impl<N: Node> Checker<N> for () {
@@ -547,5 +571,10 @@ impl<N: Node, A: Checker<N>, B: Checker<N>> Checker<N> for (A, B) {
 
     fn properties(&self) -> usize {
         self.0.properties() + self.1.properties()
+    }
+
+    fn challenge(&self, facts: &[Observation<'_, N>], objections: &mut Objections<'_>) {
+        self.0.challenge(facts, objections);
+        self.1.challenge(facts, objections);
     }
 }

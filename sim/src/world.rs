@@ -56,6 +56,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use stormglass_node::{Effect, Input, Micros, Node, NodeId, Outbox};
 
 use crate::chooser::Chooser;
+use crate::coverage::Coverage;
 use crate::disk::Disk;
 use crate::fault::{AtRestFault, Crash, TimedFault};
 use crate::limits::RunLimits;
@@ -225,6 +226,18 @@ where
     /// The outcome of the next run includes its [`contents`](RunOutcome::contents).
     pub fn hash_contents(&mut self) {
         self.run.monitor.hash_contents();
+    }
+
+    /// The facts of the next run are counted by their kinds, and altered ones are offered to the
+    /// checker if `alters` says so.
+    pub(crate) fn count_facts(&mut self, alters: bool) {
+        let nodes = self.run.plan().nodes;
+        self.run.monitor.count_facts(nodes, alters);
+    }
+
+    /// What was counted; `None` if nothing was asked for.
+    pub(crate) fn take_coverage(&mut self) -> Option<Coverage> {
+        self.run.monitor.take_coverage()
     }
 
     /// Prepares another run in the same memory. `reset_checker` prepares the checker for it.

@@ -19,6 +19,7 @@ use crate::regress::{self, ReadScheduleError};
 use crate::replay::{record, replay_world};
 use crate::schedule::{Expectation, Schedule, plural};
 use crate::shrink::{ShrinkControl, ShrinkScope, shrink};
+use crate::tally::Rule;
 use crate::trace::{Filter, Show, ShownTrace, Trace};
 use crate::world::{HARNESS_NEVER_PANICS, RunOutcome};
 
@@ -84,10 +85,38 @@ pub fn check<P: Protocol>(protocol: &P, setup: &Setup, seeds: u64) {
             plural(report.seeds, "seed"),
             report.tally.requests
         );
+        assert!(
+            !report.coverage.has_no_effects(),
+            "{}: in {} no node has sent, written, answered or reported anything, so there was \
+             nothing to check",
+            protocol.name(),
+            plural(report.coverage.runs(), "seed")
+        );
         let never: Vec<_> = report.sometimes.never().collect();
         assert!(never.is_empty(), "never observed in {} seeds: {}", report.seeds, never.join("; "));
     }
     println!("{}: {}", protocol.name(), verdict(&report));
+    for line in coverage_lines(protocol, &report) {
+        println!("  {line}");
+    }
+}
+
+/// What the seeds have shown to the properties, in a few lines.
+fn coverage_lines<P: Protocol>(protocol: &P, report: &HuntReport) -> Vec<String> {
+    let HuntReport { tally, .. } = report;
+    let mut lines = vec![format!("{} requests, {} answers", tally.requests, tally.answers)];
+    let mut faults = Vec::new();
+    for (rule, ..) in Rule::TABLE {
+        let times = tally.hits(rule);
+        if times > 0 {
+            faults.push(format!("{rule} {times}"));
+        }
+    }
+    if !faults.is_empty() {
+        lines.push(format!("faults: {}", faults.join(", ")));
+    }
+    lines.extend(report.coverage.lines(protocol.kinds()));
+    lines
 }
 
 /// How a hunt without a failure ended, with the number of seeds that were run.

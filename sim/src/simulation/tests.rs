@@ -2,6 +2,7 @@
 
 #[cfg(feature = "proptest")]
 mod cases;
+mod coverage;
 mod excluded;
 
 use stormglass_node::{

@@ -7,9 +7,10 @@ use super::{
     HARNESS_NEVER_PANICS, NODE_KEEPS_ITS_CONTRACT, NODE_NEVER_PANICS, PROPERTY_NEVER_PANICS,
     RunOutcome,
 };
+use crate::coverage::{Coverage, CoverageRecorder};
 use crate::fact_hash::ContentHash;
 use crate::hash::Fingerprint;
-use crate::property::{Checker, Fact, JudgedUntil, MessageId, Observation, Violation};
+use crate::property::{Checker, JudgedUntil, MessageId, Observation, Violation};
 use crate::tally::{Rule, Tally};
 
 /// Sees every fact, in order, until the first violation.
@@ -21,8 +22,10 @@ pub(super) struct Monitor<K> {
     contents: Option<ContentHash>,
     tally: Tally,
     violation: Option<Violation>,
-    /// Whether facts are not just checked: `violation` or `contents` is some.
-    has_violation_or_contents: bool,
+    /// Of the kinds of facts, where they are counted.
+    coverage: Option<Box<CoverageRecorder>>,
+    /// Whether facts are not just checked: `violation`, `contents` or `coverage` is some.
+    looks_closer: bool,
     interrupted: bool,
     /// Whose code runs, apart from checkers: a panic now is attributed to it.
     actor: Actor,
@@ -47,9 +50,10 @@ impl<K> Monitor<K> {
             checker,
             fingerprint: Fingerprint::default(),
             contents: None,
+            coverage: None,
             tally: Tally::default(),
             violation: None,
-            has_violation_or_contents: false,
+            looks_closer: false,
             interrupted: false,
             actor: Actor::Harness,
             checking: None,
@@ -62,9 +66,10 @@ impl<K> Monitor<K> {
             checker,
             fingerprint,
             contents,
+            coverage,
             tally,
             violation,
-            has_violation_or_contents,
+            looks_closer,
             interrupted,
             actor,
             checking,
@@ -72,10 +77,11 @@ impl<K> Monitor<K> {
         reset_checker(checker);
         *fingerprint = Fingerprint::default();
         *contents = None;
+        *coverage = None;
         *interrupted = false;
         *tally = Tally::default();
         *violation = None;
-        *has_violation_or_contents = false;
+        *looks_closer = false;
         *actor = Actor::Harness;
         *checking = None;
     }
@@ -94,7 +100,7 @@ impl<K> Monitor<K> {
     #[cold]
     pub(super) fn violate(&mut self, violation: Violation) {
         self.violation.get_or_insert(violation);
-        self.has_violation_or_contents = true;
+        self.looks_closer = true;
     }
 
     /// Notes that the run was stopped before its end.
@@ -104,7 +110,18 @@ impl<K> Monitor<K> {
 
     pub(super) fn hash_contents(&mut self) {
         self.contents = Some(ContentHash::default());
-        self.has_violation_or_contents = true;
+        self.looks_closer = true;
+    }
+
+    /// Counts the facts of this run, and offers altered ones to the checker if `alters` says so.
+    pub(super) fn count_facts(&mut self, nodes: u16, alters: bool) {
+        self.coverage = Some(Box::new(CoverageRecorder::new(nodes, alters)));
+        self.looks_closer = true;
+    }
+
+    /// What was counted.
+    pub(super) fn take_coverage(&mut self) -> Option<Coverage> {
+        self.coverage.take().map(|recorder| recorder.into_coverage())
     }
 
     /// Counts an application of a fault rule.
@@ -128,9 +145,9 @@ impl<K> Monitor<K> {
         let Observation { at, node, fact, .. } = *observation;
         // Before the check, so that the violating fact is part of the fingerprint.
         crate::fact_hash::fold_fact(&mut self.fingerprint, at, node, fact);
-        // False in most runs: nothing is hashed, and nothing is violated.
-        if self.has_violation_or_contents {
-            self.hash_contents_of(fact);
+        // False in most runs: nothing is hashed or counted, and nothing is violated.
+        if self.looks_closer {
+            self.look_closer(observation);
             if self.violation.is_some() {
                 return;
             }
@@ -161,11 +178,19 @@ impl<K> Monitor<K> {
         self.checker.on_arrival(message);
     }
 
-    /// Hashes the contents of a fact, if this is wanted.
+    /// Hashes the contents of a fact and counts its kind, if this is wanted.
     #[cold]
-    fn hash_contents_of<N: Node>(&mut self, fact: &Fact<'_, N>) {
+    fn look_closer<N: Node>(&mut self, observation: &Observation<'_, N>)
+    where
+        K: Checker<N>,
+    {
         if let Some(contents) = &mut self.contents {
-            contents.fold(fact);
+            contents.fold(observation.fact);
+        }
+        if let Some(recorder) = &mut self.coverage
+            && self.violation.is_none()
+        {
+            recorder.record(&self.checker, observation);
         }
     }
 

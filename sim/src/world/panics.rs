@@ -24,11 +24,12 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
     static INSTALL_HOOK: Once = Once::new();
     INSTALL_HOOK.call_once(install_hook);
     PLACE.with_borrow_mut(String::clear);
-    IN_RUN.set(true);
+    let was_in_run = IN_RUN.replace(true);
     // After a panic only the monitor of a world is read, and no caller runs that world again, so it
     // does not matter what the unwinding has left half done.
     let outcome = panic::catch_unwind(AssertUnwindSafe(run));
-    IN_RUN.set(false);
+    // An altered fact is offered to a property within a run.
+    IN_RUN.set(was_in_run);
     outcome.map_err(|cause| {
         // A panic with a literal carries a `&str`, one with arguments a `String`.
         let text = cause.downcast_ref::<&str>().map(ToString::to_string);

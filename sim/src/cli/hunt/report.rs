@@ -8,6 +8,7 @@ use super::{Verdict, print_saved};
 use crate::cli::args::Hunt;
 use crate::cli::replay_line;
 use crate::cli::say::say;
+use crate::coverage::{Coverage, KindCount, PropertyCoverage};
 use crate::hunt::{HuntOptions, HuntReport};
 use crate::protocol::Protocol;
 use crate::schedule::plural;
@@ -101,7 +102,7 @@ impl<P: Protocol> FinishedHunt<'_, P> {
     }
 
     fn print_counters(&self) {
-        let HuntReport { tally, sometimes, .. } = &self.report;
+        let HuntReport { tally, sometimes, coverage, .. } = &self.report;
         let ms = self.wall.as_millis().max(1) as u64;
         say!(
             "  {} s of virtual time, {} times real time",
@@ -119,6 +120,7 @@ impl<P: Protocol> FinishedHunt<'_, P> {
         say!("  {} requests, {} answers", tally.requests, tally.answers);
         let compared = plural(self.report.compared, "seed");
         say!("  {compared} run twice, with equal results");
+        coverage.lines(self.protocol.kinds()).iter().for_each(|line| say!("  {line}"));
         say!("faults");
         for (rule, meaning, _) in Rule::TABLE {
             say!("  {:>9}  {rule:<4} {meaning}", tally.hits(rule));
@@ -191,6 +193,7 @@ impl<P: Protocol> FinishedHunt<'_, P> {
                 serde_json::json!({"seed": seed, "until": until.to_string()})
             }),
             "faults": rules,
+            "seen": seen(&report.coverage, protocol.kinds()),
             "sometimes": times,
             "at_most": peaks,
             "failed_seeds": report.failures.len(),
@@ -201,4 +204,32 @@ impl<P: Protocol> FinishedHunt<'_, P> {
         });
         say!("{text}");
     }
+}
+
+/// What was counted in some of the seeds.
+fn seen(coverage: &Coverage, kinds: &[&'static str]) -> serde_json::Value {
+    let facts: serde_json::Map<_, _> =
+        coverage.facts().map(|(fact, times)| (fact.to_string(), times.into())).collect();
+    let by_kind = |counts: &[KindCount]| -> serde_json::Value {
+        let rows = counts.iter().map(|count| {
+            let KindCount { kind, made, arrived, .. } = *count;
+            (kind.to_string(), serde_json::json!({"made": made, "arrived": arrived}))
+        });
+        serde_json::Value::Object(rows.collect())
+    };
+    let properties = coverage.properties().iter().map(|property| {
+        let PropertyCoverage { name, runs, objected_in, .. } = *property;
+        serde_json::json!({"name": name, "seeds": runs, "objected_in": objected_in})
+    });
+    serde_json::json!({
+        "seeds": coverage.runs(),
+        "facts": facts,
+        "messages": by_kind(coverage.messages()),
+        "requests": by_kind(coverage.requests()),
+        "answers": by_kind(coverage.responses()),
+        "records": by_kind(coverage.records()),
+        "reports": by_kind(coverage.reports()),
+        "never": coverage.never_seen(kinds).collect::<Vec<_>>(),
+        "properties": properties.collect::<Vec<_>>(),
+    })
 }
