@@ -122,6 +122,8 @@ pub struct Setup {
     pub profile: Profile,
     /// How many nodes, 1 to 64.
     pub nodes: Option<u16>,
+    /// Without `nodes`, each seed draws a number from the first to the second of these: 1 to 64.
+    pub nodes_between: Option<(u16, u16)>,
     /// How many transactions (or whatever the workload counts), 1 to 1,000,000.
     pub txns: Option<u32>,
     /// How many clients, 1 to 64.
@@ -416,7 +418,11 @@ pub fn draw_plan(setup: &Setup, rng: &mut Rng) -> (Plan, Rates) {
     let small = rng.size(2, 8);
     // Up to as many as a set in one word holds. Rare, as a run costs several times as much.
     let large = rng.size_or_zero(50, 33, 64);
-    let nodes = if large > 0 { large } else { small };
+    let usual = if large > 0 { large } else { small };
+    let nodes = match setup.nodes_between {
+        Some((low, high)) => rng.size(low.into(), high.into()),
+        None => usual,
+    };
     rng.nodes = setup.nodes.unwrap_or(u16::try_from(nodes).expect("a small number"));
     let clients = rng.size(1, 4);
     let clients = setup.clients.unwrap_or(clients);

@@ -5,6 +5,8 @@ mod cases;
 mod coverage;
 mod excluded;
 
+use std::collections::BTreeSet;
+
 use stormglass_node::{
     About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, NodeId, OpId,
     Outbox, RequestId, Subject, Time,
@@ -13,6 +15,7 @@ use stormglass_node::{
 use super::Simulation;
 use crate::plan::Plan;
 use crate::property::{Fact, Observation, ProcessFact, Property, PropertyResult, RunFact};
+use crate::protocol::{Protocol, draw_run};
 
 /// Copies each request to the next node, which confirms it; then the client has its answer. It
 /// never resends a copy, except to a node that has booted: it survives crashes, but no lost
@@ -206,6 +209,20 @@ fn couriers() -> Simulation<Courier> {
 
 fn copiers() -> Simulation<Copier> {
     Simulation::with_config(|plan: &Plan| plan.nodes).requests(10, |rng| (rng.node(), ()))
+}
+
+#[test]
+fn each_seed_draws_its_number_of_nodes_from_a_range() {
+    let simulation = couriers().nodes_between(3, 7);
+    let nodes_of = |seed| draw_run(&simulation, &simulation.setup(), seed).plan.nodes;
+    let drawn: BTreeSet<u16> = (0..200).map(nodes_of).collect();
+    assert_eq!(Vec::from_iter(drawn), [3, 4, 5, 6, 7]);
+}
+
+#[test]
+#[should_panic = "a simulation has 1 to 64 nodes, not 7 to 3"]
+fn empty_range_of_nodes_is_rejected() {
+    let _ = couriers().nodes_between(7, 3);
 }
 
 /// The panic message of a check.
