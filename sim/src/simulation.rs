@@ -62,6 +62,7 @@ pub struct Simulation<N: Node, C = ()> {
     limits: RunLimits,
     detects_lost_history: bool,
     allowed_faults: FaultKinds,
+    command: Option<String>,
 }
 
 impl<N: Node> Simulation<N> {
@@ -100,6 +101,7 @@ impl<N: Node> Simulation<N> {
             limits: RunLimits::default(),
             detects_lost_history: false,
             allowed_faults: FaultKinds::ALL,
+            command: None,
         }
     }
 }
@@ -344,6 +346,35 @@ impl<N: Node, C> Simulation<N, C> {
         self
     }
 
+    /// The command that starts the command line of this simulation, without the arguments of
+    /// `hunt` and the others: for a program with several simulations, whose reports shall print
+    /// commands that can be pasted. By default the path of the program.
+    ///
+    /// ```
+    /// # use stormglass_sim::{Boot, BootError, Input, Node, Outbox, Time};
+    /// # use stormglass_sim::Simulation;
+    /// # use stormglass_sim::protocol::Protocol;
+    /// # struct Counter;
+    /// # impl Node for Counter {
+    /// #     type Config = ();
+    /// #     type Message = ();
+    /// #     type Request = ();
+    /// #     type Response = ();
+    /// #     type Event = ();
+    /// #     fn boot(_: &(), _: Boot<'_>, _: &mut Outbox<Self>) -> Result<Self, BootError> {
+    /// #         Ok(Counter)
+    /// #     }
+    /// #     fn step(&mut self, _: Time, _: Input<Self>, _: &mut Outbox<Self>) {}
+    /// # }
+    /// let simulation = Simulation::<Counter>::new(()).command("counters broken");
+    /// assert_eq!(simulation.command(), Some("counters broken"));
+    /// ```
+    #[must_use]
+    pub fn command(mut self, command: impl Into<String>) -> Self {
+        self.command = Some(command.into());
+        self
+    }
+
     /// Adds a property.
     #[must_use]
     pub fn property<P: Property<N>>(self, property: P) -> Simulation<N, (C, PropertyChecker<P>)> {
@@ -359,6 +390,7 @@ impl<N: Node, C> Simulation<N, C> {
             limits,
             detects_lost_history,
             allowed_faults,
+            command,
         } = self;
         Simulation {
             config,
@@ -372,6 +404,7 @@ impl<N: Node, C> Simulation<N, C> {
             limits,
             detects_lost_history,
             allowed_faults,
+            command,
         }
     }
 }
@@ -461,6 +494,10 @@ where
         // The parameters of a generic type may contain paths as well.
         let path = name.split('<').next().unwrap_or(name);
         &name[path.rfind("::").map_or(0, |at| at + 2)..]
+    }
+
+    fn command(&self) -> Option<&str> {
+        self.command.as_deref()
     }
 
     fn setup(&self) -> Setup {
