@@ -259,6 +259,10 @@ fn shrink_reports_its_result_when_the_file_cannot_be_written() {
 
 const COMMIT: &str = "replay ../tests/scenarios/commit.schedule";
 
+fn output_of(line: &str) -> String {
+    text(&sim(line).stdout)
+}
+
 /// The lines that this command prints, without the header.
 fn trace_of(line: &str) -> Vec<String> {
     let output = sim(line);
@@ -290,37 +294,37 @@ fn kinds_select_lines_of_a_trace() {
     );
 }
 
-/// In a run of two-phase commit without faults, the only routine is a wake that does nothing.
+/// A wake before the deadline (C4) makes the node do nothing.
 #[test]
 fn wakes_without_effect_are_left_out_and_counted() {
-    let trace = trace_of("replay 7 --profile calm");
-    let whole = trace_of("replay 7 --profile calm --all");
-    let note = trace.iter().find(|line| line.contains(" left out (")).expect("a note");
-    assert!(note.ends_with(" wake); --all shows all ..."), "{note}");
-    let left_out: usize = note.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
-    assert!(left_out > 0);
-    assert_eq!(trace.len() - 1 + left_out, whole.len());
+    let file = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("wakes.schedule");
+    let early = "cluster 2 nodes, 1 client\nat 300 ms wake n1\nat 310 ms wake n1\n";
+    std::fs::write(&file, early).expect("a file");
+    let trace = trace_of(&format!("replay {}", file.display()));
+    let whole = trace_of(&format!("replay {} --all", file.display()));
+    let note = "... 2 routine lines are left out (2 wake); --all shows all ...";
+    assert!(trace.iter().any(|line| line == note), "{}", trace.join("\n"));
+    assert!(!trace.iter().any(|line| line.ends_with("n1  wake")), "{}", trace.join("\n"));
+    assert_eq!(whole.iter().filter(|line| line.ends_with("n1  wake")).count(), 2);
 }
 
 #[test]
 fn state_of_a_node_is_printed_at_any_time() {
-    let path = COMMIT.strip_prefix("replay ").expect("a command");
-    let state_at = |ms: &str| text(&sim(&format!("replay {path} --state n1 --at-ms {ms}")).stdout);
-    let early = state_at("0");
+    let early = output_of(&format!("{COMMIT} --state n1 --at-ms 0"));
     assert!(early.starts_with("n1 at 0.000 ms\nCommitNode {\n"), "{early}");
-    let late = state_at("100000");
+    let late = output_of(&format!("{COMMIT} --state n1 --at-ms 100000"));
     assert!(late.lines().next().expect("a line").ends_with(" ms, the end of the run"), "{late}");
     assert_ne!(early.split_once('\n'), late.split_once('\n'));
-    assert_eq!(late, text(&sim(&format!("replay {path} --state n1")).stdout));
+    assert_eq!(late, output_of(&format!("{COMMIT} --state n1")));
 }
 
 #[test]
 fn colours_are_for_terminals_unless_requested() {
-    let escapes = |flags: &str| text(&sim(&format!("{COMMIT} {flags}")).stdout).contains('\u{1b}');
-    assert!(!escapes("") && !escapes("--color never"), "standard output is no terminal here");
-    assert!(escapes("--color always"));
-    let plain = text(&sim(COMMIT).stdout);
-    let coloured = text(&sim(&format!("{COMMIT} --color always")).stdout);
+    let plain = output_of(COMMIT);
+    assert!(!plain.contains('\u{1b}'), "standard output is no terminal here");
+    assert_eq!(output_of(&format!("{COMMIT} --color never")), plain);
+    let coloured = output_of(&format!("{COMMIT} --color always"));
+    assert!(coloured.contains('\u{1b}'));
     // Without the codes (`ESC [ ... m`) the text is the same.
     let mut stripped = String::new();
     for part in coloured.split("\u{1b}[") {

@@ -132,20 +132,20 @@ struct Index {
 /// An explanation of a violation.
 pub(crate) struct Explanation<'a> {
     /// In the order of the run.
-    pub(crate) lines: Vec<&'a str>,
+    lines: Vec<&'a str>,
     /// How many facts the run has, and how many are in the causal past of those that the search
     /// began from.
-    pub(crate) facts: usize,
-    pub(crate) past: usize,
+    facts: usize,
+    past: usize,
     /// Where the histories of the violating fact and of another start of the search part.
-    pub(crate) common_causes: Vec<CommonCause<'a>>,
+    common_causes: Vec<CommonCause<'a>>,
 }
 
 /// The last common cause of the violating fact and another one.
-pub(crate) struct CommonCause<'a> {
-    pub(crate) other: &'a str,
+struct CommonCause<'a> {
+    other: &'a str,
     /// `None`: nothing has caused both.
-    pub(crate) cause: Option<&'a str>,
+    cause: Option<&'a str>,
 }
 
 impl std::fmt::Display for Explanation<'_> {

@@ -72,8 +72,7 @@ pub(crate) fn mentions(text: &str, thing: &str) -> bool {
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '.' | '#' | '/' | '_' | '-');
-    text.split(move |c| !is_part(c)).filter_map(|word| {
+    text.split(|c| !is_part_of_word(c)).filter_map(|word| {
         // The end of a sentence is no part of its last word.
         let word = word.trim_matches(['.', '-', '/']);
         let word = word.split('/').next().unwrap_or(word);
@@ -81,6 +80,10 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         let word = word.strip_prefix('#').unwrap_or(word);
         (!word.is_empty()).then_some(word)
     })
+}
+
+fn is_part_of_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '.' | '#' | '/' | '_' | '-')
 }
 
 fn is_number(word: &str) -> bool {

@@ -60,8 +60,8 @@ pub trait Checker<N: Node>: Clone {
     /// # Errors
     /// The violated property.
     fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation>;
-    /// For observers that relate messages: what the last observation has sent is on its way, as this
-    /// message. Not called if the message has no way, as its client does not exist.
+    /// For observers that relate messages: what the last observation has sent is on its way, as
+    /// this message. Not called if the message has no way, as its client does not exist.
     #[inline]
     fn on_sent(&mut self, _message: MessageId) {}
     /// For observers that relate messages: the next observation is that this message arrives, or

@@ -23,12 +23,12 @@ use crate::property::{
 use crate::run_end::RecoveryEnd;
 use crate::workload::Workload;
 use crate::world::{RunOutcome, World};
-pub(crate) use line::{Look, kind_of, shows_contents};
-use line::{Place, RecordedLine, SentMessage, look_of};
-pub use show::Show;
-pub(crate) use show::ShownTrace;
 #[cfg(feature = "cli")]
-pub(crate) use state::StopAfter;
+pub(crate) use line::Look;
+use line::{Place, look_of};
+pub(crate) use line::{kind_of, shows_contents};
+pub(crate) use show::Show;
+pub(crate) use show::ShownTrace;
 
 /// Selects lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,29 @@ pub struct Filter {
     pub request: Option<RequestId>,
     /// Only events in this range of virtual time.
     pub span: Option<(Micros, Micros)>,
+}
+
+/// What is known of a line besides its text.
+#[derive(Clone, Debug)]
+struct RecordedLine {
+    /// Where the line ends in the text of the trace.
+    end: usize,
+    at: Micros,
+    node: NodeId,
+    /// The kind of a message, request, response, record or event; otherwise the verb.
+    kind: &'static str,
+    look: line::Look,
+    /// Whether it has the contents of a message, a request, a response or a report.
+    shows_contents: bool,
+    place: Place,
+}
+
+/// A message as its sender sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SentMessage {
+    id: MessageId,
+    /// Whether it concerns a request.
+    of_request: bool,
 }
 
 impl Filter {
@@ -142,7 +165,7 @@ impl Trace {
                 at,
                 node,
                 kind: level,
-                look: Look::Report,
+                look: line::Look::Report,
                 shows_contents: true,
                 place: Place::Effect { step: self.step, sent: None },
             });

@@ -313,19 +313,6 @@ where
         &self.workload
     }
 
-    /// The [state](Node::write_state) of a node at the end of the run; `None` if it is down, or if there
-    /// is no such node.
-    pub fn state_of(&self, node: NodeId) -> Option<String> {
-        let node = self.hosts.get(usize::from(node.0))?.node()?;
-        let mut text = String::new();
-        // A node that has panicked may be inconsistent, and panic again.
-        let written = panics::catch(|| node.write_state(&mut text));
-        if let Ok(Err(_)) | Err(_) = written {
-            text += "(the node cannot write the rest)\n";
-        }
-        Some(text)
-    }
-
     /// The disk of a node.
     ///
     /// # Panics
@@ -339,7 +326,20 @@ where
     /// # Panics
     /// If the cluster has no such node.
     pub fn state(&self, node: NodeId) -> String {
-        self.hosts[usize::from(node.0)].state()
+        assert!(usize::from(node.0) < self.hosts.len(), "the cluster has no {node}");
+        self.state_of_running(node).unwrap_or_default()
+    }
+
+    /// The same; `None` while the node is down.
+    pub(crate) fn state_of_running(&self, node: NodeId) -> Option<String> {
+        let node = self.hosts.get(usize::from(node.0))?.node()?;
+        let mut text = String::new();
+        // A node that has panicked may be inconsistent, and panic again.
+        let written = panics::catch(|| node.write_state(&mut text));
+        if let Ok(Err(_)) | Err(_) = written {
+            text += "(the node cannot write the rest)\n";
+        }
+        Some(text)
     }
 
     /// Consumes the world; its chooser holds what it has recorded.

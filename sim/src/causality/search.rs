@@ -34,8 +34,8 @@ impl CausalTrace {
 
     /// The violating fact, and what the reason of the violation names besides:
     /// - of each request, id or number the last output that mentions it;
-    /// - of each other node its last output of the kind of the violating fact, or, if there is none,
-    ///   its last reply.
+    /// - of each other node its last output of the kind of the violating fact, or, if there is
+    ///   none, its last output.
     fn starts(&self, named: &Named) -> Vec<usize> {
         let Some(last) = self.facts.len().checked_sub(1) else { return Vec::new() };
         let mut starts = vec![last];
@@ -53,8 +53,7 @@ impl CausalTrace {
             let of_kind = self.last_output(|at| {
                 self.facts[at].node == *node && self.facts[at].kind == violating.kind
             });
-            let any = || self.last_output(|at| self.facts[at].node == *node);
-            starts.extend(of_kind.or_else(any));
+            starts.extend(of_kind.or_else(|| self.last_output(|at| self.facts[at].node == *node)));
         }
         starts.dedup();
         let mut known = BTreeSet::new();
@@ -137,10 +136,9 @@ impl CausalTrace {
             } else {
                 // A fault at a time is in no process; one of a process is in the past or not.
                 let is_timed = fact.before.is_none() && fact.direct.is_empty();
-                let is_known = |node| nodes.contains(&node);
-                let has_node = of_nodes.iter().any(|node| is_known(*node));
+                let has_node = of_nodes.iter().any(|node| nodes.contains(node));
                 let has_link = ends.iter().any(|end| match end {
-                    Endpoint::Node(node) => is_known(*node),
+                    Endpoint::Node(node) => nodes.contains(node),
                     Endpoint::Client(_) => false,
                 });
                 has_link || has_node && (is_timed || past.contains(&at))

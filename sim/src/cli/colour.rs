@@ -13,9 +13,9 @@ use crate::trace::{Look, ShownTrace};
 /// The lines of a trace, with the codes of a terminal.
 pub(super) fn trace(shown: &ShownTrace<'_>) -> String {
     let mut text = String::new();
-    for line in &shown.lines {
-        let style = style_of(line.look);
-        writeln!(text, "{style}{}{style:#}", line.text).expect("writing to a string");
+    for line in shown.lines() {
+        let style = style_of(line.look());
+        writeln!(text, "{style}{}{style:#}", line.text()).expect("writing to a string");
     }
     text
 }

@@ -195,11 +195,11 @@ fn print(args: &Replay, finished: &FinishedRun, notes: &str) {
     let FinishedRun { outcome, trace, states } = finished;
     let Selection { only, hide, all, .. } = &args.selection;
     // A program that reads JSON expects everything that it has not excluded.
-    let show = Show { only: only.clone(), hide: hide.clone(), routine: *all || args.json };
+    let show = Show::all(*all || args.json).kinds(only, hide);
     let reason = outcome.violation.as_ref().map_or("", |violation| violation.reason.as_str());
     let shown = trace.shown(&show, reason);
     warn_of_unknown_kinds(&show, trace);
-    if shown.lines.is_empty() {
+    if shown.lines().is_empty() {
         eprintln!("no line of the trace matches the filters");
     }
     let verdict = verdict_line(outcome.violation.as_ref(), outcome.judged_until.as_ref());
@@ -218,14 +218,12 @@ fn print(args: &Replay, finished: &FinishedRun, notes: &str) {
     colour::print(args.color, &text);
 }
 
-/// Names the kinds that no line has: most likely they are misspelt.
+/// Names the kinds that no line has.
 fn warn_of_unknown_kinds(show: &Show, trace: &Trace) {
-    let kinds = trace.kinds();
-    for kind in show.only.iter().chain(&show.hide) {
-        if !kinds.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
-            let known: Vec<_> = kinds.iter().copied().collect();
-            eprintln!("no line has the kind {kind}; there are {}", known.join(", "));
-        }
+    let (unknown, known) = trace.unknown_kinds(show);
+    let known: Vec<_> = known.into_iter().collect();
+    for kind in unknown {
+        eprintln!("no line has the kind {kind}; there are {}", known.join(", "));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `replay --state`: the state of a node.
 
-use stormglass_node::{Micros, NodeId};
+use stormglass_node::{Micros, Node, NodeId};
 
 use super::Exit;
 use super::args::Replay;
@@ -8,9 +8,9 @@ use super::replay::check_node;
 use super::say;
 use super::source::{self, Source};
 use crate::chooser::Chooser;
+use crate::property::{Checker, Observation, Violation};
 use crate::protocol::{Protocol, WorldOf, draw_run, world};
 use crate::replay::replay_world;
-use crate::trace::StopAfter;
 
 /// Prints the state of a node at the violation, at the end of the run, or at a virtual time.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay, node: NodeId) -> Result<Exit, Exit> {
@@ -42,11 +42,30 @@ where
         Some(violation) => (outcome.tally.virtual_time, format!(", where {violation}")),
         None => (outcome.tally.virtual_time, ", the end of the run".to_string()),
     };
-    match world.state_of(node) {
+    match world.state_of_running(node) {
         None => format!("{node} is down at {at} ms{place}\n"),
         Some(state) if state.is_empty() => {
             format!("{node} writes no state: `Node::write_state` is not implemented\n")
         }
         Some(state) => format!("{node} at {at} ms{place}\n{}\n", state.trim_end()),
+    }
+}
+
+/// A checker that ends a run at the first fact after this time, as if it were a violation: the
+/// state of the world is then that of this time.
+#[derive(Clone, Copy, Debug)]
+struct StopAfter(Micros);
+
+impl StopAfter {
+    const NAME: &'static str = "StopAfter";
+}
+
+impl<N: Node> Checker<N> for StopAfter {
+    fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
+        if observation.at > self.0 { Err(Violation::safety(Self::NAME, "")) } else { Ok(()) }
+    }
+
+    fn properties(&self) -> usize {
+        0
     }
 }

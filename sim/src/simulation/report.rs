@@ -342,14 +342,14 @@ pub(super) fn failure_message<P: Protocol>(
     text.lines().for_each(|line| writeln!(message, "    {line}").expect("writing to a string"));
     let ms = ended_at.0 / 1000;
     let us = ended_at.0 % 1000;
-    let show = Show { routine: environment::whole_trace(), ..Show::default() };
+    let show = Show::all(environment::whole_trace());
     let shown = trace.shown(&show, reason);
     let trace = shorten_trace(&shown, reason) + &shown.left_out("STORMGLASS_TRACE=all");
     let end = match &outcome.violation {
         Some(shown) => format!("VIOLATED  {shown}"),
         None => "END       without a violation".to_string(),
     };
-    if shown.lines.len() > TRACE_LINES_WITHOUT_CAUSES {
+    if shown.lines().len() > TRACE_LINES_WITHOUT_CAUSES {
         let mut world = replay_world(protocol, schedule, CausalTrace::default());
         world.run();
         write!(message, "\n{}", world.checker().0.explain(reason)).expect("writing to a string");
@@ -367,22 +367,20 @@ pub(super) fn failure_message<P: Protocol>(
 /// Of a very long trace the beginning, the end, and between them every line that concerns what the
 /// reason names.
 fn shorten_trace(trace: &ShownTrace<'_>, reason: &str) -> String {
-    let lines = &trace.lines;
+    let lines = trace.lines();
     let named = Named::of(reason);
     let tail = lines.len().saturating_sub(TRACE_TAIL_LINES);
     let mut text = String::new();
     let mut omitted = 0;
     for (at, line) in lines.iter().enumerate() {
-        let is_kept = at < TRACE_HEAD_LINES
-            || at >= tail
-            || named.is_concerned_by(line.text, line.node, line.shows_contents);
+        let is_kept = at < TRACE_HEAD_LINES || at >= tail || line.concerns(&named);
         if !is_kept {
             omitted += 1;
             continue;
         }
         text += &omission(omitted);
         omitted = 0;
-        writeln!(text, "{}", line.text).expect("writing to a string");
+        writeln!(text, "{}", line.text()).expect("writing to a string");
     }
     text
 }

@@ -1,23 +1,9 @@
-//! What is known of a line of a trace besides its text.
+//! What a line of a trace is: its kind, its look, and its place in the steps of nodes.
 
-use stormglass_node::{DiskOp, Effect, Input, Label, Micros, Node, NodeId};
+use stormglass_node::{DiskOp, Effect, Input, Label, Node};
 
+use super::SentMessage;
 use crate::property::{ClientFact, Fact, FaultFact, MessageId, ProcessFact};
-
-/// What is known of a line.
-#[derive(Clone, Debug)]
-pub(super) struct RecordedLine {
-    /// Where the line ends in the text of the trace.
-    pub(super) end: usize,
-    pub(super) at: Micros,
-    pub(super) node: NodeId,
-    /// The kind of a message, request, response, record or event; otherwise the verb.
-    pub(super) kind: &'static str,
-    pub(super) look: Look,
-    /// Whether it has the contents of a message, a request, a response or a report.
-    pub(super) shows_contents: bool,
-    pub(super) place: Place,
-}
 
 /// The part that a line has in the steps of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +16,6 @@ pub(super) enum Place {
     Loss(MessageId),
     /// Neither.
     Outside,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SentMessage {
-    pub(super) id: MessageId,
-    /// Whether it concerns a request.
-    pub(super) of_request: bool,
 }
 
 /// How a line looks in colour.

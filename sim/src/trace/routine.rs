@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stormglass_node::Micros;
 
-use super::line::{Place, RecordedLine};
+use super::RecordedLine;
+use super::line::Place;
 use crate::fault::Endpoint;
 use crate::property::MessageId;
 
@@ -42,11 +43,10 @@ pub(super) fn routine_messages(lines: &[RecordedLine]) -> BTreeSet<MessageId> {
         }
     }
     // Each message has a line where it is sent, and one where it arrives.
-    let is_frequent =
-        |kind: &str| count_of_kind.get(kind).is_some_and(|n| n * 2 * SHARE >= lines.len());
+    count_of_kind.retain(|_, count| *count * 2 * SHARE >= lines.len());
     for line in lines {
         if let Place::Effect { sent: Some(sent), .. } = line.place
-            && !is_frequent(line.kind)
+            && !count_of_kind.contains_key(line.kind)
         {
             messages.remove(&sent.id);
         }

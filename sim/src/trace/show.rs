@@ -5,42 +5,76 @@ use std::fmt::Write as _;
 
 use stormglass_node::NodeId;
 
-use super::Trace;
-use super::line::{Look, Place, RecordedLine};
+use super::line::{Look, Place};
 use super::routine::routine_messages;
+use super::{RecordedLine, Trace};
 use crate::named::Named;
 
 /// The lines of a trace that are shown: by default all but the routine of the cluster, which is
 /// wakes that nothing follows from, and heartbeats.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Show {
+pub(crate) struct Show {
     /// Only lines of these kinds; of all kinds if empty. A kind is that of a message, request,
     /// response, record or event (`Vote`), or the verb of another line (`wake`, `done`, `sync`,
     /// `boot`, `fault`, `run`).
-    pub only: Vec<String>,
+    only: Vec<String>,
     /// No lines of these kinds.
-    pub hide: Vec<String>,
+    hide: Vec<String>,
     /// Also the routine.
-    pub routine: bool,
+    routine: bool,
+}
+
+impl Show {
+    /// Everything, or everything but the routine.
+    pub(crate) fn all(routine: bool) -> Show {
+        Show { routine, ..Show::default() }
+    }
+
+    /// Only, or without, lines of these kinds.
+    #[cfg(feature = "cli")]
+    pub(crate) fn kinds(self, only: &[String], hide: &[String]) -> Show {
+        Show { only: only.to_vec(), hide: hide.to_vec(), ..self }
+    }
 }
 
 /// The lines of a trace that are shown.
 pub(crate) struct ShownTrace<'a> {
-    pub(crate) lines: Vec<ShownLine<'a>>,
+    lines: Vec<ShownLine<'a>>,
     /// How many routine lines of each kind are left out.
     left_out: BTreeMap<&'static str, usize>,
 }
 
 pub(crate) struct ShownLine<'a> {
-    /// Without its end.
-    pub(crate) text: &'a str,
-    pub(crate) node: NodeId,
-    pub(crate) look: Look,
+    text: &'a str,
+    node: NodeId,
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only a terminal has colours"))]
+    look: Look,
     /// Whether it shows the contents of a message, a request, a response or a report.
-    pub(crate) shows_contents: bool,
+    shows_contents: bool,
 }
 
-impl ShownTrace<'_> {
+impl ShownLine<'_> {
+    /// The text, without the end of the line.
+    pub(crate) fn text(&self) -> &str {
+        self.text
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn look(&self) -> Look {
+        self.look
+    }
+
+    /// Whether it concerns anything that this sentence names.
+    pub(crate) fn concerns(&self, named: &Named) -> bool {
+        named.is_concerned_by(self.text, self.node, self.shows_contents)
+    }
+}
+
+impl<'a> ShownTrace<'a> {
+    pub(crate) fn lines(&self) -> &[ShownLine<'a>] {
+        &self.lines
+    }
+
     /// How many lines are left out, of which kinds, and `how` they are shown; empty if none are.
     pub(crate) fn left_out(&self, how: &str) -> String {
         let count: usize = self.left_out.values().sum();
@@ -116,9 +150,16 @@ impl Trace {
         shown
     }
 
-    /// The kinds of all lines, for a selection of kinds that has matched none.
-    pub(crate) fn kinds(&self) -> BTreeSet<&'static str> {
-        self.lines.iter().map(|line| line.kind).collect()
+    /// The kinds of a selection that no line has, most likely misspelt; and those that there are.
+    #[cfg(feature = "cli")]
+    pub(crate) fn unknown_kinds<'s>(
+        &self,
+        show: &'s Show,
+    ) -> (Vec<&'s str>, BTreeSet<&'static str>) {
+        let known: BTreeSet<&str> = self.lines.iter().map(|line| line.kind).collect();
+        let selected = show.only.iter().chain(&show.hide).map(String::as_str);
+        let unknown = selected.filter(|kind| !known.iter().any(|it| it.eq_ignore_ascii_case(kind)));
+        (unknown.collect(), known)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use stormglass_node::{Micros, Node, NodeId};
+use stormglass_node::{Node, NodeId};
 
 use super::Trace;
 use crate::chooser::Chooser;
 use crate::named::Named;
-use crate::property::{Checker, Observation, Violation};
+use crate::property::{Checker, Violation};
 use crate::workload::Workload;
 use crate::world::World;
 
@@ -16,25 +16,6 @@ use crate::world::World;
 const LINES_MAX: usize = 60;
 /// The greatest number of nodes whose states are in a report: two that disagree.
 const NODES_MAX: usize = 2;
-
-/// A checker that ends a run at the first fact after this time, as if it were a violation: the
-/// state of the world is then that of this time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StopAfter(pub(crate) Micros);
-
-impl StopAfter {
-    pub(crate) const NAME: &'static str = "StopAfter";
-}
-
-impl<N: Node> Checker<N> for StopAfter {
-    fn check(&mut self, observation: &Observation<'_, N>) -> Result<(), Violation> {
-        if observation.at > self.0 { Err(Violation::safety(Self::NAME, "")) } else { Ok(()) }
-    }
-
-    fn properties(&self) -> usize {
-        0
-    }
-}
 
 impl Trace {
     /// The state of the node of the last fact, and of a node that the reason of the violation
@@ -59,7 +40,7 @@ impl Trace {
         nodes.truncate(NODES_MAX);
         let mut text = String::new();
         for node in nodes {
-            let Some(state) = world.state_of(node).filter(|state| !state.is_empty()) else {
+            let Some(state) = world.state_of_running(node).filter(|state| !state.is_empty()) else {
                 continue;
             };
             writeln!(text, "\nstate of {node} at the violation:").expect("writing to a string");

@@ -110,15 +110,6 @@ impl<N: Node> Host<N> {
         self.incarnation
     }
 
-    /// What the node says of its state; empty while it is down.
-    pub(super) fn state(&self) -> String {
-        let mut text = String::new();
-        if let Some(node) = &self.node {
-            node.write_state(&mut text).expect("writing to a string");
-        }
-        text
-    }
-
     /// The files of a running node with their lengths in bytes; none while it is down.
     pub(super) fn files_in_use<'a, K, C>(
         &'a self,

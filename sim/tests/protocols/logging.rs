@@ -97,11 +97,10 @@ fn events_before_a_panic_are_in_the_trace() {
 #[test]
 fn no_subscriber_is_active_in_a_run_that_is_not_reported() {
     let events = Arc::new(AtomicU64::new(0));
-    let hear = || {
+    tracing::subscriber::with_default(Counter(Arc::clone(&events)), || {
         tracing::info!("outside of a run");
         simulation().replay("cluster 1 node, 1 client\nrequest c1.1 to n0: 7");
         simulation().trace("cluster 1 node, 1 client\nrequest c1.1 to n0: 7");
-    };
-    tracing::subscriber::with_default(Counter(Arc::clone(&events)), hear);
+    });
     assert_eq!(events.load(Ordering::Relaxed), 1);
 }

@@ -93,15 +93,14 @@ fn causes_of_two_leases_are_both_grants_and_the_jump_between_them() {
             "n1  -> c2     Granted c2.1",
         ],
     );
-    println!("{message}");
-    let is_beat = |line: &&&str| line.contains("Beat");
-    assert_eq!(causes.iter().filter(is_beat).count(), 0, "{}", causes.join("\n"));
+    assert!(!causes.iter().any(|line| line.contains("Beat")), "{}", causes.join("\n"));
+    // Of 530 facts.
+    assert!(causes.len() <= 20, "{}", causes.join("\n"));
 }
 
 #[test]
 fn causes_of_two_leases_are_both_grants_and_the_restart_between_them() {
     let message = failure(&lease::simulation(), &with_pings(RESTART, 3..=3, 20));
-    println!("{message}");
     let causes = section(&message, "causes: ");
     assert_in_order(
         &causes,
@@ -138,7 +137,6 @@ fn trace_leaves_out_heartbeats_and_says_so() {
 #[test]
 fn shortened_trace_keeps_what_the_reason_names() {
     let message = failure(&lease::simulation(), &with_pings(JUMP, 3..=6, 100));
-    println!("{message}");
     let trace = section(&message, "trace:");
     assert!(trace.iter().any(|line| line.ends_with(" lines are omitted ...")), "{message}");
     assert_in_order(&trace, &["n0  -> c1     Granted c1.1", "n1  -> c2     Granted c2.1"]);
@@ -154,13 +152,13 @@ fn message_has_the_state_of_the_node_at_the_violation() {
 
 #[test]
 fn trace_of_a_bad_schedule_panics_with_its_error() {
-    let bad = || lease::simulation().trace("cluster 3 nodes, 1 client\njump n2");
-    let panic = catch_unwind(AssertUnwindSafe(bad)).expect_err("no schedule");
-    let message = panic.downcast_ref::<String>().expect("a text");
+    let message = panic_of_trace("cluster 3 nodes, 1 client\njump n2");
     assert!(message.starts_with("line 2, column "), "{message}");
-    let unreached =
-        || lease::simulation().trace("cluster 3 nodes, 1 client\nlose 9th Promise from n0 to n1");
-    let panic = catch_unwind(AssertUnwindSafe(unreached)).expect_err("an unreached fault");
-    let message = panic.downcast_ref::<String>().expect("a text");
+    let message = panic_of_trace("cluster 3 nodes, 1 client\nlose 9th Promise from n0 to n1");
     assert!(message.contains("9th Promise"), "{message}");
+}
+
+fn panic_of_trace(schedule: &str) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(|| lease::simulation().trace(schedule)));
+    panic.expect_err("no trace").downcast_ref::<String>().expect("a text").clone()
 }
