@@ -108,8 +108,10 @@ pub struct EffectPoint<'a, N: Node> {
     pub incarnation: u32,
     /// The number of the effect in this incarnation, from 0. Reports and halts are not counted.
     pub ordinal: u32,
-    /// The node's disk: after the effect for a crash, before it for a fault of the effect itself.
-    pub disk: &'a Disk,
+    /// The disks of all nodes: after the effect for a crash, before it for a fault of the effect
+    /// itself.
+    // All, so that the disk of the node is looked up only where it is used: that is seldom.
+    pub disks: &'a [Disk],
     pub effect: &'a Effect<N>,
     /// The last append of this incarnation so far.
     pub after: Option<About>,
@@ -126,7 +128,7 @@ impl<N: Node> Copy for EffectPoint<'_, N> {}
 
 impl<N: Node> fmt::Debug for EffectPoint<'_, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let EffectPoint { node, incarnation, ordinal, disk: _, effect, after } = self;
+        let EffectPoint { node, incarnation, ordinal, disks: _, effect, after } = self;
         f.debug_struct("EffectPoint")
             .field("node", node)
             .field("incarnation", incarnation)
@@ -140,7 +142,7 @@ impl<N: Node> fmt::Debug for EffectPoint<'_, N> {
 impl<N: Node> EffectPoint<'_, N> {
     /// Whether the disk has unsynced work: a crash there finds more bugs.
     pub fn in_flight(&self) -> bool {
-        self.disk.in_flight()
+        self.disks[usize::from(self.node.0)].in_flight()
     }
 
     /// The name of the effect; `None` for reports and halts, which are never counted.

@@ -53,7 +53,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use stormglass_node::{Effect, Input, Micros, Node, NodeId, Outbox};
+use stormglass_node::{DiskOp, Effect, Input, Micros, Node, NodeId, Outbox};
 
 use crate::chooser::Chooser;
 use crate::coverage::Coverage;
@@ -846,11 +846,16 @@ where
     /// it are discarded.
     fn perform(&mut self, id: NodeId, outbox: &mut Outbox<N>) {
         self.run.monitor.begin_effects(id);
-        let (effects, bytes) = outbox.drain();
-        for effect in effects {
+        let (mut effects, bytes) = outbox.drain();
+        for effect in effects.by_ref() {
             let alive = match effect {
                 Effect::Send { .. } | Effect::Reply { .. } => self.perform_send(id, effect),
-                Effect::Disk(_) => self.perform_disk_op(id, &effect, bytes),
+                Effect::Disk(op) => {
+                    let alive = self.perform_disk_op(id, &op, &effect, bytes);
+                    // It owns nothing, and the compiler would call the destructor of all effects.
+                    std::mem::forget(effect);
+                    alive
+                }
                 // No crash after a report: an added log line must not move the places of crashes.
                 Effect::Report(_) => {
                     let host = &self.hosts[usize::from(id.0)];
@@ -869,6 +874,8 @@ where
                 return;
             }
         }
+        // All are taken out, and its destructor looks for others in every step.
+        std::mem::forget(effects);
     }
 
     /// Sends a message or a response; false if no further effect of the step is performed, since
@@ -886,12 +893,12 @@ where
         match effect {
             Effect::Send { to, message } => {
                 if concerns_any_request(&message) {
-                    self.hosts[usize::from(id.0)].note_service();
+                    host.note_service();
                 }
                 self.network.send_message(&mut self.run, &self.hosts, (id, to), message);
             }
             Effect::Reply { id: request, response } => {
-                self.hosts[usize::from(id.0)].note_service();
+                host.note_service();
                 self.network.send_response(&mut self.run, &self.hosts, id, request, response);
             }
             Effect::Disk(_) | Effect::Report(_) | Effect::Halt(_) => {}
@@ -904,8 +911,13 @@ where
     /// Issues an operation to the disk; false if no further effect of the step is performed, since
     /// the process ends or a property is violated.
     #[inline(always)]
-    fn perform_disk_op(&mut self, id: NodeId, effect: &Effect<N>, buffer: &[u8]) -> bool {
-        let Effect::Disk(op) = effect else { return true };
+    fn perform_disk_op(
+        &mut self,
+        id: NodeId,
+        op: &DiskOp,
+        effect: &Effect<N>,
+        buffer: &[u8],
+    ) -> bool {
         let host = &mut self.hosts[usize::from(id.0)];
         let ordinal = host.next_effect_ordinal();
         host.perform_disk_op(&mut self.run, ordinal, op, effect, buffer);

@@ -136,7 +136,7 @@ impl RunCoordinates {
             node: observation.node,
             incarnation: observation.incarnation,
             ordinal: 0,
-            disk: observation.disk,
+            disks: observation.disks,
             effect,
             after,
         };

@@ -393,15 +393,15 @@ impl<N: Node> Host<N> {
         if self.is_second_process() {
             return None;
         }
-        let (faults, disk) = run.faults_and_disk(self.id);
-        faults.crash_after(&self.effect_point(disk, ordinal, effect))
+        let (faults, disks) = run.faults_and_disks();
+        faults.crash_after(&self.effect_point(disks, ordinal, effect))
     }
 
     /// The point of this effect, as the chooser sees it.
     #[inline]
     fn effect_point<'a>(
         &self,
-        disk: &'a Disk,
+        disks: &'a [Disk],
         ordinal: u32,
         effect: &'a Effect<N>,
     ) -> EffectPoint<'a, N> {
@@ -409,7 +409,7 @@ impl<N: Node> Host<N> {
             node: self.id,
             incarnation: self.incarnation,
             ordinal,
-            disk,
+            disks,
             effect,
             after: self.last_appended,
         }
@@ -439,8 +439,8 @@ impl<N: Node> Host<N> {
         let barrier_fault = if self.is_second_process() {
             None
         } else {
-            let (faults, disk) = run.faults_and_disk(self.id);
-            faults.of_barrier(op, &self.effect_point(disk, ordinal, effect))
+            let (faults, disks) = run.faults_and_disks();
+            faults.of_barrier(op, &self.effect_point(disks, ordinal, effect))
         };
         if let Some(fault) = barrier_fault {
             self.observe(run, &Fact::Fault(FaultFact::Barrier(fault)));
@@ -478,8 +478,8 @@ impl<N: Node> Host<N> {
         }
         let still_failing = self.writes_fail_until > run.timeline.now();
         // Asked while the disk is full, too, so that a fault of the schedule counts as reached.
-        let (faults, disk) = run.faults_and_disk(self.id);
-        let new_fault = faults.of_write(&self.effect_point(disk, ordinal, effect));
+        let (faults, disks) = run.faults_and_disks();
+        let new_fault = faults.of_write(&self.effect_point(disks, ordinal, effect));
         if new_fault.is_none() && !still_failing {
             None
         } else {
@@ -597,7 +597,7 @@ impl<N: Node> Host<N> {
     /// A crash of this incarnation once no barrier is pending is not a crash during its boot (P5).
     #[inline]
     pub(super) fn note_boot_complete<K, C>(&mut self, run: &Run<K, C>) {
-        self.boot_complete |= !run.disk(self.id).barrier_pending();
+        self.boot_complete = self.boot_complete || !run.disk(self.id).barrier_pending();
     }
 }
 

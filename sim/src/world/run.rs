@@ -86,10 +86,10 @@ impl<K, C> Run<K, C> {
         &mut self.disks[usize::from(node.0)]
     }
 
-    /// The faults, with the disk that the chooser may look at.
+    /// The faults, with the disks that the chooser may look at.
     #[inline]
-    pub(super) fn faults_and_disk(&mut self, node: NodeId) -> (&mut Faults<C>, &Disk) {
-        (&mut self.faults, &self.disks[usize::from(node.0)])
+    pub(super) fn faults_and_disks(&mut self) -> (&mut Faults<C>, &[Disk]) {
+        (&mut self.faults, &self.disks)
     }
 
     /// The monitor, while a node boots from its disk.
