@@ -65,8 +65,7 @@ impl NeedsRecovery {
         self,
         recover: impl Fn(&CrashFs) -> Result<S, E> + Send + Sync + 'static,
     ) -> NeedsExpectation<S> {
-        let recover = move |fs: &CrashFs| recover(fs).map_err(|error| error.to_string());
-        NeedsExpectation(self.0, Arc::new(recover))
+        NeedsExpectation(self.0, Arc::new(move |fs| recover(fs).map_err(|error| error.to_string())))
     }
 }
 
@@ -114,8 +113,8 @@ struct Recovered<S> {
 }
 
 impl<S: Clone + PartialEq + Debug + Send + 'static> CrashTest<S> {
-    /// Tries every crash of the workload, and every failure of one sync or one write, on a disk with
-    /// these rules.
+    /// Tries every crash of the workload, and every failure of one sync or one write, on a disk
+    /// with these rules.
     pub fn run(&self, profile: Profile) -> Report {
         silence_engine_panics();
         let began = Instant::now();
@@ -179,8 +178,8 @@ impl<S: Clone + PartialEq + Debug + Send + 'static> CrashTest<S> {
 }
 
 impl CrashFs {
-    /// Every image that a crash now may leave on a disk with these rules, told apart by contents.
-    /// What was there when the file system was made is durable.
+    /// Every image that a crash now may leave on a disk with these rules; of images with
+    /// the same contents one. What was there when the file system was made is durable.
     pub fn images_after_crash(&self, profile: Profile) -> Vec<CrashFs> {
         let mut disk = Disk::new(profile, &self.start());
         for (index, op) in self.log().iter().enumerate() {

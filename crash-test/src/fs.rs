@@ -10,8 +10,8 @@ use crate::tree::{Contents, Inode, Tree};
 /// A file system in memory. Clones are handles of the same one.
 ///
 /// Paths are names separated by `/`, from the root; `""` is the root itself. What a process sees is
-/// what a real file system shows it: writes are visible at once, open files outlive their names, and
-/// an operation that is impossible fails with the error of the system. Nothing but a sync makes
+/// what a real file system shows it: writes are visible at once, open files outlive their names,
+/// and an operation that is impossible fails with the error of the system. Nothing but a sync makes
 /// anything durable.
 #[derive(Clone)]
 pub struct CrashFs(Arc<Mutex<Recorder>>);
@@ -342,8 +342,8 @@ impl CrashFile {
         self.len() == 0
     }
 
-    /// Reads from `at` on, and returns how many bytes there were: fewer than asked for at the end of
-    /// the file only.
+    /// Reads from `at` on, and returns how many bytes there were: fewer than asked for at the end
+    /// of the file only.
     pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> usize {
         let recorder = self.fs.lock();
         let Some(bytes) = recorder.tree.file(self.inode) else { return 0 };
@@ -442,7 +442,7 @@ impl Recorder {
     }
 }
 
-/// A digest of what can be reached, for telling images apart by content.
+/// A digest of what can be reached, equal for images with the same contents.
 pub(crate) fn digest(tree: &Tree) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     // With fixed keys: the same image has the same digest in every process.

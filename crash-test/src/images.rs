@@ -102,10 +102,9 @@ impl Candidates {
     /// Names, sizes and data apart.
     fn add_classes(&mut self, disk: &Disk) {
         let parts = disk.pending();
-        let is_data = |change: &Change| matches!(change, Change::Sector { .. });
         self.add(disk, parts.iter().map(|part| part.change.is_name()).collect());
         self.add(disk, parts.iter().map(|part| !part.change.is_name()).collect());
-        self.add(disk, parts.iter().map(|part| !is_data(&part.change)).collect());
+        self.add(disk, parts.iter().map(|part| !part.change.is_data()).collect());
     }
 
     /// Each sector torn after its first byte, in its middle, and before its last byte: with

@@ -69,6 +69,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it is a successful sync.
+    pub(crate) fn is_sync(&self) -> bool {
+        matches!(self, Op::SyncData { .. } | Op::SyncAll { .. } | Op::SyncDir { .. })
+    }
+
     /// Whether it is one of the file system, and not a mark of the workload.
     pub(crate) fn is_of_file_system(&self) -> bool {
         !matches!(self, Op::Begin(_) | Op::Acknowledge(_))

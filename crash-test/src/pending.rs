@@ -67,6 +67,10 @@ impl Change {
         }
     }
 
+    pub(crate) fn is_data(&self) -> bool {
+        matches!(self, Change::Sector { .. })
+    }
+
     pub(crate) fn is_name(&self) -> bool {
         matches!(self, Change::Link { .. } | Change::Unlink { .. } | Change::Rename { .. })
     }
@@ -336,22 +340,9 @@ impl Disk {
             return Vec::new();
         }
         let part = &self.pending[at];
-        let data_before = |file: Inode, op: usize| {
-            let own = move |part: &Part| {
-                part.op <= op
-                    && match &part.change {
-                        Change::Sector { file: it, .. } => *it == file,
-                        Change::Size { file: it, by_write, .. } => *it == file && *by_write,
-                        Change::Link { .. } | Change::Unlink { .. } | Change::Rename { .. } => {
-                            false
-                        }
-                    }
-            };
-            self.pending.iter().enumerate().filter(move |(_, part)| own(part)).map(|(at, _)| at)
-        };
         match &part.change {
-            Change::Size { file, by_write: true, .. } => data_before(*file, part.op).collect(),
-            Change::Rename { moved, replaces: true, .. } => data_before(*moved, part.op).collect(),
+            Change::Size { file, by_write: true, .. } => self.data_before(*file, part.op),
+            Change::Rename { moved, replaces: true, .. } => self.data_before(*moved, part.op),
             Change::Sector { .. }
             | Change::Size { .. }
             | Change::Link { .. }
@@ -360,13 +351,33 @@ impl Disk {
         }
     }
 
+    /// The data of a file, and the lengths that writes have given it, up to an operation.
+    fn data_before(&self, file: Inode, op: usize) -> Vec<usize> {
+        let mut found = Vec::new();
+        for (at, part) in self.pending.iter().enumerate() {
+            let is_own = match &part.change {
+                Change::Sector { file: it, .. } | Change::Size { file: it, by_write: true, .. } => {
+                    *it == file
+                }
+                Change::Size { .. }
+                | Change::Link { .. }
+                | Change::Unlink { .. }
+                | Change::Rename { .. } => false,
+            };
+            if is_own && part.op <= op {
+                found.push(at);
+            }
+        }
+        found
+    }
+
     /// Whether a journal orders this part after all earlier ones of its kind.
     pub(crate) fn is_in_journal(&self, at: usize) -> bool {
         self.profile.has_journal() && self.pending[at].change.is_metadata()
     }
 
-    /// The image of a crash in which these parts survive. Of the sector `torn`, if it survives, only
-    /// so many bytes are new. With `garbage`, bytes that were never written are not zero.
+    /// The image of a crash in which these parts survive. Of the sector `torn`, if it survives,
+    /// only so many bytes are new. With `garbage`, bytes that were never written are not zero.
     pub(crate) fn image(
         &self,
         survives: &[bool],
@@ -385,8 +396,8 @@ impl Disk {
 }
 
 /// A tree to which changes are applied each on its own. Data and length of a file are apart until
-/// the end: a sector that survives above the length is not visible, but a later length that survives
-/// shows it.
+/// the end: a sector that survives above the length is not visible, but a later length that
+/// survives shows it.
 struct Platter {
     tree: Tree,
     /// The length of each file that has changed.

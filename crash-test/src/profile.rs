@@ -23,8 +23,8 @@ pub enum Profile {
     /// the kill, and of a write that it interrupts a prefix of whole pages.
     Kill,
     /// ext4 with its defaults, `data=ordered` and `auto_da_alloc`:
-    /// - Names, lengths that `set_len` sets, and removals are in a journal: what survives is a prefix
-    ///   of them.
+    /// - Names, lengths that `set_len` sets, and removals are in a journal: what survives is a
+    ///   prefix of them.
     /// - A length that a write has extended survives only together with the bytes below it.
     /// - `fsync` makes the file durable, and the journal up to the last operation that changed its
     ///   inode: its creation, a rename, a write.

@@ -112,11 +112,11 @@ impl Report {
     }
 
     pub(crate) fn note_workload(&mut self, log: &[Op]) {
-        let count = |is: fn(&Op) -> bool| log.iter().filter(|op| is(op)).count() as u64;
-        self.operations = count(Op::is_of_file_system);
-        self.syncs =
-            count(|op| matches!(op, Op::SyncData { .. } | Op::SyncAll { .. } | Op::SyncDir { .. }));
-        self.acknowledged = count(|op| matches!(op, Op::Acknowledge(_)));
+        for op in log {
+            self.operations += u64::from(op.is_of_file_system());
+            self.syncs += u64::from(op.is_sync());
+            self.acknowledged += u64::from(matches!(op, Op::Acknowledge(_)));
+        }
     }
 
     /// Whether no earlier finding is the same but for numbers.

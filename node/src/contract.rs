@@ -121,7 +121,9 @@ pub trait Node: Sized {
     /// #     type Request = ();
     /// #     type Response = ();
     /// #     type Event = ();
-    /// #     fn boot(_: &(), _: Boot<'_>, _: &mut Outbox<Self>) -> Result<Self, BootError> { Ok(Echo) }
+    /// #     fn boot(_: &(), _: Boot<'_>, _: &mut Outbox<Self>) -> Result<Self, BootError> {
+    /// #         Ok(Echo)
+    /// #     }
     /// #     fn step(&mut self, _: Time, _: Input<Self>, _: &mut Outbox<Self>) {}
     /// fn write_state(&self, f: &mut dyn Write) -> fmt::Result {
     ///     write!(f, "{self:#?}")
@@ -210,8 +212,8 @@ pub enum Input<N: Node> {
     },
     /// A session with a peer has begun. Only with [`Links::Sessions`].
     Connected { peer: NodeId },
-    /// The session with this peer has ended: the last messages of either side may be lost. Only with
-    /// [`Links::Sessions`].
+    /// The session with this peer has ended: the last messages of either side may be lost. Only
+    /// with [`Links::Sessions`].
     Disconnected { peer: NodeId },
     /// A barrier has completed.
     DiskDone {

@@ -117,7 +117,9 @@ pub use id::{Incarnation, Micros, NodeId, RequestId, Time};
 ///     Rejected,
 /// }
 ///
-/// let request = |serial| RequestId { client: 1, serial, attempt: 0 };
+/// fn request(serial: u32) -> RequestId {
+///     RequestId { client: 1, serial, attempt: 0 }
+/// }
 /// let append = Message::Append { term: 3, requests: vec![request(1), request(2)] };
 /// assert_eq!(append.about().to_string(), "Append c1.1");
 /// assert_eq!(append.further_subjects(), [Subject::Request(request(2))]);

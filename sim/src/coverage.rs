@@ -12,6 +12,8 @@
 
 mod alterations;
 
+use std::fmt;
+
 use stormglass_node::{DiskOp, Effect, Input, Label, Node};
 
 use crate::property::{Checker, ClientFact, Fact, FaultFact, Observation, ProcessFact, RunFact};
@@ -375,18 +377,19 @@ impl Kinds {
 
     /// `Vote 12 (11 arrived), Ack 3`, or `none`.
     fn text(&self) -> String {
-        let one = |count: &KindCount| {
-            let KindCount { kind, made, arrived } = count;
-            if *arrived == 0 {
-                format!("{kind} {made}")
-            } else {
-                format!("{kind} {made} ({arrived})")
-            }
-        };
         if self.0.is_empty() {
             return "none".to_string();
         }
-        self.0.iter().map(one).collect::<Vec<_>>().join(", ")
+        self.0.iter().map(KindCount::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `Vote 12 (11)`: made, and arrived.
+impl fmt::Display for KindCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KindCount { kind, made, arrived } = self;
+        write!(f, "{kind} {made}")?;
+        if *arrived == 0 { Ok(()) } else { write!(f, " ({arrived})") }
     }
 }
 

@@ -31,8 +31,8 @@ pub trait Property<N: Node>: Clone {
     /// Checks one fact.
     ///
     /// In some runs, copies of the property are offered altered facts as well, to find out whether
-    /// it looks at anything ([`coverage`](crate::coverage)). A violation or a panic of a copy has no
-    /// other effect; so a property shares no state with its copies.
+    /// it looks at anything ([`coverage`](crate::coverage)). A violation or a panic of a copy has
+    /// no other effect; so a property shares no state with its copies.
     ///
     /// # Errors
     /// Why the property is violated, in one sentence.

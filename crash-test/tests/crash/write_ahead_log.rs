@@ -189,7 +189,7 @@ fn write_ahead_log_survives_every_profile() {
 }
 
 /// The mutants of its driver are found, each on the weakest profile that shows it. On ext4 the next
-/// `fdatasync` of a file that has grown commits the names before it, so the directory needs no sync.
+/// `fdatasync` of a file that has grown commits the names before it: the directory needs no sync.
 #[test]
 fn driver_without_syncs_is_found() {
     for (skips, weakest) in

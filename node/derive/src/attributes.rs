@@ -7,22 +7,22 @@ use syn::{Attribute, Error, LitStr, Path, Result};
 /// `#[label(...)]` on the type.
 #[derive(Default)]
 pub(crate) struct TypeAttributes {
-    pub(crate) kind: Option<LitStr>,
-    pub(crate) functions: Functions,
+    pub kind: Option<LitStr>,
+    pub functions: Functions,
     /// The detail is the `Debug` text.
-    pub(crate) detail: Option<Path>,
-    pub(crate) warning: Option<Path>,
+    pub detail: Option<Path>,
+    pub warning: Option<Path>,
     /// Where the contract is, if not in `::stormglass_node`.
-    pub(crate) root: Option<Path>,
+    pub root: Option<Path>,
 }
 
 /// Functions that stand for what a derived label would take from variants and fields.
 #[derive(Default)]
 pub(crate) struct Functions {
-    pub(crate) kind: Option<Path>,
-    pub(crate) subject: Option<Path>,
-    pub(crate) subjects: Option<Path>,
-    pub(crate) detail: Option<Path>,
+    pub kind: Option<Path>,
+    pub subject: Option<Path>,
+    pub subjects: Option<Path>,
+    pub detail: Option<Path>,
 }
 
 impl TypeAttributes {
@@ -52,8 +52,8 @@ impl TypeAttributes {
 /// `#[label(...)]` on a variant.
 #[derive(Default)]
 pub(crate) struct VariantAttributes {
-    pub(crate) kind: Option<LitStr>,
-    pub(crate) warning: Option<Path>,
+    pub kind: Option<LitStr>,
+    pub warning: Option<Path>,
 }
 
 impl VariantAttributes {

@@ -107,31 +107,41 @@ impl Alterations {
         objections: &mut Objections<'_>,
     ) {
         let Fact::Effect(effect, bytes) = original.fact else { return };
-        let mut offer = |effect: &Effect<N>, bytes: &[u8]| {
-            let fact = Fact::Effect(effect, bytes);
-            checker.challenge(&[Observation { fact: &fact, ..original.copy() }], objections);
-        };
         match effect {
             Effect::Reply { id, response } => {
                 for response in variants(response, &self.earlier_answer) {
-                    offer(&Effect::Reply { id: *id, response }, bytes);
+                    let effect = Effect::Reply { id: *id, response };
+                    offer(checker, original, &effect, bytes, objections);
                 }
             }
             Effect::Send { to, message } => {
                 for message in variants(message, &self.earlier_message) {
-                    offer(&Effect::Send { to: *to, message }, bytes);
+                    let effect = Effect::Send { to: *to, message };
+                    offer(checker, original, &effect, bytes, objections);
                 }
             }
             Effect::Disk(_) => {
                 for at in 0..bytes.len().min(FLIPPED) {
                     let mut bytes = bytes.to_vec();
                     bytes[at] ^= 0x80;
-                    offer(effect, &bytes);
+                    offer(checker, original, effect, &bytes, objections);
                 }
             }
             Effect::Report(_) | Effect::Halt(_) => {}
         }
     }
+}
+
+/// Offers another effect in the place of the original one.
+fn offer<N: Node, K: Checker<N>>(
+    checker: &K,
+    original: &Observation<'_, N>,
+    effect: &Effect<N>,
+    bytes: &[u8],
+    objections: &mut Objections<'_>,
+) {
+    let fact = Fact::Effect(effect, bytes);
+    checker.challenge(&[Observation { fact: &fact, ..original.copy() }], objections);
 }
 
 /// The bytes of an encoding in which bits are flipped, from the first on.
@@ -152,9 +162,12 @@ fn variants<T: Serialize + DeserializeOwned>(value: &T, earlier: &[u8]) -> Vec<T
             encoding[at] ^= bit;
         }
     }
-    // A type that reads itself may not expect such bytes.
-    let decode = |bytes: &Vec<u8>| panics::catch(|| codec::decode(bytes).ok()).ok().flatten();
-    encodings.iter().filter_map(decode).collect()
+    let mut values = Vec::new();
+    for encoding in encodings {
+        // A type that reads itself may not expect such bytes, and panic.
+        values.extend(panics::catch(|| codec::decode(&encoding).ok()).ok().flatten());
+    }
+    values
 }
 
 /// The kinds of facts that are altered, numbered.

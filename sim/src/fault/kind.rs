@@ -11,9 +11,9 @@ use crate::tally::Rule;
 /// A kind of fault that a protocol may be tested without. Each has the id of its
 /// [rule](FaultKind::rule) in `docs/faults.md`.
 ///
-/// What follows from a fault belongs to its kind: torn writes (D1 to D6) to a power cut, and a crash
-/// during a boot (P5) or a barrier (D12) to a crash of either kind. A message to a node that is down
-/// is lost, whether or not [`MessageLoss`](FaultKind::MessageLoss) is excluded.
+/// What follows from a fault belongs to its kind: torn writes (D1 to D6) to a power cut, and a
+/// crash during a boot (P5) or a barrier (D12) to a crash of either kind. A message to a node that
+/// is down is lost, whether or not [`MessageLoss`](FaultKind::MessageLoss) is excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FaultKind {

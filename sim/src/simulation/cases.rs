@@ -32,8 +32,9 @@ const FAULTS_MAX: usize = 8;
 /// and no node that never restarts (P6).
 ///
 /// Each fault is at a coordinate or a time of the run without faults, or one after that, as a crash
-/// or a loss may cause. No entry depends on another, so any part of a list is a valid list: proptest
-/// shrinks by removing entries, and then to earlier coordinates and shorter, simpler faults.
+/// or a loss may cause. No entry depends on another, so any part of a list is a valid list:
+/// proptest shrinks by removing entries, and then to earlier coordinates and shorter, simpler
+/// faults.
 ///
 /// # Panics
 /// If the simulation has no property, or the run without faults nothing that a fault could disturb.

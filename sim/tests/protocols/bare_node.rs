@@ -1,5 +1,5 @@
-//! A node that is neither `Clone` nor `Debug`, and whose events cannot be encoded, has every feature:
-//! hunts, shrinking, replay, traces, and the comparison of two runs of a seed.
+//! A node that is neither `Clone` nor `Debug`, and whose events cannot be encoded, has every
+//! feature: hunts, shrinking, replay, traces, and the comparison of two runs of a seed.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;

@@ -206,17 +206,18 @@ impl<P: Protocol> FinishedHunt<'_, P> {
     }
 }
 
+fn by_kind(counts: &[KindCount]) -> serde_json::Value {
+    let rows = counts.iter().map(|count| {
+        let KindCount { kind, made, arrived, .. } = *count;
+        (kind.to_string(), serde_json::json!({"made": made, "arrived": arrived}))
+    });
+    serde_json::Value::Object(rows.collect())
+}
+
 /// What was counted in some of the seeds.
 fn seen(coverage: &Coverage, kinds: &[&'static str]) -> serde_json::Value {
     let facts: serde_json::Map<_, _> =
         coverage.facts().map(|(fact, times)| (fact.to_string(), times.into())).collect();
-    let by_kind = |counts: &[KindCount]| -> serde_json::Value {
-        let rows = counts.iter().map(|count| {
-            let KindCount { kind, made, arrived, .. } = *count;
-            (kind.to_string(), serde_json::json!({"made": made, "arrived": arrived}))
-        });
-        serde_json::Value::Object(rows.collect())
-    };
     let properties = coverage.properties().iter().map(|property| {
         let PropertyCoverage { name, runs, objected_in, .. } = *property;
         serde_json::json!({"name": name, "seeds": runs, "objected_in": objected_in})

@@ -274,19 +274,19 @@ impl Timed {
             });
             families.push(self.at(clog));
         }
-        let spans = |longest| (node(self.nodes), millis(1..longest));
         if kinds.contains(FaultKind::Pause) {
             let pause =
-                spans(1_000).prop_map(|(node, duration)| TimedFault::Pause { node, duration });
+                self.spans(1_000).prop_map(|(node, duration)| TimedFault::Pause { node, duration });
             families.push(self.at(pause));
         }
         if kinds.contains(FaultKind::ClockJump) {
-            let jump = spans(5_000).prop_map(|(node, by)| TimedFault::ClockJump { node, by });
+            let jump = self.spans(5_000).prop_map(|(node, by)| TimedFault::ClockJump { node, by });
             families.push(self.at(jump));
         }
         if kinds.contains(FaultKind::SlowDisk) {
-            let hang =
-                spans(5_000).prop_map(|(node, duration)| TimedFault::DiskHang { node, duration });
+            let hang = self
+                .spans(5_000)
+                .prop_map(|(node, duration)| TimedFault::DiskHang { node, duration });
             families.push(self.at(hang));
         }
         if kinds.contains(FaultKind::EarlyWake) {
@@ -294,6 +294,11 @@ impl Timed {
             families.push(self.at(wake));
         }
         families
+    }
+
+    /// A node, and a time of at most so many milliseconds.
+    fn spans(&self, longest: u64) -> impl Strategy<Value = (NodeId, Micros)> + use<> {
+        (node(self.nodes), millis(1..longest))
     }
 
     /// Every link to a node: answers to clients are delayed by other faults as well.
@@ -313,10 +318,10 @@ fn cut_sides(endpoints: Vec<Endpoint>) -> impl Strategy<Value = (Vec<Endpoint>, 
     let alone = (0..counted).prop_map(|index| 1u64 << index);
     let any_share = 1..(1u64 << counted) - 1;
     prop_oneof![alone, any_share].prop_map(move |here| {
-        let is_here = |index: usize| index < 63 && here >> index & 1 == 1;
         let mut sides = (Vec::new(), Vec::new());
         for (index, endpoint) in endpoints.iter().enumerate() {
-            if is_here(index) { sides.0.push(*endpoint) } else { sides.1.push(*endpoint) }
+            let is_here = index < 63 && here >> index & 1 == 1;
+            if is_here { sides.0.push(*endpoint) } else { sides.1.push(*endpoint) }
         }
         sides
     })

@@ -1,9 +1,9 @@
 //! Sessions between nodes: messages in order and without duplicates, until the session ends.
 //!
 //! What travels on a link is in one queue: messages, and before and after them the notices that a
-//! session has begun or ended. So a node is told of a session before it receives a message of it.
-//! A message belongs to the session that its sender has been told of; there is a number for each
-//! session of a pair.
+//! session has begun or ended. So a node knows of a session before it receives a message of it.
+//! A message belongs to the session that its sender knows of; there is a number for each session of
+//! a pair.
 
 use std::collections::VecDeque;
 
@@ -43,8 +43,8 @@ struct Pair {
     number: u32,
     /// Whether that session lasts.
     joined: bool,
-    /// For each side the number of the session that it has been told of; 0 for none.
-    told: [u32; 2],
+    /// For each side the number of the session that it knows of; 0 for none.
+    known: [u32; 2],
     /// Whether an attempt to begin a session is queued.
     dialled: bool,
 }
@@ -82,16 +82,16 @@ impl Sessions {
         &mut self.pairs[pair]
     }
 
-    /// The number of the session that this node has been told of.
-    fn told(&mut self, node: u16, peer: u16) -> &mut u32 {
-        &mut self.pair(node, peer).told[usize::from(node > peer)]
+    /// The number of the session that this node knows of.
+    fn known(&mut self, node: u16, peer: u16) -> &mut u32 {
+        &mut self.pair(node, peer).known[usize::from(node > peer)]
     }
 
     /// Whether what the node sends to this peer is a message of the present session.
     fn may_send(&mut self, node: u16, peer: u16) -> bool {
-        let told = *self.told(node, peer);
+        let known = *self.known(node, peer);
         let pair = self.pair(node, peer);
-        pair.joined && told == pair.number
+        pair.joined && known == pair.number
     }
 
     fn peers(&self, node: u16) -> impl Iterator<Item = u16> + use<> {
@@ -214,11 +214,11 @@ impl<N: Node> Network<N> {
         let mut envelope = self.dequeue(next.slot)?;
         let (from, to) = (envelope.from, envelope.to);
         match envelope.payload {
-            Payload::Connected(number) => *self.sessions.told(to, from) = number,
+            Payload::Connected(number) => *self.sessions.known(to, from) = number,
             Payload::Disconnected => {
-                let told = std::mem::take(self.sessions.told(to, from));
-                // It has not been told of the session that has ended, or has ended itself.
-                if told == 0 {
+                let known = std::mem::take(self.sessions.known(to, from));
+                // It does not know of the session that has ended, or has ended itself.
+                if known == 0 {
                     return None;
                 }
             }
@@ -280,7 +280,7 @@ impl<N: Node> Network<N> {
         }
         let mut connected = Vec::new();
         for peer in self.sessions.peers(id.0) {
-            if std::mem::take(self.sessions.told(id.0, peer)) > 0 {
+            if std::mem::take(self.sessions.known(id.0, peer)) > 0 {
                 connected.push(NodeId(peer));
             }
             self.end_session(run, hosts, id.0, peer);
@@ -294,14 +294,15 @@ impl<N: Node> Network<N> {
         if let Some(at) = resumed {
             // Its sessions have ended meanwhile.
             for peer in self.sessions.set_aside.swap_remove(at).2 {
-                *self.sessions.told(id.0, peer.0) = EARLIER;
+                *self.sessions.known(id.0, peer.0) = EARLIER;
                 self.notify(run, hosts, peer.0, id.0, Payload::Disconnected);
             }
         }
         self.dial_all(run);
     }
 
-    /// Ends the session of two nodes, if there is one: what is in flight is lost, and both are told.
+    /// Ends the session of two nodes, if there is one: what is in flight is lost, and both get a
+    /// notice.
     fn end_session<K, C>(&mut self, run: &mut Run<K, C>, hosts: &[Host<N>], a: u16, b: u16)
     where
         K: Checker<N>,
