@@ -44,11 +44,10 @@ fn proptest_failure_message_contains_a_minimal_schedule() {
     assert!(message.contains("violates NodeNeverPanics"), "{message}");
     assert!(message.contains("run it again with\n  cargo test"), "{message}");
     assert!(message.contains("VIOLATED  NodeNeverPanics"), "{message}");
-    // The schedule is indented in the message, and ends before the trace.
+    // The schedule is indented in the message, and ends before the causes.
     let text = message.lines().skip_while(|line| *line != "    stormglass 2");
-    let text =
-        text.take_while(|line| *line != "trace:").map(|line| line.trim_start().to_owned() + "\n");
-    let schedule: String = text.collect();
+    let text = text.take_while(|line| !line.starts_with("causes: "));
+    let schedule: String = text.map(|line| line.trim_start().to_owned() + "\n").collect();
     let read = Schedule::read(&protocol, &schedule)
         .unwrap_or_else(|problem| panic!("{problem}\n{schedule}"));
     let size = ScheduleSize::of(&read);

@@ -233,7 +233,8 @@ fn endless_run_of_small_steps_is_a_finding() {
     assert!(out.contains("seed 0 violates RunEndsWithinLimits"), "{out}");
     let (code, _, errors) = run(Flaw::WakesForEver, "check");
     assert_eq!(code, 101, "{errors}");
-    assert!(errors.contains("lines are omitted"), "the trace is short: {errors}");
+    // Of 5,000 events: those that all runs have in such numbers are routine.
+    assert!(errors.lines().count() < 1_100, "the trace is short: {errors}");
 }
 
 /// Starts a hunt that never ends, and returns once it runs its first seed.
