@@ -135,7 +135,7 @@ pub(super) struct Hunt {
     /// Threads, 1 to 1,024 [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub jobs: Option<u16>,
-    /// Go on after a failure, and list the failing seeds
+    /// Go on after a failure; list the first failing seeds of each property, and count all
     #[arg(long)]
     pub keep_going: bool,
     /// Fail if a `sometimes` counter stays at zero

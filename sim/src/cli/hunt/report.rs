@@ -1,6 +1,7 @@
 //! The report of a hunt, for people and as JSON. What matters comes first: a failure before any
 //! counter.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -10,11 +11,13 @@ use crate::cli::replay_line;
 use crate::cli::say::say;
 use crate::coverage::{Coverage, KindCount, PropertyCoverage};
 use crate::hunt::{HuntOptions, HuntReport};
+use crate::property::Violation;
 use crate::protocol::Protocol;
 use crate::schedule::plural;
 use crate::tally::Rule;
 
-/// The greatest number of failing seeds that are listed.
+/// The greatest number of failing seeds that are listed, of each property: a rare violation must not
+/// hide behind a frequent one.
 const LISTED: usize = 20;
 
 /// A hunt that is over.
@@ -137,12 +140,13 @@ impl<P: Protocol> FinishedHunt<'_, P> {
 
     fn list_other_failures(&self) {
         let failures = &self.report.failures;
-        for (seed, violation) in failures.iter().skip(1).take(LISTED) {
+        for (seed, violation) in listed(failures).skip(1) {
             eprintln!("also seed {seed}: {violation}");
         }
-        let more = failures.len().saturating_sub(1 + LISTED);
-        if more > 0 {
-            eprintln!("and {more} more");
+        if failures.len() > 1 {
+            for (property, seeds) in failed_seeds_by_property(failures) {
+                eprintln!("{seeds} of {} failed seeds violate {property}", failures.len());
+            }
         }
     }
 
@@ -167,7 +171,7 @@ impl<P: Protocol> FinishedHunt<'_, P> {
             .map(|(what, most)| ((*what).to_string(), (*most).into()))
             .collect();
         let mut failures = Vec::new();
-        for (seed, violation) in report.failures.iter().take(LISTED) {
+        for (seed, violation) in listed(&report.failures) {
             failures.push(serde_json::json!({
                 "seed": seed,
                 "property": violation.property,
@@ -197,6 +201,7 @@ impl<P: Protocol> FinishedHunt<'_, P> {
             "sometimes": times,
             "at_most": peaks,
             "failed_seeds": report.failures.len(),
+            "failed_seeds_by_property": failed_seeds_by_property(&report.failures),
             "failures": failures,
             "schedule": saved.map(|saved| saved.text.as_str()),
             "saved": saved.and_then(|saved| saved.file.as_ref()),
@@ -233,4 +238,42 @@ fn seen(coverage: &Coverage, kinds: &[&'static str]) -> serde_json::Value {
         "never": coverage.never_seen(kinds).collect::<Vec<_>>(),
         "properties": properties.collect::<Vec<_>>(),
     })
+}
+
+/// The first failures of each property, in the order of their seeds.
+fn listed(failures: &[(u64, Violation)]) -> impl Iterator<Item = &(u64, Violation)> {
+    let mut listed: BTreeMap<&str, usize> = BTreeMap::new();
+    failures.iter().filter(move |(_, violation)| {
+        let of_property = listed.entry(violation.property).or_default();
+        *of_property += 1;
+        *of_property <= LISTED
+    })
+}
+
+/// How many seeds violate each property, in the order of the names.
+fn failed_seeds_by_property(failures: &[(u64, Violation)]) -> BTreeMap<&'static str, usize> {
+    let mut seeds = BTreeMap::new();
+    for (_, violation) in failures {
+        *seeds.entry(violation.property).or_default() += 1;
+    }
+    seeds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rare_violation_is_listed_beside_a_frequent_one() {
+        let mut failures = Vec::new();
+        for seed in 0..100 {
+            failures.push((seed, Violation::liveness("Frequent", "late")));
+        }
+        failures.push((100, Violation::safety("Rare", "wrong")));
+        let seeds: Vec<u64> = listed(&failures).map(|(seed, _)| *seed).collect();
+        let expected: Vec<u64> = (0..20).chain([100]).collect();
+        assert_eq!(seeds, expected);
+        let by_property = failed_seeds_by_property(&failures);
+        assert_eq!(by_property, BTreeMap::from([("Frequent", 100), ("Rare", 1)]));
+    }
 }
