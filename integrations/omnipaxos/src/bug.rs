@@ -5,8 +5,6 @@
 pub enum Bug {
     /// Messages are sent before what they depend on is durable.
     SendsBeforeDurable,
-    /// Replies are sent before the entry that they depend on is durable at this node.
-    RepliesBeforeDurable,
     /// The promise is not persisted.
     ForgetsPromise,
     /// The ballot of the accepted entries is not persisted.
@@ -23,6 +21,8 @@ pub enum Bug {
     ReadsLocally,
     /// The library is not notified when a session begins again.
     ForgetsReconnect,
+    /// A restarted candidate leaves it to the library to find a leader (see `Replica::tick`).
+    NeverReclaims,
 }
 
 impl Bug {
@@ -32,11 +32,6 @@ impl Bug {
             Bug::SendsBeforeDurable,
             "sends-before-durable",
             "messages are sent before what they depend on is durable",
-        ),
-        (
-            Bug::RepliesBeforeDurable,
-            "replies-before-durable",
-            "replies are sent before what they depend on is durable at this node",
         ),
         (Bug::ForgetsPromise, "forgets-promise", "the promise is not persisted"),
         (
@@ -65,6 +60,11 @@ impl Bug {
             Bug::ForgetsReconnect,
             "forgets-reconnect",
             "the library is not notified when a session begins again",
+        ),
+        (
+            Bug::NeverReclaims,
+            "never-reclaims",
+            "a restarted candidate leaves it to the library to find a leader",
         ),
     ];
 

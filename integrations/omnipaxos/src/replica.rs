@@ -28,6 +28,9 @@ const TICK: Micros = Micros::from_millis(10);
 const ELECTION_TICKS: u64 = 5;
 /// Unanswered messages are sent again after so many ticks.
 const RESEND_TICKS: u64 = 10;
+/// A node that has promised a ballot of its own and leads nobody stands for election again after so
+/// many ticks: 1 s, much longer than an election takes.
+const RECLAIM_TICKS: u64 = 100;
 
 /// What a node is configured with.
 #[derive(Clone, Copy, Debug)]
@@ -212,6 +215,8 @@ pub struct Replica<const SESSIONS: bool> {
     /// By client and serial, the request that its next response answers.
     waiting: BTreeMap<(u64, u32), RequestId>,
     next_tick: Time,
+    /// For how many ticks its promise has been a ballot of its own with which it leads nobody.
+    idle_ticks: u64,
 }
 
 /// The library numbers nodes from 1.
@@ -299,6 +304,7 @@ impl<const SESSIONS: bool> Node for Replica<SESSIONS> {
             applied: 0,
             waiting: BTreeMap::new(),
             next_tick: boot.now + TICK,
+            idle_ticks: 0,
         };
         replica.end_step(out);
         Ok(replica)
@@ -318,7 +324,7 @@ impl<const SESSIONS: bool> Node for Replica<SESSIONS> {
                 }
             }
             Input::Wake if now >= self.next_tick => {
-                self.library.tick();
+                self.tick();
                 self.next_tick = now + TICK;
             }
             Input::Wake => {}
@@ -367,6 +373,26 @@ impl<const SESSIONS: bool> Replica<SESSIONS> {
         // Refused only after a reconfiguration, which this cluster does not have. If the entry gets
         // lost, the client asks again.
         let _ = self.library.append(command);
+    }
+
+    /// The library alone can leave a node behind forever:
+    ///
+    /// 1. A node stands for election with ballot 3. Its promise is durable; then it crashes, before
+    ///    any peer receives its `Prepare`.
+    /// 2. A peer of a lower id becomes leader with ballot 3, which is less, since ids break ties.
+    /// 3. The node recovers its promise and ignores the `Prepare` of that leader, which ignores its
+    ///    `PrepareReq`. It does not stand for election, since its peers are content.
+    ///
+    /// So a node in this state stands for election itself. Its peers then promise it a greater
+    /// ballot.
+    fn tick(&mut self) {
+        self.library.tick();
+        let is_idle = self.library.get_current_leader() == Some((pid(self.id), false));
+        self.idle_ticks = if is_idle { self.idle_ticks + 1 } else { 0 };
+        if self.idle_ticks >= RECLAIM_TICKS && self.config.bug != Some(Bug::NeverReclaims) {
+            self.library.try_become_leader();
+            self.idle_ticks = 0;
+        }
     }
 
     fn on_connected(&mut self, peer: NodeId) {
@@ -439,26 +465,32 @@ impl<const SESSIONS: bool> Replica<SESSIONS> {
         }
     }
 
-    /// Emits the outputs at the front of the queue that depend on nothing but durable records.
+    /// Emits the outputs that depend on nothing but durable records, in order.
     fn release_outputs(&mut self, out: &mut Outbox<Self>) {
         if !self.wal.ready() {
             return;
         }
-        let (wal, bug) = (&self.wal, self.config.bug);
-        let mut waiting = VecDeque::new();
-        for (record, output) in self.outputs.drain(..) {
-            let is_early = match &output {
-                Output::Send(..) => bug == Some(Bug::SendsBeforeDurable),
-                Output::Reply(..) => bug == Some(Bug::RepliesBeforeDurable),
-                Output::Report(_) => false,
-            };
-            if is_early || record.is_none_or(|record| wal.is_durable(&record)) {
+        if self.config.bug == Some(Bug::SendsBeforeDurable) {
+            self.send_early(out);
+        }
+        while let Some((record, _)) = self.outputs.front() {
+            if record.is_some_and(|record| !self.wal.is_durable(&record)) {
+                return;
+            }
+            let (_, output) = self.outputs.pop_front().expect("the output at the front");
+            emit(output, out);
+        }
+    }
+
+    /// The bug: messages do not wait.
+    fn send_early(&mut self, out: &mut Outbox<Self>) {
+        for (record, output) in std::mem::take(&mut self.outputs) {
+            if matches!(output, Output::Send(..)) {
                 emit(output, out);
             } else {
-                waiting.push_back((record, output));
+                self.outputs.push_back((record, output));
             }
         }
-        self.outputs = waiting;
     }
 }
 
