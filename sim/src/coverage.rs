@@ -166,7 +166,8 @@ impl Coverage {
         for property in self.without_objection() {
             lines.push(format!(
                 "warning: {} may look at nothing: it accepts the answers of other requests, flipped \
-                 bits, empty disks and a run that ends early",
+                 bits, empty disks and a run that ends early (the contents of reports are not \
+                 altered: a property of these alone is found by a deliberate bug)",
                 property.name
             ));
         }

@@ -10,16 +10,17 @@ use crate::run_end::RecoveryEnd;
 use crate::world::panics;
 
 /// Alters some of the facts of one run: what a node sends, answers, reports or writes, and what a
-/// client asks.
+/// client asks and receives.
 #[derive(Clone, Debug)]
 pub(super) struct Alterations {
     nodes: u16,
     /// Whether no further fact is altered.
     complete: bool,
     /// Facts that may be altered so far, for each of [`place`].
-    seen: [u64; 5],
-    /// The last answer and the last message, encoded.
+    seen: [u64; 6],
+    /// The last answer, the last one that a client has received, and the last message, encoded.
     earlier_answer: Vec<u8>,
+    earlier_receipt: Vec<u8>,
     earlier_message: Vec<u8>,
 }
 
@@ -28,8 +29,9 @@ impl Alterations {
         Alterations {
             nodes,
             complete: false,
-            seen: [0; 5],
+            seen: [0; 6],
             earlier_answer: Vec::new(),
+            earlier_receipt: Vec::new(),
             earlier_message: Vec::new(),
         }
     }
@@ -59,8 +61,11 @@ impl Alterations {
             Fact::Effect(Effect::Send { message, .. }, _) => {
                 encode(message, &mut self.earlier_message);
             }
+            Fact::Client(ClientFact::Answered { response, .. }) => {
+                encode(response, &mut self.earlier_receipt);
+            }
             Fact::Effect(..)
-            | Fact::Client(_)
+            | Fact::Client(ClientFact::Asked { .. })
             | Fact::Input(_)
             | Fact::Process(_)
             | Fact::Fault(_)
@@ -106,6 +111,12 @@ impl Alterations {
         original: &Observation<'_, N>,
         objections: &mut Objections<'_>,
     ) {
+        if let Fact::Client(ClientFact::Answered { id, response }) = original.fact {
+            for response in variants(*response, &self.earlier_receipt) {
+                let fact = Fact::Client(ClientFact::Answered { id: *id, response: &response });
+                checker.challenge(&[Observation { fact: &fact, ..original.copy() }], objections);
+            }
+        }
         let Fact::Effect(effect, bytes) = original.fact else { return };
         match effect {
             Effect::Reply { id, response } => {
@@ -181,12 +192,10 @@ fn place<N: Node>(fact: &Fact<'_, N>) -> Option<usize> {
             Effect::Halt(_) => None,
         },
         Fact::Client(ClientFact::Asked { .. }) => Some(4),
-        Fact::Client(ClientFact::Answered { .. })
-        | Fact::Input(_)
-        | Fact::Process(_)
-        | Fact::Fault(_)
-        | Fact::Lost { .. }
-        | Fact::Run(_) => None,
+        Fact::Client(ClientFact::Answered { .. }) => Some(5),
+        Fact::Input(_) | Fact::Process(_) | Fact::Fault(_) | Fact::Lost { .. } | Fact::Run(_) => {
+            None
+        }
     }
 }
 
