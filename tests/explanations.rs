@@ -39,8 +39,7 @@ fn causes_of_a_forgotten_record_are_the_record_and_the_crash() {
         &causes,
         &[["append ", "Met"], ["KILLED", ""], ["  boot", ""], ["-> ", "Hello as incarnation 2"]],
     );
-    // Of some 200 facts. Each node has to meet all others before one may forget them.
-    assert!(causes.len() <= 45, "{}", causes.join("\n"));
+    assert!(causes.len() <= 36, "{}", causes.join("\n"));
 }
 
 /// The write that failed, the barrier after it, and the vote that did not mind.

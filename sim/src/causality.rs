@@ -40,7 +40,7 @@ use crate::property::{Checker, MessageId, Observation, Violation};
 
 /// The greatest number of facts in an explanation, besides faults.
 // What a person reads at a stretch, and enough for a request over three nodes with its records.
-const SHOWN_MAX: usize = 40;
+const SHOWN_MAX: usize = 32;
 
 /// A checker that is never violated and records the causes of each fact.
 #[derive(Clone, Debug, Default)]

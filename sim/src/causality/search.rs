@@ -16,7 +16,7 @@ const MEMORY: u32 = 6;
 /// Of memory over a boot: the incarnation has forgotten everything else.
 const OVER_A_BOOT: u32 = 2;
 /// The greatest distance. A request of two-phase commit has fifteen edges from its answer.
-const DISTANCE_MAX: u32 = 18;
+const DISTANCE_MAX: u32 = 16;
 
 impl CausalTrace {
     /// Explains the violation with this reason, in which the run has ended.
