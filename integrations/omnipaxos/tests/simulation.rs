@@ -58,6 +58,12 @@ fn a_late_prepare_req_stops_the_cluster_over_datagrams() {
 }
 
 #[test]
+fn the_last_decision_is_not_resent_over_sessions() {
+    let text = include_str!("../regressions/sessions/last-decision-is-not-resent.schedule");
+    simulation::<true>(None).replay(text);
+}
+
+#[test]
 fn a_restarted_candidate_stays_behind_without_the_remedy() {
     let text =
         include_str!("../regressions/never-reclaims/restarted-candidate-stays-behind.schedule");
