@@ -7,8 +7,8 @@
 //! A property that returns `Ok` has either judged a fact or ignored it, and nothing tells which. So
 //! in the first seeds, copies of each property are offered *altered* facts (module `alterations`):
 //! the answer of another request, a flipped bit, an empty disk. A property that objects to one of
-//! them looks at something. One that objects to none may look at nothing: that is a warning, and no
-//! violation.
+//! them looks at something. One that objects to none may look at nothing, or at what is not altered, as
+//! the contents of reports: that is a note, and no violation.
 
 mod alterations;
 
@@ -165,9 +165,8 @@ impl Coverage {
         }
         for property in self.without_objection() {
             lines.push(format!(
-                "warning: {} may look at nothing: it accepts the answers of other requests, flipped \
-                 bits, empty disks and a run that ends early (the contents of reports are not \
-                 altered: a property of these alone is found by a deliberate bug)",
+                "note: {} accepts the answers of other requests, flipped bits, empty disks and a run \
+                 that ends early; only a deliberate bug can show that it looks at anything",
                 property.name
             ));
         }
