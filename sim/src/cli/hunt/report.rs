@@ -16,8 +16,8 @@ use crate::protocol::Protocol;
 use crate::schedule::plural;
 use crate::tally::Rule;
 
-/// The greatest number of failing seeds that are listed, of each property: a rare violation must not
-/// hide behind a frequent one.
+/// The greatest number of failing seeds that are listed, of each property: a rare violation must
+/// not hide behind a frequent one.
 const LISTED: usize = 20;
 
 /// A hunt that is over.
