@@ -7,8 +7,8 @@
 //! A property that returns `Ok` has either judged a fact or ignored it, and nothing tells which. So
 //! in the first seeds, copies of each property are offered *altered* facts (module `alterations`):
 //! the answer of another request, a flipped bit, an empty disk. A property that objects to one of
-//! them looks at something. One that objects to none may look at nothing, or at what is not altered,
-//! as the contents of reports: that is a note, and no violation.
+//! them looks at something. One that objects to none may look at nothing, or at what is not
+//! altered, as the contents of reports: that is a note, and no violation.
 
 mod alterations;
 
