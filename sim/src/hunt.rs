@@ -41,8 +41,8 @@ const RUN_TWICE_EACH: u64 = 32;
 
 /// The facts of so many seeds at the beginning of a hunt are counted by kind, and later on those of
 /// every seed that is run twice.
-// Counting takes some 4 % of a run: this is enough to see most kinds, and costs a hunt of 10,000
-// seeds 0.2 %.
+// Counting takes a tenth of a run: this is enough to see most kinds, and costs a hunt of 10,000
+// seeds 0.4 %.
 const COUNTED: u64 = 64;
 
 /// Of these, the properties of so many are offered altered facts.
