@@ -367,7 +367,7 @@ impl<N: Node, C> Simulation<N, C> {
     /// #     fn step(&mut self, _: Time, _: Input<Self>, _: &mut Outbox<Self>) {}
     /// # }
     /// let simulation = Simulation::<Counter>::new(()).command("counters broken");
-    /// assert_eq!(simulation.command(), Some("counters broken"));
+    /// assert_eq!(Protocol::command(&simulation), Some("counters broken"));
     /// ```
     #[must_use]
     pub fn command(mut self, command: impl Into<String>) -> Self {
