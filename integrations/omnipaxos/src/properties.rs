@@ -196,7 +196,15 @@ impl ReplicasConverge {
             ProcessFact::Halted(reason) if halt_is_final(reason) => {
                 self.permanently_down.insert(node);
             }
-            _ => {}
+            ProcessFact::Halted(_)
+            | ProcessFact::Refused(_)
+            | ProcessFact::Killed(_)
+            | ProcessFact::PowerCut(_)
+            | ProcessFact::Damaged(_)
+            | ProcessFact::DiskChanged(_)
+            | ProcessFact::Unreadable(_)
+            | ProcessFact::SecondProcess(_)
+            | ProcessFact::Resumed => {}
         }
     }
 }

@@ -132,11 +132,11 @@ impl Store {
             contents.failure.get_or_insert(failure);
             return;
         }
-        match record {
-            Record::Together(records) if contents.bug == Some(Bug::SplitsAtomicWrites) => {
-                contents.unwritten.extend(records);
-            }
-            record => contents.unwritten.push(record),
+        let splits = contents.bug == Some(Bug::SplitsAtomicWrites);
+        if let (true, Record::Together(records)) = (splits, &record) {
+            contents.unwritten.extend_from_slice(records);
+        } else {
+            contents.unwritten.push(record);
         }
     }
 

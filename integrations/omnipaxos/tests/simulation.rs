@@ -57,6 +57,7 @@ fn a_late_prepare_req_stops_the_cluster_over_datagrams() {
     simulation::<false>(None).replay(text);
 }
 
+/// With debug assertions in the library, a node panics in this run instead.
 #[test]
 fn the_last_decision_is_not_resent_over_sessions() {
     let text = include_str!("../regressions/sessions/last-decision-is-not-resent.schedule");
