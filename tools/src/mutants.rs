@@ -91,12 +91,17 @@ impl Mutant {
 
 /// Hunts the mutants.
 pub(crate) fn run(args: &Mutants) -> Result<Exit, CliError> {
-    let mutants = find(&args.names)?;
+    let mut mutants = all()?;
+    check_names(&args.names, &mutants)?;
     // Kept between runs, so that a second one builds less.
     let copy = repository().join("target/mutants");
     copy_repository(&copy)?;
     combine::combine(&copy, &mutants)?;
     build(&copy, args.kills.is_some())?;
+    // All are built, whichever are hunted: a patch that applies may not compile any more.
+    if !args.names.is_empty() {
+        mutants.retain(|mutant| args.names.contains(&mutant.name));
+    }
     // Before the hunt, which takes far longer.
     check_without_mutant(&copy)?;
     let all_found = match args.kills {
@@ -130,18 +135,23 @@ fn check_without_mutant(copy: &Path) -> Result<(), CliError> {
     }
 }
 
-/// The patches of these names, or all.
-fn find(names: &[String]) -> Result<Vec<Mutant>, CliError> {
+/// All patches, by name.
+fn all() -> Result<Vec<Mutant>, CliError> {
     let directory = repository().join("tools/mutants").canonicalize()?;
-    let mut patches: Vec<PathBuf> = if names.is_empty() {
-        let entries = fs::read_dir(&directory)?.collect::<Result<Vec<_>, _>>()?;
-        entries.into_iter().map(|entry| entry.path()).collect()
-    } else {
-        names.iter().map(|name| directory.join(format!("{name}.patch"))).collect()
-    };
+    let entries = fs::read_dir(&directory)?.collect::<Result<Vec<_>, _>>()?;
+    let mut patches: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
     patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
     patches.sort();
     (1..).zip(patches).map(|(number, patch)| Mutant::read(number, patch)).collect()
+}
+
+/// # Errors
+/// If a mutant is named that there is not.
+fn check_names(names: &[String], mutants: &[Mutant]) -> Result<(), CliError> {
+    match names.iter().find(|name| mutants.iter().all(|mutant| mutant.name != **name)) {
+        Some(name) => Err(format!("no mutant has the name {name}: see tools/mutants").into()),
+        None => Ok(()),
+    }
 }
 
 /// Copies what git knows of the working tree. A file that has not changed since the last copy keeps
