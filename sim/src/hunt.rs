@@ -9,6 +9,7 @@
 //! does not end (module `watchdog`).
 
 pub(crate) mod in_progress;
+mod small_cluster;
 pub(crate) mod watchdog;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ use crate::tally::Tally;
 use crate::workload::Workload;
 use crate::world::{PANICS, RunOutcome, panics};
 use watchdog::{Watch, Watchdog};
+
+pub use small_cluster::failing_seed_with_small_cluster;
 
 /// Seeds in a block.
 // Large enough that threads rarely meet at the lock, small enough that little is run beyond the

@@ -17,6 +17,7 @@ use super::say::{self, say};
 use super::source::{self, Source};
 use super::{Exit, command, interrupt, usage};
 use crate::determinism::{Nondeterminism, compare_schedule, compare_seed};
+use crate::hunt::failing_seed_with_small_cluster;
 use crate::hunt::watchdog::{WorkerHandle, watched};
 use crate::profile::Setup;
 use crate::protocol::Protocol;
@@ -175,7 +176,8 @@ pub(super) struct SavedSchedule {
     pub summary: String,
 }
 
-/// Shrinks the seed that a hunt has found, and saves the schedule in the directory `save`.
+/// Shrinks the seed that a hunt has found, or one after it with a small cluster, and saves the
+/// schedule in the directory `save`.
 pub(super) fn shrink_and_save<P: Protocol>(
     protocol: &P,
     setup: &Setup,
@@ -185,6 +187,15 @@ pub(super) fn shrink_and_save<P: Protocol>(
     interrupted: &Arc<AtomicBool>,
     watched: &mut WorkerHandle,
 ) -> Result<SavedSchedule, Exit> {
+    let small = failing_seed_with_small_cluster(protocol, setup, seed, interrupted, |seed| {
+        watched.begin(seed)
+    });
+    let seed = small.map_or(seed, |(small, violation)| {
+        eprintln!(
+            "seed {small} has a small cluster and violates {violation}: it is shrunk instead"
+        );
+        small
+    });
     watched.begin(seed);
     let (_, schedule) = record(protocol, setup, seed);
     let scope = scope(args, setup);

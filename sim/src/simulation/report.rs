@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment;
 use crate::causality::CausalTrace;
 use crate::determinism::compare_seed;
 use crate::hunt::watchdog::{WorkerHandle, watched};
-use crate::hunt::{HuntOptions, HuntReport, Progress, hunt};
+use crate::hunt::{HuntOptions, HuntReport, Progress, failing_seed_with_small_cluster, hunt};
 use crate::named::Named;
 use crate::plan::Plan;
 use crate::profile::Setup;
@@ -177,6 +178,15 @@ fn explain_failure<P: Protocol>(
         "seed {seed} violates {violation}\nshrinking it (at most {} s)",
         SHRINK_TIME_MAX.as_secs()
     );
+    let never = Arc::default();
+    let small =
+        failing_seed_with_small_cluster(protocol, setup, seed, &never, |seed| watched.begin(seed));
+    let seed = small.map_or(seed, |(small, violation)| {
+        let line =
+            format!("seed {small} has a small cluster and violates {violation}: it is shrunk");
+        let _closed = writeln!(std::io::stderr(), "{line}");
+        small
+    });
     watched.begin(seed);
     let (_, schedule) = record(protocol, setup, seed);
     let control = ShrinkControl {

@@ -6,6 +6,7 @@ mod coverage;
 mod excluded;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use stormglass_node::{
     About, Boot, BootError, DiskOp, Effect, FileId, HaltReason, Input, Label, Node, NodeId, OpId,
@@ -13,6 +14,7 @@ use stormglass_node::{
 };
 
 use super::Simulation;
+use crate::hunt::{HuntOptions, Progress, failing_seed_with_small_cluster, hunt};
 use crate::plan::Plan;
 use crate::property::{Fact, Observation, ProcessFact, Property, PropertyResult, RunFact};
 use crate::protocol::{Protocol, draw_run};
@@ -223,6 +225,27 @@ fn each_seed_draws_its_number_of_nodes_from_a_range() {
 #[should_panic = "a simulation has 1 to 64 nodes, not 7 to 3"]
 fn empty_range_of_nodes_is_rejected() {
     let _ = couriers().nodes_between(7, 3);
+}
+
+#[test]
+fn failing_seed_with_a_large_cluster_is_replaced_by_one_with_a_small_cluster() {
+    let simulation = couriers().property(NobodyWaits::default());
+    let setup = simulation.setup();
+    let options = HuntOptions { keep_going: true, ..HuntOptions::new(setup, 0..=999) };
+    let failures = hunt(&simulation, &options, &Progress::default()).failures;
+    let nodes_of = |seed| draw_run(&simulation, &setup, seed).plan.nodes;
+    let (large, small): (Vec<u64>, Vec<u64>) =
+        failures.iter().map(|(seed, _)| *seed).partition(|seed| nodes_of(*seed) > 16);
+    let replacement = |seed| {
+        failing_seed_with_small_cluster(&simulation, &setup, seed, &Arc::default(), |_| {})
+            .map(|(seed, violation)| (seed, violation.property))
+    };
+    let first_after = |seed| small.iter().copied().find(|small| *small > seed);
+    assert!(large.len() >= 2, "{large:?}");
+    for seed in large.into_iter().take(2) {
+        assert_eq!(replacement(seed), first_after(seed).map(|seed| (seed, "NobodyWaits")));
+    }
+    assert_eq!(replacement(small[0]), None);
 }
 
 /// The panic message of a check.

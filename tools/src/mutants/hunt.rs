@@ -2,12 +2,13 @@
 //! shrinks the first violation.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use stormglass_commit_sim::Commit;
-use stormglass_sim::hunt::{HuntOptions, Progress, hunt};
+use stormglass_sim::hunt::{HuntOptions, Progress, failing_seed_with_small_cluster, hunt};
 use stormglass_sim::profile::{Profile, Setup};
 use stormglass_sim::replay::record;
 use stormglass_sim::shrink::{ScheduleSize, ShrinkControl, ShrinkScope, shrink};
@@ -33,8 +34,9 @@ pub(crate) struct HuntMutant {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Found {
     pub seed: u64,
+    /// That of the shrunk schedule, which is of a later seed if `seed` has a large cluster.
     pub property: String,
-    /// Faults and requests of the seed, and of the shrunk schedule.
+    /// Faults and requests of the seed that is shrunk, and of the shrunk schedule.
     pub before: (usize, usize),
     pub after: (usize, usize),
     /// Runs of the shrink.
@@ -67,6 +69,9 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
         say!("null")?;
         return Ok(Exit::Success);
     };
+    let small = failing_seed_with_small_cluster(&protocol, &setup, seed, &Arc::default(), |_| {});
+    // What is hunted is still the first one: `Found::seed`.
+    let (shrunk_seed, violation) = small.unwrap_or((seed, violation));
     // Time of this process and not of the wall: other mutants are hunted at the same time.
     let began_ms = cpu_ms();
     let control = ShrinkControl {
@@ -74,7 +79,7 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
         time_max: Some(TIME_MAX),
         ..ShrinkControl::new(ShrinkScope::of(&setup))
     };
-    let recorded = record(&protocol, &setup, seed).1;
+    let recorded = record(&protocol, &setup, shrunk_seed).1;
     let shrunk = shrink(&protocol, &recorded, control).ok_or("the seed does not fail again")?;
     if shrunk.violation.property != violation.property {
         return Err(format!("shrunk to another property, {}", shrunk.violation.property).into());
@@ -82,7 +87,7 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
     let after = ScheduleSize::of(&shrunk.schedule);
     let shrink_ms = cpu_ms() - began_ms;
     let survived =
-        args.stability.then(|| count_survived(&shrunk.schedule, seed, violation.property));
+        args.stability.then(|| count_survived(&shrunk.schedule, shrunk_seed, violation.property));
     let found = Found {
         seed,
         property: violation.property.to_owned(),
