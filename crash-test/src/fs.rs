@@ -1,7 +1,9 @@
 //! A file system in memory that records every operation.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::op::Op;
@@ -24,10 +26,14 @@ struct Recorder {
     faults: Faults,
     syncs: usize,
     writes: usize,
+    /// Commits that [`CrashFs::commits`] leaves out.
+    left_out: BTreeSet<u64>,
+    /// Those that it has offered.
+    offered: BTreeSet<u64>,
 }
 
 /// The one operation that fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Faults {
     /// The sync of this number, from 0, reports an error.
     pub sync: Option<usize>,
@@ -52,6 +58,16 @@ impl WriteFault {
         match self {
             WriteFault::Io => io::Error::from_raw_os_error(5),
             WriteFault::NoSpace | WriteFault::Short => io::ErrorKind::StorageFull.into(),
+        }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.sync, self.write) {
+            (Some(sync), _) => write!(f, "sync {sync} fails"),
+            (None, Some((write, fault))) => write!(f, "write {write} {fault}"),
+            (None, None) => f.write_str("none"),
         }
     }
 }
@@ -90,7 +106,21 @@ impl CrashFs {
             faults,
             syncs: 0,
             writes: 0,
+            left_out: BTreeSet::new(),
+            offered: BTreeSet::new(),
         })))
+    }
+
+    /// An empty one, whose workload leaves out these commits.
+    pub(crate) fn without_commits(left_out: &BTreeSet<u64>, faults: Faults) -> Self {
+        let fs = CrashFs::with_tree(Tree::default(), faults);
+        fs.lock().left_out.clone_from(left_out);
+        fs
+    }
+
+    /// The commits that a workload may do without.
+    pub(crate) fn offered(&self) -> BTreeSet<u64> {
+        self.lock().offered.clone()
     }
 
     pub(crate) fn log(&self) -> Vec<Op> {
@@ -129,6 +159,15 @@ impl CrashFs {
     /// Notes that the engine has acknowledged a commit: from here on it must be there.
     pub fn acknowledge(&self, commit: u64) {
         self.lock().log.push(Op::Acknowledge(commit));
+    }
+
+    /// The numbers of the commits that the workload is to perform: all of these, or, where a
+    /// finding is reduced or replayed, some. For expectations that hold whichever commits there
+    /// are, such as [`models::set`](crate::models::set).
+    pub fn commits(&self, all: RangeInclusive<u64>) -> Vec<u64> {
+        let mut recorder = self.lock();
+        recorder.offered.extend(all.clone());
+        all.filter(|commit| !recorder.left_out.contains(commit)).collect()
     }
 
     /// Begins a commit, performs it, and acknowledges it if it succeeds.

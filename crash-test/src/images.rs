@@ -13,6 +13,13 @@ pub(crate) struct Survivors {
     pub garbage: bool,
 }
 
+impl Survivors {
+    /// Whether a kill has interrupted the last write, of which `torn` tells the length.
+    pub(crate) fn interrupts_write(&self) -> bool {
+        self.keep.is_empty() && self.torn.is_some()
+    }
+}
+
 /// The sets to try at one point of a record.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {

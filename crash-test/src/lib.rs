@@ -40,6 +40,7 @@
 //! other, as far as the [`Profile`] allows: the rules of a file system, each with its source. A
 //! sync makes durable what the profile says, and nothing else.
 
+mod crash_file;
 mod explore;
 mod fs;
 mod images;
@@ -47,9 +48,12 @@ pub mod models;
 mod op;
 mod pending;
 mod profile;
+mod reduce;
 mod report;
+mod run;
 mod tree;
 
+pub use crash_file::ReadCrashFileError;
 pub use explore::{CrashTest, EngineError, NeedsExpectation, NeedsRecovery};
 pub use fs::{CrashFile, CrashFs};
 pub use models::Progress;

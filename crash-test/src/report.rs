@@ -1,7 +1,10 @@
 //! What a crash test has found, and what it has not measured.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::crash_file;
+use crate::fs::Faults;
 use crate::images::Survivors;
 use crate::op::Op;
 use crate::pending::Disk;
@@ -64,7 +67,9 @@ pub(crate) struct CrashPoint {
     pub point: usize,
     pub survivors: Survivors,
     /// The sync or write that has failed before.
-    pub failure: Option<String>,
+    pub faults: Faults,
+    /// The commits that the workload has left out.
+    pub left_out: BTreeSet<u64>,
 }
 
 /// Something that is wrong.
@@ -86,6 +91,7 @@ pub struct Finding {
     /// The files of the image, with their lengths in bytes.
     pub files: Vec<(String, usize)>,
     pub(crate) at: Option<CrashPoint>,
+    crash_file: Option<String>,
 }
 
 /// Operations that a finding shows.
@@ -171,6 +177,20 @@ impl Finding {
             survived: Vec::new(),
             files: Vec::new(),
             at,
+            crash_file: None,
+        }
+    }
+
+    /// The text that [`CrashTest::replay`](crate::CrashTest::replay) plays again: to be kept in a
+    /// file, as a regression test. `None` if the workload itself has failed.
+    pub fn crash_file(&self) -> Option<&str> {
+        self.crash_file.as_deref()
+    }
+
+    /// Completes the finding, whose crash follows the end of this log.
+    pub(crate) fn write_crash_file(&mut self, log: &[Op], disk: Option<&Disk>) {
+        if let Some(at) = &self.at {
+            self.crash_file = Some(crash_file::write(self, at, log, disk));
         }
     }
 
@@ -216,13 +236,13 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.reason)?;
         writeln!(f, "  profile {}, {} images", self.profile, self.images)?;
-        if let Some(CrashPoint { point, failure, .. }) = &self.at {
+        if let Some(CrashPoint { point, faults, .. }) = &self.at {
             writeln!(f, "  crash after operation {point}, of which the last:")?;
             for operation in &self.operations {
                 writeln!(f, "    {operation}")?;
             }
-            if let Some(failure) = failure {
-                writeln!(f, "  after a failure: {failure}")?;
+            if *faults != Faults::default() {
+                writeln!(f, "  after a failure: {faults}")?;
             }
         }
         for (title, parts) in [("lost", &self.lost), ("survived, not synced", &self.survived)] {
@@ -235,6 +255,12 @@ impl fmt::Display for Finding {
         }
         for (path, len) in &self.files {
             writeln!(f, "  file {path}: {len} B")?;
+        }
+        if let Some(text) = &self.crash_file {
+            writeln!(f, "  to replay it, keep this in a file and pass it to `CrashTest::replay`:")?;
+            for line in text.lines() {
+                writeln!(f, "    {line}")?;
+            }
         }
         Ok(())
     }

@@ -2,5 +2,6 @@
 //! ones have.
 
 mod engines;
+mod replaying;
 mod rules;
 mod write_ahead_log;
