@@ -21,6 +21,12 @@
 //! | know which faults exist and how often they occur | [`tally::Rule`], [`profile::Profile`] |
 //! | read or write a schedule by hand | [`schedule`] |
 //!
+//! # Imports
+//!
+//! A test imports what it needs from the root of this crate: the simulation, what a property looks
+//! at, what the methods of [`Simulation`] take, and the contract of nodes. The crate of the node
+//! itself depends on `stormglass_node` only, which has the same contract and the write-ahead log.
+//!
 //! # Units
 //!
 //! A span of time is a [`Micros`], and so is a moment of true time: the span since the beginning of
@@ -120,13 +126,16 @@ pub mod world;
 pub use stormglass_node as node;
 
 pub use fault::{FaultKind, FaultKinds};
+pub use plan::Plan;
+pub use profile::{Profile, Rng};
 pub use property::{
     Checker, ClientFact, Fact, FaultFact, JudgedUntil, Observation, ProcessFact, Property,
-    PropertyResult, RunFact, Violation,
+    PropertyResult, RunFact, Sometimes, Violation,
 };
 pub use ratio::{Permille, Ppm};
+pub use run_end::{Availability, RunEnd};
 pub use simulation::Simulation;
 pub use stormglass_node::{
-    About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Micros,
-    Node, NodeId, OpId, Outbox, ReadDisk, RequestId, Subject, Time,
+    About, Boot, BootError, DiskError, DiskOp, Effect, FileId, HaltReason, Input, Label, Links,
+    Micros, Node, NodeId, OpId, Outbox, ReadDisk, RequestId, Subject, Time,
 };
