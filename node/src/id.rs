@@ -6,7 +6,7 @@ use std::ops::{Add, AddAssign, Div, Mul, Sub};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A node of a cluster of at most 65,535 nodes. Prints as `n3`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u16);
 
 /// One run of a node, from a boot to the next: a number, and random bits by which it differs from
@@ -126,7 +126,7 @@ impl std::str::FromStr for Incarnation {
 
 /// A request, numbered by its client. A retry keeps client and serial and takes the next `attempt`:
 /// it is a new and greater id. Prints as `c1.4`, and `c1.4/1` for the first retry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId {
     /// The client. Unique: 64 bits, so that clients can draw their numbers at random.
     pub client: u64,
@@ -139,15 +139,11 @@ pub struct RequestId {
 /// A moment on one node's clock, in microseconds. Never runs backwards within an incarnation.
 /// Between nodes or incarnations it is comparable only as far as their clocks are right:
 /// [`Boot::now`](crate::contract::Boot::now).
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Time(pub u64);
 
 /// A duration in whole microseconds. Sums and products saturate, and a difference is not negative.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Micros(pub u64);
 
 impl Time {
@@ -267,10 +263,47 @@ impl fmt::Display for Micros {
     }
 }
 
+// States and messages are printed with `{:?}` in traces, on one line with `{:#?}`, too: ids look
+// there as they do everywhere else, so that a search for `c1.4` finds them.
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// With its unit: `1.083 ms`.
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} ms")
+    }
+}
+
+/// With its unit: `1.083 ms`.
+impl fmt::Debug for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} ms")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::codec;
+
+    #[test]
+    fn debug_text_is_that_of_traces() {
+        let id = RequestId { client: 1, serial: 4, attempt: 0 };
+        let text = format!("{:#?}", Some((NodeId(2), id, Time(1_083), Micros(20))));
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        assert_eq!(lines[2..6], ["n2,", "c1.4,", "1.083 ms,", "0.020 ms,"]);
+    }
 
     #[test]
     fn incarnation_round_trips_through_bytes_json_and_text() {

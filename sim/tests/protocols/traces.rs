@@ -146,7 +146,7 @@ fn shortened_trace_keeps_what_the_reason_names() {
 fn message_has_the_state_of_the_node_at_the_violation() {
     let message = failure(&lease::simulation(), JUMP);
     let state = section(&message, "state of n1 at the violation:");
-    assert_in_order(&state, &["LeaseNode {", "id: NodeId(", "1,", "promises: ["]);
+    assert_in_order(&state, &["LeaseNode {", "id: n1,", "promises: ["]);
     assert!(message.contains("state of n0 at the violation:"), "{message}");
 }
 
