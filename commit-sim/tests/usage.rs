@@ -55,7 +55,7 @@ fn wrong_usage_gets_a_one_line_error() {
         ("replay 7 --node seven", "a node's number"),
         ("replay 7 --request 1.4", "like c1.4"),
         ("replay 7 --request c99.1", "there is no c99.1: seed 7 has clients c1 to c"),
-        ("replay 7 --from-ms 9 --to-ms 8", "--from-ms 9 is after --to-ms 8"),
+        ("replay 7 --from-ms 9 --to-ms 8", "--from-ms 9.000 is after --to-ms 8.000"),
         ("replay ../regressions --from-ms 5", "takes no other flags"),
         ("replay ../regressions --state n1", "takes no other flags"),
         ("replay 7 --state n64", "there is no n64: seed 7 has"),
@@ -70,6 +70,7 @@ fn wrong_usage_gets_a_one_line_error() {
             "diff ../tests/scenarios/commit.schedule ../tests/scenarios/commit.schedule --nodes 3",
             "has its own settings",
         ),
+        ("replay 7 --to-ms 8.0005", "with at most three decimals"),
         ("replay 7 --from-ms 99999999999999999999", "'--from-ms <FROM_MS>'"),
         ("check-determinism --seeds 0", "'--seeds <SEEDS>'"),
         ("check-determinism --first-seed 18446744073709551615", "seeds go up to"),
@@ -312,6 +313,8 @@ fn wakes_without_effect_are_left_out_and_counted() {
 fn state_of_a_node_is_printed_at_any_time() {
     let early = output_of(&format!("{COMMIT} --state n1 --at-ms 0"));
     assert!(early.starts_with("n1 at 0.000 ms\nCommitNode {\n"), "{early}");
+    let between = output_of(&format!("{COMMIT} --state n1 --at-ms 20.5"));
+    assert!(between.starts_with("n1 at 20.500 ms\nCommitNode {\n"), "{between}");
     let late = output_of(&format!("{COMMIT} --state n1 --at-ms 100000"));
     assert!(late.lines().next().expect("a line").ends_with(" ms, the end of the run"), "{late}");
     assert_ne!(early.split_once('\n'), late.split_once('\n'));

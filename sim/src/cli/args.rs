@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as Flags, Parser, Subcommand};
-use stormglass_node::{NodeId, RequestId};
+use stormglass_node::{Micros, NodeId, RequestId};
 
 use crate::limits::RunLimits;
 use crate::profile::{Profile, Setup};
@@ -160,7 +160,7 @@ pub(super) struct Hunt {
 
 /// The greatest length of a run, in milliseconds.
 // Eleven days of virtual time; times a thousand it still fits 64 bits many times over.
-pub(super) const MS_MAX: u64 = 1_000_000_000;
+const MS_MAX: u64 = 1_000_000_000;
 
 #[derive(Debug, Flags)]
 pub(super) struct Replay {
@@ -176,9 +176,10 @@ pub(super) struct Replay {
     /// Only the state of this node (n1), at the violation, at the end of the run, or at --at-ms
     #[arg(long, value_name = "NODE", value_parser = node, conflicts_with_all = ["json", "Selection"])]
     pub state: Option<NodeId>,
-    /// The virtual time of --state, in milliseconds: after everything that happens up to then
-    #[arg(long, requires = "state", value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
-    pub at_ms: Option<u64>,
+    /// The virtual time of --state, in milliseconds, as a trace shows it (120.5): after everything
+    /// that happens up to then
+    #[arg(long, requires = "state", value_parser = millis)]
+    pub at_ms: Option<Micros>,
     #[command(flatten)]
     pub selection: Selection,
     /// Colours: on a terminal, unless NO_COLOR is set; always; or never
@@ -207,12 +208,12 @@ pub(super) struct Selection {
     /// Also wakes without effect, and messages that nodes send over and over, as heartbeats
     #[arg(long)]
     pub all: bool,
-    /// Only from this virtual time on, in milliseconds [default: 0]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
-    pub from_ms: Option<u64>,
+    /// Only from this virtual time on, in milliseconds (120.5) [default: 0]
+    #[arg(long, value_parser = millis)]
+    pub from_ms: Option<Micros>,
     /// Only up to this virtual time, in milliseconds [default: the end]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(..=MS_MAX))]
-    pub to_ms: Option<u64>,
+    #[arg(long, value_parser = millis)]
+    pub to_ms: Option<Micros>,
 }
 
 impl Selection {
@@ -292,6 +293,24 @@ fn node(text: &str) -> Result<NodeId, ParseNodeError> {
     number.parse().map(NodeId).map_err(|_| ParseNodeError)
 }
 
+/// A text is no virtual time.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("expected milliseconds, 0 to {}, with at most three decimals: 120 or 120.5", MS_MAX)]
+struct ParseMillisError;
+
+/// Milliseconds with up to three decimals, as traces show them.
+fn millis(text: &str) -> Result<Micros, ParseMillisError> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let only_digits = [whole, decimals].iter().all(|part| {
+        // `parse` would accept a sign.
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    let whole = whole.parse().ok().filter(|ms| *ms <= MS_MAX && only_digits);
+    let micros = format!("{decimals:0<3}").parse::<u64>().ok().filter(|_| decimals.len() <= 3);
+    let (Some(whole), Some(micros)) = (whole, micros) else { return Err(ParseMillisError) };
+    Ok(Micros::from_millis(whole) + Micros(micros))
+}
+
 /// A text is no request's name.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("expected a request's name, like c1.4")]
@@ -343,4 +362,19 @@ pub(super) struct CheckLogsArgs {
     /// Event logs of all nodes and all their incarnations, or directories of them
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<std::path::PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn virtual_times_are_read_as_traces_show_them() {
+        let read = ["120", "120.5", "0.001", "20.450"].map(|text| millis(text).ok());
+        let us = [120_000, 120_500, 1, 20_450].map(|us| Some(Micros(us)));
+        assert_eq!(read, us);
+        for wrong in ["", ".5", "5.", "-1", "+1", "1.0005", "1e3", "1000000001", "99999999999999"] {
+            assert!(millis(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use stormglass_node::{Micros, NodeId};
 
-use super::args::{MS_MAX, Replay, Selection};
+use super::args::{Replay, Selection};
 use super::say::{self, say};
 use super::source::{self, Source};
 use super::{Exit, colour, command, explain, state, usage};
@@ -152,9 +152,8 @@ fn compare_with_expectation(
 
 fn new_trace(args: &Replay) -> Trace {
     let Selection { node, request, from_ms, to_ms, .. } = args.selection;
-    // Both are at most `MS_MAX`, so neither overflows.
-    let from = Micros(from_ms.unwrap_or(0) * 1000);
-    let to = Micros(to_ms.unwrap_or(MS_MAX) * 1000);
+    let from = from_ms.unwrap_or(Micros::ZERO);
+    let to = to_ms.unwrap_or(Micros::MAX);
     Trace::new(Filter { node, request, span: Some((from, to)) }, args.json)
 }
 

@@ -14,7 +14,7 @@ use crate::replay::replay_world;
 
 /// Prints the state of a node at the violation, at the end of the run, or at a virtual time.
 pub(super) fn run<P: Protocol>(protocol: &P, args: &Replay, node: NodeId) -> Result<Exit, Exit> {
-    let stop = StopAfter(args.at_ms.map_or(Micros(u64::MAX), |ms| Micros(ms * 1000)));
+    let stop = StopAfter(args.at_ms.unwrap_or(Micros::MAX));
     let text = match source::of(protocol, &args.target)? {
         Source::Seed(seed) => {
             let drawn = draw_run(protocol, &args.run_args.setup(protocol), seed);
