@@ -47,21 +47,90 @@ fn faults_needed<P: Protocol>(
         return "  none: the property is violated without faults\n".to_string();
     }
     let mut replayer = Replayer::new(protocol);
-    let mut text = String::new();
+    let mut needed = String::new();
+    let mut others = String::new();
     for (at, fault) in schedule.faults.iter().enumerate() {
         let mut without = schedule.clone();
         // One fault at a time: two that are needed only together are each reported as needed.
         without.faults.remove(at);
-        let verdict = match replayer.replay(&without).0.violation {
-            None => "needed: without it all properties hold".to_string(),
+        match replayer.replay(&without).0.violation {
+            None => needed += &format!("  {fault}\n      without it all properties hold\n"),
             Some(violation) if violation.property == property => {
-                "not needed on its own: without it the same property is violated".to_string()
+                others += &format!("  {fault}\n");
             }
             Some(violation) => {
-                format!("needed: without it {} is violated instead", violation.property)
+                let instead = violation.property;
+                needed += &format!("  {fault}\n      without it {instead} is violated instead\n");
             }
-        };
-        text += &format!("  {fault}\n      {verdict}\n");
+        }
     }
-    text
+    if needed.is_empty() {
+        needed += "  none on its own: without any one of them the same property is violated\n";
+    }
+    if !others.is_empty() {
+        // A seed that was not shrunk has dozens.
+        others
+            .insert_str(0, "not needed on their own: without one, the same property is violated\n");
+    }
+    needed + &others
+}
+
+#[cfg(test)]
+mod tests {
+    use stormglass_node::{Boot, BootError, Input, Node, Outbox, Time};
+
+    use super::*;
+    use crate::fault::TimedFault;
+    use crate::property::{Fact, FaultFact, Observation, Property, PropertyResult};
+    use crate::simulation::Simulation;
+
+    struct Idle;
+
+    impl Node for Idle {
+        type Config = ();
+        type Message = ();
+        type Request = ();
+        type Response = ();
+        type Event = ();
+
+        fn boot((): &(), _: Boot<'_>, _: &mut Outbox<Self>) -> Result<Self, BootError> {
+            Ok(Idle)
+        }
+
+        fn step(&mut self, _: Time, _: Input<Self>, _: &mut Outbox<Self>) {}
+    }
+
+    #[derive(Clone)]
+    struct NoJumps;
+
+    impl Property<Idle> for NoJumps {
+        const NAME: &'static str = "NoJumps";
+
+        fn on(&mut self, observation: &Observation<'_, Idle>) -> PropertyResult {
+            if let Fact::Fault(FaultFact::Timed(TimedFault::ClockJump { .. })) = observation.fact {
+                return Err("a jump".to_string());
+            }
+            Ok(())
+        }
+    }
+
+    fn needed(faults: &str) -> String {
+        let simulation = Simulation::<Idle>::new(()).requests(0, |rng| (rng.node(), ()));
+        let simulation = simulation.property(NoJumps);
+        let text = format!("cluster 1 node, 1 client\n{faults}");
+        let schedule = Schedule::read(&simulation, &text).expect("a schedule");
+        faults_needed(&simulation, &schedule, NoJumps::NAME)
+    }
+
+    #[test]
+    fn needed_faults_come_first() {
+        assert_eq!(
+            needed("at 1 ms wake n0\nat 5 ms jump n0 by 1 ms\nat 3 ms wake n0"),
+            "  at 5 ms jump n0 by 1 ms\n      without it all properties hold\n\
+             not needed on their own: without one, the same property is violated\n\
+             \x20 at 1 ms wake n0\n  at 3 ms wake n0\n"
+        );
+        let twice = needed("at 1 ms jump n0 by 1 ms\nat 5 ms jump n0 by 1 ms");
+        assert!(twice.starts_with("  none on its own: without any one of them"), "{twice}");
+    }
 }
