@@ -105,7 +105,10 @@ pub fn check<P: Protocol>(protocol: &P, setup: &Setup, seeds: u64) {
 /// What the seeds have shown to the properties, in a few lines.
 fn coverage_lines<P: Protocol>(protocol: &P, report: &HuntReport) -> Vec<String> {
     let HuntReport { tally, .. } = report;
-    let mut lines = vec![format!("{} requests, {} answers", tally.requests, tally.answers)];
+    let mut lines = vec![format!(
+        "{} requests, {} answers, resent ones included",
+        tally.requests, tally.answers
+    )];
     let mut faults = Vec::new();
     for (rule, ..) in Rule::TABLE {
         let times = tally.hits(rule);

@@ -120,7 +120,7 @@ impl<P: Protocol> FinishedHunt<'_, P> {
             tally.arrived_after_crash,
             tally.boots
         );
-        say!("  {} requests, {} answers", tally.requests, tally.answers);
+        say!("  {} requests, {} answers, resent ones included", tally.requests, tally.answers);
         let compared = plural(self.report.compared, "seed");
         say!("  {compared} run twice, with equal results");
         coverage.lines(self.protocol.kinds()).iter().for_each(|line| say!("  {line}"));
