@@ -34,6 +34,102 @@
 //!    then on.
 //! 4. Compact when [`Wal::needs_compaction`] returns true, with the state after the last append.
 //!
+//! # Example
+//!
+//! A counter: each request adds one, and a retry of a request is answered like the request. A
+//! client sends one request after another, so the last one of each is enough.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use serde::{Deserialize, Serialize};
+//! use stormglass_node::wal::recover;
+//! use stormglass_node::*;
+//!
+//! #[derive(Clone, Copy, Label, Serialize, Deserialize)]
+//! struct Counted { #[label(subject)] id: RequestId, value: u64 }
+//!
+//! #[derive(Default, Serialize, Deserialize)]
+//! struct State { value: u64, last: BTreeMap<u64, Counted> }
+//!
+//! impl State {
+//!     fn apply(&mut self, counted: Counted) {
+//!         self.value = counted.value;
+//!         self.last.insert(counted.id.client, counted);
+//!     }
+//! }
+//!
+//! struct Counter { state: State, wal: Wal, unanswered: Vec<Ticket<Counted>> }
+//!
+//! impl Node for Counter {
+//!     type Config = u64; // the length of the log, in bytes, at which it is compacted
+//!     type Message = ();
+//!     type Request = ();
+//!     type Response = u64;
+//!     type Event = ();
+//!
+//!     fn boot(
+//!         compact_at: &u64,
+//!         boot: Boot<'_>,
+//!         out: &mut Outbox<Self>,
+//!     ) -> Result<Self, BootError> {
+//!         let recovered = recover::<State, Counted>(boot.disk)?;
+//!         let mut state = recovered.snapshot.unwrap_or_default();
+//!         recovered.records.into_iter().for_each(|record| state.apply(record));
+//!         let (compact_at, entropy) = (*compact_at, boot.entropy);
+//!         let options = WalOptions { compact_at, chunk_bytes_max: 4096, entropy };
+//!         // Here the state is written again; nothing is sent before that is durable.
+//!         let (wal, _) = Wal::begin(recovered.resume_point, options, &state, out);
+//!         Ok(Counter { state, wal, unanswered: Vec::new() })
+//!     }
+//!
+//!     fn step(&mut self, _now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+//!         match input {
+//!             Input::Request { id, .. } if self.wal.ready() => self.count(id, out),
+//!             Input::DiskDone { op, result } => match self.wal.on_disk_done(op, result, out) {
+//!                 Ok(_) => self.answer_durable(out),
+//!                 Err(error) => out.halt(HaltReason::DiskFailed(error)),
+//!             },
+//!             // Clients resend what comes before the log is ready.
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//!
+//! impl Counter {
+//!     fn count(&mut self, id: RequestId, out: &mut Outbox<Self>) {
+//!         match self.state.last.get(&id.client) {
+//!             // The client has the answer to this one: it has sent a later one.
+//!             Some(last) if id.serial < last.id.serial => {}
+//!             Some(last) if id.serial == last.id.serial => {
+//!                 // If the record is not durable yet, its ticket brings the answer.
+//!                 if self.unanswered.iter().all(|ticket| ticket.value().id != last.id) {
+//!                     out.reply(id, last.value);
+//!                 }
+//!             }
+//!             _ => {
+//!                 let counted = Counted { id, value: self.state.value + 1 };
+//!                 self.state.apply(counted);
+//!                 self.unanswered.push(self.wal.append(&counted, counted, out));
+//!                 self.wal.force(out);
+//!                 if self.wal.needs_compaction() {
+//!                     self.wal.compact(&self.state, out);
+//!                 }
+//!             }
+//!         }
+//!     }
+//!
+//!     fn answer_durable(&mut self, out: &mut Outbox<Self>) {
+//!         for ticket in std::mem::take(&mut self.unanswered) {
+//!             match self.wal.redeem(ticket) {
+//!                 Ok(durable) => out.reply(durable.get().id, durable.get().value),
+//!                 Err(ticket) => self.unanswered.push(ticket),
+//!             }
+//!         }
+//!     }
+//! }
+//! ```
+//!
 //! # Known limits
 //!
 //! Records are numbered from 1 over all incarnations; the number of a record is its *position*.
