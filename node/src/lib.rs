@@ -158,7 +158,7 @@ pub use id::{Incarnation, Micros, NodeId, RequestId, Time};
 /// | `subject` | field | a [`RequestId`], `u64`, `u32`, [`Subject`], or an `Option` of one |
 /// | `subjects` | field | a collection of subjects |
 /// | `warning` | type, variant | [`Label::is_warning`] is true |
-/// | `detail` | type | [`Label::detail`] writes the `Debug` text of the value |
+/// | `detail` | type | [`Label::detail`] writes the `Debug` text of the value: a trace of the simulator shows its first 120 characters, to the last `, ` among them; of a record it shows none |
 /// | `kind_with = "path"` | type | a function that returns the kind, a `&'static str` |
 /// | `subject_with = "path"` | type | a function that returns a subject |
 /// | `subjects_with = "path"` | type | a function that returns a collection of subjects |
