@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     #[allow(clippy::disallowed_methods, reason = "the arguments say what is run")]
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let mut bug = None;
+    let mut command = args.first().map_or_else(String::new, |arg| arg.to_string_lossy().into());
     if args.get(1).is_some_and(|arg| arg == "--bug") {
         let name = args.get(2).and_then(|name| name.to_str()).unwrap_or_default();
         let Some((_, found)) = Bug::ALL.iter().find(|(of_bug, _)| *of_bug == name) else {
@@ -19,7 +20,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         };
         bug = Some(*found);
+        command += &format!(" --bug {name}");
         args.drain(1..3);
     }
-    stormglass_sim::cli::main_from(&simulation(bug), args)
+    // The commands in a report are those of the node with the bug.
+    stormglass_sim::cli::main_from(&simulation(bug).command(command), args)
 }
