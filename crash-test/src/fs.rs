@@ -148,6 +148,13 @@ impl CrashFs {
     }
 }
 
+impl CrashFs {
+    /// Whether both are handles of one file system.
+    pub fn is_same(&self, other: &CrashFs) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// Marks of the workload.
 impl CrashFs {
     /// Notes that the workload begins a commit: from here on its effects may be there after a

@@ -51,6 +51,7 @@ mod profile;
 mod reduce;
 mod report;
 mod run;
+pub mod std_fs;
 mod tree;
 
 pub use crash_file::ReadCrashFileError;

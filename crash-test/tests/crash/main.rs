@@ -4,4 +4,5 @@
 mod engines;
 mod replaying;
 mod rules;
+mod std_fs;
 mod write_ahead_log;
