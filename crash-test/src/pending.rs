@@ -42,7 +42,6 @@ pub(crate) enum Change {
         dir: Inode,
         name: Name,
         inode: Inode,
-        is_dir: bool,
     },
     Unlink {
         dir: Inode,
@@ -92,6 +91,34 @@ impl Change {
         }
     }
 
+    /// The length to which it cuts this file off.
+    fn cuts(&self, of: Inode) -> Option<usize> {
+        if let Change::Size { file, len, shrinks: true, .. } = self
+            && *file == of
+        {
+            Some(*len)
+        } else {
+            None
+        }
+    }
+
+    fn is_sector(&self, of: Inode, at: usize) -> bool {
+        matches!(self, Change::Sector { file, number, .. } if *file == of && *number == at)
+    }
+
+    /// Whether it changes this entry of a directory.
+    fn touches(&self, of: Inode, entry: &Name) -> bool {
+        match self {
+            Change::Sector { .. } | Change::Size { .. } => false,
+            Change::Link { dir, name, .. } | Change::Unlink { dir, name } => {
+                *dir == of && name == entry
+            }
+            Change::Rename { from, to, .. } => {
+                [from, to].iter().any(|(dir, name)| *dir == of && name == entry)
+            }
+        }
+    }
+
     /// Whether it gives this inode a name.
     fn names(&self, it: Inode) -> bool {
         match self {
@@ -99,6 +126,40 @@ impl Change {
             Change::Link { inode, .. } => *inode == it,
             Change::Rename { moved, .. } => *moved == it,
         }
+    }
+}
+
+impl Part {
+    /// What of it may still reach the disk when a later change is durable.
+    fn without(mut self, later: &Change) -> Option<Part> {
+        self.change = match self.change {
+            Change::Sector { file, number, .. } if later.is_sector(file, number) => return None,
+            Change::Sector { file, number, bytes } => {
+                // Pages behind a new end of the file are dropped.
+                let len = later.cuts(file).unwrap_or(usize::MAX);
+                let left = len.saturating_sub(number * SECTOR_BYTES).min(bytes.len());
+                if left == 0 {
+                    return None;
+                }
+                let bytes = if left < bytes.len() { bytes[..left].into() } else { bytes };
+                Change::Sector { file, number, bytes }
+            }
+            Change::Link { dir, ref name, .. } | Change::Unlink { dir, ref name }
+                if later.touches(dir, name) =>
+            {
+                return None;
+            }
+            Change::Rename { from, to, moved, replaces } => {
+                match (later.touches(from.0, &from.1), later.touches(to.0, &to.1)) {
+                    (true, true) => return None,
+                    (true, false) => Change::Link { dir: to.0, name: to.1, inode: moved },
+                    (false, true) => Change::Unlink { dir: from.0, name: from.1 },
+                    (false, false) => Change::Rename { from, to, moved, replaces },
+                }
+            }
+            Change::Size { .. } | Change::Link { .. } | Change::Unlink { .. } => self.change,
+        };
+        Some(self)
     }
 }
 
@@ -182,13 +243,13 @@ impl Disk {
         match op {
             Op::CreateFile { dir, name, file } => {
                 self.durable.add(*file, false);
-                self.link(index, *dir, name, *file, false);
+                self.link(index, *dir, name, *file);
             }
             Op::CreateDir { parent, name, dir } => {
                 self.durable.add(*dir, true);
-                self.link(index, *parent, name, *dir, true);
+                self.link(index, *parent, name, *dir);
             }
-            Op::Link { dir, name, file } => self.link(index, *dir, name, *file, false),
+            Op::Link { dir, name, file } => self.link(index, *dir, name, *file),
             Op::Write { file, at, bytes } => self.write(index, *file, *at, bytes, len_before),
             Op::SetLen { file, len } => {
                 let len = usize::try_from(*len).expect("a file fits into memory");
@@ -212,8 +273,8 @@ impl Disk {
         }
     }
 
-    fn link(&mut self, op: usize, dir: Inode, name: &Name, inode: Inode, is_dir: bool) {
-        self.push(op, Change::Link { dir, name: name.clone(), inode, is_dir });
+    fn link(&mut self, op: usize, dir: Inode, name: &Name, inode: Inode) {
+        self.push(op, Change::Link { dir, name: name.clone(), inode });
         self.note_change(dir, op);
         self.note_change(inode, op);
     }
@@ -228,8 +289,7 @@ impl Disk {
     ) {
         // Between two directories POSIX promises nothing of a crash, and each has its own sync.
         if self.profile == Profile::PosixStrict && from.0 != to.0 {
-            let is_dir = self.seen.dir(moved).is_some();
-            let link = Change::Link { dir: to.0, name: to.1.clone(), inode: moved, is_dir };
+            let link = Change::Link { dir: to.0, name: to.1.clone(), inode: moved };
             self.push(op, link);
             self.push(op, Change::Unlink { dir: from.0, name: from.1.clone() });
         } else {
@@ -314,23 +374,49 @@ impl Disk {
     }
 
     fn make_durable(&mut self, covered: &BTreeSet<usize>) {
-        let mut kept = Vec::with_capacity(self.pending.len());
+        let mut kept: Vec<Part> = Vec::with_capacity(self.pending.len());
+        let lengths = self.earlier_lengths(covered);
         let mut platter = Platter::new(std::mem::take(&mut self.durable), false);
         for (at, part) in std::mem::take(&mut self.pending).into_iter().enumerate() {
-            if covered.contains(&at) && !part.abandoned {
-                platter.apply(&part.change, None);
-            } else {
+            if !lengths.contains(&at) && (part.abandoned || !covered.contains(&at)) {
                 kept.push(part);
+                continue;
             }
+            platter.apply(&part.change, None);
+            // What is older and not durable does not come back over it.
+            kept = kept.into_iter().filter_map(|earlier| earlier.without(&part.change)).collect();
         }
         self.durable = platter.finish();
         self.pending = kept;
     }
 
-    /// The pages of a sync that failed count as clean: no later sync writes them.
+    /// A file has one length: with one that becomes durable, so do those before it.
+    fn earlier_lengths(&self, covered: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let mut files = BTreeSet::new();
+        let mut earlier = BTreeSet::new();
+        for (at, part) in self.pending.iter().enumerate().rev() {
+            let Change::Size { file, .. } = &part.change else { continue };
+            if files.contains(file) {
+                earlier.insert(at);
+            } else if covered.contains(&at) && !part.abandoned {
+                files.insert(*file);
+            }
+        }
+        earlier
+    }
+
+    /// The pages of a sync that failed count as clean: no later sync writes them. The length is in
+    /// the inode, which the next sync writes.
     fn abandon(&mut self, inode: Inode) {
         for part in &mut self.pending {
-            part.abandoned |= part.change.file() == Some(inode) || part.change.is_in(inode);
+            let is_page = match &part.change {
+                Change::Sector { file, .. } => *file == inode,
+                Change::Size { .. } => false,
+                Change::Link { .. } | Change::Unlink { .. } | Change::Rename { .. } => {
+                    part.change.is_in(inode)
+                }
+            };
+            part.abandoned |= is_page;
         }
     }
 

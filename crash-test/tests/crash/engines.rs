@@ -162,6 +162,48 @@ fn failed_syncs_and_writes_are_tried() {
     assert!(finding.is_some_and(|finding| finding.reason.starts_with("lost: ")), "{report}");
 }
 
+fn overwrite(fs: &CrashFs, commit: u64) -> io::Result<()> {
+    let file = fs.open("value")?;
+    file.write_at(0, &[commit as u8])?;
+    file.sync_all()
+}
+
+fn replace(fs: &CrashFs, commit: u64) -> io::Result<()> {
+    let file = fs.create("new")?;
+    file.write_at(0, &[commit as u8])?;
+    file.sync_all()?;
+    fs.rename("new", "value")?;
+    fs.sync_dir("")
+}
+
+/// A commit whose sync fails is not acknowledged, and what it has left does not come back over that
+/// of the next, which succeeds.
+#[test]
+fn sync_that_succeeds_supersedes_what_a_failed_one_has_left() {
+    for put in [overwrite, replace] {
+        let test = CrashTest::new(move |fs: &CrashFs| {
+            fs.create("value")?;
+            overwrite(fs, 0)?;
+            fs.sync_dir("")?;
+            for commit in 1..=3 {
+                let _next_one_succeeds = fs.commit(commit, || put(fs, commit));
+            }
+            Ok(())
+        });
+        let test = test
+            .recover(|fs| {
+                let bytes = fs.read("value").unwrap_or_default();
+                // Garbage is what creation may leave, and no commit.
+                io::Result::Ok(bytes.first().copied().filter(|value| *value <= 3).unwrap_or(0))
+            })
+            .expect(models::states(vec![0, 1, 2, 3]));
+        for profile in Profile::ALL {
+            let report = test.run(profile);
+            assert_eq!(report.verdict(), Verdict::Survived, "{report}");
+        }
+    }
+}
+
 #[test]
 fn test_that_measures_nothing_says_so() {
     let nothing = CrashTest::new(|_: &CrashFs| Ok(()));

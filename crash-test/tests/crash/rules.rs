@@ -240,3 +240,57 @@ fn rename_between_directories_is_not_atomic_in_strict_posix() {
     assert_eq!(counts(&images_after(Profile::PosixStrict, moved)), BTreeSet::from([0, 1, 2]));
     assert_eq!(counts(&images_after(Profile::Ext4, moved)), BTreeSet::from([1]));
 }
+
+/// Numbers that look random and are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+/// Some operation on one of three files; one that is impossible does nothing.
+fn random_operation(fs: &CrashFs, random: &mut Random) -> String {
+    let path = ["f", "g", "d/f"][random.below(3) as usize];
+    let other = ["f", "g", "d/f"][random.below(3) as usize];
+    let at = [0, 300, 512, 1500][random.below(4) as usize];
+    let byte = random.below(256) as u8;
+    let (name, done) = match random.below(9) {
+        0..=1 => (
+            "write 400 bytes",
+            fs.open_or_create(path).and_then(|file| file.write_at(at, &[byte; 400])),
+        ),
+        2 => ("set the length", fs.open(path).and_then(|file| file.set_len(at))),
+        3 => ("rename", fs.rename(path, other)),
+        4 => ("remove", fs.remove_file(path)),
+        5 => ("fsync", fs.open(path).and_then(|file| file.sync_all())),
+        6 => ("fdatasync", fs.open(path).and_then(|file| file.sync_data())),
+        7 => ("fsync of the root", fs.sync_dir("")),
+        _ => ("fsync of d", fs.sync_dir("d")),
+    };
+    format!("{name}: {path}, {other}, at {at}: {done:?}")
+}
+
+/// Whatever was synced in between, a crash may lose nothing: then the disk has what processes saw.
+#[test]
+fn everything_may_survive() {
+    for profile in Profile::ALL {
+        for seed in 1..=400 {
+            let mut random = Random(seed);
+            let fs = CrashFs::default();
+            fs.create_dir("d").expect("no failure is injected");
+            let mut done = Vec::new();
+            for _ in 0..12 {
+                done.push(random_operation(&fs, &mut random));
+            }
+            let seen = files_of(&fs).expect("a directory can be read");
+            let images = fs.images_after_crash(profile);
+            let same = images.iter().any(|image| files_of(image).is_ok_and(|it| it == seen));
+            assert!(same, "{profile}, seed {seed}: {} {done:#?}", images.len());
+        }
+    }
+}
