@@ -127,6 +127,7 @@ impl<S: Clone + PartialEq + Debug + Send + 'static> CrashTest<S> {
     /// with these rules.
     pub fn run(&self, profile: Profile) -> Report {
         let began = Instant::now();
+        let _quiet = QuietPanics::begin();
         let mut run = Run::new(self, profile, BTreeSet::new());
         let fs = CrashFs::default();
         if let Err(reason) = self.run_workload(&fs) {
@@ -159,6 +160,7 @@ impl<S: Clone + PartialEq + Debug + Send + 'static> CrashTest<S> {
     /// those of the file: the engine has changed, or it draws on time or randomness.
     pub fn replay(&self, crash_file: &str) -> Result<Option<Finding>, ReadCrashFileError> {
         let CrashFile { profile, at, operations, pending } = CrashFile::read(crash_file)?;
+        let _quiet = QuietPanics::begin();
         let mut run = Run::new(self, profile, at.left_out.clone());
         let fs = CrashFs::without_commits(&at.left_out, at.faults);
         // What it returns was judged when the file was written: it may fail, as an operation does.
@@ -232,7 +234,6 @@ fn run_engine<T: Send + 'static>(
     hang_after: Duration,
     engine: impl FnOnce(&CrashFs) -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
-    let _quiet = QuietPanics::begin();
     let (done, result) = channel();
     let fs = fs.clone();
     let thread = std::thread::Builder::new().name(ENGINE_THREAD.to_string());
@@ -256,20 +257,22 @@ fn run_engine<T: Send + 'static>(
 
 const ENGINE_THREAD: &str = "crash-test engine";
 
-/// While an engine runs, the message of its panic is not printed: a report says more. The hook that
-/// was there before serves all other threads, and everything again once no engine runs.
+/// During a run, the message of a panic of the engine is not printed: a report says more. The hook
+/// that was there before serves all other threads, and everything again once no test runs.
+// Held over a whole run: to set a hook again wraps it once more, and one wrapper for each recovery
+// overflows the stack when the hook is called or dropped.
 struct QuietPanics;
 
 type Hook = Arc<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 
-/// The hook that was there, and how many engines run.
+/// The hook that was there, and how many tests run.
 static QUIET: Mutex<Option<(Hook, usize)>> = Mutex::new(None);
 
 impl QuietPanics {
     fn begin() -> QuietPanics {
         let mut quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, engines)) = &mut *quiet {
-            *engines += 1;
+        if let Some((_, runs)) = &mut *quiet {
+            *runs += 1;
             return QuietPanics;
         }
         let before: Hook = Arc::from(std::panic::take_hook());
@@ -286,9 +289,9 @@ impl QuietPanics {
 impl Drop for QuietPanics {
     fn drop(&mut self) {
         let mut quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((before, engines)) = quiet.take() {
-            if engines > 1 {
-                *quiet = Some((before, engines - 1));
+        if let Some((before, runs)) = quiet.take() {
+            if runs > 1 {
+                *quiet = Some((before, runs - 1));
             } else if !std::thread::panicking() {
                 // A thread that panics may not change the hook.
                 std::panic::set_hook(Box::new(move |info| before(info)));

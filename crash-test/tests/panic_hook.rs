@@ -22,7 +22,8 @@ fn hook_is_that_of_the_process_again_after_a_run() {
         Ok(())
     });
     let test = test.recover(|_| -> io::Result<Vec<u64>> { panic!("not counted") });
-    let report = test.expect(models::log()).run(Profile::Kill);
+    let test = test.expect(models::log());
+    let report = test.run(Profile::Kill);
     assert_eq!(report.findings[0].reason, "recovery fails: panic: not counted");
     let during = PANICS.load(Ordering::Relaxed);
     // The workload runs once, and once more for each of three failures of its one write.
