@@ -1,0 +1,1 @@
+//! Crash tests of released engines that use `std::fs`: see tests/.
