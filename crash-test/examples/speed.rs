@@ -10,6 +10,7 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use stormglass_crash_test::{CrashFs, CrashTest, EngineError, Profile, models};
 
@@ -68,17 +69,22 @@ fn main() -> Result<(), Box<dyn Error>> {
                 return Err(report.to_string().into());
             }
             println!(
-                "{profile:<12} {:>7} {:>9} {:>11} {:>8.2} {:>11.0}  {}",
+                "{profile:<12} {:>7} {:>9} {:>11} {:>8.2} {:>11}  {}",
                 report.images,
                 report.distinct_images,
                 report.recoveries + report.nested,
                 report.seconds,
-                report.distinct_images as f64 / report.seconds,
+                per_second(report.distinct_images, report.seconds),
                 peak_memory()?,
             );
         }
     }
     Ok(())
+}
+
+fn per_second(images: u64, seconds: f64) -> u64 {
+    let micros = Duration::from_secs_f64(seconds).as_micros().max(1);
+    u64::try_from(u128::from(images) * 1_000_000 / micros).unwrap_or(u64::MAX)
 }
 
 /// As Linux counts it.
