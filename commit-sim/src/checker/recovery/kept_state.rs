@@ -1,6 +1,8 @@
 //! What the records of a log mean: the state of the durable part of a node, by the checker's own
 //! rules. It shares no code with the node's replay, so that an error there shows.
 
+use std::fmt;
+
 use stormglass::commit::{
     Decision, Part, Participants, Position, Record, RequestNumber, State, TxId,
 };
@@ -121,81 +123,151 @@ impl KeptState {
 
     /// The first difference between this state and the one that a node has recovered, apart from
     /// what it may forget; `None` if there is none.
-    pub(super) fn difference(&self, found: &State) -> Option<String> {
+    pub(super) fn difference<'a>(&'a self, found: &'a State) -> Option<Difference<'a>> {
         // The lengths of their logs change without a record.
         let met = found.peers.iter().map(|known| (known.peer, known.incarnation));
-        if !self.met.iter().map(|(peer, incarnation)| (peer, *incarnation)).eq(met) {
-            return Some(format!("peers {:?}, not {:?}", found.peers, self.met));
+        if !self.met().eq(met) {
+            return Some(Difference { what: Differs::Peers, kept: self, found });
         }
         self.difference_in_transactions(found)
     }
 
     /// The same for transactions alone.
-    pub(super) fn difference_in_transactions(&self, found: &State) -> Option<String> {
+    pub(super) fn difference_in_transactions<'a>(
+        &'a self,
+        found: &'a State,
+    ) -> Option<Difference<'a>> {
+        let what = self.differs_in_transactions(found).or_else(|| self.differs_in_memory(found))?;
+        Some(Difference { what, kept: self, found })
+    }
+
+    fn differs_in_transactions(&self, found: &State) -> Option<Differs> {
         if !self.values.iter().eq(found.values.iter().map(|(key, value)| (*key, *value))) {
-            return Some(format!("values {:?}, not {:?}", found.values, self.values));
+            return Some(Differs::Values);
         }
         let prepared = found.prepared.iter().map(|known| (known.tx, known.request, &known.part));
         if !self.prepared.iter().map(|(tx, (request, part))| (tx, *request, part)).eq(prepared) {
-            let found = names(found.prepared.iter().map(|known| known.tx));
-            let kept = names(self.prepared.iter().map(|(tx, _)| tx));
-            return Some(format!("prepared {found:?}, not {kept:?}, or other operations"));
+            return Some(Differs::Prepared);
         }
         let committing =
             found.committing.iter().map(|known| (known.tx, known.request, &known.participants));
         let kept = self.committing.iter().map(|(tx, (request, nodes))| (tx, *request, nodes));
-        if !kept.eq(committing) {
-            let found = names(found.committing.iter().map(|known| known.tx));
-            let kept = names(self.committing.iter().map(|(tx, _)| tx));
-            return Some(format!("committing {found:?}, not {kept:?}, or other participants"));
-        }
-        self.difference_in_memory(found)
+        (!kept.eq(committing)).then_some(Differs::Committing)
     }
 
     /// The same for outcomes and requests, of which a node may forget some.
-    fn difference_in_memory(&self, found: &State) -> Option<String> {
+    fn differs_in_memory(&self, found: &State) -> Option<Differs> {
         let differing = found
             .outcomes
             .iter()
-            .find(|known| self.outcomes.get(known.tx) != Some(&(known.request, known.decision)));
-        if let Some(known) = differing {
-            let kept = self.outcomes.get(known.tx);
-            return Some(format!("{:?} of {}, not {kept:?}", known.decision, known.tx));
+            .position(|known| self.outcomes.get(known.tx) != Some(&(known.request, known.decision)));
+        if let Some(index) = differing {
+            return Some(Differs::Outcome(index));
         }
         if let Some((tx, _)) =
             self.outcomes.iter().find(|(tx, _)| !has_ended(*tx, found) && !remembers(found, *tx))
         {
-            return Some(format!("no outcome of {tx}, which has not ended"));
+            return Some(Differs::OutcomeForgotten(tx));
         }
-        let mut remembered = Vec::new();
-        for (client, history) in &found.clients {
-            let above = history.committed.iter().filter(|(number, _)| *number > history.floor);
-            remembered.extend(above.map(|(number, tx)| (*client, *number, *tx)));
-        }
-        let mut expected = Vec::new();
-        for (request, tx) in self.committed.iter() {
-            let number = RequestNumber::of(request);
-            let may_be_forgotten = Position::of(*tx) <= found.forgotten_below;
-            if number > floor_in(found, request.client)
-                && (!may_be_forgotten || remembers_request(found, request))
-            {
-                expected.push((request.client, number, *tx));
-            }
-        }
-        if remembered != expected {
-            return Some(format!("remembered requests {remembered:?}, not {expected:?}"));
+        if !remembered(found).eq(self.requests_to_remember(found)) {
+            return Some(Differs::Requests);
         }
         // What was forgotten may not be taken for new again.
         if found.forgotten_below < self.forgotten_below {
-            let (found, kept) = (found.forgotten_below, self.forgotten_below);
-            return Some(format!("clients forgotten below {found:?}, not {kept:?}"));
+            return Some(Differs::ForgottenBelow);
         }
         let sunken = self.floors.iter().find(|(client, (floor, last))| {
             floor_in(found, *client) < *floor && *last > found.forgotten_below
         });
-        sunken.map(|(client, (floor, _))| {
-            format!("a floor of {:?} for client {client}, below {floor:?}", floor_in(found, client))
+        sunken.map(|(client, (floor, _))| Differs::Floor(client, *floor))
+    }
+
+    /// The committed requests that `found` has to have, as it has not forgotten them.
+    fn requests_to_remember(
+        &self,
+        found: &State,
+    ) -> impl Iterator<Item = (u64, RequestNumber, TxId)> {
+        self.committed.iter().filter_map(|(request, tx)| {
+            let number = RequestNumber::of(request);
+            let may_be_forgotten = Position::of(*tx) <= found.forgotten_below;
+            let is_expected = number > floor_in(found, request.client)
+                && (!may_be_forgotten || remembers_request(found, request));
+            is_expected.then_some((request.client, number, *tx))
         })
+    }
+}
+
+/// The committed requests that `found` has above its floors.
+fn remembered(found: &State) -> impl Iterator<Item = (u64, RequestNumber, TxId)> {
+    found.clients.iter().flat_map(|(client, history)| {
+        let above = history.committed.iter().filter(|(number, _)| *number > history.floor);
+        above.map(|(number, tx)| (*client, *number, *tx))
+    })
+}
+
+/// How a recovered state differs from the records that are kept. Its text is written only where it
+/// is needed: a check compares a state with many prefixes of a log, and all but one differ.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Difference<'a> {
+    what: Differs,
+    kept: &'a KeptState,
+    found: &'a State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Differs {
+    Peers,
+    Values,
+    Prepared,
+    Committing,
+    /// The recovered outcome at this index.
+    Outcome(usize),
+    /// The outcome of this transaction is missing.
+    OutcomeForgotten(TxId),
+    Requests,
+    ForgottenBelow,
+    /// The floor of this client is below the one that it had.
+    Floor(u64, RequestNumber),
+}
+
+impl fmt::Display for Difference<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference { what, kept, found } = *self;
+        match what {
+            Differs::Peers => write!(f, "peers {:?}, not {:?}", found.peers, kept.met),
+            Differs::Values => write!(f, "values {:?}, not {:?}", found.values, kept.values),
+            Differs::Prepared => {
+                let found = names(found.prepared.iter().map(|known| known.tx));
+                let kept = names(kept.prepared.iter().map(|(tx, _)| tx));
+                write!(f, "prepared {found:?}, not {kept:?}, or other operations")
+            }
+            Differs::Committing => {
+                let found = names(found.committing.iter().map(|known| known.tx));
+                let kept = names(kept.committing.iter().map(|(tx, _)| tx));
+                write!(f, "committing {found:?}, not {kept:?}, or other participants")
+            }
+            Differs::Outcome(index) => {
+                let known = &found.outcomes[index];
+                let kept = kept.outcomes.get(known.tx);
+                write!(f, "{:?} of {}, not {kept:?}", known.decision, known.tx)
+            }
+            Differs::OutcomeForgotten(tx) => {
+                write!(f, "no outcome of {tx}, which has not ended")
+            }
+            Differs::Requests => {
+                let expected: Vec<_> = kept.requests_to_remember(found).collect();
+                let remembered: Vec<_> = remembered(found).collect();
+                write!(f, "remembered requests {remembered:?}, not {expected:?}")
+            }
+            Differs::ForgottenBelow => {
+                let (found, kept) = (found.forgotten_below, kept.forgotten_below);
+                write!(f, "clients forgotten below {found:?}, not {kept:?}")
+            }
+            Differs::Floor(client, floor) => {
+                let found = floor_in(found, client);
+                write!(f, "a floor of {found:?} for client {client}, below {floor:?}")
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use stormglass::commit::{Record, State};
 use stormglass_node::{NodeId, codec};
 
-use super::kept_state::KeptState;
+use super::kept_state::{Difference, KeptState};
 use crate::property::Property;
 use stormglass_sim::property::Violation;
 
@@ -69,7 +69,7 @@ pub(super) enum Compared {
 }
 
 impl Compared {
-    fn difference(self, kept: &KeptState, found: &State) -> Option<String> {
+    fn difference<'a>(self, kept: &'a KeptState, found: &'a State) -> Option<Difference<'a>> {
         match self {
             Compared::Everything => kept.difference(found),
             Compared::Transactions => kept.difference_in_transactions(found),
