@@ -171,8 +171,10 @@ impl Store {
     /// # Errors
     /// The refusal of the first `Add` that breaks its bound or overflows.
     fn execute(&self, ops: &[Op]) -> Result<Reads, Refusal> {
-        let mut reads = Vec::new();
-        // What the operations so far have written; `None` for a key that is absent then.
+        let mut reads = Vec::with_capacity(ops.iter().filter(|op| !op.writes()).count());
+        let last_read =
+            ops.iter().rposition(|op| matches!(op.action, Action::Get | Action::Add { .. }));
+        // What the operations so far have written, if a later one reads. `None`: the key is absent.
         let mut written: BTreeMap<Key, Option<i64>> = BTreeMap::new();
         for (at, op) in ops.iter().enumerate() {
             let key = op.key;
@@ -191,8 +193,8 @@ impl Store {
                     sum => sum,
                 },
             };
-            // Nothing reads what the last operation writes. Most transactions have one.
-            if at + 1 < ops.len() {
+            // Most transactions read first, or only write.
+            if last_read.is_some_and(|last_read| at < last_read) {
                 written.insert(key, after);
             }
         }

@@ -36,6 +36,19 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
         }
     }
 
+    /// The value of `key`, which becomes `value` if there is none.
+    #[inline]
+    pub(crate) fn get_or_insert(&mut self, key: K, value: V) -> &mut V {
+        let index = match self.position(key) {
+            Ok(index) => index,
+            Err(index) => {
+                self.0.insert(index, (key, value));
+                index
+            }
+        };
+        &mut self.0[index].1
+    }
+
     #[inline]
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         self.position(key).ok().map(|index| self.0.remove(index).1)
@@ -58,11 +71,7 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
 impl<K: Ord + Copy, V: Default> SortedMap<K, V> {
     #[inline]
     pub(crate) fn get_or_default(&mut self, key: K) -> &mut V {
-        let index = self.position(key).unwrap_or_else(|index| {
-            self.0.insert(index, (key, V::default()));
-            index
-        });
-        &mut self.0[index].1
+        self.get_or_insert(key, V::default())
     }
 }
 

@@ -285,12 +285,12 @@ const KEYS: [&str; 6] =
 
 /// The key of one of the accounts. Transfers preserve the total over all accounts of all nodes, 0.
 fn account(rng: &mut Rng) -> Key {
-    Key::new(&format!("a{}", rng.between(0, 2))).expect("short")
+    accounts().nth(rng.between(0, 2) as usize).expect("one of the three")
 }
 
 /// The keys of all accounts; every node has each of them.
 pub(super) fn accounts() -> impl Iterator<Item = Key> {
-    (0..3).map(|n| Key::new(&format!("a{n}")).expect("short"))
+    ["a0", "a1", "a2"].into_iter().map(|name| Key::new(name).expect("short"))
 }
 
 /// Every key that a drawn workload may touch, apart from those of bulk requests.

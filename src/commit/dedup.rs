@@ -121,7 +121,7 @@ impl RequestLog {
     pub(super) fn state(&self) -> BTreeMap<u64, ClientHistory> {
         let mut histories = BTreeMap::new();
         for (client, ClientLog { floor, last_use, requests }) in &self.clients {
-            let mut committed = Vec::new();
+            let mut committed = Vec::with_capacity(requests.len());
             for (number, status) in requests {
                 match status {
                     RequestStatus::Committed(tx, _) => committed.push((*number, *tx)),

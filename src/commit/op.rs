@@ -44,11 +44,19 @@ impl Key {
 
     /// Calls `f` with the text.
     pub fn with_str<T>(&self, f: impl FnOnce(&str) -> T) -> T {
+        self.with_bytes(|text| f(text_of(text)))
+    }
+
+    fn with_bytes<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
         let inline = self.words.map(u64::to_be_bytes);
         let inline = inline.as_flattened();
-        let text = &inline[..usize::from(inline[Key::BYTES_MAX])];
-        f(std::str::from_utf8(text).expect("a key is made from a text"))
+        f(&inline[..usize::from(inline[Key::BYTES_MAX])])
     }
+}
+
+/// The text of a key, from its bytes.
+fn text_of(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("a key is made from a text")
 }
 
 impl fmt::Display for Key {
@@ -65,7 +73,14 @@ impl fmt::Debug for Key {
 
 impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.with_str(|text| serializer.serialize_str(text))
+        self.with_bytes(|text| {
+            if serializer.is_human_readable() {
+                serializer.serialize_str(text_of(text))
+            } else {
+                // The codec writes a text and its bytes alike, and bytes need not be validated.
+                serializer.serialize_bytes(text)
+            }
+        })
     }
 }
 

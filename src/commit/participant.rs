@@ -107,10 +107,15 @@ impl Participant {
 
     /// Adds this half's part of the durable state.
     pub(super) fn add_to(&self, state: &mut State) {
-        for (tx, known) in self.outcomes.iter() {
-            let KnownOutcome { request, decision, .. } = *known;
-            state.outcomes.push(state::KnownOutcome { tx, request, decision });
-        }
+        state.outcomes = self
+            .outcomes
+            .iter()
+            .map(|(tx, KnownOutcome { request, decision, .. })| state::KnownOutcome {
+                tx,
+                request: *request,
+                decision: *decision,
+            })
+            .collect();
         state.ended = self.ended.clone();
         for (tx, participation) in
             self.participations.iter().filter(|(_, participation)| !participation.is_waiting())

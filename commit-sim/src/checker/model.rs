@@ -27,7 +27,10 @@ use stormglass_sim::plan::Plan;
 pub(super) struct Model {
     plan: Plan,
     transactions: TxStates,
-    requests: SortedMap<RequestId, RequestState>,
+    /// By request, its index in `request_states`.
+    // Apart from the states: a new request is often not the greatest, and what is sorted moves.
+    requests: SortedMap<RequestId, usize>,
+    request_states: Vec<RequestState>,
     /// By node.
     log_tails: Vec<LogTail>,
     /// Nodes that have refused to boot because of damage. They are never booted again.
@@ -48,6 +51,7 @@ impl Model {
             plan: plan.clone(),
             transactions: TxStates::default(),
             requests: SortedMap::default(),
+            request_states: Vec::new(),
             log_tails: Vec::new(),
             refused: NodeSet::default(),
             serving: NodeSet::default(),
@@ -66,6 +70,7 @@ impl Model {
             plan: old,
             transactions,
             requests,
+            request_states,
             log_tails,
             refused,
             serving,
@@ -77,6 +82,7 @@ impl Model {
         old.clone_from(plan);
         transactions.reset(nodes);
         requests.clear();
+        request_states.clear();
         log_tails.iter_mut().for_each(LogTail::clear);
         log_tails.resize_with(nodes, LogTail::default);
         *refused = NodeSet::default();
@@ -141,17 +147,28 @@ impl Model {
     /// The state of a request, if any fact has named it.
     #[inline]
     pub(super) fn request(&self, id: RequestId) -> Option<&RequestState> {
-        self.requests.get(id)
+        self.requests.get(id).map(|index| &self.request_states[*index])
+    }
+
+    /// The state of a request, added if it is new.
+    #[inline]
+    fn request_mut(&mut self, id: RequestId) -> &mut RequestState {
+        let next = self.request_states.len();
+        let index = *self.requests.get_or_insert(id, next);
+        if index == next {
+            self.request_states.push(RequestState::default());
+        }
+        &mut self.request_states[index]
     }
 
     pub(super) fn requests(&self) -> impl Iterator<Item = (RequestId, &RequestState)> + Clone {
-        self.requests.iter()
+        self.requests.iter().map(|(id, index)| (id, &self.request_states[*index]))
     }
 
     /// The transaction that has committed a request.
     #[inline]
     pub(super) fn committed_by(&self, id: RequestId) -> Option<&TxState> {
-        self.transactions.get(self.requests.get(id)?.committed()?)
+        self.transactions.get(self.request(id)?.committed()?)
     }
 
     /// All transactions, in the order in which facts have named them.
@@ -210,9 +227,11 @@ impl Model {
 
     /// A client asks for a request or for its outcome.
     pub(super) fn ask(&mut self, at: Micros, id: RequestId, request: &Request) {
-        let request_state = self.requests.get_or_default(id);
-        request_state.on_asked(self.healed_at.is_some());
-        if self.ignores_operations {
+        let is_healed = self.healed_at.is_some();
+        let ignores_operations = self.ignores_operations;
+        let request_state = self.request_mut(id);
+        request_state.on_asked(is_healed);
+        if ignores_operations {
             request_state.ignore_operations();
         }
         match request {
@@ -230,22 +249,22 @@ impl Model {
 
     /// A client learns that its request is aborted.
     pub(super) fn answer_aborted(&mut self, id: RequestId) {
-        self.requests.get_or_default(id).on_aborted_answer();
+        self.request_mut(id).on_aborted_answer();
     }
 
     /// A client learns that its request is forgotten.
     pub(super) fn answer_forgotten(&mut self, id: RequestId) {
-        self.requests.get_or_default(id).on_forgotten_answer();
+        self.request_mut(id).on_forgotten_answer();
     }
 
     /// A client learns that its request is committed.
     pub(super) fn answer_committed(&mut self, at: Micros, id: RequestId) {
-        self.requests.get_or_default(id).on_committed_answer(at);
+        self.request_mut(id).on_committed_answer(at);
     }
 
     /// A coordinator reports the request as committed to its client.
     pub(super) fn report_committed(&mut self, id: RequestId) {
-        self.requests.get_or_default(id).report_committed();
+        self.request_mut(id).report_committed();
     }
 
     /// A coordinator reports the request as aborted to its client. Returns whether it is the first
@@ -256,13 +275,13 @@ impl Model {
         by: Incarnation,
         reason: AbortReason,
     ) -> bool {
-        self.requests.get_or_default(id).report_aborted(by, reason)
+        self.request_mut(id).report_aborted(by, reason)
     }
 
     /// The transaction has committed the request.
     #[inline]
     pub(super) fn commit_request(&mut self, request: RequestId, tx: TxId) {
-        self.requests.get_or_default(request).commit(tx);
+        self.request_mut(request).commit(tx);
     }
 }
 
@@ -296,7 +315,7 @@ impl Model {
         tx_state.count_prepare();
         let is_first = tx_state.begin(at);
         if is_first {
-            self.requests.get_or_default(request).begin(tx);
+            self.request_mut(request).begin(tx);
         }
         is_first
     }

@@ -30,7 +30,7 @@ impl Values {
     /// The result of each read of `ops`: the last write to its key before it, of the same
     /// transaction or of an earlier one.
     pub(super) fn reads_of(&self, ops: &[Op]) -> Reads {
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(ops.iter().filter(|op| !op.writes()).count());
         for (at, op) in ops.iter().enumerate().filter(|(_, op)| !op.writes()) {
             let mut value = self.get(op.key);
             // A transaction reads what it has written itself.

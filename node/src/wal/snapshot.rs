@@ -7,13 +7,18 @@ use super::file_header::{FILE_HEADER_BYTES, FileHeader, Kind};
 use crate::codec;
 use crate::contract::{About, BootError, FileId, Node, Outbox};
 
+/// The memory with which the encoding of a state begins.
+// Grown byte by byte, the buffer of a state of a few hundred bytes was reallocated three times.
+const SNAPSHOT_BYTES_FIRST: usize = 1024;
+
 /// An encoded state, with room for the header before it.
 pub(super) struct EncodedSnapshot(Vec<u8>);
 
 impl EncodedSnapshot {
     pub(super) fn new<S: Serialize>(state: &S) -> EncodedSnapshot {
+        let mut bytes = Vec::with_capacity(SNAPSHOT_BYTES_FIRST);
         // Room for the header in the same buffer, so that the state is not copied again.
-        let mut bytes = vec![0; FILE_HEADER_BYTES];
+        bytes.resize(FILE_HEADER_BYTES, 0);
         codec::encode_into(state, &mut bytes);
         EncodedSnapshot(bytes)
     }

@@ -8,6 +8,10 @@ use super::removed_files::RemovedFiles;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ino(pub(super) u32);
 
+/// The memory with which a file begins: more than most logs and snapshots of a run have, so that
+/// appending moves nothing.
+const FILE_BYTES_FIRST: usize = 1024;
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
     /// Whether any name, operation or barrier may refer to it.
@@ -42,6 +46,8 @@ impl Inode {
 
     pub(super) fn begin_use(&mut self) {
         self.used = true;
+        self.cache.reserve(FILE_BYTES_FIRST);
+        self.platter.reserve(FILE_BYTES_FIRST);
     }
 
     /// The file is removed for good: its blocks are free, and may appear in a hole.

@@ -157,10 +157,9 @@ impl KeptState {
 
     /// The same for outcomes and requests, of which a node may forget some.
     fn differs_in_memory(&self, found: &State) -> Option<Differs> {
-        let differing = found
-            .outcomes
-            .iter()
-            .position(|known| self.outcomes.get(known.tx) != Some(&(known.request, known.decision)));
+        let differing = found.outcomes.iter().position(|known| {
+            self.outcomes.get(known.tx) != Some(&(known.request, known.decision))
+        });
         if let Some(index) = differing {
             return Some(Differs::Outcome(index));
         }
