@@ -305,6 +305,8 @@ struct Totals {
     /// At most 3 faults and 2 requests.
     small: usize,
     slowest_ms: u64,
+    /// For each mutant that is found, the CPU time to its first violation.
+    hunts_us: Vec<u64>,
     edits: Survival,
     /// The same for mutants that fewer than one seed in twenty finds.
     edits_of_rare: Survival,
@@ -335,16 +337,35 @@ impl Survival {
 
 impl Totals {
     fn show(&self) -> std::io::Result<()> {
-        let Totals { found, small, slowest_ms, .. } = self;
+        let Totals { found, small, slowest_ms, hunts_us, .. } = self;
         say!(
             "{found} found; {small} of them shrunk to at most 3 faults and 2 requests; the slowest shrink took {slowest_ms} ms"
         )?;
+        if let (Some(median), Some(p95)) = (percentile(hunts_us, 50), percentile(hunts_us, 95)) {
+            say!(
+                "CPU time to the first violation: median {}, 95th percentile {}",
+                milliseconds(median),
+                milliseconds(p95)
+            )?;
+        }
         if self.edits.pairs > 0 {
             self.edits.show("mutant")?;
             self.edits_of_rare.show("mutant that fewer than one seed in twenty finds")?;
         }
         Ok(())
     }
+}
+
+/// The smallest of the values that at least `percent` of them do not exceed; `None` without values.
+fn percentile(values: &[u64], percent: usize) -> Option<u64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
+fn milliseconds(us: u64) -> String {
+    format!("{}.{:03} ms", us / 1_000, us % 1_000)
 }
 
 /// Fewer failing seeds of the first 1,000 make a mutant rare.
@@ -376,6 +397,7 @@ fn show(
     totals.found += 1;
     // The size that a person understands at a glance.
     totals.small += usize::from(found.after.0 <= 3 && found.after.1 <= 2);
+    totals.hunts_us.push(found.hunt_us);
     totals.slowest_ms = totals.slowest_ms.max(found.shrink_ms);
     if !found.minimal {
         totals.complete = false;
@@ -425,4 +447,21 @@ fn kill_all(copy: &Path, mutants: &[Mutant], kills: u32) -> Result<bool, CliErro
         }
     }
     Ok(all_found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentile_is_one_of_the_values() {
+        let values = [40, 10, 30, 20];
+        assert_eq!(
+            [1, 50, 51, 95].map(|percent| percentile(&values, percent)),
+            [Some(10), Some(20), Some(30), Some(40)]
+        );
+        assert_eq!(percentile(&[7], 50), Some(7));
+        assert_eq!(percentile(&[], 50), None);
+        assert_eq!(milliseconds(12_034), "12.034 ms");
+    }
 }

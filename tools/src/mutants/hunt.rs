@@ -34,6 +34,8 @@ pub(crate) struct HuntMutant {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Found {
     pub seed: u64,
+    /// The time until its violation, the seeds before it included, in microseconds of one core.
+    pub hunt_us: u64,
     /// That of the shrunk schedule, which is of a later seed if `seed` has a large cluster.
     pub property: String,
     /// Faults and requests of the seed that is shrunk, and of the shrunk schedule.
@@ -64,7 +66,9 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
     // One job: the tool runs a process for each core.
     let options = HuntOptions::new(setup, 0..=args.seeds - 1);
     let protocol = Commit;
+    let began_us = cpu_us();
     let report = hunt(&protocol, &options, &Progress::default());
+    let hunt_us = cpu_us() - began_us;
     let Some((seed, violation)) = report.failures.first().cloned() else {
         say!("null")?;
         return Ok(Exit::Success);
@@ -73,7 +77,7 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
     // What is hunted is still the first one: `Found::seed`.
     let (shrunk_seed, violation) = small.unwrap_or((seed, violation));
     // Time of this process and not of the wall: other mutants are hunted at the same time.
-    let began_ms = cpu_ms();
+    let began_us = cpu_us();
     let control = ShrinkControl {
         runs_max: RUNS_MAX,
         time_max: Some(TIME_MAX),
@@ -85,11 +89,12 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
         return Err(format!("shrunk to another property, {}", shrunk.violation.property).into());
     }
     let after = ScheduleSize::of(&shrunk.schedule);
-    let shrink_ms = cpu_ms() - began_ms;
+    let shrink_ms = (cpu_us() - began_us) / 1_000;
     let survived =
         args.stability.then(|| count_survived(&shrunk.schedule, shrunk_seed, violation.property));
     let found = Found {
         seed,
+        hunt_us,
         property: violation.property.to_owned(),
         before: (shrunk.before.faults, shrunk.before.requests),
         after: (after.faults, after.requests),
@@ -103,10 +108,10 @@ pub(crate) fn run(args: &HuntMutant) -> Result<Exit, CliError> {
     Ok(Exit::Success)
 }
 
-/// The time that this process has run, in milliseconds of one core.
-fn cpu_ms() -> u64 {
+/// The time that this process has run, in microseconds of one core.
+fn cpu_us() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000
 }
 
 /// Writes the schedule of a mutant that was found.
