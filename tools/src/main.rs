@@ -1,5 +1,5 @@
 //! The tools of the repository: `cargo tools campaign`, `fuzz`, `bench`, `mutants`,
-//! `generated-mutants`, `stability`.
+//! `generated-mutants`, `stability`, `instructions`.
 //! None of them ships.
 
 mod bench;
@@ -7,6 +7,7 @@ mod campaign;
 mod cluster;
 mod frame_fuzzer;
 mod fuzz;
+mod instructions;
 mod mutants;
 mod program;
 mod stability;
@@ -55,6 +56,8 @@ enum Command {
     HuntMutant(mutants::HuntMutant),
     /// Count the changes of the node after which a schedule still violates its property
     Stability(stability::Stability),
+    /// Count the processor instructions of a hunt and of the benchmark
+    Instructions(instructions::Instructions),
 }
 
 /// The result of a command. The numbers are the exit codes.
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
         Command::GeneratedMutants(args) => mutants::run_generated(args),
         Command::HuntMutant(args) => mutants::hunt_mutant(args),
         Command::Stability(stability) => stability::run(stability),
+        Command::Instructions(instructions) => instructions::run(instructions),
     };
     let exit = outcome.unwrap_or_else(|error| {
         let exit = exit_of(&error);

@@ -16,8 +16,16 @@ pub(super) fn find_or_build(given: Option<&Path>) -> Result<PathBuf, CliError> {
         }
         return Ok(path.canonicalize()?);
     }
+    build("stormglass", "stormglass")
+}
+
+/// Builds a program of this repository, optimised.
+///
+/// # Errors
+/// If it does not build.
+pub(crate) fn build(package: &str, program: &str) -> Result<PathBuf, CliError> {
     let built = cargo(&repository())
-        .args(["build", "--release", "--package", "stormglass", "--bin", "stormglass"])
+        .args(["build", "--release", "--package", package, "--bin", program])
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()?;
@@ -28,7 +36,7 @@ pub(super) fn find_or_build(given: Option<&Path>) -> Result<PathBuf, CliError> {
         .find_map(|message| message["executable"].as_str().map(PathBuf::from));
     match executable {
         Some(path) if built.status.success() => Ok(path),
-        Some(_) | None => Err("the program stormglass does not build".into()),
+        Some(_) | None => Err(format!("the program {program} does not build").into()),
     }
 }
 
