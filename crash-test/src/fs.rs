@@ -423,9 +423,6 @@ impl CrashFile {
     /// # Errors
     /// An injected one.
     pub fn set_len(&self, len: u64) -> io::Result<()> {
-        if self.len() == len {
-            return Ok(());
-        }
         self.fs.lock().write(Op::SetLen { file: self.inode, len })
     }
 

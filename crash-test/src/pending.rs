@@ -33,7 +33,8 @@ pub(crate) enum Change {
     Size {
         file: Inode,
         len: usize,
-        /// Extended by a write: the length reaches the disk with the data (`Profile::Ext4`).
+        /// Extended by a write, beyond the blocks that have a place on the disk: the length reaches
+        /// the disk with the data (`Profile::Ext4`).
         by_write: bool,
         shrinks: bool,
     },
@@ -189,7 +190,12 @@ pub(crate) struct Disk {
     pending: Vec<Part>,
     /// For each inode the last operations that changed it: `fsync` commits the journal up to them.
     last_change: Vec<usize>,
+    /// The blocks of files that have a place on the disk, as their bytes have been written there.
+    allocated: BTreeSet<(Inode, usize)>,
 }
+
+/// The unit in which ext4 allocates, by default.
+const BLOCK_BYTES: usize = 4096;
 
 impl Disk {
     /// A disk on which everything is durable.
@@ -200,6 +206,7 @@ impl Disk {
             durable: tree.clone(),
             pending: Vec::new(),
             last_change: Vec::new(),
+            allocated: BTreeSet::new(),
         }
     }
 
@@ -307,7 +314,11 @@ impl Disk {
         let end = start + bytes.len();
         let contents = self.seen.file(file).cloned().unwrap_or_default();
         if end > len_before {
-            self.push(op, Change::Size { file, len: end, by_write: true, shrinks: false });
+            // In a block that has its place, ext4 does not wait for the bytes.
+            let mut new_blocks = len_before / BLOCK_BYTES..=(end - 1) / BLOCK_BYTES;
+            let by_write = !self.profile.has_journal()
+                || new_blocks.any(|block| !self.allocated.contains(&(file, block)));
+            self.push(op, Change::Size { file, len: end, by_write, shrinks: false });
         }
         // Zeros between the old end and the new bytes are a hole: no sector is written for them.
         for number in start / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
@@ -383,6 +394,18 @@ impl Disk {
                 continue;
             }
             platter.apply(&part.change, None);
+            match part.change {
+                Change::Sector { file, number, .. } => {
+                    self.allocated.insert((file, number * SECTOR_BYTES / BLOCK_BYTES));
+                }
+                Change::Size { file, len, by_write: false, .. } => {
+                    self.allocated.retain(|(of, block)| *of != file || block * BLOCK_BYTES < len);
+                }
+                Change::Size { .. }
+                | Change::Link { .. }
+                | Change::Unlink { .. }
+                | Change::Rename { .. } => {}
+            }
             // What is older and not durable does not come back over it.
             kept = kept.into_iter().filter_map(|earlier| earlier.without(&part.change)).collect();
         }

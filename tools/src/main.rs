@@ -1,10 +1,11 @@
 //! The tools of the repository: `cargo tools campaign`, `fuzz`, `bench`, `mutants`,
-//! `generated-mutants`, `stability`, `instructions`.
+//! `generated-mutants`, `crash-trials`, `stability`, `instructions`.
 //! None of them ships.
 
 mod bench;
 mod campaign;
 mod cluster;
+mod crash_trials;
 mod frame_fuzzer;
 mod fuzz;
 mod instructions;
@@ -54,6 +55,12 @@ enum Command {
     /// The part of `mutants` that runs with one mutant switched on
     #[command(hide = true)]
     HuntMutant(mutants::HuntMutant),
+    /// Kill processes that write files, and cut the power of a disk, and compare what is left with
+    /// the model of the crash tests
+    CrashTrials(crash_trials::CrashTrials),
+    /// The process of a trial
+    #[command(hide = true)]
+    CrashTrial(crash_trials::CrashTrial),
     /// Count the changes of the node after which a schedule still violates its property
     Stability(stability::Stability),
     /// Count the processor instructions of a hunt and of the benchmark
@@ -117,6 +124,8 @@ fn main() -> ExitCode {
         Command::Mutants(mutants) => mutants::run(mutants),
         Command::GeneratedMutants(args) => mutants::run_generated(args),
         Command::HuntMutant(args) => mutants::hunt_mutant(args),
+        Command::CrashTrials(trials) => crash_trials::run(trials),
+        Command::CrashTrial(trial) => crash_trials::perform(trial),
         Command::Stability(stability) => stability::run(stability),
         Command::Instructions(instructions) => instructions::run(instructions),
     };

@@ -99,9 +99,9 @@ fn unsynced_data_is_there_or_not_in_each_sector() {
     }
 }
 
-/// ext4 writes the data first (`data=ordered`); elsewhere the length may come without it.
+/// ext4 writes the data of new blocks first (`data=ordered`); elsewhere the length may come without.
 #[test]
-fn length_survives_without_its_data_but_on_ext4() {
+fn length_survives_without_its_data() {
     let append = |fs: &CrashFs| {
         synced_file(fs)?;
         fs.sync_dir("")?;
@@ -110,9 +110,59 @@ fn length_survives_without_its_data_but_on_ext4() {
     assert!(some(&images_after(Profile::PosixStrict, append), "f", b"old\0\0\0"));
     assert!(some(&images_after(Profile::PosixStrict, append), "f", b"old\xA5\xA5\xA5"));
     assert!(some(&images_after(Profile::OwnName, append), "f", b"old\0\0\0"));
-    let images = images_after(Profile::Ext4, append);
-    assert!(!some(&images, "f", b"old\0\0\0"));
-    assert!(some(&images, "f", b"old") && some(&images, "f", b"oldnew"));
+}
+
+/// As `cargo tools crash-trials` found on a real ext4: the length is in the journal then, and the
+/// data is still in the page cache.
+#[test]
+fn length_that_is_set_to_itself_survives_without_its_data_on_ext4() {
+    let write = |fs: &CrashFs| fs.create("f")?.write_at(0, b"new");
+    let images = images_after(Profile::Ext4, write);
+    assert!(!some(&images, "f", b"\0\0\0"));
+    let images = images_after(Profile::Ext4, |fs| {
+        write(fs)?;
+        fs.open("f")?.set_len(3)?;
+        fs.sync_dir("")
+    });
+    assert!(some(&images, "f", b"\0\0\0") && some(&images, "f", b"new"));
+}
+
+/// As a trial on a real ext4 found: an append within the last block of a file is not ordered. The
+/// length comes with the next commit of the journal, the bytes come later.
+#[test]
+fn append_within_a_block_may_leave_zeros_on_ext4() {
+    let append_at = |len: usize| {
+        move |fs: &CrashFs| {
+            let file = fs.create("f")?;
+            file.write_at(0, &vec![1; len])?;
+            file.sync_all()?;
+            file.append(b"new")?;
+            fs.create("g")?;
+            fs.sync_dir("")
+        }
+    };
+    let zeros_after = |len: usize| [vec![1; len], vec![0; 3]].concat();
+    assert!(some(&images_after(Profile::Ext4, append_at(512)), "f", &zeros_after(512)));
+    let images = images_after(Profile::Ext4, append_at(4096));
+    assert!(!some(&images, "f", &zeros_after(4096)));
+    assert!(some(&images, "f", &[1; 4096]));
+    assert!(some(&images, "f", &[vec![1; 4096], b"new".to_vec()].concat()));
+}
+
+/// The journal is committed for another file, and with it a length that was set after a write. The
+/// bytes of that write, synced later, do not bring their own length back.
+#[test]
+fn bytes_from_before_a_durable_cut_do_not_come_back() {
+    let images = images_after(Profile::Ext4, |fs| {
+        let cut = fs.create("f")?;
+        cut.write_at(0, &[1; 2048])?;
+        cut.set_len(512)?;
+        let other = fs.create("g")?;
+        other.append(b"other")?;
+        other.sync_data()?;
+        cut.sync_data()
+    });
+    assert!(all(&images, "f", &[1; 512]));
 }
 
 /// The journal of ext4 keeps the order of names; elsewhere each survives on its own.
