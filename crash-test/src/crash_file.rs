@@ -21,7 +21,6 @@
 //! `interrupted` is the number of bytes of the last write that a kill has let through.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::str::FromStr;
 
 use crate::fs::{Faults, WriteFault};
@@ -140,39 +139,40 @@ impl Operations {
 
 /// The text that replays a crash of this workload.
 pub(crate) fn write(finding: &Finding, at: &CrashPoint, log: &[Op], disk: Option<&Disk>) -> String {
-    let mut text = format!("{FIRST_LINE}\n");
-    let mut line = |key: &str, value: &dyn std::fmt::Display| {
-        writeln!(text, "{key} {value}").expect("a string has room");
-    };
     // One line, whatever an engine has put into its errors.
-    line("#", &finding.reason.replace(['\n', '\r'], " "));
-    line("profile", &finding.profile);
+    let reason = finding.reason.replace(['\n', '\r'], " ");
+    let mut lines = vec![FIRST_LINE.to_string(), format!("# {reason}")];
+    lines.push(format!("profile {}", finding.profile));
     if !at.left_out.is_empty() {
-        line("left-out", &numbers(&at.left_out));
+        lines.push(format!("left-out {}", numbers(&at.left_out)));
     }
     match (at.faults.sync, at.faults.write) {
-        (Some(sync), _) => line("fault sync", &sync),
-        (None, Some((write, fault))) => line("fault write", &format!("{write} {}", name_of(fault))),
+        (Some(sync), _) => lines.push(format!("fault sync {sync}")),
+        (None, Some((write, fault))) => {
+            lines.push(format!("fault write {write} {}", name_of(fault)));
+        }
         (None, None) => {}
     }
     let Operations { count, digest } = Operations::of(&log[..at.point]);
-    line("operations", &format!("{count} {digest:016x}"));
-    line("pending", &disk.map_or(0, |disk| disk.pending().len()));
+    lines.push(format!("operations {count} {digest:016x}"));
+    lines.push(format!("pending {}", disk.map_or(0, |disk| disk.pending().len())));
     let survivors = &at.survivors;
     match survivors.torn {
-        Some((_, bytes)) if survivors.interrupts_write() => line("interrupted", &bytes),
-        Some((part, bytes)) => line("torn", &format!("{part} {bytes}")),
+        Some((_, bytes)) if survivors.interrupts_write() => {
+            lines.push(format!("interrupted {bytes}"));
+        }
+        Some((part, bytes)) => lines.push(format!("torn {part} {bytes}")),
         None => {}
     }
     let lost = (0..survivors.keep.len()).filter(|part| !survivors.keep[*part]);
     let lost: BTreeSet<u64> = lost.map(|part| part as u64).collect();
     if !lost.is_empty() {
-        line("lost", &numbers(&lost));
+        lines.push(format!("lost {}", numbers(&lost)));
     }
     if survivors.garbage {
-        text.push_str("garbage\n");
+        lines.push("garbage".to_string());
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 fn numbers(numbers: &BTreeSet<u64>) -> String {

@@ -26,8 +26,8 @@ pub enum Profile {
     /// - Names, lengths that `set_len` sets, and removals are in a journal: what survives is a
     ///   prefix of them.
     /// - A length that a write has extended beyond the blocks of 4,096 bytes that are on the disk
-    ///   survives only together with the bytes below it. Within the last block it is in the journal,
-    ///   and may survive over zeros (ext4, `ext4_da_should_update_i_disksize`).
+    ///   survives only together with the bytes below it. Within the last block it is in the
+    ///   journal, and may survive over zeros (ext4, `ext4_da_should_update_i_disksize`).
     /// - So it may once `set_len` sets it, even to what it is (ext4, `ext4_ext_truncate` takes the
     ///   length over to the disk).
     /// - `fsync` makes the file durable, and the journal up to the last operation that changed its

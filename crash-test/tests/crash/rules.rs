@@ -99,7 +99,7 @@ fn unsynced_data_is_there_or_not_in_each_sector() {
     }
 }
 
-/// ext4 writes the data of new blocks first (`data=ordered`); elsewhere the length may come without.
+/// ext4 writes the data of new blocks first (`data=ordered`); elsewhere the length may come alone.
 #[test]
 fn length_survives_without_its_data() {
     let append = |fs: &CrashFs| {

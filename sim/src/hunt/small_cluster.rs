@@ -1,8 +1,8 @@
 //! A failing seed with a small cluster, to be shrunk in place of one with a large cluster.
 //!
-//! A run of 50 nodes takes a hundred times as long as one of three, and a violation in it may depend
-//! on the timing of all of them: to shrink it takes minutes and leaves hundreds of faults. Nearly
-//! every mistake that a large cluster shows is also made by a small one, in another seed.
+//! A run of 50 nodes takes a hundred times as long as one of three, and a violation in it may
+//! depend on the timing of all of them: to shrink it takes minutes and leaves hundreds of faults.
+//! Nearly every mistake that a large cluster shows is also made by a small one, in another seed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

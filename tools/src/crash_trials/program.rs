@@ -89,23 +89,25 @@ impl Step {
 
     /// Performs it below this directory.
     pub(super) fn perform(&self, directory: &Path) -> io::Result<()> {
-        let at = |path: &str| directory.join(path);
         match *self {
-            Step::CreateDir { path } => fs::create_dir(at(path)),
+            Step::CreateDir { path } => fs::create_dir(directory.join(path)),
             Step::Write { path, at: start, len, value } => {
-                let file =
-                    OpenOptions::new().write(true).create(true).truncate(false).open(at(path))?;
+                let file = OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(directory.join(path))?;
                 file.write_all_at(&vec![value; len], start)
             }
             Step::SetLen { path, len } => {
-                OpenOptions::new().write(true).open(at(path))?.set_len(len)
+                OpenOptions::new().write(true).open(directory.join(path))?.set_len(len)
             }
-            Step::Rename { from, to } => fs::rename(at(from), at(to)),
-            Step::Link { file, to } => fs::hard_link(at(file), at(to)),
-            Step::Remove { path } => fs::remove_file(at(path)),
-            Step::SyncData { path } => File::open(at(path))?.sync_data(),
-            Step::SyncAll { path } => File::open(at(path))?.sync_all(),
-            Step::SyncDir { path } => File::open(at(path))?.sync_all(),
+            Step::Rename { from, to } => fs::rename(directory.join(from), directory.join(to)),
+            Step::Link { file, to } => fs::hard_link(directory.join(file), directory.join(to)),
+            Step::Remove { path } => fs::remove_file(directory.join(path)),
+            Step::SyncData { path } => File::open(directory.join(path))?.sync_data(),
+            Step::SyncAll { path } => File::open(directory.join(path))?.sync_all(),
+            Step::SyncDir { path } => File::open(directory.join(path))?.sync_all(),
         }
     }
 
