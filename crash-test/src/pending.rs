@@ -326,7 +326,10 @@ impl Disk {
             let to = (from + SECTOR_BYTES).min(contents.len());
             self.push(op, Change::Sector { file, number, bytes: contents[from..to].into() });
         }
-        self.note_change(file, op);
+        // A write in place changes the inode only if the clock has ticked since its last change.
+        if end > len_before {
+            self.note_change(file, op);
+        }
     }
 
     /// Makes durable what a successful sync of a file covers.

@@ -31,7 +31,8 @@ pub enum Profile {
     /// - So it may once `set_len` sets it, even to what it is (ext4, `ext4_ext_truncate` takes the
     ///   length over to the disk).
     /// - `fsync` makes the file durable, and the journal up to the last operation that changed its
-    ///   inode: its creation, a rename, a write.
+    ///   inode: its creation, a rename, a new length. A write in place is none: it changes the
+    ///   inode only if the clock has ticked.
     /// - `fdatasync` does the same only if the length of the file has changed; otherwise it makes
     ///   the data durable and nothing of the journal (ext4, `i_datasync_tid`).
     /// - A rename that replaces a file survives only with the bytes that the renamed file had
